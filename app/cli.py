@@ -1,0 +1,30 @@
+"""`ctr`: the command line. Commands live in `app.commands`, one noun a file; heavy imports wait until one runs."""
+
+from __future__ import annotations
+
+import sys
+from importlib import import_module
+
+import typer
+
+from app.commands.output import console
+from app.errors import CtrError
+
+COMMANDS: dict[str, str] = {}
+"""Command name to `module:function`."""
+
+cli = typer.Typer(no_args_is_help=True, add_completion=False, pretty_exceptions_enable=False)
+
+
+def main() -> None:
+    """Entry point: an error raised on purpose is one line on standard error and exit status 1."""
+    try:
+        cli()
+    except CtrError as error:
+        console.print(f"[red]error:[/] {error}", markup=True, highlight=False)
+        sys.exit(1)
+
+
+for _name, _target in COMMANDS.items():
+    _module, _function = _target.split(":")
+    cli.command(_name)(getattr(import_module(_module), _function))

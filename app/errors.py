@@ -1,0 +1,116 @@
+"""Every error this project raises on purpose.
+
+    CtrError
+    ├── ConfigError              a setting, a command line or a feature schema is wrong; says what to change
+    │   └── SchemaError          features.yaml: names the field and the line
+    ├── DataError                training data cannot be read or has too many bad rows; names the rows
+    ├── ArtifactError            a published version is damaged, foreign or unfit; the live one stays
+    ├── StoreError               the feature store did not answer in time, or not at all
+    └── RequestError             what a client can cause; each knows its HTTP status and a safe title
+        ├── NotJson              400
+        ├── Unauthorized         401
+        ├── NotFound             404
+        ├── BodyTooLarge         413
+        ├── InvalidRequest       422  carries up to ten (location, message) pairs, never the input
+        │   └── EncodingError    a raw feature value that no slot can hold: the one error encoding raises
+        ├── Overloaded           503  with Retry-After
+        ├── NoModel              503  nothing is live yet
+        └── DeadlinePassed       504
+
+The core raises these; `app.api.problems` is the one place that turns them into responses.
+"""
+
+from __future__ import annotations
+
+MAX_REPORTED = 10
+MAX_DETAIL = 300
+
+
+class CtrError(Exception):
+    """Root of the tree. `str(error)` is fit to be shown to a user."""
+
+
+class ConfigError(CtrError):
+    pass
+
+
+class SchemaError(ConfigError):
+    pass
+
+
+class DataError(CtrError):
+    pass
+
+
+class ArtifactError(CtrError):
+    """`reason` is one short word for metrics (`hash`, `golden`, `format`...); the message says the rest."""
+
+    def __init__(self, reason: str, message: str) -> None:
+        super().__init__(message)
+        self.reason = reason
+
+
+class StoreError(CtrError):
+    pass
+
+
+class RequestError(CtrError):
+    status = 400
+    title = "Bad request"
+
+    def __init__(self, detail: str = "", *, errors: list[tuple[str, str]] | None = None) -> None:
+        detail = detail or self.title
+        super().__init__(detail if len(detail) <= MAX_DETAIL else detail[: MAX_DETAIL - 1] + "…")
+        self.errors = (errors or [])[:MAX_REPORTED]
+
+
+class NotJson(RequestError):
+    status = 400
+    title = "The body is not JSON"
+
+
+class Unauthorized(RequestError):
+    status = 401
+    title = "A valid API key is required"
+
+
+class NotFound(RequestError):
+    status = 404
+    title = "Not found"
+
+
+class BodyTooLarge(RequestError):
+    status = 413
+    title = "The body is too large"
+
+
+class InvalidRequest(RequestError):
+    status = 422
+    title = "The request does not fit the schema"
+
+
+class EncodingError(InvalidRequest):
+    """A raw feature value that no slot can hold."""
+
+    title = "A feature value cannot be encoded"
+
+    def __init__(self, field: str, message: str) -> None:
+        super().__init__(f"{field}: {message}", errors=[(field, message)])
+        self.field = field
+
+
+class Overloaded(RequestError):
+    status = 503
+    title = "Overloaded, try again later"
+    retry_after_s = 1
+
+
+class NoModel(RequestError):
+    status = 503
+    title = "No model is live"
+    retry_after_s = 1
+
+
+class DeadlinePassed(RequestError):
+    status = 504
+    title = "The deadline passed"

@@ -1,0 +1,196 @@
+"""The feature schema: which raw fields exist, on which side of the model, and how each becomes slots.
+
+Written by people as `features.yaml`, kept by machines as JSON in the manifest of every published version. It holds
+nothing learned: vocabularies, scales and bucket borders live in the artifact.
+"""
+
+from __future__ import annotations
+
+import hashlib
+from functools import cached_property
+from pathlib import Path
+from typing import Annotated, Any, Literal
+
+import msgspec
+import yaml
+from pydantic import BaseModel, ConfigDict, Field, StringConstraints, ValidationError, model_validator
+
+from app.errors import SchemaError
+
+Entity = Literal["user", "item", "context"]
+Side = Literal["user", "item"]
+Name = Annotated[str, StringConstraints(pattern=r"^[A-Za-z][A-Za-z0-9_.-]{0,63}$")]
+Raw = str | int | float | bool | list[str] | dict[str, float] | None
+
+MAX_SLOTS_PER_FIELD = 256
+
+
+class _Spec(BaseModel):
+    model_config = ConfigDict(extra="forbid", frozen=True, strict=True)
+
+
+class _Field(_Spec):
+    name: Name
+    entity: Entity
+    source: Name | None = None
+    """Raw field to read; two fields may read one raw field, say `age` as a number and as a category."""
+    default: Raw = None
+    """Raw value used where the field is absent, null or empty."""
+
+    @property
+    def raw_name(self) -> str:
+        return self.source or self.name
+
+    @property
+    def side(self) -> Side:
+        return "item" if self.entity == "item" else "user"
+
+
+class Categorical(_Field):
+    type: Literal["categorical"] = "categorical"
+    space: Name | None = None
+    id: bool = False
+    """The field is the entity's own id: taken from the request, not from the store."""
+
+    @property
+    def vocabulary(self) -> str:
+        return self.space or self.name
+
+    @property
+    def width(self) -> int:
+        return 1
+
+
+class MultiCategorical(_Field):
+    type: Literal["multi_categorical"]
+    space: Name | None = None
+    weighted: bool = False
+    pooling: Literal["mean", "sum"] = "mean"
+    max_length: Annotated[int, Field(ge=1, le=MAX_SLOTS_PER_FIELD)] = 16
+    separator: Annotated[str, StringConstraints(min_length=1, max_length=4)] | None = None
+    """Splits a text value that is not a JSON array or object: `Adventure|Children`."""
+
+    @property
+    def vocabulary(self) -> str:
+        return self.space or self.name
+
+    @property
+    def width(self) -> int:
+        return self.max_length
+
+
+class Numeric(_Field):
+    type: Literal["numeric"]
+    transforms: tuple[Literal["log1p", "sqrt", "square", "standardise"], ...] = ("standardise",)
+    """Applied in this order inside the model, which learns the mean and deviation; empty feeds the raw number."""
+    buckets: Annotated[int, Field(ge=0, le=1000)] = 0
+    """Also embed the quantile bucket the number falls in; the borders are learned."""
+
+    @property
+    def width(self) -> int:
+        return 1
+
+
+AnyField = Annotated[Categorical | MultiCategorical | Numeric, Field(discriminator="type")]
+
+
+class FeatureSchema(_Spec):
+    version: Literal[1] = 1
+    fields: Annotated[tuple[AnyField, ...], Field(min_length=1, max_length=1000)]
+
+    @model_validator(mode="after")
+    def _consistent(self) -> FeatureSchema:
+        seen: set[str] = set()
+        for field in self.fields:
+            if field.name in seen:
+                raise ValueError(f"field {field.name!r} is declared twice; use `source` to read one raw field twice")
+            seen.add(field.name)
+        for entity in ("user", "item"):
+            ids = [f.name for f in self.fields if isinstance(f, Categorical) and f.id and f.entity == entity]
+            if len(ids) > 1:
+                raise ValueError(f"fields {ids} both claim to be the {entity} id")
+        for field in self.fields:
+            if isinstance(field, Categorical) and field.id and field.entity == "context":
+                raise ValueError(f"field {field.name!r}: context has no id")
+        return self
+
+    def side(self, side: Side) -> tuple[Categorical | MultiCategorical | Numeric, ...]:
+        """Fields of the request side (user and context) or the item side, in declared order."""
+        return tuple(f for f in self.fields if f.side == side)
+
+    @cached_property
+    def hash(self) -> str:
+        """Hex SHA-256 of the canonical JSON: equal schemas encode alike."""
+        canonical = msgspec.json.encode(self.model_dump(mode="json"), order="sorted")
+        return hashlib.sha256(canonical).hexdigest()
+
+
+def load_schema(path: Path) -> FeatureSchema:
+    """Read and check a `features.yaml`.
+
+    Raises:
+        SchemaError: the file is missing, not YAML, or does not fit; each complaint names the field and the line.
+    """
+    try:
+        text = path.read_text(encoding="utf-8")
+    except (OSError, UnicodeDecodeError) as error:
+        raise SchemaError(f"{path}: cannot be read: {error}") from error
+    return parse_schema(text, origin=str(path))
+
+
+def parse_schema(text: str, origin: str = "features.yaml") -> FeatureSchema:
+    """The same for YAML text; `origin` names it in errors."""
+    try:
+        root = yaml.compose(text, Loader=yaml.SafeLoader)
+        raw = yaml.safe_load(text)
+    except (yaml.YAMLError, ValueError, RecursionError) as error:
+        raise SchemaError(f"{origin}: not YAML: {error}") from error
+    return _validated(raw, root, origin)
+
+
+def schema_from_json(raw: Any) -> FeatureSchema:
+    """The schema as the manifest keeps it. Raises SchemaError."""
+    return _validated(raw, None, "manifest")
+
+
+def _validated(raw: Any, root: yaml.Node | None, origin: str) -> FeatureSchema:
+    if not isinstance(raw, dict):
+        raise SchemaError(f"{origin}:1: expected a mapping with a list called `fields`")
+    try:
+        # Through JSON so that strict mode accepts YAML's and the manifest's lists where tuples are declared.
+        return FeatureSchema.model_validate_json(msgspec.json.encode(raw))
+    except (TypeError, ValueError, RecursionError) as error:
+        if not isinstance(error, ValidationError):
+            raise SchemaError(f"{origin}: holds a value JSON cannot express: {error}") from error
+        complaints = []
+        for problem in error.errors(include_url=False, include_input=False)[:20]:
+            location = problem["loc"]
+            line = _line_of(root, location)
+            where = _describe(raw, location)
+            place = f"{origin}:{line}" if line else origin
+            complaints.append(f"{place}: {where}{problem['msg']}")
+        raise SchemaError("\n".join(complaints)) from error
+
+
+def _describe(raw: Any, location: tuple[int | str, ...]) -> str:
+    """`field 'age', buckets: ` for ("fields", 3, "numeric", "buckets")."""
+    if len(location) >= 2 and location[0] == "fields" and isinstance(location[1], int):
+        entry = raw["fields"][location[1]]
+        name = entry.get("name") if isinstance(entry, dict) else None
+        rest = [str(part) for part in location[2:] if part not in ("categorical", "multi_categorical", "numeric")]
+        return ", ".join([f"field {name!r}" if name else f"field number {location[1] + 1}", *rest]) + ": "
+    return ".".join(str(part) for part in location) + (": " if location else "")
+
+
+def _line_of(node: yaml.Node | None, location: tuple[int | str, ...]) -> int | None:
+    """Line of the deepest YAML node along a pydantic location (union tags are not in the YAML and are stepped over)."""
+    if node is None:
+        return None
+    for part in location:
+        child: yaml.Node | None = None
+        if isinstance(node, yaml.MappingNode):
+            child = next((value for key, value in node.value if key.value == part), None)
+        elif isinstance(node, yaml.SequenceNode) and isinstance(part, int) and part < len(node.value):
+            child = node.value[part]
+        node = child or node
+    return int(node.start_mark.line) + 1

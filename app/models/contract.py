@@ -1,0 +1,130 @@
+"""What every model promises, so that one trainer, one artifact and one service fit them all.
+
+Shape suffixes, used in all of `app.models`:
+    B examples (pairs of a request and an item)    N candidates of one request
+    S slots of a side                              T slots after buckets were added (both sides where not said)
+    F fields                                       K embedding size
+    R rows of the embedding table                  V keys in the vocabulary
+    D width of a state                             H width of the first deep layer
+
+A model is one function of a (request, item) pair, written twice: plainly, as `forward`, and split, as
+`score(encode_user(...), encode_items(...))`. The two agree to 1e-10 in float64 and 1e-5 in float32, which is tested for
+every model and checked again on every published version.
+"""
+
+import torch
+from torch import Tensor, nn
+
+from app.models.inputs import Preprocessing, SideInput
+
+
+class CtrModel(nn.Module):
+    """Base of all models. Holds what they share: the vocabulary, one embedding table, both sides, the calibration.
+
+    Column 0 of the table is the first-order weight w_s of a slot, columns 1..K its embedding v_s: one gather gets both.
+    """
+
+    name = "abstract"
+    served = ("encode_user", "encode_items", "score", "probability")
+    """Methods the artifact exports beside `forward`."""
+    tables = ("table_RE", "vocabulary_V")
+    """Large tensors that are kept outside the program, memory-mapped."""
+
+    vocabulary_V: Tensor
+    calibration_2: Tensor
+
+    def __init__(self, preprocessing: Preprocessing, dim: int, init_std: float = 0.01) -> None:
+        super().__init__()
+        self.dim = dim
+        self.register_buffer("vocabulary_V", preprocessing.vocabulary_V.clone())
+        self.user = SideInput(preprocessing, "user")
+        self.item = SideInput(preprocessing, "item")
+        table_RE = torch.randn(preprocessing.rows, 1 + dim) * init_std
+        table_RE[:, 0] = 0.0
+        self.table_RE = nn.Parameter(table_RE)
+        self.bias = nn.Parameter(torch.zeros(1))
+        # Platt scaling, p = sigmoid(a * logit + b); identity until the trainer fits it.
+        self.register_buffer("calibration_2", torch.tensor([1.0, 0.0]))
+
+    def forward(
+        self, user_keys_BS: Tensor, user_values_BS: Tensor, item_keys_BS: Tensor, item_values_BS: Tensor
+    ) -> Tensor:
+        """The reference: logits [B] of B (request, item) pairs given their slots."""
+        user_rows_BT, user_x_BT = self.user.expand(self.vocabulary_V, user_keys_BS, user_values_BS)
+        item_rows_BT, item_x_BT = self.item.expand(self.vocabulary_V, item_keys_BS, item_values_BS)
+        return self.logits(torch.cat([user_rows_BT, item_rows_BT], 1), torch.cat([user_x_BT, item_x_BT], 1))
+
+    def logits(self, rows_BT: Tensor, x_BT: Tensor) -> Tensor:
+        """Logits [B] from table rows and numbers, as `SideInput.expand` gives them, user side first."""
+        raise NotImplementedError
+
+    def encode_user(self, keys_BS: Tensor, values_BS: Tensor) -> Tensor:
+        """User states [B, D] from request-side slots."""
+        raise NotImplementedError
+
+    def encode_items(self, keys_NS: Tensor, values_NS: Tensor) -> Tensor:
+        """Item states [N, D] from item-side slots."""
+        raise NotImplementedError
+
+    def score(self, user_D: Tensor, items_ND: Tensor) -> Tensor:
+        """Logits [N] of N candidates for one user."""
+        raise NotImplementedError
+
+    def probability(self, logits_N: Tensor) -> Tensor:
+        """Calibrated click probabilities [N]."""
+        return torch.sigmoid(logits_N * self.calibration_2[0] + self.calibration_2[1])
+
+    def fields(self, rows_BT: Tensor, x_BT: Tensor) -> Tensor:
+        """Field vectors [B, F, 1 + K] of both sides, user fields first."""
+        split = self.user.width
+        slots_BTE = self._slots(rows_BT, x_BT)
+        return torch.cat([self.user.pool(slots_BTE[:, :split]), self.item.pool(slots_BTE[:, split:])], 1)
+
+    def user_fields(self, keys_BS: Tensor, values_BS: Tensor) -> tuple[Tensor, Tensor]:
+        """Field vectors [B, F, 1 + K] and numerics [B, M] of the request side."""
+        rows_BT, x_BT = self.user.expand(self.vocabulary_V, keys_BS, values_BS)
+        return self.user.pool(self._slots(rows_BT, x_BT)), self.user.numerics(x_BT)
+
+    def item_fields(self, keys_NS: Tensor, values_NS: Tensor) -> tuple[Tensor, Tensor]:
+        """Field vectors [N, F, 1 + K] and numerics [N, M] of the item side."""
+        rows_NT, x_NT = self.item.expand(self.vocabulary_V, keys_NS, values_NS)
+        return self.item.pool(self._slots(rows_NT, x_NT)), self.item.numerics(x_NT)
+
+    def deep_inputs(self, fields_BFE: Tensor, x_BT: Tensor) -> Tensor:
+        """What a deep part reads, [B, user width + item width]: each side's embeddings, then its numerics."""
+        split, fields = self.user.width, self.user.fields
+        return torch.cat(
+            [
+                fields_BFE[:, :fields, 1:].flatten(1),
+                self.user.numerics(x_BT[:, :split]),
+                fields_BFE[:, fields:, 1:].flatten(1),
+                self.item.numerics(x_BT[:, split:]),
+            ],
+            1,
+        )
+
+    def deep_widths(self) -> tuple[int, int]:
+        """Widths of the user's and the item's part of `deep_inputs`."""
+        return (
+            self.user.fields * self.dim + self.user.numeric_fields,
+            self.item.fields * self.dim + self.item.numeric_fields,
+        )
+
+    def _slots(self, rows_BT: Tensor, x_BT: Tensor) -> Tensor:
+        return nn.functional.embedding(rows_BT, self.table_RE) * x_BT.to(self.table_RE.dtype).unsqueeze(-1)
+
+
+def fm_half(fields_BFE: Tensor) -> tuple[Tensor, Tensor]:
+    """One side of a factorisation machine (Rendle 2010, eq. 5, lemma 3.1).
+
+    Args:
+        fields_BFE: field vectors [B, F, 1 + K], column 0 first order.
+
+    Returns:
+        S [B, K], the sum of the embeddings, and [B], first order plus the pairs within this side:
+        sum_f w_f + 1/2 sum_k (S*S - Q). Across sides the pairs are S_u . S_i.
+    """
+    e_BFK = fields_BFE[:, :, 1:]
+    sum_BK = e_BFK.sum(1)
+    within_B = fields_BFE[:, :, 0].sum(1) + 0.5 * (sum_BK * sum_BK - (e_BFK * e_BFK).sum(1)).sum(1)
+    return sum_BK, within_B

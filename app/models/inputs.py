@@ -1,0 +1,184 @@
+"""From slots to table rows and numbers: the learned half of preprocessing, part of the model and so of its artifact.
+
+Rows of the embedding table: one out-of-vocabulary row per categorical field, then one row per vocabulary key (the fixed
+keys of numeric fields are among them), then the bucket rows of numeric fields, the first of each for "missing".
+"""
+
+from dataclasses import dataclass
+
+import torch
+from torch import Tensor, nn
+
+from app.features.encoder import NUMERIC_MARK, slot_key
+from app.features.schema import FeatureSchema, Numeric, Side
+
+CLIP = 4.0
+"""Standardised numbers are kept within this many deviations, so that one odd value cannot rule a score."""
+
+
+@dataclass(frozen=True)
+class NumericStatistics:
+    """Learned on the training rows of one numeric field."""
+
+    mean: float = 0.0
+    deviation: float = 1.0
+    """Of the values as they are when the `standardise` transform is reached."""
+    borders: tuple[float, ...] = ()
+    """Ascending quantile borders of the raw values; at most `buckets - 1` of them."""
+
+
+@dataclass(frozen=True)
+class Preprocessing:
+    """All that is learned before the first gradient: fitted once on the training rows."""
+
+    schema: FeatureSchema
+    vocabulary_V: Tensor
+    """Sorted distinct int64 keys, the fixed keys of all numeric fields included."""
+    numerics: dict[str, NumericStatistics]
+
+    @property
+    def oov_rows(self) -> int:
+        return sum(not isinstance(field, Numeric) for field in self.schema.fields)
+
+    @property
+    def rows(self) -> int:
+        return self.bucket_row(None)
+
+    def oov_row(self, name: str) -> int:
+        """Row that unseen keys of this categorical field share."""
+        names = [field.name for field in self.schema.fields if not isinstance(field, Numeric)]
+        return names.index(name)
+
+    def bucket_row(self, name: str | None) -> int:
+        """First bucket row of a numeric field; of None, one past the last row."""
+        row = self.oov_rows + len(self.vocabulary_V)
+        for field in self.schema.fields:
+            if field.name == name:
+                break
+            if isinstance(field, Numeric) and field.buckets:
+                row += len(self.numerics[field.name].borders) + 2
+        return row
+
+
+def numeric_key(name: str) -> int:
+    """The fixed key of a numeric field, as the encoder writes it."""
+    return slot_key(name + NUMERIC_MARK)
+
+
+def transform(x: Tensor, name: str) -> Tensor:
+    """One numeric transform that learns nothing; log1p and sqrt keep the sign of negative numbers."""
+    if name == "log1p":
+        return torch.sign(x) * torch.log1p(torch.abs(x))
+    if name == "sqrt":
+        return torch.sign(x) * torch.sqrt(torch.abs(x))
+    return x * x
+
+
+class SideInput(nn.Module):
+    """Slots of one side to rows and numbers, and slot vectors to field vectors."""
+
+    oov_S: Tensor
+    numeric_M: Tensor
+    steps_PM: Tensor
+    mean_M: Tensor
+    deviation_M: Tensor
+    bucket_G: Tensor
+    bucket_row_G: Tensor
+    borders_GQ: Tensor
+    pool_FT: Tensor
+
+    def __init__(self, preprocessing: Preprocessing, side: Side) -> None:
+        super().__init__()
+        fields = preprocessing.schema.side(side)
+        numerics = [field for field in fields if isinstance(field, Numeric)]
+        bucketed = [field for field in numerics if field.buckets]
+        starts = {}
+        slots = 0
+        for field in fields:
+            starts[field.name] = slots
+            slots += field.width
+        self.slots = slots
+        self.clip = CLIP
+        self.width = slots + len(bucketed)
+        """T: slots and, behind them, one bucket each for the fields that have buckets."""
+        self.fields = len(fields) + len(bucketed)
+        """F: declared fields and, behind them, the bucket of each field that has buckets."""
+        self.numeric_fields = len(numerics)
+        self.bucketed_fields = len(bucketed)
+        self.first_vocabulary_row = preprocessing.oov_rows
+
+        oov = [
+            0 if isinstance(field, Numeric) else preprocessing.oov_row(field.name)
+            for field in fields
+            for _ in range(field.width)
+        ]
+        self.register_buffer("oov_S", torch.tensor(oov, dtype=torch.int64))
+
+        self.register_buffer("numeric_M", torch.tensor([starts[f.name] for f in numerics], dtype=torch.int64))
+        # steps_PM[p, m]: the transform field m applies at step p; 0 none, 1 log1p, 2 sqrt, 3 square, 4 standardise.
+        codes = {"log1p": 1, "sqrt": 2, "square": 3, "standardise": 4}
+        steps = max((len(field.transforms) for field in numerics), default=0)
+        table = [[codes[f.transforms[p]] if p < len(f.transforms) else 0 for f in numerics] for p in range(steps)]
+        self.register_buffer("steps_PM", torch.tensor(table, dtype=torch.int64).reshape(steps, len(numerics)))
+        self.step_codes: list[list[int]] = [sorted({code for code in row if code}) for row in table]
+        statistics = [preprocessing.numerics[field.name] for field in numerics]
+        self.register_buffer("mean_M", torch.tensor([s.mean for s in statistics]))
+        self.register_buffer("deviation_M", torch.tensor([s.deviation for s in statistics]))
+
+        self.register_buffer("bucket_G", torch.tensor([starts[f.name] for f in bucketed], dtype=torch.int64))
+        rows = [preprocessing.bucket_row(field.name) for field in bucketed]
+        self.register_buffer("bucket_row_G", torch.tensor(rows, dtype=torch.int64))
+        borders = [preprocessing.numerics[field.name].borders for field in bucketed]
+        longest = max((len(b) for b in borders), default=0)
+        padded = [list(b) + [float("inf")] * (longest - len(b)) for b in borders]
+        self.register_buffer("borders_GQ", torch.tensor(padded, dtype=torch.float32).reshape(len(bucketed), longest))
+
+        # Field vectors are sums of slot vectors; where every field is one slot the sum is the identity and is skipped.
+        self.pooled = self.width != self.fields
+        pool_FT = torch.zeros(self.fields, self.width)
+        for index, field in enumerate(fields):
+            pool_FT[index, starts[field.name] : starts[field.name] + field.width] = 1.0
+        for index in range(len(bucketed)):
+            pool_FT[len(fields) + index, slots + index] = 1.0
+        self.register_buffer("pool_FT", pool_FT)
+
+    def expand(self, vocabulary_V: Tensor, keys_BS: Tensor, values_BS: Tensor) -> tuple[Tensor, Tensor]:
+        """Table rows int64 [B, T] and numbers x [B, T] of slots [B, S]; a row's result depends on that row alone."""
+        place_BS = torch.searchsorted(vocabulary_V, keys_BS.contiguous()).clamp_(max=vocabulary_V.shape[0] - 1)
+        known_BS = vocabulary_V[place_BS] == keys_BS
+        rows_BS = torch.where(known_BS, place_BS + self.first_vocabulary_row, self.oov_S)
+        if self.numeric_fields == 0:
+            return rows_BS, values_BS
+        x_BS = values_BS.clone()
+        x_BS[:, self.numeric_M] = self._scaled(values_BS[:, self.numeric_M])
+        if self.bucketed_fields == 0:
+            return rows_BS, x_BS
+        raw_BG = values_BS[:, self.bucket_G]
+        bucket_BG = (raw_BG.unsqueeze(-1) >= self.borders_GQ).sum(-1) + 1
+        bucket_BG = torch.where(torch.isnan(raw_BG), torch.zeros_like(bucket_BG), bucket_BG)
+        rows_BT = torch.cat([rows_BS, self.bucket_row_G + bucket_BG], 1)
+        return rows_BT, torch.cat([x_BS, torch.ones_like(raw_BG)], 1)
+
+    def _scaled(self, raw_BM: Tensor) -> Tensor:
+        x_BM = raw_BM.to(self.mean_M.dtype)
+        for step, codes in enumerate(self.step_codes):
+            chosen_M = self.steps_PM[step]
+            for code in codes:
+                if code == 1:
+                    changed_BM = transform(x_BM, "log1p")
+                elif code == 2:
+                    changed_BM = transform(x_BM, "sqrt")
+                elif code == 3:
+                    changed_BM = transform(x_BM, "square")
+                else:
+                    changed_BM = ((x_BM - self.mean_M) / self.deviation_M).clamp(-self.clip, self.clip)
+                x_BM = torch.where(chosen_M == code, changed_BM, x_BM)
+        return torch.nan_to_num(x_BM, nan=0.0)  # missing: no numeric contribution; the bucket says "missing"
+
+    def pool(self, slots_BTE: Tensor) -> Tensor:
+        """Field vectors [B, F, E]: e_f = sum over the field's slots of x_s v_s."""
+        return torch.matmul(self.pool_FT, slots_BTE) if self.pooled else slots_BTE
+
+    def numerics(self, x_BT: Tensor) -> Tensor:
+        """The transformed numbers [B, M] among x."""
+        return x_BT[:, self.numeric_M].to(self.pool_FT.dtype)

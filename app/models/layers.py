@@ -1,0 +1,69 @@
+"""Building blocks that several models share. Shape suffixes are explained in `app.models.contract`."""
+
+from itertools import pairwise
+
+import torch
+from torch import Tensor, nn
+from torch.nn.utils.fusion import fuse_linear_bn_eval
+
+
+class Block(nn.Module):
+    """Linear, batch norm, ReLU, dropout: one hidden layer."""
+
+    def __init__(self, inputs: int, outputs: int, dropout: float, batch_norm: bool) -> None:
+        super().__init__()
+        self.linear = nn.Linear(inputs, outputs)
+        self.norm: nn.Module = nn.BatchNorm1d(outputs) if batch_norm else nn.Identity()
+        self.dropout = nn.Dropout(dropout)
+
+    def forward(self, x_BD: Tensor) -> Tensor:
+        return self.after(self.linear(x_BD))
+
+    def after(self, linear_BH: Tensor) -> Tensor:
+        """What follows the linear map, for callers that split the map itself."""
+        hidden_BH: Tensor = self.dropout(torch.relu(self.norm(linear_BH)))
+        return hidden_BH
+
+    def fuse(self) -> None:
+        """Fold the batch norm's evaluation form into the linear map, so that the map can be split by columns."""
+        if isinstance(self.norm, nn.BatchNorm1d):
+            self.linear = fuse_linear_bn_eval(self.linear, self.norm)
+            self.norm = nn.Identity()
+
+
+class SplitMlp(nn.Module):
+    """D(): hidden blocks and one output, whose first linear map is split W [u, i] = W_u u + W_i i + b."""
+
+    def __init__(
+        self, user_width: int, item_width: int, hidden: tuple[int, ...], dropout: float, batch_norm: bool
+    ) -> None:
+        super().__init__()
+        if not hidden:
+            raise ValueError("a deep part needs at least one hidden layer")
+        self.user_width = user_width
+        self.hidden = hidden[0]
+        self.first = Block(user_width + item_width, hidden[0], dropout, batch_norm)
+        self.rest = nn.ModuleList(Block(inputs, outputs, dropout, batch_norm) for inputs, outputs in pairwise(hidden))
+        self.output = nn.Linear(hidden[-1], 1)
+
+    def forward(self, x_BD: Tensor) -> Tensor:
+        """[B, user width + item width] to [B]."""
+        return self._tail(self.first(x_BD))
+
+    def user_half(self, user_BD: Tensor) -> Tensor:
+        """W_u u + b, [B, H]."""
+        return nn.functional.linear(user_BD, self.first.linear.weight[:, : self.user_width], self.first.linear.bias)
+
+    def item_half(self, item_ND: Tensor) -> Tensor:
+        """W_i i, [N, H]."""
+        return nn.functional.linear(item_ND, self.first.linear.weight[:, self.user_width :])
+
+    def joined(self, user_H: Tensor, items_NH: Tensor) -> Tensor:
+        """The outputs [N] of one user's half with N items' halves. Expects batch norms fused."""
+        return self._tail(torch.relu(items_NH + user_H))
+
+    def _tail(self, hidden_BH: Tensor) -> Tensor:
+        for block in self.rest:
+            hidden_BH = block(hidden_BH)
+        output_B1: Tensor = self.output(hidden_BH)
+        return output_B1.squeeze(-1)

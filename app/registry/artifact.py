@@ -1,0 +1,353 @@
+"""One version on disk: written from a trained model, read back into something that scores.
+
+The program (TorchScript, small) and the tables (safetensors, memory-mapped and shared by all processes) are two files;
+`manifest.json` beside them proves both. This is the only module that calls torch.jit (docs/adr/0001).
+"""
+
+from __future__ import annotations
+
+import copy
+import hashlib
+import io
+import math
+import mmap
+import os
+import stat
+import threading
+import warnings
+from collections.abc import Sequence
+from pathlib import Path
+from typing import Any
+
+import msgspec
+import torch
+from safetensors.torch import save_file
+from torch import Tensor
+
+from app.errors import ArtifactError, EncodingError, SchemaError
+from app.features.encoder import Encoder, Slots
+from app.features.schema import FeatureSchema, schema_from_json
+from app.models.contract import CtrModel
+from app.models.layers import Block
+from app.registry.manifest import (
+    FORMAT,
+    MANIFEST,
+    MAX_MANIFEST_BYTES,
+    PROGRAM,
+    TABLES,
+    FileProof,
+    GoldenRequest,
+    Manifest,
+    decode_manifest,
+    encode_manifest,
+    now,
+)
+
+MAX_PROGRAM_BYTES = 1 << 30
+GOLDEN_TOLERANCE = 1e-5
+SPLIT_TOLERANCE = 1e-5
+FINITE_CHUNK = 1 << 22
+"""Elements checked at a time: a whole table at once would double its memory."""
+
+_load_lock = threading.Lock()
+torch._C._jit_set_profiling_mode(False)  # else the first calls of each size are 10x slower
+
+
+class Artifact:
+    """A loaded version: encoders, program and manifest. Immutable; methods may be called from any thread."""
+
+    def __init__(self, manifest: Manifest, schema: FeatureSchema, program: Any, device: torch.device) -> None:
+        self.manifest = manifest
+        self.schema = schema
+        self.user_encoder = Encoder(schema, "user")
+        self.item_encoder = Encoder(schema, "item")
+        self.device = device
+        self.program = program
+
+    @property
+    def version(self) -> int:
+        return self.manifest.version
+
+    @property
+    def sha256(self) -> str:
+        """Of the program file: tells two versions with one number apart."""
+        return self.manifest.files[PROGRAM].sha256
+
+    @torch.inference_mode()
+    def encode_user(self, slots: Slots) -> Tensor:
+        """One user's slots [S] to the user state [D]."""
+        keys_1S = torch.from_numpy(slots.keys).unsqueeze(0).to(self.device)
+        values_1S = torch.from_numpy(slots.values).unsqueeze(0).to(self.device)
+        return self.program.encode_user(keys_1S, values_1S)[0]  # type: ignore[no-any-return]
+
+    @torch.inference_mode()
+    def encode_items(self, slots: Slots) -> Tensor:
+        """N items' slots [N, S] to item states [N, D]."""
+        keys_NS = torch.from_numpy(slots.keys).to(self.device)
+        return self.program.encode_items(keys_NS, torch.from_numpy(slots.values).to(self.device))  # type: ignore[no-any-return]
+
+    @torch.inference_mode()
+    def score(self, user_D: Tensor, items_ND: Tensor) -> Tensor:
+        """Calibrated click probabilities [N]."""
+        return self.program.probability(self.program.score(user_D, items_ND))  # type: ignore[no-any-return]
+
+    @torch.inference_mode()
+    def reference(self, user: Slots, items: Slots) -> Tensor:
+        """The same probabilities by the plain `forward`, for checks."""
+        n = len(items.keys)
+        user_keys_NS = torch.from_numpy(user.keys).to(self.device).expand(n, -1)
+        user_values_NS = torch.from_numpy(user.values).to(self.device).expand(n, -1)
+        keys_NS = torch.from_numpy(items.keys).to(self.device)
+        values_NS = torch.from_numpy(items.values).to(self.device)
+        return self.program.probability(self.program(user_keys_NS, user_values_NS, keys_NS, values_NS))  # type: ignore[no-any-return]
+
+    def check(self) -> None:
+        """Replay the golden requests, both ways. Raises ArtifactError("golden" | "split" | "finite")."""
+        for number, golden in enumerate(self.manifest.golden):
+            try:
+                user = self.user_encoder.encode(golden.user, golden.user_id)
+                items = self.item_encoder.encode_many(golden.items, golden.item_ids)
+                split_N = self.score(self.encode_user(user), self.encode_items(items)).cpu()
+                plain_N = self.reference(user, items).cpu()
+            except (RuntimeError, ValueError, IndexError, EncodingError) as error:
+                raise ArtifactError("golden", f"golden request {number} fails: {str(error)[:200]}") from error
+            if not bool(torch.isfinite(split_N).all()):
+                raise ArtifactError("finite", f"golden request {number} has scores that are not finite")
+            if len(golden.scores) != len(split_N):
+                raise ArtifactError(
+                    "golden", f"golden request {number}: {len(split_N)} scores, not {len(golden.scores)}"
+                )
+            difference = float((split_N - torch.tensor(golden.scores)).abs().max())
+            if not difference <= GOLDEN_TOLERANCE:
+                raise ArtifactError("golden", f"golden request {number} differs by {difference:.2g}")
+            difference = float((split_N - plain_N).abs().max())
+            if not difference <= SPLIT_TOLERANCE:
+                raise ArtifactError("split", f"split and forward differ by {difference:.2g} on golden request {number}")
+
+
+def serving_form(model: CtrModel) -> CtrModel:
+    """A copy ready to be exported: evaluation mode, float32, batch norms folded, nothing that asks for gradients."""
+    copied = copy.deepcopy(model).cpu().float().eval()
+    for module in copied.modules():
+        if isinstance(module, Block):
+            module.fuse()
+    return copied.requires_grad_(False)
+
+
+def write(
+    folder: Path,
+    model: CtrModel,
+    schema: FeatureSchema,
+    *,
+    name: str,
+    golden: Sequence[GoldenRequest],
+    metrics: dict[str, Any] | None = None,
+    data: dict[str, Any] | None = None,
+    config: dict[str, Any] | None = None,
+) -> Manifest:
+    """Write a version (numbered 0) into an existing folder and fsync its files.
+
+    Args:
+        golden: requests without scores count too: scores are computed here, by the program as it will be loaded.
+    """
+    served = serving_form(model)
+    tables = {table: getattr(served, table).detach().contiguous() for table in served.tables}
+    save_file(tables, folder / TABLES)
+    (folder / PROGRAM).write_bytes(_program_bytes(served))
+    for file in (PROGRAM, TABLES):
+        _fsync(folder / file)
+    manifest = Manifest(
+        name=name,
+        version=0,
+        format=FORMAT,
+        created_at=now(),
+        architecture=model.name,
+        files={file: _proof(folder / file) for file in (PROGRAM, TABLES)},
+        feature_schema=schema.model_dump(mode="json"),
+        schema_hash=schema.hash,
+        golden=[],
+        metrics=metrics or {},
+        data=data or {},
+        config=config or {},
+    )
+    loaded = _load(folder, manifest, torch.device("cpu"))
+    manifest = msgspec.structs.replace(manifest, golden=[_answered(loaded, request) for request in golden])
+    write_manifest(folder, manifest)
+    return manifest
+
+
+def write_manifest(folder: Path, manifest: Manifest) -> None:
+    path = folder / MANIFEST
+    path.write_bytes(encode_manifest(manifest))
+    _fsync(path)
+
+
+def load(folder: Path, device: torch.device | str = "cpu", *, version: int | None = None) -> Artifact:
+    """Read, verify and check a version.
+
+    Args:
+        version: refuse a manifest that says it is another version.
+
+    Raises:
+        ArtifactError: anything at all is wrong with it; `reason` says which check refused it.
+    """
+    manifest = read_manifest(folder)
+    if version is not None and manifest.version != version:
+        raise ArtifactError("manifest", f"the manifest is of version {manifest.version}, not {version}")
+    artifact = _load(folder, manifest, torch.device(device))
+    artifact.check()
+    return artifact
+
+
+def read_manifest(folder: Path) -> Manifest:
+    """Raises ArtifactError."""
+    with _Mapped(folder / MANIFEST, MAX_MANIFEST_BYTES) as mapped:
+        return decode_manifest(bytes(mapped.view))
+
+
+def _load(folder: Path, manifest: Manifest, device: torch.device) -> Artifact:
+    missing = {PROGRAM, TABLES} - manifest.files.keys()
+    if missing:
+        raise ArtifactError("manifest", f"the manifest names no {sorted(missing)}")
+    try:
+        schema = schema_from_json(manifest.feature_schema)
+    except SchemaError as error:
+        raise ArtifactError("schema", f"the feature schema does not fit: {error}") from error
+    if schema.hash != manifest.schema_hash:
+        raise ArtifactError("schema", "the feature schema does not have the hash the manifest says")
+    with _Mapped(folder / PROGRAM, MAX_PROGRAM_BYTES) as mapped:
+        mapped.verify(manifest.files[PROGRAM])
+        program_bytes = bytes(mapped.view)
+    tables_file = _Mapped(folder / TABLES)
+    tables_file.verify(manifest.files[TABLES])
+    tables = _parse_tables(tables_file)
+    with _load_lock, warnings.catch_warnings():
+        warnings.simplefilter("ignore", DeprecationWarning)
+        try:
+            program = torch.jit.load(io.BytesIO(program_bytes), map_location=device)  # type: ignore[no-untyped-call]
+            for name, table in tables.items():
+                setattr(program, name, table.to(device))
+            program.eval()
+        except (RuntimeError, ValueError, AttributeError) as error:
+            raise ArtifactError("program", f"{PROGRAM} cannot be loaded: {str(error)[:200]}") from error
+    for name, tensor in [*tables.items(), *program.named_parameters(), *program.named_buffers()]:
+        if tensor.is_floating_point() and name != "borders_GQ" and not name.endswith(".borders_GQ"):
+            _check_finite(name, tensor)
+    return Artifact(manifest, schema, program, device)
+
+
+def _program_bytes(served: CtrModel) -> bytes:
+    """TorchScript of the model with its tables replaced by empty ones of the same kind."""
+    shell = copy.copy(served)
+    shell._parameters, shell._buffers = dict(served._parameters), dict(served._buffers)
+    for table in served.tables:
+        tensor = getattr(served, table)
+        shell._parameters.pop(table, None)
+        shell._buffers[table] = torch.zeros((1, *tensor.shape[1:]), dtype=tensor.dtype)
+    for method in served.served:
+        torch.jit.export(getattr(type(served), method))
+    buffer = io.BytesIO()
+    with warnings.catch_warnings():
+        warnings.simplefilter("ignore", DeprecationWarning)
+        torch.jit.save(torch.jit.script(shell), buffer)
+    return buffer.getvalue()
+
+
+def _answered(artifact: Artifact, request: GoldenRequest) -> GoldenRequest:
+    user = artifact.user_encoder.encode(request.user, request.user_id)
+    items = artifact.item_encoder.encode_many(request.items, request.item_ids)
+    scores_N = artifact.score(artifact.encode_user(user), artifact.encode_items(items))
+    return msgspec.structs.replace(request, scores=scores_N.tolist())
+
+
+def _check_finite(name: str, tensor: Tensor) -> None:
+    for chunk in torch.split(tensor.reshape(-1), FINITE_CHUNK):
+        if not bool(torch.isfinite(chunk).all()):
+            raise ArtifactError("finite", f"{name} holds weights that are not finite")
+
+
+class _Mapped:
+    """A regular file mapped into memory once, so that the bytes that are hashed are the bytes that are used."""
+
+    def __init__(self, path: Path, limit: int = 1 << 46) -> None:
+        try:
+            # No link and no waiting on a FIFO: a version is three regular files.
+            descriptor = os.open(path, os.O_RDONLY | os.O_NOFOLLOW | os.O_NONBLOCK | os.O_CLOEXEC)
+        except OSError as error:
+            raise ArtifactError("file", f"{path.name} cannot be opened: {error.strerror}") from error
+        try:
+            status = os.fstat(descriptor)
+            if not stat.S_ISREG(status.st_mode):
+                raise ArtifactError("file", f"{path.name} is not a regular file")
+            if not 0 < status.st_size <= limit:
+                raise ArtifactError("file", f"{path.name} has {status.st_size} bytes")
+            # Private, so writable as torch wants it; never written to, so its pages are shared with other processes.
+            self._map = mmap.mmap(descriptor, status.st_size, mmap.MAP_PRIVATE, mmap.PROT_READ | mmap.PROT_WRITE)
+        except OSError as error:
+            raise ArtifactError("file", f"{path.name} cannot be mapped: {error.strerror}") from error
+        finally:
+            os.close(descriptor)
+        self.name = path.name
+        self.view = memoryview(self._map)
+
+    def verify(self, proof: FileProof) -> None:
+        if len(self.view) != proof.size:
+            raise ArtifactError("hash", f"{self.name} has {len(self.view)} bytes, the manifest says {proof.size}")
+        if hashlib.sha256(self.view).hexdigest() != proof.sha256:
+            raise ArtifactError("hash", f"{self.name} does not have the SHA-256 the manifest says")
+
+    def __enter__(self) -> _Mapped:
+        return self
+
+    def __exit__(self, *_: object) -> None:
+        self.view.release()
+        self._map.close()
+
+
+_DTYPES = {"F32": torch.float32, "F16": torch.float16, "BF16": torch.bfloat16, "I64": torch.int64, "I32": torch.int32}
+
+
+class _TableEntry(msgspec.Struct):
+    dtype: str
+    shape: list[int]
+    data_offsets: tuple[int, int]
+
+
+def _parse_tables(mapped: _Mapped) -> dict[str, Tensor]:
+    """Tensors over the mapped bytes of a safetensors file.
+
+    The library would map the path a second time, and so perhaps another file than the one that was hashed; the format
+    is an eight-byte length, a JSON header and the data.
+    """
+    view = mapped.view
+    try:
+        header_size = int.from_bytes(view[:8], "little")
+        raw = msgspec.json.decode(view[8 : 8 + header_size])
+        raw.pop("__metadata__", None)
+        entries = msgspec.convert(raw, dict[str, _TableEntry])
+        tables = {}
+        for name, entry in entries.items():
+            start, stop = entry.data_offsets
+            dtype = _DTYPES[entry.dtype]
+            count = math.prod(entry.shape)
+            if (stop - start) != count * dtype.itemsize:
+                raise ValueError(f"{name} has {stop - start} bytes for shape {entry.shape}")
+            tables[name] = torch.frombuffer(view, dtype=dtype, count=count, offset=8 + header_size + start).reshape(
+                entry.shape
+            )
+    except (msgspec.MsgspecError, KeyError, ValueError, AttributeError, RuntimeError) as error:
+        raise ArtifactError("tables", f"{mapped.name} cannot be parsed: {error}") from error
+    return tables
+
+
+def _proof(path: Path) -> FileProof:
+    with path.open("rb") as file:
+        return FileProof(hashlib.file_digest(file, "sha256").hexdigest(), path.stat().st_size)
+
+
+def _fsync(path: Path) -> None:
+    descriptor = os.open(path, os.O_RDONLY)
+    try:
+        os.fsync(descriptor)
+    finally:
+        os.close(descriptor)

@@ -1,0 +1,78 @@
+"""`manifest.json`: what a version is, and the proof of what its files hold."""
+
+from __future__ import annotations
+
+from datetime import UTC, datetime
+from typing import Annotated, Any
+
+import msgspec
+
+from app.errors import ArtifactError
+
+FORMAT = "ctr-torchscript-1"
+"""Named in every manifest; a service refuses a format it does not know."""
+PROGRAM, TABLES, MANIFEST = "model.pt", "tables.safetensors", "manifest.json"
+MAX_MANIFEST_BYTES = 16 * 1024 * 1024
+
+Sha256 = Annotated[str, msgspec.Meta(pattern="^[0-9a-f]{64}$")]
+
+
+class FileProof(msgspec.Struct, frozen=True):
+    sha256: Sha256
+    size: Annotated[int, msgspec.Meta(ge=1)]
+
+
+class GoldenRequest(msgspec.Struct, frozen=True):
+    """A request as raw features and the probabilities the trainer saw; replayed before a version goes live."""
+
+    user_id: str
+    user: dict[str, Any]
+    item_ids: list[str]
+    items: list[dict[str, Any]]
+    scores: list[float]
+
+
+class Manifest(msgspec.Struct, frozen=True, forbid_unknown_fields=False):
+    name: str
+    version: Annotated[int, msgspec.Meta(ge=0)]
+    """0 until the model store gives it a number."""
+    format: str
+    created_at: str
+    """UTC, ISO 8601."""
+    architecture: str
+    """Name of the model class, say `deepfm`; `name` is the folder it is served under."""
+    files: dict[str, FileProof]
+    feature_schema: dict[str, Any]
+    schema_hash: Sha256
+    golden: list[GoldenRequest]
+    metrics: dict[str, Any] = {}
+    data: dict[str, Any] = {}
+    """Where the training rows came from, and the window of time they span."""
+    config: dict[str, Any] = {}
+    """Hyper-parameters, seed included."""
+
+
+def now() -> str:
+    return datetime.now(UTC).isoformat(timespec="seconds")
+
+
+def encode_manifest(manifest: Manifest) -> bytes:
+    return msgspec.json.format(msgspec.json.encode(manifest), indent=1) + b"\n"
+
+
+def decode_manifest(raw: bytes) -> Manifest:
+    """Raises ArtifactError("manifest" | "format")."""
+    try:
+        found = msgspec.json.decode(raw, type=_Format)
+    except (msgspec.DecodeError, UnicodeDecodeError, RecursionError) as error:
+        raise ArtifactError("manifest", f"{MANIFEST} cannot be read: {error}") from error
+    if found.format != FORMAT:
+        raise ArtifactError("format", f"format {found.format!r} is not {FORMAT!r}: written by another release?")
+    try:
+        return msgspec.json.decode(raw, type=Manifest)
+    except (msgspec.DecodeError, UnicodeDecodeError, RecursionError) as error:
+        raise ArtifactError("manifest", f"{MANIFEST} does not fit: {error}") from error
+
+
+class _Format(msgspec.Struct):
+    format: str

@@ -1,0 +1,173 @@
+"""The model store: immutable numbered versions in a folder, and one pointer to what should be live.
+
+    <root>/<name>/<version>/          model.pt, tables.safetensors, manifest.json
+    <root>/<name>/serving.json        {"stable": 7, "canary": {"version": 8, "share": 0.05}, "shadow": 9}
+
+A version is built aside in `.tmp-*`, fsynced and renamed; the pointer is replaced. A killed publisher leaves a `.tmp-*`
+folder that nothing reads and a later publisher sweeps.
+"""
+
+from __future__ import annotations
+
+import contextlib
+import fcntl
+import os
+import re
+import shutil
+import tempfile
+import time
+from collections.abc import Iterator
+from pathlib import Path
+from typing import Annotated
+
+import msgspec
+
+from app.errors import ArtifactError, ConfigError
+from app.registry.artifact import read_manifest, write_manifest
+from app.registry.manifest import PROGRAM, TABLES, Manifest
+
+POINTER = "serving.json"
+STALE_AFTER_S = 24 * 3600
+NAME = re.compile(r"[A-Za-z0-9][A-Za-z0-9_.-]{0,63}")
+
+Version = Annotated[int, msgspec.Meta(ge=1)]
+
+
+class Canary(msgspec.Struct, frozen=True, forbid_unknown_fields=True):
+    version: Version
+    share: Annotated[float, msgspec.Meta(ge=0.0, le=1.0)]
+
+
+class Pointer(msgspec.Struct, frozen=True, forbid_unknown_fields=True, omit_defaults=True):
+    """What the service should run."""
+
+    stable: Version | None = None
+    canary: Canary | None = None
+    shadow: Version | None = None
+
+
+class ModelStore:
+    """One model's folder in the store."""
+
+    def __init__(self, root: Path, name: str) -> None:
+        if not NAME.fullmatch(name):
+            raise ConfigError(f"model name {name!r}: use letters, digits, '_', '-' and '.'")
+        self.name = name
+        self.folder = root / name
+
+    def versions(self) -> list[int]:
+        """Published versions, ascending."""
+        try:
+            entries = [entry.name for entry in os.scandir(self.folder)]
+        except OSError:
+            return []
+        return sorted(int(entry) for entry in entries if entry.isascii() and entry.isdigit() and entry[0] != "0")
+
+    def path(self, version: int) -> Path:
+        return self.folder / str(version)
+
+    def manifest(self, version: int) -> Manifest:
+        """Raises ArtifactError."""
+        return read_manifest(self.path(version))
+
+    @contextlib.contextmanager
+    def staging(self) -> Iterator[Path]:
+        """An empty folder on the store's own file system to build a version in; gone afterwards unless published."""
+        self.folder.mkdir(parents=True, exist_ok=True)
+        self._sweep()
+        staged = Path(tempfile.mkdtemp(prefix=".tmp-", dir=self.folder))
+        try:
+            yield staged
+        finally:
+            shutil.rmtree(staged, ignore_errors=True)
+
+    def publish(self, staged: Path) -> int:
+        """Give a version built by `artifact.write` in a `staging()` folder its number and its place.
+
+        Raises ArtifactError for a folder that holds no whole version.
+        """
+        manifest = read_manifest(staged)
+        with self._locked():
+            version = (self.versions() or [0])[-1] + 1
+            write_manifest(staged, msgspec.structs.replace(manifest, name=self.name, version=version))
+            os.chmod(staged, 0o755)  # noqa: S103  # mkdtemp made it private; the service may run as another user
+            _fsync_folder(staged)
+            os.rename(staged, self.path(version))
+            _fsync_folder(self.folder)
+        return version
+
+    def publish_copy(self, source: Path) -> int:
+        """The same for a version folder elsewhere, which stays as it is."""
+        read_manifest(source)
+        with self.staging() as staged:
+            for file in (PROGRAM, TABLES, "manifest.json"):
+                try:
+                    shutil.copyfile(source / file, staged / file, follow_symlinks=False)
+                except OSError as error:
+                    raise ArtifactError("file", f"{source / file} cannot be copied: {error.strerror}") from error
+            for report in ("report.html", "report.json"):
+                if (source / report).is_file():
+                    shutil.copyfile(source / report, staged / report)
+            return self.publish(staged)
+
+    def pointer_bytes(self) -> bytes | None:
+        """Content of `serving.json`, or None where there is none. Raises ArtifactError where it cannot be read."""
+        try:
+            return (self.folder / POINTER).read_bytes()
+        except FileNotFoundError:
+            return None
+        except OSError as error:
+            raise ArtifactError("pointer", f"{POINTER} cannot be read: {error.strerror}") from error
+
+    def pointer(self) -> Pointer:
+        """Raises ArtifactError where it is damaged."""
+        return decode_pointer(self.pointer_bytes())
+
+    def update_pointer(self, **labels: object) -> Pointer:
+        """Change some labels and keep the others: `update_pointer(stable=7)`."""
+        with self._locked():
+            pointer = msgspec.structs.replace(self.pointer(), **labels)
+            content = msgspec.json.encode(pointer)
+            decode_pointer(content)
+            descriptor, temporary = tempfile.mkstemp(prefix=".tmp-pointer-", dir=self.folder)
+            with os.fdopen(descriptor, "wb") as file:
+                os.fchmod(file.fileno(), 0o644)
+                file.write(content + b"\n")
+                file.flush()
+                os.fsync(file.fileno())
+            os.replace(temporary, self.folder / POINTER)
+            _fsync_folder(self.folder)
+        return pointer
+
+    def _sweep(self) -> None:
+        """Remove what killed publishers left a day or more ago."""
+        for entry in self.folder.glob(".tmp-*"):
+            with contextlib.suppress(OSError):
+                if time.time() - entry.stat().st_mtime > STALE_AFTER_S:
+                    shutil.rmtree(entry) if entry.is_dir() else entry.unlink()
+
+    @contextlib.contextmanager
+    def _locked(self) -> Iterator[None]:
+        """Publishers take turns; readers never wait."""
+        self.folder.mkdir(parents=True, exist_ok=True)
+        with (self.folder / ".lock").open("w") as lock:
+            fcntl.flock(lock, fcntl.LOCK_EX)
+            yield
+
+
+def decode_pointer(content: bytes | None) -> Pointer:
+    """Raises ArtifactError("pointer")."""
+    if content is None:
+        return Pointer()
+    try:
+        return msgspec.json.decode(content, type=Pointer)
+    except (msgspec.DecodeError, UnicodeDecodeError) as error:
+        raise ArtifactError("pointer", f"{POINTER} does not fit: {error}") from error
+
+
+def _fsync_folder(folder: Path) -> None:
+    descriptor = os.open(folder, os.O_RDONLY | os.O_DIRECTORY)
+    try:
+        os.fsync(descriptor)
+    finally:
+        os.close(descriptor)
