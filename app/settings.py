@@ -1,0 +1,94 @@
+"""Every setting, in one frozen table: command line, then environment (`CTR_*`), then `.env`, then the default here."""
+
+from __future__ import annotations
+
+from pathlib import Path
+from typing import Annotated, Any, Literal
+
+from pydantic import Field, SecretStr, ValidationError, field_validator
+from pydantic_settings import BaseSettings, NoDecode, SettingsConfigDict
+
+from app.errors import ConfigError
+
+Key = Annotated[str, Field(pattern=r"^[^{}]*\{id\}[^{}]*$")]
+
+
+class Settings(BaseSettings):
+    """Read once at start; build it with `load_settings`, whose errors are fit for people."""
+
+    model_config = SettingsConfigDict(env_prefix="CTR_", env_file=".env", frozen=True, extra="ignore")
+
+    redis_url: str = Field(
+        "", description="Where the features are: redis://, rediss:// or unix://. Empty starts the embedded Valkey."
+    )
+    redis_timeout_ms: float = Field(
+        30.0, gt=0, le=10_000, description="Longest wait for the store; past it the answer is made from defaults."
+    )
+    user_key: Key = Field("ctr:v1:user:{id}", description="Redis key of a user's hash; set it to read your own layout.")
+    item_key: Key = Field("ctr:v1:item:{id}", description="Redis key of an item's hash.")
+    data_dir: Path = Field(Path(".ctr"), description="Where the embedded Valkey keeps its data.")
+
+    model_store: Path = Field(Path("model_store"), description="Folder of published versions.")
+    model: str = Field("deepfm", description="Which model under it is served.")
+    poll_s: float = Field(
+        1.0, gt=0, le=3600, description="How often serving.json is looked at; a swap starts at most this much later."
+    )
+
+    host: str = Field("127.0.0.1", description="Address to listen on; 0.0.0.0 opens it to the network.")
+    port: int = Field(8000, ge=0, le=65_535, description="Port to listen on.")
+    workers: int = Field(1, ge=1, le=256, description="Processes. One per core that is not busy with the store.")
+
+    device: Literal["auto", "cpu", "cuda"] = Field(
+        "auto", description="Where models run; auto takes CUDA if it is there."
+    )
+    precision: Literal["fp32", "bf16"] = Field(
+        "fp32", description="Precision of item states and the deep part; bf16 halves their memory."
+    )
+    item_cache_size: int = Field(
+        1_000_000,
+        ge=1,
+        le=100_000_000,
+        description="Items kept encoded in each process; the least recently used go first.",
+    )
+    item_cache_warm: bool = Field(True, description="Read the items in the store at start, up to the cache's size.")
+
+    deadline_ms: float = Field(
+        1000.0, gt=0, le=60_000, description="A request that takes longer is answered 504; clients may ask for less."
+    )
+    max_candidates: int = Field(2000, ge=1, le=100_000, description="More item ids in one request are refused.")
+    max_body_bytes: int = Field(2_000_000, ge=1_000, le=1_000_000_000, description="Larger bodies are refused.")
+    body_timeout_s: float = Field(5.0, gt=0, le=600, description="A body that arrives slower is refused.")
+    max_inflight: int = Field(
+        256, ge=1, le=100_000, description="Requests at work at once; more are refused at once instead of waiting."
+    )
+    shutdown_grace_s: float = Field(
+        10.0, ge=0, le=3600, description="How long requests may finish after a stop signal."
+    )
+
+    api_keys: Annotated[tuple[SecretStr, ...], NoDecode] = Field(
+        (), description="Comma-separated keys for X-API-Key; empty leaves /rank open."
+    )
+    admin_key: SecretStr | None = Field(None, description="Key for administration over HTTP; unset keeps it off.")
+
+    log_level: Literal["debug", "info", "warning", "error"] = Field("info", description="Least severe line to log.")
+
+    @field_validator("api_keys", mode="before")
+    @classmethod
+    def _split_keys(cls, raw: Any) -> Any:
+        return tuple(key.strip() for key in raw.split(",") if key.strip()) if isinstance(raw, str) else raw
+
+
+def load_settings(**overrides: Any) -> Settings:
+    """The settings, with what the command line said on top; None means it did not say.
+
+    Raises:
+        ConfigError: one line per bad setting, with the environment variable to change.
+    """
+    try:
+        return Settings(**{name: value for name, value in overrides.items() if value is not None})
+    except ValidationError as error:
+        lines = [
+            f"CTR_{'_'.join(str(part) for part in problem['loc'][:1]).upper()}: {problem['msg']}"
+            for problem in error.errors(include_url=False, include_input=False)
+        ]
+        raise ConfigError("\n".join(lines)) from error
