@@ -1,0 +1,6 @@
+"""The models by the name that `--model` and the manifest give them."""
+
+from app.models.contract import CtrModel
+from app.models.deepfm import DeepFM
+
+MODELS: dict[str, type[CtrModel]] = {model.name: model for model in (DeepFM,)}

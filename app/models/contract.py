@@ -33,7 +33,7 @@ class CtrModel(nn.Module):
     vocabulary_V: Tensor
     calibration_2: Tensor
 
-    def __init__(self, preprocessing: Preprocessing, dim: int, init_std: float = 0.01) -> None:
+    def __init__(self, preprocessing: Preprocessing, dim: int = 8, init_std: float = 0.01) -> None:
         super().__init__()
         self.dim = dim
         self.register_buffer("vocabulary_V", preprocessing.vocabulary_V.clone())

@@ -1,0 +1,27 @@
+"""What every test shares: one thread for torch, a quiet hypothesis, an empty model store."""
+
+from __future__ import annotations
+
+from pathlib import Path
+
+import pytest
+import torch
+from hypothesis import HealthCheck, settings
+
+from app.registry.model_store import ModelStore
+from tests.factories import MODEL_NAME
+
+# Shared machines pause for longer than any honest deadline; a failing example is replayed from .hypothesis.
+settings.register_profile("shared", deadline=None, suppress_health_check=[HealthCheck.too_slow])
+settings.load_profile("shared")
+
+
+@pytest.fixture(scope="session", autouse=True)
+def _one_thread() -> None:
+    torch.set_num_threads(1)
+
+
+@pytest.fixture
+def store(tmp_path: Path) -> ModelStore:
+    """An empty store for the model `MODEL_NAME`; its root is `store.folder.parent`."""
+    return ModelStore(tmp_path / "model_store", MODEL_NAME)
