@@ -10,6 +10,7 @@
         ├── NotJson              400
         ├── Unauthorized         401
         ├── NotFound             404
+        ├── BodyTooSlow          408  the body did not arrive in time
         ├── BodyTooLarge         413
         ├── InvalidRequest       422  carries up to ten (location, message) pairs, never the input
         │   └── EncodingError    a raw feature value that no slot can hold: the one error encoding raises
@@ -77,6 +78,11 @@ class Unauthorized(RequestError):
 class NotFound(RequestError):
     status = 404
     title = "Not found"
+
+
+class BodyTooSlow(RequestError):
+    status = 408
+    title = "The body did not arrive in time"
 
 
 class BodyTooLarge(RequestError):

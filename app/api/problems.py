@@ -1,0 +1,163 @@
+"""Errors as `application/problem+json` (RFC 9457): the one place that turns them into responses.
+
+A problem has `type, title, status, detail, request_id` and, where a request does not fit, `errors[]`: at most ten
+`{"location", "message"}`, never the input. No body is larger than `MAX_BYTES`. `type` is `urn:ctr-serving:problem:`
+and the word in this table, which stays as it is from release to release:
+
+    not-json                 400  the body is not JSON
+    unauthorized             401  no valid X-API-Key
+    not-found                404
+    method-not-allowed       405
+    body-too-slow            408  the body did not arrive in time
+    body-too-large           413
+    invalid-request          422  the body or a header does not fit; `errors` says where
+    unencodable-value        422  a feature value of the request fits no slot of the schema
+    overloaded               503  with Retry-After
+    no-model                 503  with Retry-After; nothing is live yet
+    deadline-passed          504
+    internal-error           500  our fault; the log has the rest, found by `request_id`
+
+Any other HTTP error has the type `about:blank`, as the RFC says.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Mapping, Sequence
+from http import HTTPStatus
+from typing import Any
+
+import msgspec
+import structlog
+from fastapi import FastAPI
+from fastapi.exceptions import RequestValidationError
+from starlette.exceptions import HTTPException
+from starlette.requests import Request
+from starlette.responses import Response
+
+from app.errors import (
+    MAX_REPORTED,
+    BodyTooLarge,
+    BodyTooSlow,
+    DeadlinePassed,
+    EncodingError,
+    InvalidRequest,
+    NoModel,
+    NotFound,
+    NotJson,
+    Overloaded,
+    RequestError,
+    Unauthorized,
+)
+
+URN = "urn:ctr-serving:problem:"
+MEDIA_TYPE = "application/problem+json"
+MAX_BYTES = 4096
+MAX_DETAIL, MAX_LOCATION, MAX_MESSAGE = 300, 96, 200
+
+TYPES: dict[type[RequestError], str] = {
+    NotJson: "not-json",
+    Unauthorized: "unauthorized",
+    NotFound: "not-found",
+    BodyTooSlow: "body-too-slow",
+    BodyTooLarge: "body-too-large",
+    InvalidRequest: "invalid-request",
+    EncodingError: "unencodable-value",
+    Overloaded: "overloaded",
+    NoModel: "no-model",
+    DeadlinePassed: "deadline-passed",
+}
+BY_STATUS = {404: "not-found", 405: "method-not-allowed", 413: "body-too-large", 500: "internal-error"}
+
+log = structlog.get_logger(__name__)
+
+
+def problem_response(error: RequestError, request_id: str) -> Response:
+    """The response for an error a client can cause."""
+    name = next((TYPES[kind] for kind in type(error).__mro__ if kind in TYPES), None)
+    headers = {}
+    retry_after_s = getattr(error, "retry_after_s", None)
+    if retry_after_s is not None:
+        headers["Retry-After"] = str(max(1, round(retry_after_s)))
+    return _problem(name, error.status, error.title, str(error), request_id, error.errors, headers)
+
+
+def internal_problem(request_id: str) -> Response:
+    """The response for an error that is ours. Says nothing about it: the caller logs it."""
+    return _problem(
+        "internal-error", 500, "Internal error", "an unexpected error, logged under this request_id", request_id
+    )
+
+
+def install_problem_handlers(app: FastAPI) -> None:
+    """Answer every error that FastAPI's own routing and validation meet with a problem."""
+
+    @app.exception_handler(RequestError)
+    async def _request_error(request: Request, error: RequestError) -> Response:
+        return problem_response(error, _request_id(request))
+
+    @app.exception_handler(RequestValidationError)
+    async def _validation_error(request: Request, error: RequestValidationError) -> Response:
+        complaints = [
+            (".".join(str(part) for part in complaint["loc"]), str(complaint["msg"]))
+            for complaint in error.errors()[:MAX_REPORTED]
+        ]
+        return problem_response(InvalidRequest(errors=complaints), _request_id(request))
+
+    @app.exception_handler(HTTPException)
+    async def _http_error(request: Request, error: HTTPException) -> Response:
+        title = HTTPStatus(error.status_code).phrase
+        detail = str(error.detail)
+        if error.status_code == 404 and detail == title:
+            detail = "no such route; GET /docs lists them all"
+        return _problem(
+            BY_STATUS.get(error.status_code),
+            error.status_code,
+            title,
+            detail,
+            _request_id(request),
+            headers=error.headers or {},
+        )
+
+    @app.exception_handler(Exception)
+    async def _unexpected(request: Request, error: Exception) -> Response:
+        request_id = _request_id(request)
+        log.error("unexpected_error", request_id=request_id, route=request.url.path[:200], exc_info=error)
+        return internal_problem(request_id)
+
+
+def _request_id(request: Request) -> str:
+    return str(request.scope.get("state", {}).get("request_id", ""))
+
+
+def _problem(
+    name: str | None,
+    status: int,
+    title: str,
+    detail: str,
+    request_id: str,
+    errors: Sequence[tuple[str, str]] = (),
+    headers: Mapping[str, str] | None = None,
+) -> Response:
+    document: dict[str, Any] = {
+        "type": URN + name if name else "about:blank",
+        "title": title,
+        "status": status,
+        "detail": _short(detail, MAX_DETAIL),
+        "request_id": _short(request_id, 128),
+    }
+    if errors:
+        document["errors"] = [
+            {"location": _short(location, MAX_LOCATION), "message": _short(message, MAX_MESSAGE)}
+            for location, message in errors[:MAX_REPORTED]
+        ]
+    body = msgspec.json.encode(document)
+    while len(body) > MAX_BYTES and document.get("errors"):  # escapes and non-ASCII text take up to six bytes each
+        document["errors"].pop()
+        body = msgspec.json.encode(document)
+    return Response(body, status, headers, MEDIA_TYPE)
+
+
+def _short(text: str, limit: int) -> str:
+    """At most `limit` characters, all of which UTF-8 can hold."""
+    text = text if len(text) <= limit else text[: limit - 1] + "…"
+    return text.encode("utf-8", "replace").decode()

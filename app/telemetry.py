@@ -1,0 +1,272 @@
+"""What the service says about itself: log lines and Prometheus metrics.
+
+Nothing here is called per item, and nothing logs on the hot path. What every request updates is added up in plain
+Python numbers (`Tally`) and handed to prometheus_client when somebody scrapes, or each second where several
+processes share their figures through files. Measured per request with five stages, one core: 1.9 us here against
+12 us (21 us through files) with `Histogram.observe` and `Counter.labels().inc()`.
+"""
+
+from __future__ import annotations
+
+import asyncio
+import logging
+import struct
+import sys
+import threading
+from bisect import bisect_left
+from collections.abc import Callable, Iterable, Sequence
+from typing import Literal
+
+import structlog
+from prometheus_client import (
+    CONTENT_TYPE_LATEST,
+    CollectorRegistry,
+    Counter,
+    Gauge,
+    Histogram,
+    disable_created_metrics,
+    generate_latest,
+    multiprocess,
+    values,
+)
+
+STAGES = ("decode", "features", "encode", "score", "respond")
+"""One name per stage for the metric label, the `Server-Timing` entry and the load test."""
+
+SECONDS = (0.0005, 0.001, 0.0015, 0.002, 0.003, 0.005, 0.0075, 0.01, 0.015, 0.025, 0.05, 0.1, 0.25, 0.5, 1.0, 2.5)
+CANDIDATES = (1, 2, 5, 10, 20, 50, 100, 200, 500, 1000, 2000, 5000, 10_000)
+FLUSH_EVERY_S = 1.0
+SCRAPE_ATTEMPTS = 3
+
+Level = Literal["debug", "info", "warning", "error"]
+
+
+def configure_logging(level: Level = "info", json: bool | None = None) -> None:
+    """Send the log of this process, libraries included, to standard error.
+
+    Args:
+        level: the least severe line to write.
+        json: one JSON object a line, else coloured text. None chooses text for a terminal, JSON for anything else.
+    """
+    if json is None:
+        json = not sys.stderr.isatty()
+    shared: list[structlog.typing.Processor] = [
+        structlog.contextvars.merge_contextvars,
+        structlog.stdlib.add_log_level,
+        structlog.stdlib.add_logger_name,
+        structlog.stdlib.PositionalArgumentsFormatter(),
+        structlog.processors.TimeStamper(fmt="iso", utc=True),
+        structlog.processors.StackInfoRenderer(),
+    ]
+    # Tracebacks without local variables: those hold ids and features of users.
+    last: list[structlog.typing.Processor] = (
+        [structlog.processors.format_exc_info, structlog.processors.JSONRenderer()]
+        if json
+        else [structlog.dev.ConsoleRenderer(exception_formatter=structlog.dev.plain_traceback)]
+    )
+    structlog.configure(
+        processors=[structlog.stdlib.filter_by_level, *shared, structlog.stdlib.ProcessorFormatter.wrap_for_formatter],
+        logger_factory=structlog.stdlib.LoggerFactory(),
+        wrapper_class=structlog.stdlib.BoundLogger,
+        cache_logger_on_first_use=False,
+    )
+    handler = logging.StreamHandler(sys.stderr)
+    handler.setFormatter(
+        structlog.stdlib.ProcessorFormatter(
+            foreign_pre_chain=shared,
+            processors=[structlog.stdlib.ProcessorFormatter.remove_processors_meta, *last],
+        )
+    )
+    root = logging.getLogger()
+    root.handlers = [handler]
+    root.setLevel(level.upper())
+
+
+class Tally:
+    """Counts per bucket and a sum, in plain numbers, on their way to one Prometheus histogram."""
+
+    def __init__(self, histogram: Histogram, bounds: Sequence[float]) -> None:
+        self._histogram = histogram
+        self._bounds = bounds
+        self._counts = [0] * (len(bounds) + 1)
+        self._sum = 0.0
+
+    def add(self, value: float) -> None:
+        self._counts[bisect_left(self._bounds, value)] += 1
+        self._sum += value
+
+    def flush(self) -> None:
+        # prometheus_client has no public way to add many observations at once.
+        for bucket, count in zip(self._histogram._buckets, self._counts, strict=True):
+            if count:
+                bucket.inc(count)
+        self._histogram._sum.inc(self._sum)
+        self._counts = [0] * len(self._counts)
+        self._sum = 0.0
+
+
+class Labelled(dict[str, Counter]):
+    """A counter's children by the value of its one label: `metrics.degraded["stale_item_features"].inc()`.
+
+    The children are kept because `Counter.labels()` costs more than the increment.
+    """
+
+    def __init__(self, counter: Counter, expected: Iterable[str] = ()) -> None:
+        """Children named in `expected` are exported as 0 from the start, so that their first event shows as a rate."""
+        super().__init__()
+        self._counter = counter
+        for value in expected:
+            self[value]
+
+    def __missing__(self, value: str) -> Counter:
+        child = self[value] = self._counter.labels(value)
+        return child
+
+
+class Metrics:
+    """Every metric of one process: one object, built at start.
+
+    `observe_request`, `count_answer` and `inflight` are the hot path's; all else are prometheus_client objects to
+    use directly, those with a label by `[label]`. Safe from any thread, apart from `inflight`.
+
+    With several processes PROMETHEUS_MULTIPROC_DIR must name an emptied folder before prometheus_client is first
+    imported; each process then runs `keep_flushing`, any of them can render the sum of all, and whoever started them
+    calls `drop_worker` for one that ended.
+    """
+
+    def __init__(self) -> None:
+        disable_created_metrics()  # type: ignore[no-untyped-call]
+        self._registry = CollectorRegistry()
+        self.multiprocess = values.ValueClass is not values.MutexValue
+
+        self.rank_requests = self._counter("ctr_rank_requests", "Answers of POST /rank", "status", "version")
+        self.rank_duration = self._histogram("ctr_rank_duration_seconds", "Time to answer /rank with 200", SECONDS)
+        self.stage_duration = self._histogram("ctr_stage_duration_seconds", "The same by stage", SECONDS, "stage")
+        self.candidates = self._histogram("ctr_candidates", "Candidates ranked in a request", CANDIDATES)
+        self.features_missing = Labelled(
+            self._counter("ctr_features_missing", "Users and items without stored features", "entity"),
+            ("user", "item"),
+        )
+        self.features_invalid = Labelled(
+            self._counter("ctr_features_invalid", "Stored values that no slot can hold, read as missing", "entity"),
+            ("user", "item"),
+        )
+        self.degraded = Labelled(self._counter("ctr_degraded", "Answers less than full, by reason", "reason"))
+        self.item_cache_hits = self._counter("ctr_item_cache_hits", "Candidates found in the item cache")
+        self.item_cache_misses = self._counter("ctr_item_cache_misses", "Candidates read from the store")
+        self.item_cache_invalidations = self._counter(
+            "ctr_item_cache_invalidations", "Cached items the store reported as changed"
+        )
+        self.model_info = Gauge(
+            "ctr_model_info",
+            "1 for each version that is live, 0 for those that were",
+            ("version", "sha256"),
+            registry=self._registry,
+            multiprocess_mode="livemax",
+        )
+        self.model_swaps = Labelled(self._counter("ctr_model_swaps", "Changes of what is live, by outcome", "outcome"))
+        self.inflight_requests = Gauge(
+            "ctr_inflight_requests", "Requests at work", registry=self._registry, multiprocess_mode="livesum"
+        )
+        self.rejected = Labelled(self._counter("ctr_rejected", "Requests refused before any work, by reason", "reason"))
+
+        self.inflight = 0
+        """Requests at work in this process: a plain number, exported with the next flush. Event loop only."""
+        self._lock = threading.Lock()
+        self._answers: dict[tuple[int, int | None], int] = {}
+        self._total = Tally(self.rank_duration, SECONDS)
+        self._ranked = Tally(self.candidates, CANDIDATES)
+        self._stages = [Tally(self.stage_duration.labels(stage), SECONDS) for stage in STAGES]
+        self._models: set[tuple[str, str]] = set()
+
+    def _counter(self, name: str, help_text: str, *labels: str) -> Counter:
+        return Counter(name, help_text, labels, registry=self._registry)
+
+    def _histogram(self, name: str, help_text: str, bounds: Sequence[float], *labels: str) -> Histogram:
+        return Histogram(name, help_text, labels, buckets=bounds, registry=self._registry)
+
+    def observe_request(
+        self, stages_s: Sequence[float], total_s: float, candidates: int, version: int | None, status: int = 200
+    ) -> None:
+        """Count one ranked request.
+
+        Args:
+            stages_s: seconds per stage, in the order of `STAGES`.
+            total_s: seconds from the first byte read to the last byte handed over.
+            candidates: distinct items ranked.
+            version: of the model that answered.
+        """
+        answer = (status, version)
+        with self._lock:
+            self._answers[answer] = self._answers.get(answer, 0) + 1
+            self._total.add(total_s)
+            self._ranked.add(candidates)
+            for tally, seconds in zip(self._stages, stages_s, strict=False):
+                tally.add(seconds)
+
+    def count_answer(self, status: int, version: int | None = None) -> None:
+        """Count a request that was not ranked; its duration would say nothing about ranking."""
+        answer = (status, version)
+        with self._lock:
+            self._answers[answer] = self._answers.get(answer, 0) + 1
+
+    def set_models(self, live: Iterable[tuple[int, str]]) -> None:
+        """Export the (version, SHA-256) pairs that are live in this process."""
+        now = {(str(version), sha256) for version, sha256 in live}
+        for gone in self._models - now:
+            self.model_info.labels(*gone).set(0)
+        for model in now:
+            self.model_info.labels(*model).set(1)
+        self._models |= now
+
+    def flush(self) -> None:
+        """Hand what was added up to prometheus_client. About 0.1 ms."""
+        with self._lock:
+            for (status, version), count in self._answers.items():
+                self.rank_requests.labels(str(status), "" if version is None else str(version)).inc(count)
+            self._answers = {}
+            for tally in (self._total, self._ranked, *self._stages):
+                tally.flush()
+            self.inflight_requests.set(self.inflight)
+
+    async def keep_flushing(self) -> None:
+        """Flush each second until cancelled, and once more then. Returns at once where there is one process only."""
+        if not self.multiprocess:
+            return
+        try:
+            while True:
+                await asyncio.sleep(FLUSH_EVERY_S)
+                self.flush()
+        finally:
+            self.flush()
+
+    def render(self) -> tuple[bytes, str]:
+        """The body and the content type of `GET /metrics`: of all processes, up to a second old for the others.
+
+        Takes milliseconds with several processes: call it on a thread.
+        """
+        self.flush()
+        if not self.multiprocess:
+            return generate_latest(self._registry), CONTENT_TYPE_LATEST
+        return _retried(_render_all_processes), CONTENT_TYPE_LATEST
+
+
+def drop_worker(pid: int) -> None:
+    """Remove what an ended process said about the present (gauges); what it counted stays counted."""
+    multiprocess.mark_process_dead(pid)  # type: ignore[no-untyped-call]
+
+
+def _render_all_processes() -> bytes:
+    registry = CollectorRegistry()
+    multiprocess.MultiProcessCollector(registry)  # type: ignore[no-untyped-call]
+    return generate_latest(registry)
+
+
+def _retried(read: Callable[[], bytes]) -> bytes:
+    # A process that starts makes its files empty and then fills them; one read in between fails.
+    for _ in range(SCRAPE_ATTEMPTS - 1):
+        try:
+            return read()
+        except (struct.error, RuntimeError):
+            continue
+    return read()
