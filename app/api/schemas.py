@@ -85,8 +85,8 @@ def parse_rank(raw: bytes, max_candidates: int) -> RankBody:
         _refuse(raw, error)
     if len(body.item_ids) > max_candidates:
         raise _invalid("item_ids", f"{len(body.item_ids)} ids, at most {max_candidates} in one request")
-    if body.model.__class__ is str and body.model.isdecimal() and body.model.isascii():  # type: ignore[union-attr]
-        body.model = int(body.model)  # type: ignore[arg-type]
+    if body.model.__class__ is str and body.model.isdecimal() and body.model.isascii():
+        body.model = int(body.model)
     return body
 
 
