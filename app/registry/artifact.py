@@ -20,6 +20,7 @@ from pathlib import Path
 from typing import Any
 
 import msgspec
+import numpy as np
 import torch
 from safetensors.torch import save_file
 from torch import Tensor
@@ -56,8 +57,12 @@ torch._C._jit_set_profiling_mode(False)  # else the first calls of each size are
 class Artifact:
     """A loaded version: encoders, program and manifest. Immutable; methods may be called from any thread."""
 
-    def __init__(self, manifest: Manifest, schema: FeatureSchema, program: Any, device: torch.device) -> None:
+    def __init__(
+        self, manifest: Manifest, schema: FeatureSchema, program: Any, device: torch.device, manifest_sha256: str
+    ) -> None:
         self.manifest = manifest
+        self.manifest_sha256 = manifest_sha256
+        """Of the manifest's bytes as read: the manifest proves the rest, so this tells any two versions apart."""
         self.schema = schema
         self.user_encoder = Encoder(schema, "user")
         self.item_encoder = Encoder(schema, "item")
@@ -69,8 +74,12 @@ class Artifact:
         return self.manifest.version
 
     @property
+    def schema_hash(self) -> str:
+        return self.manifest.schema_hash
+
+    @property
     def sha256(self) -> str:
-        """Of the program file: tells two versions with one number apart."""
+        """Of the program file."""
         return self.manifest.files[PROGRAM].sha256
 
     @torch.inference_mode()
@@ -92,14 +101,15 @@ class Artifact:
         return self.program.probability(self.program.score(user_D, items_ND))  # type: ignore[no-any-return]
 
     @torch.inference_mode()
+    def pairs(self, users: Slots, items: Slots) -> Tensor:
+        """Probabilities [B] of B pairs of slots [B, S] by the plain `forward`: the reference, for checks."""
+        slots = [torch.from_numpy(array).to(self.device) for array in (*users, *items)]
+        return self.program.probability(self.program(*slots))  # type: ignore[no-any-return]
+
     def reference(self, user: Slots, items: Slots) -> Tensor:
-        """The same probabilities by the plain `forward`, for checks."""
+        """The same for one user's slots [S] and N items' [N, S]."""
         n = len(items.keys)
-        user_keys_NS = torch.from_numpy(user.keys).to(self.device).expand(n, -1)
-        user_values_NS = torch.from_numpy(user.values).to(self.device).expand(n, -1)
-        keys_NS = torch.from_numpy(items.keys).to(self.device)
-        values_NS = torch.from_numpy(items.values).to(self.device)
-        return self.program.probability(self.program(user_keys_NS, user_values_NS, keys_NS, values_NS))  # type: ignore[no-any-return]
+        return self.pairs(Slots(np.repeat(user.keys[None], n, 0), np.repeat(user.values[None], n, 0)), items)
 
     def check(self) -> None:
         """Replay the golden requests, both ways. Raises ArtifactError("golden" | "split" | "finite")."""
@@ -191,21 +201,27 @@ def load(folder: Path, device: torch.device | str = "cpu", *, version: int | Non
     Raises:
         ArtifactError: anything at all is wrong with it; `reason` says which check refused it.
     """
-    manifest = read_manifest(folder)
+    raw = read_manifest_bytes(folder)
+    manifest = decode_manifest(raw)
     if version is not None and manifest.version != version:
         raise ArtifactError("manifest", f"the manifest is of version {manifest.version}, not {version}")
-    artifact = _load(folder, manifest, torch.device(device))
+    artifact = _load(folder, manifest, torch.device(device), hashlib.sha256(raw).hexdigest())
     artifact.check()
     return artifact
 
 
 def read_manifest(folder: Path) -> Manifest:
     """Raises ArtifactError."""
+    return decode_manifest(read_manifest_bytes(folder))
+
+
+def read_manifest_bytes(folder: Path) -> bytes:
+    """Raises ArtifactError("file")."""
     with _Mapped(folder / MANIFEST, MAX_MANIFEST_BYTES) as mapped:
-        return decode_manifest(bytes(mapped.view))
+        return bytes(mapped.view)
 
 
-def _load(folder: Path, manifest: Manifest, device: torch.device) -> Artifact:
+def _load(folder: Path, manifest: Manifest, device: torch.device, manifest_sha256: str = "") -> Artifact:
     missing = {PROGRAM, TABLES} - manifest.files.keys()
     if missing:
         raise ArtifactError("manifest", f"the manifest names no {sorted(missing)}")
@@ -233,7 +249,7 @@ def _load(folder: Path, manifest: Manifest, device: torch.device) -> Artifact:
     for name, tensor in [*tables.items(), *program.named_parameters(), *program.named_buffers()]:
         if tensor.is_floating_point() and name != "borders_GQ" and not name.endswith(".borders_GQ"):
             _check_finite(name, tensor)
-    return Artifact(manifest, schema, program, device)
+    return Artifact(manifest, schema, program, device, manifest_sha256)
 
 
 def _program_bytes(served: CtrModel) -> bytes:

@@ -2,6 +2,7 @@
 
     <root>/<name>/<version>/          model.pt, tables.safetensors, manifest.json
     <root>/<name>/serving.json        {"stable": 7, "canary": {"version": 8, "share": 0.05}, "shadow": 9}
+    <root>/<name>/.history.json       [3, 7]   what was stable, the last one last: where a rollback goes back to
 
 A version is built aside in `.tmp-*`, fsynced and renamed; the pointer is replaced. A killed publisher leaves a `.tmp-*`
 folder that nothing reads and a later publisher sweeps.
@@ -14,6 +15,7 @@ import fcntl
 import os
 import re
 import shutil
+import stat
 import tempfile
 import time
 from collections.abc import Iterator
@@ -26,7 +28,9 @@ from app.errors import ArtifactError, ConfigError
 from app.registry.artifact import read_manifest, write_manifest
 from app.registry.manifest import PROGRAM, TABLES, Manifest
 
-POINTER = "serving.json"
+POINTER, HISTORY = "serving.json", ".history.json"
+MAX_POINTER_BYTES = 64 * 1024
+MAX_HISTORY = 100
 STALE_AFTER_S = 24 * 3600
 NAME = re.compile(r"[A-Za-z0-9][A-Za-z0-9_.-]{0,63}")
 
@@ -113,8 +117,14 @@ class ModelStore:
     def pointer_bytes(self) -> bytes | None:
         """Content of `serving.json`, or None where there is none. Raises ArtifactError where it cannot be read."""
         try:
-            return (self.folder / POINTER).read_bytes()
-        except FileNotFoundError:
+            # O_NONBLOCK: a FIFO in its place must not hold the reader.
+            with open(
+                self.folder / POINTER, "rb", opener=lambda path, flags: os.open(path, flags | os.O_NONBLOCK)
+            ) as file:
+                if not stat.S_ISREG(os.fstat(file.fileno()).st_mode):
+                    raise ArtifactError("pointer", f"{POINTER} is not a regular file")
+                return file.read(MAX_POINTER_BYTES)
+        except (FileNotFoundError, NotADirectoryError):
             return None
         except OSError as error:
             raise ArtifactError("pointer", f"{POINTER} cannot be read: {error.strerror}") from error
@@ -124,20 +134,68 @@ class ModelStore:
         return decode_pointer(self.pointer_bytes())
 
     def update_pointer(self, **labels: object) -> Pointer:
-        """Change some labels and keep the others: `update_pointer(stable=7)`."""
+        """Change some labels and keep the others: `update_pointer(stable=7)`. Raises ArtifactError."""
         with self._locked():
-            pointer = msgspec.structs.replace(self.pointer(), **labels)
-            content = msgspec.json.encode(pointer)
-            decode_pointer(content)
-            descriptor, temporary = tempfile.mkstemp(prefix=".tmp-pointer-", dir=self.folder)
-            with os.fdopen(descriptor, "wb") as file:
-                os.fchmod(file.fileno(), 0o644)
-                file.write(content + b"\n")
-                file.flush()
-                os.fsync(file.fileno())
-            os.replace(temporary, self.folder / POINTER)
-            _fsync_folder(self.folder)
+            return self._point(msgspec.structs.replace(self.pointer(), **labels))
+
+    def promote(self, version: int, label: str = "stable", share: float = 0.05) -> Pointer:
+        """Give a version a label. One that becomes stable is no longer a canary or a shadow. Raises ArtifactError."""
+        with self._locked():
+            pointer = self.pointer()
+            if label == "canary":
+                pointer = msgspec.structs.replace(pointer, canary=Canary(version, share))
+            else:
+                pointer = msgspec.structs.replace(pointer, **{label: version})
+            if label == "stable" and pointer.canary is not None and pointer.canary.version == version:
+                pointer = msgspec.structs.replace(pointer, canary=None)
+            if label == "stable" and pointer.shadow == version:
+                pointer = msgspec.structs.replace(pointer, shadow=None)
+            return self._point(pointer)
+
+    def roll_back(self, version: int) -> Pointer:
+        """Make an earlier version stable and forget those that were stable since. Raises ArtifactError."""
+        with self._locked():
+            past = self._history()
+            past = past[: past.index(version)] if version in past else past[:-1]
+            return self._point(msgspec.structs.replace(self.pointer(), stable=version), past)
+
+    def last_good(self, before: int | None = None) -> list[int]:
+        """Published versions to return to, best first: those that were stable, the latest first, then lower numbers.
+
+        Args:
+            before: the version to get away from; None where the pointer is lost.
+        """
+        published = self.versions()
+        once_stable = [version for version in reversed(self._history()) if version in published]
+        lower = [version for version in reversed(published) if before is None or version < before]
+        return [version for version in dict.fromkeys(once_stable + lower) if version != before]
+
+    def _history(self) -> list[int]:
+        try:
+            return msgspec.json.decode((self.folder / HISTORY).read_bytes(), type=list[Version])
+        except (OSError, msgspec.DecodeError, UnicodeDecodeError):
+            return []  # a convenience: whatever is wrong with it must not stop a promotion
+
+    def _point(self, pointer: Pointer, history: list[int] | None = None) -> Pointer:
+        """Replace the pointer; the caller holds the lock."""
+        content = msgspec.json.encode(pointer)
+        decode_pointer(content)
+        past = self._history() if history is None else history
+        if pointer.stable is not None and past[-1:] != [pointer.stable]:
+            past = [*past, pointer.stable]
+        self._replace(HISTORY, msgspec.json.encode(past[-MAX_HISTORY:]))
+        self._replace(POINTER, content + b"\n")
+        _fsync_folder(self.folder)
         return pointer
+
+    def _replace(self, file_name: str, content: bytes) -> None:
+        descriptor, temporary = tempfile.mkstemp(prefix=".tmp-pointer-", dir=self.folder)
+        with os.fdopen(descriptor, "wb") as file:
+            os.fchmod(file.fileno(), 0o644)
+            file.write(content)
+            file.flush()
+            os.fsync(file.fileno())
+        os.replace(temporary, self.folder / file_name)
 
     def _sweep(self) -> None:
         """Remove what killed publishers left a day or more ago."""
@@ -161,8 +219,13 @@ def decode_pointer(content: bytes | None) -> Pointer:
         return Pointer()
     try:
         return msgspec.json.decode(content, type=Pointer)
-    except (msgspec.DecodeError, UnicodeDecodeError) as error:
+    except (msgspec.DecodeError, UnicodeDecodeError, RecursionError) as error:
         raise ArtifactError("pointer", f"{POINTER} does not fit: {error}") from error
+
+
+def _without_waiting(path: str, flags: int) -> int:
+    """A FIFO in the pointer's place must not hold the reader for ever."""
+    return os.open(path, flags | os.O_NONBLOCK | os.O_CLOEXEC)
 
 
 def _fsync_folder(folder: Path) -> None:
