@@ -101,9 +101,14 @@ class Lifecycle:
     async def refresh(self) -> bool:
         """Look at the store once and follow it. True where what is live changed."""
         async with self._lock:
-            before = self._live
+            # Not the snapshot itself: it would keep the version before alive while the next one loads.
+            before = self._in_service()
             await self._follow(await asyncio.to_thread(look_at, self.store))
-            return self._live.labels() != before.labels() or self._live.canary_share != before.canary_share
+            return self._in_service() != before
+
+    def _in_service(self) -> tuple[dict[str, str], float]:
+        live = self._live
+        return {label: held.manifest_sha256 for label, held in live.labels().items()}, live.canary_share
 
     async def _poll(self) -> None:
         while True:
