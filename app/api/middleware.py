@@ -1,7 +1,8 @@
 """The edge of the HTTP service, pure ASGI: request ids, API keys, and bounds on the size and the time of a body.
 
 `Edge` wraps the whole application; its pieces are plain functions for a route that reads raw ASGI itself. Headers are
-passed as `dict(scope["headers"])`: lower-case bytes to bytes. Measured: 5 us to read a body, 8 us for all of `Edge`.
+passed as `dict(scope["headers"])`: lower-case bytes to bytes. Measured: 8 us a request, half of it for the timer that
+bounds the time of a body.
 """
 
 from __future__ import annotations
@@ -12,7 +13,6 @@ import os
 import re
 from collections.abc import Collection, Mapping, Sequence
 from itertools import count
-from typing import TypeVar
 
 import structlog
 from starlette.requests import ClientDisconnect
@@ -22,7 +22,6 @@ from app.api.problems import internal_problem, problem_response
 from app.errors import BodyTooLarge, BodyTooSlow, InvalidRequest, RequestError, Unauthorized
 
 Headers = Mapping[bytes, bytes]
-_Bytes = TypeVar("_Bytes", bytes, bytearray)
 
 OPEN_PATHS = frozenset({"/", "/docs", "/openapi.json", "/health", "/health/live", "/health/ready", "/metrics"})
 """Served without a key: they hold nothing of users, and probes and scrapers carry no keys."""
@@ -70,60 +69,36 @@ def timeout_s_of(headers: Headers, longest_s: float) -> float:
     return min(seconds, longest_s)
 
 
-async def read_body(receive: Receive, headers: Headers, limit: int, timeout_s: float) -> bytes:
-    """The whole body, of which never more than `limit` bytes and one network read are held.
+async def read_body(receive: Receive) -> bytes:
+    """The whole body. Bounds are those of `receive`: give it a `BoundedBody`, as `Edge` does for all inside it.
 
-    Raises:
-        BodyTooLarge: by Content-Length before anything is read, or while reading.
-        BodyTooSlow: it is not complete after `timeout_s` seconds.
-        ClientDisconnect: nobody is left to answer.
+    Raises ClientDisconnect: nobody is left to answer.
     """
-    _check_announced(headers, limit)
-    try:
-        async with asyncio.timeout(timeout_s):
-            message = await receive()
-            if message["type"] == "http.request" and not message.get("more_body"):
-                return _bounded(bytes(message.get("body", b"")), limit)
-            body = bytearray()
-            while message["type"] == "http.request":
-                body += message.get("body", b"")
-                _bounded(body, limit)
-                if not message.get("more_body"):
-                    return bytes(body)
-                message = await receive()
-    except TimeoutError:
-        raise _too_slow(timeout_s) from None
+    message = await receive()
+    if message["type"] == "http.request" and not message.get("more_body"):
+        return bytes(message.get("body", b""))
+    body = bytearray()
+    while message["type"] == "http.request":
+        body += message.get("body", b"")
+        if not message.get("more_body"):
+            return bytes(body)
+        message = await receive()
     raise ClientDisconnect
 
 
-def _check_announced(headers: Headers, limit: int) -> None:
-    announced = headers.get(b"content-length", b"")
-    if announced.isdigit() and (len(announced) > 18 or int(announced) > limit):
-        raise _too_large(limit)
-
-
-def _bounded(body: _Bytes, limit: int) -> _Bytes:
-    if len(body) > limit:
-        raise _too_large(limit)
-    return body
-
-
-def _too_large(limit: int) -> BodyTooLarge:
-    return BodyTooLarge(f"at most {limit} bytes are read")
-
-
-def _too_slow(timeout_s: float) -> BodyTooSlow:
-    return BodyTooSlow(f"it was not complete after {timeout_s:g} s")
-
-
 class BoundedBody:
-    """An ASGI `receive` that raises BodyTooLarge or BodyTooSlow; past the end of the body it does not interfere."""
+    """An ASGI `receive` that bounds a body; past the end of the body it does not interfere.
+
+    Raises:
+        BodyTooLarge: by Content-Length before anything is read, or while reading: one network read is held at most.
+        BodyTooSlow: it is not complete `timeout_s` seconds after it was first asked for.
+    """
 
     def __init__(self, receive: Receive, headers: Headers, limit: int, timeout_s: float) -> None:
-        self.refusal: RequestError | None = None
+        self.refusal: BodyTooLarge | BodyTooSlow | None = None
         """What was raised: frameworks turn errors of `receive` into their own."""
         self._receive = receive
-        self._headers = headers
+        self._announced = headers.get(b"content-length", b"")
         self._limit = limit
         self._timeout_s = timeout_s
         self._due: float | None = None
@@ -133,23 +108,25 @@ class BoundedBody:
     async def __call__(self) -> Message:
         if self._done:
             return await self._receive()
+        if self._due is None:
+            self._due = asyncio.get_running_loop().time() + self._timeout_s
+            if self._announced.isdigit() and (len(self._announced) > 18 or int(self._announced) > self._limit):
+                raise self._too_large()
         try:
-            if self._due is None:
-                self._due = asyncio.get_running_loop().time() + self._timeout_s
-                _check_announced(self._headers, self._limit)
             async with asyncio.timeout_at(self._due):
                 message = await self._receive()
-            self._size += len(message.get("body", b""))
-            if self._size > self._limit:
-                raise _too_large(self._limit)
         except TimeoutError:
-            self.refusal = _too_slow(self._timeout_s)
+            self.refusal = BodyTooSlow(f"it was not complete after {self._timeout_s:g} s")
             raise self.refusal from None
-        except BodyTooLarge as error:
-            self.refusal = error
-            raise
+        self._size += len(message.get("body", b""))
+        if self._size > self._limit:
+            raise self._too_large()
         self._done = not message.get("more_body")
         return message
+
+    def _too_large(self) -> BodyTooLarge:
+        self.refusal = BodyTooLarge(f"at most {self._limit} bytes are read")
+        return self.refusal
 
 
 class Edge:
