@@ -25,3 +25,8 @@ def _one_thread() -> None:
 def store(tmp_path: Path) -> ModelStore:
     """An empty store for the model `MODEL_NAME`; its root is `store.folder.parent`."""
     return ModelStore(tmp_path / "model_store", MODEL_NAME)
+
+
+@pytest.fixture(scope="session")
+def anyio_backend() -> str:
+    return "asyncio"

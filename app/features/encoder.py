@@ -270,6 +270,19 @@ class Encoder:
             )
         return Slots(keys, values)
 
+    @property
+    def raw_names(self) -> list[str]:
+        """Distinct raw fields this side reads, in declared order."""
+        return list(dict.fromkeys(part.raw_name for part in self._parts))
+
+    def without(self, slots: Slots, raw_name: str) -> Slots:
+        """A copy of one entity's slots with one raw field missing, the id too if it is that; defaults do not apply."""
+        keys, values = slots.keys.copy(), slots.values.copy()
+        for part in self._parts:
+            if part.raw_name == raw_name:
+                keys[part.start : part.stop], values[part.start : part.stop] = part.encoder.missing()
+        return Slots(keys, values)
+
     def encode_many(
         self, raws: Sequence[Mapping[str, Any]], ids: Sequence[str | None], invalid: Invalid | None = None
     ) -> Slots:

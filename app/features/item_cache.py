@@ -1,0 +1,280 @@
+"""Items of the catalogue, encoded once and kept in the process; rows are gathered per request.
+
+An item is a row number. For each schema in use the cache keeps the row's encoded slots, and for each live version the
+row's item state; a new version's states are computed from the slots, without reading the store again. Memory for a
+row: 12 bytes a slot, 4 bytes (2 in bf16) a column of the item state, and about 150 for its id. The tensors are as large
+as the capacity from the start, but the kernel backs only the pages that rows have been written to.
+
+All methods run on the event loop's thread, so none of them sees another half done.
+"""
+
+from __future__ import annotations
+
+import asyncio
+from collections.abc import Iterable, Sequence
+from dataclasses import dataclass, field
+from typing import NamedTuple, Protocol
+
+import numpy as np
+import numpy.typing as npt
+import torch
+from torch import Tensor
+
+from app.features.encoder import Encoder, Slots
+from app.features.store import Raw
+
+FRESH, KNOWN = 1, 2
+ABSENT = -1
+EVICT_SHARE = 16
+ENCODE_CHUNK = 512
+"""Rows encoded at a time for a new version: about a millisecond, after which requests get their turn."""
+
+Rows = npt.NDArray[np.int64]
+
+
+class ItemModel(Protocol):
+    """What the cache needs of a live version (`app.registry.artifact.Artifact` is one)."""
+
+    item_encoder: Encoder
+
+    @property
+    def schema_hash(self) -> str: ...
+
+    def encode_items(self, slots: Slots) -> Tensor: ...
+
+
+class Found(NamedTuple):
+    """Rows [N] of N ids, ABSENT where the cache has none, and their flags [N]."""
+
+    rows: Rows
+    flags: npt.NDArray[np.uint8]
+
+    def all_fresh(self) -> bool:
+        return bool((self.flags & FRESH).all())
+
+
+@dataclass
+class CacheCounts:
+    """Running totals for the metrics."""
+
+    hits: int = 0
+    misses: int = 0
+    invalidations: int = 0
+    evictions: int = 0
+    invalid_values: int = 0
+
+
+@dataclass
+class _SlotTable:
+    """Encoded slots of every row under one schema."""
+
+    encoder: Encoder
+    keys_CS: npt.NDArray[np.int64]
+    values_CS: npt.NDArray[np.float32]
+    filled_C: npt.NDArray[np.bool_]
+    """Rows that were fetched since this schema came into use."""
+
+    def slots(self, rows: Rows) -> Slots:
+        return Slots(self.keys_CS[rows], self.values_CS[rows])
+
+
+@dataclass
+class _States:
+    model: ItemModel
+    table: _SlotTable
+    states_CD: Tensor = field(default_factory=lambda: torch.empty(0))
+
+
+class ItemCache:
+    """Bounded; the least recently used items are dropped, a sixteenth of the capacity at a time."""
+
+    def __init__(
+        self, capacity: int, *, device: torch.device | str = "cpu", dtype: torch.dtype = torch.float32
+    ) -> None:
+        self.capacity = capacity
+        self.counts = CacheCounts()
+        self.epoch = 0
+        """Changes whenever a row found earlier may have become another item's, or stopped being fresh."""
+        self._device = torch.device(device)
+        self._dtype = dtype
+        self._rows: dict[str, int] = {}
+        self._ids: list[str | None] = []
+        self._free: list[int] = []
+        self._flags_C = np.zeros(capacity, np.uint8)
+        self._used_C = np.zeros(capacity, np.int64)
+        self._clock = 0
+        self._tables: dict[str, _SlotTable] = {}
+        self._states: dict[int, _States] = {}
+
+    def __len__(self) -> int:
+        return len(self._rows)
+
+    def __contains__(self, item_id: object) -> bool:
+        return item_id in self._rows
+
+    def find(self, item_ids: Sequence[str]) -> Found:
+        """Look N ids up, and count them as used now."""
+        get = self._rows.get
+        rows = np.fromiter([get(item_id, ABSENT) for item_id in item_ids], np.int64, len(item_ids))
+        self._clock += 1
+        if len(rows) and rows.min() < 0:
+            present = rows[rows >= 0]
+            self._used_C[present] = self._clock
+            return Found(rows, np.where(rows >= 0, self._flags_C[rows], 0).astype(np.uint8))
+        self._used_C[rows] = self._clock
+        return Found(rows, self._flags_C[rows])
+
+    def states(self, model: ItemModel) -> Tensor:
+        """Item states of an attached model, [capacity, D]; only rows that were found are meaningful."""
+        return self._states[id(model)].states_CD
+
+    def slots(self, model: ItemModel, rows: Rows) -> Slots:
+        """Encoded slots [N, S] of rows, under the model's schema."""
+        return self._states[id(model)].table.slots(rows)
+
+    def stale(self) -> list[str]:
+        """Cached ids that are not fresh."""
+        rows = np.flatnonzero((self._flags_C[: len(self._ids)] & FRESH) == 0).tolist()
+        return [item_id for row in rows if (item_id := self._ids[row]) is not None]
+
+    # Listener of a FeatureStore
+
+    def fetched(self, item_ids: Sequence[str], raws: Sequence[Raw]) -> None:
+        """Take in items just read: give them rows, encode them for every schema and every live version."""
+        if not item_ids:
+            return
+        rows = self._rows_for(item_ids)
+        for table in self._tables.values():
+            self._fill(table, rows, raws, item_ids)
+        for states in self._states.values():
+            self._encode(states, rows)
+        self._flags_C[rows] = [FRESH | KNOWN if raw else FRESH for raw in raws]
+
+    def changed(self, item_ids: Sequence[str] | None) -> None:
+        """Those items were written since they were read: keep them as stale until they are read again."""
+        if item_ids is None:
+            self.suspect()
+            return
+        rows = [row for item_id in item_ids if (row := self._rows.get(item_id)) is not None]
+        if rows:
+            self.counts.invalidations += len(rows)
+            self._flags_C[rows] &= ~np.uint8(FRESH)
+            self.epoch += 1
+
+    def suspect(self) -> None:
+        """Changes may have been missed: nothing is fresh until it is read again."""
+        self.counts.invalidations += len(self._rows)
+        self._flags_C[: len(self._ids)] &= ~np.uint8(FRESH)
+        self.epoch += 1
+
+    # Live versions
+
+    async def attach(self, model: ItemModel, *, busy_share: float = 0.5) -> list[str]:
+        """Compute a new version's states for all cached items, while requests go on.
+
+        Args:
+            busy_share: share of the time the computation may hold the event loop.
+
+        Returns:
+            Ids whose slots under the model's schema are not known, because the schema is new. They hold what an
+            unknown item holds, and are stale, until they are fetched.
+        """
+        if id(model) in self._states:
+            return []
+        table = self._tables.get(model.schema_hash)
+        if table is None:
+            slots = model.item_encoder.slots
+            table = self._tables[model.schema_hash] = _SlotTable(
+                model.item_encoder,
+                np.empty((self.capacity, slots), np.int64),
+                np.empty((self.capacity, slots), np.float32),
+                np.zeros(self.capacity, np.bool_),
+            )
+        one = model.encode_items(
+            Slots(np.zeros((1, table.encoder.slots), np.int64), np.zeros((1, table.encoder.slots), np.float32))
+        )
+        states = _States(
+            model, table, torch.empty((self.capacity, one.shape[1]), dtype=self._dtype, device=self._device)
+        )
+        self._states[id(model)] = states
+        loop = asyncio.get_running_loop()
+        unknown: list[str] = []
+        for start in range(0, len(self._ids), ENCODE_CHUNK):
+            began = loop.time()
+            rows = np.arange(start, min(start + ENCODE_CHUNK, len(self._ids)))
+            unknown += self._default(table, rows)
+            self._encode(states, rows)
+            await asyncio.sleep((loop.time() - began) * (1 / busy_share - 1))
+        return unknown
+
+    def detach(self, model: ItemModel) -> None:
+        """Forget a version's states, and its schema's slots unless another version shares them."""
+        self._states.pop(id(model), None)
+        used = {states.model.schema_hash for states in self._states.values()}
+        for schema_hash in self._tables.keys() - used:
+            del self._tables[schema_hash]
+
+    # Inside
+
+    def _default(self, table: _SlotTable, rows: Rows) -> list[str]:
+        """Give rows without slots in this table those of an unknown item; the ids among them that are in use."""
+        empty = rows[~table.filled_C[rows]]
+        ids = [self._ids[row] for row in empty.tolist()]
+        if ids:
+            table.keys_CS[empty], table.values_CS[empty] = table.encoder.encode_many([{}] * len(ids), ids)
+            self._flags_C[empty] &= ~np.uint8(FRESH)
+            self.epoch += 1
+        return [item_id for item_id in ids if item_id is not None]
+
+    def _fill(self, table: _SlotTable, rows: Rows, raws: Sequence[Raw], item_ids: Sequence[str]) -> None:
+        slots = table.encoder.encode_many(raws, item_ids, self._count_invalid)
+        table.keys_CS[rows], table.values_CS[rows] = slots
+        table.filled_C[rows] = True
+
+    def _encode(self, states: _States, rows: Rows) -> None:
+        if len(rows):
+            encoded_ND = states.model.encode_items(states.table.slots(rows))
+            index_N = torch.from_numpy(rows).to(self._device)
+            states.states_CD.index_copy_(0, index_N, encoded_ND.to(self._device, self._dtype))
+
+    def _count_invalid(self, _: str) -> None:
+        self.counts.invalid_values += 1
+
+    def _rows_for(self, item_ids: Sequence[str]) -> Rows:
+        """Rows of these ids, new ones where they had none."""
+        new = sum(item_id not in self._rows for item_id in item_ids)
+        room = self.capacity - len(self._rows)
+        if new > room:
+            self._evict(new - room, keep=item_ids)
+        rows = np.empty(len(item_ids), np.int64)
+        for position, item_id in enumerate(item_ids):
+            row = self._rows.get(item_id)
+            if row is None:
+                if self._free:
+                    row = self._free.pop()
+                    self._ids[row] = item_id
+                else:
+                    row = len(self._ids)
+                    self._ids.append(item_id)
+                self._rows[item_id] = row
+            rows[position] = row
+        self._used_C[rows] = self._clock
+        return rows
+
+    def _evict(self, needed: int, keep: Iterable[str]) -> None:
+        kept = [row for item_id in keep if (row := self._rows.get(item_id)) is not None]
+        used = self._used_C[: len(self._ids)].copy()
+        used[kept] = np.iinfo(np.int64).max
+        used[self._free] = np.iinfo(np.int64).max
+        count = min(max(needed, self.capacity // EVICT_SHARE), len(self._rows) - len(set(kept)))
+        for row in np.argpartition(used, count - 1)[:count].tolist():
+            item_id = self._ids[row]
+            if item_id is not None:
+                del self._rows[item_id]
+            self._ids[row] = None
+            self._flags_C[row] = 0
+            for table in self._tables.values():
+                table.filled_C[row] = False
+            self._free.append(row)
+        self.counts.evictions += count
+        self.epoch += 1

@@ -1,0 +1,256 @@
+"""One request, no HTTP: features, encoding, scores, order.
+
+    [one round trip: the user, and items not cached] -> user slots -> user state; item rows gathered -> score -> sort
+
+Every stage has a way on when it fails: defaults for what the store did not give, stale items before none. What was
+lacking is named in `degraded`; only a missing model, a bad request and a passed deadline are errors.
+"""
+
+from __future__ import annotations
+
+import time
+from collections.abc import Callable, Mapping, Sequence
+from dataclasses import dataclass, field
+from typing import Any, Protocol
+
+import numpy as np
+import torch
+from torch import Tensor
+
+from app.errors import DeadlinePassed, StoreError
+from app.features.encoder import Slots
+from app.features.item_cache import ABSENT, FRESH, KNOWN, Found, ItemCache
+from app.features.store import FeatureStore, Raw
+from app.ranking.explain import Explanation, explain
+from app.ranking.routing import Route, route
+from app.registry.artifact import Artifact
+from app.registry.live import Live
+
+USER_UNAVAILABLE = "user_features_unavailable"
+ITEMS_UNAVAILABLE = "item_features_unavailable"
+STALE_ITEMS = "stale_item_features"
+INVALID_FEATURES = "invalid_stored_features"
+NOT_FINITE = "non_finite_scores"
+MODEL_FALLBACK = "model_fallback"
+DEGRADED = (USER_UNAVAILABLE, ITEMS_UNAVAILABLE, STALE_ITEMS, INVALID_FEATURES, NOT_FINITE, MODEL_FALLBACK)
+"""Every word `degraded` can hold."""
+
+MAX_FETCHES = 3
+"""Round trips of a request whose items are written to while it reads them; normally one."""
+
+MAX_EXPLAINED = 10
+
+
+class Query(Protocol):
+    """What is asked; `app.api.schemas.RankBody` is one."""
+
+    @property
+    def user_id(self) -> str: ...
+    @property
+    def item_ids(self) -> Sequence[str]: ...
+    @property
+    def context(self) -> Mapping[str, Any]: ...
+    @property
+    def user_features(self) -> Mapping[str, Any]: ...
+    @property
+    def item_features(self) -> Mapping[str, Mapping[str, Any]]: ...
+    @property
+    def top_k(self) -> int | None: ...
+    @property
+    def model(self) -> str | int | None: ...
+    @property
+    def explain(self) -> bool: ...
+
+
+@dataclass(slots=True)
+class Ranking:
+    """The answer: ids and probabilities, best first, and what was lacking."""
+
+    artifact: Artifact
+    label: str
+    item_ids: list[str]
+    scores: list[float]
+    degraded: list[str]
+    missing_user: bool
+    missing_items: list[str]
+    explanations: list[list[Explanation]]
+    candidates: int
+    features_s: float
+    encode_s: float
+    score_s: float
+
+
+@dataclass(slots=True)
+class _Features:
+    """What one request's round trip brought."""
+
+    found: Found
+    user: Raw
+    degraded: list[str] = field(default_factory=list)
+    user_missing: bool = False
+
+
+class Ranker:
+    def __init__(
+        self, store: FeatureStore, cache: ItemCache, live: Callable[[], Live], *, store_timeout_s: float
+    ) -> None:
+        self._store = store
+        self._cache = cache
+        self._live = live
+        self._store_timeout_s = store_timeout_s
+
+    async def rank(self, query: Query, due: float) -> Ranking:
+        """Rank the candidates of one request.
+
+        Args:
+            due: `time.perf_counter()` at which the answer is no longer wanted.
+
+        Raises:
+            RequestError: no model is live, the model asked for is not live, a feature sent with the request cannot
+                be encoded, or the deadline passed.
+        """
+        began = time.perf_counter()
+        chosen = route(self._live(), query.user_id, query.model)
+        item_ids = query.item_ids
+        if len(set(item_ids)) != len(item_ids):
+            item_ids = list(dict.fromkeys(item_ids))
+        features = await self._features(query.user_id, item_ids, min(self._store_timeout_s, due - began))
+        fetched = time.perf_counter()
+        if fetched >= due:
+            raise DeadlinePassed(f"{(fetched - began) * 1000:.0f} ms went by before scoring")
+        # Nothing is awaited from here on: the rows stay what they are, and the version stays attached.
+        user_slots, user_D = self._user(chosen.artifact, query, features)
+        encoded = time.perf_counter()
+        ranking = self._scored(chosen, query, item_ids, features, user_slots, user_D)
+        ranking.features_s = fetched - began
+        ranking.encode_s = encoded - fetched
+        ranking.score_s = time.perf_counter() - encoded
+        return ranking
+
+    async def _features(self, user_id: str, item_ids: Sequence[str], timeout_s: float) -> _Features:
+        cache = self._cache
+        tracking = self._store.status().tracking
+        epoch = cache.epoch
+        found = cache.find(item_ids)
+        wanted = self._wanted(item_ids, found, tracking)
+        cache.counts.hits += len(item_ids) - len(wanted)
+        cache.counts.misses += len(wanted)
+        try:
+            user = await self._store.fetch(user_id, wanted, timeout_s)
+            for _ in range(MAX_FETCHES - 1):
+                if not wanted and cache.epoch == epoch:
+                    break
+                epoch = cache.epoch
+                found = cache.find(item_ids)
+                wanted = self._wanted(item_ids, found, tracking) if tracking else []
+                if wanted:
+                    await self._store.fetch(None, wanted, timeout_s)
+        except StoreError:
+            features = _Features(cache.find(item_ids), {}, [USER_UNAVAILABLE])
+            if (features.found.rows == ABSENT).any():
+                features.degraded.append(ITEMS_UNAVAILABLE)
+            if ((features.found.rows != ABSENT) & (features.found.flags & FRESH == 0)).any():
+                features.degraded.append(STALE_ITEMS)
+            return features
+        return _Features(found, user, user_missing=not user)
+
+    @staticmethod
+    def _wanted(item_ids: Sequence[str], found: Found, tracking: bool) -> Sequence[str]:
+        if not tracking:  # the server does not report changes, so nothing kept can be called fresh
+            return item_ids
+        if found.all_fresh():
+            return ()
+        return [item_ids[index] for index in np.flatnonzero(found.flags & FRESH == 0).tolist()]
+
+    def _user(self, artifact: Artifact, query: Query, features: _Features) -> tuple[Slots, Tensor]:
+        def invalid(_: str) -> None:
+            if INVALID_FEATURES not in features.degraded:
+                features.degraded.append(INVALID_FEATURES)
+
+        encoder = artifact.user_encoder
+        slots = encoder.encode(features.user, query.user_id, invalid)
+        if query.context or query.user_features:
+            slots = encoder.patch(slots, {**query.user_features, **query.context})
+        return slots, artifact.encode_user(slots)
+
+    def _scored(
+        self,
+        chosen: Route,
+        query: Query,
+        item_ids: Sequence[str],
+        features: _Features,
+        user_slots: Slots,
+        user_D: Tensor,
+    ) -> Ranking:
+        artifact, found, degraded = chosen.artifact, features.found, features.degraded
+        states_ND = self._states(artifact, item_ids, found, query.item_features)
+        probability_N = artifact.score(user_D, states_ND).float().cpu()
+        # A stable descending sort puts NaN first, so one look finds any.
+        score_N, order_N = torch.sort(probability_N, descending=True, stable=True)
+        scores, order = score_N.tolist(), order_N.tolist()
+        if scores[0] != scores[0]:
+            degraded.append(NOT_FINITE)
+            score_N, order_N = torch.sort(torch.nan_to_num(probability_N, nan=0.0), descending=True, stable=True)
+            scores, order = score_N.tolist(), order_N.tolist()
+        if chosen.fallback:
+            degraded.append(MODEL_FALLBACK)
+        missing = [] if ITEMS_UNAVAILABLE in degraded else _missing(item_ids, found)
+        if query.top_k is not None:
+            scores, order = scores[: query.top_k], order[: query.top_k]
+        explanations: list[list[Explanation]] = []
+        if query.explain:
+            for index in order[:MAX_EXPLAINED]:
+                slots = self._item_slots(artifact, item_ids[index], int(found.rows[index]), query.item_features)
+                explanations.append(explain(artifact, user_slots, slots))
+        return Ranking(
+            artifact=artifact,
+            label=chosen.label,
+            item_ids=[item_ids[index] for index in order],
+            scores=scores,
+            degraded=degraded,
+            missing_user=features.user_missing,
+            missing_items=missing,
+            explanations=explanations,
+            candidates=len(item_ids),
+            features_s=0.0,
+            encode_s=0.0,
+            score_s=0.0,
+        )
+
+    def _states(
+        self, artifact: Artifact, item_ids: Sequence[str], found: Found, overrides: Mapping[str, Mapping[str, Any]]
+    ) -> Tensor:
+        """Item states [N, D]: gathered, and encoded here for items that are not cached or sent with features."""
+        states_CD = self._cache.states(artifact)
+        absent = bool(len(found.rows)) and found.rows.min() < 0
+        rows = np.maximum(found.rows, 0) if absent else found.rows
+        states_ND = torch.index_select(states_CD, 0, torch.from_numpy(rows).to(states_CD.device))
+        special = np.flatnonzero(found.rows < 0).tolist() if absent else []
+        if overrides:
+            position = {item_id: index for index, item_id in enumerate(item_ids)}
+            special = sorted({*special, *(position[item_id] for item_id in overrides if item_id in position)})
+        if special:
+            slots = [self._item_slots(artifact, item_ids[i], int(found.rows[i]), overrides) for i in special]
+            encoded = artifact.encode_items(
+                Slots(np.stack([s.keys for s in slots]), np.stack([s.values for s in slots]))
+            )
+            states_ND[special] = encoded.to(states_ND.dtype)
+        return states_ND
+
+    def _item_slots(
+        self, artifact: Artifact, item_id: str, row: int, overrides: Mapping[str, Mapping[str, Any]]
+    ) -> Slots:
+        """One item's slots [S]: as cached or from defaults, with what the request says on top."""
+        if row == ABSENT:
+            slots = artifact.item_encoder.encode({}, item_id)
+        else:
+            keys, values = self._cache.slots(artifact, np.array([row]))
+            slots = Slots(keys[0], values[0])
+        override = overrides.get(item_id)
+        return artifact.item_encoder.patch(slots, override) if override else slots
+
+
+def _missing(item_ids: Sequence[str], found: Found) -> list[str]:
+    """Ids the store was asked for and does not know."""
+    unknown = found.flags & KNOWN == 0
+    return [item_ids[index] for index in np.flatnonzero(unknown).tolist()] if unknown.any() else []

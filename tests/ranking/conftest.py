@@ -1,0 +1,77 @@
+"""A whole ranking core over features in memory."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass, field
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import pytest
+
+from app.features.encoder import Slots
+from app.features.item_cache import ItemCache
+from app.features.memory import MemoryFeatureStore
+from app.ranking.ranker import Ranker
+from app.registry.artifact import Artifact, load
+from app.registry.live import Live
+from app.registry.model_store import ModelStore
+from tests.factories import MODEL_NAME, publish_tiny, raw_items, raw_users
+
+
+@dataclass
+class Asked:
+    """A `Query` with the contract's defaults."""
+
+    user_id: str
+    item_ids: Sequence[str]
+    context: Mapping[str, Any] = field(default_factory=dict)
+    user_features: Mapping[str, Any] = field(default_factory=dict)
+    item_features: Mapping[str, Mapping[str, Any]] = field(default_factory=dict)
+    top_k: int | None = None
+    model: str | int | None = None
+    explain: bool = False
+
+
+def expected(
+    artifact: Artifact, user_id: str, user: Mapping[str, Any], items: Mapping[str, Mapping[str, Any]]
+) -> dict[str, float]:
+    """Probabilities by the reference: encode everything, run `forward`."""
+    encoder = artifact.item_encoder
+    slots = [encoder.encode(raw, item_id) for item_id, raw in items.items()]
+    stacked = Slots(np.stack([s.keys for s in slots]), np.stack([s.values for s in slots]))
+    scores = artifact.reference(artifact.user_encoder.encode(user, user_id), stacked)
+    return dict(zip(items, scores.tolist(), strict=True))
+
+
+@pytest.fixture(scope="session")
+def versions(tmp_path_factory: pytest.TempPathFactory) -> list[Artifact]:
+    """Three versions of one model with different weights."""
+    store = ModelStore(Path(tmp_path_factory.mktemp("store")), MODEL_NAME)
+    numbers = [publish_tiny(store, seed) for seed in range(3)]
+    return [load(store.path(number)) for number in numbers]
+
+
+@pytest.fixture
+def features() -> MemoryFeatureStore:
+    return MemoryFeatureStore(raw_users(), raw_items())
+
+
+@pytest.fixture
+def cache() -> ItemCache:
+    return ItemCache(capacity=256)
+
+
+@pytest.fixture
+def live(versions: list[Artifact]) -> list[Live]:
+    """One element: replace it to change what is live."""
+    return [Live(stable=versions[0])]
+
+
+@pytest.fixture
+async def ranker(features: MemoryFeatureStore, cache: ItemCache, live: list[Live], versions: list[Artifact]) -> Ranker:
+    await features.start(cache)
+    for artifact in versions:
+        await cache.attach(artifact)
+    return Ranker(features, cache, lambda: live[0], store_timeout_s=1.0)

@@ -1,0 +1,227 @@
+from __future__ import annotations
+
+import time
+from dataclasses import replace
+
+import pytest
+import torch
+
+from app.errors import DeadlinePassed, EncodingError, InvalidRequest, NoModel
+from app.features.item_cache import ItemCache
+from app.features.memory import MemoryFeatureStore
+from app.ranking import ranker as module
+from app.ranking.ranker import Ranker, Ranking
+from app.registry.artifact import Artifact
+from app.registry.live import Live
+from tests.factories import raw_context, raw_item, raw_items, raw_user
+from tests.ranking.conftest import Asked, expected
+
+IDS = [str(number) for number in range(30)]
+
+
+async def ask(ranker: Ranker, query: Asked, seconds: float = 10.0) -> Ranking:
+    return await ranker.rank(query, time.perf_counter() + seconds)
+
+
+def scores(ranking: Ranking) -> dict[str, float]:
+    return dict(zip(ranking.item_ids, ranking.scores, strict=True))
+
+
+async def test_scores_are_those_of_forward_cold_and_cached(
+    ranker: Ranker, features: MemoryFeatureStore, versions: list[Artifact]
+) -> None:
+    wanted = expected(versions[0], "4", raw_user(4), {i: raw_item(int(i)) for i in IDS})
+    for _ in range(2):
+        ranking = await ask(ranker, Asked("4", IDS))
+        assert scores(ranking) == pytest.approx(wanted, abs=1e-5)
+        assert ranking.scores == sorted(ranking.scores, reverse=True)
+        assert ranking.degraded == []
+        assert not ranking.missing_user
+        assert ranking.missing_items == []
+    assert features.fetches == 2, "one round trip per request"
+
+
+async def test_ties_keep_the_order_of_the_request(ranker: Ranker) -> None:
+    unknown = [f"new{number}" for number in (5, 3, 9, 1)]
+    ranking = await ask(ranker, Asked("4", unknown))
+    assert ranking.item_ids == unknown, "items nobody knows score alike"
+    assert len(set(ranking.scores)) == 1
+
+
+async def test_a_duplicate_is_ranked_once_and_top_k_cuts(ranker: Ranker) -> None:
+    ranking = await ask(ranker, Asked("4", ["3", "7", "3", "9", "7"]))
+    assert sorted(ranking.item_ids) == ["3", "7", "9"]
+    best = await ask(ranker, Asked("4", ["3", "7", "9"], top_k=1))
+    assert best.item_ids == ranking.item_ids[:1]
+    assert best.candidates == 3
+
+
+async def test_unknown_user_and_items_are_named_and_scored_from_defaults(
+    ranker: Ranker, versions: list[Artifact]
+) -> None:
+    ranking = await ask(ranker, Asked("nobody", ["1", "nothing"]))
+    assert ranking.missing_user
+    assert ranking.missing_items == ["nothing"]
+    assert scores(ranking) == pytest.approx(
+        expected(versions[0], "nobody", {}, {"1": raw_item(1), "nothing": {}}), abs=1e-5
+    )
+
+
+async def test_an_item_written_is_scored_anew_by_the_next_request(
+    ranker: Ranker, features: MemoryFeatureStore, versions: list[Artifact]
+) -> None:
+    await ask(ranker, Asked("4", IDS))
+    changed = raw_item(3) | {"year": 1931, "genres": ["Film-Noir"]}
+    features.put_item("3", changed)
+    wanted = expected(versions[0], "4", raw_user(4), {"3": changed, "5": raw_item(5)})
+    assert scores(await ask(ranker, Asked("4", ["3", "5"]))) == pytest.approx(wanted, abs=1e-5)
+
+
+async def test_an_item_that_appears_is_no_longer_missing(ranker: Ranker, features: MemoryFeatureStore) -> None:
+    assert (await ask(ranker, Asked("4", ["late"]))).missing_items == ["late"]
+    features.put_item("late", raw_item(1))
+    assert (await ask(ranker, Asked("4", ["late"]))).missing_items == []
+
+
+async def test_what_the_request_brings_goes_over_what_is_stored(ranker: Ranker, versions: list[Artifact]) -> None:
+    context = raw_context(8)
+    ranking = await ask(
+        ranker,
+        Asked(
+            "4",
+            ["1", "2", "new"],
+            context=context,
+            user_features={"age": 71},
+            item_features={"2": {"year": 1930}, "new": {"year": 2001}},
+        ),
+    )
+    items = {"1": raw_item(1), "2": raw_item(2) | {"year": 1930}, "new": {"year": 2001}}
+    wanted = expected(versions[0], "4", raw_user(4) | {"age": 71} | context, items)
+    assert scores(ranking) == pytest.approx(wanted, abs=1e-5)
+    again = await ask(ranker, Asked("4", ["2"]))
+    assert scores(again) == pytest.approx(expected(versions[0], "4", raw_user(4), {"2": raw_item(2)}), abs=1e-5), (
+        "an override is for one request"
+    )
+
+
+async def test_overrides_for_items_that_are_not_candidates_are_ignored(ranker: Ranker) -> None:
+    plain = await ask(ranker, Asked("4", ["1"]))
+    assert scores(await ask(ranker, Asked("4", ["1"], item_features={"99": {"year": 1}}))) == scores(plain)
+
+
+async def test_a_value_sent_that_no_slot_can_hold_is_the_clients_error(ranker: Ranker) -> None:
+    for query in (
+        Asked("4", ["1"], user_features={"age": "old"}),
+        Asked("4", ["1"], context={"session_length": [1]}),
+        Asked("4", ["1"], item_features={"1": {"year": {"a": 1.0}}}),
+    ):
+        with pytest.raises(EncodingError):
+            await ask(ranker, query)
+    assert (await ask(ranker, Asked("4", ["1"]))).degraded == []
+
+
+async def test_a_stored_value_that_no_slot_can_hold_degrades_the_answer(
+    ranker: Ranker, features: MemoryFeatureStore, versions: list[Artifact]
+) -> None:
+    features.put_user("4", raw_user(4) | {"liked_genres": "[not JSON"})
+    ranking = await ask(ranker, Asked("4", ["1"]))
+    assert ranking.degraded == [module.INVALID_FEATURES]
+    user = {name: value for name, value in raw_user(4).items() if name != "liked_genres"}
+    assert scores(ranking) == pytest.approx(expected(versions[0], "4", user, {"1": raw_item(1)}), abs=1e-5)
+
+
+async def test_without_the_store_cached_items_are_stale_and_the_user_is_a_default(
+    ranker: Ranker, features: MemoryFeatureStore, versions: list[Artifact]
+) -> None:
+    await ask(ranker, Asked("4", IDS[:5]))
+    features.failing = True
+    ranking = await ask(ranker, Asked("4", [*IDS[:5], "40"]))
+    assert set(ranking.degraded) == {module.USER_UNAVAILABLE, module.STALE_ITEMS, module.ITEMS_UNAVAILABLE}
+    assert not ranking.missing_user, "nobody knows whether the user exists"
+    assert ranking.missing_items == []
+    items = {i: raw_item(int(i)) for i in IDS[:5]} | {"40": {}}
+    assert scores(ranking) == pytest.approx(expected(versions[0], "4", {}, items), abs=1e-5)
+    features.failing = False
+    recovered = await ask(ranker, Asked("4", [*IDS[:5], "40"]))
+    assert recovered.degraded == []
+    wanted = expected(versions[0], "4", raw_user(4), {i: raw_item(int(i)) for i in [*IDS[:5], "40"]})
+    assert scores(recovered) == pytest.approx(wanted, abs=1e-5)
+
+
+async def test_more_items_than_the_cache_holds(versions: list[Artifact]) -> None:
+    cache = ItemCache(capacity=16)
+    store = MemoryFeatureStore({"4": raw_user(4)}, raw_items(60))
+    await store.start(cache)
+    await cache.attach(versions[0])
+    ranker = Ranker(store, cache, lambda: Live(stable=versions[0]), store_timeout_s=1.0)
+    for start in (0, 8, 30, 0, 44):
+        ids = [str(number) for number in range(start, start + 8)]
+        ranking = await ask(ranker, Asked("4", ids))
+        wanted = expected(versions[0], "4", raw_user(4), {i: raw_item(int(i)) for i in ids})
+        assert scores(ranking) == pytest.approx(wanted, abs=1e-5)
+        assert len(cache) <= 16
+
+
+async def test_scores_that_are_not_finite_rank_last_and_are_named(
+    ranker: Ranker, cache: ItemCache, versions: list[Artifact]
+) -> None:
+    await ask(ranker, Asked("4", ["1", "2", "3"]))
+    cache.states(versions[0])[int(cache.find(["2"]).rows[0])] = torch.nan
+    ranking = await ask(ranker, Asked("4", ["1", "2", "3"]))
+    assert ranking.degraded == [module.NOT_FINITE]
+    assert ranking.item_ids[-1] == "2"
+    assert ranking.scores[-1] == 0.0
+    assert all(0 <= score <= 1 for score in ranking.scores)
+
+
+async def test_a_swap_changes_the_scores_to_the_new_versions(
+    ranker: Ranker, live: list[Live], versions: list[Artifact]
+) -> None:
+    for artifact in (versions[0], versions[1], versions[0]):
+        live[0] = Live(stable=artifact)
+        ranking = await ask(ranker, Asked("4", IDS))
+        assert ranking.artifact is artifact
+        wanted = expected(artifact, "4", raw_user(4), {i: raw_item(int(i)) for i in IDS})
+        assert scores(ranking) == pytest.approx(wanted, abs=1e-5)
+
+
+async def test_labels_and_versions_can_be_pinned(ranker: Ranker, live: list[Live], versions: list[Artifact]) -> None:
+    live[0] = Live(stable=versions[0], canary=versions[1], canary_share=0.0, shadow=versions[2])
+    for wanted, artifact in (("canary", versions[1]), (versions[2].version, versions[2]), ("stable", versions[0])):
+        assert (await ask(ranker, Asked("4", ["1"], model=wanted))).artifact is artifact
+    for unknown in ("champion", 99, "99"):
+        with pytest.raises(InvalidRequest, match="live are stable, canary, shadow"):
+            await ask(ranker, Asked("4", ["1"], model=unknown))
+
+
+async def test_the_last_good_version_answers_with_a_word_about_it(
+    ranker: Ranker, live: list[Live], versions: list[Artifact]
+) -> None:
+    live[0] = replace(live[0], fallback=True)
+    assert (await ask(ranker, Asked("4", ["1"]))).degraded == [module.MODEL_FALLBACK]
+
+
+async def test_no_model_and_no_time_are_errors(ranker: Ranker, live: list[Live]) -> None:
+    with pytest.raises(DeadlinePassed):
+        await ask(ranker, Asked("4", ["1"]), seconds=0.0)
+    live[0] = Live()
+    with pytest.raises(NoModel):
+        await ask(ranker, Asked("4", ["1"]))
+
+
+async def test_an_explanation_names_the_fields_that_moved_the_score(ranker: Ranker, versions: list[Artifact]) -> None:
+    ranking = await ask(ranker, Asked("4", ["1", "5"], explain=True, context=raw_context(3)))
+    assert len(ranking.explanations) == 2
+    effects = dict(ranking.explanations[0])
+    best = ranking.item_ids[0]
+    without_year = {name: value for name, value in raw_item(int(best)).items() if name != "rating"}
+    user = raw_user(4) | raw_context(3)
+    logit = torch.logit(
+        torch.tensor(list(expected(versions[0], "4", user, {best: raw_item(int(best))}).values())).double()
+    )
+    ablated = torch.logit(torch.tensor(list(expected(versions[0], "4", user, {best: without_year}).values())).double())
+    assert effects["rating"] == pytest.approx(float(logit - ablated), abs=1e-3)
+    assert "user_id" in effects
+    assert "hour" in effects
+    strengths = [abs(effect) for _, effect in ranking.explanations[0]]
+    assert strengths == sorted(strengths, reverse=True)
