@@ -2,5 +2,6 @@
 
 from app.models.contract import CtrModel
 from app.models.deepfm import DeepFM
+from app.models.lr import LogisticRegression
 
-MODELS: dict[str, type[CtrModel]] = {model.name: model for model in (DeepFM,)}
+MODELS: dict[str, type[CtrModel]] = {model.name: model for model in (DeepFM, LogisticRegression)}

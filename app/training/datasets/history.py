@@ -1,0 +1,61 @@
+"""What was known of an entity just before a moment: sums and last values over its earlier events, and never later ones.
+
+One mechanism gives both the features of training rows (asked at the row's own time) and the state that serving starts
+from (asked at the end of time), so the two cannot differ in meaning.
+"""
+
+from __future__ import annotations
+
+from typing import NamedTuple
+
+import numpy as np
+import numpy.typing as npt
+
+Index = npt.NDArray[np.int64]
+END_OF_TIME = np.iinfo(np.int64).max
+
+
+class Window(NamedTuple):
+    """Half-open ranges [start, stop) of events in history order."""
+
+    start_M: Index
+    stop_M: Index
+
+    @property
+    def counts_M(self) -> Index:
+        return self.stop_M - self.start_M
+
+
+class History:
+    """Events of many entities, sorted by entity and time."""
+
+    def __init__(self, entities_N: Index, times_N: Index) -> None:
+        """
+        Args:
+            entities_N: entity numbers, 0 or more.
+            times_N: when each event happened.
+        """
+        self._moments = np.unique(times_N)
+        self._order_N = np.lexsort((times_N, entities_N))
+        self._keys_N = self._key(entities_N, times_N)[self._order_N]
+
+    def before(self, entities_M: Index, times_M: Index) -> Window:
+        """The events of each entity strictly before each time; events at that very time are not among them."""
+        start_M = np.searchsorted(self._keys_N, entities_M * (len(self._moments) + 1), side="left")
+        stop_M = np.searchsorted(self._keys_N, self._key(entities_M, times_M), side="left")
+        return Window(start_M, stop_M)
+
+    def sums(self, values_NC: npt.NDArray[np.float64], window: Window) -> npt.NDArray[np.float64]:
+        """Sums [M, C] of values given per event [N, C], over each window."""
+        running = np.zeros((len(self._order_N) + 1, values_NC.shape[1]))
+        np.cumsum(values_NC[self._order_N], axis=0, out=running[1:])
+        return running[window.stop_M] - running[window.start_M]
+
+    def last(self, count: int, window: Window) -> Index:
+        """Numbers [M, count] of the latest events in each window, newest first; -1 where there are fewer."""
+        place = window.stop_M[:, None] - 1 - np.arange(count)
+        return np.where(place >= window.start_M[:, None], self._order_N[np.maximum(place, 0)], -1)
+
+    def _key(self, entities: Index, times: Index) -> Index:
+        # Times become ranks, so that (entity, time) fits one sortable integer whatever the unit of time.
+        return entities * (len(self._moments) + 1) + np.searchsorted(self._moments, times, side="left")

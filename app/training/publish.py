@@ -1,0 +1,122 @@
+"""From a trained model to a version: golden requests out of validation rows, the artifact, the model store."""
+
+from __future__ import annotations
+
+import contextlib
+import shutil
+from collections.abc import Iterator
+from dataclasses import dataclass
+from datetime import UTC, datetime
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import torch
+
+from app.errors import ArtifactError, ConfigError
+from app.models.contract import CtrModel
+from app.registry import artifact
+from app.registry.manifest import GoldenRequest
+from app.registry.model_store import ModelStore
+from app.training.datasets.dataset import Dataset, id_field_of, raw_features, without_nan
+from app.training.evaluate import evaluate
+from app.training.prepare import Encoded
+
+GOLDEN_USERS, GOLDEN_ITEMS = 8, 20
+AGREEMENT = 1e-4
+"""Largest difference of a metric between the model that was trained and the version that was read back."""
+CHECK_ROWS = 8192
+MAX_RUNS_A_SECOND = 100
+
+
+@dataclass
+class Destination:
+    """Where a version is written, and once it is in a store its place and number there."""
+
+    folder: Path
+    version: int = 0
+
+
+def golden_requests(data: Dataset, seed: int = 0) -> list[GoldenRequest]:
+    """Up to 8 real users with up to 20 real items each, raw, without scores."""
+    rng = np.random.default_rng(seed)
+    schema, user_id, item_id = data.schema, id_field_of(data.schema, "user"), id_field_of(data.schema, "item")
+    users, items = without_nan(data.user), without_nan(data.item)
+    requests = []
+    for number, row in enumerate(rng.choice(len(data), min(GOLDEN_USERS, len(data)), replace=False)):
+        raw_user = users.row(int(row), named=True)
+        chosen = items[rng.choice(len(data), min(GOLDEN_ITEMS, len(data)), replace=False)].to_dicts()
+        requests.append(
+            GoldenRequest(
+                user_id=str(raw_user[user_id.raw_name]) if user_id else str(number),
+                user=raw_features(raw_user, schema.side("user")),
+                item_ids=[str(raw[item_id.raw_name]) if item_id else str(n) for n, raw in enumerate(chosen)],
+                items=[raw_features(raw, schema.side("item")) for raw in chosen],
+                scores=[],
+            )
+        )
+    return requests
+
+
+def export(folder: Path, model: CtrModel, validation: Dataset, *, name: str, **details: Any) -> None:
+    """Write a version into an existing folder. `details` are the manifest's metrics, data and config."""
+    artifact.write(folder, model, validation.schema, name=name, golden=golden_requests(validation), **details)
+
+
+def verify(folder: Path, test: Encoded, expected: dict[str, float]) -> None:
+    """Read the version back and check that it has the metrics that were measured.
+
+    Raises:
+        ArtifactError: it cannot be loaded, or a metric differs by more than `AGREEMENT`.
+    """
+    found = evaluate(test.labels_N, _probabilities(artifact.load(folder), test))
+    for metric, value in expected.items():
+        # NaN stands for "cannot be said of these rows" and must do so on both sides.
+        if not (abs(found[metric] - value) <= AGREEMENT or (found[metric] != found[metric] and value != value)):
+            raise ArtifactError("metrics", f"the exported {metric} is {found[metric]:.6f}, trained was {value:.6f}")
+
+
+@contextlib.contextmanager
+def published(root: Path, name: str) -> Iterator[Destination]:
+    """A staging folder that becomes the stable version of `root/name` if the block succeeds."""
+    store = ModelStore(root, name)
+    with store.staging() as staged:
+        destination = Destination(staged)
+        yield destination
+        destination.version = store.publish(staged)
+    store.update_pointer(stable=destination.version)
+    destination.folder = store.path(destination.version)
+
+
+@contextlib.contextmanager
+def kept_aside(root: Path, model: str) -> Iterator[Destination]:
+    """A new folder `<model>-<timestamp>` for a version that is not published; gone if the block fails."""
+    folder = _run_folder(root, model)
+    try:
+        yield Destination(folder)
+    except BaseException:
+        shutil.rmtree(folder, ignore_errors=True)
+        raise
+
+
+def _run_folder(root: Path, model: str) -> Path:
+    stamp = datetime.now(UTC).strftime("%Y%m%d-%H%M%S")
+    for attempt in range(MAX_RUNS_A_SECOND):
+        folder = root / (f"{model}-{stamp}" + (f"-{attempt}" if attempt else ""))
+        try:
+            folder.mkdir(parents=True)
+        except FileExistsError:
+            continue
+        except OSError as error:
+            raise ConfigError(f"{folder}: cannot be made: {error.strerror}") from error
+        return folder
+    raise ConfigError(f"{root}: has {MAX_RUNS_A_SECOND} runs of this second")
+
+
+def _probabilities(loaded: artifact.Artifact, examples: Encoded) -> np.ndarray[Any, np.dtype[np.float32]]:
+    slots = [torch.from_numpy(part) for part in (*examples.user, *examples.item)]
+    parts = []
+    with torch.inference_mode():
+        for chunk in zip(*(torch.split(tensor, CHECK_ROWS) for tensor in slots), strict=True):
+            parts.append(loaded.program.probability(loaded.program(*chunk)))  # noqa: PERF401
+    return torch.cat(parts).numpy() 
