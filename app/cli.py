@@ -10,7 +10,9 @@ import typer
 from app.commands.output import console
 from app.errors import CtrError
 
-COMMANDS: dict[str, str] = {}
+COMMANDS: dict[str, str] = {
+    "train": "app.commands.train:train",
+}
 """Command name to `module:function`."""
 
 cli = typer.Typer(no_args_is_help=True, add_completion=False, pretty_exceptions_enable=False)
