@@ -24,8 +24,8 @@ INT64_MAX = 2**63 - 1
 Id = Annotated[str, Meta(min_length=1, max_length=MAX_ID)]
 Int64 = Annotated[int, Meta(ge=-INT64_MAX - 1, le=INT64_MAX)]
 Count = Annotated[int, Meta(ge=1, le=INT64_MAX)]
-# `\Z`: `$` would let a newline through, and the id is sent back in a header.
-RequestId = Annotated[str, Meta(pattern=r"^[A-Za-z0-9._-]{1,128}\Z")]
+# `$` alone would let a newline through, and the id is sent back; JSON Schema, made from this, has no `\Z`.
+RequestId = Annotated[str, Meta(pattern=r"^[A-Za-z0-9._-]{1,128}$(?!\n)")]
 ModelChoice = Annotated[str, Meta(min_length=1, max_length=MAX_NAME_SHOWN)] | Count
 
 Text = Annotated[str, Meta(max_length=MAX_TEXT)]
@@ -50,7 +50,9 @@ class RankBody(msgspec.Struct, forbid_unknown_fields=True):
     request_id: RequestId | None = None
 
 
-class _LooseBody(msgspec.Struct, forbid_unknown_fields=True):
+class AcceptedBody(msgspec.Struct, forbid_unknown_fields=True):
+    """All that is accepted: also ids as JSON integers, and null for what may be left out."""
+
     user_id: Id | Int64
     item_ids: Annotated[list[Id | Int64], Meta(min_length=1)]
     context: Features | None = None
@@ -63,7 +65,7 @@ class _LooseBody(msgspec.Struct, forbid_unknown_fields=True):
 
 
 _body = msgspec.json.Decoder(RankBody)
-_loose_body = msgspec.json.Decoder(_LooseBody)
+_accepted = msgspec.json.Decoder(AcceptedBody)
 _any_json = msgspec.json.Decoder(msgspec.Raw)
 _COMPLAINT = re.compile(r"(?P<message>.*?)(?: - at (?P<key>`key` in )?`\$\.?(?P<location>[^`]*)`)?", re.DOTALL)
 _UNKNOWN = re.compile(r"Object contains unknown field `(?P<name>.*?)`(?: - at `.*`)?", re.DOTALL)
@@ -92,7 +94,7 @@ def parse_rank(raw: bytes, max_candidates: int) -> RankBody:
 
 def _parse_loosely(raw: bytes) -> RankBody:
     try:
-        loose = _loose_body.decode(raw)
+        loose = _accepted.decode(raw)
     except (msgspec.DecodeError, UnicodeDecodeError, RecursionError) as error:
         _refuse(raw, error)
     return RankBody(

@@ -1,0 +1,118 @@
+"""GET /health, /health/live and /health/ready: what an operator, a supervisor and a load balancer ask."""
+
+from __future__ import annotations
+
+from datetime import UTC, datetime
+from typing import Annotated, Literal
+
+from fastapi import APIRouter, Depends, Response
+from pydantic import BaseModel, Field
+
+from app.api.state import FeatureStatus, ServiceState, service_of
+
+__all__ = ["FeatureStatus", "router"]
+
+router = APIRouter(prefix="/health", tags=["health"])
+Service = Annotated[ServiceState, Depends(service_of)]
+
+NO_MODEL, FALLBACK, FEATURES, DRAINING = "no_model_live", "model_fallback", "features_unavailable", "draining"
+
+
+class ModelProblem(BaseModel):
+    label: str
+    version: int | None
+    reason: str = Field(description="One word, as in the log and in ctr_model_swaps_total")
+    message: str
+
+
+class ModelHealth(BaseModel):
+    name: str
+    version: int | None = Field(description="The stable version, if one is live")
+    sha256: str | None = Field(description="Of the stable version's program")
+    labels: dict[str, int] = Field(description="Label to version live in this process")
+    canary_share: float
+    fallback: bool = Field(description="The stable version is not the one asked for, which was refused")
+    last_swap_at: datetime | None
+    problems: list[ModelProblem] = Field(description="What stands between the model store and what is live")
+
+
+class FeatureHealth(BaseModel):
+    connected: bool
+    detail: str
+    cached_items: int
+
+
+class Health(BaseModel):
+    status: Literal["ok", "degraded", "unavailable"]
+    model: ModelHealth
+    features: FeatureHealth
+    reasons: list[str] = Field(description="Why the status is not ok")
+
+
+class Readiness(BaseModel):
+    ready: bool
+    reasons: list[str] = []
+
+
+class Liveness(BaseModel):
+    alive: Literal[True] = True
+
+
+@router.get("", responses={503: {"model": Health, "description": "It cannot rank"}})
+async def health(service: Service, response: Response) -> Health:
+    """200 while this process can rank, from defaults if need be; `reasons` says what is less than well."""
+    lifecycle, features = service.lifecycle.status(), service.features.status()
+    stable = service.lifecycle.live.labels().get("stable")
+    problems = [
+        ModelProblem(label=p.label, version=p.version, reason=p.reason, message=p.message) for p in lifecycle.problems
+    ]
+    found = {
+        NO_MODEL: stable is None,
+        FALLBACK: lifecycle.fallback,
+        FEATURES: not features.connected,
+        DRAINING: service.draining,
+    }
+    reasons = [reason for reason, holds in found.items() if holds]
+    reasons += [f"{problem.label}_refused: {problem.reason}" for problem in problems]
+    status: Literal["ok", "degraded", "unavailable"] = (
+        "unavailable" if stable is None else "degraded" if reasons else "ok"
+    )
+    _answered(response, ok=stable is not None)
+    return Health(
+        status=status,
+        model=ModelHealth(
+            name=lifecycle.model,
+            version=stable.version if stable else None,
+            sha256=stable.sha256 if stable else None,
+            labels=lifecycle.versions,
+            canary_share=lifecycle.canary_share,
+            fallback=lifecycle.fallback,
+            last_swap_at=datetime.fromtimestamp(lifecycle.last_swap_at, UTC) if lifecycle.last_swap_at else None,
+            problems=problems,
+        ),
+        features=FeatureHealth(
+            connected=features.connected, detail=features.detail, cached_items=features.cached_items
+        ),
+        reasons=reasons,
+    )
+
+
+@router.get("/live")
+async def live(response: Response) -> Liveness:
+    """200 while the event loop turns. Looks at nothing else: a restart cures neither a store nor a model."""
+    _answered(response, ok=True)
+    return Liveness()
+
+
+@router.get("/ready", responses={503: {"model": Readiness, "description": "Send no traffic here"}})
+async def ready(service: Service, response: Response) -> Readiness:
+    """200 when a model is live, which it is only once warm, and the process is not about to stop."""
+    found = {NO_MODEL: "stable" not in service.lifecycle.live.labels(), DRAINING: service.draining}
+    reasons = [reason for reason, holds in found.items() if holds]
+    _answered(response, ok=not reasons)
+    return Readiness(ready=not reasons, reasons=reasons)
+
+
+def _answered(response: Response, *, ok: bool) -> None:
+    response.status_code = 200 if ok else 503
+    response.headers["Cache-Control"] = "no-store"

@@ -1,0 +1,22 @@
+"""GET /metrics: the figures of all processes, as Prometheus reads them."""
+
+from __future__ import annotations
+
+from typing import Annotated
+
+from fastapi import APIRouter, Depends, Response
+
+from app.api.state import ServiceState, service_of
+
+router = APIRouter(tags=["metrics"])
+
+
+@router.get(
+    "/metrics",
+    response_class=Response,
+    responses={200: {"content": {"text/plain": {}}, "description": "Prometheus text"}},
+)
+def metrics(service: Annotated[ServiceState, Depends(service_of)]) -> Response:
+    # Not `async`: with several processes it reads files for a millisecond and more, so it runs on a thread.
+    body, content_type = service.metrics.render()
+    return Response(body, headers={"Content-Type": content_type})
