@@ -1,0 +1,163 @@
+"""POST /rank: bytes in, bytes out. A bare ASGI endpoint, because routing and models per item cost more than scoring.
+
+FastAPI documents the route (`app.api.openapi`); the application hands POST /rank to this class directly.
+"""
+
+from __future__ import annotations
+
+import time
+
+import orjson
+from starlette.requests import ClientDisconnect
+from starlette.types import Receive, Scope, Send
+
+from app.api.middleware import timeout_s_of
+from app.api.problems import problem_response
+from app.api.schemas import RankBody, parse_rank
+from app.errors import DeadlinePassed, NoModel, Overloaded, RequestError
+from app.features.item_cache import CacheCounts
+from app.ranking.admission import Admission
+from app.ranking.ranker import INVALID_FEATURES, Ranker, Ranking
+from app.telemetry import Metrics
+
+
+class RankEndpoint:
+    def __init__(
+        self,
+        ranker: Ranker,
+        admission: Admission,
+        metrics: Metrics,
+        cache_counts: CacheCounts,
+        *,
+        max_candidates: int,
+        deadline_s: float,
+    ) -> None:
+        self._ranker = ranker
+        self._admission = admission
+        self._metrics = metrics
+        self._cache_counts = cache_counts
+        self._exported = CacheCounts()
+        self._max_candidates = max_candidates
+        self._deadline_s = deadline_s
+
+    async def __call__(self, scope: Scope, receive: Receive, send: Send) -> None:
+        request_id: str = scope["state"]["request_id"]
+        metrics = self._metrics
+        try:
+            deadline_s = timeout_s_of(dict(scope["headers"]), self._deadline_s)
+            raw = await _whole_body(receive)
+            began = time.perf_counter()
+            with self._admission:
+                metrics.inflight = self._admission.inflight
+                body = parse_rank(raw, self._max_candidates)
+                decoded = time.perf_counter()
+                ranking = await self._ranker.rank(body, began + deadline_s)
+            metrics.inflight = self._admission.inflight
+            ranked = time.perf_counter()
+            content = answer(ranking, body, body.request_id or request_id)
+        except RequestError as error:
+            metrics.inflight = self._admission.inflight
+            self._count_refusal(error)
+            await problem_response(error, request_id)(scope, receive, send)
+            return
+        except ClientDisconnect:
+            raise
+        except Exception:
+            metrics.inflight = self._admission.inflight
+            metrics.count_answer(500)
+            raise  # answered and logged by the Edge
+        finished = time.perf_counter()
+        stages_s = (decoded - began, ranking.features_s, ranking.encode_s, ranking.score_s, finished - ranked)
+        await send(
+            {
+                "type": "http.response.start",
+                "status": 200,
+                "headers": [
+                    (b"content-type", b"application/json"),
+                    (b"content-length", b"%d" % len(content)),
+                    (b"x-model-version", b"%d" % ranking.artifact.version),
+                    (
+                        b"server-timing",
+                        b"decode;dur=%.3f, features;dur=%.3f, encode;dur=%.3f, score;dur=%.3f, respond;dur=%.3f"
+                        % tuple([seconds * 1000 for seconds in stages_s]),
+                    ),
+                ],
+            }
+        )
+        await send({"type": "http.response.body", "body": content})
+        self._count(ranking, stages_s, finished - began)
+
+    def _count(self, ranking: Ranking, stages_s: tuple[float, ...], total_s: float) -> None:
+        metrics = self._metrics
+        metrics.observe_request(stages_s, total_s, ranking.candidates, ranking.artifact.version)
+        if ranking.degraded:
+            for reason in ranking.degraded:
+                metrics.degraded[reason].inc()
+            if INVALID_FEATURES in ranking.degraded:
+                metrics.features_invalid["user"].inc()
+        if ranking.missing_user:
+            metrics.features_missing["user"].inc()
+        if ranking.missing_items:
+            metrics.features_missing["item"].inc(len(ranking.missing_items))
+        self._export_cache_counts()
+
+    def _export_cache_counts(self) -> None:
+        now, before, metrics = self._cache_counts, self._exported, self._metrics
+        if now.hits != before.hits:
+            metrics.item_cache_hits.inc(now.hits - before.hits)
+            before.hits = now.hits
+        if now.misses != before.misses:
+            metrics.item_cache_misses.inc(now.misses - before.misses)
+            before.misses = now.misses
+        if now.invalidations != before.invalidations:
+            metrics.item_cache_invalidations.inc(now.invalidations - before.invalidations)
+            before.invalidations = now.invalidations
+        if now.invalid_values != before.invalid_values:
+            metrics.features_invalid["item"].inc(now.invalid_values - before.invalid_values)
+            before.invalid_values = now.invalid_values
+
+    def _count_refusal(self, error: RequestError) -> None:
+        self._metrics.count_answer(error.status)
+        if isinstance(error, Overloaded | NoModel | DeadlinePassed):
+            self._metrics.rejected[REJECTIONS[type(error)]].inc()
+
+
+REJECTIONS: dict[type[RequestError], str] = {
+    Overloaded: "overloaded",
+    NoModel: "no_model",
+    DeadlinePassed: "deadline_passed",
+}
+
+
+def answer(ranking: Ranking, body: RankBody, request_id: str) -> bytes:
+    """The response body, as the contract has it."""
+    items: list[dict[str, object]] = [
+        {"item_id": item_id, "score": score} for item_id, score in zip(ranking.item_ids, ranking.scores, strict=True)
+    ]
+    for item, explanation in zip(items, ranking.explanations, strict=False):
+        item["explanation"] = [{"field": name, "effect": effect} for name, effect in explanation]
+    return orjson.dumps(
+        {
+            "request_id": request_id,
+            "model": ranking.artifact.manifest.name,
+            "version": ranking.artifact.version,
+            "label": ranking.label,
+            "items": items,
+            "degraded": ranking.degraded,
+            "missing": {"user": ranking.missing_user, "items": ranking.missing_items},
+        }
+    )
+
+
+async def _whole_body(receive: Receive) -> bytes:
+    """The body, which the Edge bounds in size and time. Raises ClientDisconnect."""
+    message = await receive()
+    if message["type"] == "http.request" and not message.get("more_body"):
+        return bytes(message.get("body", b""))
+    chunks = bytearray()
+    while message["type"] == "http.request":
+        chunks += message.get("body", b"")
+        if not message.get("more_body"):
+            return bytes(chunks)
+        message = await receive()
+    raise ClientDisconnect

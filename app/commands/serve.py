@@ -1,0 +1,36 @@
+"""`ctr serve`: the service."""
+
+from __future__ import annotations
+
+import contextlib
+from typing import Annotated
+
+import typer
+
+from app.commands.output import console
+
+
+def serve(
+    host: Annotated[str | None, typer.Option(help="Address to listen on. [CTR_HOST]")] = None,
+    port: Annotated[int | None, typer.Option(help="Port to listen on. [CTR_PORT]")] = None,
+    workers: Annotated[int | None, typer.Option(help="Processes; one per free core. [CTR_WORKERS]")] = None,
+    model: Annotated[str | None, typer.Option(help="Model in the model store. [CTR_MODEL]")] = None,
+) -> None:
+    """Serve POST /rank until interrupted.
+
+    Features come from CTR_REDIS_URL, or from an embedded Valkey where that is empty.
+
+    Example: ctr serve --port 8000 --workers 2
+    """
+    from app.features.embedded import EmbeddedValkey
+    from app.serving import serve as run
+    from app.settings import load_settings
+
+    settings = load_settings(host=host, port=port, workers=workers, model=model)
+    with contextlib.ExitStack() as stack:
+        if not settings.redis_url:
+            valkey = stack.enter_context(EmbeddedValkey(settings.data_dir / "valkey"))
+            console.print(f"embedded Valkey at {valkey.url}")
+            settings = settings.model_copy(update={"redis_url": valkey.url})
+        console.print(f"serving {settings.model} on http://{settings.host}:{settings.port}")
+        run(settings)

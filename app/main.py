@@ -1,0 +1,186 @@
+"""`create_app`: the one place that builds the parts of the service, ties them together and owns their lives."""
+
+from __future__ import annotations
+
+import asyncio
+import contextlib
+from collections.abc import AsyncIterator
+from dataclasses import dataclass
+
+import structlog
+import torch
+from fastapi import FastAPI
+from starlette.types import ASGIApp, Receive, Scope, Send
+
+from app import __version__
+from app.api import health, metrics, models, page
+from app.api.middleware import Edge
+from app.api.openapi import document_rank
+from app.api.problems import install_problem_handlers
+from app.api.rank import RankEndpoint
+from app.api.state import FeatureStatus
+from app.errors import ConfigError
+from app.features.item_cache import ItemCache
+from app.features.refresher import Refresher
+from app.features.store import FeatureStore, RedisFeatureStore
+from app.ranking.admission import Admission
+from app.ranking.preparation import Preparation
+from app.ranking.ranker import Ranker
+from app.registry.lifecycle import Lifecycle
+from app.registry.live import SwapEvent
+from app.registry.model_store import ModelStore
+from app.settings import Settings, load_settings
+from app.telemetry import Metrics
+
+log = structlog.get_logger(__name__)
+
+
+class Features:
+    """The store and the cache, as `/health` asks about them."""
+
+    def __init__(self, store: FeatureStore, cache: ItemCache) -> None:
+        self._store = store
+        self._cache = cache
+
+    def status(self) -> FeatureStatus:
+        status = self._store.status()
+        return FeatureStatus(status.connected, status.detail, len(self._cache))
+
+
+@dataclass
+class Service:
+    """Everything one process runs; `app.state.service` of the FastAPI application."""
+
+    settings: Settings
+    metrics: Metrics
+    model_store: ModelStore
+    lifecycle: Lifecycle
+    features: Features
+    store: FeatureStore
+    cache: ItemCache
+    refresher: Refresher
+    rank: RankEndpoint
+    draining: bool = False
+
+    async def start(self) -> None:
+        """The store first, so that the first model is prepared with features; neither has to be there."""
+        await self.store.start(self.cache)
+        await self.lifecycle.start()
+        self.refresher.start()
+        if self.lifecycle.live.stable is None:
+            log.warning("no_model_live", folder=str(self.model_store.folder), hint="publish one: ctr train --publish")
+
+    async def stop(self) -> None:
+        await self.refresher.stop()
+        await self.lifecycle.stop()
+        await self.store.stop()
+
+
+class Application:
+    """The ASGI application: POST /rank goes straight to its endpoint, all else through FastAPI, the Edge around."""
+
+    def __init__(self, fastapi: FastAPI, service: Service) -> None:
+        settings = service.settings
+        self.fastapi = fastapi
+        self.service = service
+        self._rank = service.rank
+        self._edge: ASGIApp = Edge(
+            self._inside,
+            max_body_bytes=settings.max_body_bytes,
+            body_timeout_s=settings.body_timeout_s,
+            api_keys=[key.get_secret_value().encode() for key in settings.api_keys],
+        )
+
+    async def __call__(self, scope: Scope, receive: Receive, send: Send) -> None:
+        await self._edge(scope, receive, send)
+
+    async def _inside(self, scope: Scope, receive: Receive, send: Send) -> None:
+        if scope["type"] == "http" and scope["path"] == "/rank" and scope["method"] == "POST":
+            await self._rank(scope, receive, send)
+        else:
+            await self.fastapi(scope, receive, send)
+
+
+def create_app(settings: Settings | None = None, *, store: FeatureStore | None = None) -> Application:
+    """Build the service; nothing is connected, loaded or started before its lifespan begins.
+
+    Args:
+        settings: as `load_settings` reads them by default.
+        store: where features come from; by default the Redis or Valkey at `settings.redis_url`.
+
+    Raises ConfigError.
+    """
+    settings = settings or load_settings()
+    service = build_service(settings, store)
+
+    @contextlib.asynccontextmanager
+    async def lifespan(_: FastAPI) -> AsyncIterator[None]:
+        torch.set_num_threads(1)  # one core per worker; more threads would wait for each other on small products
+        await service.start()
+        flushing = asyncio.create_task(service.metrics.keep_flushing(), name="metrics-flush")
+        try:
+            yield
+        finally:
+            service.draining = True
+            flushing.cancel()
+            await asyncio.gather(flushing, return_exceptions=True)
+            await service.stop()
+
+    fastapi = FastAPI(
+        title="ctr-serving",
+        version=__version__,
+        description="Rank candidates by click probability.",
+        lifespan=lifespan,
+    )
+    fastapi.state.service = service
+    install_problem_handlers(fastapi)
+    for router in (health.router, metrics.router, models.router, page.router):
+        fastapi.include_router(router)
+    document_rank(fastapi)
+    return Application(fastapi, service)
+
+
+def build_service(settings: Settings, store: FeatureStore | None = None) -> Service:
+    """Every part of one process, tied together and not yet started. Raises ConfigError."""
+    device = _device(settings)
+    exported = Metrics()
+    if store is None:
+        if not settings.redis_url:
+            raise ConfigError("CTR_REDIS_URL is empty: set it, or start with `ctr serve`, which brings its own Valkey")
+        store = RedisFeatureStore(
+            settings.redis_url, settings.user_key, settings.item_key, timeout_s=settings.redis_timeout_ms / 1000
+        )
+    # Room for the candidates of two requests at the least, so that a request cannot evict its own items.
+    cache = ItemCache(max(settings.item_cache_size, 2 * settings.max_candidates), device=device)
+    refresher = Refresher(store, cache, fill=settings.item_cache_warm)
+    preparation = Preparation(cache, refresher, max_candidates=settings.max_candidates)
+    model_store = ModelStore(settings.model_store, settings.model)
+
+    def swapped(event: SwapEvent) -> None:
+        exported.model_swaps[event.outcome].inc()
+        exported.set_models((a.version, a.sha256) for a in lifecycle.live.labels().values())
+
+    lifecycle = Lifecycle(
+        model_store,
+        prepare=preparation.prepare,
+        retire=preparation.retire,
+        on_event=swapped,
+        device=str(device),
+        poll_s=settings.poll_s,
+    )
+    ranker = Ranker(store, cache, lambda: lifecycle.live, store_timeout_s=settings.redis_timeout_ms / 1000)
+    rank = RankEndpoint(
+        ranker,
+        Admission(settings.max_inflight),
+        exported,
+        cache.counts,
+        max_candidates=settings.max_candidates,
+        deadline_s=settings.deadline_ms / 1000,
+    )
+    return Service(settings, exported, model_store, lifecycle, Features(store, cache), store, cache, refresher, rank)
+
+
+def _device(settings: Settings) -> torch.device:
+    if settings.device == "cuda" and not torch.cuda.is_available():
+        raise ConfigError("CTR_DEVICE=cuda, but torch sees no CUDA device; install a CUDA build of torch or use cpu")
+    return torch.device("cuda" if settings.device != "cpu" and torch.cuda.is_available() else "cpu")

@@ -1,0 +1,133 @@
+from __future__ import annotations
+
+import asyncio
+from pathlib import Path
+
+import numpy as np
+import pytest
+import torch
+from hypothesis import given
+from hypothesis import strategies as st
+
+from app.features.item_cache import ABSENT, FRESH, KNOWN, ItemCache
+from app.registry.artifact import Artifact, load
+from app.registry.model_store import ModelStore
+from tests.factories import MODEL_NAME, publish_tiny, raw_item
+
+
+@pytest.fixture(scope="module")
+def artifacts(tmp_path_factory: pytest.TempPathFactory) -> list[Artifact]:
+    store = ModelStore(Path(tmp_path_factory.mktemp("store")), MODEL_NAME)
+    return [load(store.path(publish_tiny(store, seed))) for seed in range(2)]
+
+
+def state(artifact: Artifact, item_id: str, number: int) -> torch.Tensor:
+    slots = artifact.item_encoder.encode_many([raw_item(number)], [item_id])
+    return artifact.encode_items(slots)[0]
+
+
+def cached(cache: ItemCache, artifact: Artifact, item_id: str) -> torch.Tensor:
+    return cache.states(artifact)[int(cache.find([item_id]).rows[0])]
+
+
+def fill(cache: ItemCache, numbers: range) -> None:
+    cache.fetched([str(n) for n in numbers], [raw_item(n) for n in numbers])
+
+
+async def test_rows_hold_the_states_of_every_attached_version(artifacts: list[Artifact]) -> None:
+    cache = ItemCache(64)
+    await cache.attach(artifacts[0])
+    fill(cache, range(10))
+    assert await cache.attach(artifacts[1]) == [], "computed from the slots, without reading the store again"
+    fill(cache, range(10, 20))
+    for artifact in artifacts:
+        for number in (0, 9, 10, 19):
+            assert torch.allclose(cached(cache, artifact, str(number)), state(artifact, str(number), number), atol=1e-5)
+    cache.detach(artifacts[0])
+    with pytest.raises(KeyError):
+        cache.states(artifacts[0])
+    assert torch.allclose(cached(cache, artifacts[1], "3"), state(artifacts[1], "3", 3), atol=1e-5)
+
+
+async def test_items_fetched_while_a_version_is_being_attached_are_in_it(artifacts: list[Artifact]) -> None:
+    cache = ItemCache(4096)
+    await cache.attach(artifacts[0])
+    fill(cache, range(1500))
+    attaching = asyncio.create_task(cache.attach(artifacts[1]))
+    await asyncio.sleep(0)
+    cache.fetched(["1400", "new"], [raw_item(7), raw_item(8)])
+    assert not attaching.done(), "it works in slices"
+    await attaching
+    assert torch.allclose(cached(cache, artifacts[1], "1400"), state(artifacts[1], "1400", 7), atol=1e-5)
+    assert torch.allclose(cached(cache, artifacts[1], "new"), state(artifacts[1], "new", 8), atol=1e-5)
+    assert torch.allclose(cached(cache, artifacts[1], "700"), state(artifacts[1], "700", 700), atol=1e-5)
+
+
+async def test_flags_follow_what_the_store_says(artifacts: list[Artifact]) -> None:
+    cache = ItemCache(64)
+    await cache.attach(artifacts[0])
+    assert cache.find(["1"]).rows.tolist() == [ABSENT]
+    assert not cache.find(["1"]).all_fresh()
+    cache.fetched(["1", "2"], [raw_item(1), {}])
+    assert cache.find(["1", "2"]).flags.tolist() == [FRESH | KNOWN, FRESH]
+    before = cache.epoch
+    cache.changed(["2", "never seen"])
+    assert cache.epoch != before
+    assert cache.find(["1", "2"]).flags.tolist() == [FRESH | KNOWN, 0]
+    assert cache.stale() == ["2"]
+    cache.suspect()
+    assert cache.find(["1"]).flags.tolist() == [KNOWN]
+    assert sorted(cache.stale()) == ["1", "2"]
+    fill(cache, range(1, 3))
+    assert cache.stale() == []
+    cache.changed(None)
+    assert len(cache.stale()) == 2
+
+
+async def test_the_least_recently_used_go_first(artifacts: list[Artifact]) -> None:
+    cache = ItemCache(32)
+    await cache.attach(artifacts[0])
+    fill(cache, range(32))
+    cache.find([str(n) for n in range(0, 32, 2)])
+    fill(cache, range(100, 104))
+    assert len(cache) <= 32
+    assert all(str(n) in cache for n in range(0, 32, 2)), "those used since stay"
+    assert all(str(n) in cache for n in range(100, 104))
+    assert cache.counts.evictions >= 4
+
+
+@given(
+    steps=st.lists(
+        st.tuples(st.sampled_from(["fetch", "find", "change"]), st.lists(st.integers(0, 40), min_size=1, max_size=8)),
+        max_size=40,
+    )
+)
+def test_whatever_happens_a_row_found_fresh_is_that_items_own(
+    artifacts: list[Artifact], steps: list[tuple[str, list[int]]]
+) -> None:
+    """Model-based: a dictionary of what was fetched last, beside a cache that is much too small."""
+    artifact = artifacts[0]
+    cache = ItemCache(12)
+    asyncio.run(cache.attach(artifact))
+    latest: dict[str, int] = {}
+    for turn, (action, numbers) in enumerate(steps):
+        ids = [str(n) for n in dict.fromkeys(numbers)]
+        if action == "fetch":
+            cache.fetched(ids, [raw_item(turn * 100 + int(i)) for i in ids])
+            latest |= {i: turn * 100 + int(i) for i in ids}
+        elif action == "change":
+            cache.changed(ids)
+            latest = {i: n for i, n in latest.items() if i not in ids}
+        found = cache.find(ids)
+        assert len(cache) <= 12
+        for item_id, row, flags in zip(ids, found.rows, found.flags, strict=True):
+            if action == "fetch":
+                assert flags & FRESH
+            if flags & FRESH:
+                assert torch.allclose(
+                    cache.states(artifact)[int(row)], state(artifact, item_id, latest[item_id]), atol=1e-5
+                )
+                assert np.array_equal(
+                    cache.slots(artifact, np.array([row])).keys[0],
+                    artifact.item_encoder.encode(raw_item(latest[item_id]), item_id).keys,
+                )
