@@ -78,6 +78,8 @@ def problem_response(error: RequestError, request_id: str) -> Response:
     retry_after_s = getattr(error, "retry_after_s", None)
     if retry_after_s is not None:
         headers["Retry-After"] = str(max(1, round(retry_after_s)))
+    if isinstance(error, Unauthorized):
+        headers["WWW-Authenticate"] = 'ApiKey header="X-API-Key"'
     return _problem(name, error.status, error.title, str(error), request_id, error.errors, headers)
 
 
@@ -118,11 +120,13 @@ def install_problem_handlers(app: FastAPI) -> None:
             headers=error.headers or {},
         )
 
-    @app.exception_handler(Exception)
     async def _unexpected(request: Request, error: Exception) -> Response:
         request_id = _request_id(request)
         log.error("unexpected_error", request_id=request_id, route=request.url.path[:200], exc_info=error)
         return internal_problem(request_id)
+
+    # Not for Exception: Starlette answers that one and raises it again, to be logged once more by the server.
+    app.add_exception_handler(BaseException, _unexpected)  # type: ignore[arg-type]
 
 
 def _request_id(request: Request) -> str:
