@@ -2,12 +2,15 @@
 
 from __future__ import annotations
 
+from collections.abc import Iterator
 from pathlib import Path
 
 import pytest
+import redis
 import torch
 from hypothesis import HealthCheck, settings
 
+from app.features.embedded import EmbeddedValkey
 from app.registry.model_store import ModelStore
 from tests.factories import MODEL_NAME
 
@@ -30,3 +33,18 @@ def store(tmp_path: Path) -> ModelStore:
 @pytest.fixture(scope="session")
 def anyio_backend() -> str:
     return "asyncio"
+
+
+@pytest.fixture(scope="session")
+def valkey_url(tmp_path_factory: pytest.TempPathFactory) -> Iterator[str]:
+    """A real Valkey, shared by all tests; take `redis_client` too to find it empty."""
+    with EmbeddedValkey(tmp_path_factory.mktemp("valkey")) as server:
+        yield server.url
+
+
+@pytest.fixture
+def redis_client(valkey_url: str) -> Iterator[redis.Redis]:
+    """A client (text, not bytes) of an emptied Valkey."""
+    with redis.Redis.from_url(valkey_url, decode_responses=True) as client:
+        client.flushall()
+        yield client
