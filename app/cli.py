@@ -12,8 +12,11 @@ from app.errors import CtrError
 
 COMMANDS: dict[str, str] = {
     "train": "app.commands.train:train",
+    "serve": "app.commands.serve:serve",
+    "rank": "app.commands.rank:rank",
+    "bench rank": "app.commands.bench:rank",
 }
-"""Command name to `module:function`."""
+"""Command name, with its group if it has one, to `module:function`."""
 
 cli = typer.Typer(no_args_is_help=True, add_completion=False, pretty_exceptions_enable=False)
 
@@ -29,4 +32,9 @@ def main() -> None:
 
 for _name, _target in COMMANDS.items():
     _module, _function = _target.split(":")
-    cli.command(_name)(getattr(import_module(_module), _function))
+    _group, _, _command = _name.rpartition(" ")
+    _parent = cli
+    if _group:
+        _parent = typer.Typer(no_args_is_help=True, help=f"Commands of `ctr {_group}`.")
+        cli.add_typer(_parent, name=_group)
+    _parent.command(_command)(getattr(import_module(_module), _function))

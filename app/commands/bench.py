@@ -1,0 +1,65 @@
+"""`ctr bench rank`: load on a running service."""
+
+from __future__ import annotations
+
+import asyncio
+from typing import Annotated
+
+import typer
+
+from app.commands.output import console, emit
+
+
+def rank(
+    url: Annotated[str, typer.Option(help="The service.")] = "http://127.0.0.1:8000",
+    candidates: Annotated[int, typer.Option(min=1, help="Item ids in a request.")] = 100,
+    users: Annotated[int, typer.Option(min=1, help="User ids are drawn from 1 to this.")] = 943,
+    items: Annotated[int, typer.Option(min=1, help="Item ids are drawn from 1 to this.")] = 1682,
+    seconds: Annotated[float, typer.Option(min=0.1, max=3600, help="How long.")] = 10.0,
+    concurrency: Annotated[int, typer.Option(min=1, max=1024, help="Requests at work at once (closed loop).")] = 8,
+    rate: Annotated[float, typer.Option(min=0, help="Arrivals a second (open loop); 0 for the closed loop.")] = 0.0,
+    api_key: Annotated[str | None, typer.Option(help="Sent as X-API-Key.")] = None,
+    as_json: Annotated[bool, typer.Option("--json", help="One JSON document on standard output.")] = False,
+) -> None:
+    """Send ranking requests to a running service and report rates, latencies and versions.
+
+    Example: ctr bench rank --candidates 500 --rate 200 --seconds 30
+    """
+    import uvloop
+
+    from app.loadgen import LoadGenerator, rank_bodies
+
+    bodies = rank_bodies([str(n) for n in range(1, users + 1)], [str(n) for n in range(1, items + 1)], candidates)
+    generator = LoadGenerator(url, bodies, headers={"X-API-Key": api_key} if api_key else None)
+
+    async def run() -> None:
+        work = generator.open(rate, seconds) if rate else generator.closed(concurrency, seconds)
+        task = asyncio.create_task(work)
+        with console.status("sending") as status:
+            while not task.done():
+                await asyncio.wait([task], timeout=0.5)
+                result = generator.result
+                versions = ", ".join(str(version) for version in sorted(result.versions)) or "none"
+                answered = result.statuses[200]
+                status.update(f"{answered} answered, {result.failed} failed, versions seen: {versions}")
+        await task
+
+    uvloop.run(run())
+    summary = generator.result.summary()
+    if as_json:
+        emit(summary)
+    else:
+        _show(summary)
+    if summary["failed"]:
+        raise typer.Exit(1)
+
+
+def _show(summary: dict[str, object]) -> None:
+    from rich.table import Table
+
+    table = Table("figure", "value")
+    for name, value in summary.items():
+        parts = value.items() if isinstance(value, dict) else [("", value)]
+        for part, figure in parts:
+            table.add_row(f"{name} {part}".strip(), str(figure))
+    console.print(table)

@@ -1,0 +1,66 @@
+"""`ctr rank`: one request from the shell."""
+
+from __future__ import annotations
+
+from typing import Annotated, Any
+
+import typer
+
+from app.commands.output import console, emit
+from app.errors import CtrError
+
+TIMEOUT_S = 10.0
+
+
+def rank(
+    user: Annotated[str, typer.Argument(help="User id.")],
+    items: Annotated[list[str], typer.Argument(help="Candidate item ids.")],
+    url: Annotated[str, typer.Option(help="The service.")] = "http://127.0.0.1:8000",
+    explain: Annotated[bool, typer.Option(help="Say which fields moved the scores of the first items.")] = False,
+    model: Annotated[str | None, typer.Option(help="A label or a version number.")] = None,
+    api_key: Annotated[str | None, typer.Option(help="Sent as X-API-Key.")] = None,
+    as_json: Annotated[bool, typer.Option("--json", help="The service's answer on standard output.")] = False,
+) -> None:
+    """Rank items for a user on a running service.
+
+    Example: ctr rank 42 50 181 172 --explain
+    """
+    import httpx
+
+    body: dict[str, Any] = {"user_id": user, "item_ids": items, "explain": explain}
+    if model is not None:
+        body["model"] = model
+    headers = {"X-API-Key": api_key} if api_key else {}
+    try:
+        response = httpx.post(f"{url.rstrip('/')}/rank", json=body, headers=headers, timeout=TIMEOUT_S)
+        answer = response.json()
+    except (httpx.HTTPError, httpx.InvalidURL) as error:
+        raise CtrError(f"{url} does not answer ({error}); start it with `ctr serve`") from error
+    except ValueError as error:
+        raise CtrError(f"{url} answered something that is not JSON: is it this service?") from error
+    if response.status_code != 200:
+        raise CtrError(f"{answer.get('title', response.reason_phrase)}: {answer.get('detail', '')}")
+    if as_json:
+        emit(answer)
+        return
+    _show(answer, response.headers.get("server-timing", ""))
+
+
+def _show(answer: dict[str, Any], timing: str) -> None:
+    from rich.table import Table
+
+    explained = any("explanation" in item for item in answer["items"])
+    table = Table("", "item", "probability", *(["why"] if explained else []))
+    for place, item in enumerate(answer["items"], 1):
+        reasons = [f"{part['field']} {part['effect']:+.2f}" for part in item.get("explanation", [])[:4]]
+        unknown = " (unknown)" if item["item_id"] in answer["missing"]["items"] else ""
+        cells = [str(place), item["item_id"] + unknown, f"{item['score']:.4f}"]
+        table.add_row(*cells, *([", ".join(reasons)] if explained else []))
+    console.print(table)
+    notes = [f"{answer['model']} version {answer['version']}", timing]
+    if answer["missing"]["user"]:
+        notes.append("the store does not know this user")
+    if answer["degraded"]:
+        notes.append("degraded: " + ", ".join(answer["degraded"]))
+    for note in notes:
+        console.print(note, highlight=False)
