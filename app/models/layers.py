@@ -14,7 +14,7 @@ class Block(nn.Module):
         super().__init__()
         self.linear = nn.Linear(inputs, outputs)
         self.norm: nn.Module = nn.BatchNorm1d(outputs) if batch_norm else nn.Identity()
-        self.dropout = nn.Dropout(dropout)
+        self.dropout = nn.Dropout(float(dropout))  # TorchScript refuses an int
 
     def forward(self, x_BD: Tensor) -> Tensor:
         return self.after(self.linear(x_BD))
