@@ -86,6 +86,8 @@ class SideInput(nn.Module):
     bucket_row_G: Tensor
     borders_GQ: Tensor
     pool_FT: Tensor
+    step_codes: list[list[int]]
+    """Codes that occur at each step; annotated here because TorchScript cannot type an empty list."""
 
     def __init__(self, preprocessing: Preprocessing, side: Side) -> None:
         super().__init__()
@@ -120,7 +122,7 @@ class SideInput(nn.Module):
         steps = max((len(field.transforms) for field in numerics), default=0)
         table = [[codes[f.transforms[p]] if p < len(f.transforms) else 0 for f in numerics] for p in range(steps)]
         self.register_buffer("steps_PM", torch.tensor(table, dtype=torch.int64).reshape(steps, len(numerics)))
-        self.step_codes: list[list[int]] = [sorted({code for code in row if code}) for row in table]
+        self.step_codes = [sorted({code for code in row if code}) for row in table]
         statistics = [preprocessing.numerics[field.name] for field in numerics]
         self.register_buffer("mean_M", torch.tensor([s.mean for s in statistics]))
         self.register_buffer("deviation_M", torch.tensor([s.deviation for s in statistics]))
