@@ -22,6 +22,7 @@ from typing import Any
 import msgspec
 import numpy as np
 import torch
+from safetensors import SafetensorError
 from safetensors.torch import save_file
 from torch import Tensor
 
@@ -113,6 +114,8 @@ class Artifact:
 
     def check(self) -> None:
         """Replay the golden requests, both ways. Raises ArtifactError("golden" | "split" | "finite")."""
+        if not self.manifest.golden:
+            raise ArtifactError("golden", "the manifest holds no golden requests to replay")
         for number, golden in enumerate(self.manifest.golden):
             try:
                 user = self.user_encoder.encode(golden.user, golden.user_id)
@@ -120,7 +123,7 @@ class Artifact:
                 split_N = self.score(self.encode_user(user), self.encode_items(items)).cpu()
                 plain_N = self.reference(user, items).cpu()
             except (RuntimeError, ValueError, IndexError, EncodingError) as error:
-                raise ArtifactError("golden", f"golden request {number} fails: {str(error)[:200]}") from error
+                raise ArtifactError("golden", f"golden request {number} fails: {_last_line(error)}") from error
             if not bool(torch.isfinite(split_N).all()):
                 raise ArtifactError("finite", f"golden request {number} has scores that are not finite")
             if len(golden.scores) != len(split_N):
@@ -162,10 +165,13 @@ def write(
     """
     served = serving_form(model)
     tables = {table: getattr(served, table).detach().contiguous() for table in served.tables}
-    save_file(tables, folder / TABLES)
-    (folder / PROGRAM).write_bytes(_program_bytes(served))
-    for file in (PROGRAM, TABLES):
-        _fsync(folder / file)
+    try:
+        save_file(tables, folder / TABLES)
+        (folder / PROGRAM).write_bytes(_program_bytes(served))
+        for file in (PROGRAM, TABLES):
+            fsync(folder / file)
+    except (OSError, SafetensorError) as error:
+        raise ArtifactError("file", f"the version cannot be written to {folder}: {error}") from error
     manifest = Manifest(
         name=name,
         version=0,
@@ -173,6 +179,7 @@ def write(
         created_at=now(),
         architecture=model.name,
         files={file: _proof(folder / file) for file in (PROGRAM, TABLES)},
+        tables={name: list(table.shape) for name, table in tables.items()},
         feature_schema=schema.model_dump(mode="json"),
         schema_hash=schema.hash,
         golden=[],
@@ -187,9 +194,13 @@ def write(
 
 
 def write_manifest(folder: Path, manifest: Manifest) -> None:
+    """Raises ArtifactError("file")."""
     path = folder / MANIFEST
-    path.write_bytes(encode_manifest(manifest))
-    _fsync(path)
+    try:
+        path.write_bytes(encode_manifest(manifest))
+        fsync(path)
+    except OSError as error:
+        raise ArtifactError("file", f"{path} cannot be written: {error.strerror}") from error
 
 
 def load(folder: Path, device: torch.device | str = "cpu", *, version: int | None = None) -> Artifact:
@@ -228,7 +239,7 @@ def _load(folder: Path, manifest: Manifest, device: torch.device, manifest_sha25
     try:
         schema = schema_from_json(manifest.feature_schema)
     except SchemaError as error:
-        raise ArtifactError("schema", f"the feature schema does not fit: {error}") from error
+        raise ArtifactError("schema", f"the feature schema does not fit: {str(error).splitlines()[0]}") from error
     if schema.hash != manifest.schema_hash:
         raise ArtifactError("schema", "the feature schema does not have the hash the manifest says")
     with _Mapped(folder / PROGRAM, MAX_PROGRAM_BYTES) as mapped:
@@ -237,15 +248,20 @@ def _load(folder: Path, manifest: Manifest, device: torch.device, manifest_sha25
     tables_file = _Mapped(folder / TABLES)
     tables_file.verify(manifest.files[TABLES])
     tables = _parse_tables(tables_file)
+    if {name: list(table.shape) for name, table in tables.items()} != manifest.tables:
+        raise ArtifactError("tables", f"{TABLES} does not hold the tables the manifest names")
     with _load_lock, warnings.catch_warnings():
         warnings.simplefilter("ignore", DeprecationWarning)
         try:
             program = torch.jit.load(io.BytesIO(program_bytes), map_location=device)  # type: ignore[no-untyped-call]
+            absent = [name for name in (*CtrModel.served, *tables) if not hasattr(program, name)]
+            if absent:
+                raise ValueError(f"it has no {absent}")
             for name, table in tables.items():
                 setattr(program, name, table.to(device))
             program.eval()
         except (RuntimeError, ValueError, AttributeError) as error:
-            raise ArtifactError("program", f"{PROGRAM} cannot be loaded: {str(error)[:200]}") from error
+            raise ArtifactError("program", f"{PROGRAM} cannot be loaded: {_last_line(error)}") from error
     for name, tensor in [*tables.items(), *program.named_parameters(), *program.named_buffers()]:
         if tensor.is_floating_point() and name != "borders_GQ" and not name.endswith(".borders_GQ"):
             _check_finite(name, tensor)
@@ -274,6 +290,11 @@ def _answered(artifact: Artifact, request: GoldenRequest) -> GoldenRequest:
     items = artifact.item_encoder.encode_many(request.items, request.item_ids)
     scores_N = artifact.score(artifact.encode_user(user), artifact.encode_items(items))
     return msgspec.structs.replace(request, scores=scores_N.tolist())
+
+
+def _last_line(error: Exception) -> str:
+    """TorchScript puts a traceback of its own before what went wrong."""
+    return (str(error).strip().splitlines() or [repr(error)])[-1][:200]
 
 
 def _check_finite(name: str, tensor: Tensor) -> None:
@@ -338,6 +359,8 @@ def _parse_tables(mapped: _Mapped) -> dict[str, Tensor]:
     view = mapped.view
     try:
         header_size = int.from_bytes(view[:8], "little")
+        if header_size > len(view) - 8:
+            raise ValueError(f"its header ends {header_size + 8 - len(view)} bytes beyond it")
         raw = msgspec.json.decode(view[8 : 8 + header_size])
         raw.pop("__metadata__", None)
         entries = msgspec.convert(raw, dict[str, _TableEntry])
@@ -361,7 +384,8 @@ def _proof(path: Path) -> FileProof:
         return FileProof(hashlib.file_digest(file, "sha256").hexdigest(), path.stat().st_size)
 
 
-def _fsync(path: Path) -> None:
+def fsync(path: Path) -> None:
+    """Bring a file or a folder to the disk."""
     descriptor = os.open(path, os.O_RDONLY)
     try:
         os.fsync(descriptor)

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import hashlib
 from datetime import UTC, datetime
 from typing import Annotated, Any
 
@@ -32,7 +33,9 @@ class GoldenRequest(msgspec.Struct, frozen=True):
     scores: list[float]
 
 
-class Manifest(msgspec.Struct, frozen=True, forbid_unknown_fields=False):
+class Manifest(msgspec.Struct, frozen=True, kw_only=True):
+    checksum: str = ""
+    """SHA-256 of every other byte of the file, written by `encode_manifest`. First, so that it is found first."""
     name: str
     version: Annotated[int, msgspec.Meta(ge=0)]
     """0 until the model store gives it a number."""
@@ -42,6 +45,8 @@ class Manifest(msgspec.Struct, frozen=True, forbid_unknown_fields=False):
     architecture: str
     """Name of the model class, say `deepfm`; `name` is the folder it is served under."""
     files: dict[str, FileProof]
+    tables: dict[str, list[int]] = {}
+    """Name to shape."""
     feature_schema: dict[str, Any]
     schema_hash: Sha256
     golden: list[GoldenRequest]
@@ -57,22 +62,27 @@ def now() -> str:
 
 
 def encode_manifest(manifest: Manifest) -> bytes:
-    return msgspec.json.format(msgspec.json.encode(manifest), indent=1) + b"\n"
+    blank = msgspec.json.encode(msgspec.structs.replace(manifest, checksum=""))
+    blank = msgspec.json.format(blank, indent=1) + b"\n"
+    return blank.replace(b'""', b'"%b"' % hashlib.sha256(blank).hexdigest().encode(), 1)
 
 
 def decode_manifest(raw: bytes) -> Manifest:
-    """Raises ArtifactError("manifest" | "format")."""
+    """Raises ArtifactError("manifest" | "format" | "hash")."""
     try:
-        found = msgspec.json.decode(raw, type=_Format)
+        found = msgspec.json.decode(raw, type=_Head)
     except (msgspec.DecodeError, UnicodeDecodeError, RecursionError) as error:
         raise ArtifactError("manifest", f"{MANIFEST} cannot be read: {error}") from error
     if found.format != FORMAT:
         raise ArtifactError("format", f"format {found.format!r} is not {FORMAT!r}: written by another release?")
+    if hashlib.sha256(raw.replace(found.checksum.encode(), b"", 1)).hexdigest() != found.checksum:
+        raise ArtifactError("hash", f"{MANIFEST} was changed after it was written: its checksum does not fit")
     try:
         return msgspec.json.decode(raw, type=Manifest)
     except (msgspec.DecodeError, UnicodeDecodeError, RecursionError) as error:
         raise ArtifactError("manifest", f"{MANIFEST} does not fit: {error}") from error
 
 
-class _Format(msgspec.Struct):
+class _Head(msgspec.Struct):
     format: str
+    checksum: str

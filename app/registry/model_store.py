@@ -23,15 +23,19 @@ from pathlib import Path
 from typing import Annotated
 
 import msgspec
+import structlog
 
 from app.errors import ArtifactError, ConfigError
-from app.registry.artifact import read_manifest, write_manifest
-from app.registry.manifest import PROGRAM, TABLES, Manifest
+from app.registry.artifact import fsync, load, read_manifest, write_manifest
+from app.registry.manifest import MANIFEST, PROGRAM, TABLES, Manifest
+
+log = structlog.get_logger(__name__)
 
 POINTER, HISTORY = "serving.json", ".history.json"
 MAX_POINTER_BYTES = 64 * 1024
 MAX_HISTORY = 100
 STALE_AFTER_S = 24 * 3600
+VERSION = re.compile(r"[1-9][0-9]{0,14}")
 NAME = re.compile(r"[A-Za-z0-9][A-Za-z0-9_.-]{0,63}")
 
 Version = Annotated[int, msgspec.Meta(ge=1)]
@@ -65,7 +69,7 @@ class ModelStore:
             entries = [entry.name for entry in os.scandir(self.folder)]
         except OSError:
             return []
-        return sorted(int(entry) for entry in entries if entry.isascii() and entry.isdigit() and entry[0] != "0")
+        return sorted(int(entry) for entry in entries if VERSION.fullmatch(entry))
 
     def path(self, version: int) -> Path:
         return self.folder / str(version)
@@ -77,9 +81,10 @@ class ModelStore:
     @contextlib.contextmanager
     def staging(self) -> Iterator[Path]:
         """An empty folder on the store's own file system to build a version in; gone afterwards unless published."""
-        self.folder.mkdir(parents=True, exist_ok=True)
-        self._sweep()
-        staged = Path(tempfile.mkdtemp(prefix=".tmp-", dir=self.folder))
+        with self._writing():
+            self.folder.mkdir(parents=True, exist_ok=True)
+            self._sweep()
+            staged = Path(tempfile.mkdtemp(prefix=".tmp-", dir=self.folder))
         try:
             yield staged
         finally:
@@ -94,33 +99,35 @@ class ModelStore:
         with self._locked():
             version = (self.versions() or [0])[-1] + 1
             write_manifest(staged, msgspec.structs.replace(manifest, name=self.name, version=version))
+            for file in staged.iterdir():
+                fsync(file)
             os.chmod(staged, 0o755)  # noqa: S103  # mkdtemp made it private; the service may run as another user
-            _fsync_folder(staged)
+            fsync(staged)
             os.rename(staged, self.path(version))
-            _fsync_folder(self.folder)
+            fsync(self.folder)
         return version
 
     def publish_copy(self, source: Path) -> int:
-        """The same for a version folder elsewhere, which stays as it is."""
+        """The same for a version folder elsewhere, which stays as it is. Raises ArtifactError."""
         read_manifest(source)
         with self.staging() as staged:
-            for file in (PROGRAM, TABLES, "manifest.json"):
+            for file in (PROGRAM, TABLES, MANIFEST):
                 try:
                     shutil.copyfile(source / file, staged / file, follow_symlinks=False)
                 except OSError as error:
-                    raise ArtifactError("file", f"{source / file} cannot be copied: {error.strerror}") from error
+                    raise ArtifactError(
+                        "file", f"{source / file} cannot be copied: {error.strerror or error}"
+                    ) from error
             for report in ("report.html", "report.json"):
                 if (source / report).is_file():
                     shutil.copyfile(source / report, staged / report)
+            load(staged)  # the copy, not the source: a number is only given to what was seen to answer
             return self.publish(staged)
 
     def pointer_bytes(self) -> bytes | None:
         """Content of `serving.json`, or None where there is none. Raises ArtifactError where it cannot be read."""
         try:
-            # O_NONBLOCK: a FIFO in its place must not hold the reader.
-            with open(
-                self.folder / POINTER, "rb", opener=lambda path, flags: os.open(path, flags | os.O_NONBLOCK)
-            ) as file:
+            with open(self.folder / POINTER, "rb", opener=_without_waiting) as file:
                 if not stat.S_ISREG(os.fstat(file.fileno()).st_mode):
                     raise ArtifactError("pointer", f"{POINTER} is not a regular file")
                 return file.read(MAX_POINTER_BYTES)
@@ -136,12 +143,12 @@ class ModelStore:
     def update_pointer(self, **labels: object) -> Pointer:
         """Change some labels and keep the others: `update_pointer(stable=7)`. Raises ArtifactError."""
         with self._locked():
-            return self._point(msgspec.structs.replace(self.pointer(), **labels))
+            return self._point(msgspec.structs.replace(self._pointer_or_new(), **labels))
 
     def promote(self, version: int, label: str = "stable", share: float = 0.05) -> Pointer:
         """Give a version a label. One that becomes stable is no longer a canary or a shadow. Raises ArtifactError."""
         with self._locked():
-            pointer = self.pointer()
+            pointer = self._pointer_or_new()
             if label == "canary":
                 pointer = msgspec.structs.replace(pointer, canary=Canary(version, share))
             else:
@@ -157,7 +164,7 @@ class ModelStore:
         with self._locked():
             past = self._history()
             past = past[: past.index(version)] if version in past else past[:-1]
-            return self._point(msgspec.structs.replace(self.pointer(), stable=version), past)
+            return self._point(msgspec.structs.replace(self._pointer_or_new(), stable=version), past)
 
     def last_good(self, before: int | None = None) -> list[int]:
         """Published versions to return to, best first: those that were stable, the latest first, then lower numbers.
@@ -169,6 +176,14 @@ class ModelStore:
         once_stable = [version for version in reversed(self._history()) if version in published]
         lower = [version for version in reversed(published) if before is None or version < before]
         return [version for version in dict.fromkeys(once_stable + lower) if version != before]
+
+    def _pointer_or_new(self) -> Pointer:
+        """A damaged pointer must not stop the promotion that repairs it."""
+        try:
+            return self.pointer()
+        except ArtifactError as error:
+            log.warning("pointer_replaced", model=self.name, reason=str(error))
+            return Pointer()
 
     def _history(self) -> list[int]:
         try:
@@ -185,7 +200,7 @@ class ModelStore:
             past = [*past, pointer.stable]
         self._replace(HISTORY, msgspec.json.encode(past[-MAX_HISTORY:]))
         self._replace(POINTER, content + b"\n")
-        _fsync_folder(self.folder)
+        fsync(self.folder)
         return pointer
 
     def _replace(self, file_name: str, content: bytes) -> None:
@@ -207,10 +222,18 @@ class ModelStore:
     @contextlib.contextmanager
     def _locked(self) -> Iterator[None]:
         """Publishers take turns; readers never wait."""
-        self.folder.mkdir(parents=True, exist_ok=True)
-        with (self.folder / ".lock").open("w") as lock:
-            fcntl.flock(lock, fcntl.LOCK_EX)
+        with self._writing():
+            self.folder.mkdir(parents=True, exist_ok=True)
+            with (self.folder / ".lock").open("w") as lock:
+                fcntl.flock(lock, fcntl.LOCK_EX)
+                yield
+
+    @contextlib.contextmanager
+    def _writing(self) -> Iterator[None]:
+        try:
             yield
+        except OSError as error:
+            raise ArtifactError("file", f"cannot write to {self.folder}: {error.strerror or error}") from error
 
 
 def decode_pointer(content: bytes | None) -> Pointer:
@@ -226,11 +249,3 @@ def decode_pointer(content: bytes | None) -> Pointer:
 def _without_waiting(path: str, flags: int) -> int:
     """A FIFO in the pointer's place must not hold the reader for ever."""
     return os.open(path, flags | os.O_NONBLOCK | os.O_CLOEXEC)
-
-
-def _fsync_folder(folder: Path) -> None:
-    descriptor = os.open(folder, os.O_RDONLY | os.O_DIRECTORY)
-    try:
-        os.fsync(descriptor)
-    finally:
-        os.close(descriptor)

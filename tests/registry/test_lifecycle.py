@@ -11,11 +11,12 @@ from collections.abc import Callable, Coroutine
 from pathlib import Path
 from typing import Any
 
+import msgspec
 import pytest
 import torch
 
 from app.errors import ArtifactError, StoreError
-from app.registry.artifact import Artifact, load
+from app.registry.artifact import Artifact, load, write_manifest
 from app.registry.lifecycle import Lifecycle, SwapEvent
 from app.registry.manifest import MANIFEST, PROGRAM, TABLES
 from app.registry.model_store import HISTORY, POINTER, Canary, ModelStore
@@ -237,8 +238,7 @@ def test_a_bad_version_is_not_tried_at_every_poll_but_when_it_changes(store: Mod
         assert seen.outcomes().count(("refused", "stable", 2)) == 1
         assert lifecycle.status().last_error is not None
 
-        manifest = store.path(2) / MANIFEST
-        manifest.write_bytes(manifest.read_bytes() + b"\n")
+        write_manifest(store.path(2), msgspec.structs.replace(store.manifest(2), data={"note": "mended"}))
         await lifecycle.refresh()
         assert seen.prepared == [1, 2, 2], "a new manifest is another version"
 

@@ -1,0 +1,176 @@
+"""The model store by hand: publish, promote, rollback, models."""
+
+from __future__ import annotations
+
+from enum import StrEnum
+from pathlib import Path
+from typing import TYPE_CHECKING, Annotated, Any
+
+import typer
+
+from app.commands.output import console, emit
+from app.errors import ArtifactError, ConfigError
+from app.settings import load_settings
+
+if TYPE_CHECKING:
+    from app.registry.model_store import ModelStore
+
+
+class LabelName(StrEnum):
+    stable = "stable"
+    canary = "canary"
+    shadow = "shadow"
+
+
+Model = Annotated[str | None, typer.Option("--model", help="Folder under the model store [default: CTR_MODEL].")]
+Store = Annotated[Path | None, typer.Option("--model-store", help="The model store [default: CTR_MODEL_STORE].")]
+AsJson = Annotated[bool, typer.Option("--json", help="One JSON document on standard output.")]
+
+
+def publish(
+    version_dir: Annotated[Path, typer.Argument(help="A version as `ctr train` leaves it: program, tables, manifest.")],
+    live: Annotated[bool, typer.Option("--live/--no-live", help="Make it the stable version too.")] = True,
+    model: Model = None,
+    model_store: Store = None,
+    as_json: AsJson = False,
+) -> None:
+    """Copy a version into the model store under the next number, check the copy, and make it live.
+
+    Example: ctr publish runs/deepfm-2026-01-31
+    """
+    store = _store(model, model_store)
+    version = store.publish_copy(version_dir)
+    if live:
+        store.promote(version)
+    console.print(f"{store.name} {version} is published{' and stable' if live else ''}: {store.path(version)}")
+    if as_json:
+        emit({"model": store.name, "version": version, "version_dir": str(store.path(version)), **_serving(store)})
+
+
+def promote(
+    version: Annotated[int, typer.Argument(help="A number that `ctr models` lists.")],
+    label: Annotated[LabelName, typer.Option("--as", help="Which traffic it gets.")] = LabelName.stable,
+    share: Annotated[float, typer.Option(min=0.0, max=1.0, help="Share of users a canary answers.")] = 0.05,
+    model: Model = None,
+    model_store: Store = None,
+    as_json: AsJson = False,
+) -> None:
+    """Point a label at a published version, once it is seen to load and to answer its golden requests.
+
+    Example: ctr promote 8 --as canary --share 0.05
+    """
+    from app.registry.artifact import load
+
+    store = _store(model, model_store)
+    known = store.versions()
+    if version not in known:
+        listed = ", ".join(map(str, known)) or "none yet"
+        raise ConfigError(f"{store.name} has no version {version}; published in {store.folder}: {listed}")
+    load(store.path(version), version=version)
+    store.promote(version, label.value, share)
+    with_share = f" for {share:.1%} of users" if label is LabelName.canary else ""
+    console.print(f"{store.name} {version} is {label.value}{with_share}")
+    if as_json:
+        emit({"model": store.name, "version": version, "label": label.value, **_serving(store)})
+
+
+def rollback(
+    label: Annotated[
+        LabelName, typer.Option("--as", help="A canary or shadow is taken away; stable returns to the one before.")
+    ] = LabelName.stable,
+    model: Model = None,
+    model_store: Store = None,
+    as_json: AsJson = False,
+) -> None:
+    """Return to the version that was stable before; where that no longer loads, to the next older that does.
+
+    Example: ctr rollback
+    """
+    store = _store(model, model_store)
+    if label is not LabelName.stable:
+        store.update_pointer(**{label.value: None})
+        console.print(f"{store.name} has no {label.value} any more")
+        if as_json:
+            emit({"model": store.name, "label": label.value, "version": None, "passed_over": [], **_serving(store)})
+        return
+    left = store.pointer().stable
+    version, passed_over = _newest_that_loads(store, left)
+    store.roll_back(version)
+    for refused in passed_over:
+        console.print(f"passed over {refused['version']}: {refused['message']}", markup=False)
+    console.print(f"{store.name} {version} is stable again, in place of {left}")
+    if as_json:
+        emit(
+            {"model": store.name, "label": "stable", "version": version, "passed_over": passed_over, **_serving(store)}
+        )
+
+
+def models(model: Model = None, model_store: Store = None, as_json: AsJson = False) -> None:
+    """List the published versions, what each scored when it was trained, and which labels it has.
+
+    Example: ctr models --json
+    """
+    store = _store(model, model_store)
+    serving = _serving(store)
+    rows = [_row(store, version, serving["serving"]) for version in store.versions()]
+    if as_json:
+        emit({"model": store.name, **serving, "versions": rows})
+        return
+    from rich.console import Console
+    from rich.table import Table
+
+    if serving["problem"]:
+        console.print(serving["problem"], markup=False)
+    table = Table("version", "labels", "created", "architecture", "test AUC", "log loss", title=f"{store.folder}")
+    for row in rows:
+        test = row["metrics"].get("test") or row["metrics"].get("validation") or {}
+        figures = [f"{test[name]:.4f}" if name in test else "" for name in ("auc", "log_loss")]
+        created = row["created_at"] or row["problem"]
+        table.add_row(str(row["version"]), ", ".join(row["labels"]), created, row["architecture"], *figures)
+    Console().print(table if rows else f"No version in {store.folder} yet: `ctr train --publish` makes one")
+
+
+def _store(model: str | None, model_store: Path | None) -> ModelStore:
+    from app.registry.model_store import ModelStore
+
+    settings = load_settings(model=model, model_store=model_store)
+    return ModelStore(settings.model_store, settings.model)
+
+
+def _newest_that_loads(store: ModelStore, left: int | None) -> tuple[int, list[dict[str, Any]]]:
+    from app.registry.artifact import load
+
+    passed_over = []
+    for version in store.last_good(before=left):
+        try:
+            load(store.path(version), version=version)
+        except ArtifactError as error:
+            passed_over.append({"version": version, "reason": error.reason, "message": str(error)})
+        else:
+            return version, passed_over
+    tried = f"; {', '.join(str(refused['version']) for refused in passed_over)} do not load" if passed_over else ""
+    raise ConfigError(f"{store.name} {left} is stable and there is no earlier version to return to{tried}")
+
+
+def _serving(store: ModelStore) -> dict[str, Any]:
+    """The pointer's content, or what is wrong with it."""
+    import msgspec
+
+    try:
+        return {"serving": msgspec.to_builtins(store.pointer()), "problem": None}
+    except ArtifactError as error:
+        return {"serving": {}, "problem": str(error)}
+
+
+def _row(store: ModelStore, version: int, serving: dict[str, Any]) -> dict[str, Any]:
+    held = {label: held["version"] if isinstance(held, dict) else held for label, held in serving.items()}
+    row: dict[str, Any] = {
+        "version": version,
+        "labels": [label for label, held_by in held.items() if held_by == version],
+    }
+    try:
+        manifest = store.manifest(version)
+    except ArtifactError as error:
+        return row | {"created_at": "", "architecture": "", "metrics": {}, "problem": str(error)}
+    details = {"created_at": manifest.created_at, "architecture": manifest.architecture, "metrics": manifest.metrics}
+    return row | details | {"schema_hash": manifest.schema_hash, "data": manifest.data, "problem": None}
