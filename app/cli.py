@@ -12,6 +12,10 @@ from app.errors import CtrError
 
 COMMANDS: dict[str, str] = {
     "train": "app.commands.train:train",
+    "publish": "app.commands.models:publish",
+    "promote": "app.commands.models:promote",
+    "rollback": "app.commands.models:rollback",
+    "models": "app.commands.models:models",
     "serve": "app.commands.serve:serve",
     "rank": "app.commands.rank:rank",
     "bench rank": "app.commands.bench:rank",
