@@ -22,8 +22,8 @@ class LabelName(StrEnum):
     shadow = "shadow"
 
 
-Model = Annotated[str | None, typer.Option("--model", help="Folder under the model store [default: CTR_MODEL].")]
-Store = Annotated[Path | None, typer.Option("--model-store", help="The model store [default: CTR_MODEL_STORE].")]
+Model = Annotated[str | None, typer.Option("--model", help="Folder under the model store.", show_default="CTR_MODEL")]
+Store = Annotated[Path | None, typer.Option("--model-store", help="The model store.", show_default="CTR_MODEL_STORE")]
 AsJson = Annotated[bool, typer.Option("--json", help="One JSON document on standard output.")]
 
 

@@ -1,0 +1,139 @@
+"""publish, promote, rollback and models, as people run them."""
+
+from __future__ import annotations
+
+import json
+from pathlib import Path
+from typing import Any
+
+import pytest
+import typer
+from typer.testing import CliRunner, Result
+
+from app.commands.models import models, promote, publish, rollback
+from app.errors import ArtifactError, ConfigError
+from app.registry.manifest import PROGRAM
+from app.registry.model_store import Canary, ModelStore, Pointer
+from tests.factories import publish_tiny, write_tiny
+
+cli = typer.Typer()
+for command in (publish, promote, rollback, models):
+    cli.command()(command)
+
+
+def run(store: ModelStore, *arguments: str) -> Result:
+    place = ["--model", store.name, "--model-store", str(store.folder.parent)]
+    return CliRunner().invoke(cli, [*arguments, *place], catch_exceptions=False)
+
+
+def answer(store: ModelStore, *arguments: str) -> dict[str, Any]:
+    result = run(store, *arguments, "--json")
+    assert result.exit_code == 0
+    document: dict[str, Any] = json.loads(result.stdout)
+    return document
+
+
+@pytest.fixture
+def version_dir(tmp_path: Path) -> Path:
+    folder = tmp_path / "trained"
+    folder.mkdir()
+    write_tiny(folder, seed=4)
+    return folder
+
+
+def test_publish_makes_a_version_live(store: ModelStore, version_dir: Path) -> None:
+    publish_tiny(store)
+    document = answer(store, "publish", str(version_dir))
+    assert document["version"] == 2
+    assert document["serving"] == {"stable": 2}
+    assert Path(document["version_dir"]) == store.path(2)
+    assert answer(store, "publish", str(version_dir), "--no-live")["serving"] == {"stable": 2}
+    assert store.versions() == [1, 2, 3]
+
+
+def test_publish_refuses_a_bad_folder_and_changes_nothing(store: ModelStore, version_dir: Path) -> None:
+    publish_tiny(store)
+    (version_dir / PROGRAM).write_bytes(b"x")
+    for bad in (version_dir, version_dir / "absent"):
+        with pytest.raises(ArtifactError):
+            run(store, "publish", str(bad))
+    assert (store.versions(), store.pointer()) == ([1], Pointer(stable=1))
+
+
+def test_promote_gives_each_label(store: ModelStore) -> None:
+    for seed in range(3):
+        publish_tiny(store, seed, labels=())
+    run(store, "promote", "1")
+    run(store, "promote", "2", "--as", "canary", "--share", "0.2")
+    run(store, "promote", "3", "--as", "shadow")
+    assert store.pointer() == Pointer(stable=1, canary=Canary(2, 0.2), shadow=3)
+    document = answer(store, "promote", "2")
+    assert document == {
+        "model": store.name, "version": 2, "label": "stable", "serving": {"stable": 2, "shadow": 3}, "problem": None
+    }  # fmt: skip
+    assert run(store, "promote", "2", "--as", "canary", "--share", "1.1").exit_code == 2
+    assert run(store, "promote", "2", "--as", "best").exit_code == 2
+
+
+def test_promote_names_the_versions_there_are(store: ModelStore) -> None:
+    with pytest.raises(ConfigError, match=r"no version 7.*none yet"):
+        run(store, "promote", "7")
+    publish_tiny(store)
+    publish_tiny(store)
+    with pytest.raises(ConfigError, match=r"no version 7.*1, 2"):
+        run(store, "promote", "7")
+
+
+def test_promote_refuses_what_does_not_load(store: ModelStore) -> None:
+    publish_tiny(store)
+    publish_tiny(store, 1, labels=())
+    (store.path(2) / PROGRAM).write_bytes(b"x")
+    with pytest.raises(ArtifactError, match=r"model\.pt"):
+        run(store, "promote", "2")
+    assert store.pointer() == Pointer(stable=1)
+
+
+def test_rollback_returns_step_by_step(store: ModelStore) -> None:
+    for seed in range(4):
+        publish_tiny(store, seed, labels=())
+    for version in (1, 3, 4):
+        run(store, "promote", str(version))
+    assert answer(store, "rollback")["serving"] == {"stable": 3}
+    assert answer(store, "rollback")["serving"] == {"stable": 1}
+    with pytest.raises(ConfigError, match="no earlier version"):
+        run(store, "rollback")
+    assert store.pointer().stable == 1
+
+
+def test_rollback_passes_over_what_no_longer_loads(store: ModelStore) -> None:
+    for seed in range(3):
+        publish_tiny(store, seed)
+    (store.path(2) / PROGRAM).write_bytes(b"x")
+    document = answer(store, "rollback")
+    assert (document["version"], store.pointer().stable) == (1, 1)
+    assert [(refused["version"], refused["reason"]) for refused in document["passed_over"]] == [(2, "hash")]
+
+
+def test_rollback_takes_a_canary_away(store: ModelStore) -> None:
+    publish_tiny(store)
+    publish_tiny(store, 1, labels=("canary",))
+    assert answer(store, "rollback", "--as", "canary")["serving"] == {"stable": 1}
+
+
+def test_models_lists_labels_metrics_and_damage(store: ModelStore) -> None:
+    assert answer(store, "models") == {"model": store.name, "serving": {}, "problem": None, "versions": []}
+    assert "ctr train --publish" in run(store, "models").stdout
+    publish_tiny(store)
+    publish_tiny(store, 1, labels=("canary", "shadow"))
+    publish_tiny(store, 2, labels=())
+    (store.path(3) / "manifest.json").write_bytes(b"{")
+    first, second, third = answer(store, "models")["versions"]
+    assert (first["version"], first["labels"], first["architecture"]) == (1, ["stable"], "deepfm")
+    assert first["metrics"]["test"] == {"auc": 0.75, "log_loss": 0.55}
+    assert second["labels"] == ["canary", "shadow"]
+    assert third["problem"].startswith("manifest.json cannot be read")
+    shown = run(store, "models").stdout
+    assert "0.7500" in shown
+    assert "canary" in shown
+    (store.folder / "serving.json").write_bytes(b"{")
+    assert "serving.json" in answer(store, "models")["problem"]
