@@ -6,11 +6,14 @@ import sys
 from importlib import import_module
 
 import typer
+from rich.markup import escape
 
 from app.commands.output import console
 from app.errors import CtrError
 
 COMMANDS: dict[str, str] = {
+    "demo": "app.commands.demo:demo",
+    "load": "app.commands.load:load",
     "train": "app.commands.train:train",
     "publish": "app.commands.models:publish",
     "promote": "app.commands.models:promote",
@@ -18,6 +21,7 @@ COMMANDS: dict[str, str] = {
     "models": "app.commands.models:models",
     "serve": "app.commands.serve:serve",
     "rank": "app.commands.rank:rank",
+    "synth": "app.commands.synth:synth",
     "bench rank": "app.commands.bench:rank",
 }
 """Command name, with its group if it has one, to `module:function`."""
@@ -30,7 +34,7 @@ def main() -> None:
     try:
         cli()
     except CtrError as error:
-        console.print(f"[red]error:[/] {error}", markup=True, highlight=False)
+        console.print(f"[red]error:[/] {escape(str(error))}", markup=True, highlight=False)
         sys.exit(1)
 
 

@@ -1,0 +1,129 @@
+"""`ctr load`: features of users or items, from a file into Redis."""
+
+from __future__ import annotations
+
+import contextlib
+from pathlib import Path
+from typing import TYPE_CHECKING, Annotated, Literal
+
+import typer
+from rich.markup import escape
+from rich.progress import BarColumn, Progress, TaskProgressColumn, TextColumn, TimeRemainingColumn
+
+from app.commands.output import console, emit
+
+if TYPE_CHECKING:
+    from app.features.loader import Loaded
+    from app.features.schema import FeatureSchema
+    from app.settings import Settings
+
+
+def load(
+    entity: Annotated[Literal["users", "items"], typer.Argument(help="Whose features.")],
+    file: Annotated[Path, typer.Argument(help=".csv, .tsv or .jsonl, also with .gz, or .parquet")],
+    id_column: Annotated[str, typer.Option("--id", help="Column with the id.")] = "id",
+    features: Annotated[
+        Path | None,
+        typer.Option(help="features.yaml to check the values by.", show_default="the schema of the live model"),
+    ] = None,
+    max_bad: Annotated[
+        float, typer.Option(min=0.0, max=1.0, help="Share of rows that may be bad; with more, nothing is written.")
+    ] = 0.001,
+    as_json: Annotated[bool, typer.Option("--json", help="One JSON document on standard output.")] = False,
+) -> None:
+    """Write features to Redis: one hash per user or item, each replaced whole.
+
+    A list becomes a JSON array, weights ({"Drama": 3.0}) a JSON object; empty values are left out.
+
+    Example: ctr load items items.jsonl
+    """
+    from app.settings import load_settings
+
+    settings = load_settings()
+    schema = known_schema(settings, features)
+    if schema is None:
+        console.print("no --features given and no model live: values are stored unchecked")
+    result = load_file(settings, entity, file, id_column=id_column, schema=schema, max_bad=max_bad)
+    if as_json:
+        emit(
+            {
+                "entity": entity,
+                "loaded": result.loaded,
+                "bad": result.bad,
+                "seconds": round(result.seconds, 3),
+                "rows_per_second": round(result.rows_per_second, 1),
+            }
+        )
+
+
+def load_file(
+    settings: Settings,
+    entity: Literal["users", "items"],
+    file: Path,
+    *,
+    id_column: str = "id",
+    schema: FeatureSchema | None = None,
+    max_bad: float = 0.001,
+) -> Loaded:
+    """Load one file into the configured Redis, or the embedded Valkey, with a progress bar. Raises CtrError."""
+    from app.features.embedded import EmbeddedValkey
+    from app.features.encoder import Encoder
+    from app.features.loader import Loader, open_client
+    from app.features.records import Records
+    from app.features.store import KeyTemplate
+
+    records = Records(file)
+    template = settings.user_key if entity == "users" else settings.item_key
+    with contextlib.ExitStack() as stack:
+        url = settings.redis_url
+        if not url:
+            url = stack.enter_context(EmbeddedValkey(settings.data_dir / "valkey")).url
+        client = stack.enter_context(open_client(url))
+        bar = stack.enter_context(
+            Progress(
+                TextColumn("{task.description}"),
+                BarColumn(),
+                TaskProgressColumn(),
+                TextColumn("{task.fields[rows]:,} rows"),
+                TimeRemainingColumn(),
+                console=console,
+                transient=True,
+            )
+        )
+        tasks = {}
+
+        def progress(phase: str, rows: int, fraction: float) -> None:
+            if phase not in tasks:
+                tasks[phase] = bar.add_task(f"{phase} {entity}", total=1.0, rows=0)
+            bar.update(tasks[phase], completed=fraction, rows=rows)
+
+        loader = Loader(
+            client,
+            KeyTemplate(template),
+            id_field=id_column,
+            encoder=None if schema is None else Encoder(schema, "user" if entity == "users" else "item"),
+            max_bad=max_bad,
+            progress=progress,
+        )
+        result = loader.load(records)
+    for problem in result.problems:
+        console.print(f"[yellow]left out:[/] {escape(problem)}", highlight=False)
+    console.print(
+        f"loaded {result.loaded:,} {entity} from {escape(str(file))} in {result.seconds:.1f} s, "
+        f"{result.rows_per_second:,.0f} rows/s; {result.bad} bad",
+        highlight=False,
+    )
+    return result
+
+
+def known_schema(settings: Settings, features: Path | None) -> FeatureSchema | None:
+    """Of the file, else of the live model, else None. Raises SchemaError, ArtifactError."""
+    from app.features.schema import load_schema, schema_from_json
+
+    if features is not None:
+        return load_schema(features)
+    from app.registry.model_store import ModelStore
+
+    store = ModelStore(settings.model_store, settings.model)
+    version = store.pointer().stable
+    return None if version is None else schema_from_json(store.manifest(version).feature_schema)
