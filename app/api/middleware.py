@@ -162,9 +162,9 @@ class Edge:
 
         async def send_with_id(message: Message) -> None:
             nonlocal started
+            if body.refusal is not None and not started:
+                return  # what a framework made of the refusal, which is answered below
             if message["type"] == "http.response.start":
-                if body.refusal is not None:
-                    raise body.refusal  # in place of what a framework made of it
                 started = True
                 message["headers"] = [*message.get("headers", ()), (b"x-request-id", request_id.encode())]
             await send(message)
@@ -173,10 +173,14 @@ class Edge:
             if scope["path"] not in self._open_paths and not authorised(headers, self._api_keys):
                 raise Unauthorized("send one of the service's keys in the X-API-Key header")
             await self._app(scope, body, send_with_id)
-            return
+            if body.refusal is None or started:
+                return
+            raise body.refusal
         except ClientDisconnect:
             return
         except Exception as error:
+            if started and scope["state"].get("answered"):
+                return
             if started:
                 raise  # a broken answer must look broken: the server closes the connection
             refusal = error if isinstance(error, RequestError) else body.refusal

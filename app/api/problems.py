@@ -91,7 +91,10 @@ def internal_problem(request_id: str) -> Response:
 
 
 def install_problem_handlers(app: FastAPI) -> None:
-    """Answer every error that FastAPI's own routing and validation meet with a problem."""
+    """Answer every error that FastAPI's own routing and validation meet with a problem.
+
+    Starlette raises an unexpected one again after it was answered and logged here; `state.answered` tells the Edge.
+    """
 
     @app.exception_handler(RequestError)
     async def _request_error(request: Request, error: RequestError) -> Response:
@@ -120,13 +123,12 @@ def install_problem_handlers(app: FastAPI) -> None:
             headers=error.headers or {},
         )
 
+    @app.exception_handler(Exception)
     async def _unexpected(request: Request, error: Exception) -> Response:
         request_id = _request_id(request)
         log.error("unexpected_error", request_id=request_id, route=request.url.path[:200], exc_info=error)
+        request.state.answered = True
         return internal_problem(request_id)
-
-    # Not for Exception: Starlette answers that one and raises it again, to be logged once more by the server.
-    app.add_exception_handler(BaseException, _unexpected)  # type: ignore[arg-type]
 
 
 def _request_id(request: Request) -> str:

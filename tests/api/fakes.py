@@ -1,0 +1,63 @@
+"""What the routes ask of a service, with every answer set by the test; real versions come from `tests.factories`."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass, field
+
+import httpx
+from fastapi import FastAPI
+from starlette.types import ASGIApp
+
+from app.api import health, metrics, models, page
+from app.api.openapi import document_rank
+from app.api.problems import install_problem_handlers
+from app.api.state import FeatureStatus
+from app.registry.artifact import Artifact
+from app.registry.live import LifecycleStatus, Live
+from app.registry.model_store import ModelStore
+from app.telemetry import Metrics
+
+
+@dataclass
+class FakeLifecycle:
+    live: Live = field(default_factory=Live)
+    problems: tuple = ()
+
+    def status(self) -> LifecycleStatus:
+        versions = {label: artifact.version for label, artifact in self.live.labels().items()}
+        return LifecycleStatus("deepfm", versions, self.live.canary_share, self.live.fallback, 1.5e9, self.problems)
+
+
+@dataclass
+class FakeFeatures:
+    connected: bool = True
+
+    def status(self) -> FeatureStatus:
+        return FeatureStatus(self.connected, "127.0.0.1:6379", 12)
+
+
+@dataclass
+class FakeService:
+    model_store: ModelStore
+    lifecycle: FakeLifecycle = field(default_factory=FakeLifecycle)
+    features: FakeFeatures = field(default_factory=FakeFeatures)
+    metrics: Metrics = field(default_factory=Metrics)
+    draining: bool = False
+
+
+def application(service: FakeService) -> FastAPI:
+    app = FastAPI()
+    app.state.service = service
+    install_problem_handlers(app)
+    for module in (health, metrics, models, page):
+        app.include_router(module.router)
+    document_rank(app)
+    return app
+
+
+def client(app: ASGIApp) -> httpx.AsyncClient:
+    return httpx.AsyncClient(transport=httpx.ASGITransport(app), base_url="http://service")
+
+
+def live(**labels: Artifact) -> Live:
+    return Live(**labels)

@@ -1,0 +1,278 @@
+"""The edge, around a bare ASGI application."""
+
+from __future__ import annotations
+
+import asyncio
+import re
+from collections.abc import AsyncIterator, Iterator
+from typing import Any
+
+import httpx
+import pytest
+from fastapi import FastAPI, Request
+from starlette.requests import ClientDisconnect
+from starlette.types import Message, Receive, Scope, Send
+from structlog.testing import capture_logs
+
+from app.api.middleware import Edge, authorised, read_body, request_id_of, timeout_s_of
+from app.api.problems import install_problem_handlers
+from app.errors import InvalidRequest, NotJson
+from tests.api.fakes import client
+
+pytestmark = pytest.mark.anyio
+
+LIMIT = 1000
+CHUNK = b"x" * 1000
+
+
+async def echo(scope: Scope, receive: Receive, send: Send) -> None:
+    """Answers with the size of the body and the request id it was given."""
+    body = await read_body(receive)
+    content = f"{len(body)} {scope['state']['request_id']}".encode()
+    await send({"type": "http.response.start", "status": 200, "headers": [(b"content-type", b"text/plain")]})
+    await send({"type": "http.response.body", "body": content})
+
+
+def edge(app: Any = echo, **options: Any) -> Edge:
+    return Edge(app, **{"max_body_bytes": LIMIT, "body_timeout_s": 5.0, **options})
+
+
+async def called(app: Edge, messages: Iterator[Message], **scope: Any) -> list[Message]:
+    """Everything sent in answer to these messages; where they run out the client is silent."""
+    sent: list[Message] = []
+
+    async def receive() -> Message:
+        message = next(messages, None)
+        return message if message is not None else await asyncio.Event().wait()  # type: ignore[return-value]
+
+    async def send(message: Message) -> None:
+        sent.append(message)
+
+    await app({"type": "http", "method": "POST", "path": "/rank", "headers": [], **scope}, receive, send)
+    return sent
+
+
+def status(sent: list[Message]) -> int:
+    assert [message["type"] for message in sent] == ["http.response.start", "http.response.body"]
+    return int(sent[0]["status"])
+
+
+async def test_a_body_within_the_limit_arrives_whole() -> None:
+    async with client(edge()) as http:
+        assert (await http.post("/rank", content=b"x" * LIMIT)).text.startswith("1000 ")
+        assert (await http.post("/rank")).text.startswith("0 ")
+
+
+async def test_a_body_in_pieces_is_put_together() -> None:
+    async def pieces() -> AsyncIterator[bytes]:
+        for _ in range(10):
+            yield b"abc"
+
+    async with client(edge()) as http:
+        assert (await http.post("/rank", content=pieces())).text.startswith("30 ")
+
+
+async def test_an_announced_body_that_is_too_large_is_refused_unread() -> None:
+    def unread() -> Iterator[Message]:
+        raise AssertionError("the body was read")
+        yield
+
+    for length in (b"1001", b"104857600", b"9" * 5000):
+        sent = await called(edge(), unread(), headers=[(b"content-length", length)])
+        assert status(sent) == 413
+        assert b"at most 1000 bytes" in sent[1]["body"]
+
+
+async def test_100_mb_that_were_not_announced_are_refused_after_the_first_piece_too_many() -> None:
+    read = 0
+
+    def endless() -> Iterator[Message]:
+        nonlocal read
+        for _ in range(100_000):
+            read += 1
+            yield {"type": "http.request", "body": CHUNK, "more_body": True}
+
+    assert status(await called(edge(), endless())) == 413
+    assert read == 2
+
+
+async def test_an_unfit_content_length_does_not_replace_counting() -> None:
+    messages = iter([{"type": "http.request", "body": CHUNK * 2, "more_body": False}])
+    assert status(await called(edge(), messages, headers=[(b"content-length", b"-5")])) == 413
+
+
+async def test_a_body_that_trickles_in_is_refused_and_its_connection_closed() -> None:
+    def trickle() -> Iterator[Message]:
+        yield {"type": "http.request", "body": b"{", "more_body": True}
+
+    sent = await asyncio.wait_for(called(edge(body_timeout_s=0.05), trickle()), 5)
+    assert status(sent) == 408
+    assert (b"connection", b"close") in sent[0]["headers"]
+
+
+async def test_the_time_is_for_the_whole_body_not_for_each_piece() -> None:
+    async def slowly() -> AsyncIterator[bytes]:
+        while True:
+            await asyncio.sleep(0.02)
+            yield b"x"
+
+    async with client(edge(body_timeout_s=0.1)) as http:
+        response = await asyncio.wait_for(http.post("/rank", content=slowly()), 5)
+    assert response.status_code == 408
+
+
+async def test_waiting_for_the_client_to_leave_has_no_limit() -> None:
+    left = asyncio.Event()
+
+    async def watcher(scope: Scope, receive: Receive, send: Send) -> None:
+        await read_body(receive)
+        waiting = asyncio.ensure_future(receive())
+        await asyncio.sleep(0.1)
+        assert not waiting.done()
+        left.set()
+        waiting.cancel()
+
+    await called(edge(watcher, body_timeout_s=0.02), iter([{"type": "http.request", "body": b"", "more_body": False}]))
+    assert left.is_set()
+
+
+async def test_a_client_that_leaves_is_not_an_error() -> None:
+    messages: list[Message] = [
+        {"type": "http.request", "body": b"{", "more_body": True},
+        {"type": "http.disconnect"},
+    ]
+    with capture_logs() as logs:
+        assert await called(edge(), iter(messages)) == []
+    assert logs == []
+
+
+async def test_what_a_framework_makes_of_a_refused_body_is_not_sent() -> None:
+    app = FastAPI()
+    install_problem_handlers(app)
+
+    @app.post("/rank")
+    async def rank(request: dict[str, Any]) -> None:
+        """FastAPI reads the body and turns every error of doing so into a 400."""
+
+    async with client(edge(app)) as http:
+        response = await http.post("/rank", content=CHUNK * 2)
+    assert response.status_code == 413
+    assert response.json()["type"].endswith(":body-too-large")
+
+
+async def test_the_request_id_is_sent_back_on_every_answer() -> None:
+    async def refuses(scope: Scope, receive: Receive, send: Send) -> None:
+        raise NotJson
+
+    for app in (echo, refuses):
+        async with client(edge(app)) as http:
+            response = await http.post("/rank", headers={"X-Request-ID": "abc-1.2_3"})
+        assert response.headers.get_list("X-Request-ID") == ["abc-1.2_3"]
+        assert "abc-1.2_3" in response.text
+
+
+@pytest.mark.parametrize("sent", ["", "a b", "a\tb", 'a"b', "a" * 129, "é"])
+def test_an_unfit_request_id_is_replaced(sent: str) -> None:
+    made = request_id_of({b"x-request-id": sent.encode("latin-1")})
+    assert made != sent
+    assert re.fullmatch(r"[A-Za-z0-9._-]{1,128}", made)
+
+
+def test_made_up_request_ids_differ() -> None:
+    assert len({request_id_of({}) for _ in range(1000)}) == 1000
+
+
+async def test_keys() -> None:
+    app = edge(api_keys=[b"first-key", "schlüssel".encode()])
+    async with client(app) as http:
+        for key in ("", "first-ke", "first-key2", "FIRST-KEY"):
+            response = await http.post("/rank", headers={"X-API-Key": key})
+            assert response.status_code == 401
+            assert response.json()["type"].endswith(":unauthorized")
+        assert (await http.post("/rank")).status_code == 401
+        assert (await http.get("/models")).status_code == 401
+        for key in (b"first-key", "schlüssel".encode()):
+            assert (await http.post("/rank", headers={b"X-API-Key": key})).status_code == 200
+
+
+@pytest.mark.parametrize(
+    "path", ["/health", "/health/live", "/health/ready", "/metrics", "/", "/docs", "/openapi.json"]
+)
+async def test_paths_that_need_no_key(path: str) -> None:
+    async with client(edge(api_keys=[b"key"])) as http:
+        assert (await http.get(path)).status_code == 200
+        assert (await http.get(path.rstrip("/") + "/x")).status_code == 401, "only these very paths"
+
+
+async def test_metrics_can_be_closed() -> None:
+    async with client(edge(api_keys=[b"key"], open_paths={"/health"})) as http:
+        assert (await http.get("/metrics")).status_code == 401
+
+
+def test_without_keys_everybody_may_ask() -> None:
+    assert authorised({}, ())
+    assert not authorised({}, (b"key",))
+
+
+async def test_an_unexpected_error_is_a_500_without_its_text_and_logged() -> None:
+    async def bug(scope: Scope, receive: Receive, send: Send) -> None:
+        raise ValueError("secret of ours")
+
+    with capture_logs() as logs:
+        async with client(edge(bug)) as http:
+            response = await http.post("/rank", headers={"X-Request-ID": "abc"})
+    assert response.status_code == 500
+    assert response.headers["content-type"] == "application/problem+json"
+    assert "secret" not in response.text
+    assert [(entry["event"], entry["request_id"]) for entry in logs] == [("unexpected_error", "abc")]
+
+
+async def test_an_answer_that_breaks_off_is_not_made_whole() -> None:
+    async def breaks(scope: Scope, receive: Receive, send: Send) -> None:
+        await send({"type": "http.response.start", "status": 200, "headers": []})
+        raise ValueError("half-way")
+
+    with pytest.raises(ValueError, match="half-way"):
+        await called(edge(breaks), iter([]))
+
+
+async def test_scopes_other_than_http_pass() -> None:
+    seen = []
+
+    async def inner(scope: Scope, receive: Receive, send: Send) -> None:
+        seen.append(scope["type"])
+
+    await called(edge(inner), iter([]), type="lifespan")
+    assert seen == ["lifespan"]
+
+
+@pytest.mark.parametrize(("sent", "seconds"), [(None, 1.0), (b"250", 0.25), (b"0.5", 0.0005), (b"5000", 1.0)])
+def test_a_client_may_ask_for_less_time(sent: bytes | None, seconds: float) -> None:
+    headers = {} if sent is None else {b"x-request-timeout-ms": sent}
+    assert timeout_s_of(headers, 1.0) == pytest.approx(seconds)
+
+
+@pytest.mark.parametrize("sent", [b"", b"0", b"-5", b"nan", b"inf", b"1e3", b"1_0", b" 5", b"soon", b"9" * 400])
+def test_a_time_that_is_no_number_is_refused(sent: bytes) -> None:
+    with pytest.raises(InvalidRequest, match="X-Request-Timeout-Ms"):
+        timeout_s_of({b"x-request-timeout-ms": sent}, 1.0)
+
+
+async def test_read_body_gives_up_when_the_client_leaves() -> None:
+    async def receive() -> Message:
+        return {"type": "http.disconnect"}
+
+    with pytest.raises(ClientDisconnect):
+        await read_body(receive)
+
+
+async def test_the_next_request_is_served_after_a_refused_one() -> None:
+    app = FastAPI()
+
+    @app.post("/rank")
+    async def rank(request: Request) -> int:
+        return len(await request.body())
+
+    async with httpx.AsyncClient(transport=httpx.ASGITransport(edge(app)), base_url="http://service") as http:
+        assert (await http.post("/rank", content=CHUNK * 5)).status_code == 413
+        assert (await http.post("/rank", content=b"12345")).json() == 5

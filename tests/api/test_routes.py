@@ -1,0 +1,179 @@
+"""/health, /models, /metrics, the page and the OpenAPI document, with a service whose every state the test sets."""
+
+from __future__ import annotations
+
+import json
+import re
+from dataclasses import replace
+from pathlib import Path
+
+import pytest
+
+from app.api.openapi import EXAMPLES
+from app.api.schemas import parse_rank
+from app.registry.artifact import Artifact, load
+from app.registry.live import Live, Problem
+from app.registry.model_store import ModelStore
+from tests.api.fakes import FakeService, application, client
+from tests.factories import publish_tiny
+
+pytestmark = pytest.mark.anyio
+
+
+@pytest.fixture(scope="module")
+def artifact(tmp_path_factory: pytest.TempPathFactory) -> Artifact:
+    store = ModelStore(tmp_path_factory.mktemp("store"), "deepfm")
+    return load(store.path(publish_tiny(store)))
+
+
+@pytest.fixture
+def service(store: ModelStore, artifact: Artifact) -> FakeService:
+    """Everything is well and one version is live."""
+    service = FakeService(store)
+    service.lifecycle.live = Live(stable=artifact)
+    return service
+
+
+async def test_health_when_all_is_well(service: FakeService, artifact: Artifact) -> None:
+    async with client(application(service)) as http:
+        response = await http.get("/health")
+    body = response.json()
+    assert response.status_code == 200
+    assert (body["status"], body["reasons"]) == ("ok", [])
+    assert (body["model"]["name"], body["model"]["version"]) == ("deepfm", 1)
+    assert (body["model"]["labels"], body["model"]["sha256"]) == ({"stable": 1}, artifact.sha256)
+    assert body["model"]["last_swap_at"] == "2017-07-14T02:40:00Z"
+    assert body["features"] == {"connected": True, "detail": "127.0.0.1:6379", "cached_items": 12}
+    assert response.headers["Cache-Control"] == "no-store"
+
+
+async def test_health_without_a_store_is_degraded_but_ranks(service: FakeService) -> None:
+    service.features.connected = False
+    async with client(application(service)) as http:
+        response = await http.get("/health")
+        ready = await http.get("/health/ready")
+    assert (response.status_code, response.json()["status"]) == (200, "degraded")
+    assert response.json()["reasons"] == ["features_unavailable"]
+    assert ready.status_code == 200, "a restart would not bring the store back"
+
+
+async def test_health_names_a_refused_version_and_keeps_ranking(service: FakeService) -> None:
+    service.lifecycle.problems = (Problem("stable", 2, "golden", "golden request 0 differs by 0.1"),)
+    service.lifecycle.live = replace(service.lifecycle.live, fallback=True)
+    async with client(application(service)) as http:
+        body = (await http.get("/health")).json()
+    assert body["status"] == "degraded"
+    assert body["reasons"] == ["model_fallback", "stable_refused: golden"]
+    assert body["model"]["problems"] == [
+        {"label": "stable", "version": 2, "reason": "golden", "message": "golden request 0 differs by 0.1"}
+    ]
+
+
+async def test_health_without_a_model_is_unavailable(service: FakeService) -> None:
+    service.lifecycle.live = Live()
+    async with client(application(service)) as http:
+        response = await http.get("/health")
+        ready = await http.get("/health/ready")
+    assert (response.status_code, response.json()["status"]) == (503, "unavailable")
+    assert "no_model_live" in response.json()["reasons"]
+    assert response.json()["model"]["version"] is None
+    assert (ready.status_code, ready.json()) == (503, {"ready": False, "reasons": ["no_model_live"]})
+
+
+async def test_a_draining_process_is_healthy_but_not_ready(service: FakeService) -> None:
+    service.draining = True
+    async with client(application(service)) as http:
+        response = await http.get("/health")
+        ready = await http.get("/health/ready")
+    assert (response.status_code, response.json()["reasons"]) == (200, ["draining"])
+    assert (ready.status_code, ready.json()["reasons"]) == (503, ["draining"])
+
+
+async def test_live_looks_at_nothing(service: FakeService) -> None:
+    app = application(service)
+    del app.state.service
+    async with client(app) as http:
+        assert (await http.get("/health/live")).json() == {"alive": True}
+
+
+async def test_metrics_are_prometheus_text(service: FakeService) -> None:
+    service.metrics.observe_request((0.001,) * 5, 0.005, 3, 1)
+    async with client(application(service)) as http:
+        response = await http.get("/metrics")
+    assert response.headers["content-type"].startswith("text/plain; version=")
+    assert 'ctr_rank_requests_total{status="200",version="1"} 1.0' in response.text
+
+
+async def test_models_lists_versions_labels_and_what_is_live(service: FakeService, artifact: Artifact) -> None:
+    store = service.model_store
+    for labels in (("stable",), (), ("stable",), ("canary",)):
+        publish_tiny(store, labels=labels, share=0.1)
+    (store.path(2) / "manifest.json").write_text("{")
+    async with client(application(service)) as http:
+        body = (await http.get("/models")).json()
+        newest = (await http.get("/models", params={"limit": 1})).json()
+    assert body["model"] == "deepfm"
+    assert body["live"] == {"stable": 1}
+    assert body["serving"] == {"stable": 3, "canary": {"version": 4, "share": 0.1}}
+    versions = {version["version"]: version for version in body["versions"]}
+    assert list(versions) == [4, 3, 2, 1], "newest first"
+    assert (versions[3]["labels"], versions[3]["live"]) == (["stable"], [])
+    assert (versions[4]["labels"], versions[4]["live"]) == (["canary"], [])
+    assert (versions[1]["labels"], versions[1]["live"]) == ([], ["stable"])
+    assert versions[1]["metrics"] == store.manifest(1).metrics
+    assert versions[1]["created_at"] == store.manifest(1).created_at
+    assert versions[2]["error"]
+    assert versions[1]["error"] is None
+    assert [version["version"] for version in newest["versions"]] == [4, 3, 1], "those in use are always listed"
+
+
+async def test_models_of_a_damaged_or_empty_store(service: FakeService) -> None:
+    async with client(application(service)) as http:
+        assert (await http.get("/models")).json()["serving"] == {}
+        publish_tiny(service.model_store)
+        (service.model_store.folder / "serving.json").write_text('{"stable": "seven"}')
+        body = (await http.get("/models")).json()
+        refused = await http.get("/models", params={"limit": 0})
+    assert "serving.json" in body["error"]
+    assert [version["version"] for version in body["versions"]] == [1]
+    assert refused.status_code == 422
+
+
+async def test_the_page_needs_nothing_from_outside(service: FakeService) -> None:
+    async with client(application(service)) as http:
+        response = await http.get("/")
+    assert response.headers["content-type"] == "text/html; charset=utf-8"
+    assert "default-src 'none'" in response.headers["Content-Security-Policy"]
+    outside = re.findall(r"""(?:src|href)=["'](?!/|data:)[^"']*|@import|url\(""", response.text)
+    assert outside == []
+    assert {"/docs", "/metrics", "/health", "/rank"} <= set(re.findall(r"""["'](/[a-z]+)["']""", response.text))
+
+
+async def test_openapi_documents_rank_from_the_parser(service: FakeService) -> None:
+    async with client(application(service)) as http:
+        document = (await http.get("/openapi.json")).json()
+        again = (await http.get("/openapi.json")).json()
+    assert document == again
+    operation = document["paths"]["/rank"]["post"]
+    body = operation["requestBody"]["content"]["application/json"]
+    request = document["components"]["schemas"]["RankRequest"]
+    assert request["required"] == ["user_id", "item_ids"]
+    for example in body["examples"].values():
+        assert set(example["value"]) <= set(request["properties"])
+    for status in ("400", "401", "408", "413", "422", "503", "504"):
+        assert "application/problem+json" in operation["responses"][status]["content"]
+    missing = [
+        reference
+        for reference in re.findall(r'"#/components/schemas/(\w+)"', json.dumps(document))
+        if reference not in document["components"]["schemas"]
+    ]
+    assert missing == []
+
+
+@pytest.mark.parametrize("name", EXAMPLES)
+def test_the_examples_are_accepted(name: str) -> None:
+    parse_rank(json.dumps(EXAMPLES[name]["value"]).encode(), 100)
+
+
+def test_the_page_is_in_the_package() -> None:
+    assert 'app = ["web/*"' in (Path(__file__).parents[2] / "pyproject.toml").read_text()
