@@ -26,6 +26,7 @@ CONNECT_TIMEOUT_S, TIMEOUT_S = 3.0, 30.0
 BATCH = 100
 """Entities a transaction: large enough to hide the round trip, small enough to hold up readers for a millisecond."""
 TOLD_EVERY = 500
+MAX_REASON = 200
 
 Progress = Callable[[str, int, float], None]
 """Told ("checking" or "loading", rows so far, share of the file read)."""
@@ -229,7 +230,9 @@ class Loader:
         so_far = f"; {written} rows were written, loading again is safe" if written else ""
         try:
             command()
-        except (redis.ConnectionError, redis.TimeoutError) as error:
-            raise StoreError(f"Redis does not answer: {error}{so_far}") from error
         except redis.RedisError as error:
-            raise StoreError(f"Redis refused: {error}{so_far}") from error
+            refused = isinstance(error, redis.ResponseError | redis.AuthenticationError)
+            reason = str(error)
+            if len(reason) > MAX_REASON:  # it may quote the command, with all its values
+                reason = f"{reason[: MAX_REASON // 2]} … {reason[-MAX_REASON // 2 :]}"
+            raise StoreError(f"Redis {'refused' if refused else 'does not answer'}: {reason}{so_far}") from error
