@@ -130,8 +130,13 @@ class LoadGenerator:
             for body in bodies
         ]
         self._next = 0
+        self._stopped = False
         self.result = LoadResult()
         """Grows while a run is under way."""
+
+    def stop(self) -> None:
+        """Let a closed loop end early; requests at work are waited for."""
+        self._stopped = True
 
     async def closed(self, concurrency: int, seconds: float) -> LoadResult:
         """Keep `concurrency` requests at work for a time."""
@@ -141,7 +146,7 @@ class LoadGenerator:
 
         async def worker() -> None:
             client: _Client | None = None
-            while loop.time() - began < seconds:
+            while loop.time() - began < seconds and not self._stopped:
                 client = await self._one(client, loop.time(), result)
             if client is not None and client.transport is not None:
                 client.transport.close()

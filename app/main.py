@@ -10,6 +10,7 @@ from dataclasses import dataclass
 import structlog
 import torch
 from fastapi import FastAPI
+from starlette.routing import Route
 from starlette.types import ASGIApp, Receive, Scope, Send
 
 from app import __version__
@@ -136,6 +137,8 @@ def create_app(settings: Settings | None = None, *, store: FeatureStore | None =
     install_problem_handlers(fastapi)
     for router in (health.router, metrics.router, models.router, page.router):
         fastapi.include_router(router)
+    # Never called for POST, which does not come this far; other methods find out that they are not allowed.
+    fastapi.router.routes.append(Route("/rank", service.rank, methods=["POST"], include_in_schema=False))
     document_rank(fastapi)
     return Application(fastapi, service)
 

@@ -11,10 +11,10 @@ import os
 import shutil
 import signal
 import socket
-import sys
 import tempfile
 import threading
 import time
+from collections.abc import Callable
 from multiprocessing.process import BaseProcess
 from types import FrameType
 from typing import Any
@@ -40,6 +40,7 @@ class Server(uvicorn.Server):
     def handle_exit(self, sig: int, frame: FrameType | None) -> None:
         self._service.draining = True
         super().handle_exit(sig, frame)
+        self._captured_signals.clear()  # uvicorn would raise it again, and end the process before it has cleaned up
 
 
 def listen(settings: Settings, *, shared: bool) -> socket.socket:
@@ -95,10 +96,6 @@ def _stop_with(parent: BaseProcess) -> None:
 
 def run_workers(settings: Settings) -> None:
     """Run `settings.workers` processes until SIGINT or SIGTERM; restart those that die."""
-    # A port of 0 is made a number once; binding it here also tells at once that an address cannot be had.
-    held = listen(settings, shared=True)
-    settings = settings.model_copy(update={"port": held.getsockname()[1]})
-    held.close()
     folder = tempfile.mkdtemp(prefix="ctr-metrics-")
     os.environ["PROMETHEUS_MULTIPROC_DIR"] = folder  # read by the workers when they import prometheus_client
     from app.telemetry import configure_logging, drop_worker
@@ -145,10 +142,20 @@ def run_workers(settings: Settings) -> None:
         shutil.rmtree(folder, ignore_errors=True)
 
 
-def serve(settings: Settings) -> None:
-    """Serve until told to stop, in this process or in several."""
+def serve(settings: Settings, announce: Callable[[str], None] = lambda url: None) -> None:
+    """Serve until told to stop, in this process or in several.
+
+    Args:
+        announce: told the address once it is listened on; with port 0 nobody else knows it.
+
+    Raises ConfigError where the address cannot be had.
+    """
+    listener = listen(settings, shared=settings.workers > 1)
+    port = listener.getsockname()[1]
+    host = f"[{settings.host}]" if ":" in settings.host else settings.host
+    announce(f"http://{host}:{port}")
     if settings.workers == 1:
-        run_worker(settings, listen(settings, shared=False))
-    else:
-        run_workers(settings)
-    sys.stderr.flush()
+        run_worker(settings, listener)
+        return
+    listener.close()  # the workers have one each; this one only found out whether, and where, they can
+    run_workers(settings.model_copy(update={"port": port}))

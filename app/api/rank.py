@@ -11,7 +11,7 @@ import orjson
 from starlette.requests import ClientDisconnect
 from starlette.types import Receive, Scope, Send
 
-from app.api.middleware import timeout_s_of
+from app.api.middleware import read_body, timeout_s_of
 from app.api.problems import problem_response
 from app.api.schemas import RankBody, parse_rank
 from app.errors import DeadlinePassed, NoModel, Overloaded, RequestError
@@ -45,7 +45,7 @@ class RankEndpoint:
         metrics = self._metrics
         try:
             deadline_s = timeout_s_of(dict(scope["headers"]), self._deadline_s)
-            raw = await _whole_body(receive)
+            raw = await read_body(receive)
             began = time.perf_counter()
             with self._admission:
                 metrics.inflight = self._admission.inflight
@@ -147,17 +147,3 @@ def answer(ranking: Ranking, body: RankBody, request_id: str) -> bytes:
             "missing": {"user": ranking.missing_user, "items": ranking.missing_items},
         }
     )
-
-
-async def _whole_body(receive: Receive) -> bytes:
-    """The body, which the Edge bounds in size and time. Raises ClientDisconnect."""
-    message = await receive()
-    if message["type"] == "http.request" and not message.get("more_body"):
-        return bytes(message.get("body", b""))
-    chunks = bytearray()
-    while message["type"] == "http.request":
-        chunks += message.get("body", b"")
-        if not message.get("more_body"):
-            return bytes(chunks)
-        message = await receive()
-    raise ClientDisconnect

