@@ -20,8 +20,8 @@ from app.errors import SchemaError
 Entity = Literal["user", "item", "context"]
 Side = Literal["user", "item"]
 Name = Annotated[str, StringConstraints(pattern=r"^[A-Za-z][A-Za-z0-9_.-]{0,63}$")]
-Raw = str | int | float | bool | list[str] | dict[str, float] | None
 
+FLOAT32_MAX = 3.4028234663852886e38
 MAX_SLOTS_PER_FIELD = 256
 
 
@@ -34,8 +34,6 @@ class _Field(_Spec):
     entity: Entity
     source: Name | None = None
     """Raw field to read; two fields may read one raw field, say `age` as a number and as a category."""
-    default: Raw = None
-    """Raw value used where the field is absent, null or empty."""
 
     @property
     def raw_name(self) -> str:
@@ -48,6 +46,8 @@ class _Field(_Spec):
 
 class Categorical(_Field):
     type: Literal["categorical"] = "categorical"
+    default: str | int | float | bool | None = None
+    """Here and below: the raw value used where the field is absent, null or empty."""
     space: Name | None = None
     id: bool = False
     """The field is the entity's own id: taken from the request, not from the store."""
@@ -63,6 +63,7 @@ class Categorical(_Field):
 
 class MultiCategorical(_Field):
     type: Literal["multi_categorical"]
+    default: str | list[str] | dict[str, float] | None = None
     space: Name | None = None
     weighted: bool = False
     pooling: Literal["mean", "sum"] = "mean"
@@ -81,6 +82,7 @@ class MultiCategorical(_Field):
 
 class Numeric(_Field):
     type: Literal["numeric"]
+    default: Annotated[float, Field(ge=-FLOAT32_MAX, le=FLOAT32_MAX)] | None = None
     transforms: tuple[Literal["log1p", "sqrt", "square", "standardise"], ...] = ("standardise",)
     """Applied in this order inside the model, which learns the mean and deviation; empty feeds the raw number."""
     buckets: Annotated[int, Field(ge=0, le=1000)] = 0
@@ -159,12 +161,14 @@ def _validated(raw: Any, root: yaml.Node | None, origin: str) -> FeatureSchema:
     try:
         # Through JSON so that strict mode accepts YAML's and the manifest's lists where tuples are declared.
         return FeatureSchema.model_validate_json(msgspec.json.encode(raw))
-    except (TypeError, ValueError, RecursionError) as error:
+    except (TypeError, ValueError, OverflowError, RecursionError) as error:
         if not isinstance(error, ValidationError):
             raise SchemaError(f"{origin}: holds a value JSON cannot express: {error}") from error
-        complaints = []
+        complaints: list[str] = []
         for problem in error.errors(include_url=False, include_input=False)[:20]:
             location = problem["loc"]
+            if location == ("fields",) and complaints:
+                continue  # where every field is bad pydantic also finds the list empty
             line = _line_of(root, location)
             where = _describe(raw, location)
             place = f"{origin}:{line}" if line else origin

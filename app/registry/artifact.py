@@ -262,10 +262,13 @@ def _load(folder: Path, manifest: Manifest, device: torch.device, manifest_sha25
             program.eval()
         except (RuntimeError, ValueError, AttributeError) as error:
             raise ArtifactError("program", f"{PROGRAM} cannot be loaded: {_last_line(error)}") from error
-    for name, tensor in [*tables.items(), *program.named_parameters(), *program.named_buffers()]:
-        if tensor.is_floating_point() and name != "borders_GQ" and not name.endswith(".borders_GQ"):
+    for name, tensor in [*program.named_parameters(), *program.named_buffers()]:  # the tables are among the buffers
+        if tensor.is_floating_point() and not name.endswith("borders_GQ"):  # whose rows are padded with infinity
             _check_finite(name, tensor)
-    return Artifact(manifest, schema, program, device, manifest_sha256)
+    try:
+        return Artifact(manifest, schema, program, device, manifest_sha256)
+    except SchemaError as error:
+        raise ArtifactError("schema", f"the feature schema does not fit: {error}") from error
 
 
 def _program_bytes(served: CtrModel) -> bytes:
