@@ -1,0 +1,199 @@
+"""The files around the package: what they promise each other, checked where no container engine is at hand."""
+
+from __future__ import annotations
+
+import re
+import shutil
+import subprocess
+import tomllib
+from pathlib import Path
+from typing import Any
+
+import pytest
+import yaml
+
+from app.settings import Settings
+
+ROOT = Path(__file__).parents[1]
+PROJECT = tomllib.loads((ROOT / "pyproject.toml").read_text())["project"]
+MAKEFILE = (ROOT / "Makefile").read_text()
+TARGETS = {"help", "setup", "demo", "test", "lint", "bench", "lock", "clean"}
+MAKE = shutil.which("make")
+
+
+def canonical(name: str) -> str:
+    return re.sub(r"[-_.]+", "-", name).lower()
+
+
+def pins() -> dict[str, str]:
+    lines = [line for line in (ROOT / "constraints.txt").read_text().splitlines() if not line.startswith("#")]
+    assert all(re.fullmatch(r"[A-Za-z0-9._-]+==[A-Za-z0-9.]+", line) for line in lines), "only plain name==version"
+    return {canonical(name): version for name, version in (line.split("==") for line in lines)}
+
+
+def declared() -> list[str]:
+    return [*PROJECT["dependencies"], *(line for extra in PROJECT["optional-dependencies"].values() for line in extra)]
+
+
+@pytest.mark.parametrize("requirement", declared())
+def test_every_dependency_is_pinned_within_its_bounds(requirement: str) -> None:
+    matched = re.match(r"([A-Za-z0-9._-]+)(?:\[[^]]*])?(?:(>=|==)([0-9.]+))?$", requirement)
+    assert matched, requirement
+    name, operator, bound = matched.groups()
+    pinned = pins()[canonical(name)]
+
+    def numbers(version: str) -> tuple[int, ...]:
+        return tuple(int(part) for part in version.split(".") if part.isdigit())
+
+    if operator == "==":
+        assert pinned == bound
+    elif operator == ">=":
+        assert numbers(pinned) >= numbers(bound)
+
+
+def test_torch_is_pinned_without_a_build_suffix_and_brings_no_cuda() -> None:
+    assert pins()["torch"] == "2.13.0"
+    assert not [name for name in pins() if name.startswith(("nvidia", "cuda", "triton"))]
+
+
+def test_movielens_is_installed_without_its_carriers_dependencies() -> None:
+    assert pins()["recbole"] == "1.2.1"
+    assert "recbole" not in " ".join(declared())
+    for file in (MAKEFILE, (ROOT / "Dockerfile").read_text()):
+        assert re.search(r"--no-deps recbole\b", file)
+
+
+def run_make(*arguments: str, folder: Path = ROOT) -> subprocess.CompletedProcess[str]:
+    assert MAKE is not None
+    # Outside of an enclosing make, whose flags and targets would be taken over.
+    return subprocess.run(
+        [MAKE, *arguments], cwd=folder, capture_output=True, text=True, check=False, env={"PATH": "/usr/bin:/bin"}
+    )
+
+
+@pytest.mark.skipif(MAKE is None, reason="make is not installed")
+class TestMake:
+    def test_help_is_the_default_and_lists_every_target_once(self) -> None:
+        shown = run_make()
+        assert shown.returncode == 0
+        assert [line.split()[1] for line in shown.stdout.splitlines()] == re.findall(r"^([a-z]+):.*## ", MAKEFILE, re.M)
+        assert {line.split()[1] for line in shown.stdout.splitlines()} == TARGETS
+        phony = re.search(r"^\.PHONY: (.*)$", MAKEFILE, re.M)
+        assert phony
+        assert set(phony[1].split()) == TARGETS
+
+    def test_without_a_new_enough_python_it_says_so(self, tmp_path: Path) -> None:
+        for name in ("Makefile", "pyproject.toml", "constraints.txt"):
+            shutil.copy(ROOT / name, tmp_path)
+        old = tmp_path / "old-python"
+        old.write_text("#!/bin/sh\nexit 1\n")
+        old.chmod(0o755)
+        refused = run_make("test", f"PYTHON={old} no-such-python", folder=tmp_path)
+        assert refused.returncode != 0
+        assert "Python 3.11 or newer is needed" in refused.stderr
+        assert f"make test PYTHON={'/path/to/python3.11'}" in refused.stderr
+        assert not (tmp_path / ".venv").exists()
+
+    def test_what_is_set_up_is_not_set_up_again_until_a_pin_changes(self, tmp_path: Path) -> None:
+        for name in ("Makefile", "pyproject.toml", "constraints.txt"):
+            shutil.copy(ROOT / name, tmp_path)
+        (tmp_path / ".venv/bin").mkdir(parents=True)
+        for name in ("bin/python", ".ready", ".ready-dev"):
+            (tmp_path / ".venv" / name).touch()
+        assert "Installing" not in run_make("--dry-run", "test", folder=tmp_path).stdout
+        (tmp_path / "constraints.txt").touch()
+        again = run_make("--dry-run", "test", folder=tmp_path).stdout
+        assert again.index("torch setuptools") < again.index("--editable") < again.index("-m pytest")
+
+
+def test_ci_runs_the_tests_and_nothing_else() -> None:
+    commands = [line for line in (ROOT / ".ci/run").read_text().splitlines() if not line.startswith("#")]
+    assert commands[-1] == "exec make test"
+    assert (ROOT / ".ci/run").stat().st_mode & 0o111
+
+
+def stages() -> dict[str, str]:
+    """Name of each stage of the Dockerfile to its text, those it builds on included."""
+    found: dict[str, str] = {}
+    for text in re.split(r"^(?=FROM )", (ROOT / "Dockerfile").read_text(), flags=re.M)[1:]:
+        matched = re.match(r"FROM (\S+) AS (\S+)", text)
+        assert matched
+        found[matched[2]] = found.get(matched[1], "") + text
+    return found
+
+
+def test_the_serving_image_holds_what_serving_needs_and_no_more() -> None:
+    service = stages()["service"]
+    assert list(stages())[-1] == "service", "what plain `docker build .` makes"
+    assert "training.txt" not in service.replace("open('training.txt', 'w')", "")
+    assert "recbole" not in service
+    assert service.index("torch==2.13.0") < service.index("runtime.txt")
+    assert "/health/live" in service
+    assert 'ENTRYPOINT ["ctr"]' in service
+    assert 'CMD ["serve"]' in service
+
+
+@pytest.mark.parametrize("stage", ["service", "training"])
+def test_images_run_as_an_ordinary_user_on_a_small_base(stage: str) -> None:
+    text = stages()[stage]
+    assert text.startswith("FROM python:3.11-slim AS base")
+    assert re.findall(r"^USER (\S+)$", text, re.M) == ["ctr"]
+    assert re.search(r"^ARG TORCH_INDEX_URL=$", text, re.M), "the default index unless said otherwise"
+
+
+def test_every_file_an_image_copies_reaches_the_build() -> None:
+    let_in = {line[1:] for line in (ROOT / ".dockerignore").read_text().splitlines() if line.startswith("!")}
+    copied = {
+        name
+        for line in re.findall(r"^COPY (.*)$", (ROOT / "Dockerfile").read_text(), re.M)
+        for name in line.split()[:-1]
+    }
+    assert copied == let_in
+    for name in copied:
+        assert (ROOT / name).exists(), name
+
+
+@pytest.fixture(scope="module")
+def compose() -> dict[str, Any]:
+    loaded: dict[str, Any] = yaml.safe_load((ROOT / "docker-compose.yml").read_text())
+    return loaded
+
+
+def test_compose_has_the_three_parts_and_their_volumes(compose: dict[str, Any]) -> None:
+    services = compose["services"]
+    assert set(services) == {"redis", "service", "training"}
+    assert set(compose["volumes"]) == {"model_store", "redis_data"}
+    for name in ("service", "training"):
+        mounts = [volume.split(":") for volume in services[name]["volumes"]]
+        assert ["model_store", "/srv/model_store"] in [mount[:2] for mount in mounts]
+        assert services[name]["depends_on"] == {"redis": {"condition": "service_healthy"}}
+        assert services[name]["build"]["target"] in stages()
+    assert services["redis"]["healthcheck"]["test"][0] == "CMD"
+    assert services["training"]["restart"] == "no"
+    assert services["service"]["ports"] == ["127.0.0.1:8000:8000"]
+
+
+def test_compose_sets_only_settings_that_exist(compose: dict[str, Any]) -> None:
+    known = {f"CTR_{name.upper()}" for name in Settings.model_fields}
+    for name in ("service", "training"):
+        assert set(compose["services"][name]["environment"]) <= known
+    assert set(re.findall(r"\bCTR_[A-Z_]+(?==)", (ROOT / "Dockerfile").read_text())) <= known
+
+
+def test_the_training_job_runs_commands_that_exist(compose: dict[str, Any]) -> None:
+    from app.cli import COMMANDS
+
+    job = compose["services"]["training"]
+    assert job["entrypoint"][0] == "/bin/sh"
+    lines = job["command"][0].split("\n")
+    verbs = [line.split()[1] for line in lines if line]
+    assert verbs == ["train", "load", "load"]
+    assert set(verbs) <= set(COMMANDS)
+
+
+def test_the_changelog_has_a_place_for_what_comes() -> None:
+    text = (ROOT / "CHANGELOG.md").read_text()
+    assert re.search(r"^## \[Unreleased]$", text, re.M)
+    assert set(re.findall(r"^### (\w+)$", text, re.M)) <= {
+        "Added", "Changed", "Deprecated", "Removed", "Fixed", "Security",
+    }  # fmt: skip
