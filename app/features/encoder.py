@@ -81,6 +81,8 @@ class CategoricalEncoder:
         self.name = field.name
         self._prefix = (field.vocabulary + VALUE_MARK).encode()
         self._missing: FieldSlots = ((slot_key(field.name + MISSING_MARK),), (1.0,))
+        self.absent: FieldSlots = self._missing
+        """What a value that turns out to be none becomes; the encoded default where one is declared."""
 
     def key(self, value: object) -> int:
         # The test for ".0" spares nearly every text the regular expression: this is the hottest line of the encoder.
@@ -107,6 +109,7 @@ class MultiCategoricalEncoder(CategoricalEncoder):
             (self._missing[0][0],) + (EMPTY_KEY,) * padding,
             (1.0,) + (0.0,) * padding,
         )
+        self.absent = self._missing
 
     def encode(self, value: object) -> FieldSlots:
         pairs = [(item, weight) for item, weight in self._pairs(value) if item is not None and item != ""]
@@ -122,7 +125,7 @@ class MultiCategoricalEncoder(CategoricalEncoder):
             total = sum(weight / heaviest for _, weight in pairs) if heaviest else 0.0
             pairs = [(item, weight / heaviest / total) for item, weight in pairs] if total else []
         if not pairs:
-            return self._missing
+            return self.absent
         padding = self._field.max_length - len(pairs)
         keys = tuple(self.key(item) for item, _ in pairs) + (EMPTY_KEY,) * padding
         return keys, tuple(weight for _, weight in pairs) + (0.0,) * padding
@@ -160,6 +163,7 @@ class NumericEncoder:
         self.name = field.name
         self._keys = (slot_key(field.name + NUMERIC_MARK),)
         self._missing: FieldSlots = (self._keys, (math.nan,))
+        self.absent: FieldSlots = self._missing
 
     def encode(self, value: object) -> FieldSlots:
         if isinstance(value, str):
@@ -174,7 +178,7 @@ class NumericEncoder:
         else:
             raise EncodingError(self.name, f"expected a number, not {_kind(value)}")
         if number != number:
-            return self._missing
+            return self.absent
         if not abs(number) <= FLOAT32_MAX:
             raise EncodingError(self.name, "the number does not fit a 32-bit float")
         return self._keys, (float(number),)
@@ -217,11 +221,12 @@ class Encoder:
         for field in self.fields:
             encoder = _field_encoder(field)
             try:
-                absent = encoder.missing() if _is_missing(field.default) else encoder.encode(field.default)
+                if not _is_missing(field.default):
+                    encoder.absent = encoder.encode(field.default)
             except EncodingError as error:
                 raise SchemaError(f"field {field.name!r}, default: {error}") from error
             is_id = isinstance(field, Categorical) and field.id
-            self._parts.append(_Part(field.raw_name, is_id, start, start + field.width, encoder, absent))
+            self._parts.append(_Part(field.raw_name, is_id, start, start + field.width, encoder, encoder.absent))
             start += field.width
         self.slots = start
         self.id_source = next((part.raw_name for part in self._parts if part.is_id), None)

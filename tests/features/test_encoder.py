@@ -244,6 +244,10 @@ def test_defaults_stand_in_for_what_is_absent_null_or_empty() -> None:
     assert one(None, type="numeric", default=7) == one(7, type="numeric")
     assert math.isnan(one(None, type="numeric")[1][0])
     assert math.isnan(one("nan", type="numeric")[1][0]), "a NaN is how tables write missing"
+    assert one(math.nan, type="numeric", default=7) == one(7, type="numeric")
+    genres = {"type": "multi_categorical", "max_length": 2}
+    for empty in ([], "[]", [None], [""]):
+        assert one(empty, **genres, default=["a"]) == one(["a"], **genres)
 
 
 def test_what_the_store_holds_wrongly_counts_as_missing_and_is_told() -> None:
