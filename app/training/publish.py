@@ -119,4 +119,4 @@ def _probabilities(loaded: artifact.Artifact, examples: Encoded) -> np.ndarray[A
     with torch.inference_mode():
         for chunk in zip(*(torch.split(tensor, CHECK_ROWS) for tensor in slots), strict=True):
             parts.append(loaded.program.probability(loaded.program(*chunk)))  # noqa: PERF401
-    return torch.cat(parts).numpy() 
+    return torch.cat(parts).numpy()

@@ -64,7 +64,7 @@ class TrainerConfig:
     epochs: int = 30
     """At most; early stopping usually ends it before."""
     learning_rate: float = 2e-3
-    patience: int = 2
+    patience: int = 3
     """Epochs without a better validation log loss before it stops."""
     table_l2: float = 6e-3
     """Factor of the sum of squares of the whole table, in a loss that is a mean over the batch's rows."""

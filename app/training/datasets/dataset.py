@@ -54,6 +54,15 @@ class Dataset:
     """The last state of every user, with an `id` column: what serving should know of them."""
     items: pl.DataFrame | None = None
 
+    def __post_init__(self) -> None:
+        """Raises ConfigError where the schema reads a field that is not there: a silent default would hide a typo."""
+        for side, frame in (("user", self.user), ("item", self.item)):
+            missing = {f.raw_name for f in self.schema.fields if f.side == side} - set(frame.columns)
+            if missing:
+                raise ConfigError(
+                    f"{self.name} has no {side} field {', '.join(sorted(missing))}; it has {', '.join(frame.columns)}"
+                )
+
     def __len__(self) -> int:
         return len(self.labels_N)
 

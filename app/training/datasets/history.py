@@ -54,7 +54,10 @@ class History:
     def last(self, count: int, window: Window) -> Index:
         """Numbers [M, count] of the latest events in each window, newest first; -1 where there are fewer."""
         place = window.stop_M[:, None] - 1 - np.arange(count)
-        return np.where(place >= window.start_M[:, None], self._order_N[np.maximum(place, 0)], -1)
+        last_MC = np.full(place.shape, -1, np.int64)
+        there_MC = place >= window.start_M[:, None]
+        last_MC[there_MC] = self._order_N[place[there_MC]]
+        return last_MC
 
     def _key(self, entities: Index, times: Index) -> Index:
         # Times become ranks, so that (entity, time) fits one sortable integer whatever the unit of time.

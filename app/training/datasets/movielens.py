@@ -11,24 +11,16 @@ import importlib.util
 from pathlib import Path
 
 import numpy as np
-import numpy.typing as npt
 import polars as pl
 
 from app.errors import DataError
 from app.features.schema import FeatureSchema
 from app.training.datasets.dataset import ID_COLUMN, Dataset, skip
 from app.training.datasets.files import read_text, unreadable
-from app.training.datasets.history import END_OF_TIME, History, Index, Window
+from app.training.datasets.history import END_OF_TIME
+from app.training.datasets.movielens_features import GENRES, LIKED, StateFeatures
 
-LIKED = 4.0
-"""A rating from here on is a click."""
-LAST_FILMS = 5
 INSTALL = "pip install --no-deps recbole==1.2.1"
-GENRES = (
-    "unknown", "Action", "Adventure", "Animation", "Children's", "Comedy", "Crime", "Documentary", "Drama", "Fantasy",
-    "Film-Noir", "Horror", "Musical", "Mystery", "Romance", "Sci-Fi", "Thriller", "War", "Western",
-)  # fmt: skip
-"""In the order of u.item's flags."""
 
 
 def read_movielens(path: Path | None, schema: FeatureSchema) -> Dataset:
@@ -54,7 +46,7 @@ def read_movielens(path: Path | None, schema: FeatureSchema) -> Dataset:
     ratings = ratings.filter(good.fill_null(False)).sort("timestamp", maintain_order=True)
     if ratings.is_empty():
         raise DataError(f"{folder}: no ratings")
-    features = _Features(ratings, users, items)
+    features = StateFeatures(ratings, users, items)
     times = ratings["timestamp"].to_numpy()
     end_U, end_I = (np.full(len(frame), END_OF_TIME) for frame in (users, items))
     users_N, items_N = features.users_N, features.items_N
@@ -74,79 +66,6 @@ def read_movielens(path: Path | None, schema: FeatureSchema) -> Dataset:
         users=features.user_states(np.arange(len(users)), end_U),
         items=features.item_states(np.arange(len(items)), end_I),
     )
-
-
-class _Features:
-    """What is known of users and films at a time, from their fixed traits and earlier ratings."""
-
-    def __init__(self, ratings: pl.DataFrame, users: pl.DataFrame, items: pl.DataFrame) -> None:
-        self.users, self.items = users, items
-        self.users_N = _positions(ratings["user_id"], users[ID_COLUMN])
-        self.items_N = _positions(ratings["item_id"], items[ID_COLUMN])
-        times_N = ratings["timestamp"].to_numpy()
-        stars_N = ratings["rating"].to_numpy()
-        liked_N = stars_N >= LIKED
-        self._by_user, self._by_item = History(self.users_N, times_N), History(self.items_N, times_N)
-        self._stars_N2 = np.stack([stars_N, liked_N.astype(np.float64)], 1)
-
-        self._film_L = self.items_N[liked_N]
-        self._likes = History(self.users_N[liked_N], times_N[liked_N])
-        genres_IG = np.array([[genre in genres for genre in GENRES] for genres in items["genres"].to_list()], float)
-        self._genres_LG = genres_IG[self._film_L]
-        years_I = items["release_year"].cast(pl.Float64).to_numpy()
-        known_I = np.isfinite(years_I)
-        self._years_L2 = np.stack([np.where(known_I, years_I, 0.0), known_I.astype(np.float64)], 1)[self._film_L]
-
-    def user_states(self, users_M: Index, times_M: Index) -> pl.DataFrame:
-        """Users as they were strictly before each time, M rows with an `id` column."""
-        likes = self._likes.before(users_M, times_M)
-        years_M2 = self._likes.sums(self._years_L2, likes)
-        window = self._by_user.before(users_M, times_M)
-        stars_M2 = self._by_user.sums(self._stars_N2, window)
-        return self.users[users_M].with_columns(
-            liked_genres=_weighted(self._likes.sums(self._genres_LG, likes)),
-            liked_films=self._films(likes),
-            user_rating_count=pl.Series(window.counts_M),
-            user_average=_ratio(stars_M2[:, 0], window.counts_M),
-            user_like_share=_ratio(stars_M2[:, 1], window.counts_M),
-            liked_year=_ratio(years_M2[:, 0], years_M2[:, 1]),
-        )
-
-    def item_states(self, items_M: Index, times_M: Index) -> pl.DataFrame:
-        """Films as they were strictly before each time, M rows with an `id` column and a `title`."""
-        window = self._by_item.before(items_M, times_M)
-        stars_M2 = self._by_item.sums(self._stars_N2, window)
-        return self.items[items_M].with_columns(
-            item_rating_count=pl.Series(window.counts_M),
-            item_average=_ratio(stars_M2[:, 0], window.counts_M),
-            item_like_share=_ratio(stars_M2[:, 1], window.counts_M),
-        )
-
-    def _films(self, likes: Window) -> pl.Series:
-        last_MC = self._likes.last(LAST_FILMS, likes)
-        ids = self.items[ID_COLUMN].gather(self._film_L[np.maximum(last_MC, 0).ravel()])
-        ids = pl.select(pl.when(pl.Series(last_MC.ravel() >= 0)).then(ids)).to_series()
-        return ids.reshape((len(last_MC), LAST_FILMS)).arr.to_list().list.drop_nulls()
-
-
-def _ratio(total_M: npt.NDArray[np.float64], count_M: npt.NDArray[np.float64] | Index) -> pl.Series:
-    """Null where nothing was counted; rounded so that the text in the store is the number that was trained on."""
-    ratio_M = np.divide(total_M, count_M, out=np.full(len(total_M), np.nan), where=count_M > 0)
-    return pl.Series(np.round(ratio_M, 4)).fill_nan(None)
-
-
-def _weighted(counts_MG: npt.NDArray[np.float64]) -> pl.Series:
-    """Genre counts as the JSON text that a weighted list has in the store."""
-    names = [f'"{genre}": ' for genre in GENRES]
-    texts: list[str | None] = []
-    for counts in counts_MG.tolist():
-        pairs = [f"{name}{count}" for name, count in zip(names, counts, strict=True) if count]
-        texts.append("{" + ", ".join(pairs) + "}" if pairs else None)
-    return pl.Series(texts, dtype=pl.String)
-
-
-def _positions(ids: pl.Series, known: pl.Series) -> Index:
-    return ids.replace_strict(known, np.arange(len(known)), return_dtype=pl.Int64).to_numpy()
 
 
 def _installed() -> Path:
