@@ -7,13 +7,13 @@ from __future__ import annotations
 
 import time
 
-import orjson
 from starlette.requests import ClientDisconnect
 from starlette.types import Receive, Scope, Send
 
+from app.api.answer import answer
 from app.api.middleware import read_body, timeout_s_of
 from app.api.problems import problem_response
-from app.api.schemas import RankBody, parse_rank
+from app.api.schemas import parse_rank
 from app.errors import DeadlinePassed, NoModel, Overloaded, RequestError
 from app.features.item_cache import CacheCounts
 from app.ranking.admission import Admission
@@ -54,7 +54,7 @@ class RankEndpoint:
                 ranking = await self._ranker.rank(body, began + deadline_s)
             metrics.inflight = self._admission.inflight
             ranked = time.perf_counter()
-            content = answer(ranking, body, body.request_id or request_id)
+            content = answer(ranking, body.request_id or request_id)
         except RequestError as error:
             metrics.inflight = self._admission.inflight
             self._count_refusal(error)
@@ -127,23 +127,3 @@ REJECTIONS: dict[type[RequestError], str] = {
     NoModel: "no_model",
     DeadlinePassed: "deadline_passed",
 }
-
-
-def answer(ranking: Ranking, body: RankBody, request_id: str) -> bytes:
-    """The response body, as the contract has it."""
-    items: list[dict[str, object]] = [
-        {"item_id": item_id, "score": score} for item_id, score in zip(ranking.item_ids, ranking.scores, strict=True)
-    ]
-    for item, explanation in zip(items, ranking.explanations, strict=False):
-        item["explanation"] = [{"field": name, "effect": effect} for name, effect in explanation]
-    return orjson.dumps(
-        {
-            "request_id": request_id,
-            "model": ranking.artifact.manifest.name,
-            "version": ranking.artifact.version,
-            "label": ranking.label,
-            "items": items,
-            "degraded": ranking.degraded,
-            "missing": {"user": ranking.missing_user, "items": ranking.missing_items},
-        }
-    )

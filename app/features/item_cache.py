@@ -12,7 +12,7 @@ from __future__ import annotations
 
 import asyncio
 from collections.abc import Iterable, Sequence
-from dataclasses import dataclass, field
+from dataclasses import dataclass
 from typing import NamedTuple, Protocol
 
 import numpy as np
@@ -21,15 +21,14 @@ import torch
 from torch import Tensor
 
 from app.features.encoder import Encoder, Slots
+from app.features.id_index import IdIndex, Rows
+from app.features.pages import zeros
 from app.features.store import Raw
 
 FRESH, KNOWN = 1, 2
-ABSENT = -1
 EVICT_SHARE = 16
 ENCODE_CHUNK = 512
 """Rows encoded at a time for a new version: about a millisecond, after which requests get their turn."""
-
-Rows = npt.NDArray[np.int64]
 
 
 class ItemModel(Protocol):
@@ -44,13 +43,16 @@ class ItemModel(Protocol):
 
 
 class Found(NamedTuple):
-    """Rows [N] of N ids, ABSENT where the cache has none, and their flags [N]."""
+    """Where N ids are."""
 
     rows: Rows
+    """[N], ABSENT where the cache has none."""
     flags: npt.NDArray[np.uint8]
-
-    def all_fresh(self) -> bool:
-        return bool((self.flags & FRESH).all())
+    """[N]; none where the row is ABSENT."""
+    common: int
+    """The flags that all of them have."""
+    distinct: bool
+    """No row comes twice; False too where several ids are ABSENT."""
 
 
 @dataclass
@@ -82,7 +84,7 @@ class _SlotTable:
 class _States:
     model: ItemModel
     table: _SlotTable
-    states_CD: Tensor = field(default_factory=lambda: torch.empty(0))
+    states_CD: Tensor
 
 
 class ItemCache:
@@ -97,11 +99,12 @@ class ItemCache:
         """Changes whenever a row found earlier may have become another item's, or stopped being fresh."""
         self._device = torch.device(device)
         self._dtype = dtype
-        self._rows: dict[str, int] = {}
+        self._rows = IdIndex()
         self._ids: list[str | None] = []
         self._free: list[int] = []
-        self._flags_C = np.zeros(capacity, np.uint8)
-        self._used_C = np.zeros(capacity, np.int64)
+        # One row more than there are items: ABSENT, -1, finds it, and it is nobody's.
+        self._flags_C = zeros((capacity + 1,), np.uint8)
+        self._used_C = zeros((capacity + 1,), np.int64)
         self._clock = 0
         self._tables: dict[str, _SlotTable] = {}
         self._states: dict[int, _States] = {}
@@ -114,15 +117,14 @@ class ItemCache:
 
     def find(self, item_ids: Sequence[str]) -> Found:
         """Look N ids up, and count them as used now."""
-        get = self._rows.get
-        rows = np.fromiter([get(item_id, ABSENT) for item_id in item_ids], np.int64, len(item_ids))
-        self._clock += 1
-        if len(rows) and rows.min() < 0:
-            present = rows[rows >= 0]
-            self._used_C[present] = self._clock
-            return Found(rows, np.where(rows >= 0, self._flags_C[rows], 0).astype(np.uint8))
-        self._used_C[rows] = self._clock
-        return Found(rows, self._flags_C[rows])
+        rows = self._rows.find(item_ids)
+        flags = self._flags_C.take(rows)  # of ABSENT: of the last row, 0
+        # Each use has a number of its own, so of a row that comes twice one number is overwritten.
+        turns = np.arange(self._clock + 1, self._clock + 1 + len(rows))
+        self._clock += len(rows)
+        self._used_C[rows] = turns
+        distinct = np.array_equal(self._used_C.take(rows), turns)
+        return Found(rows, flags, int(np.bitwise_and.reduce(flags)), distinct)
 
     def states(self, model: ItemModel) -> Tensor:
         """Item states of an attached model, [capacity, D]; only rows that were found are meaningful."""
@@ -186,16 +188,14 @@ class ItemCache:
             slots = model.item_encoder.slots
             table = self._tables[model.schema_hash] = _SlotTable(
                 model.item_encoder,
-                np.empty((self.capacity, slots), np.int64),
-                np.empty((self.capacity, slots), np.float32),
+                zeros((self.capacity, slots), np.int64),
+                zeros((self.capacity, slots), np.float32),
                 np.zeros(self.capacity, np.bool_),
             )
         one = model.encode_items(
             Slots(np.zeros((1, table.encoder.slots), np.int64), np.zeros((1, table.encoder.slots), np.float32))
         )
-        states = _States(
-            model, table, torch.empty((self.capacity, one.shape[1]), dtype=self._dtype, device=self._device)
-        )
+        states = _States(model, table, self._table(one.shape[1]))
         self._states[id(model)] = states
         loop = asyncio.get_running_loop()
         unknown: list[str] = []
@@ -215,6 +215,11 @@ class ItemCache:
             del self._tables[schema_hash]
 
     # Inside
+
+    def _table(self, width: int) -> Tensor:
+        if self._device.type != "cpu":
+            return torch.empty((self.capacity, width), dtype=self._dtype, device=self._device)
+        return torch.from_numpy(zeros((self.capacity, width * self._dtype.itemsize), np.uint8)).view(self._dtype)
 
     def _default(self, table: _SlotTable, rows: Rows) -> list[str]:
         """Give rows without slots in this table those of an unknown item; the ids among them that are in use."""
@@ -256,7 +261,7 @@ class ItemCache:
                 else:
                     row = len(self._ids)
                     self._ids.append(item_id)
-                self._rows[item_id] = row
+                self._rows.insert(item_id, row)
             rows[position] = row
         self._used_C[rows] = self._clock
         return rows
@@ -270,7 +275,7 @@ class ItemCache:
         for row in np.argpartition(used, count - 1)[:count].tolist():
             item_id = self._ids[row]
             if item_id is not None:
-                del self._rows[item_id]
+                self._rows.remove(item_id)
             self._ids[row] = None
             self._flags_C[row] = 0
             for table in self._tables.values():

@@ -63,5 +63,9 @@ class MemoryFeatureStore:
             raise StoreError("this store was told to fail")
         yield list(self.items)
 
+    @property
+    def tracking(self) -> bool:
+        return not self._failing
+
     def status(self) -> StoreStatus:
         return StoreStatus(not self._failing, not self._failing, "in memory")

@@ -50,6 +50,10 @@ class StoreStatus:
 
 
 class FeatureStore(Protocol):
+    @property
+    def tracking(self) -> bool:
+        """As in `status()`; asked on every request."""
+
     async def start(self, listener: Listener) -> None: ...
 
     async def stop(self) -> None: ...
@@ -123,9 +127,12 @@ class RedisFeatureStore:
             self._connection = None
         self._detail = "stopped"
 
+    @property
+    def tracking(self) -> bool:
+        return self._tracking and self._connection is not None
+
     def status(self) -> StoreStatus:
-        connected = self._connection is not None and self._connection.open
-        return StoreStatus(connected, connected and self._tracking, self._detail)
+        return StoreStatus(self._connection is not None, self.tracking, self._detail)
 
     async def fetch(self, user_id: str | None, item_ids: Sequence[str], timeout_s: float) -> Raw:
         connection = self._connection

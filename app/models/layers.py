@@ -21,7 +21,7 @@ class Block(nn.Module):
 
     def after(self, linear_BH: Tensor) -> Tensor:
         """What follows the linear map, for callers that split the map itself."""
-        hidden_BH: Tensor = self.dropout(torch.relu(self.norm(linear_BH)))
+        hidden_BH: Tensor = self.dropout(torch.relu_(self.norm(linear_BH)))
         return hidden_BH
 
     def fuse(self) -> None:
@@ -60,7 +60,7 @@ class SplitMlp(nn.Module):
 
     def joined(self, user_H: Tensor, items_NH: Tensor) -> Tensor:
         """The outputs [N] of one user's half with N items' halves. Expects batch norms fused."""
-        return self._tail(torch.relu(items_NH + user_H))
+        return self._tail(torch.relu_(items_NH + user_H))
 
     def _tail(self, hidden_BH: Tensor) -> Tensor:
         for block in self.rest:

@@ -14,12 +14,14 @@ from dataclasses import dataclass, field
 from typing import Any, Protocol
 
 import numpy as np
+import numpy.typing as npt
 import torch
 from torch import Tensor
 
 from app.errors import DeadlinePassed, StoreError
 from app.features.encoder import Slots
-from app.features.item_cache import ABSENT, FRESH, KNOWN, Found, ItemCache
+from app.features.id_index import ABSENT
+from app.features.item_cache import FRESH, KNOWN, Found, ItemCache
 from app.features.store import FeatureStore, Raw
 from app.ranking.explain import Explanation, explain
 from app.ranking.routing import Route, route
@@ -69,7 +71,7 @@ class Ranking:
     artifact: Artifact
     label: str
     item_ids: list[str]
-    scores: list[float]
+    scores: npt.NDArray[np.float32]
     degraded: list[str]
     missing_user: bool
     missing_items: list[str]
@@ -112,9 +114,12 @@ class Ranker:
         began = time.perf_counter()
         chosen = route(self._live(), query.user_id, query.model)
         item_ids = query.item_ids
-        if len(set(item_ids)) != len(item_ids):
+        epoch, found = self._cache.epoch, self._cache.find(item_ids)
+        if not found.distinct and len(set(item_ids)) != len(item_ids):
             item_ids = list(dict.fromkeys(item_ids))
-        features = await self._features(query.user_id, item_ids, min(self._store_timeout_s, due - began))
+            found = self._cache.find(item_ids)
+        timeout_s = min(self._store_timeout_s, due - began)
+        features = await self._features(query.user_id, item_ids, found, epoch, timeout_s)
         fetched = time.perf_counter()
         if fetched >= due:
             raise DeadlinePassed(f"{(fetched - began) * 1000:.0f} ms went by before scoring")
@@ -127,11 +132,12 @@ class Ranker:
         ranking.score_s = time.perf_counter() - encoded
         return ranking
 
-    async def _features(self, user_id: str, item_ids: Sequence[str], timeout_s: float) -> _Features:
+    async def _features(
+        self, user_id: str, item_ids: Sequence[str], found: Found, epoch: int, timeout_s: float
+    ) -> _Features:
+        """The round trip; `found` is what the cache had at `epoch`."""
         cache = self._cache
-        tracking = self._store.status().tracking
-        epoch = cache.epoch
-        found = cache.find(item_ids)
+        tracking = self._store.tracking
         wanted = self._wanted(item_ids, found, tracking)
         cache.counts.hits += len(item_ids) - len(wanted)
         cache.counts.misses += len(wanted)
@@ -158,7 +164,7 @@ class Ranker:
     def _wanted(item_ids: Sequence[str], found: Found, tracking: bool) -> Sequence[str]:
         if not tracking:  # the server does not report changes, so nothing kept can be called fresh
             return item_ids
-        if found.all_fresh():
+        if found.common & FRESH:
             return ()
         return [item_ids[index] for index in np.flatnonzero(found.flags & FRESH == 0).tolist()]
 
@@ -187,11 +193,10 @@ class Ranker:
         probability_N = artifact.score(user_D, states_ND).float().cpu()
         # A stable descending sort puts NaN first, so one look finds any.
         score_N, order_N = torch.sort(probability_N, descending=True, stable=True)
-        scores, order = score_N.tolist(), order_N.tolist()
-        if scores[0] != scores[0]:
+        if score_N[0] != score_N[0]:
             degraded.append(NOT_FINITE)
             score_N, order_N = torch.sort(torch.nan_to_num(probability_N, nan=0.0), descending=True, stable=True)
-            scores, order = score_N.tolist(), order_N.tolist()
+        scores, order = score_N.numpy(), order_N.tolist()
         if chosen.fallback:
             degraded.append(MODEL_FALLBACK)
         missing = [] if ITEMS_UNAVAILABLE in degraded else _missing(item_ids, found)
@@ -252,5 +257,6 @@ class Ranker:
 
 def _missing(item_ids: Sequence[str], found: Found) -> list[str]:
     """Ids the store was asked for and does not know."""
-    unknown = found.flags & KNOWN == 0
-    return [item_ids[index] for index in np.flatnonzero(unknown).tolist()] if unknown.any() else []
+    if found.common & KNOWN:
+        return []
+    return [item_ids[index] for index in np.flatnonzero(found.flags & KNOWN == 0).tolist()]

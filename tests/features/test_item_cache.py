@@ -9,7 +9,8 @@ import torch
 from hypothesis import given
 from hypothesis import strategies as st
 
-from app.features.item_cache import ABSENT, FRESH, KNOWN, ItemCache
+from app.features.id_index import ABSENT
+from app.features.item_cache import FRESH, KNOWN, ItemCache
 from app.registry.artifact import Artifact, load
 from app.registry.model_store import ModelStore
 from tests.factories import MODEL_NAME, publish_tiny, raw_item
@@ -67,9 +68,13 @@ async def test_flags_follow_what_the_store_says(artifacts: list[Artifact]) -> No
     cache = ItemCache(64)
     await cache.attach(artifacts[0])
     assert cache.find(["1"]).rows.tolist() == [ABSENT]
-    assert not cache.find(["1"]).all_fresh()
+    assert not cache.find(["1"]).common & FRESH
+    assert not cache.find(["1", "2"]).distinct
     cache.fetched(["1", "2"], [raw_item(1), {}])
     assert cache.find(["1", "2"]).flags.tolist() == [FRESH | KNOWN, FRESH]
+    assert cache.find(["1", "2"]).common == FRESH
+    assert cache.find(["1", "2"]).distinct
+    assert not cache.find(["1", "2", "1"]).distinct
     before = cache.epoch
     cache.changed(["2", "never seen"])
     assert cache.epoch != before

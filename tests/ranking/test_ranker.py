@@ -24,7 +24,7 @@ async def ask(ranker: Ranker, query: Asked, seconds: float = 10.0) -> Ranking:
 
 
 def scores(ranking: Ranking) -> dict[str, float]:
-    return dict(zip(ranking.item_ids, ranking.scores, strict=True))
+    return dict(zip(ranking.item_ids, ranking.scores.tolist(), strict=True))
 
 
 async def test_scores_are_those_of_forward_cold_and_cached(
@@ -34,7 +34,7 @@ async def test_scores_are_those_of_forward_cold_and_cached(
     for _ in range(2):
         ranking = await ask(ranker, Asked("4", IDS))
         assert scores(ranking) == pytest.approx(wanted, abs=1e-5)
-        assert ranking.scores == sorted(ranking.scores, reverse=True)
+        assert ranking.scores.tolist() == sorted(ranking.scores.tolist(), reverse=True)
         assert ranking.degraded == []
         assert not ranking.missing_user
         assert ranking.missing_items == []
@@ -45,7 +45,7 @@ async def test_ties_keep_the_order_of_the_request(ranker: Ranker) -> None:
     unknown = [f"new{number}" for number in (5, 3, 9, 1)]
     ranking = await ask(ranker, Asked("4", unknown))
     assert ranking.item_ids == unknown, "items nobody knows score alike"
-    assert len(set(ranking.scores)) == 1
+    assert len(set(ranking.scores.tolist())) == 1
 
 
 async def test_a_duplicate_is_ranked_once_and_top_k_cuts(ranker: Ranker) -> None:

@@ -1,0 +1,66 @@
+from __future__ import annotations
+
+import numpy as np
+from hypothesis import given
+from hypothesis import strategies as st
+
+from app.features.id_index import ABSENT, IdIndex
+
+names = st.text(max_size=3)
+
+
+class Same(str):
+    """Ids whose hashes collide, as ids of a catalogue hardly ever do."""
+
+    __slots__ = ()
+
+    def __hash__(self) -> int:
+        return 7
+
+    def __eq__(self, other: object) -> bool:
+        return str.__eq__(self, str(other))
+
+
+@given(st.lists(st.tuples(st.booleans(), names), max_size=200), st.lists(names, min_size=1))
+def test_it_is_a_dictionary(steps: list[tuple[bool, str]], asked: list[str]) -> None:
+    index, wanted = IdIndex(), dict[str, int]()
+    for row, (add, name) in enumerate(steps):
+        if add and name not in wanted:
+            index.insert(name, row)
+            wanted[name] = row
+        elif not add and name in wanted:
+            index.remove(name)
+            del wanted[name]
+    asked += list(wanted)
+    assert index.find(asked).tolist() == [wanted.get(name, ABSENT) for name in asked]
+    assert len(index) == len(wanted)
+    assert all((name in index) == (name in wanted) for name in asked)
+
+
+@given(st.lists(st.tuples(st.booleans(), st.integers(0, 8)), max_size=60))
+def test_ids_that_hash_alike_are_told_apart(steps: list[tuple[bool, int]]) -> None:
+    index, wanted = IdIndex(), dict[str, int]()
+    for row, (add, number) in enumerate(steps):
+        name = Same(number)
+        if add and name not in wanted:
+            index.insert(name, row)
+            wanted[name] = row
+        elif not add and name in wanted:
+            index.remove(name)
+            del wanted[name]
+    asked = list(wanted)
+    assert index.find(asked).tolist() == [wanted[name] for name in asked]
+
+
+def test_it_grows_and_forgets_what_was_removed() -> None:
+    index = IdIndex()
+    for turn in range(3):
+        names = [f"{turn}-{number}" for number in range(20_000)]
+        for row, name in enumerate(names):
+            index.insert(name, row)
+        assert np.array_equal(index.find(names), np.arange(20_000))
+        assert (index.find([f"x{name}" for name in names]) == ABSENT).all()
+        for name in names:
+            index.remove(name)
+        assert (index.find(names) == ABSENT).all()
+    assert len(index) == 0
