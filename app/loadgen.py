@@ -192,20 +192,23 @@ class _Run:
 
     async def run(self) -> LoadResult:
         began = time.perf_counter()
-        for _ in range(self._connections):
-            self._connect()
-        self.begin()
-        while not self._finished.is_set():
-            try:
-                await asyncio.wait_for(self._finished.wait(), LOOK_EVERY_S)
-            except TimeoutError:
-                self._end_overdue()
-        self._result.seconds = time.perf_counter() - began
-        for task in self._connecting:
-            task.cancel()
+        try:
+            for _ in range(self._connections):
+                self._connect()
+            self.begin()
+            while not self._finished.is_set():
+                try:
+                    await asyncio.wait_for(self._finished.wait(), LOOK_EVERY_S)
+                except TimeoutError:
+                    self._end_overdue()
+        finally:
+            self._finished.set()
+            self._result.seconds = time.perf_counter() - began
+            for task in self._connecting:
+                task.cancel()
+            for client in list(self._clients):
+                client.close()
         await asyncio.gather(*self._connecting, return_exceptions=True)
-        for client in self._clients:
-            client.close()
         return self._result
 
     def answered(self, client: _Client, status: int, body: bytes) -> None:
@@ -305,8 +308,12 @@ class _Open(_Run):
                 self._loop.call_soon_threadsafe(self._arrive, due)
             except RuntimeError:  # the run was cancelled and its loop is closed
                 return
+            if self._finished.is_set():
+                return
 
     def _arrive(self, due: float) -> None:
+        if self._finished.is_set():
+            return
         if self._free:
             self._free.popleft().ask(self._generator.next_request(), due)
         else:

@@ -1,0 +1,156 @@
+"""`python -m benchmarks`: the whole comparison in at most six minutes, or one figure of it by name."""
+
+from __future__ import annotations
+
+import contextlib
+import os
+import time
+from collections.abc import Iterator
+from dataclasses import asdict
+from typing import Annotated
+
+import typer
+
+from app.commands.output import emit
+from app.synthetic import Catalogue
+from benchmarks import latency, machine, million, precision, updates, workers
+from benchmarks.agreement import check
+from benchmarks.capacity import measure
+from benchmarks.contenders import ALL, FLOOR, missing, started
+from benchmarks.figure import Figure
+from benchmarks.ratios import floor_costs, ratios
+from benchmarks.report import Report, console, figure_table
+from benchmarks.stage import DIM, HIDDEN, Stage, set_up
+
+cli = typer.Typer(add_completion=False, pretty_exceptions_enable=False, help=__doc__)
+AsJson = Annotated[bool, typer.Option("--json", help="One JSON document on standard output.")]
+
+
+@cli.callback(invoke_without_command=True)
+def main(
+    context: typer.Context,
+    peers: Annotated[str, typer.Option(help="Who is measured.")] = ",".join(ALL),
+    candidates: Annotated[str, typer.Option(help="Item ids in a request.")] = "100,500,1000",
+    rounds: Annotated[int, typer.Option(min=1, help="Medians are of this many.")] = 5,
+    seconds: Annotated[float, typer.Option(min=0.1, help="Of each measurement.")] = 1.5,
+    quick: Annotated[bool, typer.Option("--quick", help="One short round of the main table: a smoke run.")] = False,
+    with_million: Annotated[bool, typer.Option("--million", help="1,000,000 items too: minutes more.")] = False,
+    page: Annotated[bool, typer.Option(help="Write benchmarks/results/<date>.md.")] = True,
+    as_json: AsJson = False,
+) -> None:
+    """Compare the service with its peers and with the floor."""
+    if context.invoked_subcommand:
+        return
+    began = time.perf_counter()
+    if quick:
+        rounds, seconds, page = 1, 0.5, False
+    sizes = [int(size) for size in candidates.split(",")]
+    names = peers.split(",")
+    if unknown := set(names) - set(ALL):
+        raise typer.BadParameter(f"{', '.join(sorted(unknown))}: choose from {', '.join(ALL)}", param_hint="--peers")
+    catalogue = Catalogue()
+    report = Report(
+        machine.describe(),
+        {**asdict(catalogue), "dim": DIM, "hidden": "-".join(map(str, HIDDEN))},
+        {"rounds": rounds, "seconds": seconds},
+    )
+    report.skipped = {name: f"needs {', '.join(lacking)}" for name in names if (lacking := missing(name))}
+    with _stage(catalogue) as stage:
+        with contextlib.ExitStack() as stack:
+            contenders = []
+            for name in names:
+                if name not in report.skipped:
+                    _say(f"starting {name}")
+                    contenders.append(stack.enter_context(started(stage, name)))
+            _say("checking that all give the same ranking")
+            report.difference = check(stage, contenders, sizes)
+            report.capacity = measure(stage, contenders, sizes, rounds=rounds, seconds=seconds, say=_say)
+            if FLOOR in names:
+                report.floors = floor_costs(stage, report.capacity, sizes)
+        report.figures = ratios(report.capacity, report.floors)
+        console.print(report.main_table())
+        if not quick:
+            _say("open loop, then updates under load")
+            with stage.service() as (_, url):
+                report.figures += [latency.spread(stage, url), updates.visibility(stage, url)]
+            _say("one and two workers")
+            report.figures += workers.two_over_one(stage)
+            _say("fp32 and bf16")
+            report.figures += [precision.bf16_over_fp32(stage)]
+    if with_million:
+        with _pinned():
+            report.figures += [million.many_over_few(*_cores, say=_say)]
+    report.settings["minutes"] = round((time.perf_counter() - began) / 60, 1)
+    console.print(report.figure_table())
+    for name, why in report.skipped.items():
+        _say(f"{name} was left out: {why}")
+    if page:
+        _say(f"written to {report.write()}")
+    if as_json:
+        emit(report.document())
+
+
+@cli.command("latency")
+def latency_command(seconds: float = 10.0, as_json: AsJson = False) -> None:
+    """p99 over p50 at 70 % of capacity, open loop."""
+    with _stage() as stage, stage.service() as (_, url):
+        _show([latency.spread(stage, url, seconds=seconds)], as_json)
+
+
+@cli.command("updates")
+def updates_command(number: int = 300, as_json: AsJson = False) -> None:
+    """How soon an item update shows in /rank, under load."""
+    with _stage() as stage, stage.service() as (_, url):
+        _show([updates.visibility(stage, url, updates=number)], as_json)
+
+
+@cli.command("workers")
+def workers_command(rounds: int = 5, as_json: AsJson = False) -> None:
+    """Two workers over one, and how evenly they share."""
+    with _stage() as stage:
+        _show(workers.two_over_one(stage, rounds=rounds), as_json)
+
+
+@cli.command("million")
+def million_command(rounds: int = 5, as_json: AsJson = False) -> None:
+    """1,000,000 items in the catalogue over 10,000, all cached."""
+    with _pinned():
+        _show([million.many_over_few(*_cores, rounds=rounds, say=_say)], as_json)
+
+
+@cli.command("bf16")
+def bf16_command(rounds: int = 5, as_json: AsJson = False) -> None:
+    """bf16 over fp32 with hidden layers 400-400-400."""
+    with _stage() as stage:
+        _show([precision.bf16_over_fp32(stage, rounds=rounds)], as_json)
+
+
+_cores = machine.cores()
+
+
+def _pinned() -> contextlib.AbstractContextManager[None]:
+    """The load generator, and the stores it starts, on the second core."""
+    return machine.pinned(_cores[1])
+
+
+@contextlib.contextmanager
+def _stage(catalogue: Catalogue | None = None) -> Iterator[Stage]:
+    with _pinned():
+        _say("starting the store and writing the catalogue")
+        with set_up(catalogue or Catalogue(), *_cores) as stage:
+            yield stage
+
+
+def _say(text: str) -> None:
+    console.print(text, markup=False, highlight=False)
+
+
+def _show(figures: list[Figure], as_json: bool) -> None:
+    console.print(figure_table(figures))
+    if as_json:
+        emit([asdict(figure) | {"met": figure.met} for figure in figures])
+
+
+if __name__ == "__main__":
+    os.environ.setdefault("OMP_NUM_THREADS", "1")  # of the services as well; they have one core each
+    cli()

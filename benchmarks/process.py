@@ -1,0 +1,108 @@
+"""Processes under test: started on their core, waited for, stopped and continued."""
+
+from __future__ import annotations
+
+import contextlib
+import os
+import shutil
+import signal
+import socket
+import subprocess
+import sys
+import time
+from collections.abc import Callable, Iterator, Mapping
+from pathlib import Path
+
+from benchmarks.machine import cpu_seconds, delayed_seconds, pinned
+
+START_S = 60.0
+STOP_S = 15.0
+
+
+def free_port() -> int:
+    with socket.socket() as probe:
+        probe.bind(("127.0.0.1", 0))
+        return int(probe.getsockname()[1])
+
+
+def ctr() -> str:
+    """The console script of this environment."""
+    beside = Path(sys.executable).with_name("ctr")
+    return str(beside) if beside.exists() else shutil.which("ctr") or "ctr"
+
+
+class Process:
+    """A service and, in a session of its own, all it starts."""
+
+    def __init__(
+        self, command: list[str], log: Path, *, core: set[int], environment: Mapping[str, str] | None = None
+    ) -> None:
+        self._log = log
+        self.name = log.stem
+        with pinned(core), log.open("wb") as output:
+            self._process = subprocess.Popen(
+                command,
+                stdin=subprocess.DEVNULL,
+                stdout=output,
+                stderr=subprocess.STDOUT,
+                env={**os.environ, **(environment or {})},
+                start_new_session=True,
+            )
+
+    @property
+    def pid(self) -> int:
+        return self._process.pid
+
+    @property
+    def pids(self) -> list[int]:
+        """Of this process and its descendants."""
+        found = [self.pid]
+        for pid in found:
+            with contextlib.suppress(OSError):
+                for task in Path(f"/proc/{pid}/task").iterdir():
+                    found += map(int, (task / "children").read_text().split())
+        return found
+
+    def cpu_seconds(self) -> float:
+        return sum(cpu_seconds(pid) for pid in self.pids)
+
+    def delayed_seconds(self) -> float:
+        """Time its core was taken by others. Known for one process; those of several delay one another."""
+        return delayed_seconds(self.pid) if len(self.pids) == 1 else 0.0
+
+    def wait_until(self, ready: Callable[[], bool], timeout_s: float = START_S) -> None:
+        """Raises SystemExit with the end of the log where it dies or does not become ready in time."""
+        due = time.monotonic() + timeout_s
+        while not ready():
+            died = self._process.poll() is not None
+            if died or time.monotonic() > due:
+                tail = "\n".join(self._log.read_text(errors="replace").splitlines()[-15:])
+                raise SystemExit(f"error: {self.name} {'died' if died else 'does not become ready'}:\n{tail}")
+            time.sleep(0.05)
+
+    def pause(self) -> None:
+        self._signal(signal.SIGSTOP)
+
+    def resume(self) -> None:
+        self._signal(signal.SIGCONT)
+
+    def stop(self) -> None:
+        self.resume()
+        self._signal(signal.SIGTERM)
+        try:
+            self._process.wait(STOP_S)
+        except subprocess.TimeoutExpired:
+            self._signal(signal.SIGKILL)
+            self._process.wait()
+
+    def _signal(self, number: signal.Signals) -> None:
+        with contextlib.suppress(ProcessLookupError):
+            os.killpg(self._process.pid, number)
+
+
+@contextlib.contextmanager
+def running(process: Process) -> Iterator[Process]:
+    try:
+        yield process
+    finally:
+        process.stop()

@@ -1,0 +1,171 @@
+"""The tables: rich for the terminal, JSON for programs, Markdown for the dated page."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from dataclasses import asdict, dataclass, field
+from datetime import UTC, datetime
+from pathlib import Path
+from typing import Any
+
+from rich import box
+from rich.console import Console
+from rich.table import Table
+
+from benchmarks.capacity import CONCURRENCY, Capacity
+from benchmarks.contenders import AFTERNOON, FLOOR, WEEK
+from benchmarks.figure import Figure
+from benchmarks.ratios import FloorCost
+
+WIDTH = 150
+console = Console(stderr=True)
+if not console.is_terminal:
+    console.width = WIDTH  # a log wraps nothing
+RESULTS = Path(__file__).parent / "results"
+COLUMNS = (
+    "candidates",
+    "service",
+    "requests/s",
+    "p50 ms",
+    "p99 ms",
+    "/ afternoon",
+    "/ week",
+    "/ floor cost",
+    "CPU ms",
+    "busy",
+    "taken",
+)
+
+
+@dataclass
+class Report:
+    """Everything one run found."""
+
+    machine: dict[str, Any]
+    catalogue: dict[str, Any]
+    settings: dict[str, Any]
+    difference: float = 0.0
+    """Largest difference of a score between any contender and `forward`."""
+    capacity: Capacity = field(default_factory=Capacity)
+    floors: dict[int, FloorCost] = field(default_factory=dict)
+    figures: list[Figure] = field(default_factory=list)
+    skipped: dict[str, str] = field(default_factory=dict)
+
+    def document(self) -> dict[str, Any]:
+        return {
+            "machine": self.machine,
+            "catalogue": self.catalogue,
+            "settings": self.settings,
+            "largest_score_difference": self.difference,
+            "services": [
+                {"service": name, "candidates": size, "rounds": len(rounds), **asdict(self.capacity.median(name, size))}
+                for (name, size), rounds in sorted(self.capacity.rounds.items())
+            ],
+            "floor_cost_ms": {
+                str(size): asdict(cost) | {"total_ms": cost.total_ms} for size, cost in self.floors.items()
+            },
+            "figures": [asdict(figure) | {"met": figure.met} for figure in self.figures],
+            "skipped": self.skipped,
+        }
+
+    def main_rows(self) -> list[list[str]]:
+        rows = []
+        for name, size in sorted(self.capacity.rounds, key=lambda key: key[1]):
+            found = self.capacity.median(name, size)
+            over = [self.capacity.ratio(name, peer, size) for peer in (AFTERNOON, WEEK)]
+            floor = self.floors.get(size)
+            cost = 1000 / found.requests_per_second / floor.total_ms if floor and name != FLOOR else None
+            rows.append(
+                [
+                    str(size),
+                    name,
+                    f"{found.requests_per_second:,.0f}",
+                    f"{found.p50_ms:.2f}",
+                    f"{found.p99_ms:.2f}",
+                    *(_times(ratio) for ratio in over),
+                    _times(cost),
+                    f"{found.cpu_ms:.3f}",
+                    f"{found.busy:.0%}",
+                    f"{found.taken:.0%}",
+                ]
+            )
+        return rows
+
+    def figure_rows(self) -> list[list[str]]:
+        words = {True: "yes", False: "NO", None: "not measured"}
+        return [[f.what, f"{f.bound} {f.asked:g}{_unit(f)}", _reached(f), words[f.met], f.note] for f in self.figures]
+
+    def main_table(self) -> Table:
+        return _table(COLUMNS, self.main_rows(), "Closed loop, the service on a core of its own")
+
+    def figure_table(self) -> Table:
+        return figure_table(self.figures)
+
+    def write(self, folder: Path = RESULTS) -> Path:
+        """The dated page; a run of the same day replaces it."""
+        folder.mkdir(exist_ok=True)
+        path = folder / f"{datetime.now(UTC):%Y-%m-%d}.md"
+        path.write_text(self.page(), encoding="utf-8")
+        return path
+
+    def page(self) -> str:
+        machine = self.machine
+        versions = ", ".join(f"{name} {version}" for name, version in machine["versions"].items())
+        catalogue = ", ".join(f"{name.replace('_', ' ')} {value}" for name, value in self.catalogue.items())
+        settings = ", ".join(f"{name.replace('_', ' ')} {value}" for name, value in self.settings.items())
+        parts = [
+            f"# {datetime.now(UTC):%Y-%m-%d}, commit {machine['commit']}",
+            f"{machine['cpu']}, {machine['cores']} cores, {machine['system']}. Python {machine['python']}, {versions}.",
+            f"Catalogue and model: {catalogue}. Run: {settings}.",
+            METHOD.format(concurrency=CONCURRENCY),
+            f"Before anything was timed, every service gave the ranking of the published program's `forward`: scores "
+            f"differ by at most {self.difference:.1g}.",
+            "## Services",
+            _markdown(COLUMNS, self.main_rows()),
+            "## Ratios",
+            _markdown(FIGURE_COLUMNS, self.figure_rows()),
+        ]
+        if self.skipped:
+            parts += ["Not measured: " + "; ".join(f"{name} ({why})" for name, why in self.skipped.items()) + "."]
+        return "\n\n".join(parts) + "\n"
+
+
+METHOD = """\
+How it is measured: each service has the first core to itself; the store and the load generator share the second. All
+services run from the start and are stopped (SIGSTOP) while another is measured; rounds go from one service to the next,
+and every number is the median of the rounds. Closed loop, {concurrency} keep-alive connections, users and items drawn
+uniformly. *requests/s* leaves out the time in which the kernel gave the core to other programs (*taken*); on a quiet machine that is none. *busy* well under 100 % means that something else was the limit: for the
+floor, the load generator. The floor's cost is an echo of the same bytes (its processor time where the generator limits
+it), one GET on a blocking socket and the products 256-128-64-1 at the best speed found on that core."""
+FIGURE_COLUMNS = ("what", "asked", "reached", "met", "how")
+
+
+def figure_table(figures: Sequence[Figure]) -> Table:
+    return _table(FIGURE_COLUMNS, Report({}, {}, {}, figures=list(figures)).figure_rows(), "Ratios of this machine")
+
+
+def _unit(figure: Figure) -> str:
+    return figure.unit if figure.unit == "x" else f" {figure.unit}"
+
+
+def _reached(figure: Figure) -> str:
+    return "-" if figure.reached is None else f"{figure.reached:.2f}{_unit(figure)}"
+
+
+def _times(ratio: float | None) -> str:
+    return "-" if ratio is None else f"{ratio:.2f}x"
+
+
+def _table(columns: Sequence[str], rows: Sequence[Sequence[str]], title: str) -> Table:
+    table = Table(title=title, title_justify="left", box=box.SIMPLE_HEAD, pad_edge=False)
+    for column in columns:
+        words = column in ("service", "what", "how", "met")
+        table.add_column(column, justify="left" if words else "right")
+    for row in rows:
+        table.add_row(*row, style="bold" if "ctr" in row[:2] else "")
+    return table
+
+
+def _markdown(columns: Sequence[str], rows: Sequence[Sequence[str]]) -> str:
+    lines = [columns, ["---"] * len(columns), *rows]
+    return "\n".join("| " + " | ".join(cell.replace("|", "\\|") for cell in line) + " |" for line in lines)

