@@ -10,8 +10,10 @@ import asyncio
 import math
 import time
 from collections.abc import Awaitable, Callable, Iterable
+from concurrent.futures import ThreadPoolExecutor
 from dataclasses import dataclass, replace
 from functools import partial
+from typing import Any, TypeVar
 
 import structlog
 
@@ -23,6 +25,7 @@ from app.registry.model_store import ModelStore
 
 __all__ = ["Label", "Lifecycle", "LifecycleStatus", "Live", "Problem", "SwapEvent"]
 
+T = TypeVar("T")
 log = structlog.get_logger(__name__)
 
 TRANSIENT = frozenset({"file", "hash", "load", "prepare"})
@@ -65,6 +68,8 @@ class Lifecycle:
         self._device, self._poll_s, self._grace_s = device, poll_s, grace_s
         self._live = Live()
         self._lock = asyncio.Lock()
+        # One thread of its own: loads never wait for other work, and every model comes from one malloc arena.
+        self._loader = ThreadPoolExecutor(1, thread_name_prefix="model-store")
         self._content: bytes | None = None
         self._refused: dict[Wanted, _Refusal] = {}
         self._problems: dict[str, Problem] = {}
@@ -97,14 +102,18 @@ class Lifecycle:
             task.cancel()
         await asyncio.gather(*tasks, return_exceptions=True)
         self._poller = None
+        self._loader.shutdown(wait=False)
 
     async def refresh(self) -> bool:
         """Look at the store once and follow it. True where what is live changed."""
         async with self._lock:
             # Not the snapshot itself: it would keep the version before alive while the next one loads.
             before = self._in_service()
-            await self._follow(await asyncio.to_thread(look_at, self.store))
+            await self._follow(await self._in_thread(look_at, self.store))
             return self._in_service() != before
+
+    def _in_thread(self, function: Callable[..., T], *args: Any) -> asyncio.Future[T]:
+        return asyncio.get_running_loop().run_in_executor(self._loader, function, *args)
 
     def _in_service(self) -> tuple[dict[str, str], float]:
         live = self._live
@@ -156,8 +165,8 @@ class Lifecycle:
 
     async def _fall_back(self, refused: int | None) -> None:
         """Nothing is live and what was asked for is bad: the last good version is better than none."""
-        for version in await asyncio.to_thread(self.store.last_good, refused):
-            wanted = await asyncio.to_thread(wanted_version, self.store, version)
+        for version in await self._in_thread(self.store.last_good, refused):
+            wanted = await self._in_thread(wanted_version, self.store, version)
             if await self._bring_up("stable", wanted, "fallback"):
                 self._live = replace(self._live, fallback=True)
                 return
@@ -193,7 +202,7 @@ class Lifecycle:
                 self._live = replace(self._live, previous=None)
             del artifact
             read = partial(load, self.store.path(wanted.version), self._device, version=wanted.version)
-            artifact = await asyncio.to_thread(_loaded, read)
+            artifact = await self._in_thread(_loaded, read)
         await self._prepare(artifact)
         return artifact
 

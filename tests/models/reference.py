@@ -120,6 +120,7 @@ def deep(example: Example, weights: dict[str, Vector]) -> float:
 
 FORMULAS: dict[str, list[Callable[[Example, dict[str, Vector]], float]]] = {
     "lr": [first_order],
+    "fm": [first_order, pairs],
     "deepfm": [first_order, pairs, deep],
 }
 """Each model's logit is the sum of these."""
