@@ -137,7 +137,7 @@ and every number is the median of the rounds. Closed loop, {concurrency} keep-al
 uniformly. *requests/s* leaves out the time in which the kernel gave the core to other programs (*taken*, a share of the
 wall time); on a quiet machine that is none. *busy* well under 100 % means that something else than the core was the
 limit: for the floor, the load generator. The floor's cost is an echo of the same bytes (its processor time where the
-generator limits it), one GET on a blocking socket and the products 256-128-64-1 at the best speed found on that core."""
+generator limits it), one GET on a blocking socket and the products 256-128-64-1 at the best speed found there."""
 FIGURE_COLUMNS = ("what", "asked", "reached", "met", "how")
 
 
