@@ -31,7 +31,7 @@ def train(
     split: Annotated[
         Literal["auto", "time", "random"], typer.Option(help="Hold out the newest rows, or some at random.")
     ] = "auto",
-    model: Annotated[str, typer.Option(help="Architecture: deepfm or lr.")] = "deepfm",
+    model: Annotated[str, typer.Option(help="Architecture, by its name: deepfm, lr, ...")] = "deepfm",
     seed: Annotated[int, typer.Option(min=0, max=2**32 - 1, help="Same seed, data and machine: same model.")] = 0,
     publish: Annotated[bool, typer.Option("--publish", help="Put it in the model store and make it live.")] = False,
     name: Annotated[str | None, typer.Option(help="Name in the model store.", show_default="the architecture")] = None,

@@ -1,0 +1,37 @@
+"""The baselines learn what is there to learn, from the rows the model sees, and survive values they never saw."""
+
+from __future__ import annotations
+
+import numpy as np
+
+from app.training.baselines import baselines
+from app.training.prepare import Preparation, encode, expand
+from tests.training.test_prepare import some_data
+
+
+def test_each_baseline_learns_what_it_can() -> None:
+    data = some_data(600)
+    by_gender = (data.user["gender"] == "F").to_numpy().astype(np.float32)
+    flipped = np.random.default_rng(0).random(600) < 0.1
+    data = data.take(np.arange(600))
+    object.__setattr__(data, "labels_N", np.where(flipped, 1 - by_gender, by_gender).astype(np.float32))
+    order = np.random.default_rng(1).permutation(600)
+    train, test = encode(data.take(order[:400])), encode(data.take(order[400:]))
+    preprocessing = Preparation().fit(data.schema, train)
+    rows = expand(preprocessing, train), expand(preprocessing, test)
+    found = baselines(preprocessing, (train, rows[0]), (test, rows[1]))
+    assert list(found) == ["constant", "logistic_regression", "gradient_boosting"]
+    assert found["constant"]["auc"] == 0.5
+    for name in ("logistic_regression", "gradient_boosting"):
+        assert found[name]["auc"] > 0.85
+        assert found[name]["log_loss"] < found["constant"]["log_loss"] - 0.2
+    again = baselines(preprocessing, (train, rows[0]), (test, rows[1]))
+    assert found == again
+
+
+def test_values_that_training_never_saw() -> None:
+    data = some_data(300)
+    train, test = encode(data.take(np.arange(20))), encode(data.take(np.arange(20, 300)))
+    preprocessing = Preparation().fit(data.schema, train)
+    found = baselines(preprocessing, (train, expand(preprocessing, train)), (test, expand(preprocessing, test)))
+    assert all(np.isfinite(metrics["log_loss"]) for metrics in found.values())

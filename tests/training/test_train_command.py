@@ -1,0 +1,112 @@
+"""`ctr train` as people and programs call it."""
+
+from __future__ import annotations
+
+import json
+import sys
+from collections.abc import Callable
+from pathlib import Path
+
+import pytest
+
+from app.cli import main
+from app.registry import artifact
+from app.registry.model_store import ModelStore
+from tests.training.datasets.test_movielens import some_ratings, write_original
+from tests.training.datasets.test_tables import FEATURES, csv_text
+
+Ctr = Callable[..., tuple[int, str, str]]
+SMALL = ("--dim", "4", "--hidden", "8,4", "--batch-size", "64", "--epochs", "2", "--learning-rate", "0.01")
+
+
+@pytest.fixture
+def ctr(tmp_path: Path, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]) -> Ctr:
+    """Runs `ctr train ...` in an empty folder; returns exit status, standard output and standard error."""
+    monkeypatch.chdir(tmp_path)
+    monkeypatch.delenv("CTR_MODEL_STORE", raising=False)
+    (tmp_path / "features.yaml").write_text(FEATURES)
+    (tmp_path / "clicks.csv").write_text(csv_text(300))
+
+    def run(*arguments: str) -> tuple[int, str, str]:
+        monkeypatch.setattr(sys, "argv", ["ctr", "train", *arguments])
+        with pytest.raises(SystemExit) as ended:
+            main()
+        captured = capsys.readouterr()
+        return int(ended.value.code or 0), captured.out, captured.err
+
+    return run
+
+
+TABLE = ("--dataset", "table", "--data", "clicks.csv", "--features", "features.yaml", "--label", "clicked")
+
+
+def test_the_document_is_the_contracts(ctr: Ctr) -> None:
+    status, out, err = ctr(*TABLE, *SMALL, "--seed", "3", "--json")
+    assert status == 0, err
+    found = json.loads(out)
+    assert list(found) == ["model", "version_dir", "version", "metrics", "baselines", "seconds", "samples_per_second"]
+    assert (found["model"], found["version"]) == ("deepfm", 0)
+    assert set(found["metrics"]) == {"validation", "test"}
+    for metrics in (*found["metrics"].values(), *found["baselines"].values()):
+        assert set(metrics) == {"auc", "log_loss", "pr_auc", "calibration"}
+    assert found["seconds"] > 0 < found["samples_per_second"]
+    folder = Path(found["version_dir"])
+    assert folder.parent == Path("runs")
+    manifest = artifact.load(folder).manifest
+    assert manifest.config["model"] == {"name": "deepfm", "dim": 4, "hidden": [8, 4], "dropout": 0.2, "seed": 3}
+    assert manifest.config["trainer"]["learning_rate"] == 0.01
+    assert not Path("model_store").exists()
+
+
+def test_people_get_a_table_beside_the_baselines_on_standard_error(ctr: Ctr) -> None:
+    status, out, err = ctr(*TABLE, *SMALL, "--model", "lr", "--timestamp", "at")
+    assert (status, out) == (0, "")
+    for words in ("validation log loss", "lr", "constant", "logistic regression", "gradient boosting", "runs/lr-"):
+        assert words in err
+
+
+def test_published_is_live_under_its_name(ctr: Ctr, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setenv("CTR_MODEL_STORE", str(tmp_path / "elsewhere"))
+    for version in (1, 2):
+        status, out, err = ctr(*TABLE, *SMALL, "--publish", "--name", "home", "--json")
+        assert status == 0, err
+        assert json.loads(out)["version"] == version
+        assert Path(json.loads(out)["version_dir"]) == tmp_path / "elsewhere" / "home" / str(version)
+    assert ModelStore(tmp_path / "elsewhere", "home").pointer().stable == 2
+    assert not Path("runs").exists()
+
+
+def test_movielens_exports_what_ctr_load_reads(ctr: Ctr, tmp_path: Path) -> None:
+    write_original(tmp_path / "ml", some_ratings())
+    status, _, err = ctr("--dataset", "movielens", "--data", "ml", *SMALL, "--split", "random", "--export", "out")
+    assert status == 0, err
+    assert "8 users and 12 items" in err
+    assert {json.loads(line)["id"] for line in Path("out/users.jsonl").read_text().splitlines()} == set("12345678")
+
+
+def test_bad_rows_are_shown(ctr: Ctr, tmp_path: Path) -> None:
+    (tmp_path / "clicks.csv").write_text(csv_text(300).replace(",12.5,", ",?,") + "u1,01,2,3,a,1,perhaps\n")
+    status, _, err = ctr(*TABLE, *SMALL)
+    assert status == 0, err
+    assert "1 bad rows left out" in err
+    assert "price: 1 bad rows" in err
+
+
+@pytest.mark.parametrize(
+    ("arguments", "complaint"),
+    [
+        (("--dataset", "netflix"), "unknown; choose one of movielens, sparrow, table"),
+        ((*TABLE, "--model", "oracle"), "--model oracle: unknown"),
+        ((*TABLE, "--hidden", "wide"), "--hidden wide: expected widths"),
+        ((*TABLE, "--hidden", "0"), "1 or more"),
+        ((*TABLE[:2], "--data", "nothing.csv", *TABLE[4:]), "nothing.csv: no such file"),
+        ((*TABLE, "--split", "time"), "--timestamp"),
+        ((*TABLE, "--name", "../up", "--publish"), "model name"),
+    ],
+)
+def test_a_mistake_is_one_line_and_leaves_nothing(ctr: Ctr, arguments: tuple[str, ...], complaint: str) -> None:
+    status, out, err = ctr(*arguments)
+    assert (status, out) == (1, "")
+    assert complaint in " ".join(err.split())
+    assert "Traceback" not in err
+    assert not list(Path().glob("runs/*"))
