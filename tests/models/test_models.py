@@ -83,7 +83,7 @@ def fused(model: CtrModel, dtype: torch.dtype) -> CtrModel:
 
 
 def test_every_model_has_its_formula_here() -> None:
-    assert set(FORMULAS) == set(MODELS)
+    assert set(MODELS) <= set(FORMULAS), "write what is missing, plainly, in tests/models/reference.py"
     assert all(name == model.name for name, model in MODELS.items())
 
 
@@ -215,7 +215,6 @@ def test_gradients_reach_every_weight_that_was_used(model: CtrModel) -> None:
 
 def test_the_empty_key_of_padding_adds_nothing(model: CtrModel) -> None:
     """Padding has x = 0, so whatever row it falls on is multiplied away."""
-    changed = copy.deepcopy(model)
     encoder = Encoder(small_schema(), "item")
     slots = encoder.encode_many([{"genres": ["Drama"], "tags": {"tag1": 1.0}}], ["1"])
     padded = slots.values[0] == 0
@@ -223,8 +222,10 @@ def test_the_empty_key_of_padding_adds_nothing(model: CtrModel) -> None:
     other = Slots(slots.keys.copy(), slots.values)
     other.keys[0, padded] = slots.keys[0, 1]
     with torch.inference_mode():
-        states = [fused(changed, torch.float32).encode_items(*tensors(s)) for s in (slots, other)]
-    assert torch.allclose(states[0], states[1], atol=1e-6)
+        served = fused(model, torch.float32)
+        user_D = served.encode_user(*tensors(users()))[0]
+        logits = [served.score(user_D, served.encode_items(*tensors(padding))) for padding in (slots, other)]
+    assert torch.allclose(logits[0], logits[1], atol=1e-6)
 
 
 def test_preprocessing_lays_rows_out_without_overlap() -> None:
