@@ -96,9 +96,18 @@ class Numeric(_Field):
 AnyField = Annotated[Categorical | MultiCategorical | Numeric, Field(discriminator="type")]
 
 
+class Cross(_Spec):
+    """A pair of fields whose value pairs get weights of their own in a wide part; other models do not look at it."""
+
+    fields: tuple[Name, Name]
+    buckets: Annotated[int, Field(ge=2, le=100_000_000)] = 10_000
+    """Pairs of values are hashed into so many weights; a number takes part by its own quantile bucket."""
+
+
 class FeatureSchema(_Spec):
     version: Literal[1] = 1
     fields: Annotated[tuple[AnyField, ...], Field(min_length=1, max_length=1000)]
+    crosses: Annotated[tuple[Cross, ...], Field(max_length=100)] = ()
 
     @model_validator(mode="after")
     def _consistent(self) -> FeatureSchema:
@@ -114,6 +123,18 @@ class FeatureSchema(_Spec):
         for field in self.fields:
             if isinstance(field, Categorical) and field.id and field.entity == "context":
                 raise ValueError(f"field {field.name!r}: context has no id")
+        crossable = {field.name for field in self.fields if not isinstance(field, Numeric) or field.buckets}
+        pairs: set[frozenset[str]] = set()
+        for cross in self.crosses:
+            for name in cross.fields:
+                if name not in seen:
+                    raise ValueError(f"cross {list(cross.fields)}: there is no field {name!r}")
+                if name not in crossable:
+                    raise ValueError(f"cross {list(cross.fields)}: the number {name!r} needs `buckets` to be crossed")
+            pair = frozenset(cross.fields)
+            if len(pair) == 1 or pair in pairs:
+                raise ValueError(f"cross {list(cross.fields)}: two different fields, and every pair once")
+            pairs.add(pair)
         return self
 
     def side(self, side: Side) -> tuple[Categorical | MultiCategorical | Numeric, ...]:
@@ -123,7 +144,10 @@ class FeatureSchema(_Spec):
     @cached_property
     def hash(self) -> str:
         """Hex SHA-256 of the canonical JSON: equal schemas encode alike."""
-        canonical = msgspec.json.encode(self.model_dump(mode="json"), order="sorted")
+        raw = self.model_dump(mode="json")
+        if not self.crosses:
+            del raw["crosses"]  # versions published before there were crosses keep their hash
+        canonical = msgspec.json.encode(raw, order="sorted")
         return hashlib.sha256(canonical).hexdigest()
 
 

@@ -1,7 +1,55 @@
 """The models by the name that `--model` and the manifest give them."""
 
-from app.models.contract import CtrModel
-from app.models.deepfm import DeepFM
-from app.models.lr import LogisticRegression
+from typing import Any
 
-MODELS: dict[str, type[CtrModel]] = {model.name: model for model in (DeepFM, LogisticRegression)}
+from app.errors import ConfigError
+from app.models.contract import CtrModel
+from app.models.dcn import DCN
+from app.models.deepfm import DeepFM
+from app.models.deepfm_sparrow import DeepFMSparrow
+from app.models.deepfm_sparrow_v2 import DeepFMSparrowV2
+from app.models.embedding_mlp import EmbeddingMlp
+from app.models.finalmlp import FinalMLP
+from app.models.fm import FM
+from app.models.fusion import Fusion
+from app.models.hofm import HOFM
+from app.models.inputs import Preprocessing
+from app.models.lr import LogisticRegression
+from app.models.neural_cf import NeuralCF, NeuralCFTowers
+from app.models.nfm import NFM
+from app.models.wide_deep import WideDeep
+
+MODELS: dict[str, type[CtrModel]] = {
+    model.name: model
+    for model in (
+        DeepFM,
+        LogisticRegression,
+        FM,
+        HOFM,
+        EmbeddingMlp,
+        WideDeep,
+        NeuralCF,
+        NeuralCFTowers,
+        DeepFMSparrow,
+        DeepFMSparrowV2,
+        NFM,
+        DCN,
+        FinalMLP,
+        Fusion,
+    )
+}
+
+
+def build(name: str, preprocessing: Preprocessing, **options: Any) -> CtrModel:
+    """A model with fresh weights.
+
+    Raises:
+        ConfigError: no model has this name, or it does not take one of these options.
+    """
+    if name not in MODELS:
+        raise ConfigError(f"model {name}: unknown; choose one of {', '.join(MODELS)}")
+    known = MODELS[name].options()
+    strange = [option for option in options if option not in known]
+    if strange:
+        raise ConfigError(f"{name} has no {', '.join(strange)}; it takes {', '.join(known) or 'no options'}")
+    return MODELS[name](preprocessing, **options)

@@ -12,6 +12,9 @@ A model is one function of a (request, item) pair, written twice: plainly, as `f
 every model and checked again on every published version.
 """
 
+import inspect
+from typing import Any
+
 import torch
 from torch import Tensor, nn
 
@@ -27,7 +30,7 @@ class CtrModel(nn.Module):
     name = "abstract"
     served = ("encode_user", "encode_items", "score", "probability")
     """Methods the artifact exports beside `forward`."""
-    tables = ("table_RE", "vocabulary_V")
+    tables: tuple[str, ...] = ("table_RE", "vocabulary_V")
     """Large tensors that are kept outside the program, memory-mapped."""
 
     vocabulary_V: Tensor
@@ -45,6 +48,12 @@ class CtrModel(nn.Module):
         self.bias = nn.Parameter(torch.zeros(1))
         # Platt scaling, p = sigmoid(a * logit + b); identity until the trainer fits it.
         self.register_buffer("calibration_2", torch.tensor([1.0, 0.0]))
+
+    @classmethod
+    def options(cls) -> dict[str, Any]:
+        """What the constructor takes beside the preprocessing, with the defaults: an option it lacks is not its own."""
+        parameters = list(inspect.signature(cls).parameters.values())[1:]
+        return {parameter.name: parameter.default for parameter in parameters}
 
     def forward(
         self, user_keys_BS: Tensor, user_values_BS: Tensor, item_keys_BS: Tensor, item_values_BS: Tensor
@@ -93,15 +102,13 @@ class CtrModel(nn.Module):
     def deep_inputs(self, fields_BFE: Tensor, x_BT: Tensor) -> Tensor:
         """What a deep part reads, [B, user width + item width]: each side's embeddings, then its numerics."""
         split, fields = self.user.width, self.user.fields
-        return torch.cat(
-            [
-                fields_BFE[:, :fields, 1:].flatten(1),
-                self.user.numerics(x_BT[:, :split]),
-                fields_BFE[:, fields:, 1:].flatten(1),
-                self.item.numerics(x_BT[:, split:]),
-            ],
-            1,
-        )
+        user_BD = self.deep_half(fields_BFE[:, :fields], self.user.numerics(x_BT[:, :split]))
+        item_BD = self.deep_half(fields_BFE[:, fields:], self.item.numerics(x_BT[:, split:]))
+        return torch.cat([user_BD, item_BD], 1)
+
+    def deep_half(self, fields_BFE: Tensor, numerics_BM: Tensor) -> Tensor:
+        """One side's part of it, from the side's field vectors and numerics."""
+        return torch.cat([fields_BFE[:, :, 1:].flatten(1), numerics_BM], 1)
 
     def deep_widths(self) -> tuple[int, int]:
         """Widths of the user's and the item's part of `deep_inputs`."""
@@ -112,19 +119,3 @@ class CtrModel(nn.Module):
 
     def _slots(self, rows_BT: Tensor, x_BT: Tensor) -> Tensor:
         return nn.functional.embedding(rows_BT, self.table_RE) * x_BT.to(self.table_RE.dtype).unsqueeze(-1)
-
-
-def fm_half(fields_BFE: Tensor) -> tuple[Tensor, Tensor]:
-    """One side of a factorisation machine (Rendle 2010, eq. 5, lemma 3.1).
-
-    Args:
-        fields_BFE: field vectors [B, F, 1 + K], column 0 first order.
-
-    Returns:
-        S [B, K], the sum of the embeddings, and [B], first order plus the pairs within this side:
-        sum_f w_f + 1/2 sum_k (S*S - Q). Across sides the pairs are S_u . S_i.
-    """
-    e_BFK = fields_BFE[:, :, 1:]
-    sum_BK = e_BFK.sum(1)
-    within_B = fields_BFE[:, :, 0].sum(1) + 0.5 * (sum_BK * sum_BK - (e_BFK * e_BFK).sum(1)).sum(1)
-    return sum_BK, within_B

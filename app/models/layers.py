@@ -31,8 +31,25 @@ class Block(nn.Module):
             self.norm = nn.Identity()
 
 
-class SplitMlp(nn.Module):
-    """D(): hidden blocks and one output, whose first linear map is split W [u, i] = W_u u + W_i i + b."""
+class Mlp(nn.Module):
+    """Hidden blocks, then a linear map."""
+
+    def __init__(self, inputs: int, hidden: tuple[int, ...], outputs: int, dropout: float, batch_norm: bool) -> None:
+        super().__init__()
+        widths = (inputs, *hidden)
+        self.blocks = nn.ModuleList(Block(before, after, dropout, batch_norm) for before, after in pairwise(widths))
+        self.output = nn.Linear(widths[-1], outputs)
+
+    def forward(self, x_BD: Tensor) -> Tensor:
+        """[B, inputs] to [B, outputs]."""
+        for block in self.blocks:
+            x_BD = block(x_BD)
+        output_BD: Tensor = self.output(x_BD)
+        return output_BD
+
+
+class SplitBlocks(nn.Module):
+    """Hidden blocks whose first linear map is split W [u, i] = W_u u + W_i i + b."""
 
     def __init__(
         self, user_width: int, item_width: int, hidden: tuple[int, ...], dropout: float, batch_norm: bool
@@ -42,13 +59,13 @@ class SplitMlp(nn.Module):
             raise ValueError("a deep part needs at least one hidden layer")
         self.user_width = user_width
         self.hidden = hidden[0]
+        self.outputs = hidden[-1]
         self.first = Block(user_width + item_width, hidden[0], dropout, batch_norm)
         self.rest = nn.ModuleList(Block(inputs, outputs, dropout, batch_norm) for inputs, outputs in pairwise(hidden))
-        self.output = nn.Linear(hidden[-1], 1)
 
-    def forward(self, x_BD: Tensor) -> Tensor:
-        """[B, user width + item width] to [B]."""
-        return self._tail(self.first(x_BD))
+    def whole(self, x_BD: Tensor) -> Tensor:
+        """[B, user width + item width] to the last hidden layer [B, outputs]."""
+        return self._later(self.first(x_BD))
 
     def user_half(self, user_BD: Tensor) -> Tensor:
         """W_u u + b, [B, H]."""
@@ -58,12 +75,31 @@ class SplitMlp(nn.Module):
         """W_i i, [N, H]."""
         return nn.functional.linear(item_ND, self.first.linear.weight[:, self.user_width :])
 
-    def joined(self, user_H: Tensor, items_NH: Tensor) -> Tensor:
-        """The outputs [N] of one user's half with N items' halves. Expects batch norms fused."""
-        return self._tail(torch.relu_(items_NH + user_H))
+    def halves(self, user_H: Tensor, items_NH: Tensor) -> Tensor:
+        """The last hidden layer [N, outputs] of one user's half with N items' halves. Expects batch norms fused."""
+        return self._later(torch.relu_(items_NH + user_H))
 
-    def _tail(self, hidden_BH: Tensor) -> Tensor:
+    def _later(self, hidden_BH: Tensor) -> Tensor:
         for block in self.rest:
             hidden_BH = block(hidden_BH)
-        output_B1: Tensor = self.output(hidden_BH)
+        return hidden_BH
+
+
+class SplitMlp(SplitBlocks):
+    """D(): split hidden blocks and one output."""
+
+    def __init__(
+        self, user_width: int, item_width: int, hidden: tuple[int, ...], dropout: float, batch_norm: bool
+    ) -> None:
+        super().__init__(user_width, item_width, hidden, dropout, batch_norm)
+        self.output = nn.Linear(hidden[-1], 1)
+
+    def forward(self, x_BD: Tensor) -> Tensor:
+        """[B, user width + item width] to [B]."""
+        output_B1: Tensor = self.output(self.whole(x_BD))
         return output_B1.squeeze(-1)
+
+    def joined(self, user_H: Tensor, items_NH: Tensor) -> Tensor:
+        """The outputs [N] of one user's half with N items' halves. Expects batch norms fused."""
+        output_N1: Tensor = self.output(self.halves(user_H, items_NH))
+        return output_N1.squeeze(-1)

@@ -1,0 +1,88 @@
+"""Deep & Cross Network v2 (Wang et al. 2021): explicit crosses of any order, one more with each layer.
+
+    x_{l+1} = x_0 * (W_l x_l + b_l) + x_l,   x_0 = [e_1 .. e_F, numerics]                          (eq. 1)
+    beside, the default: logit = w0 + c . x_L + D(x_0)        stacked: logit = w0 + D(x_L)          (their figure 1)
+
+Split as far as it goes: W_0 x_0 and the first layer of D beside are linear in x_0 = [u, i], so the item's part is
+precomputed; the cross layers after the first and a stacked D multiply the halves and run for every pair.
+    user state  [ u | W_0u u + b_0 (D) | W_u u + b (H, beside) ]
+    item state  [ i | W_0i i (D)       | W_i i (H, beside) ]
+"""
+
+import torch
+from torch import Tensor, nn
+
+from app.errors import ConfigError
+from app.models.contract import CtrModel
+from app.models.inputs import Preprocessing
+from app.models.layers import SplitMlp
+
+
+class DCN(CtrModel):
+    name = "dcn"
+
+    def __init__(
+        self,
+        preprocessing: Preprocessing,
+        dim: int = 8,
+        hidden: tuple[int, ...] = (128, 64),
+        dropout: float = 0.2,
+        batch_norm: bool = True,
+        cross_layers: int = 2,
+        stacked: bool = False,
+    ) -> None:
+        """Raises ConfigError for fewer than one cross layer."""
+        if cross_layers < 1:
+            raise ConfigError(f"cross_layers {cross_layers}: a cross network has at least one")
+        super().__init__(preprocessing, dim)
+        self.user_width, self.item_width = self.deep_widths()
+        width = self.user_width + self.item_width
+        self.stacked = stacked
+        self.first = nn.Linear(width, width)
+        self.later = nn.ModuleList(nn.Linear(width, width) for _ in range(cross_layers - 1))
+        self.output = nn.Linear(width, 1)
+        self.deep = SplitMlp(self.user_width, self.item_width, hidden, dropout, batch_norm)
+
+    def logits(self, rows_BT: Tensor, x_BT: Tensor) -> Tensor:
+        x0_BD = self.deep_inputs(self.fields(rows_BT, x_BT), x_BT)
+        crossed_BD = self._crossed(x0_BD, self.first(x0_BD))
+        if self.stacked:
+            stacked_B: Tensor = self.deep(crossed_BD)
+            return self.bias + stacked_B
+        beside_B: Tensor = self.deep(x0_BD) + self.output(crossed_BD).squeeze(-1)
+        return self.bias + beside_B
+
+    def encode_user(self, keys_BS: Tensor, values_BS: Tensor) -> Tensor:
+        fields_BFE, numerics_BM = self.user_fields(keys_BS, values_BS)
+        user_BD = self.deep_half(fields_BFE, numerics_BM)
+        parts = [user_BD, nn.functional.linear(user_BD, self.first.weight[:, : self.user_width], self.first.bias)]
+        if not self.stacked:
+            parts.append(self.deep.user_half(user_BD))
+        return torch.cat(parts, 1)
+
+    def encode_items(self, keys_NS: Tensor, values_NS: Tensor) -> Tensor:
+        fields_NFE, numerics_NM = self.item_fields(keys_NS, values_NS)
+        item_ND = self.deep_half(fields_NFE, numerics_NM)
+        parts = [item_ND, nn.functional.linear(item_ND, self.first.weight[:, self.user_width :])]
+        if not self.stacked:
+            parts.append(self.deep.item_half(item_ND))
+        return torch.cat(parts, 1)
+
+    def score(self, user_D: Tensor, items_ND: Tensor) -> Tensor:
+        u, i = self.user_width, self.item_width
+        x0_ND = torch.cat([user_D[:u].expand(items_ND.shape[0], u), items_ND[:, :i]], 1)
+        linear_ND = user_D[u : u + u + i] + items_ND[:, i : i + u + i]
+        crossed_ND = self._crossed(x0_ND, linear_ND)
+        if self.stacked:
+            stacked_N: Tensor = self.deep(crossed_ND)
+            return self.bias + stacked_N
+        deep_N = self.deep.joined(user_D[u + u + i :], items_ND[:, i + u + i :])
+        beside_N: Tensor = deep_N + self.output(crossed_ND).squeeze(-1)
+        return self.bias + beside_N
+
+    def _crossed(self, x0_BD: Tensor, linear_BD: Tensor) -> Tensor:
+        """x_L, given x_0 and W_0 x_0 + b_0."""
+        x_BD = x0_BD * linear_BD + x0_BD
+        for layer in self.later:
+            x_BD = x0_BD * layer(x_BD) + x_BD
+        return x_BD

@@ -1,0 +1,45 @@
+"""Embedding & MLP: a deep network over the concatenated embeddings, the plainest neural model there is.
+
+    logit = w0 + D([e_1 .. e_F, numerics])
+
+This is the deep part of Wide & Deep (Cheng et al. 2016, eq. 2) and of DeepFM (Guo et al. 2017, eq. 3 and 4) by itself:
+Deep Crossing (Shan et al. 2016) without residuals.
+
+Split, exactly: the first layer is W_u u + b + W_i i.    user state  [ W_u u + b (H) ]        item state  [ W_i i (H) ]
+"""
+
+from torch import Tensor
+
+from app.models.contract import CtrModel
+from app.models.inputs import Preprocessing
+from app.models.layers import SplitMlp
+
+
+class EmbeddingMlp(CtrModel):
+    name = "embedding_mlp"
+
+    def __init__(
+        self,
+        preprocessing: Preprocessing,
+        dim: int = 8,
+        hidden: tuple[int, ...] = (128, 64),
+        dropout: float = 0.2,
+        batch_norm: bool = True,
+    ) -> None:
+        super().__init__(preprocessing, dim)
+        self.deep = SplitMlp(*self.deep_widths(), hidden, dropout, batch_norm)
+
+    def logits(self, rows_BT: Tensor, x_BT: Tensor) -> Tensor:
+        deep_B: Tensor = self.deep(self.deep_inputs(self.fields(rows_BT, x_BT), x_BT))
+        return self.bias + deep_B
+
+    def encode_user(self, keys_BS: Tensor, values_BS: Tensor) -> Tensor:
+        fields_BFE, numerics_BM = self.user_fields(keys_BS, values_BS)
+        return self.deep.user_half(self.deep_half(fields_BFE, numerics_BM))
+
+    def encode_items(self, keys_NS: Tensor, values_NS: Tensor) -> Tensor:
+        fields_NFE, numerics_NM = self.item_fields(keys_NS, values_NS)
+        return self.deep.item_half(self.deep_half(fields_NFE, numerics_NM))
+
+    def score(self, user_D: Tensor, items_ND: Tensor) -> Tensor:
+        return self.bias + self.deep.joined(user_D, items_ND)

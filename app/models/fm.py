@@ -1,0 +1,47 @@
+"""Factorisation machine (Rendle 2010): every pair of fields has a weight, the product of two embeddings.
+
+    logit = w0 + sum_s w_s x_s + sum over pairs f < g of e_f . e_g                                    (eq. 1)
+          = w0 + sum_s w_s x_s + 1/2 sum_k (S*S - Q)_k,   S = sum_f e_f,  Q = sum_f e_f*e_f     (lemma 3.1)
+
+with e_f = sum of x_s v_s over a field's slots: the weight of x_s x_t is v_s . v_t, and x multiplies it, so numbers take
+part. S*S - Q counts every pair twice, hence the half. With `crosses` only chosen pairs of fields are summed.
+
+Split, exactly: FM(u, i) = FM_u + FM_i + S_u . S_i.
+    user state  [ S_u (K) | w0 + FM_u ]        item state  [ S_i (K) | FM_i ]
+"""
+
+import torch
+from torch import Tensor
+
+from app.models.contract import CtrModel
+from app.models.crosses import Crosses, Pairs, field_crosses
+from app.models.inputs import Preprocessing
+
+
+class FM(CtrModel):
+    name = "fm"
+
+    def __init__(self, preprocessing: Preprocessing, dim: int = 8, crosses: Crosses | None = None) -> None:
+        super().__init__(preprocessing, dim)
+        self.crosses: Pairs = field_crosses(preprocessing.schema, dim, crosses)
+
+    def logits(self, rows_BT: Tensor, x_BT: Tensor) -> Tensor:
+        fields_BFE = self.fields(rows_BT, x_BT)
+        crosses_BK: Tensor = self.crosses(fields_BFE[:, :, 1:])
+        return self.bias + fields_BFE[:, :, 0].sum(1) + crosses_BK.sum(1)
+
+    def encode_user(self, keys_BS: Tensor, values_BS: Tensor) -> Tensor:
+        fields_BFE, _ = self.user_fields(keys_BS, values_BS)
+        across_BC, within_BK = self.crosses.user_half(fields_BFE[:, :, 1:])
+        own_B = self.bias + fields_BFE[:, :, 0].sum(1) + within_BK.sum(1)
+        return torch.cat([across_BC, own_B.unsqueeze(1)], 1)
+
+    def encode_items(self, keys_NS: Tensor, values_NS: Tensor) -> Tensor:
+        fields_NFE, _ = self.item_fields(keys_NS, values_NS)
+        across_NC, within_NK = self.crosses.item_half(fields_NFE[:, :, 1:])
+        own_N = fields_NFE[:, :, 0].sum(1) + within_NK.sum(1)
+        return torch.cat([across_NC, own_N.unsqueeze(1)], 1)
+
+    def score(self, user_D: Tensor, items_ND: Tensor) -> Tensor:
+        c = self.crosses.width
+        return torch.mv(items_ND[:, :c], user_D[:c]) + items_ND[:, c] + user_D[c]

@@ -1,0 +1,112 @@
+"""Neural collaborative filtering (He et al. 2017): what users and items have in common, learned by a network.
+
+    neural_cf          logit = w0 + D([e_user, e_item])                            (eq. 10)
+    neural_cf_towers   logit = w0 + a T_u(e_user) . T_i(e_item)
+
+The first is the paper's: e_user and e_item are the embeddings of the two ids. With `ids_only=False` a side is all its
+fields and numerics, as it is by default in the second, where two networks meet in one dot product (the form of Huang et
+al. 2013 and of retrieval by nearest neighbours). A side without an id field is always all its fields.
+
+Split, exactly.
+    neural_cf          user state  [ W_u u + b (H) ]           item state  [ W_i i (H) ]
+    neural_cf_towers   user state  [ a T_u(u) (D) | w0 ]       item state  [ T_i(i) (D) ]: the whole tower
+"""
+
+import torch
+from torch import Tensor, nn
+
+from app.features.schema import Side
+from app.models.contract import CtrModel
+from app.models.inputs import Preprocessing
+from app.models.layers import Mlp, SplitMlp
+from app.models.places import SidePart, id_field, slot_places
+
+
+def side_part(preprocessing: Preprocessing, side: Side, dim: int, ids_only: bool) -> SidePart:
+    """The side's id alone, or all its fields and numerics."""
+    places = list(slot_places(preprocessing.schema, side))
+    own_id = id_field(preprocessing.schema, side) if ids_only else None
+    if own_id is not None:
+        return SidePart([places.index(own_id)], dim, 0)
+    numerics = sum(field.type == "numeric" for field in preprocessing.schema.side(side))
+    return SidePart(range(len(places)), dim, numerics)
+
+
+class NeuralCF(CtrModel):
+    name = "neural_cf"
+
+    def __init__(
+        self,
+        preprocessing: Preprocessing,
+        dim: int = 8,
+        hidden: tuple[int, ...] = (128, 64),
+        dropout: float = 0.2,
+        batch_norm: bool = True,
+        ids_only: bool = True,
+    ) -> None:
+        super().__init__(preprocessing, dim)
+        self.user_part = side_part(preprocessing, "user", dim, ids_only)
+        self.item_part = side_part(preprocessing, "item", dim, ids_only)
+        self.deep = SplitMlp(self.user_part.width, self.item_part.width, hidden, dropout, batch_norm)
+
+    def logits(self, rows_BT: Tensor, x_BT: Tensor) -> Tensor:
+        fields_BFE, split = self.fields(rows_BT, x_BT), self.user.width
+        user_BD: Tensor = self.user_part(fields_BFE[:, : self.user.fields], self.user.numerics(x_BT[:, :split]))
+        item_BD: Tensor = self.item_part(fields_BFE[:, self.user.fields :], self.item.numerics(x_BT[:, split:]))
+        deep_B: Tensor = self.deep(torch.cat([user_BD, item_BD], 1))
+        return self.bias + deep_B
+
+    def encode_user(self, keys_BS: Tensor, values_BS: Tensor) -> Tensor:
+        fields_BFE, numerics_BM = self.user_fields(keys_BS, values_BS)
+        return self.deep.user_half(self.user_part(fields_BFE, numerics_BM))
+
+    def encode_items(self, keys_NS: Tensor, values_NS: Tensor) -> Tensor:
+        fields_NFE, numerics_NM = self.item_fields(keys_NS, values_NS)
+        return self.deep.item_half(self.item_part(fields_NFE, numerics_NM))
+
+    def score(self, user_D: Tensor, items_ND: Tensor) -> Tensor:
+        return self.bias + self.deep.joined(user_D, items_ND)
+
+
+class NeuralCFTowers(CtrModel):
+    name = "neural_cf_towers"
+
+    def __init__(
+        self,
+        preprocessing: Preprocessing,
+        dim: int = 8,
+        hidden: tuple[int, ...] = (128, 64),
+        dropout: float = 0.2,
+        batch_norm: bool = True,
+        ids_only: bool = False,
+    ) -> None:
+        """The last of `hidden` is the width of both towers' outputs."""
+        super().__init__(preprocessing, dim)
+        self.user_part = side_part(preprocessing, "user", dim, ids_only)
+        self.item_part = side_part(preprocessing, "item", dim, ids_only)
+        self.user_tower = Mlp(self.user_part.width, hidden[:-1], hidden[-1], dropout, batch_norm)
+        self.item_tower = Mlp(self.item_part.width, hidden[:-1], hidden[-1], dropout, batch_norm)
+        self.scale = nn.Parameter(torch.ones(1))
+
+    def logits(self, rows_BT: Tensor, x_BT: Tensor) -> Tensor:
+        fields_BFE, split = self.fields(rows_BT, x_BT), self.user.width
+        user_BD: Tensor = self.user_tower(
+            self.user_part(fields_BFE[:, : self.user.fields], self.user.numerics(x_BT[:, :split]))
+        )
+        item_BD: Tensor = self.item_tower(
+            self.item_part(fields_BFE[:, self.user.fields :], self.item.numerics(x_BT[:, split:]))
+        )
+        return self.bias + self.scale * (user_BD * item_BD).sum(1)
+
+    def encode_user(self, keys_BS: Tensor, values_BS: Tensor) -> Tensor:
+        fields_BFE, numerics_BM = self.user_fields(keys_BS, values_BS)
+        user_BD: Tensor = self.scale * self.user_tower(self.user_part(fields_BFE, numerics_BM))
+        return torch.cat([user_BD, self.bias.expand(user_BD.shape[0], 1)], 1)
+
+    def encode_items(self, keys_NS: Tensor, values_NS: Tensor) -> Tensor:
+        fields_NFE, numerics_NM = self.item_fields(keys_NS, values_NS)
+        item_ND: Tensor = self.item_tower(self.item_part(fields_NFE, numerics_NM))
+        return item_ND
+
+    def score(self, user_D: Tensor, items_ND: Tensor) -> Tensor:
+        return torch.mv(items_ND, user_D[:-1]) + user_D[-1]

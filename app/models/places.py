@@ -1,0 +1,137 @@
+"""Where a schema's fields sit among slots and field vectors, and which fields play which part.
+
+Orders are those of `SideInput`: a side's declared fields, then the bucket of each number that has buckets, which is
+called `<name>:bucket` here.
+"""
+
+from collections.abc import Sequence
+from dataclasses import dataclass
+
+import torch
+from torch import Tensor, nn
+
+from app.errors import ConfigError
+from app.features.schema import AnyField, Categorical, FeatureSchema, MultiCategorical, Numeric, Side
+
+SIDES: tuple[Side, Side] = ("user", "item")
+
+
+def slot_places(schema: FeatureSchema, side: Side) -> dict[str, range]:
+    """Field name to its slots among a side's T, in the order of the side's F field vectors."""
+    places, slots = {}, 0
+    for field in schema.side(side):
+        places[field.name] = range(slots, slots + field.width)
+        slots += field.width
+    for field in schema.side(side):
+        if isinstance(field, Numeric) and field.buckets:
+            places[f"{field.name}:bucket"] = range(slots, slots + 1)
+            slots += 1
+    return places
+
+
+def field_names(schema: FeatureSchema) -> tuple[list[str], int]:
+    """Names of the F field vectors of both sides, user side first, and how many are the user side's."""
+    user, item = (list(slot_places(schema, side)) for side in SIDES)
+    return user + item, len(user)
+
+
+def field_index(schema: FeatureSchema, name: str) -> int:
+    """Place of a field among the F field vectors of both sides. Raises ConfigError."""
+    names, _ = field_names(schema)
+    if name not in names:
+        raise ConfigError(f"there is no field {name!r} to cross; the schema has {', '.join(names)}")
+    return names.index(name)
+
+
+class SidePart(nn.Module):
+    """What of one side a network reads: some of its embeddings, flattened, and its numerics if wanted."""
+
+    chosen_F: Tensor
+
+    def __init__(self, fields: Sequence[int], dim: int, numerics: int) -> None:
+        """
+        Args:
+            fields: places among the side's field vectors.
+            numerics: how many numbers the side has; 0 leaves them out.
+        """
+        super().__init__()
+        self.width = len(fields) * dim + numerics
+        self.with_numerics = numerics > 0
+        self.register_buffer("chosen_F", torch.tensor(list(fields), dtype=torch.int64))
+
+    def forward(self, fields_BFE: Tensor, numerics_BM: Tensor) -> Tensor:
+        """[B, width] from the side's field vectors [B, F, 1 + K] and numerics [B, M]."""
+        chosen_BD = fields_BFE[:, self.chosen_F, 1:].flatten(1)
+        return torch.cat([chosen_BD, numerics_BM], 1) if self.with_numerics else chosen_BD
+
+
+@dataclass(frozen=True)
+class Roles:
+    """Which fields play the parts that the teaching models name; None where the schema has no such field."""
+
+    movie: str | None
+    user: str | None
+    movie_genre: str | None
+    user_genre: str | None
+
+
+def find_roles(
+    schema: FeatureSchema,
+    movie: str | None = None,
+    user: str | None = None,
+    movie_genre: str | None = None,
+    user_genre: str | None = None,
+) -> Roles:
+    """Fill the roles that were not named: movie and user are the ids, the genres a user's and an item's field that
+    share a space. Where there is none, the first categorical field of that side that is left.
+
+    Raises:
+        ConfigError: a named field is not in the schema, or not on the side its role is on.
+    """
+    for side, names in (("item", (movie, movie_genre)), ("user", (user, user_genre))):
+        there = {field.name for field in schema.fields if field.side == side}
+        for name in names:
+            if name is not None and name not in there:
+                raise ConfigError(f"{name!r} is no {side} field; the schema has {', '.join(sorted(there)) or 'none'}")
+    movie = movie or _id_or_first(schema, "item", movie_genre)
+    user = user or _id_or_first(schema, "user", user_genre)
+    if movie_genre is None or user_genre is None:
+        for user_field, item_field in shared_spaces(schema):
+            fits = movie_genre in (None, item_field) and user_genre in (None, user_field)
+            if fits and item_field != movie and user_field != user:
+                movie_genre, user_genre = item_field, user_field
+                break
+    return Roles(
+        movie,
+        user,
+        movie_genre or _first(schema, "item", but=movie),
+        user_genre or _first(schema, "user", but=user),
+    )
+
+
+def shared_spaces(schema: FeatureSchema) -> list[tuple[str, str]]:
+    """Pairs of a user-side and an item-side field whose values are of one space, in declared order."""
+    return [
+        (user.name, item.name)
+        for user in _categorical(schema, "user")
+        for item in _categorical(schema, "item")
+        if user.vocabulary == item.vocabulary
+    ]
+
+
+def id_field(schema: FeatureSchema, side: Side) -> str | None:
+    """Name of the field that is the entity's own id."""
+    return next((field.name for field in schema.side(side) if isinstance(field, Categorical) and field.id), None)
+
+
+def _categorical(schema: FeatureSchema, side: Side) -> list[Categorical | MultiCategorical]:
+    return [field for field in schema.side(side) if not isinstance(field, Numeric)]
+
+
+def _first(schema: FeatureSchema, side: Side, but: str | None) -> str | None:
+    fields: Sequence[AnyField] = _categorical(schema, side)
+    return next((field.name for field in fields if field.name != but), None)
+
+
+def _id_or_first(schema: FeatureSchema, side: Side, but: str | None) -> str | None:
+    return id_field(schema, side) or _first(schema, side, but)

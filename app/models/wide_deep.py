@@ -1,0 +1,63 @@
+"""Wide & Deep (Cheng et al. 2016): a linear model with hashed cross features remembers, a deep network generalises.
+
+    logit = w0 + sum_s w_s x_s + wide + D([e_1 .. e_F, numerics])                                  (eq. 3)
+
+with wide the crosses of `app.models.wide`: those the schema declares, else those of fields that share a space.
+
+Split, exactly: the first deep layer is W_u u + b + W_i i; crosses of a user and an item field are looked up per pair.
+    user state  [ W_u u + b (H) | crossed slots (5 each) | w0 + first order + user crosses ]
+    item state  [ W_i i (H)     | crossed slots (5 each) | first order + item crosses ]
+"""
+
+import torch
+from torch import Tensor, nn
+
+from app.models.contract import CtrModel
+from app.models.inputs import Preprocessing
+from app.models.layers import SplitMlp
+from app.models.wide import HashedCrosses
+
+
+class WideDeep(CtrModel):
+    name = "wide_deep"
+    tables = (*CtrModel.tables, "cross_table_C1")
+
+    def __init__(
+        self,
+        preprocessing: Preprocessing,
+        dim: int = 8,
+        hidden: tuple[int, ...] = (128, 64),
+        dropout: float = 0.2,
+        batch_norm: bool = True,
+    ) -> None:
+        super().__init__(preprocessing, dim)
+        self.wide = HashedCrosses(preprocessing)
+        self.cross_table_C1 = nn.Parameter(torch.zeros(self.wide.rows, 1))
+        self.deep = SplitMlp(*self.deep_widths(), hidden, dropout, batch_norm)
+
+    def logits(self, rows_BT: Tensor, x_BT: Tensor) -> Tensor:
+        fields_BFE = self.fields(rows_BT, x_BT)
+        wide_B: Tensor = self.wide(self.cross_table_C1, self.vocabulary_V, rows_BT, x_BT)
+        deep_B: Tensor = self.deep(self.deep_inputs(fields_BFE, x_BT))
+        return self.bias + fields_BFE[:, :, 0].sum(1) + wide_B + deep_B
+
+    def encode_user(self, keys_BS: Tensor, values_BS: Tensor) -> Tensor:
+        rows_BT, x_BT = self.user.expand(self.vocabulary_V, keys_BS, values_BS)
+        fields_BFE, numerics_BM = self.user.pool(self._slots(rows_BT, x_BT)), self.user.numerics(x_BT)
+        within_B, slots_BD = self.wide.user_half(self.cross_table_C1, self.vocabulary_V, rows_BT, x_BT)
+        own_B = self.bias + fields_BFE[:, :, 0].sum(1) + within_B
+        hidden_BH = self.deep.user_half(self.deep_half(fields_BFE, numerics_BM))
+        return torch.cat([hidden_BH, slots_BD, own_B.unsqueeze(1)], 1)
+
+    def encode_items(self, keys_NS: Tensor, values_NS: Tensor) -> Tensor:
+        rows_NT, x_NT = self.item.expand(self.vocabulary_V, keys_NS, values_NS)
+        fields_NFE, numerics_NM = self.item.pool(self._slots(rows_NT, x_NT)), self.item.numerics(x_NT)
+        within_N, slots_ND = self.wide.item_half(self.cross_table_C1, self.vocabulary_V, rows_NT, x_NT)
+        own_N = fields_NFE[:, :, 0].sum(1) + within_N
+        hidden_NH = self.deep.item_half(self.deep_half(fields_NFE, numerics_NM))
+        return torch.cat([hidden_NH, slots_ND, own_N.unsqueeze(1)], 1)
+
+    def score(self, user_D: Tensor, items_ND: Tensor) -> Tensor:
+        h = self.deep.hidden
+        wide_N = self.wide.joined(self.cross_table_C1, user_D[h:-1], items_ND[:, h:-1])
+        return self.deep.joined(user_D[:h], items_ND[:, :h]) + wide_N + items_ND[:, -1] + user_D[-1]
