@@ -11,6 +11,7 @@ RETRAIN ?=
 PIP := $(BIN)/python -m pip --disable-pip-version-check install --constraint constraints.txt
 READY := $(VENV)/.ready
 READY_DEV := $(VENV)/.ready-dev
+READY_BENCH := $(VENV)/.ready-bench
 PINS := pyproject.toml constraints.txt
 
 .DEFAULT_GOAL := help
@@ -34,13 +35,13 @@ lint: $(READY_DEV) ## check style and types
 	@$(BIN)/ruff format --check .
 	@$(BIN)/mypy
 
-bench: $(READY_DEV) ## run the benchmarks and their peers (ARGS passes options)
+bench: $(READY_BENCH) ## run the benchmarks and their peers (ARGS passes options)
 	@$(BIN)/python -m benchmarks $(ARGS)
 
 lock: ## resolve all dependencies anew and write constraints.txt
 	@rm -rf $(VENV)-lock && $(call make_venv,$(VENV)-lock)
 	@echo "==> Resolving the newest versions that pyproject.toml allows"
-	@$(VENV)-lock/bin/python -m pip --disable-pip-version-check install -q setuptools '.[training,embedded,dev]'
+	@$(VENV)-lock/bin/python -m pip --disable-pip-version-check install -q setuptools '.[training,embedded,dev,bench]'
 	@$(VENV)-lock/bin/python -m pip --disable-pip-version-check install -q --no-deps recbole
 	@grep '^#' constraints.txt > constraints.new
 	@$(VENV)-lock/bin/python -m pip freeze --all --exclude pip --exclude ctr-serving | sed 's/^\(torch==[0-9.]*\)+.*/\1/' >> constraints.new
@@ -80,4 +81,9 @@ $(READY): $(PINS) | $(BIN)/python
 $(READY_DEV): $(READY)
 	@echo "==> Installing the development tools"
 	@$(PIP) --quiet --no-build-isolation --editable '.[training,embedded,dev]'
+	@touch $@
+
+$(READY_BENCH): $(READY_DEV)
+	@echo "==> Installing what the benchmark's peers need"
+	@$(PIP) --quiet --no-build-isolation --editable '.[training,embedded,dev,bench]'
 	@touch $@

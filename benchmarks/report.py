@@ -50,6 +50,9 @@ class Report:
     floors: dict[int, FloorCost] = field(default_factory=dict)
     figures: list[Figure] = field(default_factory=list)
     skipped: dict[str, str] = field(default_factory=dict)
+    """Peer to why it was left out."""
+    failed: dict[str, str] = field(default_factory=dict)
+    """Measurement to why there is none."""
 
     def document(self) -> dict[str, Any]:
         return {
@@ -66,6 +69,7 @@ class Report:
             },
             "figures": [asdict(figure) | {"met": figure.met} for figure in self.figures],
             "skipped": self.skipped,
+            "failed": self.failed,
         }
 
     def main_rows(self) -> list[list[str]]:
@@ -125,8 +129,8 @@ class Report:
             "## Ratios",
             _markdown(FIGURE_COLUMNS, self.figure_rows()),
         ]
-        if self.skipped:
-            parts += ["Not measured: " + "; ".join(f"{name} ({why})" for name, why in self.skipped.items()) + "."]
+        if lacking := {**self.skipped, **self.failed}:
+            parts += ["Not measured: " + "; ".join(f"{name} ({why})" for name, why in lacking.items()) + "."]
         return "\n\n".join(parts) + "\n"
 
 
@@ -135,8 +139,9 @@ How it is measured: each service has the first core to itself; the store and the
 services run from the start and are stopped (SIGSTOP) while another is measured; rounds go from one service to the next,
 and every number is the median of the rounds. Closed loop, {concurrency} keep-alive connections, users and items drawn
 uniformly. *requests/s* leaves out the time in which the kernel gave the core to other programs (*taken*, a share of the
-wall time); on a quiet machine that is none. *busy* well under 100 % means that something else than the core was the
-limit: for the floor, the load generator. The floor's cost is an echo of the same bytes (its processor time where the
+wall time); on a quiet machine that is none. For peers of several processes (mosec, LitServe) it is not known and nothing
+is left out. *busy* well under 100 % means that something else than the core was the limit: for the floor, the load
+generator. The floor's cost is an echo of the same bytes (its processor time where the
 generator limits it), one GET on a blocking socket and the products 256-128-64-1 at the best speed found there."""
 FIGURE_COLUMNS = ("what", "asked", "reached", "met", "how")
 

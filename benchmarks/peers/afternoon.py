@@ -5,6 +5,7 @@ from __future__ import annotations
 import warnings
 from argparse import Namespace
 
+import redis
 import redis.asyncio
 import torch
 import uvicorn
@@ -77,6 +78,23 @@ class Afternoon:
         scores = self.model(torch.cat([user_NF, items_NF], 1)).tolist()
         ranked = [{"item_id": item_id, "score": score} for item_id, score in zip(item_ids, scores, strict=True)]
         return sorted(ranked, key=lambda item: item["score"], reverse=True)
+
+
+class BlockingAfternoon(Afternoon):
+    """With its own blocking client, for frameworks that run a model in a process of its own."""
+
+    def __init__(self, options: Namespace) -> None:
+        super().__init__(options)
+        self.store = redis.from_url(options.redis, decode_responses=True)
+
+    def answer(self, request: RankRequest) -> RankResponse:
+        with self.store.pipeline(transaction=False) as pipeline:
+            pipeline.hgetall(f"ctr:v1:user:{request.user_id}")
+            for item_id in request.item_ids:
+                pipeline.hgetall(f"ctr:v1:item:{item_id}")
+            user, *items = pipeline.execute()
+        ranked = self.rank(user, request.item_ids, items)
+        return RankResponse(user_id=request.user_id, items=[RankedItem(**item) for item in ranked])
 
 
 def main() -> None:

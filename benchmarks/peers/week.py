@@ -113,11 +113,11 @@ def build_graph(weights: published.Published) -> bytes:
 
 
 class Store(asyncio.Protocol):
-    """MGET on one pipelined connection. redis-py's async client takes 2 ms for 501 keys; this takes a tenth."""
+    """One connection for all requests, without the general client's work on each key."""
 
     def __init__(self) -> None:
         self._reader = hiredis.Reader()
-        self._waiting: list[asyncio.Future[list[bytes]]] = []
+        self._waiting: list[asyncio.Future[Any]] = []
 
     def connection_made(self, transport: asyncio.BaseTransport) -> None:
         self._transport = transport
@@ -127,10 +127,13 @@ class Store(asyncio.Protocol):
         while (reply := self._reader.gets()) is not False:
             self._waiting.pop(0).set_result(reply)
 
-    def mget(self, keys: list[str]) -> asyncio.Future[list[bytes]]:
+    def close(self) -> None:
+        self._transport.close()
+
+    def ask(self, *words: str) -> asyncio.Future[Any]:
         future = asyncio.get_running_loop().create_future()
         self._waiting.append(future)
-        self._transport.write(hiredis.pack_command(("MGET", *keys)))  # type: ignore[attr-defined,arg-type]
+        self._transport.write(hiredis.pack_command(words))  # type: ignore[attr-defined,arg-type]
         return future
 
 
@@ -142,18 +145,24 @@ class Week:
         self._session = onnxruntime.InferenceSession(build_graph(weights), settings, ["CPUExecutionProvider"])
         self._widths = len(weights.user_fields), len(weights.item_fields)
         self._address = urlsplit(options.redis)
-        self._store: Store | None = None
+        self._store = Store()
         self._decode = msgspec.json.Decoder(RankRequest).decode
         self._encode = msgspec.json.Encoder().encode
 
+    async def start(self) -> None:
+        loop = asyncio.get_running_loop()
+        await loop.create_connection(lambda: self._store, self._address.hostname, self._address.port)
+        if self._address.password:
+            await self._store.ask("AUTH", self._address.password)
+
+    def stop(self) -> None:
+        self._store.close()
+
     async def rank(self, raw: bytes) -> bytes:
         request = self._decode(raw)
-        if self._store is None:
-            loop = asyncio.get_running_loop()
-            _, self._store = await loop.create_connection(Store, self._address.hostname, self._address.port)
         keys = [USER + request.user_id]
         keys += [ITEM + item_id for item_id in request.item_ids]
-        rows = await self._store.mget(keys)
+        rows = await self._store.ask("MGET", *keys)
         users, items = self._widths
         packed = np.frombuffer(b"".join(rows), np.int32)
         inputs = {"user": packed[:users], "items": packed[users:].reshape(-1, items)}
@@ -167,7 +176,13 @@ class Week:
         return self._encode({"user_id": request.user_id, "items": ranked})
 
     async def __call__(self, scope: Any, receive: Any, send: Any) -> None:
-        if scope["type"] != "http":
+        if scope["type"] == "lifespan":
+            await receive()
+            await self.start()
+            await send({"type": "lifespan.startup.complete"})
+            await receive()
+            self.stop()
+            await send({"type": "lifespan.shutdown.complete"})
             return
         raw = b""
         more = True
@@ -188,7 +203,7 @@ def main() -> None:
         port=options.port,
         loop="uvloop",
         http="httptools",
-        lifespan="off",
+        lifespan="on",
         access_log=False,
         log_level="warning",
         server_header=False,

@@ -1,0 +1,189 @@
+"""The benchmark's own parts: peers rank as the published program does, and a wrong ranking is found out.
+
+What is timed must be the same work, so this is what the benchmark's figures stand on.
+"""
+
+from __future__ import annotations
+
+import asyncio
+import math
+from argparse import Namespace
+from pathlib import Path
+
+import httpx
+import msgspec
+import pytest
+import redis
+
+from app.loadgen import LoadGenerator
+from app.registry.artifact import load
+from app.synthetic import Catalogue
+from benchmarks import agreement
+from benchmarks.capacity import Capacity, Round, one_round
+from benchmarks.contenders import AFTERNOON, FLOOR, started
+from benchmarks.figure import Figure
+from benchmarks.latency import spread
+from benchmarks.peers import published
+from benchmarks.peers.afternoon import BlockingAfternoon, RankRequest
+from benchmarks.peers.floor import SIZE
+from benchmarks.ratios import FloorCost, ratios
+from benchmarks.report import Report
+from benchmarks.stage import Stage
+from benchmarks.updates import visibility
+
+CANDIDATES = 20
+CATALOGUE = Catalogue(users=20, items=120, cardinality=30)
+
+
+@pytest.fixture
+def stage(tmp_path: Path, valkey_url: str, redis_client: redis.Redis) -> Stage:
+    """A tiny catalogue in the tests' own Valkey; nothing is pinned."""
+    stage = Stage(tmp_path, valkey_url, CATALOGUE, set(), set())
+    stage.load()
+    stage.publish("bench", hidden=(16, 8))
+    return stage
+
+
+@pytest.fixture
+def options(stage: Stage) -> Namespace:
+    """Of a peer's command line."""
+    return Namespace(version=stage.versions["bench"], redis=stage.redis_url, cardinality=CATALOGUE.cardinality)
+
+
+def expected(stage: Stage, body: bytes) -> dict[str, float]:
+    return agreement.reference(load(stage.versions["bench"]), stage, msgspec.json.decode(body))
+
+
+def test_weights_are_read_from_the_published_version(stage: Stage) -> None:
+    weights = published.read(stage.versions["bench"])
+    assert [weight.shape for weight, _ in weights.layers] == [(16, 32 * 16), (8, 16), (1, 8)]
+    assert weights.row("item_f3", "7") != weights.row("item_f4", "7")
+    assert weights.row("item_f3", "never seen") == weights.fields.index("item_f3")
+
+
+def test_the_afternoons_code_ranks_as_the_program_does(stage: Stage, options: Namespace) -> None:
+    peer = BlockingAfternoon(options)
+    for body in stage.bodies(CANDIDATES)[:5]:
+        answer = peer.answer(RankRequest.model_validate_json(body)).model_dump()
+        assert agreement.compare(expected(stage, body), answer["items"]) < 1e-5
+
+
+def test_the_weeks_code_ranks_as_the_program_does(stage: Stage, options: Namespace, redis_client: redis.Redis) -> None:
+    pytest.importorskip("onnxruntime", reason="onnxruntime is not installed: pip install ctr-serving[bench]")
+    pytest.importorskip("onnx", reason="onnx is not installed: pip install ctr-serving[bench]")
+    from benchmarks.peers import week
+
+    users, items = CATALOGUE.values("user", 0, 20), CATALOGUE.values("item", 0, 120)
+    week.prepare(redis_client, options.version, CATALOGUE.cardinality, users, items)
+
+    async def answers(bodies: list[bytes]) -> list[bytes]:
+        peer = week.Week(options)
+        await peer.start()
+        try:
+            return await asyncio.gather(*(peer.rank(body) for body in bodies))
+        finally:
+            peer.stop()
+
+    bodies = stage.bodies(CANDIDATES)[:5]
+    for body, answer in zip(bodies, asyncio.run(answers(bodies)), strict=True):
+        assert agreement.compare(expected(stage, body), msgspec.json.decode(answer)["items"]) < 1e-5
+
+
+def test_compare_finds_what_is_wrong() -> None:
+    truth = {"a": 0.9, "b": 0.5, "c": 0.49999, "d": 0.1}
+
+    def ranked(*pairs: tuple[str, float]) -> list[dict[str, object]]:
+        return [{"item_id": item_id, "score": score} for item_id, score in pairs]
+
+    right = [("a", 0.9), ("b", 0.5), ("c", 0.49999), ("d", 0.1)]
+    assert agreement.compare(truth, ranked(*right)) == 0.0
+    tied = [right[0], right[2], right[1], right[3]]
+    assert 0 < agreement.compare(truth, ranked(*tied)) < agreement.TOLERANCE
+    assert agreement.compare(truth, ranked(right[1], right[0], *right[2:])) == pytest.approx(0.4)
+    assert agreement.compare(truth, ranked(*right[:3], ("d", 0.3))) == pytest.approx(0.2)
+    assert agreement.compare(truth, ranked(*right[:3])) == math.inf
+    assert agreement.compare(truth, ranked(*right, right[0])) == math.inf
+
+
+@pytest.mark.slow
+def test_a_peer_that_ranks_otherwise_ends_the_run(stage: Stage) -> None:
+    with started(stage, AFTERNOON) as contender:
+        assert agreement.check(stage, [contender], [CANDIDATES]) < 1e-5
+        # The peer goes on with the features of the store, which are no longer those of the catalogue.
+        with redis.Redis.from_url(stage.redis_url) as client:
+            for number in range(CATALOGUE.users):
+                client.hset(
+                    f"ctr:v1:user:{number}",
+                    "user_f0",
+                    (int(CATALOGUE.values("user", number, number + 1)[0, 0]) + 1) % 30,
+                )
+        with pytest.raises(SystemExit, match="afternoon does not give the same ranking"):
+            agreement.check(stage, [contender], [CANDIDATES])
+
+
+@pytest.mark.slow
+def test_the_floor_answers_as_many_bytes_as_it_is_told_and_is_measured(stage: Stage) -> None:
+    with started(stage, FLOOR) as contender:
+        answer = httpx.post(f"{contender.url}/rank", content=b"{}", headers={SIZE.decode(): "1234"})
+        assert len(answer.content) == 1234
+        contender.process.pause()
+        contender.process.resume()
+        found = one_round(contender, LoadGenerator(contender.url, stage.bodies(CANDIDATES)), 0.3)
+    assert found.requests_per_second >= found.wall_requests_per_second > 100
+    assert 0 < found.cpu_ms < 10
+
+
+@pytest.mark.slow
+def test_the_service_is_measured_like_its_peers(stage: Stage) -> None:
+    with stage.service(settings={"CTR_MAX_INFLIGHT": "64"}) as (_, url):
+        seen = spread(stage, url, seconds=0.5)
+        updated = visibility(stage, url, updates=5)
+    assert seen.reached is not None
+    assert seen.reached >= 1
+    assert updated.reached is not None
+    assert 0 < updated.reached < 2000
+
+
+def capacity(**rates: float) -> Capacity:
+    found = Capacity()
+    for name, rate in rates.items():
+        for size in (100, 500, 1000):
+            found.rounds[name, size] = [Round(rate * 100 / size, rate, 1.0, 2.0, 1000 / rate, 1.0, 0.0)]
+    return found
+
+
+def test_ratios_are_of_the_medians() -> None:
+    figures = ratios(
+        capacity(ctr=3000, afternoon=100, week=1000, floor=10_000),
+        {500: FloorCost(echo_ms=0.5, get_ms=0.1, products_ms=0.4)},
+    )
+    assert [figure.reached for figure in figures] == pytest.approx([30, 3, 30, 3, 1000 / 600 / 1.0, 10])
+    assert [figure.met for figure in figures] == [True, False, True, True, False, False]
+
+
+def test_what_was_not_measured_is_said_not_to_be() -> None:
+    figures = ratios(capacity(ctr=3000), {})
+    assert figures[0].reached is None
+    assert figures[0].met is None
+    report = Report(
+        {"versions": {}, "commit": "", "cpu": "", "cores": 2, "system": "", "python": ""}, {}, {}, figures=figures
+    )
+    assert "not measured" in report.page()
+    assert report.document()["figures"][0]["met"] is None
+
+
+def test_the_page_shows_every_service_and_figure() -> None:
+    machine = {
+        "versions": {"torch": "2"},
+        "commit": "abc",
+        "cpu": "a CPU",
+        "cores": 2,
+        "system": "Linux",
+        "python": "3.11",
+    }
+    found = capacity(ctr=3000, afternoon=100)
+    report = Report(machine, {"items": 9}, {"rounds": 1}, 1e-7, found, {}, [Figure("a thing", "at most", 2, "ms", 1.5)])
+    page = report.page()
+    assert "| 500 | ctr | 600 |" in page
+    assert "30.00x" in page
+    assert "| a thing | at most 2 ms | 1.50 ms | yes |" in page
