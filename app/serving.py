@@ -79,6 +79,7 @@ def run_worker(settings: Settings, listener: socket.socket | None = None) -> Non
         lifespan="on",
         access_log=False,
         log_config=None,
+        proxy_headers=False,  # addresses of clients are not looked at
         server_header=False,
         date_header=False,
         timeout_graceful_shutdown=max(1, round(settings.shutdown_grace_s)),
