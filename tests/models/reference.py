@@ -45,6 +45,8 @@ class Example:
     def __init__(self, preprocessing: Preprocessing, user: Slots, item: Slots) -> None:
         self.fields: dict[Side, list[list[tuple[int, float]]]] = {"user": [], "item": []}
         self.numbers: dict[Side, list[float]] = {"user": [], "item": []}
+        self.named: dict[str, list[tuple[int, float]]] = {}
+        """The same fields by name; `<name>:bucket` is a number's bucket."""
         self._vocabulary = {int(key): place for place, key in enumerate(preprocessing.vocabulary_V)}
         self._preprocessing = preprocessing
         for side, slots in (("user", user), ("item", item)):
@@ -64,9 +66,18 @@ class Example:
                 if field.buckets:
                     bucket = 0 if math.isnan(raw) else 1 + bisect_right(statistics.borders, raw)
                     buckets.append([(self._preprocessing.bucket_row(field.name) + bucket, 1.0)])
+                    self.named[f"{field.name}:bucket"] = buckets[-1]
             else:
                 self.fields[side].append([(self._row(key, field.name), x) for key, x in own])
+            self.named[field.name] = self.fields[side][-1]
         self.fields[side] += buckets
+
+    def code(self, row: int) -> int:
+        """What a hashed cross makes of a table row: 31 bits of its key, or a small number where it has no key."""
+        place = row - self._preprocessing.oov_rows
+        if 0 <= place < len(self._vocabulary):
+            return int(self._preprocessing.vocabulary_V[place]) % 2**31
+        return row if place < 0 else row - len(self._vocabulary)
 
     def _row(self, key: int, field: str | None) -> int:
         place = self._vocabulary.get(key)
@@ -100,28 +111,171 @@ def pairs(example: Example, weights: dict[str, Vector]) -> float:
     return sum(float(np.dot(e_f, e_g)) for e_f, e_g in combinations(vectors, 2))
 
 
-def deep(example: Example, weights: dict[str, Vector]) -> float:
-    """D(): linear, batch norm by its running statistics, ReLU; then one output."""
+def inputs(example: Example, weights: dict[str, Vector], sides: tuple[Side, ...] = ("user", "item")) -> Vector:
+    """What a network over everything reads: each side's embeddings, then its numbers."""
     table = weights["table_RE"][:, 1:]
-    hidden = np.concatenate(
-        [
-            np.concatenate([*(vector(field, table) for field in example.fields[side]), np.array(example.numbers[side])])
-            for side in ("user", "item")
-        ]
-    )
-    blocks = ["deep.first", *sorted({name[: name.index(".", 10)] for name in weights if name.startswith("deep.rest.")})]
-    for block in blocks:
-        hidden = weights[f"{block}.linear.weight"] @ hidden + weights[f"{block}.linear.bias"]
-        scale = weights[f"{block}.norm.weight"] / np.sqrt(weights[f"{block}.norm.running_var"] + 1e-5)
-        hidden = (hidden - weights[f"{block}.norm.running_mean"]) * scale + weights[f"{block}.norm.bias"]
-        hidden = np.maximum(hidden, 0.0)
-    return float(weights["deep.output.weight"][0] @ hidden + weights["deep.output.bias"][0])
+    parts = []
+    for side in sides:
+        parts += [*(vector(field, table) for field in example.fields[side]), np.array(example.numbers[side])]
+    return np.concatenate(parts)
+
+
+def hidden(weights: dict[str, Vector], prefix: str, x: Vector) -> Vector:
+    """Blocks of linear, batch norm by its running statistics, ReLU."""
+    for block in sorted({name.split(".linear.")[0] for name in weights if name.startswith(prefix + ".")}):
+        if f"{block}.linear.weight" in weights:
+            x = weights[f"{block}.linear.weight"] @ x + weights[f"{block}.linear.bias"]
+            if f"{block}.norm.weight" in weights:
+                x = normed(weights, f"{block}.norm", x)
+            x = np.maximum(x, 0.0)
+    return x
+
+
+def normed(weights: dict[str, Vector], prefix: str, x: Vector) -> Vector:
+    scale = weights[f"{prefix}.weight"] / np.sqrt(weights[f"{prefix}.running_var"] + 1e-5)
+    return (x - weights[f"{prefix}.running_mean"]) * scale + weights[f"{prefix}.bias"]
+
+
+def network(weights: dict[str, Vector], prefix: str, x: Vector) -> Vector:
+    """Hidden blocks and a linear output."""
+    return weights[f"{prefix}.output.weight"] @ hidden(weights, prefix, x) + weights[f"{prefix}.output.bias"]
+
+
+def deep(example: Example, weights: dict[str, Vector]) -> float:
+    return float(network(weights, "deep", inputs(example, weights))[0])
+
+
+def bias(example: Example, weights: dict[str, Vector]) -> float:
+    return float(weights["bias"][0])
+
+
+def triples(example: Example, weights: dict[str, Vector]) -> float:
+    """The sum over triples of fields of sum_k e_fk e_gk e_hk."""
+    table = weights["table_RE"][:, 1:]
+    vectors = [vector(field, table) for field in example.fields["user"] + example.fields["item"]]
+    return sum(float((e_f * e_g * e_h).sum()) for e_f, e_g, e_h in combinations(vectors, 3))
+
+
+def pooled(example: Example, weights: dict[str, Vector]) -> Vector:
+    """The sum over pairs of fields of e_f * e_g."""
+    table = weights["table_RE"][:, 1:]
+    vectors = [vector(field, table) for field in example.fields["user"] + example.fields["item"]]
+    return sum((e_f * e_g for e_f, e_g in combinations(vectors, 2)), np.zeros(table.shape[1]))
+
+
+def deep_over_pooled(example: Example, weights: dict[str, Vector], prefix: str = "pooled") -> float:
+    normal = normed(weights, f"{prefix}.norm", pooled(example, weights))
+    return float(network(weights, f"{prefix}.deep", normal)[0])
+
+
+def bucket(left: int, right: int, buckets: int) -> int:
+    mixed = (left * 0x2C1B3C6D) ^ (right * 0x297A2D39)
+    mixed = ((mixed ^ (mixed >> 31)) % 2**31) * 0x31848BAB
+    return (mixed ^ (mixed >> 29)) % buckets
+
+
+def crossed(example: Example, weights: dict[str, Vector], crosses: list[tuple[str, str, int]]) -> float:
+    """Hashed crosses, each with its own range of weights: the sum of x_s x_t w[h(s, t)]."""
+    total, first = 0.0, 0
+    for left, right, buckets in crosses:
+        for s, x_s in example.named[left]:
+            for t, x_t in example.named[right]:
+                place = first + bucket(example.code(s), example.code(t), buckets)
+                total += x_s * x_t * float(weights["cross_table_C1"][place, 0])
+        first += buckets
+    return total
+
+
+def wide(example: Example, weights: dict[str, Vector]) -> float:
+    """The tests' schema declares no crosses: its two genre fields share a space."""
+    return crossed(example, weights, [("liked_genres", "genres", 10_000)])
+
+
+def named(example: Example, weights: dict[str, Vector], *names: str) -> list[Vector]:
+    return [vector(example.named[name], weights["table_RE"][:, 1:]) for name in names]
+
+
+def ids(example: Example, weights: dict[str, Vector], prefix: str = "deep") -> float:
+    return float(network(weights, prefix, np.concatenate(named(example, weights, "user_id", "item_id")))[0])
+
+
+def towers(example: Example, weights: dict[str, Vector]) -> float:
+    user = network(weights, "user_tower", inputs(example, weights, ("user",)))
+    item = network(weights, "item_tower", inputs(example, weights, ("item",)))
+    return float(weights["scale"][0] * (user @ item))
+
+
+def four_crosses(example: Example, weights: dict[str, Vector]) -> float:
+    user, user_genre, movie, movie_genre = named(example, weights, "user_id", "liked_genres", "item_id", "genres")
+    products = [user @ movie, user @ movie_genre, user_genre @ movie, user_genre @ movie_genre]
+    return float(weights["crosses.weight_P"] @ np.array(products))
+
+
+def sparrow_deep(example: Example, weights: dict[str, Vector]) -> float:
+    user, movie = named(example, weights, "user_id", "item_id")
+    numbers = [np.array(example.numbers[side]) for side in ("user", "item")]
+    return float(network(weights, "deep", np.concatenate([user, numbers[0], movie, numbers[1]]))[0])
+
+
+def sparrow_projected(example: Example, weights: dict[str, Vector]) -> float:
+    blocks = []
+    for side, names in (("user", ("user_id", "liked_genres")), ("item", ("item_id", "genres"))):
+        for place, e in enumerate(named(example, weights, *names)):
+            blocks.append(e @ weights[f"{side}_blocks.weight_JKD"][place] + weights[f"{side}_blocks.bias_JD"][place])
+    numbers = np.array(example.numbers["user"] + example.numbers["item"])
+    blocks.insert(2, weights["numeric_DM"] @ numbers + weights["numeric_D"])
+    twice_the_pairs = sum(p * q for p in blocks for q in blocks if p is not q)
+    return float(weights["pairwise_D"] @ twice_the_pairs + network(weights, "deep", np.concatenate(blocks))[0])
+
+
+def cross_network(example: Example, weights: dict[str, Vector]) -> float:
+    x_0 = x = inputs(example, weights)
+    for layer in ("first", "later.0"):
+        x = x_0 * (weights[f"{layer}.weight"] @ x + weights[f"{layer}.bias"]) + x
+    return float(weights["output.weight"][0] @ x + weights["output.bias"][0])
+
+
+def two_streams(example: Example, weights: dict[str, Vector]) -> float:
+    x = inputs(example, weights)
+    outputs = []
+    for side in ("user", "item"):
+        gate = 2 / (1 + np.exp(-network(weights, f"{side}_gate", inputs(example, weights, (side,)))))  # type: ignore[arg-type]
+        outputs.append(hidden(weights, f"{side}_stream", gate * x))
+    o_1, o_2 = outputs
+    bilinear, start = 0.0, 0
+    for matrix in weights["bilinear_HOO"]:
+        stop = start + len(matrix)
+        bilinear += float(o_1[start:stop] @ matrix @ o_2[start:stop])
+        start = stop
+    return bilinear + float(weights["linear.weight"][0] @ np.concatenate(outputs) + weights["linear.bias"][0])
+
+
+def joint_neuron(example: Example, weights: dict[str, Vector]) -> float:
+    x = inputs(example, weights)
+    outputs = [
+        wide(example, weights) + network(weights, "wide_deep", x)[0],
+        ids(example, weights, "neural_cf"),
+        pairs(example, weights) + network(weights, "deepfm", x)[0],
+        deep_over_pooled(example, weights, "nfm"),
+    ]
+    return float(weights["joint_4"] @ np.array(outputs))
 
 
 FORMULAS: dict[str, list[Callable[[Example, dict[str, Vector]], float]]] = {
     "lr": [first_order],
     "fm": [first_order, pairs],
+    "hofm": [first_order, pairs, triples],
     "deepfm": [first_order, pairs, deep],
+    "embedding_mlp": [bias, deep],
+    "wide_deep": [first_order, wide, deep],
+    "neural_cf": [bias, ids],
+    "neural_cf_towers": [bias, towers],
+    "deepfm_sparrow": [first_order, four_crosses, sparrow_deep],
+    "deepfm_sparrow_v2": [first_order, sparrow_projected],
+    "nfm": [first_order, deep_over_pooled],
+    "dcn": [bias, cross_network, deep],
+    "finalmlp": [bias, two_streams],
+    "fusion": [first_order, joint_neuron],
 }
 """Each model's logit is the sum of these."""
 
