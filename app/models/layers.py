@@ -14,7 +14,7 @@ class Block(nn.Module):
         super().__init__()
         self.linear = nn.Linear(inputs, outputs)
         self.norm: nn.Module = nn.BatchNorm1d(outputs) if batch_norm else nn.Identity()
-        self.dropout = nn.Dropout(float(dropout))  # TorchScript refuses an int
+        self.dropout: nn.Module = nn.Dropout(float(dropout))  # TorchScript refuses an int
 
     def forward(self, x_BD: Tensor) -> Tensor:
         return self.after(self.linear(x_BD))
@@ -25,7 +25,8 @@ class Block(nn.Module):
         return hidden_BH
 
     def fuse(self) -> None:
-        """Fold the batch norm's evaluation form into the linear map, so that the map can be split by columns."""
+        """For serving: no dropout, and the batch norm folded into the linear map, so that it can be split by columns."""
+        self.dropout = nn.Identity()
         if isinstance(self.norm, nn.BatchNorm1d):
             self.linear = fuse_linear_bn_eval(self.linear, self.norm)
             self.norm = nn.Identity()
