@@ -25,7 +25,7 @@ class Block(nn.Module):
         return hidden_BH
 
     def fuse(self) -> None:
-        """For serving: no dropout, and the batch norm folded into the linear map, so that it can be split by columns."""
+        """For serving: no dropout, and batch norm folded into the linear map, so that it can be split by columns."""
         self.dropout = nn.Identity()
         if isinstance(self.norm, nn.BatchNorm1d):
             self.linear = fuse_linear_bn_eval(self.linear, self.norm)
