@@ -14,8 +14,8 @@ import redis
 
 from app.features.store import KeyTemplate
 from app.loadgen import rank_bodies
-from app.registry import artifact
 from app.registry.model_store import ModelStore
+from app.registry.writing import write
 from app.synthetic import Catalogue, build_model, load_features
 from benchmarks.process import Process, ctr, free_port, running
 
@@ -39,7 +39,7 @@ class Stage:
         store = ModelStore(self.folder / "models", name)
         with store.staging() as staged:
             model = build_model(self.catalogue, DIM, hidden)
-            artifact.write(staged, model, self.catalogue.schema, name=name, golden=self.catalogue.golden())
+            write(staged, model, self.catalogue.schema, name=name, golden=self.catalogue.golden())
             version = store.publish(staged)
         store.update_pointer(stable=version)
         self.versions[name] = store.path(version)

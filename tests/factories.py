@@ -20,9 +20,9 @@ from app.features.schema import FeatureSchema, Numeric, parse_schema
 from app.models import MODELS
 from app.models.contract import CtrModel
 from app.models.inputs import NumericStatistics, Preprocessing, numeric_key
-from app.registry import artifact
 from app.registry.manifest import GoldenRequest, Manifest
 from app.registry.model_store import Canary, ModelStore
+from app.registry.writing import write
 
 SCHEMA_YAML = """\
 version: 1
@@ -144,7 +144,7 @@ def tiny_model(seed: int = 0, architecture: str = MODEL_NAME, preprocessing: Pre
 
 
 def golden(count: int = 3, candidates: int = 5) -> list[GoldenRequest]:
-    """Requests without scores; `artifact.write` adds them. The last names a user and items no training row had."""
+    """Requests without scores; `write` adds them. The last names a user and items no training row had."""
     return [
         GoldenRequest(
             str(number),
@@ -161,7 +161,7 @@ def write_tiny(folder: Path, seed: int = 0, architecture: str = MODEL_NAME, **de
     """An unnumbered version in an existing folder, as a trainer leaves it."""
     model = tiny_model(seed, architecture)
     details = {"metrics": {"test": {"auc": 0.75, "log_loss": 0.55}}, **details}
-    return artifact.write(folder, model, small_schema(), name=MODEL_NAME, golden=golden(), **details)
+    return write(folder, model, small_schema(), name=MODEL_NAME, golden=golden(), **details)
 
 
 def publish_tiny(

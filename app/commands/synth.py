@@ -80,8 +80,8 @@ def _write(
     settings: Settings, catalogue: Catalogue, dim: int, hidden: tuple[int, ...], publish: bool
 ) -> dict[str, Any]:
     """Write the model as a version; where it is, and its number (0 where it is not published)."""
-    from app.registry import artifact
     from app.registry.model_store import ModelStore
+    from app.registry.writing import write
     from app.synthetic import build_model
 
     with console.status("building the model"):
@@ -94,11 +94,11 @@ def _write(
     if not publish:
         RUNS.mkdir(exist_ok=True)
         folder = Path(tempfile.mkdtemp(prefix="synthetic-", dir=RUNS))
-        artifact.write(folder, model, catalogue.schema, **details)
+        write(folder, model, catalogue.schema, **details)
         return {"version_dir": str(folder), "version": 0}
     store = ModelStore(settings.model_store, settings.model)
     with store.staging() as staged, console.status("writing the version"):
-        artifact.write(staged, model, catalogue.schema, **details)
+        write(staged, model, catalogue.schema, **details)
         version = store.publish(staged)
     store.update_pointer(stable=version)
     return {"version_dir": str(store.path(version)), "version": version}

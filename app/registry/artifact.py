@@ -1,7 +1,8 @@
 """One version on disk: written from a trained model, read back into something that scores.
 
 The program (TorchScript, small) and the tables (safetensors, memory-mapped and shared by all processes) are two files;
-`manifest.json` beside them proves both. This is the only module that calls torch.jit (docs/adr/0001).
+`manifest.json` beside them proves both. This is the only module that calls torch.jit (docs/adr/0001);
+`app.registry.writing` writes a version with what is here, `app.registry.mapped` opens its files.
 """
 
 from __future__ import annotations
@@ -9,21 +10,13 @@ from __future__ import annotations
 import copy
 import hashlib
 import io
-import math
-import mmap
-import os
-import stat
 import threading
 import warnings
-from collections.abc import Sequence
 from pathlib import Path
 from typing import Any
 
-import msgspec
 import numpy as np
 import torch
-from safetensors import SafetensorError
-from safetensors.torch import save_file
 from torch import Tensor
 
 from app.errors import ArtifactError, EncodingError, SchemaError
@@ -32,18 +25,14 @@ from app.features.schema import FeatureSchema, schema_from_json
 from app.models.contract import CtrModel
 from app.models.layers import Block
 from app.registry.manifest import (
-    FORMAT,
     MANIFEST,
     MAX_MANIFEST_BYTES,
     PROGRAM,
     TABLES,
-    FileProof,
-    GoldenRequest,
     Manifest,
     decode_manifest,
-    encode_manifest,
-    now,
 )
+from app.registry.mapped import Mapped, parse_tables
 
 MAX_PROGRAM_BYTES = 1 << 30
 GOLDEN_TOLERANCE = 1e-5
@@ -145,62 +134,6 @@ def serving_form(model: CtrModel) -> CtrModel:
     return copied.requires_grad_(False)
 
 
-def write(
-    folder: Path,
-    model: CtrModel,
-    schema: FeatureSchema,
-    *,
-    name: str,
-    golden: Sequence[GoldenRequest],
-    metrics: dict[str, Any] | None = None,
-    data: dict[str, Any] | None = None,
-    config: dict[str, Any] | None = None,
-) -> Manifest:
-    """Write a version (numbered 0) into an existing folder and fsync its files.
-
-    Args:
-        golden: requests without scores count too: scores are computed here, by the program as it will be loaded.
-    """
-    served = serving_form(model)
-    tables = {table: getattr(served, table).detach().contiguous() for table in served.tables}
-    try:
-        save_file(tables, folder / TABLES)
-        (folder / PROGRAM).write_bytes(_program_bytes(served))
-        for file in (PROGRAM, TABLES):
-            fsync(folder / file)
-    except (OSError, SafetensorError) as error:
-        raise ArtifactError("file", f"the version cannot be written to {folder}: {error}") from error
-    manifest = Manifest(
-        name=name,
-        version=0,
-        format=FORMAT,
-        created_at=now(),
-        architecture=model.name,
-        files={file: _proof(folder / file) for file in (PROGRAM, TABLES)},
-        tables={name: list(table.shape) for name, table in tables.items()},
-        feature_schema=schema.model_dump(mode="json"),
-        schema_hash=schema.hash,
-        golden=[],
-        metrics=metrics or {},
-        data=data or {},
-        config=config or {},
-    )
-    loaded = _load(folder, manifest, torch.device("cpu"))
-    manifest = msgspec.structs.replace(manifest, golden=[_answered(loaded, request) for request in golden])
-    write_manifest(folder, manifest)
-    return manifest
-
-
-def write_manifest(folder: Path, manifest: Manifest) -> None:
-    """Raises ArtifactError("file")."""
-    path = folder / MANIFEST
-    try:
-        path.write_bytes(encode_manifest(manifest))
-        fsync(path)
-    except OSError as error:
-        raise ArtifactError("file", f"{path} cannot be written: {error.strerror}") from error
-
-
 def load(folder: Path, device: torch.device | str = "cpu", *, version: int | None = None) -> Artifact:
     """Read, verify and check a version.
 
@@ -214,7 +147,7 @@ def load(folder: Path, device: torch.device | str = "cpu", *, version: int | Non
     manifest = decode_manifest(raw)
     if version is not None and manifest.version != version:
         raise ArtifactError("manifest", f"the manifest is of version {manifest.version}, not {version}")
-    artifact = _load(folder, manifest, torch.device(device), hashlib.sha256(raw).hexdigest())
+    artifact = assemble(folder, manifest, torch.device(device), hashlib.sha256(raw).hexdigest())
     artifact.check()
     return artifact
 
@@ -226,11 +159,12 @@ def read_manifest(folder: Path) -> Manifest:
 
 def read_manifest_bytes(folder: Path) -> bytes:
     """Raises ArtifactError("file")."""
-    with _Mapped(folder / MANIFEST, MAX_MANIFEST_BYTES) as mapped:
+    with Mapped(folder / MANIFEST, MAX_MANIFEST_BYTES) as mapped:
         return bytes(mapped.view)
 
 
-def _load(folder: Path, manifest: Manifest, device: torch.device, manifest_sha256: str = "") -> Artifact:
+def assemble(folder: Path, manifest: Manifest, device: torch.device, manifest_sha256: str = "") -> Artifact:
+    """What the manifest proves, verified and put together, but not asked anything yet. Raises ArtifactError."""
     missing = {PROGRAM, TABLES} - manifest.files.keys()
     if missing:
         raise ArtifactError("manifest", f"the manifest names no {sorted(missing)}")
@@ -240,12 +174,12 @@ def _load(folder: Path, manifest: Manifest, device: torch.device, manifest_sha25
         raise ArtifactError("schema", f"the feature schema does not fit: {str(error).splitlines()[0]}") from error
     if schema.hash != manifest.schema_hash:
         raise ArtifactError("schema", "the feature schema does not have the hash the manifest says")
-    with _Mapped(folder / PROGRAM, MAX_PROGRAM_BYTES) as mapped:
+    with Mapped(folder / PROGRAM, MAX_PROGRAM_BYTES) as mapped:
         mapped.verify(manifest.files[PROGRAM])
         program_bytes = bytes(mapped.view)
-    tables_file = _Mapped(folder / TABLES)
+    tables_file = Mapped(folder / TABLES)
     tables_file.verify(manifest.files[TABLES])
-    tables = _parse_tables(tables_file)
+    tables = parse_tables(tables_file)
     if {name: list(table.shape) for name, table in tables.items()} != manifest.tables:
         raise ArtifactError("tables", f"{TABLES} does not hold the tables the manifest names")
     with _load_lock, warnings.catch_warnings():
@@ -271,7 +205,7 @@ def _load(folder: Path, manifest: Manifest, device: torch.device, manifest_sha25
         raise ArtifactError("schema", f"the feature schema does not fit: {error}") from error
 
 
-def _program_bytes(served: CtrModel) -> bytes:
+def scripted(served: CtrModel) -> bytes:
     """TorchScript of the model with its tables replaced by empty ones of the same kind."""
     shell = copy.copy(served)
     shell._parameters, shell._buffers = dict(served._parameters), dict(served._buffers)
@@ -288,13 +222,6 @@ def _program_bytes(served: CtrModel) -> bytes:
     return buffer.getvalue()
 
 
-def _answered(artifact: Artifact, request: GoldenRequest) -> GoldenRequest:
-    user = artifact.user_encoder.encode(request.user, request.user_id)
-    items = artifact.item_encoder.encode_many(request.items, request.item_ids)
-    scores_N = artifact.score(artifact.encode_user(user), artifact.encode_items(items))
-    return msgspec.structs.replace(request, scores=scores_N.tolist())
-
-
 def _last_line(error: Exception) -> str:
     """TorchScript puts a traceback of its own before what went wrong."""
     return (str(error).strip().splitlines() or [repr(error)])[-1][:200]
@@ -304,93 +231,3 @@ def _check_finite(name: str, tensor: Tensor) -> None:
     for chunk in torch.split(tensor.reshape(-1), FINITE_CHUNK):
         if not bool(torch.isfinite(chunk).all()):
             raise ArtifactError("finite", f"{name} holds weights that are not finite")
-
-
-class _Mapped:
-    """A regular file mapped into memory once, so that the bytes that are hashed are the bytes that are used."""
-
-    def __init__(self, path: Path, limit: int = 1 << 46) -> None:
-        try:
-            # No link and no waiting on a FIFO: a version is three regular files.
-            descriptor = os.open(path, os.O_RDONLY | os.O_NOFOLLOW | os.O_NONBLOCK | os.O_CLOEXEC)
-        except OSError as error:
-            raise ArtifactError("file", f"{path.name} cannot be opened: {error.strerror}") from error
-        try:
-            status = os.fstat(descriptor)
-            if not stat.S_ISREG(status.st_mode):
-                raise ArtifactError("file", f"{path.name} is not a regular file")
-            if not 0 < status.st_size <= limit:
-                raise ArtifactError("file", f"{path.name} has {status.st_size} bytes")
-            # Private, so writable as torch wants it; never written to, so its pages are shared with other processes.
-            self._map = mmap.mmap(descriptor, status.st_size, mmap.MAP_PRIVATE, mmap.PROT_READ | mmap.PROT_WRITE)
-        except OSError as error:
-            raise ArtifactError("file", f"{path.name} cannot be mapped: {error.strerror}") from error
-        finally:
-            os.close(descriptor)
-        self.name = path.name
-        self.view = memoryview(self._map)
-
-    def verify(self, proof: FileProof) -> None:
-        if len(self.view) != proof.size:
-            raise ArtifactError("hash", f"{self.name} has {len(self.view)} bytes, the manifest says {proof.size}")
-        if hashlib.sha256(self.view).hexdigest() != proof.sha256:
-            raise ArtifactError("hash", f"{self.name} does not have the SHA-256 the manifest says")
-
-    def __enter__(self) -> _Mapped:
-        return self
-
-    def __exit__(self, *_: object) -> None:
-        self.view.release()
-        self._map.close()
-
-
-_DTYPES = {"F32": torch.float32, "F16": torch.float16, "BF16": torch.bfloat16, "I64": torch.int64, "I32": torch.int32}
-
-
-class _TableEntry(msgspec.Struct):
-    dtype: str
-    shape: list[int]
-    data_offsets: tuple[int, int]
-
-
-def _parse_tables(mapped: _Mapped) -> dict[str, Tensor]:
-    """Tensors over the mapped bytes of a safetensors file.
-
-    The library would map the path a second time, and so perhaps another file than the one that was hashed; the format
-    is an eight-byte length, a JSON header and the data.
-    """
-    view = mapped.view
-    try:
-        header_size = int.from_bytes(view[:8], "little")
-        if header_size > len(view) - 8:
-            raise ValueError(f"its header ends {header_size + 8 - len(view)} bytes beyond it")
-        raw = msgspec.json.decode(view[8 : 8 + header_size])
-        raw.pop("__metadata__", None)
-        entries = msgspec.convert(raw, dict[str, _TableEntry])
-        tables = {}
-        for name, entry in entries.items():
-            start, stop = entry.data_offsets
-            dtype = _DTYPES[entry.dtype]
-            count = math.prod(entry.shape)
-            if (stop - start) != count * dtype.itemsize:
-                raise ValueError(f"{name} has {stop - start} bytes for shape {entry.shape}")
-            tables[name] = torch.frombuffer(view, dtype=dtype, count=count, offset=8 + header_size + start).reshape(
-                entry.shape
-            )
-    except (msgspec.MsgspecError, KeyError, ValueError, AttributeError, RuntimeError) as error:
-        raise ArtifactError("tables", f"{mapped.name} cannot be parsed: {error}") from error
-    return tables
-
-
-def _proof(path: Path) -> FileProof:
-    with path.open("rb") as file:
-        return FileProof(hashlib.file_digest(file, "sha256").hexdigest(), path.stat().st_size)
-
-
-def fsync(path: Path) -> None:
-    """Bring a file or a folder to the disk."""
-    descriptor = os.open(path, os.O_RDONLY)
-    try:
-        os.fsync(descriptor)
-    finally:
-        os.close(descriptor)

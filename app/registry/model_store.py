@@ -26,8 +26,9 @@ import msgspec
 import structlog
 
 from app.errors import ArtifactError, ConfigError
-from app.registry.artifact import fsync, load, read_manifest, write_manifest
+from app.registry.artifact import load, read_manifest
 from app.registry.manifest import MANIFEST, PROGRAM, TABLES, Manifest
+from app.registry.writing import fsync, write_manifest
 
 log = structlog.get_logger(__name__)
 
@@ -91,7 +92,7 @@ class ModelStore:
             shutil.rmtree(staged, ignore_errors=True)
 
     def publish(self, staged: Path) -> int:
-        """Give a version built by `artifact.write` in a `staging()` folder its number and its place.
+        """Give a version built by `app.registry.writing.write` in a `staging()` folder its number and its place.
 
         Raises ArtifactError for a folder that holds no whole version.
         """

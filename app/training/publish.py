@@ -15,9 +15,10 @@ import torch
 
 from app.errors import ArtifactError, ConfigError
 from app.models.contract import CtrModel
-from app.registry import artifact
+from app.registry.artifact import Artifact, load
 from app.registry.manifest import GoldenRequest
 from app.registry.model_store import ModelStore
+from app.registry.writing import write
 from app.training.datasets.dataset import Dataset, id_field_of, raw_features, without_nan
 from app.training.evaluate import evaluate
 from app.training.prepare import Encoded
@@ -60,7 +61,7 @@ def golden_requests(data: Dataset, seed: int = 0) -> list[GoldenRequest]:
 
 def export(folder: Path, model: CtrModel, validation: Dataset, *, name: str, **details: Any) -> None:
     """Write a version into an existing folder. `details` are the manifest's metrics, data and config."""
-    artifact.write(folder, model, validation.schema, name=name, golden=golden_requests(validation), **details)
+    write(folder, model, validation.schema, name=name, golden=golden_requests(validation), **details)
 
 
 def verify(folder: Path, test: Encoded, expected: dict[str, float]) -> None:
@@ -69,7 +70,7 @@ def verify(folder: Path, test: Encoded, expected: dict[str, float]) -> None:
     Raises:
         ArtifactError: it cannot be loaded, or a metric differs by more than `AGREEMENT`.
     """
-    found = evaluate(test.labels_N, _probabilities(artifact.load(folder), test))
+    found = evaluate(test.labels_N, _probabilities(load(folder), test))
     for metric, value in expected.items():
         # NaN stands for "cannot be said of these rows" and must do so on both sides.
         if not (abs(found[metric] - value) <= AGREEMENT or (found[metric] != found[metric] and value != value)):
@@ -113,7 +114,7 @@ def _run_folder(root: Path, model: str) -> Path:
     raise ConfigError(f"{root}: has {MAX_RUNS_A_SECOND} runs of this second")
 
 
-def _probabilities(loaded: artifact.Artifact, examples: Encoded) -> np.ndarray[Any, np.dtype[np.float32]]:
+def _probabilities(loaded: Artifact, examples: Encoded) -> np.ndarray[Any, np.dtype[np.float32]]:
     slots = [torch.from_numpy(part) for part in (*examples.user, *examples.item)]
     parts = []
     with torch.inference_mode():

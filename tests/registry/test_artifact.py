@@ -17,9 +17,9 @@ import torch
 
 from app.errors import ArtifactError
 from app.models import MODELS
-from app.registry import artifact
-from app.registry.artifact import load, read_manifest, write_manifest
+from app.registry.artifact import load, read_manifest
 from app.registry.manifest import MANIFEST, PROGRAM, TABLES, FileProof, Manifest, decode_manifest, encode_manifest
+from app.registry.writing import write, write_manifest
 from tests.factories import (
     fitted,
     golden,
@@ -79,7 +79,7 @@ def test_what_is_loaded_scores_as_the_model_did(tmp_path: Path, architecture: st
 def test_writing_leaves_the_model_as_it_was(tmp_path: Path) -> None:
     model = tiny_model(1).train()
     before = {name: tensor.clone() for name, tensor in model.state_dict().items()}
-    artifact.write(tmp_path, model, small_schema(), name="deepfm", golden=golden())
+    write(tmp_path, model, small_schema(), name="deepfm", golden=golden())
     assert model.training
     assert all(torch.equal(tensor, before[name]) for name, tensor in model.state_dict().items())
 
@@ -348,7 +348,7 @@ def test_a_nan_model_is_not_even_written(tmp_path: Path) -> None:
     with torch.no_grad():
         model.table_RE[5, 2] = float("nan")
     with pytest.raises(ArtifactError) as refused:
-        artifact.write(tmp_path, model, small_schema(), name="deepfm", golden=golden())
+        write(tmp_path, model, small_schema(), name="deepfm", golden=golden())
     assert refused.value.reason == "finite"
 
 

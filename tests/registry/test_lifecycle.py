@@ -18,11 +18,11 @@ import torch
 
 from app.errors import ArtifactError, StoreError
 from app.models.inputs import Preprocessing
-from app.registry import artifact
-from app.registry.artifact import Artifact, load, write_manifest
+from app.registry.artifact import Artifact, load
 from app.registry.lifecycle import Lifecycle, SwapEvent
 from app.registry.manifest import MANIFEST, PROGRAM, TABLES
 from app.registry.model_store import HISTORY, POINTER, Canary, ModelStore
+from app.registry.writing import write, write_manifest
 from tests.factories import fitted, golden, publish_tiny, raw_context, raw_item, raw_user, tiny_model
 
 
@@ -521,7 +521,7 @@ def test_the_event_loop_turns_while_a_large_version_loads(store: ModelStore) -> 
     vocabulary_V = torch.unique(torch.cat([known.vocabulary_V, keys_V]))
     model = tiny_model(preprocessing=Preprocessing(known.schema, vocabulary_V, known.numerics))
     with store.staging() as staged:
-        artifact.write(staged, model, known.schema, name=store.name, golden=golden())
+        write(staged, model, known.schema, name=store.name, golden=golden())
         store.publish(staged)
 
     async def ready(_: Artifact) -> None:

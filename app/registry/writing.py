@@ -1,0 +1,107 @@
+"""From a trained model to the three files of a version: written, brought to the disk, answered by what was written."""
+
+from __future__ import annotations
+
+import hashlib
+import os
+from collections.abc import Sequence
+from pathlib import Path
+from typing import Any
+
+import msgspec
+import torch
+from safetensors import SafetensorError
+from safetensors.torch import save_file
+
+from app.errors import ArtifactError
+from app.features.schema import FeatureSchema
+from app.models.contract import CtrModel
+from app.registry.artifact import Artifact, assemble, scripted, serving_form
+from app.registry.manifest import (
+    FORMAT,
+    MANIFEST,
+    PROGRAM,
+    TABLES,
+    FileProof,
+    GoldenRequest,
+    Manifest,
+    encode_manifest,
+    now,
+)
+
+
+def write(
+    folder: Path,
+    model: CtrModel,
+    schema: FeatureSchema,
+    *,
+    name: str,
+    golden: Sequence[GoldenRequest],
+    metrics: dict[str, Any] | None = None,
+    data: dict[str, Any] | None = None,
+    config: dict[str, Any] | None = None,
+) -> Manifest:
+    """Write a version (numbered 0) into an existing folder and fsync its files.
+
+    Args:
+        golden: requests without scores count too: scores are computed here, by the program as it will be loaded.
+    """
+    served = serving_form(model)
+    tables = {table: getattr(served, table).detach().contiguous() for table in served.tables}
+    try:
+        save_file(tables, folder / TABLES)
+        (folder / PROGRAM).write_bytes(scripted(served))
+        for file in (PROGRAM, TABLES):
+            fsync(folder / file)
+    except (OSError, SafetensorError) as error:
+        raise ArtifactError("file", f"the version cannot be written to {folder}: {error}") from error
+    manifest = Manifest(
+        name=name,
+        version=0,
+        format=FORMAT,
+        created_at=now(),
+        architecture=model.name,
+        files={file: _proof(folder / file) for file in (PROGRAM, TABLES)},
+        tables={name: list(table.shape) for name, table in tables.items()},
+        feature_schema=schema.model_dump(mode="json"),
+        schema_hash=schema.hash,
+        golden=[],
+        metrics=metrics or {},
+        data=data or {},
+        config=config or {},
+    )
+    loaded = assemble(folder, manifest, torch.device("cpu"))
+    manifest = msgspec.structs.replace(manifest, golden=[_answered(loaded, request) for request in golden])
+    write_manifest(folder, manifest)
+    return manifest
+
+
+def write_manifest(folder: Path, manifest: Manifest) -> None:
+    """Raises ArtifactError("file")."""
+    path = folder / MANIFEST
+    try:
+        path.write_bytes(encode_manifest(manifest))
+        fsync(path)
+    except OSError as error:
+        raise ArtifactError("file", f"{path} cannot be written: {error.strerror}") from error
+
+
+def _answered(artifact: Artifact, request: GoldenRequest) -> GoldenRequest:
+    user = artifact.user_encoder.encode(request.user, request.user_id)
+    items = artifact.item_encoder.encode_many(request.items, request.item_ids)
+    scores_N = artifact.score(artifact.encode_user(user), artifact.encode_items(items))
+    return msgspec.structs.replace(request, scores=scores_N.tolist())
+
+
+def _proof(path: Path) -> FileProof:
+    with path.open("rb") as file:
+        return FileProof(hashlib.file_digest(file, "sha256").hexdigest(), path.stat().st_size)
+
+
+def fsync(path: Path) -> None:
+    """Bring a file or a folder to the disk."""
+    descriptor = os.open(path, os.O_RDONLY)
+    try:
+        os.fsync(descriptor)
+    finally:
+        os.close(descriptor)
