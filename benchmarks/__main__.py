@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import contextlib
-import os
 import time
 from collections.abc import Callable, Iterator
 from dataclasses import asdict
@@ -32,7 +31,7 @@ def main(
     peers: Annotated[str, typer.Option(help="Who is measured.")] = ",".join(ALL),
     candidates: Annotated[str, typer.Option(help="Item ids in a request.")] = "100,500,1000",
     rounds: Annotated[int, typer.Option(min=1, help="Medians are of this many.")] = 5,
-    seconds: Annotated[float, typer.Option(min=0.1, help="Of each measurement.")] = 1.2,
+    seconds: Annotated[float, typer.Option(min=0.1, help="Of each measurement.")] = 1.0,
     quick: Annotated[bool, typer.Option("--quick", help="One short round of the main table: a smoke run.")] = False,
     with_million: Annotated[bool, typer.Option("--million", help="1,000,000 items too: minutes more.")] = False,
     page: Annotated[bool, typer.Option(help="Write benchmarks/results/<date>.md.")] = True,
@@ -167,5 +166,4 @@ def _show(figures: list[Figure], as_json: bool) -> None:
 
 
 if __name__ == "__main__":
-    os.environ.setdefault("OMP_NUM_THREADS", "1")  # of the services as well; they have one core each
     cli()

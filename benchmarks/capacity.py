@@ -17,7 +17,7 @@ from benchmarks.process import Process
 from benchmarks.stage import Stage
 
 CONCURRENCY = 8
-WARM_S = 0.3
+WARM_S = 0.2
 
 
 @dataclass
@@ -97,7 +97,7 @@ def one_round(contender: Contender, generator: LoadGenerator, seconds: float, co
     summary = result.summary()
     answered = result.statuses[200]
     # Threads of its own can delay one another: what its processor time fills was not taken by others.
-    own_s = max(result.seconds - delayed, min(cpu, result.seconds))
+    own_s = max(result.seconds - max(delayed, 0.0), min(cpu, result.seconds))
     return Round(
         requests_per_second=answered / own_s,
         wall_requests_per_second=answered / result.seconds,

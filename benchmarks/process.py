@@ -13,7 +13,7 @@ import time
 from collections.abc import Callable, Iterator, Mapping
 from pathlib import Path
 
-from benchmarks.machine import cpu_seconds, delayed_seconds, pinned
+from benchmarks.machine import core_seconds, cpu_seconds, delayed_seconds, pinned
 
 START_S = 60.0
 STOP_S = 15.0
@@ -39,6 +39,7 @@ class Process:
     ) -> None:
         self._log = log
         self.name = log.stem
+        self.core = core
         with pinned(core), log.open("wb") as output:
             self._process = subprocess.Popen(
                 command,
@@ -67,8 +68,13 @@ class Process:
         return sum(cpu_seconds(pid) for pid in self.pids)
 
     def delayed_seconds(self) -> float:
-        """Time its core was taken by others. Known for one process; those of several delay one another."""
-        return delayed_seconds(self.pid) if len(self.pids) == 1 else 0.0
+        """Time its core was taken by others.
+
+        Of several processes, which delay one another as well, it is what the core worked for anybody else.
+        """
+        if len(self.pids) == 1:
+            return delayed_seconds(self.pid)
+        return core_seconds(self.core) - self.cpu_seconds() if self.core else 0.0
 
     def wait_until(self, ready: Callable[[], bool], timeout_s: float = START_S) -> None:
         """Raises SystemExit with the end of the log where it dies or does not become ready in time."""

@@ -138,11 +138,11 @@ METHOD = """\
 How it is measured: each service has the first core to itself; the store and the load generator share the second. All
 services run from the start and are stopped (SIGSTOP) while another is measured; rounds go from one service to the next,
 and every number is the median of the rounds. Closed loop, {concurrency} keep-alive connections, users and items drawn
-uniformly. *requests/s* leaves out the time in which the kernel gave the core to other programs (*taken*, a share of the
-wall time); on a quiet machine that is none. For peers of several processes (mosec, LitServe) it is not known and nothing
-is left out. *busy* well under 100 % means that something else than the core was the limit: for the floor, the load
-generator. The floor's cost is an echo of the same bytes (its processor time where the
-generator limits it), one GET on a blocking socket and the products 256-128-64-1 at the best speed found there."""
+uniformly. *requests/s* leaves out the time in which the core was given to other programs while the service was ready to
+run (*taken*, a share of the wall time): on a quiet machine that is none, on a busy one latencies suffer all the same.
+*busy* well under 100 % means that something else than the core was the limit: for the floor, the load generator. The
+floor's cost is an echo of the same bytes (its processor time where the generator limits it), one GET on a blocking
+socket and the products 256-128-64-1 at the best speed found there."""
 FIGURE_COLUMNS = ("what", "asked", "reached", "met", "how")
 
 
