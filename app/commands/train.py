@@ -117,8 +117,12 @@ def _widths(text: str) -> tuple[int, ...]:
 
 
 def _run(config: JobConfig, rows: Any, test_rows: Any, folder: Path, name: str) -> Result:
+    import torch
+
     from app.training.progress import TrainingProgress
 
+    # These products are small: a second thread gains little, and on a busy machine waiting for it costs ten times more.
+    torch.set_num_threads(1)
     with TrainingProgress(console, config.trainer.epochs) as progress:
         return config.build().run(rows, test_rows, folder, name=name, say=_say, report=progress.report)
 
