@@ -33,6 +33,12 @@ class Settings(BaseSettings):
     poll_s: float = Field(
         1.0, gt=0, le=3600, description="How often serving.json is looked at; a swap starts at most this much later."
     )
+    keep_versions: int = Field(
+        20,
+        ge=2,
+        le=1_000_000,
+        description="Versions kept when a new one is published; those with a label, lately stable or loaded stay too.",
+    )
 
     host: str = Field("127.0.0.1", description="Address to listen on; 0.0.0.0 opens it to the network.")
     port: int = Field(8000, ge=0, le=65_535, description="Port to listen on.")

@@ -9,7 +9,7 @@ from pydantic import BaseModel, Field
 
 from app.api.state import ServiceState, service_of
 from app.errors import ArtifactError
-from app.registry.model_store import ModelStore, Pointer
+from app.registry.model_store import ModelStore, Pointer, labels_of
 
 router = APIRouter(tags=["models"])
 
@@ -46,7 +46,7 @@ def models(
         pointer = store.pointer()
     except ArtifactError as damaged:
         error = str(damaged)
-    wanted = _labels(pointer)
+    wanted = labels_of(pointer)
     # A version that is live is listed however old, and though its folder be gone.
     newest = set(store.versions()[-limit:]) | set(status.versions.values()) | set(wanted.values())
     serving: dict[str, Any] = dict(wanted)
@@ -61,12 +61,6 @@ def models(
         error=error,
         versions=[_version(store, number, wanted, status.versions) for number in sorted(newest, reverse=True)],
     )
-
-
-def _labels(pointer: Pointer) -> dict[str, int]:
-    canary = pointer.canary.version if pointer.canary else None
-    named = {"stable": pointer.stable, "canary": canary, "shadow": pointer.shadow}
-    return {label: version for label, version in named.items() if version is not None}
 
 
 def _version(store: ModelStore, number: int, wanted: dict[str, int], live: dict[str, int]) -> Version:

@@ -38,13 +38,19 @@ def publish(
 
     Example: ctr publish runs/deepfm-2026-01-31
     """
+    from app.registry.pruning import prune
+
     store = _store(model, model_store)
     version = store.publish_copy(version_dir)
     if live:
         store.promote(version)
+    pruned = prune(store, load_settings().keep_versions)
     console.print(f"{store.name} {version} is published{' and stable' if live else ''}: {store.path(version)}")
+    if pruned:
+        console.print(f"pruned {', '.join(map(str, pruned))}: CTR_KEEP_VERSIONS is {load_settings().keep_versions}")
     if as_json:
-        emit({"model": store.name, "version": version, "version_dir": str(store.path(version)), **_serving(store)})
+        place = {"version": version, "version_dir": str(store.path(version)), "pruned": pruned}
+        emit({"model": store.name, **place, **_serving(store)})
 
 
 def promote(

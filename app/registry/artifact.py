@@ -23,7 +23,7 @@ from app.errors import ArtifactError, EncodingError, SchemaError
 from app.features.encoder import Encoder, Slots
 from app.features.schema import FeatureSchema, schema_from_json
 from app.models.contract import CtrModel
-from app.models.layers import Block
+from app.registry.holding import Hold
 from app.registry.manifest import (
     MANIFEST,
     MAX_MANIFEST_BYTES,
@@ -58,6 +58,8 @@ class Artifact:
         self.item_encoder = Encoder(schema, "item")
         self.device = device
         self.program = program
+        self.hold: Hold | None = None
+        """Keeps the folder from being pruned while this lives."""
 
     @property
     def version(self) -> int:
@@ -128,9 +130,7 @@ class Artifact:
 def serving_form(model: CtrModel) -> CtrModel:
     """A copy ready to be exported: evaluation mode, float32, batch norms folded, nothing that asks for gradients."""
     copied = copy.deepcopy(model).cpu().float().eval()
-    for module in copied.modules():
-        if isinstance(module, Block):
-            module.fuse()
+    copied.fuse()
     return copied.requires_grad_(False)
 
 
@@ -143,11 +143,13 @@ def load(folder: Path, device: torch.device | str = "cpu", *, version: int | Non
     Raises:
         ArtifactError: anything at all is wrong with it; `reason` says which check refused it.
     """
+    hold = Hold(folder / MANIFEST)
     raw = read_manifest_bytes(folder)
     manifest = decode_manifest(raw)
     if version is not None and manifest.version != version:
         raise ArtifactError("manifest", f"the manifest is of version {manifest.version}, not {version}")
     artifact = assemble(folder, manifest, torch.device(device), hashlib.sha256(raw).hexdigest())
+    artifact.hold = hold
     artifact.check()
     return artifact
 

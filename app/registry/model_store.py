@@ -97,7 +97,7 @@ class ModelStore:
         Raises ArtifactError for a folder that holds no whole version.
         """
         manifest = read_manifest(staged)
-        with self._locked():
+        with self.locked():
             version = (self.versions() or [0])[-1] + 1
             write_manifest(staged, msgspec.structs.replace(manifest, name=self.name, version=version))
             for file in staged.iterdir():
@@ -143,12 +143,12 @@ class ModelStore:
 
     def update_pointer(self, **labels: object) -> Pointer:
         """Change some labels and keep the others: `update_pointer(stable=7)`. Raises ArtifactError."""
-        with self._locked():
+        with self.locked():
             return self._point(msgspec.structs.replace(self._pointer_or_new(), **labels))
 
     def promote(self, version: int, label: str = "stable", share: float = 0.05) -> Pointer:
         """Give a version a label. One that becomes stable is no longer a canary or a shadow. Raises ArtifactError."""
-        with self._locked():
+        with self.locked():
             pointer = self._pointer_or_new()
             if label == "canary":
                 pointer = msgspec.structs.replace(pointer, canary=Canary(version, share))
@@ -162,8 +162,8 @@ class ModelStore:
 
     def roll_back(self, version: int) -> Pointer:
         """Make an earlier version stable and forget those that were stable since. Raises ArtifactError."""
-        with self._locked():
-            past = self._history()
+        with self.locked():
+            past = self.history()
             past = past[: past.index(version)] if version in past else past[:-1]
             return self._point(msgspec.structs.replace(self._pointer_or_new(), stable=version), past)
 
@@ -174,7 +174,7 @@ class ModelStore:
             before: the version to get away from; None where the pointer is lost.
         """
         published = self.versions()
-        once_stable = [version for version in reversed(self._history()) if version in published]
+        once_stable = [version for version in reversed(self.history()) if version in published]
         lower = [version for version in reversed(published) if before is None or version < before]
         return [version for version in dict.fromkeys(once_stable + lower) if version != before]
 
@@ -186,7 +186,8 @@ class ModelStore:
             log.warning("pointer_replaced", model=self.name, reason=str(error))
             return Pointer()
 
-    def _history(self) -> list[int]:
+    def history(self) -> list[int]:
+        """What was stable, the last one last; empty where that is not known."""
         try:
             return msgspec.json.decode((self.folder / HISTORY).read_bytes(), type=list[Version])
         except (OSError, msgspec.DecodeError, UnicodeDecodeError):
@@ -196,7 +197,7 @@ class ModelStore:
         """Replace the pointer; the caller holds the lock."""
         content = msgspec.json.encode(pointer)
         decode_pointer(content)
-        past = self._history() if history is None else history
+        past = self.history() if history is None else history
         if pointer.stable is not None and past[-1:] != [pointer.stable]:
             past = [*past, pointer.stable]
         self._replace(HISTORY, msgspec.json.encode(past[-MAX_HISTORY:]))
@@ -221,7 +222,7 @@ class ModelStore:
                     shutil.rmtree(entry) if entry.is_dir() else entry.unlink()
 
     @contextlib.contextmanager
-    def _locked(self) -> Iterator[None]:
+    def locked(self) -> Iterator[None]:
         """Publishers take turns; readers never wait."""
         with self._writing():
             self.folder.mkdir(parents=True, exist_ok=True)
@@ -235,6 +236,13 @@ class ModelStore:
             yield
         except OSError as error:
             raise ArtifactError("file", f"cannot write to {self.folder}: {error.strerror or error}") from error
+
+
+def labels_of(pointer: Pointer) -> dict[str, int]:
+    """Label to version; labels nobody holds are left out."""
+    canary = pointer.canary.version if pointer.canary else None
+    named = {"stable": pointer.stable, "canary": canary, "shadow": pointer.shadow}
+    return {label: version for label, version in named.items() if version is not None}
 
 
 def decode_pointer(content: bytes | None) -> Pointer:

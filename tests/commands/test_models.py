@@ -51,6 +51,14 @@ def test_publish_makes_a_version_live(store: ModelStore, version_dir: Path) -> N
     assert store.versions() == [1, 2, 3]
 
 
+def test_publish_prunes_to_the_setting(store: ModelStore, version_dir: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setenv("CTR_KEEP_VERSIONS", "2")
+    for _ in range(3):
+        store.publish_copy(version_dir)
+    assert answer(store, "publish", str(version_dir))["pruned"] == [1, 2]
+    assert store.versions() == [3, 4]
+
+
 def test_publish_refuses_a_bad_folder_and_changes_nothing(store: ModelStore, version_dir: Path) -> None:
     publish_tiny(store)
     (version_dir / PROGRAM).write_bytes(b"x")
