@@ -19,6 +19,7 @@ import torch
 from torch import Tensor, nn
 
 from app.models.inputs import Preprocessing, SideInput
+from app.models.layers import Block
 
 
 class CtrModel(nn.Module):
@@ -54,6 +55,12 @@ class CtrModel(nn.Module):
         """What the constructor takes beside the preprocessing, with the defaults: an option it lacks is not its own."""
         parameters = list(inspect.signature(cls).parameters.values())[1:]
         return {parameter.name: parameter.default for parameter in parameters}
+
+    def fuse(self) -> None:
+        """Take on the form that is served, in place: no dropout, batch norms folded into the linear maps before them."""
+        for module in self.modules():
+            if isinstance(module, Block):
+                module.fuse()
 
     def forward(
         self, user_keys_BS: Tensor, user_values_BS: Tensor, item_keys_BS: Tensor, item_values_BS: Tensor

@@ -14,10 +14,11 @@ Of stream 2 the item's W_i (g_i * i) + b is precomputed, and W_u diag(u) g_u, a 
     item state  [ stream 1: i (I) | stream 2: W_i (g_i*i) + b (H), g_u (U) ]
 """
 
+import math
+
 import torch
 from torch import Tensor, nn
 
-from app.errors import ConfigError
 from app.models.contract import CtrModel
 from app.models.inputs import Preprocessing
 from app.models.layers import Mlp, SplitBlocks
@@ -35,21 +36,21 @@ class FinalMLP(CtrModel):
         hidden: tuple[int, ...] = (128, 64),
         dropout: float = 0.2,
         batch_norm: bool = True,
-        heads: int = 1,
+        heads: int = 4,
     ) -> None:
-        """Both streams have the layers `hidden`. Raises ConfigError where the heads do not divide the last."""
+        """Both streams have the layers `hidden`; at most `heads` heads, as many as divide the last evenly."""
         super().__init__(preprocessing, dim)
         u, i = self.deep_widths()
-        self.user_width, self.item_width, self.heads = u, i, heads
-        if heads < 1 or (hidden and hidden[-1] % heads):
-            raise ConfigError(f"{heads} heads do not divide the last hidden layer of {hidden[-1]}")
+        self.user_width, self.item_width = u, i
         self.user_gate = Mlp(u, (GATE_HIDDEN,), u + i, 0.0, False)
         self.item_gate = Mlp(i, (GATE_HIDDEN,), u + i, 0.0, False)
         self.user_stream = SplitBlocks(u, i, hidden, dropout, batch_norm)
         self.item_stream = SplitBlocks(u, i, hidden, dropout, batch_norm)
-        head = self.user_stream.outputs // heads
-        self.linear = nn.Linear(2 * self.user_stream.outputs, 1)
-        self.bilinear_HOO = nn.Parameter(torch.randn(heads, head, head) / head)
+        outputs = self.user_stream.outputs
+        self.heads = math.gcd(max(heads, 1), outputs)
+        head = outputs // self.heads
+        self.linear = nn.Linear(2 * outputs, 1)
+        self.bilinear_HOO = nn.Parameter(torch.randn(self.heads, head, head) / head)
 
     def logits(self, rows_BT: Tensor, x_BT: Tensor) -> Tensor:
         x_BD = self.deep_inputs(self.fields(rows_BT, x_BT), x_BT)

@@ -2,14 +2,16 @@
 
     logit = w0 + sum_m a_m y_m + first order,   m in wide & deep, neural_cf, deepfm, nfm
 
-    y_wide_deep = wide + D_1(x)                 y_neural_cf = D_2([e_user, e_item])
-    y_deepfm = 1/2 sum_k (S*S - Q)_k + D_3(x)   y_nfm = D_4(1/2 (S*S - Q))            x = [e_1 .. e_F, numerics]
+    y_wide_deep = wide + D_1(x)                 y_neural_cf = T_u(u) . T_i(i)
+    y_deepfm = 1/2 sum_k (S*S - Q)_k + D_2(x)   y_nfm = D_3(1/2 (S*S - Q))
 
-Formulas and papers are in the files of the four; they share the embeddings and, as the sum of linear parts is one, the
-first order. D_m ends in a linear neuron, so the output of a network is its last hidden layer through the joint neuron.
+with x = [u, i] = [e_1 .. e_F, numerics]. Formulas and papers are in the files of the four; they share the embeddings
+and, as the sum of linear parts is one, the first order. Of neural_cf it is the form with towers: a network over the two
+ids over-fits long before the others have learned (sparrow58k random, validation log loss 0.5286 with it, 0.5265 so).
+a_m begins at 1/4, the mean of four models.
 
 Split, exactly: the union of theirs.
-    user state  [ D_1, D_2, D_3: W_u u + b (3 H) | S_u, f_u (2 K) | crossed slots | wide_u | FM_u | w0 + first order ]
+    user state  [ D_1, D_2: W_u u + b (2 H) | T_u | S_u, f_u (2 K) | crossed slots | wide_u, FM_u, w0 + first order ]
     item state  [ the same of the item, without b and w0 ]
 """
 
@@ -19,8 +21,7 @@ from torch import Tensor, nn
 from app.models.contract import CtrModel
 from app.models.crosses import AllPairs
 from app.models.inputs import Preprocessing
-from app.models.layers import SplitMlp
-from app.models.neural_cf import side_part
+from app.models.layers import Mlp, SplitMlp
 from app.models.nfm import Pooled
 from app.models.wide import HashedCrosses
 
@@ -37,30 +38,31 @@ class Fusion(CtrModel):
         dropout: float = 0.2,
         batch_norm: bool = True,
     ) -> None:
-        """All four networks have the layers `hidden`."""
+        """All networks have the layers `hidden`."""
         super().__init__(preprocessing, dim)
         self.wide = HashedCrosses(preprocessing)
         self.cross_table_C1 = nn.Parameter(torch.zeros(self.wide.rows, 1))
         self.wide_deep = SplitMlp(*self.deep_widths(), hidden, dropout, batch_norm)
-        self.user_id = side_part(preprocessing, "user", dim, ids_only=True)
-        self.item_id = side_part(preprocessing, "item", dim, ids_only=True)
-        self.neural_cf = SplitMlp(self.user_id.width, self.item_id.width, hidden, dropout, batch_norm)
+        self.user_width, item_width = self.deep_widths()
+        self.user_tower = Mlp(self.user_width, hidden[:-1], hidden[-1], dropout, batch_norm)
+        self.item_tower = Mlp(item_width, hidden[:-1], hidden[-1], dropout, batch_norm)
+        self.tower = hidden[-1]
         self.deepfm = SplitMlp(*self.deep_widths(), hidden, dropout, batch_norm)
         self.pairs = AllPairs(dim)
         self.nfm = Pooled(dim, hidden, dropout, batch_norm)
-        self.joint_4 = nn.Parameter(torch.ones(4))
+        self.joint_4 = nn.Parameter(torch.full((4,), 0.25))
 
     def logits(self, rows_BT: Tensor, x_BT: Tensor) -> Tensor:
-        fields_BFE, split = self.fields(rows_BT, x_BT), self.user.width
+        fields_BFE = self.fields(rows_BT, x_BT)
         x_BD = self.deep_inputs(fields_BFE, x_BT)
-        user_BD: Tensor = self.user_id(fields_BFE[:, : self.user.fields], self.user.numerics(x_BT[:, :split]))
-        item_BD: Tensor = self.item_id(fields_BFE[:, self.user.fields :], self.item.numerics(x_BT[:, split:]))
+        user_BD: Tensor = self.user_tower(x_BD[:, : self.user_width])
+        item_BD: Tensor = self.item_tower(x_BD[:, self.user_width :])
         f_BK: Tensor = self.pairs(fields_BFE[:, :, 1:])
         wide_B: Tensor = self.wide(self.cross_table_C1, self.vocabulary_V, rows_BT, x_BT)
         outputs_B4 = torch.stack(
             [
                 wide_B + self.wide_deep(x_BD),
-                self.neural_cf(torch.cat([user_BD, item_BD], 1)),
+                (user_BD * item_BD).sum(1),
                 f_BK.sum(1) + self.deepfm(x_BD),
                 self.nfm(f_BK),
             ],
@@ -75,8 +77,7 @@ class Fusion(CtrModel):
         sum_BK, f_BK = self.pairs.user_half(fields_BFE[:, :, 1:])
         wide_B, slots_BD = self.wide.user_half(self.cross_table_C1, self.vocabulary_V, rows_BT, x_BT)
         own_B3 = torch.stack([wide_B, f_BK.sum(1), self.bias + fields_BFE[:, :, 0].sum(1)], 1)
-        neural_cf_BH = self.neural_cf.user_half(self.user_id(fields_BFE, numerics_BM))
-        hidden_BH = torch.cat([self.wide_deep.user_half(x_BD), neural_cf_BH, self.deepfm.user_half(x_BD)], 1)
+        hidden_BH = torch.cat([self.wide_deep.user_half(x_BD), self.deepfm.user_half(x_BD), self.user_tower(x_BD)], 1)
         return torch.cat([hidden_BH, sum_BK, f_BK, slots_BD, own_B3], 1)
 
     def encode_items(self, keys_NS: Tensor, values_NS: Tensor) -> Tensor:
@@ -86,16 +87,15 @@ class Fusion(CtrModel):
         sum_NK, f_NK = self.pairs.item_half(fields_NFE[:, :, 1:])
         wide_N, slots_ND = self.wide.item_half(self.cross_table_C1, self.vocabulary_V, rows_NT, x_NT)
         own_N3 = torch.stack([wide_N, f_NK.sum(1), fields_NFE[:, :, 0].sum(1)], 1)
-        neural_cf_NH = self.neural_cf.item_half(self.item_id(fields_NFE, numerics_NM))
-        hidden_NH = torch.cat([self.wide_deep.item_half(x_ND), neural_cf_NH, self.deepfm.item_half(x_ND)], 1)
+        hidden_NH = torch.cat([self.wide_deep.item_half(x_ND), self.deepfm.item_half(x_ND), self.item_tower(x_ND)], 1)
         return torch.cat([hidden_NH, sum_NK, f_NK, slots_ND, own_N3], 1)
 
     def score(self, user_D: Tensor, items_ND: Tensor) -> Tensor:
-        h, k = self.deepfm.hidden, self.dim
+        h, t, k = self.deepfm.hidden, 2 * self.deepfm.hidden + self.tower, self.dim
         wide_deep_N = self.wide_deep.joined(user_D[:h], items_ND[:, :h])
-        neural_cf_N = self.neural_cf.joined(user_D[h : 2 * h], items_ND[:, h : 2 * h])
-        deepfm_N = self.deepfm.joined(user_D[2 * h : 3 * h], items_ND[:, 2 * h : 3 * h])
-        user_D, items_ND = user_D[3 * h :], items_ND[:, 3 * h :]
+        deepfm_N = self.deepfm.joined(user_D[h : 2 * h], items_ND[:, h : 2 * h])
+        neural_cf_N = torch.mv(items_ND[:, 2 * h : t], user_D[2 * h : t])
+        user_D, items_ND = user_D[t:], items_ND[:, t:]
         across_NK = items_ND[:, :k] * user_D[:k]
         nfm_N: Tensor = self.nfm(across_NK + items_ND[:, k : 2 * k] + user_D[k : 2 * k])
         wide_N = self.wide.joined(self.cross_table_C1, user_D[2 * k : -3], items_ND[:, 2 * k : -3])

@@ -146,7 +146,8 @@ class SideInput(nn.Module):
 
     def expand(self, vocabulary_V: Tensor, keys_BS: Tensor, values_BS: Tensor) -> tuple[Tensor, Tensor]:
         """Table rows int64 [B, T] and numbers x [B, T] of slots [B, S]; a row's result depends on that row alone."""
-        place_BS = torch.searchsorted(vocabulary_V, keys_BS.contiguous()).clamp_(max=vocabulary_V.shape[0] - 1)
+        # Searched without its last key, so that every place is within it.
+        place_BS = torch.searchsorted(vocabulary_V[:-1], keys_BS.contiguous())
         known_BS = vocabulary_V[place_BS] == keys_BS
         rows_BS = torch.where(known_BS, place_BS + self.first_vocabulary_row, self.oov_S)
         if self.numeric_fields == 0:
@@ -183,4 +184,6 @@ class SideInput(nn.Module):
 
     def numerics(self, x_BT: Tensor) -> Tensor:
         """The transformed numbers [B, M] among x."""
+        if self.numeric_fields == 0:
+            return x_BT.narrow(1, 0, 0)
         return x_BT[:, self.numeric_M].to(self.pool_FT.dtype)

@@ -83,7 +83,7 @@ def find_roles(
     user_genre: str | None = None,
 ) -> Roles:
     """Fill the roles that were not named: movie and user are the ids, the genres a user's and an item's field that
-    share a space. Where there is none, the first categorical field of that side that is left.
+    share a space. Where there is none, the first field of that side that is left, a categorical one if possible.
 
     Raises:
         ConfigError: a named field is not in the schema, or not on the side its role is on.
@@ -129,7 +129,7 @@ def _categorical(schema: FeatureSchema, side: Side) -> list[Categorical | MultiC
 
 
 def _first(schema: FeatureSchema, side: Side, but: str | None) -> str | None:
-    fields: Sequence[AnyField] = _categorical(schema, side)
+    fields: Sequence[AnyField] = [*_categorical(schema, side), *schema.side(side)]
     return next((field.name for field in fields if field.name != but), None)
 
 

@@ -195,14 +195,17 @@ def named(example: Example, weights: dict[str, Vector], *names: str) -> list[Vec
     return [vector(example.named[name], weights["table_RE"][:, 1:]) for name in names]
 
 
-def ids(example: Example, weights: dict[str, Vector], prefix: str = "deep") -> float:
-    return float(network(weights, prefix, np.concatenate(named(example, weights, "user_id", "item_id")))[0])
+def ids(example: Example, weights: dict[str, Vector]) -> float:
+    return float(network(weights, "deep", np.concatenate(named(example, weights, "user_id", "item_id")))[0])
+
+
+def towers_product(example: Example, weights: dict[str, Vector]) -> float:
+    user = network(weights, "user_tower", inputs(example, weights, ("user",)))
+    return float(user @ network(weights, "item_tower", inputs(example, weights, ("item",))))
 
 
 def towers(example: Example, weights: dict[str, Vector]) -> float:
-    user = network(weights, "user_tower", inputs(example, weights, ("user",)))
-    item = network(weights, "item_tower", inputs(example, weights, ("item",)))
-    return float(weights["scale"][0] * (user @ item))
+    return float(weights["scale"][0]) * towers_product(example, weights)
 
 
 def four_crosses(example: Example, weights: dict[str, Vector]) -> float:
@@ -254,7 +257,7 @@ def joint_neuron(example: Example, weights: dict[str, Vector]) -> float:
     x = inputs(example, weights)
     outputs = [
         wide(example, weights) + network(weights, "wide_deep", x)[0],
-        ids(example, weights, "neural_cf"),
+        towers_product(example, weights),
         pairs(example, weights) + network(weights, "deepfm", x)[0],
         deep_over_pooled(example, weights, "nfm"),
     ]

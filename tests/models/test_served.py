@@ -1,0 +1,42 @@
+"""Every model from published version to ranked answer: Ranker, item cache and store as the service has them."""
+
+from __future__ import annotations
+
+import time
+from pathlib import Path
+
+import pytest
+
+from app.features.item_cache import ItemCache
+from app.features.memory import MemoryFeatureStore
+from app.models import MODELS
+from app.ranking.ranker import Ranker
+from app.registry.artifact import load
+from app.registry.live import Live
+from app.registry.model_store import ModelStore
+from tests.factories import publish_tiny, raw_context, raw_item, raw_items, raw_user, raw_users
+from tests.ranking.conftest import Asked, expected
+
+
+@pytest.mark.parametrize("architecture", MODELS)
+async def test_a_published_model_ranks_as_forward_does(tmp_path: Path, architecture: str) -> None:
+    store = ModelStore(tmp_path, architecture)
+    version = load(store.path(publish_tiny(store, 11, architecture=architecture)))
+    features, cache = MemoryFeatureStore(raw_users(), raw_items()), ItemCache(capacity=256)
+    await features.start(cache)
+    await cache.attach(version)
+    ranker = Ranker(features, cache, lambda: Live(stable=version), store_timeout_s=1.0)
+    known = {str(number): raw_item(number) for number in range(30)}
+    candidates = {**known, "nobody knows": {}}
+    context, override = raw_context(5), {"year": 1994, "genres": ["Drama"], "popularity": 3}
+    query = Asked("4", list(candidates), context=context, item_features={"7": override})
+    wanted = expected(version, "4", raw_user(4) | context, {**candidates, "7": {**candidates["7"], **override}})
+    for cached in (False, True):
+        ranking = await ranker.rank(query, time.perf_counter() + 10)
+        assert features.fetches == 1 + cached, "one round trip a request"
+        found = dict(zip(ranking.item_ids, ranking.scores, strict=True))
+        assert found == pytest.approx(wanted, abs=1e-5)
+        assert list(ranking.scores) == sorted(ranking.scores, reverse=True)
+        assert ranking.degraded == []
+        assert ranking.missing_items == ["nobody knows"]
+    assert max(wanted.values()) - min(wanted.values()) > 1e-3, "a test on equal scores would see nothing"
