@@ -6,14 +6,10 @@ import contextlib
 import os
 import shutil
 
-import structlog
-
 from app.errors import ArtifactError
 from app.registry.holding import unused
 from app.registry.manifest import MANIFEST
 from app.registry.model_store import ModelStore, labels_of
-
-log = structlog.get_logger(__name__)
 
 KEPT_FOR_ROLLBACK = 3
 
@@ -29,8 +25,7 @@ def prune(store: ModelStore, keep: int) -> list[int]:
     with store.locked():
         try:
             labelled = set(labels_of(store.pointer()).values())
-        except ArtifactError as error:
-            log.warning("nothing_pruned", model=store.name, reason=str(error))
+        except ArtifactError:
             return []  # what is labelled cannot be known
         once_stable = list(dict.fromkeys(reversed(store.history())))[:KEPT_FOR_ROLLBACK]
         old = store.versions()[:-keep]
@@ -48,5 +43,4 @@ def _remove(store: ModelStore, version: int) -> bool:
             shutil.rmtree(aside)
         os.rename(folder, aside)
     shutil.rmtree(aside, ignore_errors=True)
-    log.info("version_pruned", model=store.name, version=version)
     return True
