@@ -57,7 +57,7 @@ class CtrModel(nn.Module):
         return {parameter.name: parameter.default for parameter in parameters}
 
     def fuse(self) -> None:
-        """Take on the form that is served, in place: no dropout, batch norms folded into the linear maps before them."""
+        """Take on the served form, in place: no dropout, batch norms folded into the linear maps before them."""
         for module in self.modules():
             if isinstance(module, Block):
                 module.fuse()
