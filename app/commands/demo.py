@@ -60,11 +60,15 @@ def demo(
         for side in SIDES:
             load_file(settings, side, exported / f"{side}.jsonl", schema=schema)
         _step(3, "Serving; Ctrl-C stops everything")
-        address = f"http://{'127.0.0.1' if settings.host in ('0.0.0.0', '::') else settings.host}:{settings.port}"
-        console.print(f"\n  open  {address}/", highlight=False)
-        curl = f"curl -s {address}/rank -H 'Content-Type: application/json' -d {shlex.quote(EXAMPLE)}"
-        console.print(f"  try   {curl}\n", markup=False, highlight=False, soft_wrap=True)
-        serve(settings)
+        serve(settings, _invite)
+
+
+def _invite(address: str) -> None:
+    """What to try, once the address is listened on."""
+    address = address.replace("0.0.0.0", "127.0.0.1").replace("[::]", "127.0.0.1")
+    console.print(f"\n  open  {address}/", highlight=False)
+    curl = f"curl -s {address}/rank -H 'Content-Type: application/json' -d {shlex.quote(EXAMPLE)}"
+    console.print(f"  try   {curl}\n", markup=False, highlight=False, soft_wrap=True)
 
 
 def _train(settings: Settings, exported: Path) -> None:

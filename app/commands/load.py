@@ -107,11 +107,12 @@ def load_file(
         )
         result = loader.load(records)
     for problem in result.problems:
-        console.print(f"[yellow]left out:[/] {escape(problem)}", highlight=False)
+        console.print(f"[yellow]left out:[/] {escape(problem)}", highlight=False, soft_wrap=True)
     console.print(
         f"loaded {result.loaded:,} {entity} from {escape(str(file))} in {result.seconds:.1f} s, "
         f"{result.rows_per_second:,.0f} rows/s; {result.bad} bad",
         highlight=False,
+        soft_wrap=True,
     )
     return result
 
