@@ -157,7 +157,7 @@ def build_service(settings: Settings, store: FeatureStore | None = None) -> Serv
     cache = ItemCache(max(settings.item_cache_size, 2 * settings.max_candidates), device=device)
     refresher = Refresher(store, cache, fill=settings.item_cache_warm)
     preparation = Preparation(cache, refresher, max_candidates=settings.max_candidates)
-    model_store = ModelStore(settings.model_store, settings.model)
+    model_store = ModelStore.opened(settings.model_store, settings.model, settings.signing_key, settings.trusted_keys)
 
     def swapped(event: SwapEvent) -> None:
         exported.model_swaps[event.outcome].inc()

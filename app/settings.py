@@ -40,6 +40,14 @@ class Settings(BaseSettings):
         description="Versions kept when a new one is published; those with a label, lately stable or loaded stay too.",
     )
 
+    signing_key: Path | None = Field(
+        None, description="PEM file of the Ed25519 private key that signs what is published; publishers only have it."
+    )
+    trusted_keys: Annotated[tuple[Path, ...], NoDecode] = Field(
+        (),
+        description="Comma-separated PEM files of public keys; set, versions that none of them signed are refused.",
+    )
+
     host: str = Field("127.0.0.1", description="Address to listen on; 0.0.0.0 opens it to the network.")
     port: int = Field(8000, ge=0, le=65_535, description="Port to listen on.")
     workers: int = Field(1, ge=1, le=256, description="Processes. One per core that is not busy with the store.")
@@ -83,7 +91,7 @@ class Settings(BaseSettings):
 
     log_level: Literal["debug", "info", "warning", "error"] = Field("info", description="Least severe line to log.")
 
-    @field_validator("api_keys", mode="before")
+    @field_validator("api_keys", "trusted_keys", mode="before")
     @classmethod
     def _split_keys(cls, raw: Any) -> Any:
         return tuple(key.strip() for key in raw.split(",") if key.strip()) if isinstance(raw, str) else raw

@@ -65,14 +65,12 @@ def promote(
 
     Example: ctr promote 8 --as canary --share 0.05
     """
-    from app.registry.artifact import load
-
     store = _store(model, model_store)
     known = store.versions()
     if version not in known:
         listed = ", ".join(map(str, known)) or "none yet"
         raise ConfigError(f"{store.name} has no version {version}; published in {store.folder}: {listed}")
-    load(store.path(version), version=version)
+    store.load(version)
     store.promote(version, label.value, share)
     with_share = f" for {share:.1%} of users" if label is LabelName.canary else ""
     console.print(f"{store.name} {version} is {label.value}{with_share}")
@@ -140,16 +138,14 @@ def _store(model: str | None, model_store: Path | None) -> ModelStore:
     from app.registry.model_store import ModelStore
 
     settings = load_settings(model=model, model_store=model_store)
-    return ModelStore(settings.model_store, settings.model)
+    return ModelStore.opened(settings.model_store, settings.model, settings.signing_key, settings.trusted_keys)
 
 
 def _newest_that_loads(store: ModelStore, left: int | None) -> tuple[int, list[dict[str, Any]]]:
-    from app.registry.artifact import load
-
     passed_over = []
     for version in store.last_good(before=left):
         try:
-            load(store.path(version), version=version)
+            store.load(version)
         except ArtifactError as error:
             passed_over.append({"version": version, "reason": error.reason, "message": str(error)})
         else:
@@ -163,7 +159,8 @@ def _serving(store: ModelStore) -> dict[str, Any]:
     import msgspec
 
     try:
-        return {"serving": msgspec.to_builtins(store.pointer()), "problem": None}
+        pointer = msgspec.structs.replace(store.pointer(), seal=None)
+        return {"serving": msgspec.to_builtins(pointer), "problem": None}
     except ArtifactError as error:
         return {"serving": {}, "problem": str(error)}
 

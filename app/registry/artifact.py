@@ -33,6 +33,7 @@ from app.registry.manifest import (
     decode_manifest,
 )
 from app.registry.mapped import Mapped, parse_tables
+from app.registry.signing import Trust
 
 MAX_PROGRAM_BYTES = 1 << 30
 GOLDEN_TOLERANCE = 1e-5
@@ -91,6 +92,11 @@ class Artifact:
         """Calibrated click probabilities [N]."""
         return self.program.probability(self.program.score(user_D, items_ND))  # type: ignore[no-any-return]
 
+    def ranked(self, user_D: Tensor, states_CD: Tensor, rows_N: Tensor) -> tuple[Tensor, Tensor]:
+        """Calibrated probabilities [N] of candidates by their rows among item states [C, D], highest first, and the
+        place [N] of each among the rows. Ties keep their order; NaN comes first."""
+        return self.program.ranked(user_D, states_CD, rows_N)  # type: ignore[no-any-return]
+
     def pairs(self, users: Slots, items: Slots) -> Tensor:
         """Probabilities [B] of B pairs of slots [B, S] by the plain `forward`: the reference, for checks."""
         slots = [torch.from_numpy(array).to(self.device) for array in (*users, *items)]
@@ -134,29 +140,47 @@ def serving_form(model: CtrModel) -> CtrModel:
     return copied.requires_grad_(False)
 
 
-def load(folder: Path, device: torch.device | str = "cpu", *, version: int | None = None) -> Artifact:
+def load(
+    folder: Path,
+    device: torch.device | str = "cpu",
+    *,
+    version: int | None = None,
+    name: str | None = None,
+    trust: Trust | None = None,
+) -> Artifact:
     """Read, verify and check a version.
 
     Args:
         version: refuse a manifest that says it is another version.
+        name: the model it is served as; with `trust`, a manifest of another name is refused too.
+        trust: refuse what is not signed by one of its keys, before anything is parsed.
 
     Raises:
         ArtifactError: anything at all is wrong with it; `reason` says which check refused it.
     """
     hold = Hold(folder / MANIFEST)
     raw = read_manifest_bytes(folder)
+    if trust is not None:
+        trust.check_manifest(folder, raw)
     manifest = decode_manifest(raw)
     if version is not None and manifest.version != version:
-        raise ArtifactError("manifest", f"the manifest is of version {manifest.version}, not {version}")
+        # Where it has a good signature it was one of ours, and somebody has put it in another one's place.
+        reason = "manifest" if trust is None else "replayed"
+        raise ArtifactError(reason, f"the manifest is of version {manifest.version}, not {version}")
+    if trust is not None and name is not None and manifest.name != name:
+        raise ArtifactError("replayed", f"the manifest is of a model called {manifest.name}, not {name}")
     artifact = assemble(folder, manifest, torch.device(device), hashlib.sha256(raw).hexdigest())
     artifact.hold = hold
     artifact.check()
     return artifact
 
 
-def read_manifest(folder: Path) -> Manifest:
+def read_manifest(folder: Path, trust: Trust | None = None) -> Manifest:
     """Raises ArtifactError."""
-    return decode_manifest(read_manifest_bytes(folder))
+    raw = read_manifest_bytes(folder)
+    if trust is not None:
+        trust.check_manifest(folder, raw)
+    return decode_manifest(raw)
 
 
 def read_manifest_bytes(folder: Path) -> bytes:

@@ -18,7 +18,7 @@ from typing import Any, TypeVar
 import structlog
 
 from app.errors import ArtifactError
-from app.registry.artifact import Artifact, load
+from app.registry.artifact import Artifact
 from app.registry.live import LABELS, Label, LifecycleStatus, Live, Outcome, Problem, SwapEvent
 from app.registry.look import Look, Wanted, look_at, wanted_version
 from app.registry.model_store import ModelStore
@@ -191,6 +191,8 @@ class Lifecycle:
 
     async def _ready(self, label: Label, wanted: Wanted) -> Artifact:
         """The version loaded, checked and prepared. Raises ArtifactError, or whatever `prepare` raises."""
+        if self.store.trust is not None:
+            self.store.trust.permit(wanted.version)
         for serving in self._live.labels().values():
             if wanted.matches(serving):
                 return serving
@@ -201,7 +203,7 @@ class Lifecycle:
             if label == "stable":
                 self._live = replace(self._live, previous=None)
             del artifact
-            read = partial(load, self.store.path(wanted.version), self._device, version=wanted.version)
+            read = partial(self.store.load, wanted.version, self._device)
             artifact = await self._in_thread(_loaded, read)
         await self._prepare(artifact)
         return artifact
@@ -213,6 +215,8 @@ class Lifecycle:
             changes["previous"] = old.stable
         self._live = replace(old, **changes)  # type: ignore[arg-type]
         self._last_swap_at = time.time()
+        if label == "stable" and self.store.trust is not None:
+            self.store.trust.went_live(artifact.version)
         self._drain(old.labels().values(), label)
 
     def _release(self, label: Label) -> None:

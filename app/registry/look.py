@@ -9,7 +9,7 @@ from dataclasses import dataclass, field
 from app.errors import ArtifactError
 from app.registry.artifact import Artifact, read_manifest_bytes
 from app.registry.live import LABELS, Label
-from app.registry.model_store import POINTER, ModelStore, decode_pointer
+from app.registry.model_store import POINTER, ModelStore, decode_pointer, labels_of
 
 
 @dataclass(frozen=True)
@@ -42,15 +42,15 @@ def look_at(store: ModelStore) -> Look:
     try:
         content = store.pointer_bytes()
         pointer = decode_pointer(content)
+        store.follow(pointer)
         if pointer.stable is None:
             state = "is not there" if content is None else "names no stable version"
             raise ArtifactError("missing", f"{POINTER} {state}: `ctr promote VERSION` or `ctr train --publish`")
     except ArtifactError as error:
         return Look(content, error=error)
-    canary = pointer.canary
-    versions = {"stable": pointer.stable, "canary": canary.version if canary else None, "shadow": pointer.shadow}
-    wanted = {label: wanted_version(store, version) for label in LABELS if (version := versions[label]) is not None}
-    return Look(content, wanted, canary.share if canary else 0.0)
+    versions = labels_of(pointer)
+    wanted = {label: wanted_version(store, versions[label]) for label in LABELS if label in versions}
+    return Look(content, wanted, pointer.canary.share if pointer.canary else 0.0)
 
 
 def wanted_version(store: ModelStore, version: int) -> Wanted:

@@ -18,51 +18,66 @@ import shutil
 import stat
 import tempfile
 import time
-from collections.abc import Iterator
+from collections.abc import Iterator, Sequence
 from pathlib import Path
-from typing import Annotated
 
 import msgspec
 import structlog
+import torch
 
 from app.errors import ArtifactError, ConfigError
-from app.registry.artifact import load, read_manifest
+from app.registry.artifact import Artifact, load, read_manifest
 from app.registry.manifest import MANIFEST, PROGRAM, TABLES, Manifest
+from app.registry.pointer import (
+    MAX_POINTER_BYTES,
+    POINTER,
+    Canary,
+    Pointer,
+    Seal,
+    Version,
+    decode_pointer,
+    labels_of,
+    signed_content,
+)
+from app.registry.signing import MANIFEST_CONTEXT, POINTER_CONTEXT, SIGNATURE, Signer, Trust
 from app.registry.writing import fsync, write_manifest
+
+__all__ = ["HISTORY", "POINTER", "Canary", "ModelStore", "Pointer", "decode_pointer", "labels_of"]
 
 log = structlog.get_logger(__name__)
 
-POINTER, HISTORY = "serving.json", ".history.json"
-MAX_POINTER_BYTES = 64 * 1024
+HISTORY = ".history.json"
 MAX_HISTORY = 100
 STALE_AFTER_S = 24 * 3600
 VERSION = re.compile(r"[1-9][0-9]{0,14}")
 NAME = re.compile(r"[A-Za-z0-9][A-Za-z0-9_.-]{0,63}")
 
-Version = Annotated[int, msgspec.Meta(ge=1)]
-
-
-class Canary(msgspec.Struct, frozen=True, forbid_unknown_fields=True):
-    version: Version
-    share: Annotated[float, msgspec.Meta(ge=0.0, le=1.0)]
-
-
-class Pointer(msgspec.Struct, frozen=True, forbid_unknown_fields=True, omit_defaults=True):
-    """What the service should run."""
-
-    stable: Version | None = None
-    canary: Canary | None = None
-    shadow: Version | None = None
-
 
 class ModelStore:
     """One model's folder in the store."""
 
-    def __init__(self, root: Path, name: str) -> None:
+    def __init__(self, root: Path, name: str, *, signer: Signer | None = None, trust: Trust | None = None) -> None:
+        """
+        Args:
+            signer: signs what is published and every change of the pointer.
+            trust: refuses what was not signed.
+        """
         if not NAME.fullmatch(name):
             raise ConfigError(f"model name {name!r}: use letters, digits, '_', '-' and '.'")
         self.name = name
         self.folder = root / name
+        self.trust = trust
+        self._signer = signer
+
+    @classmethod
+    def opened(cls, root: Path, name: str, signing_key: Path | None, trusted_keys: Sequence[Path]) -> ModelStore:
+        """With the keys of these PEM files. Raises ConfigError."""
+        signer = Signer.read(signing_key) if signing_key else None
+        return cls(root, name, signer=signer, trust=Trust.read(trusted_keys) if trusted_keys else None)
+
+    def load(self, version: int, device: torch.device | str = "cpu") -> Artifact:
+        """Raises ArtifactError."""
+        return load(self.path(version), device, version=version, name=self.name, trust=self.trust)
 
     def versions(self) -> list[int]:
         """Published versions, ascending."""
@@ -77,7 +92,7 @@ class ModelStore:
 
     def manifest(self, version: int) -> Manifest:
         """Raises ArtifactError."""
-        return read_manifest(self.path(version))
+        return read_manifest(self.path(version), self.trust)
 
     @contextlib.contextmanager
     def staging(self) -> Iterator[Path]:
@@ -99,7 +114,10 @@ class ModelStore:
         manifest = read_manifest(staged)
         with self.locked():
             version = (self.versions() or [0])[-1] + 1
-            write_manifest(staged, msgspec.structs.replace(manifest, name=self.name, version=version))
+            raw = write_manifest(staged, msgspec.structs.replace(manifest, name=self.name, version=version))
+            (staged / SIGNATURE).unlink(missing_ok=True)
+            if self._signer is not None:
+                (staged / SIGNATURE).write_bytes(self._signer.sign(MANIFEST_CONTEXT, raw))
             for file in staged.iterdir():
                 fsync(file)
             os.chmod(staged, 0o755)  # noqa: S103  # mkdtemp made it private; the service may run as another user
@@ -195,6 +213,7 @@ class ModelStore:
 
     def _point(self, pointer: Pointer, history: list[int] | None = None) -> Pointer:
         """Replace the pointer; the caller holds the lock."""
+        pointer = self._sealed(pointer)
         content = msgspec.json.encode(pointer)
         decode_pointer(content)
         past = self.history() if history is None else history
@@ -204,6 +223,25 @@ class ModelStore:
         self._replace(POINTER, content + b"\n")
         fsync(self.folder)
         return pointer
+
+    def _sealed(self, pointer: Pointer) -> Pointer:
+        if self._signer is None:
+            return msgspec.structs.replace(pointer, seal=None)
+        # The clock, so that a lost pointer does not begin again at 1; one more, so that it never stands still.
+        serial = max(int(time.time()), pointer.seal.serial + 1 if pointer.seal else 0)
+        seal = Seal(serial, self._signer.sign(POINTER_CONTEXT, signed_content(self.name, pointer, serial)).hex())
+        return msgspec.structs.replace(pointer, seal=seal)
+
+    def follow(self, pointer: Pointer) -> None:
+        """Remember what a signed pointer allows; called for each pointer that is read to be followed."""
+        if self.trust is None:
+            return
+        serial, seal = None, pointer.seal
+        if seal is not None:
+            content = signed_content(self.name, pointer, seal.serial)
+            if self.trust.signed(POINTER_CONTEXT, content, bytes.fromhex(seal.signature)):
+                serial = seal.serial
+        self.trust.follow(serial, frozenset(labels_of(pointer).values()))
 
     def _replace(self, file_name: str, content: bytes) -> None:
         descriptor, temporary = tempfile.mkstemp(prefix=".tmp-pointer-", dir=self.folder)
@@ -236,23 +274,6 @@ class ModelStore:
             yield
         except OSError as error:
             raise ArtifactError("file", f"cannot write to {self.folder}: {error.strerror or error}") from error
-
-
-def labels_of(pointer: Pointer) -> dict[str, int]:
-    """Label to version; labels nobody holds are left out."""
-    canary = pointer.canary.version if pointer.canary else None
-    named = {"stable": pointer.stable, "canary": canary, "shadow": pointer.shadow}
-    return {label: version for label, version in named.items() if version is not None}
-
-
-def decode_pointer(content: bytes | None) -> Pointer:
-    """Raises ArtifactError("pointer")."""
-    if content is None:
-        return Pointer()
-    try:
-        return msgspec.json.decode(content, type=Pointer)
-    except (msgspec.DecodeError, UnicodeDecodeError, RecursionError) as error:
-        raise ArtifactError("pointer", f"{POINTER} does not fit: {error}") from error
 
 
 def _without_waiting(path: str, flags: int) -> int:

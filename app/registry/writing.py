@@ -76,14 +76,15 @@ def write(
     return manifest
 
 
-def write_manifest(folder: Path, manifest: Manifest) -> None:
-    """Raises ArtifactError("file")."""
-    path = folder / MANIFEST
+def write_manifest(folder: Path, manifest: Manifest) -> bytes:
+    """Returns its bytes. Raises ArtifactError("file")."""
+    path, raw = folder / MANIFEST, encode_manifest(manifest)
     try:
-        path.write_bytes(encode_manifest(manifest))
+        path.write_bytes(raw)
         fsync(path)
     except OSError as error:
         raise ArtifactError("file", f"{path} cannot be written: {error.strerror}") from error
+    return raw
 
 
 def _answered(artifact: Artifact, request: GoldenRequest) -> GoldenRequest:
