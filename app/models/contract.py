@@ -29,7 +29,7 @@ class CtrModel(nn.Module):
     """
 
     name = "abstract"
-    served = ("encode_user", "encode_items", "score", "probability")
+    served = ("encode_user", "encode_items", "score", "probability", "ranked")
     """Methods the artifact exports beside `forward`."""
     tables: tuple[str, ...] = ("table_RE", "vocabulary_V")
     """Large tensors that are kept outside the program, memory-mapped."""
@@ -85,6 +85,18 @@ class CtrModel(nn.Module):
     def score(self, user_D: Tensor, items_ND: Tensor) -> Tensor:
         """Logits [N] of N candidates for one user."""
         raise NotImplementedError
+
+    def score_rows(self, user_D: Tensor, states_CD: Tensor, rows_N: Tensor) -> Tensor:
+        """Logits [N] of the candidates in these rows of a table of item states [C, D].
+
+        A model may override it to work in the gathered copy, which is nobody else's.
+        """
+        return self.score(user_D, states_CD.index_select(0, rows_N))
+
+    def ranked(self, user_D: Tensor, states_CD: Tensor, rows_N: Tensor) -> tuple[Tensor, Tensor]:
+        """Probabilities [N], highest first, and the place of each among the rows. Ties keep their order, NaN is first."""
+        p_N = self.probability(self.score_rows(user_D, states_CD, rows_N).float())
+        return torch.sort(p_N, stable=True, dim=0, descending=True)
 
     def probability(self, logits_N: Tensor) -> Tensor:
         """Calibrated click probabilities [N]."""

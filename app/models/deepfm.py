@@ -114,6 +114,15 @@ class DeepFM(CtrModel):
         deep_N = self.deep.joined(user_D[:h], hidden_NH)
         return torch.addmv(deep_N, across_NC, user_C) + items_ND.select(1, h + c) + user_D[h + c]
 
+    def score_rows(self, user_D: Tensor, states_CD: Tensor, rows_N: Tensor) -> Tensor:
+        items_ND = states_CD.index_select(0, rows_N)
+        if self.element_wise:
+            return self.score(user_D, items_ND)
+        h, c = self.deep.hidden, self.crosses.width
+        hidden_NH: Tensor = self.deep.halves_(user_D.narrow(0, 0, h), items_ND.narrow(1, 0, h))
+        own_N = self.deep.output(hidden_NH).squeeze(-1) + items_ND.select(1, h + c) + user_D.select(0, h + c)
+        return torch.addmv(own_N, items_ND.narrow(1, h, c), user_D.narrow(0, h, c))
+
     def _cross_weight_HK(self) -> Tensor:
         """The first layer's columns for the element-wise products, which come last."""
         return self.deep.first.linear.weight[:, -self.dim :]

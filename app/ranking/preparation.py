@@ -6,6 +6,7 @@ import asyncio
 
 import numpy as np
 import structlog
+import torch
 
 from app.errors import StoreError
 from app.features.encoder import Slots
@@ -53,10 +54,11 @@ class Preparation:
         for size in self._sizes:
             one = encoder.encode({}, "")
             slots = Slots(np.repeat(one.keys[None], size, 0), np.repeat(one.values[None], size, 0))
+            rows_N = torch.arange(size, device=artifact.device)
             for _ in range(WARM_TURNS):
                 user_D = artifact.encode_user(artifact.user_encoder.encode({}, ""))
                 await asyncio.sleep(0)
                 items_ND = artifact.encode_items(slots)
                 await asyncio.sleep(0)
-                artifact.score(user_D, items_ND)
+                artifact.ranked(user_D, items_ND, rows_N)
                 await asyncio.sleep(0)

@@ -189,28 +189,29 @@ class Ranker:
         user_D: Tensor,
     ) -> Ranking:
         artifact, found, degraded = chosen.artifact, features.found, features.degraded
-        states_ND = self._states(artifact, item_ids, found, query.item_features)
-        probability_N = artifact.score(user_D, states_ND).float().cpu()
-        # A stable descending sort puts NaN first, so one look finds any.
-        score_N, order_N = torch.sort(probability_N, descending=True, stable=True)
-        if score_N[0] != score_N[0]:
+        states_CD, rows_N = self._candidates(artifact, item_ids, found, query.item_features)
+        score_N, order_N = artifact.ranked(user_D, states_CD, rows_N)
+        scores, order = score_N.cpu().numpy(), order_N.cpu().numpy()
+        if scores[0] != scores[0]:  # NaN sorts first, so one look finds any
             degraded.append(NOT_FINITE)
-            score_N, order_N = torch.sort(torch.nan_to_num(probability_N, nan=0.0), descending=True, stable=True)
-        scores, order = score_N.numpy(), order_N.tolist()
+            first = int(np.isnan(scores).sum())
+            scores = np.concatenate([scores[first:], np.zeros(first, np.float32)])
+            order = np.concatenate([order[first:], order[:first]])
         if chosen.fallback:
             degraded.append(MODEL_FALLBACK)
         missing = [] if ITEMS_UNAVAILABLE in degraded else _missing(item_ids, found)
         if query.top_k is not None:
             scores, order = scores[: query.top_k], order[: query.top_k]
+        places = order.tolist()
         explanations: list[list[Explanation]] = []
         if query.explain:
-            for index in order[:MAX_EXPLAINED]:
+            for index in places[:MAX_EXPLAINED]:
                 slots = self._item_slots(artifact, item_ids[index], int(found.rows[index]), query.item_features)
                 explanations.append(explain(artifact, user_slots, slots))
         return Ranking(
             artifact=artifact,
             label=chosen.label,
-            item_ids=[item_ids[index] for index in order],
+            item_ids=[item_ids[index] for index in places],
             scores=scores,
             degraded=degraded,
             missing_user=features.user_missing,
@@ -222,25 +223,26 @@ class Ranker:
             score_s=0.0,
         )
 
-    def _states(
+    def _candidates(
         self, artifact: Artifact, item_ids: Sequence[str], found: Found, overrides: Mapping[str, Mapping[str, Any]]
-    ) -> Tensor:
-        """Item states [N, D]: gathered, and encoded here for items that are not cached or sent with features."""
+    ) -> tuple[Tensor, Tensor]:
+        """A table of item states [C, D] and the candidates' rows [N] in it.
+
+        That is the cache's own table, unless items are not cached or were sent with features: these are encoded here.
+        """
         states_CD = self._cache.states(artifact)
-        absent = bool(len(found.rows)) and found.rows.min() < 0
-        rows = np.maximum(found.rows, 0) if absent else found.rows
-        states_ND = torch.index_select(states_CD, 0, torch.from_numpy(rows).to(states_CD.device))
-        special = np.flatnonzero(found.rows < 0).tolist() if absent else []
+        special = [] if found.common & FRESH else np.flatnonzero(found.rows < 0).tolist()
         if overrides:
             position = {item_id: index for index, item_id in enumerate(item_ids)}
             special = sorted({*special, *(position[item_id] for item_id in overrides if item_id in position)})
-        if special:
-            slots = [self._item_slots(artifact, item_ids[i], int(found.rows[i]), overrides) for i in special]
-            encoded = artifact.encode_items(
-                Slots(np.stack([s.keys for s in slots]), np.stack([s.values for s in slots]))
-            )
-            states_ND[special] = encoded.to(states_ND.dtype)
-        return states_ND
+        if not special:
+            return states_CD, torch.from_numpy(found.rows).to(states_CD.device)
+        slots = [self._item_slots(artifact, item_ids[i], int(found.rows[i]), overrides) for i in special]
+        encoded = artifact.encode_items(Slots(np.stack([s.keys for s in slots]), np.stack([s.values for s in slots])))
+        rows_N = torch.from_numpy(np.maximum(found.rows, 0)).to(states_CD.device)
+        states_ND = torch.index_select(states_CD, 0, rows_N)
+        states_ND[special] = encoded.to(states_ND.dtype)
+        return states_ND, torch.arange(len(item_ids), device=states_CD.device)
 
     def _item_slots(
         self, artifact: Artifact, item_id: str, row: int, overrides: Mapping[str, Mapping[str, Any]]
