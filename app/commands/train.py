@@ -31,7 +31,7 @@ def train(
     split: Annotated[
         Literal["auto", "time", "random"], typer.Option(help="Hold out the newest rows, or some at random.")
     ] = "auto",
-    model: Annotated[str, typer.Option(help="Architecture, by its name: deepfm, lr, ...")] = "deepfm",
+    model: Annotated[str, typer.Option(help="Architecture; docs/models.md says which when.")] = "deepfm",
     seed: Annotated[int, typer.Option(min=0, max=2**32 - 1, help="Same seed, data and machine: same model.")] = 0,
     publish: Annotated[bool, typer.Option("--publish", help="Put it in the model store and make it live.")] = False,
     name: Annotated[str | None, typer.Option(help="Name in the model store.", show_default="the architecture")] = None,
@@ -92,6 +92,7 @@ def train(
 
 def _config(model: str, seed: int, split: Literal["auto", "time", "random"], **given: Any) -> JobConfig:
     """Defaults with what the command line said on top. Raises ConfigError."""
+    from app.models import MODELS
     from app.training.architectures import ModelConfig
     from app.training.job import JobConfig
     from app.training.split import SplitConfig
@@ -102,6 +103,9 @@ def _config(model: str, seed: int, split: Literal["auto", "time", "random"], **g
     shape = {"dim": said["dim"]} if "dim" in said else {}
     if "hidden" in said:
         shape["hidden"] = _widths(said["hidden"])
+    for option in shape if model in MODELS else ():
+        if option not in MODELS[model].options():
+            raise ConfigError(f"--{option}: {model} has none; leave it out")
     return JobConfig(
         model=ModelConfig(name=model, seed=seed, **shape),
         trainer=TrainerConfig(seed=seed, **{field: said[key] for key, field in names.items() if key in said}),

@@ -2,13 +2,12 @@
 
 from __future__ import annotations
 
-import inspect
 from dataclasses import asdict, dataclass
 
 import torch
 
 from app.errors import ConfigError
-from app.models import MODELS
+from app.models import MODELS, build
 from app.models.contract import CtrModel
 from app.models.inputs import Preprocessing
 
@@ -16,21 +15,26 @@ from app.models.inputs import Preprocessing
 @dataclass(frozen=True)
 class ModelConfig:
     name: str = "deepfm"
-    dim: int = 8
-    hidden: tuple[int, ...] = (128, 64)
-    dropout: float = 0.2
+    dim: int | None = None
+    """None here and below: the model's own default is filled in; what the model does not have stays None."""
+    hidden: tuple[int, ...] | None = None
+    dropout: float | None = None
     seed: int = 0
 
     def __post_init__(self) -> None:
         """Raises ConfigError."""
         if self.name not in MODELS:
             raise ConfigError(f"--model {self.name}: unknown; choose one of {', '.join(MODELS)}")
-        if self.dim < 1 or not self.hidden or min(self.hidden) < 1:
-            raise ConfigError("--dim and every width of --hidden must be 1 or more")
+        for option, default in MODELS[self.name].options().items():
+            if option in asdict(self) and getattr(self, option) is None:
+                object.__setattr__(self, option, default)
+        if self.dim is not None and self.dim < 1:
+            raise ConfigError("--dim must be 1 or more")
+        if self.hidden is not None and (not self.hidden or min(self.hidden) < 1):
+            raise ConfigError("every width of --hidden must be 1 or more")
 
     def build(self, preprocessing: Preprocessing) -> CtrModel:
         """A model with fresh weights, the same for the same seed. A model is given the options it has."""
         torch.manual_seed(self.seed)
-        architecture = MODELS[self.name]
-        known = inspect.signature(architecture).parameters
-        return architecture(preprocessing, **{key: value for key, value in asdict(self).items() if key in known})
+        known = MODELS[self.name].options()
+        return build(self.name, preprocessing, **{key: value for key, value in asdict(self).items() if key in known})
