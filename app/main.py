@@ -154,7 +154,8 @@ def build_service(settings: Settings, store: FeatureStore | None = None) -> Serv
             settings.redis_url, settings.user_key, settings.item_key, timeout_s=settings.redis_timeout_ms / 1000
         )
     # Room for the candidates of two requests at the least, so that a request cannot evict its own items.
-    cache = ItemCache(max(settings.item_cache_size, 2 * settings.max_candidates), device=device)
+    dtype = torch.bfloat16 if settings.precision == "bf16" else torch.float32
+    cache = ItemCache(max(settings.item_cache_size, 2 * settings.max_candidates), device=device, dtype=dtype)
     refresher = Refresher(store, cache, fill=settings.item_cache_warm)
     preparation = Preparation(cache, refresher, max_candidates=settings.max_candidates)
     model_store = ModelStore.opened(settings.model_store, settings.model, settings.signing_key, settings.trusted_keys)

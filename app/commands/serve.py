@@ -30,6 +30,6 @@ def serve(
     with contextlib.ExitStack() as stack:
         if not settings.redis_url:
             valkey = stack.enter_context(EmbeddedValkey(settings.data_dir / "valkey"))
-            console.print(f"embedded Valkey at {valkey.url}")
+            console.print(f"features come from an embedded Valkey in {settings.data_dir / 'valkey'}", highlight=False)
             settings = settings.model_copy(update={"redis_url": valkey.url})
         run(settings, lambda url: console.print(f"serving {settings.model} on {url}", highlight=False))

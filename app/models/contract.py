@@ -87,15 +87,15 @@ class CtrModel(nn.Module):
         raise NotImplementedError
 
     def score_rows(self, user_D: Tensor, states_CD: Tensor, rows_N: Tensor) -> Tensor:
-        """Logits [N] of the candidates in these rows of a table of item states [C, D].
+        """Logits [N] of the candidates in these rows of a table of item states [C, D], which may be kept in bfloat16.
 
-        A model may override it to work in the gathered copy, which is nobody else's.
+        A model may override it to work in the gathered copy, which is nobody else's, and in its precision.
         """
-        return self.score(user_D, states_CD.index_select(0, rows_N))
+        return self.score(user_D, states_CD.index_select(0, rows_N).to(user_D.dtype))
 
     def ranked(self, user_D: Tensor, states_CD: Tensor, rows_N: Tensor) -> tuple[Tensor, Tensor]:
-        """Probabilities [N], highest first, and the place of each among the rows. Ties keep their order, NaN is first."""
-        p_N = self.probability(self.score_rows(user_D, states_CD, rows_N).float())
+        """Probabilities [N], highest first, and the place of each among the rows; ties keep their order, NaN is first."""
+        p_N = self.probability(self.score_rows(user_D, states_CD, rows_N))
         return torch.sort(p_N, stable=True, dim=0, descending=True)
 
     def probability(self, logits_N: Tensor) -> Tensor:

@@ -117,11 +117,13 @@ class DeepFM(CtrModel):
     def score_rows(self, user_D: Tensor, states_CD: Tensor, rows_N: Tensor) -> Tensor:
         items_ND = states_CD.index_select(0, rows_N)
         if self.element_wise:
-            return self.score(user_D, items_ND)
+            return self.score(user_D, items_ND.to(user_D.dtype))
         h, c = self.deep.hidden, self.crosses.width
         hidden_NH: Tensor = self.deep.halves_(user_D.narrow(0, 0, h), items_ND.narrow(1, 0, h))
-        own_N = self.deep.output(hidden_NH).squeeze(-1) + items_ND.select(1, h + c) + user_D.select(0, h + c)
-        return torch.addmv(own_N, items_ND.narrow(1, h, c), user_D.narrow(0, h, c))
+        # What is left is cheap, and summed in full precision: scores rounded to bfloat16 would tie.
+        crossed_NC = items_ND.narrow(1, h, c + 1).to(user_D.dtype)
+        own_N = self.deep.output(hidden_NH.to(user_D.dtype)).squeeze(-1) + crossed_NC.select(1, c)
+        return torch.addmv(own_N + user_D.select(0, h + c), crossed_NC.narrow(1, 0, c), user_D.narrow(0, h, c))
 
     def _cross_weight_HK(self) -> Tensor:
         """The first layer's columns for the element-wise products, which come last."""

@@ -24,6 +24,11 @@ class Block(nn.Module):
         hidden_BH: Tensor = self.dropout(torch.relu_(self.norm(linear_BH)))
         return hidden_BH
 
+    def served(self, x_BD: Tensor) -> Tensor:
+        """What is left of the block once it is fused, in the precision of `x`."""
+        weight, bias = self.linear.weight.to(x_BD.dtype), self.linear.bias.to(x_BD.dtype)
+        return nn.functional.linear(x_BD, weight, bias).relu_()
+
     def fuse(self) -> None:
         """For serving: no dropout, and batch norm folded into the linear map, so that it can be split by columns."""
         self.dropout = nn.Identity()
@@ -81,8 +86,11 @@ class SplitBlocks(nn.Module):
         return self._later(torch.relu_(items_NH + user_H))
 
     def halves_(self, user_H: Tensor, items_NH: Tensor) -> Tensor:
-        """The same, in the memory of `items_NH`: half a megabyte for 500 candidates that is not written twice."""
-        return self._later(items_NH.add_(user_H).relu_())
+        """The same in the memory of `items_NH`, half a megabyte for 500 candidates, and in its precision."""
+        hidden_NH = items_NH.add_(user_H.to(items_NH.dtype)).relu_()
+        for block in self.rest:
+            hidden_NH = block.served(hidden_NH)  # type: ignore[operator]
+        return hidden_NH
 
     def _later(self, hidden_BH: Tensor) -> Tensor:
         for block in self.rest:

@@ -225,3 +225,16 @@ async def test_an_explanation_names_the_fields_that_moved_the_score(ranker: Rank
     assert "hour" in effects
     strengths = [abs(effect) for _, effect in ranking.explanations[0]]
     assert strengths == sorted(strengths, reverse=True)
+
+
+async def test_bfloat16_states_move_scores_little_and_tie_none(
+    features: MemoryFeatureStore, versions: list[Artifact]
+) -> None:
+    cache = ItemCache(capacity=256, dtype=torch.bfloat16)
+    await features.start(cache)
+    await cache.attach(versions[0])
+    ranking = await ask(Ranker(features, cache, lambda: Live(stable=versions[0]), store_timeout_s=1.0), Asked("4", IDS))
+    wanted = expected(versions[0], "4", raw_user(4), {i: raw_item(int(i)) for i in IDS})
+    assert scores(ranking) == pytest.approx(wanted, abs=0.02)
+    assert scores(ranking) != pytest.approx(wanted, abs=1e-6), "it did compute in bfloat16"
+    assert len(set(ranking.scores.tolist())) == len(IDS)
