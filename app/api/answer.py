@@ -16,10 +16,7 @@ BEGIN, BETWEEN, NEXT, END = '[{"item_id":"', '","score":', '},{"item_id":"', "}]
 
 def answer(ranking: Ranking, request_id: str) -> bytes:
     """The JSON document of the contract. Scores are written in the fewest digits that give the same float32."""
-    if ranking.explanations:
-        items = _explained(ranking)
-    else:
-        items = _items(ranking.item_ids, ranking.scores)
+    items = _explained(ranking) if ranking.explanations else _items(ranking.item_ids, ranking.scores)
     rest = orjson.dumps(
         {
             "degraded": ranking.degraded,

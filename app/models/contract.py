@@ -94,7 +94,7 @@ class CtrModel(nn.Module):
         return self.score(user_D, states_CD.index_select(0, rows_N).to(user_D.dtype))
 
     def ranked(self, user_D: Tensor, states_CD: Tensor, rows_N: Tensor) -> tuple[Tensor, Tensor]:
-        """Probabilities [N], highest first, and each one's place among the rows; ties keep their order, NaN is first."""
+        """Probabilities [N], highest first, and each one's place among the rows. Ties keep order, NaN is first."""
         p_N = self.probability(self.score_rows(user_D, states_CD, rows_N))
         return torch.sort(p_N, stable=True, dim=0, descending=True)
 

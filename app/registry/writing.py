@@ -50,6 +50,7 @@ def write(
     tables = {table: getattr(served, table).detach().contiguous() for table in served.tables}
     try:
         save_file(tables, folder / TABLES)
+        os.chmod(folder / TABLES, 0o644)  # safetensors makes it private; the service may run as another user
         (folder / PROGRAM).write_bytes(scripted(served))
         for file in (PROGRAM, TABLES):
             fsync(folder / file)
