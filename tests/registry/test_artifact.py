@@ -238,7 +238,7 @@ def other_weights(folder: Path) -> None:
     """Finite and well-formed, but not what the trainer saw: only the golden requests can tell."""
     program = torch.jit.load(str(folder / PROGRAM))  # type: ignore[no-untyped-call]
     with torch.no_grad():
-        program.bias.add_(0.01)
+        program.deep.output.bias.add_(0.01)
     torch.jit.save(program, str(folder / PROGRAM))
     remade(folder)
 
