@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import asyncio
 import contextlib
+import gc
 from collections.abc import AsyncIterator
 from dataclasses import dataclass
 
@@ -118,10 +119,13 @@ def create_app(settings: Settings | None = None, *, store: FeatureStore | None =
     async def lifespan(_: FastAPI) -> AsyncIterator[None]:
         torch.set_num_threads(1)  # one core per worker; more threads would wait for each other on small products
         await service.start()
+        gc.collect()
+        gc.freeze()  # what is here now stays: a full collection would walk half a million objects in mid-request
         flushing = asyncio.create_task(service.metrics.keep_flushing(), name="metrics-flush")
         try:
             yield
         finally:
+            gc.unfreeze()
             service.draining = True
             flushing.cancel()
             await asyncio.gather(flushing, return_exceptions=True)
