@@ -56,9 +56,9 @@ class Preparation:
             slots = Slots(np.repeat(one.keys[None], size, 0), np.repeat(one.values[None], size, 0))
             rows_N = torch.arange(size, device=artifact.device)
             for _ in range(WARM_TURNS):
-                user_D = artifact.encode_user(artifact.user_encoder.encode({}, ""))
-                await asyncio.sleep(0)
                 items_ND = artifact.encode_items(slots)
                 await asyncio.sleep(0)
-                artifact.ranked(user_D, items_ND, rows_N)
+                with torch.inference_mode():
+                    user_D = artifact.encode_user(artifact.user_encoder.encode({}, ""))
+                    artifact.ranked(user_D, items_ND, rows_N)
                 await asyncio.sleep(0)

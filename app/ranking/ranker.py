@@ -124,9 +124,10 @@ class Ranker:
         if fetched >= due:
             raise DeadlinePassed(f"{(fetched - began) * 1000:.0f} ms went by before scoring")
         # Nothing is awaited from here on: the rows stay what they are, and the version stays attached.
-        user_slots, user_D = self._user(chosen.artifact, query, features)
-        encoded = time.perf_counter()
-        ranking = self._scored(chosen, query, item_ids, features, user_slots, user_D)
+        with torch.inference_mode():  # once a request: entering it costs as much as an operator
+            user_slots, user_D = self._user(chosen.artifact, query, features)
+            encoded = time.perf_counter()
+            ranking = self._scored(chosen, query, item_ids, features, user_slots, user_D)
         ranking.features_s = fetched - began
         ranking.encode_s = encoded - fetched
         ranking.score_s = time.perf_counter() - encoded
