@@ -1,0 +1,59 @@
+"""The documents name what the code has: every setting, metric, problem, degraded word, command and route."""
+
+from __future__ import annotations
+
+import re
+from pathlib import Path
+
+import pytest
+
+from app.api.problems import BY_STATUS, TYPES
+from app.cli import COMMANDS
+from app.models import MODELS
+from app.ranking.ranker import DEGRADED
+from app.settings import Settings
+from app.telemetry import Metrics
+
+ROOT = Path(__file__).parents[1]
+REFERENCE = (ROOT / "docs" / "reference.md").read_text()
+README = (ROOT / "README.md").read_text()
+
+
+def test_every_setting_is_in_the_table_with_its_default_and_advice() -> None:
+    for name, field in Settings.model_fields.items():
+        line = next((line for line in REFERENCE.splitlines() if line.startswith(f"| `CTR_{name.upper()}` |")), None)
+        assert line is not None, name
+        assert field.description, name
+        assert field.description in line, name
+        default = {"": "empty", "()": "empty", "None": "unset"}.get(str(field.default), str(field.default))
+        assert f"| {default} |" in line, (name, default)
+    assert len(re.findall(r"^\| `CTR_", REFERENCE, re.MULTILINE)) == len(Settings.model_fields), "no setting that was"
+
+
+def test_every_metric_problem_and_degraded_word_is_there() -> None:
+    for metric in Metrics()._registry.collect():
+        assert f"`{metric.name}{'_total' if metric.type == 'counter' else ''}`" in REFERENCE
+    for word in {*TYPES.values(), *BY_STATUS.values(), *DEGRADED}:
+        assert f"`{word}`" in REFERENCE
+
+
+def test_the_readme_names_every_command() -> None:
+    for command in COMMANDS:
+        assert f"ctr {command}" in README, command
+
+
+def test_every_model_is_described() -> None:
+    models = (ROOT / "docs" / "models.md").read_text()
+    for name in MODELS:
+        assert f"| `{name}`" in models
+
+
+@pytest.mark.parametrize("page", sorted([*ROOT.glob("*.md"), *ROOT.glob("docs/**/*.md")]), ids=lambda page: page.name)
+def test_links_between_documents_hold(page: Path) -> None:
+    for target in re.findall(r"\]\(([^)#\s]+)\)", page.read_text()):
+        assert target.startswith("http") or (page.parent / target).exists(), (page.name, target)
+
+
+@pytest.mark.parametrize("page", sorted(ROOT.glob("docs/adr/*.md")), ids=lambda page: page.name)
+def test_a_decision_fits_on_a_page(page: Path) -> None:
+    assert len(page.read_text().splitlines()) <= 42
