@@ -48,6 +48,39 @@ class Settings(BaseSettings):
         description="Comma-separated PEM files of public keys; set, versions that none of them signed are refused.",
     )
 
+    gate_timeout_s: float = Field(
+        120.0, gt=0, le=86_400, description="A version whose checks take longer is refused; large tables need more."
+    )
+    gate_memory_mb: int = Field(
+        4096, ge=64, le=1_000_000, description="Memory for the checks; the tables of two versions must fit in it."
+    )
+    gate_ctr_ratio: float = Field(
+        1.3,
+        ge=1.0,
+        description="A version whose mean score is further from the live one's, up or down, is refused; two seeds "
+        "differ by 1.01. Raise it where click rates swing from day to day.",
+    )
+    gate_rank_correlation: float = Field(
+        0.5,
+        ge=-1.0,
+        le=1.0,
+        description="Least agreement (Spearman) with the live version's order; two seeds agree by 0.99, two "
+        "architectures by 0.9. -1 asks for none.",
+    )
+    gate_latency_ratio: float = Field(
+        5.0,
+        ge=1.0,
+        description="A version that takes longer than the live one, by this factor, is refused; raise it to go from a "
+        "small model to a large one.",
+    )
+    gate_known_keys: float = Field(
+        0.3,
+        ge=0.0,
+        le=1.0,
+        description="Least share of what the feature store holds that the version knows; 0 asks for nothing. A low "
+        "share means that it was trained on other features.",
+    )
+
     host: str = Field("127.0.0.1", description="Address to listen on; 0.0.0.0 opens it to the network.")
     port: int = Field(8000, ge=0, le=65_535, description="Port to listen on.")
     workers: int = Field(1, ge=1, le=256, description="Processes. One per core that is not busy with the store.")
@@ -87,8 +120,6 @@ class Settings(BaseSettings):
     api_keys: Annotated[tuple[SecretStr, ...], NoDecode] = Field(
         (), description="Comma-separated keys for X-API-Key; empty leaves /rank open."
     )
-    admin_key: SecretStr | None = Field(None, description="Key for administration over HTTP; unset keeps it off.")
-
     log_level: Literal["debug", "info", "warning", "error"] = Field("info", description="Least severe line to log.")
 
     @field_validator("api_keys", "trusted_keys", mode="before")

@@ -4,12 +4,14 @@ from __future__ import annotations
 
 from typing import Annotated, Any
 
+import msgspec
 from fastapi import APIRouter, Depends, Query
 from pydantic import BaseModel, Field
 
 from app.api.state import ServiceState, service_of
 from app.errors import ArtifactError
 from app.registry.model_store import ModelStore, Pointer, labels_of
+from app.registry.report import read_report
 
 router = APIRouter(tags=["models"])
 
@@ -22,6 +24,7 @@ class Version(BaseModel):
     labels: list[str] = Field([], description="What serving.json calls it")
     live: list[str] = Field([], description="Labels under which it is live in this process")
     error: str | None = Field(None, description="Why its manifest cannot be read")
+    gate: dict[str, Any] | None = Field(None, description="What the checks before it went live found; null: not made")
 
 
 class Models(BaseModel):
@@ -69,6 +72,8 @@ def _version(store: ModelStore, number: int, wanted: dict[str, int], live: dict[
         labels=[label for label, named in wanted.items() if named == number],
         live=[label for label, serving in live.items() if serving == number],
     )
+    report = read_report(store.path(number))
+    version.gate = None if report is None else msgspec.to_builtins(report)
     try:
         manifest = store.manifest(number)
     except ArtifactError as error:

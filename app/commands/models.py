@@ -10,10 +10,11 @@ import typer
 
 from app.commands.output import console, emit
 from app.errors import ArtifactError, ConfigError
-from app.settings import load_settings
+from app.settings import Settings, load_settings
 
 if TYPE_CHECKING:
     from app.registry.model_store import ModelStore
+    from app.registry.report import Report
 
 
 class LabelName(StrEnum):
@@ -24,12 +25,16 @@ class LabelName(StrEnum):
 
 Model = Annotated[str | None, typer.Option("--model", help="Folder under the model store.", show_default="CTR_MODEL")]
 Store = Annotated[Path | None, typer.Option("--model-store", help="The model store.", show_default="CTR_MODEL_STORE")]
+Force = Annotated[
+    bool, typer.Option("--force", help="Judge it again, and let it pass however it compares with the live version.")
+]
 AsJson = Annotated[bool, typer.Option("--json", help="One JSON document on standard output.")]
 
 
 def publish(
     version_dir: Annotated[Path, typer.Argument(help="A version as `ctr train` leaves it: program, tables, manifest.")],
     live: Annotated[bool, typer.Option("--live/--no-live", help="Make it the stable version too.")] = True,
+    force: Force = False,
     model: Model = None,
     model_store: Store = None,
     as_json: AsJson = False,
@@ -38,44 +43,48 @@ def publish(
 
     Example: ctr publish runs/deepfm-2026-01-31
     """
-    from app.registry.pruning import prune
+    from app.commands.gate import admitted, pruned
 
-    store = _store(model, model_store)
+    settings, store = _store(model, model_store)
     version = store.publish_copy(version_dir)
+    report = admitted(store, version, settings=settings, forced=force) if live else None
     if live:
         store.promote(version)
-    pruned = prune(store, load_settings().keep_versions)
+    removed = pruned(store, settings)
     console.print(f"{store.name} {version} is published{' and stable' if live else ''}: {store.path(version)}")
-    if pruned:
-        console.print(f"pruned {', '.join(map(str, pruned))}: CTR_KEEP_VERSIONS is {load_settings().keep_versions}")
     if as_json:
-        place = {"version": version, "version_dir": str(store.path(version)), "pruned": pruned}
-        emit({"model": store.name, **place, **_serving(store)})
+        place = {"version": version, "version_dir": str(store.path(version)), "pruned": removed}
+        emit({"model": store.name, **place, "gate": report, **_serving(store)})
 
 
 def promote(
     version: Annotated[int, typer.Argument(help="A number that `ctr models` lists.")],
     label: Annotated[LabelName, typer.Option("--as", help="Which traffic it gets.")] = LabelName.stable,
     share: Annotated[float, typer.Option(min=0.0, max=1.0, help="Share of users a canary answers.")] = 0.05,
+    force: Force = False,
     model: Model = None,
     model_store: Store = None,
     as_json: AsJson = False,
 ) -> None:
-    """Point a label at a published version, once it is seen to load and to answer its golden requests.
+    """Point a label at a published version, once it has passed the gate. One that was refused needs --force.
 
     Example: ctr promote 8 --as canary --share 0.05
     """
-    store = _store(model, model_store)
+    from app.commands.gate import admitted, stays_refused
+
+    settings, store = _store(model, model_store)
     known = store.versions()
     if version not in known:
         listed = ", ".join(map(str, known)) or "none yet"
         raise ConfigError(f"{store.name} has no version {version}; published in {store.folder}: {listed}")
-    store.load(version)
+    if not force:
+        stays_refused(store, version)
+    report = admitted(store, version, settings=settings, forced=force)
     store.promote(version, label.value, share)
     with_share = f" for {share:.1%} of users" if label is LabelName.canary else ""
     console.print(f"{store.name} {version} is {label.value}{with_share}")
     if as_json:
-        emit({"model": store.name, "version": version, "label": label.value, **_serving(store)})
+        emit({"model": store.name, "version": version, "label": label.value, "gate": report, **_serving(store)})
 
 
 def rollback(
@@ -90,7 +99,7 @@ def rollback(
 
     Example: ctr rollback
     """
-    store = _store(model, model_store)
+    _, store = _store(model, model_store)
     if label is not LabelName.stable:
         store.update_pointer(**{label.value: None})
         console.print(f"{store.name} has no {label.value} any more")
@@ -114,7 +123,7 @@ def models(model: Model = None, model_store: Store = None, as_json: AsJson = Fal
 
     Example: ctr models --json
     """
-    store = _store(model, model_store)
+    _, store = _store(model, model_store)
     serving = _serving(store)
     rows = [_row(store, version, serving["serving"]) for version in store.versions()]
     if as_json:
@@ -125,20 +134,29 @@ def models(model: Model = None, model_store: Store = None, as_json: AsJson = Fal
 
     if serving["problem"]:
         console.print(serving["problem"], markup=False)
-    table = Table("version", "labels", "created", "architecture", "test AUC", "log loss", title=f"{store.folder}")
+    table = Table(
+        "version", "labels", "created", "architecture", "test AUC", "log loss", "gate", title=f"{store.folder}"
+    )
     for row in rows:
         test = row["metrics"].get("test") or row["metrics"].get("validation") or {}
         figures = [f"{test[name]:.4f}" if name in test else "" for name in ("auc", "log_loss")]
         created = row["created_at"] or row["problem"]
-        table.add_row(str(row["version"]), ", ".join(row["labels"]), created, row["architecture"], *figures)
+        table.add_row(
+            str(row["version"]),
+            ", ".join(row["labels"]),
+            created,
+            row["architecture"],
+            *figures,
+            _judgement(row["gate"]),
+        )
     Console().print(table if rows else f"No version in {store.folder} yet: `ctr train --publish` makes one")
 
 
-def _store(model: str | None, model_store: Path | None) -> ModelStore:
-    from app.registry.model_store import ModelStore
+def _store(model: str | None, model_store: Path | None) -> tuple[Settings, ModelStore]:
+    from app.commands.gate import open_store
 
     settings = load_settings(model=model, model_store=model_store)
-    return ModelStore.opened(settings.model_store, settings.model, settings.signing_key, settings.trusted_keys)
+    return settings, open_store(settings)
 
 
 def _newest_that_loads(store: ModelStore, left: int | None) -> tuple[int, list[dict[str, Any]]]:
@@ -166,14 +184,26 @@ def _serving(store: ModelStore) -> dict[str, Any]:
 
 
 def _row(store: ModelStore, version: int, serving: dict[str, Any]) -> dict[str, Any]:
+    from app.registry.report import read_report
+
     held = {label: held["version"] if isinstance(held, dict) else held for label, held in serving.items()}
     row: dict[str, Any] = {
         "version": version,
         "labels": [label for label, held_by in held.items() if held_by == version],
     }
+    report = read_report(store.path(version))
+    row["gate"] = report
     try:
         manifest = store.manifest(version)
     except ArtifactError as error:
         return row | {"created_at": "", "architecture": "", "metrics": {}, "problem": str(error)}
     details = {"created_at": manifest.created_at, "architecture": manifest.architecture, "metrics": manifest.metrics}
     return row | details | {"schema_hash": manifest.schema_hash, "data": manifest.data, "problem": None}
+
+
+def _judgement(report: Report | None) -> str:
+    if report is None:
+        return ""
+    if report.refusal is not None:
+        return f"refused: {report.refusal.reason}"
+    return "forced" if not all(check.passed for check in report.checks) else "passed"

@@ -59,6 +59,7 @@ def train(
     _quiet_threads(threads)
     config = _config(model, seed, split, dim=dim, hidden=hidden, batch=batch_size, epochs=epochs, rate=learning_rate)
 
+    from app.commands.gate import admitted, open_store, pruned
     from app.settings import load_settings
     from app.training.datasets.catalogue import open_dataset
     from app.training.datasets.dataset import export_states
@@ -72,9 +73,15 @@ def train(
             _warn(f"{part.source}: {part.skipped}")
 
     name = name or model
-    target = published(load_settings().model_store, name) if publish else kept_aside(RUNS, model)
+    settings = load_settings(model=name)
+    store = open_store(settings) if publish else None
+    target = (
+        published(store, functools.partial(admitted, store, settings=settings)) if store else kept_aside(RUNS, model)
+    )
     with target as destination:
         result = _run(config, rows, test_rows, destination.folder, name)
+    if store:
+        pruned(store, settings)
     for field, skipped in result.unreadable.items():
         _warn(f"{field}: {skipped}")
     console.print(_table(model, result))

@@ -29,6 +29,7 @@ from app.registry.manifest import (
     MAX_MANIFEST_BYTES,
     PROGRAM,
     TABLES,
+    FileProof,
     Manifest,
     decode_manifest,
 )
@@ -75,7 +76,7 @@ class Artifact:
         """Of the program file."""
         return self.manifest.files[PROGRAM].sha256
 
-    # No inference mode on the hot path: nothing here asks for gradients, and entering it costs as much as an operator.
+    # Nothing here asks for gradients; the ranker enters inference mode once for all it does with a version.
 
     def encode_user(self, slots: Slots) -> Tensor:
         """One user's slots [S] to the user state [D]."""
@@ -133,6 +134,12 @@ class Artifact:
                 raise ArtifactError("split", f"split and forward differ by {difference:.2g} on golden request {number}")
 
 
+def _proof_of(manifest: Manifest, file: str) -> FileProof:
+    if file not in manifest.files:
+        raise ArtifactError("manifest", f"the manifest names no {file}")
+    return manifest.files[file]
+
+
 def serving_form(model: CtrModel) -> CtrModel:
     """A copy ready to be exported: evaluation mode, float32, batch norms folded, nothing that asks for gradients."""
     copied = copy.deepcopy(model).cpu().float().eval()
@@ -175,6 +182,14 @@ def load(
     return artifact
 
 
+def verify(folder: Path) -> None:
+    """Only that the files are those the manifest names; nothing of the version is run. Raises ArtifactError."""
+    manifest = read_manifest(folder)
+    for file in (PROGRAM, TABLES):
+        with Mapped(folder / file) as mapped:
+            mapped.verify(_proof_of(manifest, file))
+
+
 def read_manifest(folder: Path, trust: Trust | None = None) -> Manifest:
     """Raises ArtifactError."""
     raw = read_manifest_bytes(folder)
@@ -191,9 +206,6 @@ def read_manifest_bytes(folder: Path) -> bytes:
 
 def assemble(folder: Path, manifest: Manifest, device: torch.device, manifest_sha256: str = "") -> Artifact:
     """What the manifest proves, verified and put together, but not asked anything yet. Raises ArtifactError."""
-    missing = {PROGRAM, TABLES} - manifest.files.keys()
-    if missing:
-        raise ArtifactError("manifest", f"the manifest names no {sorted(missing)}")
     try:
         schema = schema_from_json(manifest.feature_schema)
     except SchemaError as error:
@@ -201,10 +213,10 @@ def assemble(folder: Path, manifest: Manifest, device: torch.device, manifest_sh
     if schema.hash != manifest.schema_hash:
         raise ArtifactError("schema", "the feature schema does not have the hash the manifest says")
     with Mapped(folder / PROGRAM, MAX_PROGRAM_BYTES) as mapped:
-        mapped.verify(manifest.files[PROGRAM])
+        mapped.verify(_proof_of(manifest, PROGRAM))
         program_bytes = bytes(mapped.view)
     tables_file = Mapped(folder / TABLES)
-    tables_file.verify(manifest.files[TABLES])
+    tables_file.verify(_proof_of(manifest, TABLES))
     tables = parse_tables(tables_file)
     if {name: list(table.shape) for name, table in tables.items()} != manifest.tables:
         raise ArtifactError("tables", f"{TABLES} does not hold the tables the manifest names")

@@ -28,8 +28,8 @@ __all__ = ["Label", "Lifecycle", "LifecycleStatus", "Live", "Problem", "SwapEven
 T = TypeVar("T")
 log = structlog.get_logger(__name__)
 
-TRANSIENT = frozenset({"file", "hash", "load", "prepare"})
-"""Reasons that time may cure (a copy under way, a store that is down): tried again, ever more rarely."""
+TRANSIENT = frozenset({"file", "hash", "load", "prepare", "gate"})
+"""Reasons that time may cure (a copy under way, a store that is down, a second judgement): tried ever more rarely."""
 MAX_BACKOFF_S = 60.0
 
 

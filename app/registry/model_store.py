@@ -26,7 +26,7 @@ import structlog
 import torch
 
 from app.errors import ArtifactError, ConfigError
-from app.registry.artifact import Artifact, load, read_manifest
+from app.registry.artifact import Artifact, load, read_manifest, read_manifest_bytes, verify
 from app.registry.manifest import MANIFEST, PROGRAM, TABLES, Manifest
 from app.registry.pointer import (
     MAX_POINTER_BYTES,
@@ -39,6 +39,7 @@ from app.registry.pointer import (
     labels_of,
     signed_content,
 )
+from app.registry.report import refused_earlier
 from app.registry.signing import MANIFEST_CONTEXT, POINTER_CONTEXT, SIGNATURE, Signer, Trust
 from app.registry.writing import fsync, write_manifest
 
@@ -76,7 +77,13 @@ class ModelStore:
         return cls(root, name, signer=signer, trust=Trust.read(trusted_keys) if trusted_keys else None)
 
     def load(self, version: int, device: torch.device | str = "cpu") -> Artifact:
-        """Raises ArtifactError."""
+        """Raises ArtifactError; `gate` where it was refused before it went live."""
+        raw = read_manifest_bytes(self.path(version))
+        if self.trust is not None:  # ahead of everything, the gate's report included
+            self.trust.check_manifest(self.path(version), raw)
+        refused = refused_earlier(self.path(version), raw)
+        if refused is not None:
+            raise ArtifactError("gate", f"it was refused ({refused.reason}): {refused.detail}")
         return load(self.path(version), device, version=version, name=self.name, trust=self.trust)
 
     def versions(self) -> list[int]:
@@ -127,7 +134,10 @@ class ModelStore:
         return version
 
     def publish_copy(self, source: Path) -> int:
-        """The same for a version folder elsewhere, which stays as it is. Raises ArtifactError."""
+        """The same for a version folder elsewhere, which stays as it is; the copy has the bytes its manifest names.
+
+        Raises ArtifactError.
+        """
         read_manifest(source)
         with self.staging() as staged:
             for file in (PROGRAM, TABLES, MANIFEST):
@@ -140,7 +150,7 @@ class ModelStore:
             for report in ("report.html", "report.json"):
                 if (source / report).is_file():
                     shutil.copyfile(source / report, staged / report)
-            load(staged)  # the copy, not the source: a number is only given to what was seen to answer
+            verify(staged)  # the copy, not the source; whether it is any good is the gate's to say
             return self.publish(staged)
 
     def pointer_bytes(self) -> bytes | None:

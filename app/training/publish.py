@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import contextlib
 import shutil
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 from dataclasses import dataclass
 from datetime import UTC, datetime
 from pathlib import Path
@@ -78,14 +78,18 @@ def verify(folder: Path, test: Encoded, expected: dict[str, float]) -> None:
 
 
 @contextlib.contextmanager
-def published(root: Path, name: str) -> Iterator[Destination]:
-    """A staging folder that becomes the stable version of `root/name` if the block succeeds."""
-    store = ModelStore(root, name)
+def published(store: ModelStore, admit: Callable[[int], object]) -> Iterator[Destination]:
+    """A staging folder that becomes the store's stable version if the block succeeds.
+
+    Args:
+        admit: called with its number before it goes live; what it raises leaves the version without a label.
+    """
     with store.staging() as staged:
         destination = Destination(staged)
         yield destination
         destination.version = store.publish(staged)
-    store.update_pointer(stable=destination.version)
+    admit(destination.version)
+    store.promote(destination.version)
     destination.folder = store.path(destination.version)
 
 

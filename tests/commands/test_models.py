@@ -33,6 +33,16 @@ def answer(store: ModelStore, *arguments: str) -> dict[str, Any]:
     return document
 
 
+@pytest.fixture(autouse=True)
+def _settings(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    """Versions of two seeds are nothing alike here, so they are not compared; the gate's own tests do that."""
+    settings = {"CTR_RATIO": 1e9, "RANK_CORRELATION": -1, "LATENCY_RATIO": 1e9}
+    for name, value in settings.items():
+        monkeypatch.setenv(f"CTR_GATE_{name}", str(value))
+    monkeypatch.setenv("CTR_DATA_DIR", str(tmp_path / "data"))
+    monkeypatch.setenv("CTR_REDIS_URL", "")
+
+
 @pytest.fixture
 def version_dir(tmp_path: Path) -> Path:
     folder = tmp_path / "trained"
@@ -76,6 +86,8 @@ def test_promote_gives_each_label(store: ModelStore) -> None:
     run(store, "promote", "3", "--as", "shadow")
     assert store.pointer() == Pointer(stable=1, canary=Canary(2, 0.2), shadow=3)
     document = answer(store, "promote", "2")
+    gate = document.pop("gate")
+    assert (gate["passed"], gate["against"], gate["version"]) == (True, 1, 2)
     assert document == {
         "model": store.name, "version": 2, "label": "stable", "serving": {"stable": 2, "shadow": 3}, "problem": None
     }  # fmt: skip
@@ -95,17 +107,37 @@ def test_promote_names_the_versions_there_are(store: ModelStore) -> None:
 def test_promote_refuses_what_does_not_load(store: ModelStore) -> None:
     publish_tiny(store)
     publish_tiny(store, 1, labels=())
+    good = (store.path(2) / PROGRAM).read_bytes()
     (store.path(2) / PROGRAM).write_bytes(b"x")
     with pytest.raises(ArtifactError, match=r"model\.pt"):
         run(store, "promote", "2")
+    (store.path(2) / PROGRAM).write_bytes(good)
+    with pytest.raises(ArtifactError, match=r"was refused: model\.pt.*--force"):
+        run(store, "promote", "2")
     assert store.pointer() == Pointer(stable=1)
+    assert answer(store, "models")["versions"][1]["gate"]["checks"][0]["reason"] == "hash"
+    assert "refused:" in run(store, "models").stdout
+    assert answer(store, "promote", "2", "--force")["serving"] == {"stable": 2}, "judged again, and found good"
+
+
+def test_promote_refuses_what_compares_badly_unless_forced(store: ModelStore, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setenv("CTR_GATE_RANK_CORRELATION", "0.9")
+    publish_tiny(store)
+    publish_tiny(store, 1, labels=())
+    with pytest.raises(ArtifactError, match=r"Spearman.*ctr promote 2 --force") as refused:
+        run(store, "promote", "2")
+    assert (refused.value.reason, store.pointer()) == ("order", Pointer(stable=1))
+    with pytest.raises(ArtifactError, match="was refused"):
+        run(store, "promote", "2")
+    assert answer(store, "promote", "2", "--force")["serving"] == {"stable": 2}
+    assert "forced" in run(store, "models").stdout
 
 
 def test_rollback_returns_step_by_step(store: ModelStore) -> None:
     for seed in range(4):
         publish_tiny(store, seed, labels=())
     for version in (1, 3, 4):
-        run(store, "promote", str(version))
+        store.promote(version)
     assert answer(store, "rollback")["serving"] == {"stable": 3}
     assert answer(store, "rollback")["serving"] == {"stable": 1}
     with pytest.raises(ConfigError, match="no earlier version"):

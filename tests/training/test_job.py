@@ -59,17 +59,30 @@ def test_metrics_that_do_not_survive_the_export_are_refused(tmp_path: Path) -> N
 
 def test_published_means_numbered_and_stable_and_a_failure_leaves_nothing(tmp_path: Path) -> None:
     store = ModelStore(tmp_path, "tried")
+    admitted: list[int] = []
     for expected in (1, 2):
-        with published(tmp_path, "tried") as destination:
+        with published(store, admitted.append) as destination:
             small_job().build().run(labelled(), None, destination.folder, name="tried")
         assert destination.version == expected
         assert store.pointer().stable == expected
         assert artifact.load(destination.folder, version=expected).manifest.name == "tried"
-    with pytest.raises(RuntimeError), published(tmp_path, "tried"):
+    with pytest.raises(RuntimeError), published(store, admitted.append):
         raise RuntimeError
-    assert store.versions() == [1, 2]
+    assert admitted == store.versions() == [1, 2]
     assert store.pointer().stable == 2
     assert not list(store.folder.glob(".tmp-*"))
+
+
+def test_what_is_not_admitted_gets_a_number_and_no_label(tmp_path: Path) -> None:
+    store = ModelStore(tmp_path, "tried")
+
+    def refuse(version: int) -> None:
+        assert (store.versions(), store.pointer().stable) == ([version], None)
+        raise ArtifactError("latency", "too slow")
+
+    with pytest.raises(ArtifactError, match="too slow"), published(store, refuse) as destination:
+        small_job().build().run(labelled(), None, destination.folder, name="tried")
+    assert (store.versions(), store.pointer().stable) == ([1], None)
 
 
 def test_a_version_kept_aside_has_a_folder_of_its_own(tmp_path: Path) -> None:
