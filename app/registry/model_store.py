@@ -238,7 +238,7 @@ class ModelStore:
         if self._signer is None:
             return msgspec.structs.replace(pointer, seal=None)
         # The clock, so that a lost pointer does not begin again at 1; one more, so that it never stands still.
-        serial = max(int(time.time()), pointer.seal.serial + 1 if pointer.seal else 0)
+        serial = max(time.time_ns(), pointer.seal.serial + 1 if pointer.seal else 0)
         seal = Seal(serial, self._signer.sign(POINTER_CONTEXT, signed_content(self.name, pointer, serial)).hex())
         return msgspec.structs.replace(pointer, seal=seal)
 

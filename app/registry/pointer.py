@@ -23,7 +23,7 @@ class Seal(msgspec.Struct, frozen=True, forbid_unknown_fields=True):
     """The publisher's word that the labels are as they should be."""
 
     serial: Annotated[int, msgspec.Meta(ge=1)]
-    """Grows with every change, so that an old pointer is told from a new one."""
+    """Grows with every change, so that an old pointer is told from a new one: nanoseconds since 1970."""
     signature: Annotated[str, msgspec.Meta(pattern="^[0-9a-f]{128}$")]
     """Ed25519, of the model's name, the serial and the labels."""
 
