@@ -41,7 +41,7 @@ from app.registry.pointer import (
 )
 from app.registry.report import refused_earlier
 from app.registry.signing import MANIFEST_CONTEXT, POINTER_CONTEXT, SIGNATURE, Signer, Trust
-from app.registry.writing import fsync, write_manifest
+from app.registry.writing import fsync, replace, write_manifest
 
 __all__ = ["HISTORY", "POINTER", "Canary", "ModelStore", "Pointer", "decode_pointer", "labels_of"]
 
@@ -140,16 +140,14 @@ class ModelStore:
         """
         read_manifest(source)
         with self.staging() as staged:
-            for file in (PROGRAM, TABLES, MANIFEST):
+            reports = [file for file in ("report.html", "report.json") if (source / file).is_file()]
+            for file in (PROGRAM, TABLES, MANIFEST, *reports):
                 try:
                     shutil.copyfile(source / file, staged / file, follow_symlinks=False)
                 except OSError as error:
                     raise ArtifactError(
                         "file", f"{source / file} cannot be copied: {error.strerror or error}"
                     ) from error
-            for report in ("report.html", "report.json"):
-                if (source / report).is_file():
-                    shutil.copyfile(source / report, staged / report)
             verify(staged)  # the copy, not the source; whether it is any good is the gate's to say
             return self.publish(staged)
 
@@ -229,8 +227,8 @@ class ModelStore:
         past = self.history() if history is None else history
         if pointer.stable is not None and past[-1:] != [pointer.stable]:
             past = [*past, pointer.stable]
-        self._replace(HISTORY, msgspec.json.encode(past[-MAX_HISTORY:]))
-        self._replace(POINTER, content + b"\n")
+        replace(self.folder / HISTORY, msgspec.json.encode(past[-MAX_HISTORY:]))
+        replace(self.folder / POINTER, content + b"\n")
         fsync(self.folder)
         return pointer
 
@@ -252,15 +250,6 @@ class ModelStore:
             if self.trust.signed(POINTER_CONTEXT, content, bytes.fromhex(seal.signature)):
                 serial = seal.serial
         self.trust.follow(serial, frozenset(labels_of(pointer).values()))
-
-    def _replace(self, file_name: str, content: bytes) -> None:
-        descriptor, temporary = tempfile.mkstemp(prefix=".tmp-pointer-", dir=self.folder)
-        with os.fdopen(descriptor, "wb") as file:
-            os.fchmod(file.fileno(), 0o644)
-            file.write(content)
-            file.flush()
-            os.fsync(file.fileno())
-        os.replace(temporary, self.folder / file_name)
 
     def _sweep(self) -> None:
         """Remove what killed publishers left a day or more ago."""

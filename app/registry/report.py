@@ -3,15 +3,13 @@
 from __future__ import annotations
 
 import hashlib
-import os
-import tempfile
 from pathlib import Path
 
 import msgspec
 
 from app.errors import ArtifactError
 from app.registry.mapped import Mapped
-from app.registry.writing import fsync
+from app.registry.writing import fsync, replace
 
 REPORT = "gate.json"
 MAX_REPORT_BYTES = 1 << 20
@@ -59,13 +57,7 @@ def read_report(folder: Path) -> Report | None:
 def write_report(folder: Path, report: Report) -> None:
     """Raises ArtifactError("file")."""
     try:
-        descriptor, temporary = tempfile.mkstemp(prefix=".tmp-", dir=folder)
-        with os.fdopen(descriptor, "wb") as file:
-            os.fchmod(descriptor, 0o644)
-            file.write(msgspec.json.format(msgspec.json.encode(report), indent=1) + b"\n")
-            file.flush()
-            os.fsync(descriptor)
-        os.replace(temporary, folder / REPORT)
+        replace(folder / REPORT, msgspec.json.format(msgspec.json.encode(report), indent=1) + b"\n")
         fsync(folder)
     except OSError as error:
         raise ArtifactError("file", f"{folder / REPORT} cannot be written: {error.strerror}") from error

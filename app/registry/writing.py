@@ -2,8 +2,10 @@
 
 from __future__ import annotations
 
+import contextlib
 import hashlib
 import os
+import tempfile
 from collections.abc import Sequence
 from pathlib import Path
 from typing import Any
@@ -107,3 +109,19 @@ def fsync(path: Path) -> None:
         os.fsync(descriptor)
     finally:
         os.close(descriptor)
+
+
+def replace(path: Path, content: bytes) -> None:
+    """Write a file aside, bring it to the disk and put it in the place of the one before. Raises OSError."""
+    descriptor, temporary = tempfile.mkstemp(prefix=f".tmp-{path.stem.strip('.')}-", dir=path.parent)
+    try:
+        with os.fdopen(descriptor, "wb") as file:
+            os.fchmod(descriptor, 0o644)
+            file.write(content)
+            file.flush()
+            os.fsync(descriptor)
+        os.replace(temporary, path)
+    except OSError:  # a full disk must not be left fuller
+        with contextlib.suppress(OSError):
+            os.unlink(temporary)
+        raise

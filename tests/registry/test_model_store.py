@@ -132,8 +132,9 @@ for seed in range(int(sys.argv[3])):
 """
 
 
-def test_a_killed_publisher_leaves_nothing_that_loads_by_mistake(store: ModelStore, source: Path) -> None:
-    killer = python(KILLED, store.folder.parent, source, 25)
+@pytest.mark.parametrize("times", [10, pytest.param(100, marks=pytest.mark.faults)])
+def test_a_killed_publisher_leaves_nothing_that_loads_by_mistake(store: ModelStore, source: Path, times: int) -> None:
+    killer = python(KILLED, store.folder.parent, source, times)
     killer.communicate(timeout=100)
     assert killer.returncode == 0
     versions = store.versions()
@@ -243,6 +244,48 @@ def test_a_full_disk_leaves_the_store_as_it_was(store: ModelStore, source: Path,
             store.update_pointer(shadow=1)
     assert store.pointer() == Pointer(stable=1)
     load(store.path(1), version=1)
+
+
+@contextlib.contextmanager
+def mounted(folder: Path, size: str) -> Iterator[Path]:
+    """A small file system of its own in memory; the test is skipped where none may be mounted."""
+    folder.mkdir()
+    try:
+        made = subprocess.run(
+            ["mount", "-t", "tmpfs", "-o", f"size={size}", "tmpfs", folder], capture_output=True, text=True, check=False
+        )
+    except FileNotFoundError:
+        pytest.skip("there is no `mount` here")
+    if made.returncode:
+        pytest.skip(f"a small file system cannot be mounted here: {made.stderr.strip()[:100]}")
+    try:
+        yield folder
+    finally:
+        subprocess.run(["umount", "-l", folder], check=True)
+
+
+@pytest.mark.parametrize("size", ["800k", "804k", "808k", "836k"])
+def test_a_disk_that_fills_up_holds_whole_versions_only(tmp_path: Path, source: Path, size: str) -> None:
+    with mounted(tmp_path / "disk", size) as disk:
+        store = ModelStore(disk, "deepfm")
+
+        def fill() -> None:
+            for _ in range(50):
+                store.promote(store.publish_copy(source))
+
+        with pytest.raises(ArtifactError) as refused:
+            fill()
+        assert refused.value.reason == "file"
+        versions = store.versions()
+        assert len(versions) > 2, "the disk is large enough for some"
+        assert leftovers(store) == []
+        for version in versions:
+            load(store.path(version), version=version)
+        assert store.pointer().stable in (versions[-1], versions[-1] - 1)
+        for version in versions[:2]:
+            shutil.rmtree(store.path(version))
+        after = store.publish_copy(source)
+        assert store.promote(after).stable == after == versions[-1] + 1, "where there is room again, it goes on"
 
 
 def test_the_pointer_is_whole_at_every_moment(store: ModelStore) -> None:
