@@ -1,0 +1,82 @@
+"""Who is answered by the canary: as many as were asked for, and always the same."""
+
+from __future__ import annotations
+
+import subprocess
+import sys
+from pathlib import Path
+
+import pytest
+
+from app.errors import InvalidRequest, NoModel
+from app.ranking.routing import CANARY, STABLE, arm, route
+from app.registry.artifact import Artifact, load
+from app.registry.live import Live
+from app.registry.model_store import ModelStore
+from tests.factories import publish_tiny
+
+ROOT = Path(__file__).parents[2]
+USERS = 100_000
+
+
+@pytest.fixture(scope="module")
+def versions(tmp_path_factory: pytest.TempPathFactory) -> tuple[Artifact, Artifact]:
+    store = ModelStore(tmp_path_factory.mktemp("store"), "deepfm")
+    first, second = (load(store.path(publish_tiny(store, seed))) for seed in range(2))
+    return first, second
+
+
+def live(versions: tuple[Artifact, Artifact], share: float) -> Live:
+    return Live(stable=versions[0], canary=versions[1], canary_share=share)
+
+
+def canary_users(snapshot: Live, ids: list[str]) -> set[str]:
+    return {user for user in ids if route(snapshot, user).label == CANARY}
+
+
+@pytest.mark.parametrize("form", ["{}", "user-{}", "{:032x}", "{}@example.org"])
+def test_the_canarys_share_is_what_was_asked_for(versions: tuple[Artifact, Artifact], form: str) -> None:
+    ids = [form.format(number) for number in range(USERS)]
+    for share in (0.01, 0.05, 0.5):
+        found = len(canary_users(live(versions, share), ids)) / USERS
+        assert abs(found - share) < 0.01, f"{found:.4f} of {share}"
+
+
+def test_nobody_changes_arm(versions: tuple[Artifact, Artifact]) -> None:
+    ids = [str(number) for number in range(USERS)]
+    one_in_twenty = canary_users(live(versions, 0.05), ids)
+    swapped = Live(stable=versions[1], canary=versions[0], canary_share=0.05)
+    assert canary_users(live(versions, 0.05), ids) == one_in_twenty, "asked again"
+    assert canary_users(swapped, ids) == one_in_twenty, "whatever the versions are"
+    assert canary_users(live(versions, 0.2), ids) > one_in_twenty, "who was in it stays in it as it grows"
+    assert canary_users(live(versions, 0.0), ids) == set()
+    assert len(canary_users(live(versions, 1.0), ids)) == USERS
+
+
+def test_another_process_agrees() -> None:
+    ids = ["0", "42", "é", "a" * 500, "\ud800"]
+    program = f"from app.ranking.routing import arm\nprint([arm(user) for user in {ids!r}])"
+    command = [sys.executable, "-W", "ignore", "-c", program]
+    elsewhere = subprocess.run(command, cwd=ROOT, capture_output=True, text=True, check=True).stdout
+    assert elsewhere.strip() == repr([arm(user) for user in ids])
+    assert all(0 <= arm(user) < 1 for user in ids)
+
+
+def test_callers_may_ask_for_a_label_or_a_version(versions: tuple[Artifact, Artifact]) -> None:
+    snapshot = live(versions, 0.0)
+    assert route(snapshot, "1").artifact is versions[0]
+    assert route(snapshot, "1", STABLE).label == STABLE
+    assert route(snapshot, "1", CANARY).artifact is versions[1]
+    assert route(snapshot, "1", 2).artifact is route(snapshot, "1", "2").artifact is versions[1]
+    for unknown in ("shadow", 9, "9", "best", "", "²"):
+        with pytest.raises(InvalidRequest, match="live are stable, canary, 1, 2"):
+            route(snapshot, "1", unknown)
+    with pytest.raises(NoModel):
+        route(Live(), "1")
+
+
+def test_who_is_answered_by_a_fallback_is_told(versions: tuple[Artifact, Artifact]) -> None:
+    snapshot = Live(stable=versions[0], fallback=True)
+    assert route(snapshot, "1").fallback
+    assert route(snapshot, "1", STABLE).fallback
+    assert not route(Live(stable=versions[0]), "1").fallback
