@@ -38,7 +38,11 @@ def admitted(store: ModelStore, version: int, *, settings: Settings, forced: boo
         try:
             report = judge(store, version, thresholds=thresholds, limits=limits, sample=sample, forced=forced)
         except ArtifactError as error:
-            again = "" if forced else f"; it stays without a label until `ctr promote {version} --force`"
+            again = (
+                ""
+                if forced
+                else f"; it stays without a label until `ctr promote {version} --force --model {store.name}`"
+            )
             raise ArtifactError(error.reason, f"{error}{again}") from error
     for check in report.checks:
         if not check.passed:

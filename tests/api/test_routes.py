@@ -14,6 +14,7 @@ from app.api.schemas import parse_rank
 from app.registry.artifact import Artifact, load
 from app.registry.live import Live, Problem
 from app.registry.model_store import ModelStore
+from app.registry.report import Check, Report, write_report
 from tests.api.fakes import FakeService, application, client
 from tests.factories import publish_tiny
 
@@ -109,6 +110,8 @@ async def test_models_lists_versions_labels_and_what_is_live(service: FakeServic
     for labels in (("stable",), (), ("stable",), ("canary",)):
         publish_tiny(store, labels=labels, share=0.1)
     (store.path(2) / "manifest.json").write_text("{")
+    slow = Check("latency", False, "latency", "10 times as slow", {"request_ratio": 10.0}, comparison=True)
+    write_report(store.path(3), Report(3, "0" * 64, 1, "2026-01-01T00:00:00+00:00", False, False, 2.5, [slow]))
     async with client(application(service)) as http:
         body = (await http.get("/models")).json()
         newest = (await http.get("/models", params={"limit": 1})).json()
@@ -124,6 +127,8 @@ async def test_models_lists_versions_labels_and_what_is_live(service: FakeServic
     assert versions[1]["created_at"] == store.manifest(1).created_at
     assert versions[2]["error"]
     assert versions[1]["error"] is None
+    assert versions[1]["gate"] is None
+    assert (versions[3]["gate"]["passed"], versions[3]["gate"]["checks"][0]["reason"]) == (False, "latency")
     assert [version["version"] for version in newest["versions"]] == [4, 3, 1], "those in use are always listed"
 
 

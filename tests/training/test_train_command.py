@@ -12,6 +12,7 @@ import pytest
 from app.cli import main
 from app.registry import artifact
 from app.registry.model_store import ModelStore
+from app.registry.report import read_report
 from tests.training.datasets.test_movielens import some_ratings, write_original
 from tests.training.datasets.test_tables import FEATURES, csv_text
 
@@ -72,8 +73,22 @@ def test_published_is_live_under_its_name(ctr: Ctr, tmp_path: Path, monkeypatch:
         assert status == 0, err
         assert json.loads(out)["version"] == version
         assert Path(json.loads(out)["version_dir"]) == tmp_path / "elsewhere" / "home" / str(version)
-    assert ModelStore(tmp_path / "elsewhere", "home").pointer().stable == 2
+    store = ModelStore(tmp_path / "elsewhere", "home")
+    assert store.pointer().stable == 2
+    report = read_report(store.path(2))
+    assert report is not None
+    assert (report.passed, report.against) == (True, 1), "the second was compared with the first"
     assert not Path("runs").exists()
+
+
+def test_what_the_gate_refuses_is_not_live(ctr: Ctr, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setenv("CTR_GATE_TIMEOUT_S", "0.1")
+    status, _, err = ctr(*TABLE, *SMALL, "--publish", "--name", "home")
+    assert status == 1
+    assert "did not end within 0.1 s" in err
+    assert "ctr promote 1 --force --model home" in err.replace("\n", " ")
+    store = ModelStore(Path("model_store"), "home")
+    assert (store.versions(), store.pointer().stable) == ([1], None)
 
 
 def test_movielens_exports_what_ctr_load_reads(ctr: Ctr, tmp_path: Path) -> None:
