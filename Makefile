@@ -28,7 +28,7 @@ demo: $(READY) ## train on MovieLens-100K, load its features, serve on http://12
 	@$(BIN)/ctr demo $(if $(RETRAIN),--retrain) $(ARGS)
 
 test: $(READY_DEV) ## run all tests (ARGS="-k name" passes options to pytest)
-	@$(BIN)/python -m pytest $(ARGS)
+	@$(BIN)/python -m pytest --numprocesses auto --maxprocesses 4 --dist worksteal $(ARGS)
 
 lint: $(READY_DEV) ## check style and types
 	@$(BIN)/ruff check .

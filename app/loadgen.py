@@ -280,6 +280,7 @@ class _Closed(_Run):
 
     def refused(self) -> None:
         self._result.statuses[0] += 1
+        self._end_if_idle()
 
     def _end_if_idle(self) -> None:
         over = self._generator.stopped or time.perf_counter() >= self._until
