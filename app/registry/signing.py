@@ -1,4 +1,4 @@
-"""Who may publish: Ed25519 signatures of manifests and of the pointer, and what was trusted before (docs/adr/0003).
+"""Who may publish: Ed25519 signatures of manifests and of the pointer, and what was trusted before (docs/adr/0004).
 
 A manifest proves every byte of its version, and holds its name and number: one signature of it covers all of that. The
 signature lies beside it as 64 bytes, so that nothing of an untrusted version is parsed. `cryptography` is needed only
