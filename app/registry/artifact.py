@@ -154,6 +154,7 @@ def load(
     version: int | None = None,
     name: str | None = None,
     trust: Trust | None = None,
+    manifest_sha256: str | None = None,
 ) -> Artifact:
     """Read, verify and check a version.
 
@@ -161,6 +162,7 @@ def load(
         version: refuse a manifest that says it is another version.
         name: the model it is served as; with `trust`, a manifest of another name is refused too.
         trust: refuse what is not signed by one of its keys, before anything is parsed.
+        manifest_sha256: refuse another manifest than that one, whose signature somebody else has checked.
 
     Raises:
         ArtifactError: anything at all is wrong with it; `reason` says which check refused it.
@@ -169,6 +171,9 @@ def load(
     raw = read_manifest_bytes(folder)
     if trust is not None:
         trust.check_manifest(folder, raw)
+    digest = hashlib.sha256(raw).hexdigest()
+    if manifest_sha256 not in (None, digest):
+        raise ArtifactError("hash", "the manifest changed while it was looked at")
     manifest = decode_manifest(raw)
     if version is not None and manifest.version != version:
         # Where it has a good signature it was one of ours, and somebody has put it in another one's place.
@@ -176,7 +181,7 @@ def load(
         raise ArtifactError(reason, f"the manifest is of version {manifest.version}, not {version}")
     if trust is not None and name is not None and manifest.name != name:
         raise ArtifactError("replayed", f"the manifest is of a model called {manifest.name}, not {name}")
-    artifact = assemble(folder, manifest, torch.device(device), hashlib.sha256(raw).hexdigest())
+    artifact = assemble(folder, manifest, torch.device(device), digest)
     artifact.hold = hold
     artifact.check()
     return artifact

@@ -57,6 +57,9 @@ class Task(msgspec.Struct, frozen=True):
     manifest_sha256: str
     live_folder: str | None
     live_version: int | None
+    live_manifest_sha256: str | None
+    no_live: str
+    """Why there is no live version to compare with, where there is none."""
     sample: Sample | None
     thresholds: Thresholds
     limits: Limits
@@ -85,13 +88,20 @@ def judge(
         stable = store.pointer().stable
         live = stable if stable != version else None
     checks, digest = _trusted(store, version)
+    live_digest, no_live = None, "no version is live: nothing to compare with"
+    if live is not None:
+        doubts, live_digest = _trusted(store, live)  # it is run here too, where the signing key may be
+        if live_digest is None:
+            no_live = f"the live version {live} cannot be compared with: {doubts[0].detail}"
     if digest is not None:
         task = Task(
             folder=str(store.path(version)),
             version=version,
             manifest_sha256=digest,
-            live_folder=str(store.path(live)) if live else None,
+            live_folder=str(store.path(live)) if live and live_digest else None,
             live_version=live,
+            live_manifest_sha256=live_digest,
+            no_live=no_live,
             sample=sample,
             thresholds=thresholds,
             limits=limits,

@@ -11,13 +11,16 @@ import msgspec
 import pytest
 
 from app.errors import ArtifactError, ConfigError
-from app.registry.artifact import Artifact
+from app.registry.artifact import Artifact, load
+from app.registry.gate import Limits, Thresholds, judge
 from app.registry.lifecycle import Lifecycle
 from app.registry.manifest import MANIFEST, PROGRAM
 from app.registry.model_store import POINTER, ModelStore
 from app.registry.signing import SIGNATURE, Signer, Trust
 from app.registry.writing import write_manifest
 from tests.factories import publish_tiny
+
+THRESHOLDS, LIMITS = Thresholds(1.3, 0.5, 5.0, 0.3), Limits(60.0, 4096)
 
 pytest.importorskip("cryptography", reason="the extra `signing` is not installed")
 
@@ -218,3 +221,27 @@ def test_keys_of_another_kind_are_refused(tmp_path: Path) -> None:
     path.write_bytes(key.private_bytes(*plain))
     with pytest.raises(ConfigError, match="not an Ed25519 key"):
         Signer.read(path)
+
+
+def test_the_gate_runs_no_live_version_that_is_not_trusted(signed: ModelStore) -> None:
+    """It runs where the signing key is: there of all places nothing unsigned may."""
+    publish_tiny(unsigned(signed))
+    version = publish_tiny(signed, labels=())
+    report = judge(signed, version, thresholds=THRESHOLDS, limits=LIMITS)
+    assert report.passed
+    checks = {check.name: check.detail for check in report.checks}
+    assert "shift" not in checks
+    assert "1 cannot be compared with: the manifest is not signed" in checks["live"]
+    with pytest.raises(ArtifactError) as refused:
+        judge(signed, 1, thresholds=THRESHOLDS, limits=LIMITS, forced=True)
+    assert refused.value.reason == "unsigned"
+
+
+def test_a_manifest_that_changed_since_it_was_checked_is_not_loaded(signed: ModelStore) -> None:
+    version = publish_tiny(signed)
+    known = load(signed.path(version)).manifest_sha256
+    assert load(signed.path(version), manifest_sha256=known).manifest_sha256 == known
+    write_manifest(signed.path(version), msgspec.structs.replace(signed.manifest(version), metrics={}))
+    with pytest.raises(ArtifactError, match="changed while") as refused:
+        load(signed.path(version), manifest_sha256=known)
+    assert refused.value.reason == "hash"
