@@ -7,7 +7,6 @@ from importlib import import_module
 
 import typer
 from rich.markup import escape
-from rich.markup import escape
 
 from app.commands.output import console
 from app.errors import CtrError
