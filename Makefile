@@ -16,10 +16,10 @@ PINS := pyproject.toml constraints.txt
 
 .DEFAULT_GOAL := help
 .DELETE_ON_ERROR:
-.PHONY: help setup demo test lint bench lock clean
+.PHONY: help setup demo test test-faults lint bench lock clean
 
 help: ## show this list
-	@awk -F ':.*## ' '/^[a-z]+:.*## / { printf "make %-8s %s\n", $$1, $$2 }' Makefile
+	@awk -F ':.*## ' '/^[a-z-]+:.*## / { printf "make %-12s %s\n", $$1, $$2 }' Makefile
 
 setup: $(READY_DEV) ## make .venv and install everything, development tools included
 	@echo "==> $(VENV) is ready"
@@ -29,6 +29,9 @@ demo: $(READY) ## train on MovieLens-100K, load its features, serve on http://12
 
 test: $(READY_DEV) ## run all tests (ARGS="-k name" passes options to pytest)
 	@$(BIN)/python -m pytest --numprocesses auto --maxprocesses 4 --dist worksteal $(ARGS)
+
+test-faults: $(READY_DEV) ## run the fault tests that take minutes
+	@$(BIN)/python -m pytest -m faults $(ARGS)
 
 lint: $(READY_DEV) ## check style and types
 	@$(BIN)/ruff check .

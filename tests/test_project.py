@@ -17,7 +17,7 @@ from app.settings import Settings
 ROOT = Path(__file__).parents[1]
 PROJECT = tomllib.loads((ROOT / "pyproject.toml").read_text())["project"]
 MAKEFILE = (ROOT / "Makefile").read_text()
-TARGETS = {"help", "setup", "demo", "test", "lint", "bench", "lock", "clean"}
+TARGETS = {"help", "setup", "demo", "test", "test-faults", "lint", "bench", "lock", "clean"}
 MAKE = shutil.which("make")
 
 
@@ -76,7 +76,9 @@ class TestMake:
     def test_help_is_the_default_and_lists_every_target_once(self) -> None:
         shown = run_make()
         assert shown.returncode == 0
-        assert [line.split()[1] for line in shown.stdout.splitlines()] == re.findall(r"^([a-z]+):.*## ", MAKEFILE, re.M)
+        assert [line.split()[1] for line in shown.stdout.splitlines()] == re.findall(
+            r"^([a-z-]+):.*## ", MAKEFILE, re.M
+        )
         assert {line.split()[1] for line in shown.stdout.splitlines()} == TARGETS
         phony = re.search(r"^\.PHONY: (.*)$", MAKEFILE, re.M)
         assert phony

@@ -17,7 +17,8 @@ from app.features.store import FeatureStore
 
 log = structlog.get_logger(__name__)
 
-BATCH = 256
+BATCH = 32
+"""Items read and encoded at a time: less than a millisecond, so that a request behind it hardly waits."""
 FETCH_TIMEOUT_S = 2.0
 LOOK_EVERY_S = 0.25
 BUSY_SHARE = 0.3
