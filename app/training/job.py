@@ -97,7 +97,7 @@ class TrainingJob:
             parts["validation"],
             name=name,
             metrics={**metrics, "baselines": beside},
-            data=_data(parts),
+            data=describe(parts),
             config={**asdict(config), "epochs_trained": len(fitted.epochs), "best_epoch": fitted.best_epoch + 1},
         )
         verify(folder, encoded["test"], metrics["test"])
@@ -117,7 +117,7 @@ class TrainingJob:
         return baselines(preprocessing, (encoded["train"], rows["train"]), (encoded["test"], rows["test"]), seed)
 
 
-def _data(parts: dict[str, Dataset]) -> dict[str, Any]:
+def describe(parts: dict[str, Dataset]) -> dict[str, Any]:
     """Where the rows came from, how many, their CTR, and the time they span."""
     described: dict[str, Any] = {"source": parts["train"].source, "dataset": parts["train"].name}
     for name, part in parts.items():

@@ -90,8 +90,13 @@ class Trainer:
         self._generator = torch.Generator().manual_seed(self.config.seed)
         self._id_place = user_id_place(self.preprocessing)
 
-    def fit(self, train: Rows, validation: Rows, report: Callable[[Step], None] | None = None) -> Fitted:
+    def fit(
+        self, train: Rows, validation: Rows, report: Callable[[Step], None] | None = None, *, warm: bool = False
+    ) -> Fitted:
         """Train until the validation log loss stops falling; the model ends with the best epoch's averaged weights.
+
+        Args:
+            warm: the model has learned before; else its bias begins at the training rows' log odds.
 
         Raises:
             DataError: fewer than two training rows, or the loss is not finite.
@@ -101,9 +106,10 @@ class Trainer:
         if rows < 2:
             raise DataError(f"{rows} training rows are too few to train on")
         torch.manual_seed(config.seed)  # the dropout layers draw from torch's global generator
-        share = float(train.labels_N.mean().clamp(1e-4, 1 - 1e-4))
-        with torch.no_grad():
-            model.bias.fill_(math.log(share / (1 - share)))
+        if not warm:
+            share = float(train.labels_N.mean().clamp(1e-4, 1 - 1e-4))
+            with torch.no_grad():
+                model.bias.fill_(math.log(share / (1 - share)))
         optimizer = self._optimizer()
         average = _Average(model, config.averaging)
         epochs: list[Epoch] = []
