@@ -1,0 +1,172 @@
+"""Go on from the version that is live: its weights in a model that can be trained, and rows for keys it did not know.
+
+- Keys: the live vocabulary and, behind no key of it lost, the new ones that occur often enough. A key that was known
+  keeps its row's weights; a new one begins with fresh ones.
+- Numbers: mean, deviation and borders stay the live version's, so that bucket rows and weights keep their meaning. Only
+  a field of which the live version had seen no value is fitted on the new rows.
+- Batch norms were folded into the linear maps when the version was exported. A norm whose scale and shift are the
+  deviation and the mean of what it will see does nothing at first, so the model begins as the very function that is
+  live (Ioffe & Szegedy 2015, the remark on recovering the identity), and goes on with normalised batches.
+"""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+from typing import Any
+
+import torch
+from torch import Tensor, nn
+
+from app.errors import ArtifactError
+from app.features.schema import Numeric
+from app.models.contract import CtrModel
+from app.models.inputs import NumericStatistics, Preprocessing
+from app.models.layers import Block
+from app.registry.artifact import Artifact
+from app.training.prepare import SIDES, Rows
+from app.training.trainer import PREDICT_ROWS
+
+SAMPLE_ROWS = PREDICT_ROWS
+"""Training rows that the batch norms' first statistics are taken from."""
+
+
+@dataclass(frozen=True)
+class Warm:
+    """What a warm start found."""
+
+    known_keys: int
+    new_keys: int
+    table_RE: Tensor
+    """The table as the model began with it."""
+    kept_R: Tensor
+    """Which of its rows are the live version's."""
+
+
+def live_preprocessing(live: Artifact) -> Preprocessing:
+    """What the live version learned before its first gradient, read back from its program."""
+    numerics = {}
+    for side in SIDES:
+        part = getattr(live.program, side)
+        fields = [field for field in live.schema.side(side) if isinstance(field, Numeric)]
+        borders = {f.name: row for f, row in zip([f for f in fields if f.buckets], part.borders_GQ, strict=True)}
+        for place, field in enumerate(fields):
+            known = borders.get(field.name, torch.empty(0))
+            numerics[field.name] = NumericStatistics(
+                float(part.mean_M[place]),
+                float(part.deviation_M[place]),
+                tuple(known[torch.isfinite(known)].tolist()),  # rows are padded with infinity
+            )
+    return Preprocessing(live.schema, live.program.vocabulary_V, numerics)
+
+
+def joined(live: Preprocessing, fitted: Preprocessing) -> Preprocessing:
+    """The live version's keys and numbers, and of what was fitted on new rows those that it had not met."""
+    numerics = {
+        name: fitted.numerics[name] if statistics == NumericStatistics() else statistics
+        for name, statistics in live.numerics.items()
+    }
+    vocabulary_V = torch.unique(torch.cat([live.vocabulary_V, fitted.vocabulary_V]))
+    return Preprocessing(live.schema, vocabulary_V, numerics)
+
+
+def warm_start(model: CtrModel, preprocessing: Preprocessing, live: Artifact, train: Rows) -> Warm:
+    """Give a fresh model, made for `joined(...)`, the live version's weights.
+
+    Raises:
+        ArtifactError: the version's program does not have the weights this architecture has.
+    """
+    known = live_preprocessing(live)
+    learned: dict[str, Tensor] = dict(live.program.named_parameters()) | dict(live.program.named_buffers())
+    kept_R = torch.zeros(preprocessing.rows, dtype=torch.bool)
+    with torch.no_grad():
+        for to, source in _row_map(preprocessing, known):
+            model.table_RE[to] = _weight(learned, "table_RE", model.table_RE[:0], rows=source)
+            kept_R[to] = True
+        for name, parameter in model.named_parameters():
+            if name != "table_RE" and not _folded(model, name):
+                parameter.copy_(_weight(learned, name, parameter))
+        for name, module in model.named_modules():
+            if isinstance(module, nn.BatchNorm1d) and f"{name}.running_mean" in learned:  # one that is not folded
+                for statistic in ("running_mean", "running_var"):
+                    target = getattr(module, statistic)
+                    target.copy_(_weight(learned, f"{name}.{statistic}", target))
+        _unfold(model, train)
+    new = len(preprocessing.vocabulary_V) - len(known.vocabulary_V)
+    return Warm(len(known.vocabulary_V), new, model.table_RE.detach().clone(), kept_R)
+
+
+def restore_absent(model: CtrModel, preprocessing: Preprocessing, warm: Warm, train: Rows) -> int:
+    """Give keys that no training row had their live weights back: weight decay must not forget them for that.
+
+    Returns:
+        How many there are.
+    """
+    absent_R = warm.kept_R.clone()
+    absent_R[: preprocessing.oov_rows] = False
+    absent_R[train.rows_NT.flatten()] = False
+    with torch.no_grad():
+        model.table_RE[absent_R] = warm.table_RE[absent_R]
+    return int(absent_R.sum())
+
+
+def _row_map(new: Preprocessing, live: Preprocessing) -> list[tuple[Tensor, Tensor]]:
+    """Pairs of rows of the new table and of the live one that mean the same."""
+    place_V = torch.searchsorted(new.vocabulary_V, live.vocabulary_V)
+    oov = torch.arange(new.oov_rows)
+    pairs = [(oov, oov), (place_V + new.oov_rows, torch.arange(len(live.vocabulary_V)) + live.oov_rows)]
+    for field in new.schema.fields:
+        if isinstance(field, Numeric) and field.buckets:
+            same = new.numerics[field.name].borders == live.numerics[field.name].borders
+            rows = torch.arange(len(live.numerics[field.name].borders) + 2 if same else 1)  # the first is "missing"
+            pairs.append((rows + new.bucket_row(field.name), rows + live.bucket_row(field.name)))
+    return pairs
+
+
+def _folded(model: CtrModel, parameter: str) -> bool:
+    """Whether it belongs to a batch norm that is folded away when a version is exported."""
+    norm, _, _ = parameter.rpartition(".")
+    block, _, name = norm.rpartition(".")
+    return name == "norm" and isinstance(model.get_submodule(block), Block)
+
+
+def _weight(learned: dict[str, Tensor], name: str, like: Tensor, rows: Tensor | None = None) -> Tensor:
+    """A weight of the live version, of the shape of `like`; some of its rows, however many `like` has."""
+    found = learned.get(name)
+    if found is None or found.shape[rows is not None :] != like.shape[rows is not None :]:
+        shape = "none" if found is None else f"{list(found.shape)}"
+        raise ArtifactError(
+            "program", f"the live version's {name} is {shape} and would have to be {list(like.shape)}: use --fresh"
+        )
+    return (found if rows is None else found[rows]).to(like.dtype)
+
+
+def _unfold(model: CtrModel, train: Rows) -> None:
+    """Set every folded batch norm to do nothing to the training rows, and to know them."""
+    blocks = [block for block in model.modules() if isinstance(block, Block)]
+    norms = [block.norm for block in blocks if isinstance(block.norm, nn.BatchNorm1d)]
+    if not norms:
+        return
+    seen: dict[nn.Module, Tensor] = {}
+
+    def note(norm: nn.Module, inputs: tuple[Any, ...]) -> None:
+        seen[norm] = inputs[0]
+
+    for norm in norms:
+        _set(norm, torch.zeros_like(norm.bias), torch.ones_like(norm.weight) - norm.eps)  # the identity, exactly
+    handles = [norm.register_forward_pre_hook(note) for norm in norms]
+    model.eval()
+    stride = max(1, len(train.labels_N) // SAMPLE_ROWS)
+    model.logits(train.rows_NT[::stride][:SAMPLE_ROWS], train.x_NT[::stride][:SAMPLE_ROWS])
+    for handle in handles:
+        handle.remove()
+    for norm in norms:
+        _set(norm, seen[norm].mean(0), seen[norm].var(0, correction=0))
+
+
+def _set(norm: nn.BatchNorm1d, mean_H: Tensor, variance_H: Tensor) -> None:
+    assert norm.running_mean is not None
+    assert norm.running_var is not None
+    norm.running_mean.copy_(mean_H)
+    norm.running_var.copy_(variance_H)
+    norm.weight.copy_((variance_H + norm.eps).sqrt())
+    norm.bias.copy_(mean_H)
