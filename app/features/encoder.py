@@ -21,9 +21,10 @@ from typing import Any, NamedTuple
 import msgspec
 import numpy as np
 import numpy.typing as npt
-from xxhash import xxh3_64_intdigest
+from xxhash import xxh3_64_digest, xxh3_64_intdigest
 
 from app.errors import EncodingError, SchemaError
+from app.features.columns import Column, Lists, Plain
 from app.features.schema import FLOAT32_MAX, AnyField, Categorical, FeatureSchema, MultiCategorical, Numeric, Side
 
 Keys = npt.NDArray[np.int64]
@@ -93,8 +94,34 @@ class CategoricalEncoder:
             raise EncodingError(self.name, "text must be valid Unicode, without lone surrogates") from None
         return digest if digest <= INT64_MAX else digest - 2**64
 
+    def keys(self, values: Sequence[Any]) -> Keys:
+        """The keys [D] of many values, 0 for missing ones. Raises EncodingError."""
+        texts = [
+            value if value.__class__ is str and value[-2:] != ".0" else "" if value is None else self._text(value)
+            for value in values
+        ]
+        try:
+            blobs = map(str.encode, map(self._prefix.decode().__add__, texts))
+            keys_D = np.frombuffer(b"".join(map(xxh3_64_digest, blobs)), ">i8").astype(np.int64)
+        except UnicodeEncodeError:
+            raise EncodingError(self.name, "text must be valid Unicode, without lone surrogates") from None
+        return np.where(np.fromiter(map(bool, texts), np.bool_, len(texts)), keys_D, EMPTY_KEY)
+
+    def _text(self, value: object) -> str:
+        return canonical_text(value, self.name)
+
     def encode(self, value: object) -> FieldSlots:
         return (self.key(value),), (1.0,)
+
+    def encode_column(self, column: Column, absent: FieldSlots) -> Slots | None:
+        """The slots [N, width] of a whole column, or None where it must be encoded value by value."""
+        values, codes_N = column.distinct()
+        try:
+            keys_D = self.keys(values)
+        except EncodingError:
+            return None
+        keys_D[keys_D == EMPTY_KEY] = absent[0][0]
+        return Slots(keys_D[codes_N, None], np.ones((len(codes_N), 1), np.float32))
 
     def missing(self) -> FieldSlots:
         return self._missing
@@ -129,6 +156,47 @@ class MultiCategoricalEncoder(CategoricalEncoder):
         padding = self._field.max_length - len(pairs)
         keys = tuple(self.key(item) for item, _ in pairs) + (EMPTY_KEY,) * padding
         return keys, tuple(weight for _, weight in pairs) + (0.0,) * padding
+
+    def encode_column(self, column: Column, absent: FieldSlots) -> Slots | None:
+        lists = column.lists(self._field.separator)
+        if lists is None or (lists.weights is not None and not self._takes(lists.weights)):
+            return None
+        try:
+            keys_D = self.keys(lists.items.values)
+        except EncodingError:
+            return None
+        return self._laid_out(lists, keys_D[lists.items.codes_N], absent)
+
+    def _takes(self, weights: npt.NDArray[np.float64]) -> bool:
+        # A mean of weights is left to `encode`, so that its sums are added in one order everywhere.
+        return self._field.weighted and self._field.pooling == "sum" and bool((np.abs(weights) <= FLOAT32_MAX).all())
+
+    def _laid_out(self, lists: Lists, keys: Keys, absent: FieldSlots) -> Slots:
+        field, rows = self._field, len(lists.lengths_N)
+        row, weights = np.repeat(np.arange(rows), lists.lengths_N), lists.weights
+        there = keys != EMPTY_KEY
+        if not there.all():
+            row, keys, weights = row[there], keys[there], None if weights is None else weights[there]
+        count_N = np.bincount(row, minlength=rows)
+        if weights is not None and count_N.max(initial=0) > field.max_length:
+            crowded = count_N[row] > field.max_length
+            order = np.lexsort((np.where(crowded, -np.abs(weights), 0.0), row))  # stable: the others keep their order
+            keys, weights = keys[order], weights[order]
+        place = np.arange(len(row)) - (np.cumsum(count_N) - count_N)[row]
+        kept = place < field.max_length
+        row, place, keys = row[kept], place[kept], keys[kept]
+        slots = Slots(
+            np.zeros((rows, self._field.max_length), np.int64), np.zeros((rows, self._field.max_length), np.float32)
+        )
+        slots.keys[row, place] = keys
+        if weights is not None:
+            slots.values[row, place] = weights[kept]
+        else:
+            slots.values[row, place] = (
+                1.0 if field.pooling == "sum" else (1.0 / np.maximum(count_N, 1).clip(max=field.max_length))[row]
+            )
+        slots.keys[count_N == 0], slots.values[count_N == 0] = absent
+        return slots
 
     def _pairs(self, value: object) -> list[tuple[object, float]]:
         if isinstance(value, str):
@@ -182,6 +250,16 @@ class NumericEncoder:
         if not abs(number) <= FLOAT32_MAX:
             raise EncodingError(self.name, "the number does not fit a 32-bit float")
         return self._keys, (float(number),)
+
+    def encode_column(self, column: Column, absent: FieldSlots) -> Slots | None:
+        numbers_N = column.numbers()
+        if numbers_N is None:
+            return None
+        missing_N = np.isnan(numbers_N)
+        if not (missing_N | (np.abs(numbers_N) <= FLOAT32_MAX)).all():
+            return None
+        values_N = np.where(missing_N, absent[1][0], numbers_N).astype(np.float32)
+        return Slots(np.full((len(numbers_N), 1), absent[0][0], np.int64), values_N[:, None])
 
     def missing(self) -> FieldSlots:
         return self._missing
@@ -302,32 +380,31 @@ class Encoder:
             slots.keys[row], slots.values[row] = self.encode(raw, entity_id, invalid)
         return slots
 
-    def encode_columns(self, columns: Mapping[str, Sequence[Any]], rows: int, invalid: Invalid | None = None) -> Slots:
+    def encode_columns(
+        self, columns: Mapping[str, Sequence[Any] | Column], rows: int, invalid: Invalid | None = None
+    ) -> Slots:
         """The same for a table: raw name to a column of `rows` values. Each distinct value is encoded once.
 
         The id field is read from the column of its raw name. A column that is absent counts as missing throughout.
         """
         slots = Slots(np.empty((rows, self.slots), np.int64), np.empty((rows, self.slots), np.float32))
+        known = {name: Plain(column) if isinstance(column, Sequence) else column for name, column in columns.items()}
         for part in self._parts:
-            column = columns.get(part.raw_name)
+            column = known.get(part.raw_name)
             place = slice(part.start, part.stop)
             if column is None:
                 slots.keys[:, place], slots.values[:, place] = part.absent
                 continue
-            distinct: dict[object, int] = {}
-            encoded: list[FieldSlots] = []
-            index = np.empty(rows, np.int64)
-            for row, value in enumerate(column):
-                # The type is part of the memo key because 1, 1.0 and True are one key to a dict but not one category.
-                memo = (value.__class__, value if value.__hash__ is not None else repr(value))
-                position = distinct.get(memo)
-                if position is None:
-                    position = distinct[memo] = len(encoded)
-                    encoded.append(self._encode_field(part, value, invalid))
-                index[row] = position
+            whole = part.encoder.encode_column(column, part.absent)
+            if whole is not None:
+                slots.keys[:, place], slots.values[:, place] = whole
+                continue
+            distinct = column.distinct()
+            encoded = [self._encode_field(part, value, invalid) for value in distinct.values]
             shape = len(encoded), part.stop - part.start
-            slots.keys[:, place] = np.array([keys for keys, _ in encoded], np.int64).reshape(shape)[index]
-            slots.values[:, place] = np.array([v for _, v in encoded], np.float32).reshape(shape)[index]
+            keys_D = np.array([keys for keys, _ in encoded], np.int64).reshape(shape)
+            values_D = np.array([values for _, values in encoded], np.float32).reshape(shape)
+            slots.keys[:, place], slots.values[:, place] = keys_D[distinct.codes_N], values_D[distinct.codes_N]
         return slots
 
     @staticmethod

@@ -1,0 +1,74 @@
+"""Polars columns in the forms that the encoder takes whole: distinct values with codes, numbers, lists."""
+
+from __future__ import annotations
+
+import numpy as np
+import polars as pl
+
+from app.features.columns import Distinct, Lists, Numbers, Plain
+
+FEW = 4
+"""Lists that repeat this often are cheaper encoded once each than laid end to end."""
+
+
+class SeriesColumn:
+    """A column of N values that remembers its distinct ones, since two fields may ask."""
+
+    def __init__(self, series: pl.Series) -> None:
+        self._series = series.fill_nan(None) if series.dtype.is_float() else series
+        self._distinct: Distinct | None = None
+
+    def distinct(self) -> Distinct:
+        if self._distinct is None:
+            self._distinct = distinct(self._series)
+        return self._distinct
+
+    def numbers(self) -> Numbers | None:
+        series = self._series
+        if series.dtype == pl.String:
+            series = series.replace("", None)
+            numbers = series.cast(pl.Float64, strict=False)
+            # Some text is a number to Python and not to polars, or none to both: the encoder's word decides.
+            if numbers.null_count() != series.null_count():
+                return None
+        elif series.dtype.is_numeric() or series.dtype == pl.Boolean:
+            numbers = series.cast(pl.Float64)
+        else:
+            return None
+        return numbers.fill_null(float("nan")).to_numpy()
+
+    def lists(self, separator: str | None) -> Lists | None:
+        series = self._series
+        if series.dtype == pl.String:
+            if series.str.contains(r"^[\[{]").any() or series.n_unique() * FEW <= len(series):
+                return None
+            text = series.replace("", None)
+            series = text.str.split(separator) if separator else text.reshape((-1, 1)).arr.to_list()
+        if not isinstance(series.dtype, pl.List):
+            return None
+        items = series.explode(empty_as_null=False, keep_nulls=False)
+        if not (items.dtype == pl.String or items.dtype.is_integer() or items.dtype == pl.Boolean):
+            return None
+        return Lists(distinct(items), series.list.len().fill_null(0).cast(pl.Int64).to_numpy())
+
+
+def distinct(series: pl.Series) -> Distinct:
+    """Distinct values and codes of a series; null is one of the values."""
+    if series.dtype == pl.String:
+        values = series.unique().drop_nulls()
+        codes = series.cast(pl.Enum(values)).to_physical().cast(pl.Int64)
+        return Distinct([*values.to_list(), None], codes.fill_null(len(values)).to_numpy())
+    if series.dtype.is_numeric() or series.dtype == pl.Boolean:
+        known = series.drop_nulls().to_numpy()
+        # By bits, so that 0.0 and -0.0 stay two values, as they are to Python's repr.
+        bits = known.view(f"u{known.itemsize}") if known.dtype.kind == "f" else known
+        _, first, codes = np.unique(bits, return_index=True, return_inverse=True)
+        codes_N = np.full(len(series), len(first), np.int64)
+        codes_N[series.is_not_null().to_numpy()] = codes
+        return Distinct([*known[first].tolist(), None], codes_N)
+    return Plain(series.to_list()).distinct()
+
+
+def columns(frame: pl.DataFrame) -> dict[str, SeriesColumn]:
+    """All columns of a table by their names."""
+    return {name: SeriesColumn(frame[name]) for name in frame.columns}
