@@ -120,10 +120,13 @@ class DeepFM(CtrModel):
             return self.score(user_D, items_ND.to(user_D.dtype))
         h, c = self.deep.hidden, self.crosses.width
         hidden_NH: Tensor = self.deep.halves_(user_D.narrow(0, 0, h), items_ND.narrow(1, 0, h))
-        # What is left is cheap, and summed in full precision: scores rounded to bfloat16 would tie.
-        crossed_NC = items_ND.narrow(1, h, c + 1).to(user_D.dtype)
-        own_N = self.deep.output(hidden_NH.to(user_D.dtype)).squeeze(-1) + crossed_NC.select(1, c)
-        return torch.addmv(own_N + user_D.select(0, h + c), crossed_NC.narrow(1, 0, c), user_D.narrow(0, h, c))
+        crossed_NC = items_ND.narrow(1, h, c + 1)
+        if items_ND.dtype != user_D.dtype:
+            # What is left is cheap, and summed in full precision: scores rounded to bfloat16 would tie.
+            hidden_NH, crossed_NC = hidden_NH.to(user_D.dtype), crossed_NC.to(user_D.dtype)
+        own_N = crossed_NC.select(1, c) + user_D.select(0, h + c)
+        deep_N = torch.addmv(own_N, hidden_NH, self.deep.output.weight.select(0, 0)) + self.deep.output.bias
+        return torch.addmv(deep_N, crossed_NC.narrow(1, 0, c), user_D.narrow(0, h, c))
 
     def _cross_weight_HK(self) -> Tensor:
         """The first layer's columns for the element-wise products, which come last."""

@@ -26,7 +26,9 @@ class Block(nn.Module):
 
     def served(self, x_BD: Tensor) -> Tensor:
         """What is left of the block once it is fused, in the precision of `x`."""
-        weight, bias = self.linear.weight.to(x_BD.dtype), self.linear.bias.to(x_BD.dtype)
+        weight, bias = self.linear.weight, self.linear.bias
+        if weight.dtype != x_BD.dtype:  # asked, because a conversion that changes nothing is an operator too
+            weight, bias = weight.to(x_BD.dtype), bias.to(x_BD.dtype)
         return nn.functional.linear(x_BD, weight, bias).relu_()
 
     def fuse(self) -> None:
@@ -87,7 +89,7 @@ class SplitBlocks(nn.Module):
 
     def halves_(self, user_H: Tensor, items_NH: Tensor) -> Tensor:
         """The same in the memory of `items_NH`, half a megabyte for 500 candidates, and in its precision."""
-        hidden_NH = items_NH.add_(user_H.to(items_NH.dtype)).relu_()
+        hidden_NH = items_NH.add_(user_H).relu_()
         for block in self.rest:
             hidden_NH = block.served(hidden_NH)  # type: ignore[operator]
         return hidden_NH

@@ -16,6 +16,7 @@ from pathlib import Path
 from typing import Any
 
 import numpy as np
+import numpy.typing as npt
 import torch
 from torch import Tensor
 
@@ -60,6 +61,9 @@ class Artifact:
         self.item_encoder = Encoder(schema, "item")
         self.device = device
         self.program = program
+        # Asked on each request: to look a method of a program up costs as much as an operator.
+        self._encode_user, self._ranked = program.encode_user, program.ranked
+        self._on_cpu = device.type == "cpu"
         self.hold: Hold | None = None
         """Keeps the folder from being pruned while this lives."""
 
@@ -80,14 +84,12 @@ class Artifact:
 
     def encode_user(self, slots: Slots) -> Tensor:
         """One user's slots [S] to the user state [D]."""
-        keys_1S = torch.from_numpy(slots.keys[None]).to(self.device)
-        values_1S = torch.from_numpy(slots.values[None]).to(self.device)
-        return self.program.encode_user(keys_1S, values_1S)[0]  # type: ignore[no-any-return]
+        keys_1S, values_1S = self._tensor(slots.keys[None]), self._tensor(slots.values[None])
+        return self._encode_user(keys_1S, values_1S).view(-1)  # type: ignore[no-any-return]
 
     def encode_items(self, slots: Slots) -> Tensor:
         """N items' slots [N, S] to item states [N, D]."""
-        keys_NS = torch.from_numpy(slots.keys).to(self.device)
-        return self.program.encode_items(keys_NS, torch.from_numpy(slots.values).to(self.device))  # type: ignore[no-any-return]
+        return self.program.encode_items(self._tensor(slots.keys), self._tensor(slots.values))  # type: ignore[no-any-return]
 
     def score(self, user_D: Tensor, items_ND: Tensor) -> Tensor:
         """Calibrated click probabilities [N]."""
@@ -96,12 +98,16 @@ class Artifact:
     def ranked(self, user_D: Tensor, states_CD: Tensor, rows_N: Tensor) -> tuple[Tensor, Tensor]:
         """Calibrated probabilities [N] of candidates by their rows among item states [C, D], highest first, and the
         place [N] of each among the rows. Ties keep their order; NaN comes first."""
-        return self.program.ranked(user_D, states_CD, rows_N)  # type: ignore[no-any-return]
+        return self._ranked(user_D, states_CD, rows_N)  # type: ignore[no-any-return]
 
     def pairs(self, users: Slots, items: Slots) -> Tensor:
         """Probabilities [B] of B pairs of slots [B, S] by the plain `forward`: the reference, for checks."""
-        slots = [torch.from_numpy(array).to(self.device) for array in (*users, *items)]
+        slots = [self._tensor(array) for array in (*users, *items)]
         return self.program.probability(self.program(*slots))  # type: ignore[no-any-return]
+
+    def _tensor(self, array: npt.NDArray[Any]) -> Tensor:
+        tensor = torch.from_numpy(array)
+        return tensor if self._on_cpu else tensor.to(self.device)
 
     def reference(self, user: Slots, items: Slots) -> Tensor:
         """The same for one user's slots [S] and N items' [N, S]."""
