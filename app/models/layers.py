@@ -26,9 +26,9 @@ class Block(nn.Module):
 
     def served(self, x_BD: Tensor) -> Tensor:
         """What is left of the block once it is fused, in the precision of `x`."""
-        weight, bias = self.linear.weight, self.linear.bias
-        if weight.dtype != x_BD.dtype:  # asked, because a conversion that changes nothing is an operator too
-            weight, bias = weight.to(x_BD.dtype), bias.to(x_BD.dtype)
+        if self.linear.weight.dtype == x_BD.dtype:  # asked, because a conversion that changes nothing takes time too
+            return nn.functional.linear(x_BD, self.linear.weight, self.linear.bias).relu_()
+        weight, bias = self.linear.weight.to(x_BD.dtype), self.linear.bias.to(x_BD.dtype)
         return nn.functional.linear(x_BD, weight, bias).relu_()
 
     def fuse(self) -> None:
