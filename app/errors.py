@@ -5,6 +5,7 @@
     │   └── SchemaError          features.yaml: names the field and the line
     ├── DataError                training data cannot be read or has too many bad rows; names the rows
     ├── ArtifactError            a published version is damaged, foreign or unfit; the live one stays
+    │   └── NotPublished         a retraining ended well and changed nothing: `ctr retrain` ends with status 3
     ├── StoreError               the feature store did not answer in time, or not at all
     └── RequestError             what a client can cause; each knows its HTTP status and a safe title
         ├── NotJson              400
@@ -49,6 +50,10 @@ class ArtifactError(CtrError):
     def __init__(self, reason: str, message: str) -> None:
         super().__init__(message)
         self.reason = reason
+
+
+class NotPublished(ArtifactError):
+    pass
 
 
 class StoreError(CtrError):
