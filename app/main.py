@@ -26,6 +26,7 @@ from app.features.item_cache import ItemCache
 from app.features.refresher import Refresher
 from app.features.store import FeatureStore, RedisFeatureStore
 from app.ranking.admission import Admission
+from app.ranking.batcher import Batcher
 from app.ranking.preparation import Preparation
 from app.ranking.ranker import Ranker
 from app.registry.lifecycle import Lifecycle
@@ -176,7 +177,14 @@ def build_service(settings: Settings, store: FeatureStore | None = None) -> Serv
         device=str(device),
         poll_s=settings.poll_s,
     )
-    ranker = Ranker(store, cache, lambda: lifecycle.live, store_timeout_s=settings.redis_timeout_ms / 1000)
+    batcher = Batcher(settings.batch_max_rows, settings.batch_max_wait_us) if settings.batch_max_rows else None
+    ranker = Ranker(
+        store,
+        cache,
+        lambda: lifecycle.live,
+        store_timeout_s=settings.redis_timeout_ms / 1000,
+        batcher=batcher,
+    )
     rank = RankEndpoint(
         ranker,
         Admission(settings.max_inflight),

@@ -91,6 +91,15 @@ class Settings(BaseSettings):
     precision: Literal["fp32", "bf16"] = Field(
         "fp32", description="Precision of item states and the deep part; bf16 halves their memory."
     )
+    batch_max_rows: int = Field(
+        0,
+        ge=0,
+        le=1_000_000,
+        description="Candidates of several requests scored in one call, for a GPU under load; 0 scores each alone.",
+    )
+    batch_max_wait_us: float = Field(
+        200.0, ge=0, le=100_000, description="Longest wait for others; 0 batches what arrived together."
+    )
     item_cache_size: int = Field(
         1_000_000,
         ge=1,

@@ -98,7 +98,8 @@ class ItemCache:
         self.epoch = 0
         """Changes whenever a row found earlier may have become another item's, or stopped being fresh."""
         self._device = torch.device(device)
-        self._dtype = dtype
+        self.dtype = dtype
+        """Of the item states."""
         self._rows = IdIndex()
         self._ids: list[str | None] = []
         self._free: list[int] = []
@@ -218,8 +219,8 @@ class ItemCache:
 
     def _table(self, width: int) -> Tensor:
         if self._device.type != "cpu":
-            return torch.empty((self.capacity, width), dtype=self._dtype, device=self._device)
-        return torch.from_numpy(zeros((self.capacity, width * self._dtype.itemsize), np.uint8)).view(self._dtype)
+            return torch.empty((self.capacity, width), dtype=self.dtype, device=self._device)
+        return torch.from_numpy(zeros((self.capacity, width * self.dtype.itemsize), np.uint8)).view(self.dtype)
 
     def _default(self, table: _SlotTable, rows: Rows) -> list[str]:
         """Give rows without slots in this table those of an unknown item; the ids among them that are in use."""
@@ -240,7 +241,7 @@ class ItemCache:
         if len(rows):
             encoded_ND = states.model.encode_items(states.table.slots(rows))
             index_N = torch.from_numpy(rows).to(self._device)
-            states.states_CD.index_copy_(0, index_N, encoded_ND.to(self._device, self._dtype))
+            states.states_CD.index_copy_(0, index_N, encoded_ND.to(self._device, self.dtype))
 
     def _count_invalid(self, _: str) -> None:
         self.counts.invalid_values += 1

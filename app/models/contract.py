@@ -29,7 +29,7 @@ class CtrModel(nn.Module):
     """
 
     name = "abstract"
-    served = ("encode_user", "encode_items", "score", "probability", "ranked")
+    served = ("encode_user", "encode_items", "score", "score_users", "probability", "ranked")
     """Methods the artifact exports beside `forward`."""
     tables: tuple[str, ...] = ("table_RE", "vocabulary_V")
     """Large tensors that are kept outside the program, memory-mapped."""
@@ -92,6 +92,19 @@ class CtrModel(nn.Module):
         A model may override it to work in the gathered copy, which is nobody else's, and in its precision.
         """
         return self.score(user_D, states_CD.index_select(0, rows_N).to(user_D.dtype))
+
+    def score_users(self, users_UD: Tensor, items_PD: Tensor, counts: list[int]) -> Tensor:
+        """Logits [P] of several requests at once: the first `counts[0]` items are the first user's, and so on.
+
+        A model may override it to start as many operators as for one request. `items_PD` is nobody else's.
+        """
+        return self._one_by_one(users_UD, items_PD, counts)
+
+    def _one_by_one(self, users_UD: Tensor, items_PD: Tensor, counts: list[int]) -> Tensor:
+        scores: list[Tensor] = []
+        for place, items_ND in enumerate(torch.split_with_sizes(items_PD, counts)):
+            scores.append(self.score(users_UD[place], items_ND.to(users_UD.dtype)))
+        return torch.cat(scores)
 
     def ranked(self, user_D: Tensor, states_CD: Tensor, rows_N: Tensor) -> tuple[Tensor, Tensor]:
         """Probabilities [N], highest first, and each one's place among the rows. Ties keep order, NaN is first."""

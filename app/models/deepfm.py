@@ -118,15 +118,28 @@ class DeepFM(CtrModel):
         items_ND = states_CD.index_select(0, rows_N)
         if self.element_wise:
             return self.score(user_D, items_ND.to(user_D.dtype))
+        return self._served(user_D, items_ND)
+
+    def score_users(self, users_UD: Tensor, items_PD: Tensor, counts: list[int]) -> Tensor:
+        if self.element_wise:
+            return self._one_by_one(users_UD, items_PD, counts)
+        owner_P = torch.repeat_interleave(torch.tensor(counts, device=users_UD.device))
+        return self._served(users_UD.index_select(0, owner_P), items_PD)
+
+    def _served(self, user: Tensor, items_ND: Tensor) -> Tensor:
+        """Logits [N] of one user [D], or of one for each item [N, D], in the memory and the precision of `items_ND`."""
         h, c = self.deep.hidden, self.crosses.width
-        hidden_NH: Tensor = self.deep.halves_(user_D.narrow(0, 0, h), items_ND.narrow(1, 0, h))
+        hidden_NH: Tensor = self.deep.halves_(user.narrow(-1, 0, h), items_ND.narrow(1, 0, h))
         crossed_NC = items_ND.narrow(1, h, c + 1)
-        if items_ND.dtype != user_D.dtype:
+        if items_ND.dtype != user.dtype:
             # What is left is cheap, and summed in full precision: scores rounded to bfloat16 would tie.
-            hidden_NH, crossed_NC = hidden_NH.to(user_D.dtype), crossed_NC.to(user_D.dtype)
-        own_N = crossed_NC.select(1, c) + user_D.select(0, h + c)
+            hidden_NH, crossed_NC = hidden_NH.to(user.dtype), crossed_NC.to(user.dtype)
+        own_N = crossed_NC.select(1, c) + user.select(-1, h + c)
         deep_N = torch.addmv(own_N, hidden_NH, self.deep.output.weight.select(0, 0)) + self.deep.output.bias
-        return torch.addmv(deep_N, crossed_NC.narrow(1, 0, c), user_D.narrow(0, h, c))
+        across_NC, user_C = crossed_NC.narrow(1, 0, c), user.narrow(-1, h, c)
+        if user.dim() == 1:
+            return torch.addmv(deep_N, across_NC, user_C)
+        return deep_N + (across_NC * user_C).sum(1)
 
     def _cross_weight_HK(self) -> Tensor:
         """The first layer's columns for the element-wise products, which come last."""

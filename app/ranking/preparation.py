@@ -56,9 +56,12 @@ class Preparation:
             slots = Slots(np.repeat(one.keys[None], size, 0), np.repeat(one.values[None], size, 0))
             rows_N = torch.arange(size, device=artifact.device)
             for _ in range(WARM_TURNS):
-                items_ND = artifact.encode_items(slots)
+                items_ND = artifact.encode_items(slots).to(self._cache.dtype)
                 await asyncio.sleep(0)
                 with torch.inference_mode():
                     user_D = artifact.encode_user(artifact.user_encoder.encode({}, ""))
                     artifact.ranked(user_D, items_ND, rows_N)
+                await asyncio.sleep(0)
+                with torch.inference_mode():
+                    artifact.probabilities(user_D.unsqueeze(0), items_ND, [size])
                 await asyncio.sleep(0)

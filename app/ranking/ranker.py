@@ -23,6 +23,7 @@ from app.features.encoder import Slots
 from app.features.id_index import ABSENT
 from app.features.item_cache import FRESH, KNOWN, Found, ItemCache
 from app.features.store import FeatureStore, Raw
+from app.ranking.batcher import Batcher
 from app.ranking.explain import Explanation, explain
 from app.ranking.routing import Route, route
 from app.registry.artifact import Artifact
@@ -94,12 +95,19 @@ class _Features:
 
 class Ranker:
     def __init__(
-        self, store: FeatureStore, cache: ItemCache, live: Callable[[], Live], *, store_timeout_s: float
+        self,
+        store: FeatureStore,
+        cache: ItemCache,
+        live: Callable[[], Live],
+        *,
+        store_timeout_s: float,
+        batcher: Batcher | None = None,
     ) -> None:
         self._store = store
         self._cache = cache
         self._live = live
         self._store_timeout_s = store_timeout_s
+        self._batcher = batcher
 
     async def rank(self, query: Query, due: float) -> Ranking:
         """Rank the candidates of one request.
@@ -123,11 +131,20 @@ class Ranker:
         fetched = time.perf_counter()
         if fetched >= due:
             raise DeadlinePassed(f"{(fetched - began) * 1000:.0f} ms went by before scoring")
-        # Nothing is awaited from here on: the rows stay what they are, and the version stays attached.
+        # Nothing is awaited while rows are in use: they stay what they are, and the version stays attached.
+        artifact, batcher = chosen.artifact, None if query.explain else self._batcher
         with torch.inference_mode():  # once a request: entering it costs as much as an operator
-            user_slots, user_D = self._user(chosen.artifact, query, features)
+            user_slots, user_D = self._user(artifact, query, features)
             encoded = time.perf_counter()
-            ranking = self._scored(chosen, query, item_ids, features, user_slots, user_D)
+            states_CD, rows_N = self._candidates(artifact, item_ids, features.found, query.item_features)
+            if batcher is None:
+                score_N, order_N = artifact.ranked(user_D, states_CD, rows_N)
+            else:
+                items_ND = states_CD.index_select(0, rows_N)
+        if batcher is not None:
+            p_N = await batcher.probabilities(artifact, user_D, items_ND)
+            score_N, order_N = torch.sort(p_N, stable=True, descending=True)
+        ranking = self._ranking(chosen, query, item_ids, features, user_slots, score_N, order_N)
         ranking.features_s = fetched - began
         ranking.encode_s = encoded - fetched
         ranking.score_s = time.perf_counter() - encoded
@@ -180,18 +197,17 @@ class Ranker:
             slots = encoder.patch(slots, {**query.user_features, **query.context})
         return slots, artifact.encode_user(slots)
 
-    def _scored(
+    def _ranking(
         self,
         chosen: Route,
         query: Query,
         item_ids: Sequence[str],
         features: _Features,
         user_slots: Slots,
-        user_D: Tensor,
+        score_N: Tensor,
+        order_N: Tensor,
     ) -> Ranking:
         artifact, found, degraded = chosen.artifact, features.found, features.degraded
-        states_CD, rows_N = self._candidates(artifact, item_ids, found, query.item_features)
-        score_N, order_N = artifact.ranked(user_D, states_CD, rows_N)
         scores, order = score_N.cpu().numpy(), order_N.cpu().numpy()
         if scores[0] != scores[0]:  # NaN sorts first, so one look finds any
             degraded.append(NOT_FINITE)

@@ -100,6 +100,10 @@ class Artifact:
         place [N] of each among the rows. Ties keep their order; NaN comes first."""
         return self._ranked(user_D, states_CD, rows_N)  # type: ignore[no-any-return]
 
+    def probabilities(self, users_UD: Tensor, items_PD: Tensor, counts: list[int]) -> Tensor:
+        """Calibrated probabilities [P] of several requests, `counts` items each, in one call; `items_PD` is used up."""
+        return self.program.probability(self.program.score_users(users_UD, items_PD, counts))  # type: ignore[no-any-return]
+
     def pairs(self, users: Slots, items: Slots) -> Tensor:
         """Probabilities [B] of B pairs of slots [B, S] by the plain `forward`: the reference, for checks."""
         slots = [self._tensor(array) for array in (*users, *items)]

@@ -195,9 +195,24 @@ def test_the_program_is_the_eager_model(tmp_path: Path, architecture: str) -> No
         assert torch.allclose(program.score(user_UD[0], item_ND), served.score(user_UD[0], item_ND), atol=1e-6)
         pair = (*tensors(row_of(users())), *tensors(row_of(items())))
         assert torch.allclose(program(*pair), served(*pair), atol=1e-6)
+        together_P = served.score_users(user_UD[:2], item_ND[:5].clone(), [2, 3])
+        assert torch.allclose(program.score_users(user_UD[:2], item_ND[:5].clone(), [2, 3]), together_P, atol=1e-6)
         logits_N = torch.linspace(-8, 8, 50)
         expected_N = 1 / (1 + np.exp(-(0.7 * logits_N.numpy() - 0.4)))
         assert np.allclose(program.probability(logits_N).numpy(), expected_N, atol=1e-6)
+
+
+@pytest.mark.parametrize("dtype", [torch.float32, torch.bfloat16])
+def test_several_requests_at_once_score_as_each_alone(model: CtrModel, dtype: torch.dtype) -> None:
+    served = fused(model, torch.float32)
+    with torch.inference_mode():
+        users_UD, states_ND = served.encode_user(*tensors(users())), served.encode_items(*tensors(items())).to(dtype)
+        counts = [3, 0, 1, 5]
+        starts = [0, 3, 3, 4]
+        rows = [torch.arange(start, start + count) for start, count in zip(starts, counts, strict=True)]
+        together_P = served.score_users(users_UD[:4], states_ND[:9].clone(), counts)
+        alone_P = torch.cat([served.score_rows(users_UD[u], states_ND, rows[u]) for u in range(4)])
+    assert torch.allclose(together_P, alone_P, atol=1e-6 if dtype == torch.float32 else 2e-2)
 
 
 def row_of(slots: Slots) -> Slots:

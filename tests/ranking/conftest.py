@@ -13,6 +13,7 @@ import pytest
 from app.features.encoder import Slots
 from app.features.item_cache import ItemCache
 from app.features.memory import MemoryFeatureStore
+from app.ranking.batcher import Batcher
 from app.ranking.ranker import Ranker
 from app.registry.artifact import Artifact, load
 from app.registry.live import Live
@@ -69,9 +70,17 @@ def live(versions: list[Artifact]) -> list[Live]:
     return [Live(stable=versions[0])]
 
 
-@pytest.fixture
-async def ranker(features: MemoryFeatureStore, cache: ItemCache, live: list[Live], versions: list[Artifact]) -> Ranker:
+@pytest.fixture(params=[0, 64], ids=["alone", "batched"])
+async def ranker(
+    request: pytest.FixtureRequest,
+    features: MemoryFeatureStore,
+    cache: ItemCache,
+    live: list[Live],
+    versions: list[Artifact],
+) -> Ranker:
+    """Each test runs twice: what a request gets must not depend on whether it is scored alone."""
     await features.start(cache)
     for artifact in versions:
         await cache.attach(artifact)
-    return Ranker(features, cache, lambda: live[0], store_timeout_s=1.0)
+    batcher = Batcher(request.param, max_wait_us=100.0) if request.param else None
+    return Ranker(features, cache, lambda: live[0], store_timeout_s=1.0, batcher=batcher)
