@@ -1,0 +1,310 @@
+"""`ctr retrain`: the newest rows, from the live version on; compared, judged and live, or the reason why not."""
+
+from __future__ import annotations
+
+import contextlib
+import multiprocessing
+import re
+import signal
+import tempfile
+import threading
+import time
+from collections.abc import Iterator
+from dataclasses import replace
+from pathlib import Path
+from typing import TYPE_CHECKING, Annotated, Any, Literal
+
+import typer
+from rich.markup import escape
+from rich.table import Table
+
+from app.commands.models import Model, Store
+from app.commands.output import console, emit
+from app.errors import ConfigError, CtrError, DataError, NotPublished
+
+if TYPE_CHECKING:
+    from app.registry.artifact import Artifact
+    from app.registry.report import Report
+    from app.training.datasets.dataset import Dataset
+    from app.training.retrain import RetrainConfig, Round
+
+PUBLISHED, FAILED, BAD_INPUT, NOTHING_PUBLISHED = 0, 1, 2, 3
+UNITS = {"s": 1, "m": 60, "h": 3600, "d": 86_400}
+COMPARED = ("auc", "log_loss", "pr_auc", "calibration")
+TUNING = "Training (as the live version was trained, unless said)"
+
+
+def retrain(
+    data: Annotated[Path | None, typer.Option(help="File or folder; movielens can do without.")] = None,
+    dataset: Annotated[str | None, typer.Option(help="Format.", show_default="the live version's")] = None,
+    label: Annotated[str | None, typer.Option(help="Column of 0 or 1 of a table.", show_default="label")] = None,
+    timestamp: Annotated[str | None, typer.Option(help="Time column of a table.")] = None,
+    features: Annotated[
+        Path | None, typer.Option(help="features.yaml, to be told where it differs.", show_default="the live version's")
+    ] = None,
+    window_days: Annotated[
+        float | None, typer.Option(min=1e-6, help="Only rows of the last days before the newest.")
+    ] = None,
+    window_rows: Annotated[int | None, typer.Option(min=10, help="Only so many newest rows.")] = None,
+    holdout: Annotated[
+        float | None,
+        typer.Option(
+            min=0.001, max=0.9, help="Share of the window, its newest rows, to compare on.", show_default="0.1"
+        ),
+    ] = None,
+    metric: Annotated[Literal["log_loss", "auc"], typer.Option(help="What decides.")] = "log_loss",
+    min_gain: Annotated[
+        float, typer.Option(help="Least improvement over the live version; below 0 it may be so much worse.")
+    ] = -0.001,
+    only_new: Annotated[
+        bool, typer.Option("--only-new", help="End with 3 where no row is newer than those of the live version.")
+    ] = False,
+    fresh: Annotated[
+        bool, typer.Option("--fresh", help="Begin with fresh weights, not with the live version's.")
+    ] = False,
+    every: Annotated[str | None, typer.Option(help="Again and again until stopped: 90s, 30m, 6h, 1d.")] = None,
+    epochs: Annotated[int | None, typer.Option(min=1, help="At most; it stops early.", rich_help_panel=TUNING)] = None,
+    learning_rate: Annotated[
+        float | None,
+        typer.Option(
+            min=1e-9,
+            max=10.0,
+            help="Of Adam.",
+            rich_help_panel=TUNING,
+            show_default="a quarter of the live version's, all of it with --fresh",
+        ),
+    ] = None,
+    batch_size: Annotated[int | None, typer.Option(min=2, help="Rows a step.", rich_help_panel=TUNING)] = None,
+    seed: Annotated[int | None, typer.Option(min=0, max=2**32 - 1, rich_help_panel=TUNING)] = None,
+    threads: Annotated[int, typer.Option(min=1, max=1024, help="Of torch.", rich_help_panel=TUNING)] = 1,
+    model: Model = None,
+    model_store: Store = None,
+    as_json: Annotated[bool, typer.Option("--json", help="One JSON document on standard output.")] = False,
+) -> None:
+    """Train the live version on with the newest rows; publish the result unless it is worse on the newest of all.
+
+    Exit status: 0 a new version is live; 3 nothing was published, and one line says why; 2 wrong options or data;
+    1 anything else.
+
+    Example: ctr retrain --data clicks.parquet --timestamp at --window-days 14
+    """
+    options = {name: value for name, value in locals().items() if name != "every"}
+    if every is None:
+        raise typer.Exit(_once(**options))
+    raise typer.Exit(_loop(_seconds(every), options))
+
+
+def _once(**options: Any) -> int:
+    """One retraining. Returns the exit status; errors are shown here, so that a loop can go on after them."""
+    try:
+        with _ended_by_signals():
+            return _round(**options)
+    except CtrError as error:
+        console.print(f"[red]error:[/] {escape(str(error))}", highlight=False)
+        return BAD_INPUT if isinstance(error, ConfigError | DataError) else FAILED
+
+
+def _round(
+    *,
+    data: Path | None,
+    dataset: str | None,
+    label: str | None,
+    timestamp: str | None,
+    features: Path | None,
+    only_new: bool,
+    threads: int,
+    model: str | None,
+    model_store: Path | None,
+    as_json: bool,
+    **options: Any,
+) -> int:
+    from app.commands.gate import admitted, open_store, pruned
+    from app.commands.train import _quiet_threads
+    from app.settings import load_settings
+
+    _quiet_threads(threads)
+    from app.training.comparison import newest_of
+    from app.training.progress import TrainingProgress
+    from app.training.retrain import Round, alone
+    from app.training.retrain import retrain as run
+
+    settings = load_settings(model=model, model_store=model_store)
+    store = open_store(settings)
+    stable = store.pointer().stable
+    if stable is None:
+        raise ConfigError(f"{store.name} has no live version in {store.folder}: `ctr train --publish` makes the first")
+    found, judged = Round(stable), {}
+    reason = message = None
+    try:
+        with alone(store):
+            live = store.load(stable)
+            config = _config(live, options)
+            _say(f"Reading {dataset or live.manifest.data.get('dataset')}")
+            rows = _read(live, dataset, data, features=features, label=label, timestamp=timestamp)
+            known = newest_of(live.manifest)
+            if only_new and known is not None and rows.timestamps_N is not None and rows.timestamps_N.max() <= known:
+                raise NotPublished("old", f"not published: no row is newer than those version {stable} came from")
+
+            def admit(version: int) -> None:
+                judged["gate"] = admitted(store, version, settings=settings)
+
+            with TrainingProgress(console, config.job.trainer.epochs) as progress:
+                folder = run(config, rows, store, live, found, admit=admit, say=_say, report=progress.report)
+        pruned(store, settings)
+    except NotPublished as error:
+        reason, message, folder = error.reason, str(error), None
+    if found.evaluation:
+        console.print(_table(found))
+    if message is None:
+        _say(f"{store.name} {found.version} is live in place of {stable}, after {found.seconds:.1f} s")
+    else:
+        console.print(f"[yellow]{escape(message)}[/]", highlight=False, soft_wrap=True)
+    if as_json:
+        emit(_document(store.name, found, folder, reason, message, judged.get("gate")))
+    return PUBLISHED if message is None else NOTHING_PUBLISHED
+
+
+def _config(live: Artifact, options: dict[str, Any]) -> RetrainConfig:
+    """As the live version was trained, with what the command line said on top. Raises ConfigError."""
+    from app.training.comparison import config_of
+    from app.training.retrain import RetrainConfig, Window
+
+    job = config_of(live.manifest)
+    said = {name: options[name] for name in ("epochs", "batch_size", "seed") if options[name] is not None}
+    job = replace(job, trainer=replace(job.trainer, **said))
+    if options["seed"] is not None:
+        job = replace(job, model=replace(job.model, seed=options["seed"]))
+    if options["holdout"] is not None:
+        job = replace(job, split=replace(job.split, test=options["holdout"]))
+    return RetrainConfig(
+        job,
+        Window(options["window_rows"], options["window_days"]),
+        options["fresh"],
+        options["learning_rate"],
+        options["metric"],
+        options["min_gain"],
+    )
+
+
+def _read(live: Artifact, dataset: str | None, data: Path | None, *, features: Path | None, **columns: Any) -> Dataset:
+    """The rows by the live version's schema: what is not told otherwise goes on as it was."""
+    import msgspec
+
+    from app.training.datasets.catalogue import open_dataset
+
+    name = dataset or live.manifest.data.get("dataset")
+    if not name:
+        raise ConfigError(f"version {live.version} does not say what it was trained on: name it with --dataset")
+    with tempfile.TemporaryDirectory(prefix="ctr-schema-") as folder:
+        if features is None:
+            features = Path(folder) / "features.yaml"  # YAML reads JSON
+            features.write_bytes(msgspec.json.encode(live.manifest.feature_schema))
+        rows = open_dataset(name, data, features=features, **columns)
+    if rows.skipped.count:
+        _say(f"{rows.source}: {rows.skipped}")
+    return rows
+
+
+def _document(
+    name: str, found: Round, folder: Path | None, reason: str | None, message: str | None, gate: Report | None
+) -> dict[str, Any]:
+    return {
+        "model": name,
+        "live": found.live,
+        "published": folder is not None,
+        "version": found.version,
+        "version_dir": str(folder) if folder else None,
+        "reason": reason,
+        "message": message,
+        "rows": found.rows,
+        "data": found.data,
+        "keys": found.keys,
+        "evaluation": found.evaluation,
+        "gate": gate,
+        "seconds": round(found.seconds, 3),
+        "samples_per_second": round(found.fitted.samples_per_second, 1) if found.fitted else None,
+    }
+
+
+def _table(found: Round) -> Table:
+    shown = found.evaluation
+    table = Table(title=f"the newest {shown['rows']:,} rows", title_justify="left")
+    table.add_column("version")
+    for column in ("AUC", "log loss", "PR-AUC", "predicted / observed"):
+        table.add_column(column, justify="right")
+    for name, who in ((f"{found.live}, live", "live"), ("candidate", "candidate")):
+        table.add_row(name, *(f"{shown[who][metric]:.4f}" for metric in COMPARED))
+    if shown["seen_by_live"]:
+        table.caption = (
+            f"{shown['seen_by_live']:.0%} of these rows are no newer than what the live version learned from"
+        )
+    return table
+
+
+@contextlib.contextmanager
+def _ended_by_signals() -> Iterator[None]:
+    """SIGTERM becomes SystemExit, so that what was begun is undone; a second one does not disturb that."""
+    if threading.current_thread() is not threading.main_thread():
+        yield
+        return
+
+    def end(number: int, _: object) -> None:
+        signal.signal(number, signal.SIG_IGN)
+        raise SystemExit(128 + number)
+
+    before = signal.signal(signal.SIGTERM, end)
+    try:
+        yield
+    finally:
+        signal.signal(signal.SIGTERM, before)
+
+
+def _seconds(text: str) -> float:
+    found = re.fullmatch(r"(\d+(?:\.\d+)?)([smhd])", text)
+    if not found or float(found[1]) == 0:
+        raise typer.BadParameter(f"{text!r}: expected a time such as 90s, 30m, 6h or 1d", param_hint="--every")
+    return float(found[1]) * UNITS[found[2]]
+
+
+def _loop(interval_s: float, options: dict[str, Any]) -> int:
+    """Rounds in processes of their own, so that none leaves memory behind, until a signal comes.
+
+    Returns the exit status: 0 after a signal; that of the first round where it was bad input, which waiting would not
+    make better. Later rounds may fail and the next one tries again.
+    """
+    stop = threading.Event()
+    running: list[Any] = []
+
+    def end(*_: object) -> None:
+        stop.set()
+        for process in running:
+            process.terminate()
+
+    for number in (signal.SIGTERM, signal.SIGINT):
+        signal.signal(number, end)
+    first = True
+    while not stop.is_set():
+        began = time.monotonic()
+        process = multiprocessing.get_context("spawn").Process(target=_child, kwargs=options)
+        process.start()
+        running[:] = [process]
+        if stop.is_set():  # it came before there was anything to end
+            process.terminate()
+        process.join()
+        running.clear()
+        if first and process.exitcode == BAD_INPUT:
+            return BAD_INPUT
+        first = False
+        if not stop.is_set():
+            _say(f"the next round begins in {max(0.0, interval_s - (time.monotonic() - began)):.0f} s")
+        stop.wait(max(0.0, interval_s - (time.monotonic() - began)))
+    return PUBLISHED
+
+
+def _child(**options: Any) -> None:
+    signal.signal(signal.SIGINT, signal.SIG_IGN)  # Ctrl-C reaches the whole group; the parent decides
+    raise SystemExit(_once(**options))
+
+
+def _say(text: str) -> None:
+    console.print(escape(text), highlight=False)

@@ -1,0 +1,256 @@
+"""The scheduled job: the newest rows, from the live version on, and live itself only if it is no worse than that.
+
+    all rows, oldest to newest      ............|------- window -------|
+    the window                                  | training | valid. | test |
+
+Both the candidate and the live version are measured on the newest part, which the candidate has not trained on. What
+comes of it goes through the gate and live, or nothing changes at all.
+"""
+
+from __future__ import annotations
+
+import contextlib
+import fcntl
+import os
+import shutil
+import signal
+import time
+from collections.abc import Callable, Iterator
+from dataclasses import asdict, dataclass, field, replace
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import torch
+
+from app.errors import ArtifactError, ConfigError, CtrError, NotPublished
+from app.registry.artifact import Artifact
+from app.registry.model_store import ModelStore, labels_of
+from app.training.comparison import Metric, compare, probabilities, same_schema, seen_share, shortfall
+from app.training.datasets.dataset import Dataset
+from app.training.evaluate import evaluate
+from app.training.job import PARTS, JobConfig, describe
+from app.training.prepare import encode, expand
+from app.training.publish import export, verify
+from app.training.trainer import Fitted, Step, TrainerConfig, predict
+from app.training.warm_start import joined, live_preprocessing, restore_absent, warm_start
+
+LOCK = ".retrain.lock"
+MIN_GAIN = -0.001
+"""By default a candidate may be so much worse, in nats: 1.7 standard errors on 10,000 rows (docs/deploy.md)."""
+WARM_RATE = 0.25
+"""Of the learning rate, where weights that are good already are to be moved and not found (docs/deploy.md)."""
+DAY_S = 86_400
+SECONDS_TO = {1e17: 1e9, 1e14: 1e6, 1e11: 1e3}
+"""Times above the key are not seconds since 1970 but these parts of one: nano-, micro-, milliseconds."""
+
+
+@dataclass(frozen=True)
+class Window:
+    """Which rows count as new; both limits apply where both are given."""
+
+    rows: int | None = None
+    days: float | None = None
+    """Back from the newest row, not from now."""
+
+    def newest(self, data: Dataset) -> Dataset:
+        """Raises ConfigError where the rows have no time."""
+        if data.timestamps_N is None:
+            raise ConfigError(
+                f"{data.source}: its rows have no time, so none are the newest; name the column with --timestamp"
+            )
+        chosen = np.argsort(data.timestamps_N, kind="stable")
+        if self.rows is not None:
+            chosen = chosen[-self.rows :]
+        if self.days is not None:
+            newest = float(data.timestamps_N.max())
+            unit = next((unit for above, unit in SECONDS_TO.items() if newest > above), 1.0)
+            chosen = chosen[data.timestamps_N[chosen] > newest - self.days * DAY_S * unit]
+        return data.take(np.sort(chosen))
+
+
+@dataclass(frozen=True)
+class RetrainConfig:
+    job: JobConfig
+    """As fresh weights would be trained: the next retraining begins with it again."""
+    window: Window = field(default_factory=Window)
+    fresh: bool = False
+    """Begin with fresh weights."""
+    learning_rate: float | None = None
+    """None for the job's, or `WARM_RATE` of it where weights are the live version's."""
+    metric: Metric = "log_loss"
+    min_gain: float = MIN_GAIN
+    """Least improvement of the metric over the live version, in the metric's unit; below 0 it may be worse."""
+
+    @property
+    def trainer(self) -> TrainerConfig:
+        """What it is trained with, this time."""
+        rate = self.learning_rate or self.job.trainer.learning_rate * (1.0 if self.fresh else WARM_RATE)
+        return replace(self.job.trainer, learning_rate=rate)
+
+
+@dataclass
+class Round:
+    """What is known of one retraining so far; a refused one is shown as far as it came."""
+
+    live: int
+    rows: dict[str, int] = field(default_factory=dict)
+    data: dict[str, Any] = field(default_factory=dict)
+    keys: dict[str, int] = field(default_factory=dict)
+    evaluation: dict[str, Any] = field(default_factory=dict)
+    fitted: Fitted | None = None
+    version: int | None = None
+    seconds: float = 0.0
+
+
+@contextlib.contextmanager
+def alone(store: ModelStore) -> Iterator[None]:
+    """One retraining of a model at a time; the kernel gives the lock back with the process that held it.
+
+    Raises NotPublished("busy") where another is at work, ArtifactError("file") where the store cannot be written to.
+    """
+    try:
+        store.folder.mkdir(parents=True, exist_ok=True)
+        lock = (store.folder / LOCK).open("a+")
+    except OSError as error:
+        raise ArtifactError("file", f"cannot write to {store.folder}: {error.strerror}") from error
+    with lock:
+        try:
+            fcntl.flock(lock, fcntl.LOCK_EX | fcntl.LOCK_NB)
+        except OSError as error:
+            lock.seek(0)
+            who = lock.read(200).strip()
+            raise NotPublished(
+                "busy", f"{store.name} is being retrained already{f' by {who}' if who else ''}"
+            ) from error
+        lock.truncate(0)
+        lock.write(f"process {os.getpid()} on {os.uname().nodename}\n")
+        lock.flush()
+        yield
+
+
+def retrain(
+    config: RetrainConfig,
+    data: Dataset,
+    store: ModelStore,
+    live: Artifact,
+    found: Round,
+    *,
+    admit: Callable[[int], object],
+    say: Callable[[str], None] = lambda _: None,
+    report: Callable[[Step], None] | None = None,
+) -> Path:
+    """Train on the newest rows, compare, judge, publish.
+
+    Args:
+        found: filled in on the way, so that it can be shown whatever happens.
+        admit: the gate; told the new number before it goes live, and raises ArtifactError to refuse it.
+
+    Returns:
+        The folder of the version, which is stable now.
+
+    Raises:
+        NotPublished: with a reason: `gain` it is worse than the live version, `moved` something else went live while
+            it was trained, or the gate's.
+        DataError, ConfigError: the rows or the options do not fit.
+    """
+    started = time.perf_counter()
+    same_schema(data.schema, live)
+    split = replace(config.job.split, kind="time")
+    parts = dict(zip(PARTS, split.parts(config.window.newest(data), None), strict=True))
+    found.rows, found.data = {part: len(rows) for part, rows in parts.items()}, describe(parts)
+    say("Encoding " + ", ".join(f"{count:,} {part}" for part, count in found.rows.items()) + " rows")
+    encoded = {part: encode(rows) for part, rows in parts.items()}
+    preprocessing = config.job.preparation.fit(data.schema, encoded["train"])
+    if not config.fresh:
+        preprocessing = joined(live_preprocessing(live), preprocessing)
+    rows = {part: expand(preprocessing, slots) for part, slots in encoded.items()}
+    model = config.job.model.build(preprocessing)
+    warm = None if config.fresh else warm_start(model, preprocessing, live, rows["train"])
+    found.keys = {"known": warm.known_keys, "new": warm.new_keys} if warm else {"new": len(preprocessing.vocabulary_V)}
+    say(f"Training {config.job.model.name} from {'fresh weights' if config.fresh else f'version {live.version}'} on")
+    found.fitted = config.trainer.build(model, preprocessing).fit(
+        rows["train"], rows["validation"], report, warm=not config.fresh
+    )
+    if warm:
+        found.keys["without a row"] = restore_absent(model, preprocessing, warm, rows["train"])
+
+    labels_N = encoded["test"].labels_N
+    with torch.inference_mode():
+        measured = {
+            part: model.probability(predict(model, rows[part])).numpy().astype(np.float64)
+            for part in ("validation", "test")
+        }
+    metrics = {part: evaluate(encoded[part].labels_N, scores_N) for part, scores_N in measured.items()}
+    live_N = probabilities(live, encoded["test"])
+    found.evaluation = compare(config.metric, labels_N, measured["test"], live_N)
+    found.evaluation |= {"min_gain": config.min_gain, "seen_by_live": seen_share(live.manifest, parts["test"])}
+    found.seconds = time.perf_counter() - started
+    refused = shortfall(found.evaluation, live.version)
+    if refused:
+        raise NotPublished("gain", refused)
+
+    details: dict[str, Any] = {
+        "metrics": {**metrics, "live": {"version": live.version, **found.evaluation["live"]}},
+        "data": found.data,
+        "config": {
+            **asdict(config.job),
+            "epochs_trained": len(found.fitted.epochs),
+            "best_epoch": found.fitted.best_epoch + 1,
+            "retrained": {
+                "from": live.version,
+                "window": asdict(config.window),
+                "fresh": config.fresh,
+                "learning_rate": config.trainer.learning_rate,
+                "keys": found.keys,
+            },
+        },
+    }
+    with store.staging() as staged:
+        export(staged, model, parts["validation"], name=store.name, **details)
+        verify(staged, encoded["test"], metrics["test"])
+        say("Checking it as it would be served")
+        with _uninterrupted():
+            found.version = store.publish(staged)
+    with _withdrawn_if_interrupted(store, found.version):
+        try:
+            admit(found.version)
+        except ArtifactError as error:
+            raise NotPublished(error.reason, str(error)) from error
+        now_live = store.pointer().stable
+        if now_live != live.version:
+            raise NotPublished(
+                "moved",
+                f"version {now_live} went live in place of {live.version} meanwhile; {found.version} stays without a "
+                "label: run it again",
+            )
+        with _uninterrupted():
+            store.promote(found.version)
+    found.seconds = time.perf_counter() - started
+    return store.path(found.version)
+
+
+@contextlib.contextmanager
+def _uninterrupted() -> Iterator[None]:
+    """Signals to end wait until the block has: it changes the store in more than one step."""
+    before = signal.pthread_sigmask(signal.SIG_BLOCK, {signal.SIGTERM, signal.SIGINT})
+    try:
+        yield
+    finally:
+        signal.pthread_sigmask(signal.SIG_SETMASK, before)
+
+
+@contextlib.contextmanager
+def _withdrawn_if_interrupted(store: ModelStore, version: int) -> Iterator[None]:
+    """A version that nobody judged to the end leaves no trace; a refused one stays, with the reason beside it."""
+    try:
+        yield
+    except CtrError:
+        raise
+    except BaseException:
+        with _uninterrupted(), store.locked():
+            if version not in labels_of(store.pointer()).values():
+                aside = store.folder / f".tmp-withdrawn-{version}"
+                os.rename(store.path(version), aside)
+                shutil.rmtree(aside, ignore_errors=True)
+        raise
