@@ -22,6 +22,7 @@ from app.registry.artifact import Artifact
 from app.registry.live import LABELS, Label, LifecycleStatus, Live, Outcome, Problem, SwapEvent
 from app.registry.look import Look, Wanted, look_at, wanted_version
 from app.registry.model_store import ModelStore
+from app.registry.report import Check, withdrawn_earlier
 
 __all__ = ["Label", "Lifecycle", "LifecycleStatus", "Live", "Problem", "SwapEvent"]
 
@@ -73,6 +74,7 @@ class Lifecycle:
         self._content: bytes | None = None
         self._refused: dict[Wanted, _Refusal] = {}
         self._problems: dict[str, Problem] = {}
+        self._withdrawn: Problem | None = None
         self._last_swap_at: float | None = None
         self._draining: set[asyncio.Task[None]] = set()
         self._poller: asyncio.Task[None] | None = None
@@ -82,13 +84,14 @@ class Lifecycle:
         return self._live
 
     def status(self) -> LifecycleStatus:
+        problems = ({"canary": self._withdrawn} if self._withdrawn else {}) | self._problems
         return LifecycleStatus(
             self.store.name,
             {label: artifact.version for label, artifact in self._live.labels().items()},
             self._live.canary_share,
             self._live.fallback,
             self._last_swap_at,
-            tuple(self._problems.values()),
+            tuple(problems.values()),
         )
 
     async def start(self) -> None:
@@ -111,6 +114,29 @@ class Lifecycle:
             before = self._in_service()
             await self._follow(await self._in_thread(look_at, self.store))
             return self._in_service() != before
+
+    async def withdraw(self, version: int, refusal: Check) -> None:
+        """Take a canary out: here at once, and in the model store, from where the other workers learn of it.
+
+        It stays out until it is asked for again, here even where the store cannot be written to.
+        """
+        canary = self._live.canary
+        if canary is None or canary.version != version:
+            return
+        before = self._live.labels().values()
+        refused = _Refusal(refusal.reason, refusal.detail, 1, math.inf)
+        self._refused[Wanted(version, canary.manifest_sha256)] = refused
+        del canary
+        self._withdrawn = Problem("canary", version, refusal.reason, refusal.detail)
+        self._live = replace(self._live, canary=None, canary_share=0.0)
+        self._drain(before, "canary")
+        self._tell(SwapEvent("withdrawn", "canary", version, refusal.reason, refusal.detail))
+        try:
+            labels = await self._in_thread(self.store.withdraw, version, refusal)
+        except ArtifactError as error:
+            log.error("model_not_withdrawn_from_store", model=self.store.name, version=version, reason=str(error))
+        else:
+            log.warning("model_withdrawn_from_store", model=self.store.name, version=version, labels=labels)
 
     def _in_thread(self, function: Callable[..., T], *args: Any) -> asyncio.Future[T]:
         return asyncio.get_running_loop().run_in_executor(self._loader, function, *args)
@@ -143,7 +169,7 @@ class Lifecycle:
         for label in LABELS:
             wanted = look.wanted.get(label)
             if wanted is None:
-                self._release(label)
+                await self._release(label)
             elif await self._follow_label(label, wanted) and label == "canary":
                 self._live = replace(self._live, canary_share=look.canary_share)
 
@@ -215,13 +241,20 @@ class Lifecycle:
             changes["previous"] = old.stable
         self._live = replace(old, **changes)  # type: ignore[arg-type]
         self._last_swap_at = time.time()
+        if label != "shadow":
+            self._withdrawn = None  # told for as long as things are as they were left
         if label == "stable" and self.store.trust is not None:
             self.store.trust.went_live(artifact.version)
         self._drain(old.labels().values(), label)
 
-    def _release(self, label: Label) -> None:
-        """The pointer no longer names the label."""
+    async def _release(self, label: Label) -> None:
+        """The pointer no longer names the label; another worker, or an operator, may have said why."""
         self._problems.pop(label, None)
+        if label == "canary" and self._live.canary is not None:
+            version, digest = self._live.canary.version, self._live.canary.manifest_sha256
+            why = await self._in_thread(withdrawn_earlier, self.store.path(version), digest)
+            if why is not None:
+                self._withdrawn = Problem(label, version, why.reason, why.detail)
         old = self._live
         if label != "stable" and getattr(old, label) is not None:
             share = 0.0 if label == "canary" else old.canary_share
@@ -261,7 +294,7 @@ class Lifecycle:
             self._tell(SwapEvent("refused", label, version, reason, message))
 
     def _tell(self, event: SwapEvent) -> None:
-        write = log.warning if event.outcome in ("refused", "fallback") else log.info
+        write = log.warning if event.outcome in ("refused", "fallback", "withdrawn") else log.info
         write("model_" + event.outcome, model=self.store.name, label=event.label, version=event.version,
               reason=event.reason, detail=event.detail, seconds=round(event.seconds, 4))  # fmt: skip
         try:

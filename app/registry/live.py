@@ -9,7 +9,7 @@ from app.registry.artifact import Artifact
 
 Label = Literal["stable", "canary", "shadow"]
 LABELS: tuple[Label, ...] = ("stable", "canary", "shadow")
-Outcome = Literal["live", "refused", "fallback", "retired"]
+Outcome = Literal["live", "refused", "fallback", "retired", "withdrawn"]
 
 
 @dataclass(frozen=True)

@@ -39,7 +39,7 @@ from app.registry.pointer import (
     labels_of,
     signed_content,
 )
-from app.registry.report import refused_earlier
+from app.registry.report import Check, refused_earlier, write_refusal
 from app.registry.signing import MANIFEST_CONTEXT, POINTER_CONTEXT, SIGNATURE, Signer, Trust
 from app.registry.writing import fsync, replace, write_manifest
 
@@ -192,6 +192,27 @@ class ModelStore:
             past = self.history()
             past = past[: past.index(version)] if version in past else past[:-1]
             return self._point(msgspec.structs.replace(self._pointer_or_new(), stable=version), past)
+
+    def withdraw(self, version: int, refusal: Check) -> list[str]:
+        """Refuse a version, and take away the labels it has: the canary, the shadow, never stable.
+
+        Returns:
+            Those labels; none where somebody was faster.
+
+        Raises:
+            ArtifactError: `stable` where it is that, `file` where nothing can be written.
+        """
+        with self.locked():
+            pointer = self.pointer()
+            if pointer.stable == version:
+                raise ArtifactError("stable", f"version {version} is stable: roll back first")
+            held = [label for label, named in labels_of(pointer).items() if named == version]
+            manifest = read_manifest_bytes(self.path(version))
+            if held or refused_earlier(self.path(version), manifest) is None:
+                write_refusal(self.path(version), version, manifest, refusal, pointer.stable)
+            if held:
+                self._point(msgspec.structs.replace(pointer, **dict.fromkeys(held)))
+            return held
 
     def last_good(self, before: int | None = None) -> list[int]:
         """Published versions to return to, best first: those that were stable, the latest first, then lower numbers.

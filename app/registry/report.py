@@ -8,11 +8,14 @@ from pathlib import Path
 import msgspec
 
 from app.errors import ArtifactError
+from app.registry.manifest import now
 from app.registry.mapped import Mapped
 from app.registry.writing import fsync, replace
 
 REPORT = "gate.json"
 MAX_REPORT_BYTES = 1 << 20
+WITHDRAWN = "withdrawn"
+"""Name of the check that stands for what a version did in service, or what an operator said of it."""
 
 
 class Check(msgspec.Struct, frozen=True):
@@ -61,6 +64,24 @@ def write_report(folder: Path, report: Report) -> None:
         fsync(folder)
     except OSError as error:
         raise ArtifactError("file", f"{folder / REPORT} cannot be written: {error.strerror}") from error
+
+
+def write_refusal(folder: Path, version: int, manifest: bytes, refusal: Check, against: int | None) -> None:
+    """Add to a version's report that it is refused after all. Raises ArtifactError("file")."""
+    digest = hashlib.sha256(manifest).hexdigest()
+    earlier = read_report(folder)
+    known = earlier is not None and earlier.manifest_sha256 == digest
+    checks = [check for check in earlier.checks if check.name != WITHDRAWN] if earlier is not None and known else []
+    # Ahead of those that a forced promotion let pass: the first that failed is the reason.
+    write_report(folder, Report(version, digest, against, now(), False, False, 0.0, [refusal, *checks]))
+
+
+def withdrawn_earlier(folder: Path, manifest_sha256: str) -> Check | None:
+    """Why the version with this manifest was taken out of service, where nobody has asked for it again since."""
+    report = read_report(folder)
+    if report is None or report.manifest_sha256 != manifest_sha256:
+        return None
+    return report.refusal if report.refusal is not None and report.refusal.name == WITHDRAWN else None
 
 
 def refused_earlier(folder: Path, manifest: bytes) -> Check | None:
