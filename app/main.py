@@ -7,6 +7,7 @@ import contextlib
 import gc
 from collections.abc import AsyncIterator
 from dataclasses import dataclass
+from functools import partial
 
 import structlog
 import torch
@@ -16,6 +17,7 @@ from starlette.types import ASGIApp, Receive, Scope, Send
 
 from app import __version__
 from app.api import health, metrics, models, page
+from app.api.exports import WatchExport, count_shadow
 from app.api.middleware import Edge
 from app.api.openapi import document_rank
 from app.api.problems import install_problem_handlers
@@ -29,9 +31,13 @@ from app.ranking.admission import Admission
 from app.ranking.batcher import Batcher
 from app.ranking.preparation import Preparation
 from app.ranking.ranker import Ranker
+from app.ranking.rescue import Rescue
+from app.ranking.shadow import Shadow
+from app.ranking.watch import Fault, Limits, Watch
 from app.registry.lifecycle import Lifecycle
 from app.registry.live import SwapEvent
 from app.registry.model_store import ModelStore
+from app.registry.report import WITHDRAWN, Check
 from app.settings import Settings, load_settings
 from app.telemetry import Metrics
 
@@ -63,6 +69,8 @@ class Service:
     cache: ItemCache
     refresher: Refresher
     rank: RankEndpoint
+    watch: Watch
+    shadow: Shadow
     draining: bool = False
 
     async def start(self) -> None:
@@ -74,6 +82,7 @@ class Service:
             log.warning("no_model_live", folder=str(self.model_store.folder), hint="publish one: ctr train --publish")
 
     async def stop(self) -> None:
+        await self.shadow.stop()
         await self.refresher.stop()
         await self.lifecycle.stop()
         await self.store.stop()
@@ -185,15 +194,52 @@ def build_service(settings: Settings, store: FeatureStore | None = None) -> Serv
         store_timeout_s=settings.redis_timeout_ms / 1000,
         batcher=batcher,
     )
+    admission = Admission(settings.max_inflight)
+    watch = _watch(settings, lifecycle, exported)
+    shadow = Shadow(
+        ranker,
+        lambda: lifecycle.live,
+        watch,
+        share=settings.shadow_share,
+        idle=lambda: admission.inflight == 0,
+        on_outcome=partial(count_shadow, exported),
+    )
     rank = RankEndpoint(
         ranker,
-        Admission(settings.max_inflight),
+        admission,
         exported,
         cache.counts,
+        watch,
+        Rescue(ranker, lambda: lifecycle.live, watch),
+        shadow,
         max_candidates=settings.max_candidates,
         deadline_s=settings.deadline_ms / 1000,
     )
-    return Service(settings, exported, model_store, lifecycle, Features(store, cache), store, cache, refresher, rank)
+    features = Features(store, cache)
+    return Service(settings, exported, model_store, lifecycle, features, store, cache, refresher, rank, watch, shadow)
+
+
+def _watch(settings: Settings, lifecycle: Lifecycle, exported: Metrics) -> Watch:
+    """Counts what versions do, and has the lifecycle take out a canary that does what it should not."""
+    withdrawing: set[asyncio.Task[None]] = set()
+
+    def take_out(version: int, found: Fault) -> None:
+        exported.canary_withdrawn[found.reason].inc()
+        check = Check(WITHDRAWN, False, found.reason, found.detail, found.figures, comparison=True)
+        task = asyncio.create_task(lifecycle.withdraw(version, check), name="canary-withdrawal")
+        withdrawing.add(task)
+        task.add_done_callback(withdrawing.discard)
+
+    limits = Limits(
+        settings.canary_min_requests,
+        settings.canary_error_rate,
+        settings.canary_non_finite_rate,
+        settings.canary_ctr_ratio,
+        settings.canary_drift,
+    )
+    watch = Watch(lambda: lifecycle.live, limits if settings.canary_guard else None, take_out)
+    WatchExport(watch, exported)
+    return watch
 
 
 def _device(settings: Settings) -> torch.device:

@@ -16,7 +16,7 @@ import pytest
 import structlog
 from prometheus_client.parser import text_string_to_metric_families
 
-from app.telemetry import CANDIDATES, SECONDS, STAGES, Metrics, configure_logging
+from app.telemetry import CANDIDATES, SCORES, SECONDS, STAGES, Metrics, configure_logging
 
 CONTRACT = {
     "ctr_rank_requests_total": {"status", "version"},
@@ -31,6 +31,13 @@ CONTRACT = {
     "ctr_item_cache_invalidations_total": set(),
     "ctr_model_info": {"version", "sha256"},
     "ctr_model_swaps_total": {"outcome"},
+    "ctr_model_errors_total": {"version"},
+    "ctr_model_non_finite_total": {"version"},
+    "ctr_scores": {"label"},
+    "ctr_canary_withdrawn_total": {"reason"},
+    "ctr_shadow_requests_total": {"outcome"},
+    "ctr_shadow_score_shift": set(),
+    "ctr_shadow_rank_correlation": set(),
     "ctr_inflight_requests": set(),
     "ctr_rejected_total": {"reason"},
 }
@@ -60,6 +67,9 @@ def use_everything(metrics: Metrics) -> None:
     metrics.item_cache_invalidations.inc()
     metrics.set_models([(7, "ab")])
     metrics.model_swaps["live"].inc()
+    metrics.model_errors["7"].inc()
+    metrics.model_non_finite["7"].inc()
+    metrics.add_scores("canary", [0] * len(SCORES) + [1], 0.995)
     metrics.rejected["overloaded"].inc()
 
 

@@ -17,7 +17,10 @@ from app.api.schemas import parse_rank
 from app.errors import DeadlinePassed, NoModel, Overloaded, RequestError
 from app.features.item_cache import CacheCounts
 from app.ranking.admission import Admission
-from app.ranking.ranker import INVALID_FEATURES, Ranker, Ranking
+from app.ranking.ranker import INVALID_FEATURES, NOT_FINITE, Ranker, Ranking
+from app.ranking.rescue import Rescue
+from app.ranking.shadow import Shadow
+from app.ranking.watch import Watch
 from app.telemetry import Metrics
 
 
@@ -28,6 +31,9 @@ class RankEndpoint:
         admission: Admission,
         metrics: Metrics,
         cache_counts: CacheCounts,
+        watch: Watch,
+        rescue: Rescue,
+        shadow: Shadow,
         *,
         max_candidates: int,
         deadline_s: float,
@@ -36,6 +42,9 @@ class RankEndpoint:
         self._admission = admission
         self._metrics = metrics
         self._cache_counts = cache_counts
+        self._watch = watch
+        self._rescue = rescue
+        self._shadow = shadow
         self._exported = CacheCounts()
         self._max_candidates = max_candidates
         self._deadline_s = deadline_s
@@ -51,7 +60,10 @@ class RankEndpoint:
                 metrics.inflight = self._admission.inflight
                 body = parse_rank(raw, self._max_candidates)
                 decoded = time.perf_counter()
-                ranking = await self._ranker.rank(body, began + deadline_s)
+                try:
+                    ranking = await self._ranker.rank(body, began + deadline_s)
+                except Exception as error:
+                    ranking = await self._rescue.rank(body, began + deadline_s, error)
             metrics.inflight = self._admission.inflight
             ranked = time.perf_counter()
             content = answer(ranking, body.request_id or request_id)
@@ -86,6 +98,11 @@ class RankEndpoint:
         )
         await send({"type": "http.response.body", "body": content})
         self._count(ranking, stages_s, finished - began)
+        finite = NOT_FINITE not in ranking.degraded
+        self._watch.answered(
+            ranking.label, ranking.artifact.version, ranking.scores, finite=finite, pinned=body.model is not None
+        )
+        self._shadow.answered(body, ranking)
 
     def _count(self, ranking: Ranking, stages_s: tuple[float, ...], total_s: float) -> None:
         metrics = self._metrics

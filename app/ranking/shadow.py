@@ -1,0 +1,163 @@
+"""A version that answers nobody scores a sample of the requests behind the answers' backs, and is compared with them.
+
+The sample is scored on the event loop, like everything that reads item states, but only where no request is at work,
+one at a time, and for a bounded share of the time. What is not scored is skipped, never queued.
+"""
+
+from __future__ import annotations
+
+import asyncio
+import time
+from collections.abc import Callable
+from dataclasses import dataclass
+from random import random
+from typing import Literal
+
+import numpy as np
+import structlog
+
+from app.errors import RequestError
+from app.ranking.ranker import NOT_FINITE, Query, Ranking
+from app.ranking.rescue import Ranks, asking
+from app.ranking.routing import SHADOW
+from app.ranking.watch import Watch
+from app.registry.checks import spearman
+from app.registry.live import Live
+
+log = structlog.get_logger(__name__)
+
+BUSY_SHARE = 0.05
+"""Share of the time it may hold the event loop."""
+TIMEOUT_S = 1.0
+LOG_EVERY_S = 1.0
+
+Outcome = Literal["compared", "skipped", "failed"]
+
+
+@dataclass(frozen=True)
+class Comparison:
+    """Of one request's scores, over the items that were answered."""
+
+    shift: float
+    """Mean score of the shadow less that of the answer."""
+    correlation: float | None
+    """Of the two orders (Spearman); None where one side has nothing but ties."""
+
+
+@dataclass(slots=True)
+class ShadowFigures:
+    """Of the shadow that is live, since it went live."""
+
+    version: int
+    compared: int = 0
+    skipped: int = 0
+    """Drawn, but the process was busy, or the shadow had just changed."""
+    failed: int = 0
+    """It raised an error, or gave scores that are not finite."""
+    shift_total: float = 0.0
+    correlated: int = 0
+    correlation_total: float = 0.0
+
+    @property
+    def shift(self) -> float | None:
+        return self.shift_total / self.compared if self.compared else None
+
+    @property
+    def correlation(self) -> float | None:
+        return self.correlation_total / self.correlated if self.correlated else None
+
+
+class Shadow:
+    def __init__(
+        self,
+        ranker: Ranks,
+        live: Callable[[], Live],
+        watch: Watch,
+        *,
+        share: float,
+        idle: Callable[[], bool],
+        on_outcome: Callable[[Outcome, Comparison | None], None] = lambda outcome, comparison: None,
+    ) -> None:
+        """
+        Args:
+            share: of the requests to score again, in [0, 1].
+            idle: whether no request is at work.
+        """
+        self._ranker = ranker
+        self._live = live
+        self._watch = watch
+        self._share = share
+        self._idle = idle
+        self._on_outcome = on_outcome
+        self._figures: ShadowFigures | None = None
+        self._task: asyncio.Task[None] | None = None
+        self._not_before = 0.0
+        self._logged_at = -LOG_EVERY_S
+
+    def figures(self) -> ShadowFigures | None:
+        """None where no shadow is live, or it has seen nothing yet."""
+        shadow, figures = self._live().shadow, self._figures
+        return figures if shadow is not None and figures is not None and figures.version == shadow.version else None
+
+    def answered(self, query: Query, answer: Ranking) -> None:
+        """An answer was sent: perhaps have the shadow score the request too."""
+        shadow = self._live().shadow
+        if shadow is None or random() >= self._share or shadow is answer.artifact or NOT_FINITE in answer.degraded:
+            return
+        figures = self._figures
+        if figures is None or figures.version != shadow.version:
+            figures = self._figures = ShadowFigures(shadow.version)
+        if self._task is not None or time.perf_counter() < self._not_before or not self._idle():
+            self._end(figures, "skipped")
+            return
+        self._task = asyncio.create_task(self._compare(figures, query, answer), name="shadow")
+
+    async def stop(self) -> None:
+        if self._task is not None:
+            self._task.cancel()
+            await asyncio.gather(self._task, return_exceptions=True)
+
+    async def _compare(self, figures: ShadowFigures, query: Query, answer: Ranking) -> None:
+        comparison, outcome = None, "failed"
+        try:
+            if not self._idle():  # a request came in before it was this task's turn
+                outcome = "skipped"
+                return
+            due = time.perf_counter() + TIMEOUT_S
+            ranking = await self._ranker.rank(asking(query, SHADOW, top_k=None, explain=False), due)
+            began = time.perf_counter()
+            finite = NOT_FINITE not in ranking.degraded
+            self._watch.answered(SHADOW, ranking.artifact.version, ranking.scores, finite=finite)
+            if ranking.artifact.version != figures.version:
+                outcome = "skipped"
+            elif finite:
+                comparison, outcome = compared(answer, ranking), "compared"
+            held_s = ranking.encode_s + ranking.score_s + time.perf_counter() - began
+            self._not_before = time.perf_counter() + held_s * (1 / BUSY_SHARE - 1)
+        except RequestError as error:  # the shadow went, or the store is slow, or the schemas differ
+            outcome = "failed" if error.status == 422 and self._live().shadow is not None else "skipped"
+        except Exception as error:
+            self._watch.failed(SHADOW, figures.version)
+            self._not_before = time.perf_counter() + LOG_EVERY_S
+            log.error("shadow_failed", version=figures.version, exc_info=error)
+        finally:
+            self._task = None
+            self._end(figures, outcome, comparison)  # type: ignore[arg-type]
+
+    def _end(self, figures: ShadowFigures, outcome: Outcome, comparison: Comparison | None = None) -> None:
+        setattr(figures, outcome, getattr(figures, outcome) + 1)
+        if comparison is not None:
+            figures.shift_total += comparison.shift
+            if comparison.correlation is not None:
+                figures.correlated += 1
+                figures.correlation_total += comparison.correlation
+        self._on_outcome(outcome, comparison)
+
+
+def compared(answer: Ranking, shadow: Ranking) -> Comparison:
+    """Both rankings' scores of the items that were answered, of which `top_k` may have left few."""
+    other = dict(zip(shadow.item_ids, shadow.scores.tolist(), strict=True))
+    answer_N = answer.scores.astype(np.float64)
+    shadow_N = np.array([other[item_id] for item_id in answer.item_ids], np.float64)
+    tied = np.ptp(answer_N) == 0 or np.ptp(shadow_N) == 0
+    return Comparison(float(shadow_N.mean() - answer_N.mean()), None if tied else spearman(shadow_N, answer_N))
