@@ -6,13 +6,14 @@ import contextlib
 import time
 from collections.abc import Callable, Iterator
 from dataclasses import asdict
+from pathlib import Path
 from typing import Annotated
 
 import typer
 
 from app.commands.output import emit
 from app.synthetic import Catalogue
-from benchmarks import latency, machine, million, precision, updates, workers
+from benchmarks import batching, latency, machine, million, precision, updates, workers
 from benchmarks.agreement import check
 from benchmarks.capacity import measure
 from benchmarks.contenders import ALL, FLOOR, missing, started
@@ -137,6 +138,29 @@ def bf16_command(rounds: int = 5, as_json: AsJson = False) -> None:
     """bf16 over fp32 with hidden layers 400-400-400."""
     with _stage() as stage:
         _show([precision.bf16_over_fp32(stage, rounds=rounds)], as_json)
+
+
+@cli.command("bf16-auc")
+def bf16_auc_command(
+    train: Annotated[Path, typer.Argument(help="Rows in the format of SparrowRecSys to train on.")],
+    test: Annotated[Path, typer.Argument(help="Rows to test on.")],
+    as_json: AsJson = False,
+) -> None:
+    """What bf16 changes in the answers of a DeepFM trained with default settings."""
+    from benchmarks import precision_auc  # needs what only training needs
+
+    found = precision_auc.auc_change(train, test)
+    for name, value in found.items():
+        _say(f"{name}: {value:.6f}")
+    if as_json:
+        emit(found)
+
+
+@cli.command("batching")
+def batching_command(rounds: int = 5, as_json: AsJson = False) -> None:
+    """Candidates of several requests scored in one call, over each request alone."""
+    with _stage() as stage:
+        _show(batching.batched_over_alone(stage, rounds=rounds), as_json)
 
 
 _cores = machine.cores()

@@ -1,0 +1,34 @@
+"""What keeping item states in bfloat16 changes in the scores of a trained model, and in how well they rank."""
+
+from __future__ import annotations
+
+from pathlib import Path
+
+import numpy as np
+import torch
+
+from app.registry.artifact import serving_form
+from app.training.datasets.catalogue import open_dataset
+from app.training.evaluate import evaluate
+from app.training.job import JobConfig
+
+
+def auc_change(train: Path, test: Path) -> dict[str, float]:
+    """Train on one file with default settings, and score each row of the other as the service does, both ways."""
+    job = JobConfig().build()
+    prepared = job.prepare(open_dataset("sparrow", train), open_dataset("sparrow", test))
+    served = serving_form(job.train(prepared).model)
+    rows = prepared.encoded["test"]
+    scores = {}
+    with torch.inference_mode():
+        users_UD = served.encode_user(*map(torch.from_numpy, rows.user))
+        states_ND = served.encode_items(*map(torch.from_numpy, rows.item))
+        for name, dtype in (("fp32", torch.float32), ("bf16", torch.bfloat16)):
+            logits_N = served.score_users(users_UD, states_ND.to(dtype, copy=True), [1] * len(states_ND))
+            scores[name] = served.probability(logits_N).numpy()
+    found = {
+        f"{name} {metric}": evaluate(rows.labels_N, scores_N)[metric]
+        for name, scores_N in scores.items()
+        for metric in ("auc", "log_loss")
+    }
+    return found | {"largest difference of two scores": float(np.abs(scores["fp32"] - scores["bf16"]).max())}
