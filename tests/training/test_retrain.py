@@ -1,0 +1,323 @@
+"""`ctr retrain`: what it trains on, what it compares, when it publishes, and what it leaves behind when it does not."""
+
+from __future__ import annotations
+
+import fcntl
+import json
+import random
+import shutil
+import sys
+from collections.abc import Callable
+from dataclasses import replace
+from pathlib import Path
+from typing import Any
+
+import msgspec
+import numpy as np
+import pytest
+from sklearn.metrics import log_loss
+
+from app.cli import main
+from app.errors import ArtifactError, ConfigError, NotPublished
+from app.registry.model_store import ModelStore
+from app.registry.report import read_report
+from app.training.comparison import compare, config_of, newest_of, probabilities, same_schema, shortfall
+from app.training.datasets.catalogue import open_dataset
+from app.training.datasets.dataset import Dataset
+from app.training.prepare import encode
+from app.training.retrain import LOCK, RetrainConfig, Round, Window, alone, retrain
+from tests.factories import publish_tiny
+
+FEATURES = """\
+fields:
+  - {name: user, entity: user, type: categorical, id: true}
+  - {name: city, entity: user, type: categorical}
+  - {name: item, entity: item, type: categorical, id: true}
+  - {name: price, entity: item, type: numeric, buckets: 4}
+"""
+START = 1_700_000_000
+HOUR = 3600
+Ctr = Callable[..., tuple[int, str, str]]
+
+
+def clicks(rows: int, users: int = 30) -> str:
+    """One row an hour. Cities like items of their own parity, so there is something to learn; later users are new."""
+    dice = random.Random(5)
+    lines = ["user,city,item,price,at,clicked"]
+    for n in range(rows):
+        user, item = dice.randrange(users) + (users if n > 800 and n % 3 == 0 else 0), dice.randrange(20)
+        clicked = int(dice.random() < (0.85 if (user + item) % 2 else 0.15))
+        price = round(dice.uniform(1, 99), 4)
+        lines.append(f"u{user},c{user % 2},i{item},{price},{START + n * HOUR},{clicked}")
+    return "\n".join(lines) + "\n"
+
+
+@pytest.fixture(scope="module")
+def trained(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    """A folder with data and a model store whose version 1 has learned the first 800 rows."""
+    folder = tmp_path_factory.mktemp("trained")
+    (folder / "features.yaml").write_text(FEATURES)
+    (folder / "old.csv").write_text(clicks(800))
+    (folder / "clicks.csv").write_text(clicks(1200))
+    table = ["--dataset", "table", "--features", "features.yaml", "--label", "clicked", "--timestamp", "at"]
+    small = ["--dim", "4", "--hidden", "8", "--batch-size", "64", "--epochs", "6", "--learning-rate", "0.02"]
+    with pytest.MonkeyPatch.context() as patch:
+        patch.chdir(folder)
+        patch.delenv("CTR_MODEL_STORE", raising=False)
+        patch.setattr(sys, "argv", ["ctr", "train", "--data", "old.csv", *table, *small, "--publish"])
+        with pytest.raises(SystemExit) as ended:
+            main()
+        assert not ended.value.code
+    return folder
+
+
+@pytest.fixture
+def folder(trained: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Path:
+    """A copy of it, to work in."""
+    shutil.copytree(trained, tmp_path / "work")
+    monkeypatch.chdir(tmp_path / "work")
+    monkeypatch.delenv("CTR_MODEL_STORE", raising=False)
+    return tmp_path / "work"
+
+
+@pytest.fixture
+def ctr(folder: Path, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]) -> Ctr:
+    """Runs `ctr retrain ...`; returns exit status, standard output and standard error with its spaces squeezed."""
+
+    def run(*arguments: str) -> tuple[int, str, str]:
+        monkeypatch.setattr(sys, "argv", ["ctr", "retrain", *arguments])
+        with pytest.raises(SystemExit) as ended:
+            main()
+        captured = capsys.readouterr()
+        return int(ended.value.code or 0), captured.out, " ".join(captured.err.split())
+
+    return run
+
+
+TABLE = ("--data", "clicks.csv", "--label", "clicked", "--timestamp", "at")
+
+
+def left_alone(folder: Path, *, versions: tuple[int, ...] = (1,)) -> None:
+    store = ModelStore(folder / "model_store", "deepfm")
+    assert (store.versions(), store.pointer().stable) == (list(versions), 1)
+    assert not list(store.folder.glob(".tmp-*"))
+
+
+def opened(folder: Path) -> tuple[ModelStore, Dataset]:
+    data = open_dataset(
+        "table", folder / "clicks.csv", features=folder / "features.yaml", label="clicked", timestamp="at"
+    )
+    return ModelStore(folder / "model_store", "deepfm"), data
+
+
+def test_a_better_candidate_is_live_and_the_document_has_both_evaluations(ctr: Ctr, folder: Path) -> None:
+    status, out, err = ctr(*TABLE, "--window-days", "40", "--json")
+    assert status == 0, err
+    found = json.loads(out)
+    store = ModelStore(folder / "model_store", "deepfm")
+    assert (found["published"], found["live"], found["version"], store.pointer().stable) == (True, 1, 2, 2)
+    assert found["rows"] == {"train": 778, "validation": 86, "test": 96}, "40 days of an hour a row, by 81, 9 and 10 %"
+    spans = [found["data"][part] for part in ("train", "validation", "test")]
+    assert spans[0]["to"] <= spans[1]["from"] <= spans[1]["to"] <= spans[2]["from"], "the newest rows are held out"
+    shown = found["evaluation"]
+    assert shown["gain"] == pytest.approx(shown["live"]["log_loss"] - shown["candidate"]["log_loss"])
+    assert shown["gain"] >= shown["min_gain"] == -0.001
+    assert shown["seen_by_live"] == 0.0
+    assert found["keys"]["new"] >= 15
+    assert found["gate"]["passed"]
+    assert found["gate"]["against"] == 1
+    manifest = store.manifest(2)
+    assert manifest.metrics["test"] == shown["candidate"]
+    assert manifest.metrics["live"] == {"version": 1, **shown["live"]}
+    assert manifest.config["retrained"]["from"] == 1
+    assert manifest.config["retrained"]["learning_rate"] == pytest.approx(0.005), "a quarter"
+    assert manifest.config["trainer"]["learning_rate"] == 0.02, "which the next retraining takes a quarter of again"
+    for words in ("Training deepfm from version 1 on", "validation log loss", "1, live", "candidate", "2 is live"):
+        assert words in err
+
+
+def test_the_figures_are_those_of_what_is_served(ctr: Ctr, folder: Path) -> None:
+    status, out, err = ctr(*TABLE, "--window-rows", "900", "--holdout", "0.2", "--json")
+    assert status == 0, err
+    store, data = opened(folder)
+    assert data.timestamps_N is not None
+    newest = data.take(np.argsort(data.timestamps_N)[-180:])
+    shown = json.loads(out)["evaluation"]
+    assert shown["rows"] == 180
+    for version, who in ((1, "live"), (2, "candidate")):
+        p_N = probabilities(store.load(version), encode(newest))
+        assert log_loss(newest.labels_N, p_N) == pytest.approx(shown[who]["log_loss"], abs=1e-5)
+
+
+def test_not_good_enough_is_status_3_one_line_and_nothing_left(ctr: Ctr, folder: Path) -> None:
+    status, out, err = ctr(*TABLE, "--min-gain", "0.5", "--json")
+    assert status == 3
+    found = json.loads(out)
+    assert (found["published"], found["reason"], found["version"], found["gate"]) == (False, "gain", None, None)
+    assert found["message"].startswith("not published: on the newest 120 rows its log loss is")
+    assert "+0.50000 of --min-gain" in found["message"]
+    assert found["message"] in err
+    assert found["evaluation"]["candidate"]["auc"] > 0.6
+    left_alone(folder)
+
+
+def test_what_the_gate_refuses_is_status_3_and_keeps_its_report(
+    ctr: Ctr, folder: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setenv("CTR_GATE_TIMEOUT_S", "0.1")
+    status, out, err = ctr(*TABLE, "--min-gain", "-1", "--json")
+    assert status == 3
+    assert json.loads(out)["reason"] == "timeout"
+    assert "did not end within 0.1 s" in err
+    left_alone(folder, versions=(1, 2))
+    report = read_report(folder / "model_store" / "deepfm" / "2")
+    assert report is not None
+    assert not report.passed
+
+
+def test_the_second_of_two_says_so_and_ends(ctr: Ctr, folder: Path) -> None:
+    with alone(ModelStore(folder / "model_store", "deepfm")):
+        status, out, err = ctr(*TABLE, "--json")
+    assert status == 3
+    assert json.loads(out)["reason"] == "busy"
+    assert "deepfm is being retrained already by process" in err
+    left_alone(folder)
+
+
+def test_a_killed_retraining_leaves_no_lock_that_holds(folder: Path) -> None:
+    store = ModelStore(folder / "model_store", "deepfm")
+    (store.folder / LOCK).write_text("process 1 on elsewhere\n")
+    with alone(store), (store.folder / LOCK).open() as lock, pytest.raises(BlockingIOError):
+        fcntl.flock(lock, fcntl.LOCK_SH | fcntl.LOCK_NB)
+
+
+def test_only_new_ends_where_there_is_nothing_new(ctr: Ctr, folder: Path) -> None:
+    status, out, err = ctr("--data", "old.csv", *TABLE[2:], "--only-new", "--json")
+    assert (status, json.loads(out)["reason"]) == (3, "old")
+    assert "no row is newer" in err
+    left_alone(folder)
+
+
+@pytest.mark.parametrize(
+    ("arguments", "complaint"),
+    [
+        (("--data", "nothing.csv", *TABLE[2:]), "nothing.csv: no such file"),
+        (TABLE[:4], "name the column with --timestamp"),
+        ((*TABLE, "--window-rows", "12"), "give more rows"),
+        ((*TABLE, "--features", "other.yaml"), "new: price_class; gone: city"),
+        ((*TABLE, "--model", "nowhere"), "nowhere has no live version"),
+        ((*TABLE, "--every", "now and then"), "30m"),
+        ((*TABLE, "--metric", "luck"), "--metric"),
+    ],
+)
+def test_bad_input_is_status_2_and_says_what_to_do(
+    ctr: Ctr, folder: Path, arguments: tuple[str, ...], complaint: str
+) -> None:
+    other = FEATURES.replace("name: city, entity: user", "name: price_class, source: price, entity: item")
+    (folder / "other.yaml").write_text(other)
+    status, out, err = ctr(*arguments, "--json")
+    assert (status, out) == (2, "")
+    assert complaint in err
+    assert "Traceback" not in err
+    left_alone(folder)
+
+
+def refit(folder: Path, admit: Callable[[int], Any], **options: Any) -> tuple[Round, ModelStore]:
+    store, data = opened(folder)
+    live = store.load(1)
+    config = RetrainConfig(config_of(live.manifest), min_gain=-1.0, **options)
+    found = Round(1)
+    retrain(config, data, store, live, found, admit=admit)
+    return found, store
+
+
+def test_fresh_weights_need_no_live_weights(folder: Path) -> None:
+    found, store = refit(folder, lambda _: None, fresh=True, window=Window(rows=600))
+    assert store.pointer().stable == 2
+    assert set(found.keys) == {"new"}
+    assert store.manifest(2).config["retrained"]["learning_rate"] == 0.02
+
+
+def test_interrupted_while_it_is_judged_it_leaves_no_version(folder: Path) -> None:
+    seen = []
+
+    def stopped(version: int) -> None:
+        seen.append((folder / "model_store" / "deepfm" / str(version) / "manifest.json").exists())
+        raise SystemExit(143)
+
+    with pytest.raises(SystemExit):
+        refit(folder, stopped)
+    assert seen == [True]
+    left_alone(folder)
+
+
+def test_a_rollback_or_a_promotion_meanwhile_is_not_undone(folder: Path) -> None:
+    def other(_: int) -> None:
+        publish_tiny(ModelStore(folder / "model_store", "deepfm"))
+
+    with pytest.raises(NotPublished, match="version 3 went live in place of 1 meanwhile") as refused:
+        refit(folder, other)
+    assert refused.value.reason == "moved"
+    assert ModelStore(folder / "model_store", "deepfm").pointer().stable == 3
+
+
+def test_a_version_that_does_not_say_how_it_was_trained_is_refused(store: ModelStore) -> None:
+    publish_tiny(store)
+    with pytest.raises(ConfigError, match=r"does not say how it was trained .* `ctr train --publish` first"):
+        config_of(store.manifest(1))
+
+
+@pytest.mark.parametrize("unit", [1, 1_000, 1_000_000, 1_000_000_000], ids=["s", "ms", "us", "ns"])
+def test_days_are_counted_from_the_newest_row_whatever_the_unit(folder: Path, unit: int) -> None:
+    _, data = opened(folder)
+    assert data.timestamps_N is not None
+    data = replace(data, timestamps_N=data.timestamps_N * unit)
+    window = Window(days=1.0).newest(data)
+    assert window.timestamps_N is not None
+    assert (len(window), window.timestamps_N.max()) == (24, (START + 1199 * HOUR) * unit)
+    assert len(Window(days=1.0, rows=10).newest(data)) == 10
+    assert len(Window().newest(data)) == 1200
+
+
+def test_the_newest_rows_are_by_time_and_not_by_place(folder: Path) -> None:
+    _, data = opened(folder)
+    order = np.random.default_rng(0).permutation(len(data))
+    window = Window(rows=100).newest(data.take(order))
+    assert window.timestamps_N is not None
+    assert sorted(window.timestamps_N) == [START + n * HOUR for n in range(1100, 1200)]
+
+
+def test_the_gain_and_its_error_are_what_they_say() -> None:
+    dice = np.random.default_rng(3)
+    labels_N = dice.integers(0, 2, 500).astype(np.float32)
+    live_N = dice.uniform(0.05, 0.95, 500)
+    new_N = (live_N + labels_N) / 2
+    found = compare("log_loss", labels_N, new_N, live_N)
+    each = [np.where(labels_N == 1, -np.log(p_N), -np.log(1 - p_N)) for p_N in (live_N, new_N)]
+    assert found["gain"] == pytest.approx((each[0] - each[1]).mean())
+    assert found["log_loss_gain_error"] == pytest.approx((each[0] - each[1]).std() / 500**0.5)
+    assert compare("auc", labels_N, new_N, live_N)["gain"] > 0 > compare("auc", labels_N, live_N, new_N)["gain"]
+
+
+@pytest.mark.parametrize(("gain", "accepted"), [(0.0, True), (-0.001, True), (-0.0011, False), (float("nan"), False)])
+def test_what_cannot_be_compared_is_not_good_enough(gain: float, accepted: bool) -> None:
+    metrics = {"log_loss": 0.5, "auc": 0.7}
+    shown = {"metric": "auc", "rows": 10, "candidate": metrics, "live": metrics, "gain": gain, "min_gain": -0.001}
+    assert (shortfall(shown, 4) == "") is accepted
+    assert accepted or "version 4" in shortfall(shown, 4)
+
+
+def test_what_the_live_version_had_is_read_from_its_manifest(folder: Path) -> None:
+    store, data = opened(folder)
+    manifest = store.manifest(1)
+    assert newest_of(manifest) == START + 799 * HOUR
+    assert newest_of(manifest, "train") == START + 647 * HOUR, "81 % of 800"
+    assert newest_of(msgspec.structs.replace(manifest, data={"train": {"to": 12}, "rows": 3})) == 12
+    assert newest_of(msgspec.structs.replace(manifest, data={})) is None
+    same_schema(data.schema, store.load(1))
+
+
+def test_a_store_that_cannot_be_written_to_is_said(tmp_path: Path) -> None:
+    (tmp_path / "file").write_text("")
+    with pytest.raises(ArtifactError, match="cannot write to"), alone(ModelStore(tmp_path / "file", "deepfm")):
+        raise AssertionError
