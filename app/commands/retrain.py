@@ -119,10 +119,10 @@ def _round(
     **options: Any,
 ) -> int:
     from app.commands.gate import admitted, open_store, pruned
-    from app.commands.train import _quiet_threads
+    from app.commands.options import quiet_threads
     from app.settings import load_settings
 
-    _quiet_threads(threads)
+    quiet_threads(threads)
     from app.training.comparison import newest_of
     from app.training.progress import TrainingProgress
     from app.training.retrain import Round, alone

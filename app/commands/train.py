@@ -3,7 +3,8 @@
 from __future__ import annotations
 
 import functools
-import os
+import shlex
+import sys
 from pathlib import Path
 from typing import TYPE_CHECKING, Annotated, Any, Literal
 
@@ -11,15 +12,21 @@ import typer
 from rich.markup import escape
 from rich.table import Table
 
+from app.commands.options import TUNING, job_config, quiet_threads
 from app.commands.output import console, emit
-from app.errors import ConfigError
 
 if TYPE_CHECKING:
     from app.training.job import JobConfig, Result
 
 RUNS = Path("runs")
-TUNING = "Model and training (the defaults are chosen to win without tuning)"
-METRICS = ("auc", "log_loss", "pr_auc", "calibration")
+METRICS = {
+    "auc": "AUC",
+    "gauc": "GAUC",
+    "log_loss": "log loss",
+    "pr_auc": "PR-AUC",
+    "calibration": "predicted / observed",
+    "ece": "ECE",
+}
 
 
 def train(
@@ -46,6 +53,22 @@ def train(
     learning_rate: Annotated[
         float | None, typer.Option(min=1e-9, max=10.0, help="Of Adam.", rich_help_panel=TUNING)
     ] = None,
+    dropout: Annotated[
+        float | None, typer.Option(min=0.0, max=0.95, help="Of the hidden layers.", rich_help_panel=TUNING)
+    ] = None,
+    l2: Annotated[
+        float | None, typer.Option(min=0.0, max=10.0, help="On the embedding table.", rich_help_panel=TUNING)
+    ] = None,
+    id_dropout: Annotated[
+        float | None, typer.Option(min=0.0, max=1.0, help="Share of rows without user id.", rich_help_panel=TUNING)
+    ] = None,
+    min_count: Annotated[
+        int | None, typer.Option(min=1, help="Rarer values share one embedding.", rich_help_panel=TUNING)
+    ] = None,
+    calibration: Annotated[
+        Literal["auto", "platt", "none"],
+        typer.Option(help="auto scales where the validation part says that it helps.", rich_help_panel=TUNING),
+    ] = "auto",
     threads: Annotated[
         int,
         typer.Option(min=1, max=1024, help="Of torch; more pay off only on an idle machine.", rich_help_panel=TUNING),
@@ -56,8 +79,22 @@ def train(
 
     Example: ctr train --dataset movielens --export .ctr/movielens --publish
     """
-    _quiet_threads(threads)
-    config = _config(model, seed, split, dim=dim, hidden=hidden, batch=batch_size, epochs=epochs, rate=learning_rate)
+    quiet_threads(threads)
+    config = job_config(
+        model,
+        seed,
+        split,
+        dim=dim,
+        hidden=hidden,
+        dropout=dropout,
+        batch_size=batch_size,
+        epochs=epochs,
+        learning_rate=learning_rate,
+        l2=l2,
+        id_dropout=id_dropout,
+        min_count=min_count,
+        calibration=calibration,
+    )
 
     from app.commands.gate import admitted, open_store, pruned
     from app.settings import load_settings
@@ -89,6 +126,9 @@ def train(
         written = export_states(rows, export)
         _say(f"Wrote {' and '.join(f'{count:,} {side}s' for side, count in written.items()) or 'nothing'} to {export}")
     _say(f"{'Published as stable' if publish else 'Written to'} {destination.folder} in {result.seconds:.1f} s")
+    report = destination.folder / result.report.name if result.report else None  # publishing moved the folder
+    if report:
+        _say(f"Report: {report}")
     if as_json:
         emit(
             {
@@ -99,68 +139,33 @@ def train(
                 "baselines": result.baselines,
                 "seconds": round(result.seconds, 3),
                 "samples_per_second": round(result.fitted.samples_per_second, 1),
+                "report": str(report) if report else None,
             }
         )
 
 
-def _quiet_threads(count: int) -> None:
-    # Measured on two busy cores: two threads that spin while they wait train 1,500 rows/s, one thread 40,000. OpenMP
-    # reads its policy when it is loaded, so this comes before the first import of torch.
-    os.environ.setdefault("OMP_WAIT_POLICY", "passive")
-    import torch
-
-    torch.set_num_threads(count)
-
-
-def _config(model: str, seed: int, split: Literal["auto", "time", "random"], **given: Any) -> JobConfig:
-    """Defaults with what the command line said on top. Raises ConfigError."""
-    from app.models import MODELS
-    from app.training.architectures import ModelConfig
-    from app.training.job import JobConfig
-    from app.training.split import SplitConfig
-    from app.training.trainer import TrainerConfig
-
-    said = {key: value for key, value in given.items() if value is not None}
-    names = {"batch": "batch_size", "epochs": "epochs", "rate": "learning_rate"}
-    shape = {"dim": said["dim"]} if "dim" in said else {}
-    if "hidden" in said:
-        shape["hidden"] = _widths(said["hidden"])
-    for option in shape if model in MODELS else ():
-        if option not in MODELS[model].options():
-            raise ConfigError(f"--{option}: {model} has none; leave it out")
-    return JobConfig(
-        model=ModelConfig(name=model, seed=seed, **shape),
-        trainer=TrainerConfig(seed=seed, **{field: said[key] for key, field in names.items() if key in said}),
-        split=SplitConfig(kind=split, seed=seed),
-    )
-
-
-def _widths(text: str) -> tuple[int, ...]:
-    try:
-        return tuple(int(width) for width in text.split(","))
-    except ValueError:
-        raise ConfigError(f"--hidden {text}: expected widths such as 128,64") from None
-
-
 def _run(config: JobConfig, rows: Any, test_rows: Any, folder: Path, name: str) -> Result:
-    import torch
-
     from app.training.progress import TrainingProgress
 
-    # These products are small: a second thread gains little, and on a busy machine waiting for it costs ten times more.
-    torch.set_num_threads(1)
     with TrainingProgress(console, config.trainer.epochs) as progress:
-        return config.build().run(rows, test_rows, folder, name=name, say=_say, report=progress.report)
+        return config.build().run(
+            rows, test_rows, folder, name=name, say=_say, report=progress.report, command=_command_line()
+        )
+
+
+def _command_line() -> str:
+    return shlex.join(["ctr", *sys.argv[1:]])
 
 
 def _table(model: str, result: Result) -> Table:
     table = Table(title=f"{result.rows['test']:,} test rows", title_justify="left")
-    table.add_column("model")
-    for column in ("AUC", "log loss", "PR-AUC", "predicted / observed"):
-        table.add_column(column, justify="right")
+    table.add_column("model", no_wrap=True)
+    shown = [metric for metric in METRICS if metric in result.metrics["test"]]
+    for metric in shown:
+        table.add_column(METRICS[metric], justify="right")
     for name, metrics in {model: result.metrics["test"], **result.baselines}.items():
         style = "bold" if name == model else ""
-        table.add_row(name.replace("_", " "), *(f"{metrics[metric]:.4f}" for metric in METRICS), style=style)
+        table.add_row(name.replace("_", " "), *(f"{metrics[metric]:.4f}" for metric in shown), style=style)
     return table
 
 

@@ -42,10 +42,13 @@ def write(
     metrics: dict[str, Any] | None = None,
     data: dict[str, Any] | None = None,
     config: dict[str, Any] | None = None,
+    beside: Sequence[str] = (),
 ) -> Manifest:
     """Write a version (numbered 0) into an existing folder and fsync its files.
 
     Args:
+        beside: files in the folder that are no part of what is served, a report say; the manifest proves them, but a
+            version that has lost them is still whole.
         golden: requests without scores count too: scores are computed here, by the program as it will be loaded.
     """
     served = serving_form(model)
@@ -54,7 +57,7 @@ def write(
         save_file(tables, folder / TABLES)
         os.chmod(folder / TABLES, 0o644)  # safetensors makes it private; the service may run as another user
         (folder / PROGRAM).write_bytes(scripted(served))
-        for file in (PROGRAM, TABLES):
+        for file in (PROGRAM, TABLES, *beside):
             fsync(folder / file)
     except (OSError, SafetensorError) as error:
         raise ArtifactError("file", f"the version cannot be written to {folder}: {error}") from error
@@ -64,7 +67,7 @@ def write(
         format=FORMAT,
         created_at=now(),
         architecture=model.name,
-        files={file: _proof(folder / file) for file in (PROGRAM, TABLES)},
+        files={file: _proof(folder / file) for file in (PROGRAM, TABLES, *beside)},
         tables={name: list(table.shape) for name, table in tables.items()},
         feature_schema=schema.model_dump(mode="json"),
         schema_hash=schema.hash,

@@ -27,15 +27,19 @@ MAX_ONE_HOT = 40
 
 
 def baselines(
-    preprocessing: Preprocessing, train: tuple[Encoded, Rows], test: tuple[Encoded, Rows], seed: int = 0
+    preprocessing: Preprocessing,
+    train: tuple[Encoded, Rows],
+    test: tuple[Encoded, Rows],
+    seed: int = 0,
+    groups_N: npt.NDArray[np.int64] | None = None,
 ) -> dict[str, dict[str, float]]:
-    """Metrics of each baseline on the test rows, fitted on the training rows."""
+    """Metrics of each baseline on the test rows, fitted on the training rows; with `groups_N` their GAUC too."""
     train_labels, test_labels = train[0].labels_N, test[0].labels_N
     constant = np.full(len(test_labels), train_labels.mean())
     return {
-        "constant": evaluate(test_labels, constant),
-        "logistic_regression": evaluate(test_labels, linear(preprocessing, train[1], test[1])),
-        "gradient_boosting": evaluate(test_labels, trees(preprocessing.schema, train[0], test[0], seed)),
+        "constant": evaluate(test_labels, constant, groups_N),
+        "logistic_regression": evaluate(test_labels, linear(preprocessing, train[1], test[1]), groups_N),
+        "gradient_boosting": evaluate(test_labels, trees(preprocessing.schema, train[0], test[0], seed), groups_N),
     }
 
 

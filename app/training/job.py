@@ -1,4 +1,4 @@
-"""One training run from raw rows to a verified version: read, split, fit, train, measure, export."""
+"""One training run from raw rows to a verified version: split, encode, train, calibrate, measure, report, export."""
 
 from __future__ import annotations
 
@@ -9,20 +9,30 @@ from datetime import UTC, datetime
 from pathlib import Path
 from typing import Any
 
+import structlog
 import torch
 
+from app.models.contract import CtrModel
 from app.models.inputs import Preprocessing
 from app.training.architectures import ModelConfig
 from app.training.baselines import baselines
+from app.training.calibration import Calibration, Floats, Method, fit
 from app.training.datasets.dataset import Dataset, Skipped
 from app.training.evaluate import evaluate
 from app.training.prepare import Encoded, Preparation, Rows, encode, expand
 from app.training.publish import export, verify
+from app.training.report import PAGE, write_report
+from app.training.report.findings import Run, gather
 from app.training.split import SplitConfig
+from app.training.summary import user_groups
 from app.training.trainer import Fitted, Step, TrainerConfig, predict
 
 Metrics = dict[str, float]
+Say = Callable[[str], None]
 PARTS = ("train", "validation", "test")
+HELD_OUT = ("validation", "test")
+
+log = structlog.get_logger(__name__)
 
 
 @dataclass(frozen=True)
@@ -33,9 +43,36 @@ class JobConfig:
     trainer: TrainerConfig = field(default_factory=TrainerConfig)
     split: SplitConfig = field(default_factory=SplitConfig)
     preparation: Preparation = field(default_factory=Preparation)
+    calibration: Method = "auto"
 
     def build(self) -> TrainingJob:
         return TrainingJob(self)
+
+
+@dataclass(frozen=True)
+class Prepared:
+    """The three parts of the data, by name, as every model of a schema takes them."""
+
+    data: dict[str, Dataset]
+    encoded: dict[str, Encoded]
+    preprocessing: Preprocessing
+    rows: dict[str, Rows]
+
+    def groups(self, part: str) -> Any:
+        """Whose row each is, for GAUC."""
+        return user_groups(self.preprocessing.schema, self.encoded[part])
+
+
+@dataclass(frozen=True)
+class Trained:
+    """A model with its calibration in place, and what it is worth on the parts `validation` and `test`."""
+
+    model: CtrModel
+    fitted: Fitted
+    calibration: Calibration
+    logits: dict[str, Floats]
+    metrics: dict[str, Metrics]
+    uncalibrated: dict[str, Metrics]
 
 
 @dataclass(frozen=True)
@@ -48,6 +85,11 @@ class Result:
     seconds: float
     rows: dict[str, int]
     unreadable: dict[str, Skipped]
+    calibration: Calibration
+    uncalibrated: dict[str, Metrics]
+    """As `metrics`, without the calibration."""
+    report: Path | None
+    """The page; None where it could not be written."""
 
 
 @dataclass(frozen=True)
@@ -61,60 +103,143 @@ class TrainingJob:
         folder: Path,
         *,
         name: str,
-        say: Callable[[str], None] = lambda _: None,
+        say: Say = lambda _: None,
         report: Callable[[Step], None] | None = None,
+        command: str = "",
     ) -> Result:
         """
         Args:
             test: rows to test on; None holds some of `data` out.
-            folder: existing folder for the version.
+            folder: existing folder for the version and its report.
             say: told what is being done, for people.
+            command: the command line that started it, for the report.
 
         Raises:
             DataError, ConfigError: the rows or the options do not fit.
             ArtifactError: what was written does not read back with the same metrics.
         """
-        config, started = self.config, time.perf_counter()
-        parts = dict(zip(PARTS, config.split.parts(data, test), strict=True))
+        started = time.perf_counter()
+        prepared = self.prepare(data, test, say)
+        say(f"Training {self.config.model.name}: {prepared.preprocessing.rows:,} table rows")
+        trained = self.train(prepared, report)
+        say("Fitting the baselines on the same rows")
+        return self.finish(prepared, trained, self.baselines(prepared), folder, name, command, started, say)
+
+    def prepare(self, data: Dataset, test: Dataset | None, say: Say = lambda _: None) -> Prepared:
+        """Split the rows, encode them and fit what preprocessing learns. Raises DataError, ConfigError."""
+        parts = dict(zip(PARTS, self.config.split.parts(data, test), strict=True))
         say("Encoding " + ", ".join(f"{len(part):,} {part_name}" for part_name, part in parts.items()) + " rows")
         encoded = {part: encode(rows) for part, rows in parts.items()}
-        preprocessing = config.preparation.fit(data.schema, encoded["train"])
+        preprocessing = self.config.preparation.fit(data.schema, encoded["train"])
         rows = {part: expand(preprocessing, slots) for part, slots in encoded.items()}
+        return Prepared(parts, encoded, preprocessing, rows)
 
-        say(f"Training {config.model.name}: {preprocessing.rows:,} table rows")
-        model = config.model.build(preprocessing)
-        fitted = config.trainer.build(model, preprocessing).fit(rows["train"], rows["validation"], report)
+    def train(self, prepared: Prepared, report: Callable[[Step], None] | None = None) -> Trained:
+        """A fresh model, trained, calibrated on the validation part and measured. Raises DataError."""
+        model = self.config.model.build(prepared.preprocessing)
+        trainer = self.config.trainer.build(model, prepared.preprocessing)
+        fitted = trainer.fit(prepared.rows["train"], prepared.rows["validation"], report)
+        return self.measured(prepared, model, fitted)
+
+    def measured(self, prepared: Prepared, model: CtrModel, fitted: Fitted) -> Trained:
+        """Calibrate a trained model, in place, and measure it."""
+        labels = {part: prepared.encoded[part].labels_N for part in HELD_OUT}
         with torch.inference_mode():
-            metrics = {
-                part: evaluate(encoded[part].labels_N, model.probability(predict(model, rows[part])).numpy())
-                for part in ("validation", "test")
+            logits: dict[str, Floats] = {part: predict(model, prepared.rows[part]).numpy() for part in HELD_OUT}
+        calibration = fit(self.config.calibration, logits["validation"], labels["validation"], self.config.trainer.seed)
+        calibration.apply(model)
+
+        def measure(how: Calibration) -> dict[str, Metrics]:
+            return {
+                part: evaluate(labels[part], how.probabilities(logits[part]), prepared.groups(part))
+                for part in HELD_OUT
             }
-        say("Fitting the baselines on the same rows")
-        beside = self._baselines(preprocessing, encoded, rows)
+
+        return Trained(model, fitted, calibration, logits, measure(calibration), measure(Calibration()))
+
+    def baselines(self, prepared: Prepared) -> dict[str, Metrics]:
+        """Metrics of the baselines on the test part."""
+        train, test = ((prepared.encoded[part], prepared.rows[part]) for part in ("train", "test"))
+        return baselines(prepared.preprocessing, train, test, self.config.trainer.seed, prepared.groups("test"))
+
+    def finish(
+        self,
+        prepared: Prepared,
+        trained: Trained,
+        beside: dict[str, Metrics],
+        folder: Path,
+        name: str,
+        command: str = "",
+        started: float | None = None,
+        say: Say = lambda _: None,
+    ) -> Result:
+        """Write the report and the version, and read the version back.
+
+        Args:
+            started: `time.perf_counter()` when the run began.
+
+        Raises:
+            ArtifactError: what was written does not read back with the same metrics.
+        """
+        began = time.perf_counter() if started is None else started
+        fitted, calibration = trained.fitted, trained.calibration
+        unreadable = {f: s for slots in prepared.encoded.values() for f, s in slots.unreadable.items()}
+        found = {"data": describe(prepared.data), "config": asdict(self.config)}
+        say("Writing the report and the version")
+        run = Run(
+            name=name,
+            model=trained.model,
+            preprocessing=prepared.preprocessing,
+            encoded=prepared.encoded,
+            rows=prepared.rows,
+            fitted=fitted,
+            calibration=calibration,
+            logits=trained.logits,
+            metrics=trained.metrics,
+            uncalibrated=trained.uncalibrated,
+            baselines=beside,
+            unreadable={field: str(skipped) for field, skipped in unreadable.items()},
+            seed=self.config.trainer.seed,
+            command=command,
+            **found,
+        )
+        written = self._report(folder, run, say)
         export(
             folder,
-            model,
-            parts["validation"],
+            trained.model,
+            prepared.data["validation"],
             name=name,
-            metrics={**metrics, "baselines": beside},
-            data=describe(parts),
-            config={**asdict(config), "epochs_trained": len(fitted.epochs), "best_epoch": fitted.best_epoch + 1},
+            metrics={**trained.metrics, "baselines": beside, "uncalibrated": trained.uncalibrated},
+            data=found["data"],
+            config={
+                **found["config"],
+                "epochs_trained": len(fitted.epochs),
+                "best_epoch": fitted.best_epoch + 1,
+                "calibrated": asdict(calibration),
+            },
+            beside=written,
         )
-        verify(folder, encoded["test"], metrics["test"])
+        verify(folder, prepared.encoded["test"], trained.metrics["test"])
         return Result(
-            metrics=metrics,
+            metrics=trained.metrics,
             baselines=beside,
             fitted=fitted,
-            seconds=time.perf_counter() - started,
-            rows={part: len(rows) for part, rows in parts.items()},
-            unreadable={f: s for slots in encoded.values() for f, s in slots.unreadable.items()},
+            seconds=time.perf_counter() - began,
+            rows={part: len(rows) for part, rows in prepared.data.items()},
+            unreadable=unreadable,
+            calibration=calibration,
+            uncalibrated=trained.uncalibrated,
+            report=folder / PAGE if written else None,
         )
 
-    def _baselines(
-        self, preprocessing: Preprocessing, encoded: dict[str, Encoded], rows: dict[str, Rows]
-    ) -> dict[str, Metrics]:
-        seed = self.config.trainer.seed
-        return baselines(preprocessing, (encoded["train"], rows["train"]), (encoded["test"], rows["test"]), seed)
+    def _report(self, folder: Path, run: Run, say: Say) -> tuple[str, ...]:
+        """Names of the files; none where it fails: hours of training must not be lost to a drawing."""
+        try:
+            return write_report(folder, gather(run))
+        except Exception as error:
+            log.exception("report_failed", folder=str(folder))
+            say(f"The report could not be written, the version is: {type(error).__name__}: {error}")
+            return ()
 
 
 def describe(parts: dict[str, Dataset]) -> dict[str, Any]:

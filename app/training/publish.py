@@ -60,7 +60,8 @@ def golden_requests(data: Dataset, seed: int = 0) -> list[GoldenRequest]:
 
 
 def export(folder: Path, model: CtrModel, validation: Dataset, *, name: str, **details: Any) -> None:
-    """Write a version into an existing folder. `details` are the manifest's metrics, data and config."""
+    """Write a version into an existing folder. `details` are the manifest's metrics, data and config, and the names of
+    files `beside` it in the folder that the manifest is to prove as well."""
     write(folder, model, validation.schema, name=name, golden=golden_requests(validation), **details)
 
 
@@ -71,10 +72,11 @@ def verify(folder: Path, test: Encoded, expected: dict[str, float]) -> None:
         ArtifactError: it cannot be loaded, or a metric differs by more than `AGREEMENT`.
     """
     found = evaluate(test.labels_N, _probabilities(load(folder), test))
-    for metric, value in expected.items():
+    for metric, value in found.items():
+        trained = expected.get(metric, value)
         # NaN stands for "cannot be said of these rows" and must do so on both sides.
-        if not (abs(found[metric] - value) <= AGREEMENT or (found[metric] != found[metric] and value != value)):
-            raise ArtifactError("metrics", f"the exported {metric} is {found[metric]:.6f}, trained was {value:.6f}")
+        if not (abs(value - trained) <= AGREEMENT or (value != value and trained != trained)):
+            raise ArtifactError("metrics", f"the exported {metric} is {value:.6f}, trained was {trained:.6f}")
 
 
 @contextlib.contextmanager

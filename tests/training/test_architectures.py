@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import pytest
 
-from app.commands.train import _config
+from app.commands.options import job_config
 from app.errors import ConfigError
 from app.models import MODELS
 from app.training.architectures import ModelConfig
@@ -34,4 +34,4 @@ def test_sizes_below_one_are_refused(option: str, value: object) -> None:
 @pytest.mark.parametrize(("model", "option", "value"), [("fm", "hidden", "8,8"), ("lr", "dim", 4)])
 def test_the_command_line_refuses_options_a_model_lacks(model: str, option: str, value: object) -> None:
     with pytest.raises(ConfigError, match=f"--{option}: {model} has none; leave it out"):
-        _config(model, 0, "auto", **{option: value})
+        job_config(model, 0, "auto", **{option: value})

@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import hashlib
+import math
 from dataclasses import replace
 from pathlib import Path
 
@@ -36,7 +38,9 @@ def test_a_run_leaves_a_version_that_loads_and_says_where_it_came_from(tmp_path:
     loaded = artifact.load(tmp_path)
     manifest = loaded.manifest
     assert (manifest.architecture, manifest.name, manifest.version) == (model, "tried", 0)
-    assert manifest.metrics["test"] == pytest.approx(result.metrics["test"])
+    said = {metric: value for metric, value in result.metrics["test"].items() if not math.isnan(value)}
+    assert {"auc", "log_loss", "ece"} <= said.keys()
+    assert {metric: manifest.metrics["test"][metric] for metric in said} == pytest.approx(said)
     assert manifest.metrics["baselines"].keys() == {"constant", "logistic_regression", "gradient_boosting"}
     assert manifest.data["train"]["rows"] == 243
     assert manifest.data["train"]["from"] == "2020-09-13T12:26:40+00:00"
@@ -46,6 +50,60 @@ def test_a_run_leaves_a_version_that_loads_and_says_where_it_came_from(tmp_path:
     assert all(len(golden.items) == 20 == len(golden.scores) for golden in manifest.golden)
     assert any("liked_genres" in golden.user for golden in manifest.golden)
     assert all("user_id" not in golden.user for golden in manifest.golden)
+
+
+def test_the_report_lies_beside_the_version_and_the_manifest_proves_it(tmp_path: Path) -> None:
+    result = small_job().build().run(labelled(), None, tmp_path, name="tried", command="ctr train --dataset table")
+    assert result.report == tmp_path / "report.html"
+    manifest = artifact.read_manifest(tmp_path)
+    for name in ("report.html", "report.json"):
+        content = (tmp_path / name).read_bytes()
+        assert manifest.files[name].sha256 == hashlib.sha256(content).hexdigest()
+        assert len(content) < 1_000_000
+    found = msgspec.json.decode((tmp_path / "report.json").read_bytes())
+    assert found["metrics"]["test"]["auc"] == pytest.approx(result.metrics["test"]["auc"])
+    assert found["reproduce"]["command"] == "ctr train --dataset table"
+
+
+def test_a_version_goes_to_the_store_with_its_report_and_serves_without_it(tmp_path: Path) -> None:
+    with kept_aside(tmp_path / "runs", "deepfm") as run:
+        small_job().build().run(labelled(), None, run.folder, name="tried")
+    store = ModelStore(tmp_path / "store", "tried")
+    first = store.publish_copy(run.folder)
+    assert (store.path(first) / "report.html").read_bytes() == (run.folder / "report.html").read_bytes()
+    (run.folder / "report.html").unlink()
+    second = store.publish_copy(run.folder)
+    for version in (first, second):
+        assert store.load(version).version == version
+
+
+def test_a_report_that_cannot_be_drawn_costs_no_version(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    said: list[str] = []
+
+    def broken(_: object) -> None:
+        raise ZeroDivisionError("a drawing")
+
+    monkeypatch.setattr("app.training.job.gather", broken)
+    result = small_job().build().run(labelled(), None, tmp_path, name="tried", say=said.append)
+    assert result.report is None
+    assert any("ZeroDivisionError: a drawing" in line for line in said)
+    assert artifact.load(tmp_path).manifest.files.keys() == {"model.pt", "tables.safetensors"}
+
+
+def test_calibration_is_in_the_version_and_what_was_measured(tmp_path: Path) -> None:
+    job = replace(small_job(), calibration="platt")
+    result = job.build().run(labelled(), None, tmp_path, name="tried")
+    assert result.calibration.method == "platt"
+    assert result.metrics["validation"] != result.uncalibrated["validation"]
+    assert result.metrics["test"]["auc"] == pytest.approx(result.uncalibrated["test"]["auc"])
+    loaded = artifact.load(tmp_path)
+    assert loaded.program.calibration_2.tolist() == pytest.approx(
+        [result.calibration.slope, result.calibration.offset], rel=1e-6
+    )
+    assert loaded.manifest.config["calibrated"]["slope"] == pytest.approx(result.calibration.slope)
+    assert loaded.manifest.metrics["uncalibrated"]["test"]["log_loss"] == pytest.approx(
+        result.uncalibrated["test"]["log_loss"]
+    )
 
 
 def test_metrics_that_do_not_survive_the_export_are_refused(tmp_path: Path) -> None:

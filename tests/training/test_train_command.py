@@ -45,11 +45,12 @@ def test_the_document_is_the_contracts(ctr: Ctr) -> None:
     status, out, err = ctr(*TABLE, *SMALL, "--seed", "3", "--json")
     assert status == 0, err
     found = json.loads(out)
-    assert list(found) == ["model", "version_dir", "version", "metrics", "baselines", "seconds", "samples_per_second"]
+    contract = ["model", "version_dir", "version", "metrics", "baselines", "seconds", "samples_per_second"]
+    assert list(found) == [*contract, "report"]
     assert (found["model"], found["version"]) == ("deepfm", 0)
     assert set(found["metrics"]) == {"validation", "test"}
     for metrics in (*found["metrics"].values(), *found["baselines"].values()):
-        assert set(metrics) == {"auc", "log_loss", "pr_auc", "calibration"}
+        assert set(metrics) == {"auc", "log_loss", "pr_auc", "calibration", "ece", "gauc"}
     assert found["seconds"] > 0 < found["samples_per_second"]
     folder = Path(found["version_dir"])
     assert folder.parent == Path("runs")
