@@ -1,0 +1,198 @@
+"""A shadow's scores beside the answer's: taken afterwards, when nothing else is to be done, and only so many."""
+
+from __future__ import annotations
+
+import asyncio
+import time
+
+import numpy as np
+import pytest
+from hypothesis import given
+from hypothesis import strategies as st
+from scipy.stats import spearmanr
+
+from app.ranking import shadow as module
+from app.ranking.ranker import NOT_FINITE, Query, Ranker, Ranking
+from app.ranking.shadow import Comparison, Shadow, compared
+from app.ranking.watch import Watch
+from app.registry.artifact import Artifact
+from app.registry.live import Live
+from tests.ranking.conftest import Asked
+
+IDS = [str(number) for number in range(30)]
+
+
+class Setting:
+    """A shadow beside a ranker, with what is live and what is at work set by the test."""
+
+    def __init__(self, ranker: Ranker, live: list[Live], share: float = 1.0) -> None:
+        self.ranker = ranker
+        self.busy = False
+        self.asked: list[Query] = []
+        self.slow = asyncio.Event()
+        self.slow.set()
+        self.fails: Exception | None = None
+        self.outcomes: list[tuple[str, Comparison | None]] = []
+        self.watch = Watch(lambda: live[0])
+        self.shadow = Shadow(
+            self,
+            lambda: live[0],
+            self.watch,
+            share=share,
+            idle=lambda: not self.busy,
+            on_outcome=lambda outcome, comparison: self.outcomes.append((outcome, comparison)),
+        )
+
+    async def rank(self, query: Query, due: float) -> Ranking:
+        self.asked.append(query)
+        await self.slow.wait()
+        if self.fails is not None:
+            raise self.fails
+        return await self.ranker.rank(query, due)
+
+    async def serve(self, query: Asked) -> Ranking:
+        answer = await self.ranker.rank(query, time.perf_counter() + 10)
+        self.shadow.answered(query, answer)
+        return answer
+
+    async def settled(self) -> None:
+        if self.shadow._task is not None:
+            await asyncio.wait([self.shadow._task])
+
+
+@pytest.fixture
+def setting(ranker: Ranker, live: list[Live], versions: list[Artifact], monkeypatch: pytest.MonkeyPatch) -> Setting:
+    monkeypatch.setattr(module, "BUSY_SHARE", 1.0)  # no pause between two
+    live[0] = Live(stable=versions[0], shadow=versions[1])
+    return Setting(ranker, live)
+
+
+async def test_the_comparison_is_with_what_was_answered(
+    setting: Setting, ranker: Ranker, versions: list[Artifact]
+) -> None:
+    answer = await setting.serve(Asked("4", IDS, top_k=12, explain=True))
+    await setting.settled()
+    [(outcome, comparison)] = setting.outcomes
+    assert outcome == "compared"
+    assert comparison is not None
+    other = await ranker.rank(Asked("4", IDS, model="shadow"), time.perf_counter() + 10)
+    assert other.artifact is versions[1]
+    by_id = dict(zip(other.item_ids, other.scores.tolist(), strict=True))
+    shadow_N = np.array([by_id[item_id] for item_id in answer.item_ids])
+    assert comparison.shift == pytest.approx(shadow_N.mean() - answer.scores.mean(), abs=1e-6)
+    assert comparison.correlation == pytest.approx(spearmanr(shadow_N, answer.scores).statistic)
+    assert (setting.asked[0].model, setting.asked[0].top_k, setting.asked[0].explain) == ("shadow", None, False)
+    figures = setting.shadow.figures()
+    assert figures is not None
+    assert (figures.version, figures.compared, figures.skipped, figures.failed) == (versions[1].version, 1, 0, 0)
+    assert figures.shift == pytest.approx(comparison.shift)
+    assert figures.correlation == pytest.approx(comparison.correlation)
+    assert setting.watch.figures()["shadow", versions[1].version].requests == 1
+
+
+async def test_the_share_is_what_was_asked_for(setting: Setting, ranker: Ranker) -> None:
+    answer = await ranker.rank(Asked("4", IDS), time.perf_counter() + 10)
+    setting.busy = True
+    setting.shadow._share = 0.3
+    for _ in range(10_000):
+        setting.shadow.answered(Asked("4", IDS), answer)
+    assert len(setting.outcomes) == pytest.approx(3000, abs=200)
+    setting.outcomes.clear()
+    setting.shadow._share = 0.0
+    setting.shadow.answered(Asked("4", IDS), answer)
+    assert setting.outcomes == []
+
+
+async def test_one_at_a_time_and_nothing_while_requests_are_at_work(setting: Setting) -> None:
+    setting.slow.clear()
+    for _ in range(3):
+        await setting.serve(Asked("4", IDS))
+    assert [outcome for outcome, _ in setting.outcomes] == ["skipped", "skipped"]
+    setting.slow.set()
+    await setting.settled()
+    setting.busy = True
+    await setting.serve(Asked("4", IDS))
+    setting.busy = False
+    answer = await setting.ranker.rank(Asked("4", IDS), time.perf_counter() + 10)
+    setting.shadow.answered(Asked("4", IDS), answer)
+    setting.busy = True  # a request comes in before the shadow's turn
+    await setting.settled()
+    assert [outcome for outcome, _ in setting.outcomes] == ["skipped", "skipped", "compared", "skipped", "skipped"]
+    assert len(setting.asked) == 1
+
+
+async def test_its_share_of_the_time_is_bounded(setting: Setting, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(module, "BUSY_SHARE", 0.05)
+    until = time.perf_counter() + 0.4
+    while time.perf_counter() < until:
+        await setting.serve(Asked("4", IDS))
+        await setting.settled()
+    compared_ = sum(outcome == "compared" for outcome, _ in setting.outcomes)
+    assert 1 <= compared_ < len(setting.outcomes) / 3
+
+
+async def test_a_shadow_that_raises_is_counted_and_hurts_nobody(setting: Setting, versions: list[Artifact]) -> None:
+    setting.fails = RuntimeError("index out of range")
+    await setting.serve(Asked("4", IDS))
+    await setting.settled()
+    setting.fails = None
+    await setting.serve(Asked("4", IDS))
+    assert [outcome for outcome, _ in setting.outcomes] == ["failed", "skipped"], "left alone for a while"
+    assert setting.watch.figures()["shadow", versions[1].version].errors == 1
+
+
+async def test_nothing_is_compared_with_no_shadow_itself_or_an_answer_that_is_broken(
+    setting: Setting, live: list[Live], versions: list[Artifact]
+) -> None:
+    answer = await setting.serve(Asked("4", IDS, model="shadow"))
+    answer.degraded.append(NOT_FINITE)
+    live[0] = Live(stable=versions[2], shadow=versions[1])
+    setting.shadow.answered(Asked("4", IDS), answer)
+    live[0] = Live(stable=versions[0])
+    await setting.serve(Asked("4", IDS))
+    await setting.settled()
+    assert (setting.outcomes, setting.asked) == ([], [])
+    assert setting.shadow.figures() is None
+
+
+async def test_a_shadow_that_changes_meanwhile_is_skipped_and_the_new_one_begins_at_nothing(
+    setting: Setting, live: list[Live], versions: list[Artifact]
+) -> None:
+    await setting.serve(Asked("4", IDS))
+    await setting.settled()
+    for now in (Live(stable=versions[0], shadow=versions[2]), Live(stable=versions[0])):
+        live[0] = Live(stable=versions[0], shadow=versions[1])
+        await setting.serve(Asked("4", IDS))
+        live[0] = now
+        await setting.settled()
+    assert [outcome for outcome, _ in setting.outcomes] == ["compared", "skipped", "skipped"]
+    live[0] = Live(stable=versions[0], shadow=versions[2])
+    await setting.serve(Asked("4", IDS))
+    await setting.settled()
+    figures = setting.shadow.figures()
+    assert figures is not None
+    assert (figures.version, figures.compared) == (versions[2].version, 1)
+
+
+async def test_stopping_ends_what_is_at_work(setting: Setting) -> None:
+    setting.slow.clear()
+    await setting.serve(Asked("4", IDS))
+    await asyncio.sleep(0)
+    await setting.shadow.stop()
+    assert setting.shadow._task is None
+    await setting.shadow.stop()
+
+
+@given(st.lists(st.floats(0, 1, width=32), min_size=1, max_size=40), st.randoms())
+def test_a_comparison_with_itself_is_none_at_all(values: list[float], dice: object) -> None:
+    score_N = np.sort(np.array(values, np.float32))[::-1]
+    ids = [str(number) for number in range(len(values))]
+    one = Ranking(None, "", ids, score_N, [], False, [], [], len(ids), 0, 0, 0)  # type: ignore[arg-type]
+    same = compared(one, one)
+    assert same.shift == 0.0
+    assert same.correlation is None if len(set(values)) == 1 else same.correlation == pytest.approx(1.0)
+    upside_down = Ranking(None, "", ids, (1 - score_N), [], False, [], [], len(ids), 0, 0, 0)  # type: ignore[arg-type]
+    opposite = compared(one, upside_down)
+    if len(set((1 - score_N).tolist())) == len(set(values)) > 1:
+        assert opposite.correlation == pytest.approx(-1.0)
+    assert opposite.shift == pytest.approx(float((1 - 2 * score_N.astype(np.float64)).mean()), abs=1e-6)
