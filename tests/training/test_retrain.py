@@ -52,10 +52,8 @@ def clicks(rows: int, users: int = 30) -> str:
     return "\n".join(lines) + "\n"
 
 
-@pytest.fixture(scope="module")
-def trained(tmp_path_factory: pytest.TempPathFactory) -> Path:
-    """A folder with data and a model store whose version 1 has learned the first 800 rows."""
-    folder = tmp_path_factory.mktemp("trained")
+def train_first(folder: Path) -> None:
+    """Publish version 1 into the folder's model store, and leave rows there that it has not seen."""
     (folder / "features.yaml").write_text(FEATURES)
     (folder / "old.csv").write_text(clicks(800))
     (folder / "clicks.csv").write_text(clicks(1200))
@@ -68,6 +66,13 @@ def trained(tmp_path_factory: pytest.TempPathFactory) -> Path:
         with pytest.raises(SystemExit) as ended:
             main()
         assert not ended.value.code
+
+
+@pytest.fixture(scope="module")
+def trained(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    """A folder with data and a model store whose version 1 has learned the first 800 rows."""
+    folder = tmp_path_factory.mktemp("trained")
+    train_first(folder)
     return folder
 
 
