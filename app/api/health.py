@@ -9,6 +9,7 @@ from fastapi import APIRouter, Depends, Response
 from pydantic import BaseModel, Field
 
 from app.api.state import FeatureStatus, ServiceState, service_of
+from app.registry.live import LifecycleStatus
 
 __all__ = ["FeatureStatus", "router"]
 
@@ -63,9 +64,7 @@ async def health(service: Service, response: Response) -> Health:
     """200 while this process can rank, from defaults if need be; `reasons` says what is less than well."""
     lifecycle, features = service.lifecycle.status(), service.features.status()
     stable = service.lifecycle.live.labels().get("stable")
-    problems = [
-        ModelProblem(label=p.label, version=p.version, reason=p.reason, message=p.message) for p in lifecycle.problems
-    ]
+    problems = problems_of(lifecycle)
     found = {
         NO_MODEL: stable is None,
         FALLBACK: lifecycle.fallback,
@@ -111,6 +110,10 @@ async def ready(service: Service, response: Response) -> Readiness:
     reasons = [reason for reason, holds in found.items() if holds]
     _answered(response, ok=not reasons)
     return Readiness(ready=not reasons, reasons=reasons)
+
+
+def problems_of(status: LifecycleStatus) -> list[ModelProblem]:
+    return [ModelProblem(label=p.label, version=p.version, reason=p.reason, message=p.message) for p in status.problems]
 
 
 def _answered(response: Response, *, ok: bool) -> None:

@@ -8,8 +8,11 @@ import msgspec
 from fastapi import APIRouter, Depends, Query
 from pydantic import BaseModel, Field
 
+from app.api.health import ModelProblem, problems_of
 from app.api.state import ServiceState, service_of
 from app.errors import ArtifactError
+from app.ranking.shadow import ShadowFigures
+from app.ranking.watch import QUANTILES, Figures
 from app.registry.model_store import ModelStore, Pointer, labels_of
 from app.registry.report import read_report
 
@@ -27,6 +30,33 @@ class Version(BaseModel):
     gate: dict[str, Any] | None = Field(None, description="What the checks before it went live found; null: not made")
 
 
+class Scores(BaseModel):
+    """Of a sample of the answers' scores."""
+
+    mean: float
+    quantiles: dict[str, float] = Field(description="Share to the score that so many are below")
+
+
+class Watched(BaseModel):
+    label: str = Field(description="stable, canary, shadow; pinned: the caller chose the version")
+    version: int
+    requests: int = Field(description="Answers")
+    errors: int = Field(description="Requests it failed to score; stable answered them")
+    non_finite: int = Field(description="Answers in which a score was not a number")
+    scores: Scores | None
+
+
+class ShadowComparison(BaseModel):
+    """Of the shadow with the versions that answered, over a sample of the requests."""
+
+    version: int
+    compared: int
+    skipped: int = Field(description="Drawn, but the process was busy")
+    failed: int
+    score_shift: float | None = Field(description="Mean of the shadow's mean score less that of the answer")
+    rank_correlation: float | None = Field(description="Mean agreement of the orders (Spearman)")
+
+
 class Models(BaseModel):
     model: str
     live: dict[str, int] = Field(description="Label to version live in this process")
@@ -34,6 +64,9 @@ class Models(BaseModel):
     fallback: bool
     serving: dict[str, Any] = Field(description="serving.json: what should be live")
     error: str | None = Field(None, description="Why serving.json cannot be read")
+    problems: list[ModelProblem] = Field(description="Why a label is not what it should be, or was taken away")
+    watched: list[Watched] = Field(description="What live versions did in this process")
+    shadow: ShadowComparison | None = Field(description="The shadow in this process, where it has seen requests")
     versions: list[Version] = Field(description="Newest first")
 
 
@@ -62,7 +95,43 @@ def models(
         fallback=status.fallback,
         serving=serving,
         error=error,
+        problems=problems_of(status),
+        watched=[
+            _watched(label, number, figures)
+            for (label, number), figures in service.watch.figures().items()
+            if number in status.versions.values()
+        ],
+        shadow=_shadow(service.shadow.figures()),
         versions=[_version(store, number, wanted, status.versions) for number in sorted(newest, reverse=True)],
+    )
+
+
+def _watched(label: str, version: int, figures: Figures) -> Watched:
+    figures = figures.copy()  # they grow while they are read
+    scores = None
+    if figures.mean is not None:
+        quantiles = {f"{share:g}": round(figures.quantile(share) or 0.0, 5) for share in QUANTILES}
+        scores = Scores(mean=round(figures.mean, 5), quantiles=quantiles)
+    return Watched(
+        label=label,
+        version=version,
+        requests=figures.requests,
+        errors=figures.errors,
+        non_finite=figures.non_finite,
+        scores=scores,
+    )
+
+
+def _shadow(figures: ShadowFigures | None) -> ShadowComparison | None:
+    if figures is None:
+        return None
+    return ShadowComparison(
+        version=figures.version,
+        compared=figures.compared,
+        skipped=figures.skipped,
+        failed=figures.failed,
+        score_shift=figures.shift,
+        rank_correlation=figures.correlation,
     )
 
 

@@ -7,6 +7,8 @@ from typing import Protocol
 
 from starlette.requests import Request
 
+from app.ranking.shadow import Shadow
+from app.ranking.watch import Watch
 from app.registry.artifact import Artifact
 from app.registry.lifecycle import LifecycleStatus
 from app.registry.model_store import ModelStore
@@ -52,6 +54,12 @@ class ServiceState(Protocol):
 
     @property
     def metrics(self) -> Metrics: ...
+
+    @property
+    def watch(self) -> Watch: ...
+
+    @property
+    def shadow(self) -> Shadow: ...
 
     @property
     def draining(self) -> bool: ...

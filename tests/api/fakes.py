@@ -12,6 +12,9 @@ from app.api import health, metrics, models, page
 from app.api.openapi import document_rank
 from app.api.problems import install_problem_handlers
 from app.api.state import FeatureStatus
+from app.ranking.ranker import Query, Ranking
+from app.ranking.shadow import Shadow
+from app.ranking.watch import Watch
 from app.registry.artifact import Artifact
 from app.registry.live import LifecycleStatus, Live
 from app.registry.model_store import ModelStore
@@ -26,6 +29,13 @@ class FakeLifecycle:
     def status(self) -> LifecycleStatus:
         versions = {label: artifact.version for label, artifact in self.live.labels().items()}
         return LifecycleStatus("deepfm", versions, self.live.canary_share, self.live.fallback, 1.5e9, self.problems)
+
+
+class NoRanker:
+    """Nothing is ranked here."""
+
+    async def rank(self, query: Query, due: float) -> Ranking:
+        raise AssertionError
 
 
 @dataclass
@@ -43,6 +53,10 @@ class FakeService:
     features: FakeFeatures = field(default_factory=FakeFeatures)
     metrics: Metrics = field(default_factory=Metrics)
     draining: bool = False
+
+    def __post_init__(self) -> None:
+        self.watch = Watch(lambda: self.lifecycle.live)
+        self.shadow = Shadow(NoRanker(), lambda: self.lifecycle.live, self.watch, share=1.0, idle=lambda: True)
 
 
 def application(service: FakeService) -> FastAPI:

@@ -7,10 +7,13 @@ import re
 from dataclasses import replace
 from pathlib import Path
 
+import numpy as np
 import pytest
 
+from app.api.exports import WatchExport
 from app.api.openapi import EXAMPLES
 from app.api.schemas import parse_rank
+from app.ranking.shadow import ShadowFigures
 from app.registry.artifact import Artifact, load
 from app.registry.live import Live, Problem
 from app.registry.model_store import ModelStore
@@ -130,6 +133,55 @@ async def test_models_lists_versions_labels_and_what_is_live(service: FakeServic
     assert versions[1]["gate"] is None
     assert (versions[3]["gate"]["passed"], versions[3]["gate"]["checks"][0]["reason"]) == (False, "latency")
     assert [version["version"] for version in newest["versions"]] == [4, 3, 1], "those in use are always listed"
+
+
+async def test_models_tells_what_live_versions_did(service: FakeService, artifact: Artifact) -> None:
+    service.lifecycle.live = Live(stable=artifact, shadow=artifact)
+    for score in (0.25, 0.75):
+        service.watch.answered("stable", 1, np.full(4, score, np.float32))
+    service.watch.answered("stable", 1, np.zeros(4, np.float32), finite=False)
+    service.watch.failed("stable", 1)
+    service.watch.answered("canary", 9, np.full(4, 0.5, np.float32))
+    service.shadow._figures = ShadowFigures(1, 4, 2, 1, -0.2, 2, 1.6)
+    service.lifecycle.problems = (Problem("canary", 9, "shift", "its mean score is 2.00 times stable's"),)
+    async with client(application(service)) as http:
+        body = (await http.get("/models")).json()
+        health = (await http.get("/health")).json()
+    [watched] = body["watched"]
+    assert [watched[name] for name in ("label", "version", "requests", "errors", "non_finite")] == [
+        "stable", 1, 3, 1, 1,
+    ]  # fmt: skip
+    assert watched["scores"]["mean"] == 0.5
+    assert list(watched["scores"]["quantiles"]) == ["0.1", "0.5", "0.9", "0.99"]
+    assert 0.2 < watched["scores"]["quantiles"]["0.1"] <= 0.3
+    assert body["shadow"] == {
+        "version": 1, "compared": 4, "skipped": 2, "failed": 1, "score_shift": -0.05, "rank_correlation": 0.8,
+    }  # fmt: skip
+    assert body["problems"] == health["model"]["problems"]
+    assert body["problems"][0]["version"] == 9
+    assert health["reasons"] == ["canary_refused: shift"]
+
+
+async def test_what_the_watch_saw_is_exported_once(service: FakeService) -> None:
+    export = WatchExport(service.watch, service.metrics)
+    for _ in range(3):
+        service.watch.answered("canary", 2, np.array([0.995, 0.45, 0.4, 0.0], np.float32))
+    service.watch.answered("canary", 2, np.zeros(4, np.float32), finite=False)
+    service.watch.failed("canary", 2)
+    for _ in range(2):
+        text = service.metrics.render()[0].decode()
+        assert 'ctr_scores_count{label="canary"} 12.0' in text
+        assert 'ctr_scores_bucket{label="canary",le="0.001"} 3.0' in text
+        assert 'ctr_scores_bucket{label="canary",le="0.4"} 3.0' in text, "0.4 in float32 is more than 0.4"
+        assert 'ctr_scores_bucket{label="canary",le="0.5"} 9.0' in text
+        assert 'ctr_model_errors_total{version="2"} 1.0' in text
+        assert 'ctr_model_non_finite_total{version="2"} 1.0' in text
+    total = float(re.findall(r'ctr_scores_sum\{label="canary"\} (\S+)', text)[0])
+    assert total == pytest.approx(3 * (0.995 + 0.45 + 0.4))
+    service.watch._figures.clear()
+    service.watch.answered("canary", 2, np.array([0.5], np.float32))
+    export.export()
+    assert 'ctr_scores_count{label="canary"} 13.0' in service.metrics.render()[0].decode()
 
 
 async def test_models_of_a_damaged_or_empty_store(service: FakeService) -> None:
