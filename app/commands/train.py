@@ -16,6 +16,7 @@ from app.commands.options import TUNING, job_config, quiet_threads
 from app.commands.output import console, emit
 
 if TYPE_CHECKING:
+    from app.training.datasets.dataset import Dataset
     from app.training.job import JobConfig, Result
 
 RUNS = Path("runs")
@@ -24,18 +25,22 @@ METRICS = {
     "gauc": "GAUC",
     "log_loss": "log loss",
     "pr_auc": "PR-AUC",
-    "calibration": "predicted / observed",
+    "calibration": "predicted/observed",
     "ece": "ECE",
 }
 
 
 def train(
-    dataset: Annotated[str, typer.Option(help="Format: movielens, sparrow or table.")],
+    dataset: Annotated[str, typer.Option(help="Format: movielens, sparrow, criteo, avazu, libsvm, libffm or table.")],
     data: Annotated[Path | None, typer.Option(help="File or folder; movielens can do without.")] = None,
     test: Annotated[Path | None, typer.Option(help="Rows to test on; left out, some of the data is held out.")] = None,
     features: Annotated[Path | None, typer.Option(help="features.yaml; every format but table brings its own.")] = None,
     label: Annotated[str | None, typer.Option(help="Column of 0 or 1 of a table.", show_default="label")] = None,
     timestamp: Annotated[str | None, typer.Option(help="Time column of a table, to split by.")] = None,
+    max_bad: Annotated[
+        float, typer.Option(min=0.0, max=1.0, help="Share of bad rows above which the run stops, and says which.")
+    ] = 0.01,
+    cache: Annotated[Path, typer.Option(help="Folder of the encoded forms of large files.")] = RUNS / "encoded",
     split: Annotated[
         Literal["auto", "time", "random"], typer.Option(help="Hold out the newest rows, or some at random.")
     ] = "auto",
@@ -100,10 +105,16 @@ def train(
     from app.settings import load_settings
     from app.training.datasets.catalogue import open_dataset
     from app.training.datasets.dataset import export_states
+    from app.training.datasets.progress import EncodingProgress
     from app.training.publish import kept_aside, published
 
     _say(f"Reading {dataset}")
-    read = functools.partial(open_dataset, dataset, features=features, label=label, timestamp=timestamp)
+    opened = functools.partial(open_dataset, dataset, features=features, label=label, timestamp=timestamp)
+
+    def read(path: Path | None) -> Dataset:
+        with EncodingProgress(console, path.name if path else dataset) as progress:
+            return opened(path, max_bad=max_bad, cache=cache, report=progress.report)
+
     rows, test_rows = read(data), read(test) if test else None
     for part in (rows, test_rows):
         if part and part.skipped.count:

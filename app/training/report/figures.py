@@ -151,7 +151,8 @@ def _inline(svg: str, name: str, title: str) -> str:
     svg = re.sub(r"<!--.*?-->", "", svg, flags=re.DOTALL)
     svg = re.sub(r"<defs>\s*<style.*?</style>\s*</defs>", "", svg, flags=re.DOTALL)  # rules for all of the page
     svg = re.sub(r" ?font-family: [^;]*;", "", svg)  # the page's own
-    svg = re.sub(r"(\d\.\d)\d+", r"\1", svg)  # a tenth of a point is enough, and halves the page
+    # A tenth of a point is enough of a place, and halves the page.
+    svg = re.sub(r'\b(?:d|x|y|transform)="[^"]*"', lambda found: re.sub(r"(\d\.\d)\d+", r"\1", found[0]), svg)
     svg = re.sub(r' xmlns(:\w+)?="[^"]*"', "", svg, count=2)  # the HTML parser knows both
     svg = re.sub(r'\bid="', f'id="{name}-', svg)
     svg = re.sub(r'(url\(|href=")#', rf"\1#{name}-", svg)

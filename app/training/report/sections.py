@@ -145,7 +145,7 @@ def crosses(crosses: Found) -> str:
         for right in range(left + 1, len(names))
         if strength[left][right] > 0
     ]
-    rows = [[f"{left} x {right}", number(value)] for value, left, right in sorted(pairs, reverse=True)[:STRONGEST]]
+    rows = [[f"{left} x {right}", number(value, 5)] for value, left, right in sorted(pairs, reverse=True)[:STRONGEST]]
     listed = table(f"The {len(rows)} strongest", ["pair", "mean"], rows)
     drawn_names, drawn = _strongest_fields(names, strength)
     left_out = len(names) - len(drawn_names)
@@ -162,4 +162,4 @@ def _strongest_fields(names: Sequence[str], strength: Sequence[Sequence[float]])
 
 
 def _figure(svg: str, caption: str, below: str) -> str:
-    return f"<figure>{svg}<figcaption>{escape(caption)}</figcaption></figure>{below}"
+    return f"<div><figure>{svg}<figcaption>{escape(caption)}</figcaption></figure>{below}</div>"

@@ -1,0 +1,160 @@
+"""The page stands alone, says every number again as a table, and survives names that are HTML."""
+
+from __future__ import annotations
+
+import re
+from dataclasses import replace
+from html.parser import HTMLParser
+from pathlib import Path
+from typing import Any
+
+import msgspec
+import numpy as np
+import pytest
+
+from app.training.architectures import ModelConfig
+from app.training.job import JobConfig
+from app.training.report import FINDINGS, PAGE, write_report
+from app.training.report.page import render
+from app.training.split import SplitConfig
+from app.training.trainer import TrainerConfig
+from tests.training.test_job import labelled
+
+VOID = {"meta", "link", "br", "img", "input", "hr"}
+COMMAND = "ctr train --dataset table --data 'my clicks.csv'"
+
+
+class Page(HTMLParser):
+    """Collects what a test asks for, and that every element is closed."""
+
+    def __init__(self, text: str) -> None:
+        super().__init__()
+        self.open: list[str] = []
+        self.ids: list[str] = []
+        self.targets: list[str] = []
+        self.images: list[str | None] = []
+        self.tags: list[str] = []
+        self.text = ""
+        self.feed(text)
+        self.close()
+
+    def handle_starttag(self, tag: str, attrs: list[tuple[str, str | None]]) -> None:
+        given = dict(attrs)
+        self.tags.append(tag)
+        if tag not in VOID:
+            self.open.append(tag)
+        if given.get("id"):
+            self.ids.append(str(given["id"]))
+        self.targets += [str(given[a]) for a in ("src", "href", "xlink:href", "data", "action") if given.get(a)]
+        if tag == "svg":
+            self.images.append(given.get("aria-label"))
+
+    def handle_startendtag(self, tag: str, attrs: list[tuple[str, str | None]]) -> None:
+        self.handle_starttag(tag, attrs)
+        if tag not in VOID:
+            self.handle_endtag(tag)
+
+    def handle_endtag(self, tag: str) -> None:
+        assert self.open.pop() == tag
+
+    def handle_data(self, data: str) -> None:
+        self.text += data
+
+
+def run(folder: Path, model: str = "fm", calibration: Any = "platt") -> Page:
+    folder.mkdir(exist_ok=True)
+    data = labelled()
+    labels = np.array([n % 7 < 3 for n in range(len(data))], np.float32)  # users with both labels
+    data = replace(data, labels_N=labels, source="<script>alert(1)</script> & co")
+    config = JobConfig(
+        model=ModelConfig(model, dim=4),
+        trainer=TrainerConfig(batch_size=64, epochs=2),
+        split=SplitConfig(kind="random", test=0.3),
+        calibration=calibration,
+    )
+    config.build().run(data, None, folder, name="tried", command=COMMAND)
+    return Page((folder / PAGE).read_text())
+
+
+@pytest.fixture(scope="module")
+def folder(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    found = tmp_path_factory.mktemp("run")
+    run(found)
+    return found
+
+
+def test_it_needs_nothing_but_itself_and_is_small(folder: Path) -> None:
+    text = (folder / PAGE).read_text()
+    page = Page(text)
+    assert not page.open, "every element is closed"
+    assert "script" not in page.tags
+    assert page.targets
+    assert all(target.startswith(("#", "data:")) for target in page.targets)
+    assert not re.search(r"@import|url\((?!#)", text)
+    assert len(text) < 1_000_000
+    assert "light-dark(" in text
+
+
+def test_ids_are_unique_and_links_lead_somewhere(folder: Path) -> None:
+    page = Page((folder / PAGE).read_text())
+    assert len(page.ids) == len(set(page.ids))
+    assert {target[1:] for target in page.targets if target.startswith("#")} <= set(page.ids)
+
+
+def test_every_drawing_has_a_name_and_a_table(folder: Path) -> None:
+    page = Page((folder / PAGE).read_text())
+    assert len(page.images) == 8
+    assert all(page.images)
+    assert page.tags.count("table") >= len(page.images)
+
+
+def test_colours_are_the_pages_own_and_numbers_of_axes_are_whole(folder: Path) -> None:
+    drawings = re.findall(r"<svg role.*?</svg>", (folder / PAGE).read_text(), re.DOTALL)
+    assert not re.search(r"#[0-9a-f]{6}", "".join(drawings))
+    reliability = next(drawing for drawing in drawings if 'id="reliability-' in drawing)
+    ticks = [float(tick) for tick in re.findall(r">([\d.]+)</text>", reliability)]
+    assert len(set(ticks)) > 4, "not rounded with the places"
+
+
+def test_it_says_what_was_found(folder: Path) -> None:
+    text = Page((folder / PAGE).read_text()).text
+    found = msgspec.json.decode((folder / FINDINGS).read_bytes())
+    for metrics in (found["metrics"]["test"], *found["baselines"].values()):
+        assert f"{metrics['log_loss']:.4f}" in text
+    assert COMMAND in text
+    assert found["reproduce"]["digest"]["test"] in text
+    assert "chose the best epoch" in text
+    for field in found["fields"]:
+        assert field["name"] in text
+    bins = found["calibration"]["test"]["after"]
+    assert sum(bin_["rows"] for bin_ in bins) == found["data"]["test"]["rows"] == 90
+    assert sum(found["scores"]["click"]) + sum(found["scores"]["none"]) == 90
+    assert len(found["importance"]["fields"]) == len(found["fields"])
+
+
+def test_what_was_named_like_html_stays_text(folder: Path) -> None:
+    assert "<script>alert(1)</script> & co" in Page((folder / PAGE).read_text()).text
+
+
+def test_a_model_without_pairs_and_without_calibration_says_so(tmp_path: Path) -> None:
+    page = run(tmp_path, "nfm", "none")
+    assert "Not shown. nfm: its crosses go through a network" in page.text
+    assert "Nothing was scaled" in page.text
+    assert len(page.images) == 7
+
+
+def test_one_run_one_page(folder: Path) -> None:
+    found = msgspec.json.decode((folder / FINDINGS).read_bytes())
+    assert render(found) == render(found) == (folder / PAGE).read_text()
+
+
+def test_what_cannot_be_said_is_a_dash(folder: Path, tmp_path: Path) -> None:
+    found = msgspec.json.decode((folder / FINDINGS).read_bytes())
+    found["metrics"]["test"]["gauc"] = float("nan")
+    found["users"] = {"omitted": "the schema has no user id"}
+    found["curves"] = {"roc": [], "pr": []}
+    write_report(tmp_path, found)
+    text = Page((tmp_path / PAGE).read_text()).text
+    assert "–" in text
+    assert "the schema has no user id" in text
+    assert "nan" not in text.lower().split()
