@@ -2,26 +2,37 @@
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Iterator
 from dataclasses import dataclass
-from typing import Any, NamedTuple
+from pathlib import Path
+from typing import NamedTuple
 
 import numpy as np
 import numpy.typing as npt
 import torch
 from torch import Tensor
 
-from app.errors import DataError, EncodingError
-from app.features.encoder import EMPTY_KEY, Encoder, Keys, Slots, Values
+from app.features.encoder import EMPTY_KEY, Slots, Values
 from app.features.schema import FeatureSchema, Numeric, Side
-from app.models.inputs import NumericStatistics, Preprocessing, SideInput, numeric_key, transform
-from app.training.datasets.dataset import MAX_BAD_SHARE, MAX_NAMED_ROWS, Dataset, Skipped, without_nan
+from app.models.inputs import Preprocessing, SideInput, numeric_key
+from app.training.counting import KeyCounts
+from app.training.datasets.bad_rows import Skipped
+from app.training.datasets.dataset import Dataset, without_nan
+from app.training.datasets.encoding import TableEncoder
+from app.training.datasets.mapped import MappedDataset
+from app.training.numerics import fit_numerics
+from app.training.numerics import numeric_statistics as numeric_statistics
+from app.training.room import room
 
+CHUNK_ROWS = 65_536
 SIDES: tuple[Side, Side] = ("user", "item")
 
 
 class Rows(NamedTuple):
-    """N examples as models take them: table rows int64 [N, T] and numbers [N, T], user side first, and labels [N]."""
+    """N examples as models take them: table rows int64 [N, T] and numbers [N, T], user side first, and labels [N].
+
+    The tensors may be mapped from a file without a name: they index as ever, and are this process's own.
+    """
 
     rows_NT: Tensor
     x_NT: Tensor
@@ -29,13 +40,15 @@ class Rows(NamedTuple):
 
 
 class Encoded(NamedTuple):
-    """N examples as slots."""
+    """N examples as slots. The arrays may be mapped from a file and read-only: take rows of them, not whole copies."""
 
     user: Slots
     item: Slots
     labels_N: npt.NDArray[np.float32]
     unreadable: dict[str, Skipped]
     """Field name to the rows whose value no slot can hold; there the field counts as missing, as in serving."""
+    scratch: Path | None = None
+    """Where arrays made of these that are larger than memory may lie; None where they are not."""
 
     def side(self, side: Side) -> Slots:
         return self.user if side == "user" else self.item
@@ -48,99 +61,66 @@ class Preparation:
     min_count: int = 2
 
     def fit(self, schema: FeatureSchema, train: Encoded) -> Preprocessing:
-        keys: list[Keys] = []
-        numerics: dict[str, NumericStatistics] = {}
+        """One pass over the slots for the categories and two over the numbers, in chunks. All counts are exact."""
+        counts = KeyCounts(train.scratch)
+        numerics = {}
         for side in SIDES:
-            slots = train.side(side)
+            places: list[int] = []
+            numbers: dict[int, Numeric] = {}
             start = 0
             for field in schema.side(side):
-                place = slice(start, start + field.width)
-                start += field.width
                 if isinstance(field, Numeric):
-                    numerics[field.name] = numeric_statistics(field, slots.values[:, start - 1])
+                    numbers[start] = field
                 else:
-                    keys.append(slots.keys[:, place][slots.values[:, place] != 0.0])
-        distinct, counts = np.unique(np.concatenate(keys) if keys else np.empty(0, np.int64), return_counts=True)
+                    places.extend(range(start, start + field.width))
+                start += field.width
+            slots, fields, columns = train.side(side), list(numbers.values()), np.array(list(numbers), np.int64)
+            chosen = np.array(places, np.int64)
+            for keys, values in _chunks(slots) if places else ():
+                counts.add(keys[:, chosen][values[:, chosen] != 0.0])
+
+            def values_of(slots: Slots = slots, columns: npt.NDArray[np.int64] = columns) -> Iterator[Values]:
+                return (values[:, columns] for _, values in _chunks(slots))
+
+            numerics.update(fit_numerics(fields, values_of))
         fixed = [EMPTY_KEY, *(numeric_key(name) for name in numerics)]
-        vocabulary = np.union1d(distinct[counts >= self.min_count], np.array(fixed, np.int64))
+        vocabulary = np.union1d(counts.at_least(self.min_count), np.array(fixed, np.int64))
         return Preprocessing(schema, torch.from_numpy(vocabulary), numerics)
 
 
-def numeric_statistics(field: Numeric, raw_N: Values) -> NumericStatistics:
-    """Mean and deviation as `standardise` will meet the numbers, after the transforms before it; quantile borders.
-
-    Missing (NaN) numbers are left out; a constant field gets deviation 1.
-    """
-    known_N = raw_N[~np.isnan(raw_N)]
-    if not len(known_N):
-        return NumericStatistics()
-    x_N = torch.from_numpy(known_N)
-    for name in field.transforms:
-        if name == "standardise":
-            break
-        x_N = transform(x_N, name)
-    x64_N = x_N.double()
-    deviation = float(x64_N.std(correction=0))
-    borders: tuple[float, ...] = ()
-    if field.buckets > 1:
-        quantiles = np.quantile(known_N.astype(np.float64), np.linspace(0, 1, field.buckets + 1)[1:-1])
-        borders = tuple(float(border) for border in np.unique(quantiles.astype(np.float32)))
-    return NumericStatistics(float(x64_N.mean()), deviation if deviation > 1e-6 else 1.0, borders)
+def _chunks(slots: Slots) -> Iterator[Slots]:
+    for start in range(0, len(slots.keys), CHUNK_ROWS):
+        yield Slots(slots.keys[start : start + CHUNK_ROWS], slots.values[start : start + CHUNK_ROWS])
 
 
 def encode(data: Dataset) -> Encoded:
     """Slots of a dataset's rows.
 
     Raises:
-        DataError: a field has more than `MAX_BAD_SHARE` values that cannot be read.
+        DataError: a field has more than `data.max_bad` values that cannot be read.
     """
-    unreadable: dict[str, Skipped] = {}
-    slots = {side: _encode_side(data, side, unreadable) for side in SIDES}
-    return Encoded(slots["user"], slots["item"], data.labels_N, unreadable)
+    if isinstance(data, MappedDataset):
+        unreadable = data.folder.unreadable if data.folder else {}
+        return Encoded(data.slots("user"), data.slots("item"), data.labels_N, unreadable, data.scratch)
+    encoder = TableEncoder(data.schema, data.source, data.max_bad)
+    numbers_N = np.arange(1, len(data) + 1)
+    user, item = (encoder.slots(side, without_nan(data.side(side)), numbers_N) for side in SIDES)
+    encoder.check(len(data))
+    return Encoded(user, item, data.labels_N, encoder.unreadable)
 
 
 def expand(preprocessing: Preprocessing, encoded: Encoded) -> Rows:
     """Table rows and numbers of encoded examples, by the very module that serving uses."""
-    parts = [
-        SideInput(preprocessing, side).expand(
-            preprocessing.vocabulary_V,
-            torch.from_numpy(encoded.side(side).keys),
-            torch.from_numpy(encoded.side(side).values),
-        )
-        for side in SIDES
-    ]
-    return Rows(
-        torch.cat([rows for rows, _ in parts], 1),
-        torch.cat([x for _, x in parts], 1),
-        torch.from_numpy(encoded.labels_N),
-    )
-
-
-def _encode_side(data: Dataset, side: Side, unreadable: dict[str, Skipped]) -> Slots:
-    columns = without_nan(data.side(side)).to_dict(as_series=False)
-    refused: set[str] = set()
-    slots = Encoder(data.schema, side).encode_columns(columns, len(data), refused.add)
-    for field in data.schema.side(side):
-        if field.name not in refused:
-            continue
-        one = FeatureSchema(fields=(field,))
-        bad = _bad_rows(Encoder(one, side), columns[field.raw_name], field.raw_name)
-        skipped = Skipped(len(bad), tuple(bad[:MAX_NAMED_ROWS]), "the value fits no slot and counts as missing")
-        if len(bad) > MAX_BAD_SHARE * len(data):
-            raise DataError(
-                f"{data.source}: {field.name} cannot be read as {field.type} in {len(bad)} of {len(data)} rows, "
-                f"first in row {bad[0]} of the part; is the field's type right?"
-            )
-        unreadable[field.name] = skipped
-    return slots
-
-
-def _bad_rows(encoder: Encoder, column: Sequence[Any], raw_name: str) -> list[int]:
-    """Numbers, from 1, of the rows whose value the encoder refuses."""
-    bad = []
-    for number, value in enumerate(column, start=1):
-        try:
-            encoder.encode({raw_name: value}, value)
-        except EncodingError:
-            bad.append(number)
-    return bad
+    inputs = {side: SideInput(preprocessing, side) for side in SIDES}
+    shape = len(encoded.labels_N), sum(module.width for module in inputs.values())
+    rows_NT, x_NT = (torch.from_numpy(room(shape, dtype, encoded.scratch)) for dtype in (np.int64, np.float32))
+    column = 0
+    for side in SIDES:
+        place = slice(column, column + inputs[side].width)
+        column = place.stop
+        for number, (keys, values) in enumerate(_chunks(encoded.side(side))):
+            chunk = slice(number * CHUNK_ROWS, number * CHUNK_ROWS + len(keys))
+            # Copied, because a mapped array is read-only and torch knows no such tensor.
+            slots = (torch.from_numpy(np.array(part)) for part in (keys, values))
+            rows_NT[chunk, place], x_NT[chunk, place] = inputs[side].expand(preprocessing.vocabulary_V, *slots)
+    return Rows(rows_NT, x_NT, torch.from_numpy(encoded.labels_N))

@@ -111,7 +111,7 @@ def test_bad_rows_are_shown(ctr: Ctr, tmp_path: Path) -> None:
 @pytest.mark.parametrize(
     ("arguments", "complaint"),
     [
-        (("--dataset", "netflix"), "unknown; choose one of movielens, sparrow, table"),
+        (("--dataset", "netflix"), "unknown; choose one of movielens, sparrow, criteo"),
         ((*TABLE, "--model", "oracle"), "--model oracle: unknown"),
         ((*TABLE, "--hidden", "wide"), "--hidden wide: expected widths"),
         ((*TABLE, "--hidden", "0"), "1 or more"),

@@ -6,13 +6,21 @@ from pathlib import Path
 
 from app.errors import ConfigError
 from app.features.schema import FeatureSchema, load_schema
+from app.training.datasets.avazu import avazu_source
+from app.training.datasets.bad_rows import MAX_BAD_SHARE
+from app.training.datasets.criteo import criteo_source
 from app.training.datasets.dataset import Dataset
+from app.training.datasets.encoded import Report
+from app.training.datasets.mapped import CACHE, load
 from app.training.datasets.movielens import read_movielens
-from app.training.datasets.sparrow import LABEL as SPARROW_LABEL
-from app.training.datasets.sparrow import read_sparrow
-from app.training.datasets.table import read_any_table
+from app.training.datasets.sparrow import sparrow_source
+from app.training.datasets.sparse_text import LIBFFM, LIBSVM, derived_schema, sparse_source
+from app.training.datasets.table import table_source
 
-DATASETS = ("movielens", "sparrow", "table")
+LABEL = "label"
+DATASETS = ("movielens", "sparrow", "criteo", "avazu", "libsvm", "libffm", "table")
+SOURCES = {"sparrow": sparrow_source, "criteo": criteo_source, "avazu": avazu_source}
+SPARSE = {"libsvm": LIBSVM, "libffm": LIBFFM}
 
 
 def open_dataset(
@@ -22,36 +30,52 @@ def open_dataset(
     features: Path | None = None,
     label: str | None = None,
     timestamp: str | None = None,
+    max_bad: float = MAX_BAD_SHARE,
+    cache: Path = CACHE,
+    report: Report | None = None,
 ) -> Dataset:
-    """Read a dataset.
+    """Read a dataset: a large file into its encoded form, unless that is there already.
 
     Args:
         path: file or folder; only `movielens` can do without.
         features: a `features.yaml` in place of the format's own; `table` has none and needs it.
         label: label column of a table, "label" unless said.
         timestamp: time column of a table.
+        max_bad: share of bad rows above which the file is refused.
+        cache: folder of the encoded forms of large files.
+        report: told the rows encoded so far and the share of the file read.
 
     Raises:
         ConfigError: the arguments do not fit together, or the schema is wrong.
         DataError: the data is.
     """
-    schema = _schema(name, features)
+    if name not in DATASETS:
+        raise ConfigError(f"--dataset {name}: unknown; choose one of {', '.join(DATASETS)}")
     if name != "table" and (label or timestamp):
         raise ConfigError(f"--label and --timestamp are for --dataset table; {name} brings its own")
     if name == "movielens":
-        return read_movielens(path, schema)
-    if path is None:
+        return read_movielens(path, _schema(name, features), max_bad)
+    if path is None and not (name == "table" and features is None):
         raise ConfigError(f"--dataset {name} needs --data PATH")
-    if name == "sparrow":
-        return read_sparrow(path, schema)
-    return read_any_table(path, schema, label or SPARROW_LABEL, timestamp)
+    schema = _schema(name, features, path)
+    assert path is not None
+    if name == "table":
+        source = table_source(path, schema, label or LABEL, timestamp)
+    elif name in SPARSE:
+        source = sparse_source(path, schema, SPARSE[name], derived=features is None)
+    else:
+        source = SOURCES[name](path, schema)
+    return load(source, cache=cache, max_bad=max_bad, report=report)
 
 
-def _schema(name: str, features: Path | None) -> FeatureSchema:
-    if name not in DATASETS:
-        raise ConfigError(f"--dataset {name}: unknown; choose one of {', '.join(DATASETS)}")
+def _schema(name: str, features: Path | None, path: Path | None = None) -> FeatureSchema:
     if features is not None:
         return load_schema(features)
     if name == "table":
-        raise ConfigError("--dataset table needs --features features.yaml, which says what the columns are")
+        raise ConfigError(
+            "--dataset table needs --features features.yaml, which says what the columns are; "
+            "`ctr schema infer FILE` proposes one"
+        )
+    if name in SPARSE and path is not None:
+        return derived_schema(path, SPARSE[name])
     return load_schema(Path(__file__).parent / f"{name}.yaml")

@@ -14,32 +14,21 @@ import polars as pl
 
 from app.errors import ConfigError, DataError
 from app.features.schema import AnyField, Categorical, FeatureSchema, MultiCategorical, Side
-
-MAX_NAMED_ROWS = 10
-MAX_BAD_SHARE = 0.05
-"""A file with a larger share of bad rows is more likely misread than dirty."""
+from app.training.datasets.bad_rows import MAX_BAD_SHARE, BadRows
+from app.training.datasets.bad_rows import Skipped as Skipped
+from app.training.datasets.chunks import stacked
+from app.training.datasets.source import Source
 
 ID_COLUMN = "id"
-SAMPLE_LABELS = {"0": 0.0, "0.0": 0.0, "false": 0.0, "1": 1.0, "1.0": 1.0, "true": 1.0}
-
-
-@dataclass(frozen=True)
-class Skipped:
-    """Rows that were left out; numbers count data rows from 1, the header not included."""
-
-    count: int = 0
-    first_rows: tuple[int, ...] = ()
-    reason: str = ""
-
-    def __str__(self) -> str:
-        named = ", ".join(str(row) for row in self.first_rows)
-        more = ", ..." if self.count > len(self.first_rows) else ""
-        return f"{self.count} bad rows left out ({self.reason}; rows {named}{more})"
 
 
 @dataclass(frozen=True)
 class Dataset:
-    """N labelled impressions. `user` (request side, context included) and `item` are N rows by raw field name."""
+    """N labelled impressions. `user` (request side, context included) and `item` are N rows by raw field name.
+
+    A dataset that is larger than memory is a `MappedDataset`, whose `user` and `item` are a few examples: what is
+    done with all rows is done with `app.training.prepare.encode`.
+    """
 
     name: str
     schema: FeatureSchema
@@ -53,6 +42,8 @@ class Dataset:
     users: pl.DataFrame | None = None
     """The last state of every user, with an `id` column: what serving should know of them."""
     items: pl.DataFrame | None = None
+    max_bad: float = MAX_BAD_SHARE
+    """Share of the rows that may have a value that fits no slot, in each field."""
 
     def __post_init__(self) -> None:
         """Raises ConfigError where the schema reads a field that is not there: a silent default would hide a typo."""
@@ -72,6 +63,10 @@ class Dataset:
         return replace(
             self, user=self.user[index], item=self.item[index], labels_N=self.labels_N[index], timestamps_N=times
         )
+
+    def examples(self) -> Dataset:
+        """Rows with their raw features: all of them, or some where the raw features of all are not at hand."""
+        return self
 
     def side(self, side: Side) -> pl.DataFrame:
         return self.user if side == "user" else self.item
@@ -94,72 +89,42 @@ def id_field_of(schema: FeatureSchema, side: Side) -> Categorical | None:
     return next((f for f in schema.side(side) if isinstance(f, Categorical) and f.id), None)
 
 
-def from_frame(
-    frame: pl.DataFrame,
-    schema: FeatureSchema,
-    *,
-    name: str,
-    source: str,
-    label: str,
-    timestamp: str | None = None,
-    targets: Sequence[str] = (),
-) -> Dataset:
-    """A dataset out of one table with a column per raw field.
-
-    Args:
-        label: column of 0 or 1 (or false or true).
-        targets: columns that tell the answer and so may not be features, beside the label.
+def from_source(source: Source, max_bad: float = MAX_BAD_SHARE) -> Dataset:
+    """All of a file in memory.
 
     Raises:
-        ConfigError: the schema reads a target.
-        DataError: no rows, a column is missing, more than `MAX_BAD_SHARE` of the rows have a bad label, or all
-            labels are equal.
+        DataError: no rows, a column is missing, more than `max_bad` of the rows are bad, or all labels are equal.
     """
-    names = {side: list(dict.fromkeys(f.raw_name for f in schema.side(side))) for side in ("user", "item")}
-    leaks = {label, *targets} & {*names["user"], *names["item"]}
-    if leaks:
-        raise ConfigError(f"{sorted(leaks)} tell the answer and cannot be features; remove them from the schema")
-    wanted = [label, *names["user"], *names["item"], *([timestamp] if timestamp else [])]
-    missing = [column for column in dict.fromkeys(wanted) if column not in frame.columns]
-    if missing:
-        raise DataError(f"{source}: no column {', '.join(missing)}; it has {', '.join(frame.columns[:40])}")
-    if frame.is_empty():
-        raise DataError(f"{source}: has a header but no rows")
-
-    labels = frame[label].cast(pl.String, strict=False).str.strip_chars().str.to_lowercase()
-    labels = labels.replace_strict(SAMPLE_LABELS, default=None, return_dtype=pl.Float32)
-    good, reason = labels.is_not_null(), f"{label} is not 0 or 1"
-    if timestamp:
-        times = frame[timestamp].cast(pl.Float64, strict=False)
-        good, reason = good & times.is_finite().fill_null(False), f"{label} is not 0 or 1, or {timestamp} not a number"
-    skipped = skip(good, reason, source)
-    frame = without_nan(frame).filter(good)
-    labels_N = labels.filter(good).to_numpy().astype(np.float32)
-    if labels_N.min() == labels_N.max():
-        raise DataError(f"{source}: every {label} is {labels_N[0]:.0f}; there is nothing to learn from")
+    bad = BadRows(str(source.path), max_bad)
+    parts = list(source.parts(bad))
+    labels_N = np.concatenate([part.labels_N for part in parts])
+    check_labels(source, labels_N)
+    times = [part.times_N for part in parts if part.times_N is not None]
     return Dataset(
-        name=name,
-        schema=schema,
-        user=frame.select(names["user"]),
-        item=frame.select(names["item"]),
+        name=source.name,
+        schema=source.schema,
+        user=stacked([part.user for part in parts]),
+        item=stacked([part.item for part in parts]),
         labels_N=labels_N,
-        timestamps_N=times.filter(good).to_numpy().astype(np.int64) if timestamp else None,
-        source=source,
-        skipped=skipped,
+        timestamps_N=np.concatenate(times) if times else None,
+        source=str(source.path),
+        skipped=bad.skipped,
+        max_bad=max_bad,
     )
 
 
-def skip(good: pl.Series, reason: str, source: str) -> Skipped:
+def check_labels(source: Source, labels_N: npt.NDArray[np.float32]) -> None:
+    """Raises DataError where there is nothing to learn from."""
+    if labels_N.min(initial=1.0) == labels_N.max(initial=0.0):
+        raise DataError(f"{source.path}: every {source.label} is {labels_N[0]:.0f}; there is nothing to learn from")
+
+
+def skip(good: pl.Series, reason: str, source: str, max_bad: float = MAX_BAD_SHARE) -> Skipped:
     """Count the rows that are not good. Raises DataError, which names rows, where they are too many."""
-    bad = (~good).arg_true()
-    if bad.is_empty():
-        return Skipped()
-    skipped = Skipped(len(bad), tuple(int(row) + 1 for row in bad[:MAX_NAMED_ROWS]), reason)
-    if len(bad) > MAX_BAD_SHARE * len(good):
-        raise DataError(
-            f"{source}: {skipped}; more than {MAX_BAD_SHARE:.0%} of {len(good)} rows: is it the right column?"
-        )
-    return skipped
+    bad = BadRows(source, max_bad, len(good))
+    bad.add(reason, (~good).arg_true().to_numpy() + 1)
+    bad.check()
+    return bad.skipped
 
 
 def without_nan(frame: pl.DataFrame) -> pl.DataFrame:
@@ -172,10 +137,18 @@ def raw_features(row: dict[str, Any], fields: Sequence[AnyField]) -> dict[str, A
     multi = {f.raw_name for f in fields if isinstance(f, MultiCategorical)}
     ids = {f.raw_name for f in fields if isinstance(f, Categorical) and f.id}
     return {
-        name: msgspec.json.decode(value) if name in multi and isinstance(value, str) and value[:1] in "[{" else value
+        name: _as_json(value) if name in multi else value
         for name, value in row.items()
         if name not in ids and value is not None and value != ""
     }
+
+
+def _as_json(value: Any) -> Any:
+    if isinstance(value, str) and value[:1] in "[{":
+        return msgspec.json.decode(value)
+    if isinstance(value, list) and value and isinstance(value[0], dict):
+        return {pair["item"]: pair["weight"] for pair in value}
+    return value
 
 
 def export_states(dataset: Dataset, folder: Path) -> dict[Side, int]:

@@ -15,6 +15,7 @@ import polars as pl
 
 from app.errors import DataError
 from app.features.schema import FeatureSchema
+from app.training.datasets.bad_rows import MAX_BAD_SHARE
 from app.training.datasets.dataset import ID_COLUMN, Dataset, skip
 from app.training.datasets.files import read_text, unreadable
 from app.training.datasets.history import END_OF_TIME
@@ -23,7 +24,7 @@ from app.training.datasets.movielens_features import GENRES, LIKED, StateFeature
 INSTALL = "pip install --no-deps recbole==1.2.1"
 
 
-def read_movielens(path: Path | None, schema: FeatureSchema) -> Dataset:
+def read_movielens(path: Path | None, schema: FeatureSchema, max_bad: float = MAX_BAD_SHARE) -> Dataset:
     """
     Args:
         path: folder with the files; None for the installed wheel's.
@@ -42,7 +43,9 @@ def read_movielens(path: Path | None, schema: FeatureSchema) -> Dataset:
         & ratings["user_id"].is_in(users[ID_COLUMN].implode())
         & ratings["item_id"].is_in(items[ID_COLUMN].implode())
     ).to_series()
-    skipped = skip(good.fill_null(False), "no rating of 1 to 5, no time, or an unknown user or film", str(folder))
+    skipped = skip(
+        good.fill_null(False), "no rating of 1 to 5, no time, or an unknown user or film", str(folder), max_bad
+    )
     ratings = ratings.filter(good.fill_null(False)).sort("timestamp", maintain_order=True)
     if ratings.is_empty():
         raise DataError(f"{folder}: no ratings")

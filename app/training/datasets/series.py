@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import numpy as np
+import numpy.typing as npt
 import polars as pl
 
 from app.features.columns import Distinct, Lists, Numbers, Plain
@@ -20,7 +21,7 @@ class SeriesColumn:
 
     def distinct(self) -> Distinct:
         if self._distinct is None:
-            self._distinct = distinct(self._series)
+            self._distinct = _mappings(self._series) if is_weighted(self._series.dtype) else distinct(self._series)
         return self._distinct
 
     def numbers(self) -> Numbers | None:
@@ -47,9 +48,12 @@ class SeriesColumn:
         if not isinstance(series.dtype, pl.List):
             return None
         items = series.explode(empty_as_null=False, keep_nulls=False)
+        weights: Numbers | None = None
+        if is_weighted(series.dtype):
+            items, weights = items.struct.field("item"), items.struct.field("weight").to_numpy()
         if not (items.dtype == pl.String or items.dtype.is_integer() or items.dtype == pl.Boolean):
             return None
-        return Lists(distinct(items), series.list.len().fill_null(0).cast(pl.Int64).to_numpy())
+        return Lists(distinct(items), series.list.len().fill_null(0).cast(pl.Int64).to_numpy(), weights)
 
 
 def distinct(series: pl.Series) -> Distinct:
@@ -62,11 +66,21 @@ def distinct(series: pl.Series) -> Distinct:
         known = series.drop_nulls().to_numpy()
         # By bits, so that 0.0 and -0.0 stay two values, as they are to Python's repr.
         bits = known.view(f"u{known.itemsize}") if known.dtype.kind == "f" else known
-        _, first, codes = np.unique(bits, return_index=True, return_inverse=True)
-        codes_N = np.full(len(series), len(first), np.int64)
-        codes_N[series.is_not_null().to_numpy()] = codes
+        _, first, places = np.unique(bits, return_index=True, return_inverse=True)
+        codes_N: npt.NDArray[np.int64] = np.full(len(series), len(first), np.int64)
+        codes_N[series.is_not_null().to_numpy()] = places
         return Distinct([*known[first].tolist(), None], codes_N)
     return Plain(series.to_list()).distinct()
+
+
+def is_weighted(dtype: pl.DataType) -> bool:
+    """Lists of (item, weight), which stand for a JSON object each."""
+    return dtype == pl.List(pl.Struct({"item": pl.String, "weight": pl.Float64}))
+
+
+def _mappings(series: pl.Series) -> Distinct:
+    values = [None if row is None else {pair["item"]: pair["weight"] for pair in row} for row in series.to_list()]
+    return Plain(values).distinct()
 
 
 def columns(frame: pl.DataFrame) -> dict[str, SeriesColumn]:

@@ -11,10 +11,11 @@ import polars as pl
 
 from app.errors import DataError
 from app.features.schema import FeatureSchema
-from app.training.datasets.dataset import Dataset, from_frame
-from app.training.datasets.files import read_table
+from app.training.datasets.chunks import table_chunks
+from app.training.datasets.source import Source
 
 LABEL, TIMESTAMP, RATING = "label", "timestamp", "rating"
+HINT = "is it a SparrowRecSys sample file?"
 LISTS = {
     "movieGenres": [f"movieGenre{n}" for n in range(1, 4)],
     "userGenres": [f"userGenre{n}" for n in range(1, 6)],
@@ -23,15 +24,17 @@ LISTS = {
 """Numbered columns that say one thing, by the multi-valued field they become."""
 
 
-def read_sparrow(path: Path, schema: FeatureSchema) -> Dataset:
-    """Raises DataError."""
-    frame = read_table(path)
+def sparrow_source(path: Path, schema: FeatureSchema) -> Source:
+    """Raises DataError, ConfigError."""
+    return Source(
+        "sparrow", path, schema, table_chunks(path), LABEL, TIMESTAMP, targets=(RATING,), derive=_lists, hint=HINT
+    )
+
+
+def _lists(frame: pl.DataFrame) -> pl.DataFrame:
     missing = [column for columns in LISTS.values() for column in columns if column not in frame.columns]
     if missing:
-        raise DataError(f"{path}: no column {', '.join(missing)}: is it a SparrowRecSys sample file?")
-    frame = frame.with_columns(
+        raise DataError(f"no column {', '.join(missing)}: {HINT}")
+    return frame.with_columns(
         pl.concat_list(pl.col(columns).cast(pl.String)).list.drop_nulls().alias(name) for name, columns in LISTS.items()
-    )
-    return from_frame(
-        frame, schema, name="sparrow", source=str(path), label=LABEL, timestamp=TIMESTAMP, targets=(RATING, TIMESTAMP)
     )

@@ -1,24 +1,22 @@
-"""Any CSV or Parquet file with a column per feature and a column of labels."""
+"""Any CSV, TSV, Parquet or JSON lines file with a column per feature and a column of labels."""
 
 from __future__ import annotations
 
 from pathlib import Path
 
 from app.features.schema import FeatureSchema
-from app.training.datasets.dataset import Dataset, from_frame
-from app.training.datasets.files import read_table
+from app.training.datasets.chunks import table_chunks
+from app.training.datasets.source import Source
 
 
-def read_any_table(path: Path, schema: FeatureSchema, label: str, timestamp: str | None) -> Dataset:
+def table_source(path: Path, schema: FeatureSchema, label: str, timestamp: str | None) -> Source:
     """
     Args:
         label: column of 0 or 1.
         timestamp: numeric column to split by time with, or None.
 
     Raises:
-        DataError: see `from_frame`.
+        ConfigError: the kind of file is not known, or the schema reads the label or the time.
+        DataError: there is no such file.
     """
-    targets = (timestamp,) if timestamp else ()
-    return from_frame(
-        read_table(path), schema, name="table", source=str(path), label=label, timestamp=timestamp, targets=targets
-    )
+    return Source("table", path, schema, table_chunks(path), label, timestamp)

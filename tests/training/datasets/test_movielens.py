@@ -168,8 +168,10 @@ def test_bad_ratings_are_counted_and_left_out(tmp_path: Path) -> None:
     folder = write_original(tmp_path / "ml", some_ratings())
     with (folder / "u.data").open("a") as file:
         file.write("1\t2\tlots\t880000000\n99\t1\t4\t880000000\n")
-    data = open_dataset("movielens", folder)
+    data = open_dataset("movielens", folder, max_bad=0.05)
     assert (data.skipped.count, data.skipped.first_rows, len(data)) == (2, (61, 62), 60)
+    with pytest.raises(DataError, match="more than 1 % of 62 rows"):
+        open_dataset("movielens", folder)
 
 
 def test_without_the_wheel_it_says_how_to_get_it(monkeypatch: pytest.MonkeyPatch) -> None:

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import gzip
 from pathlib import Path
+from typing import Any
 
 import polars as pl
 import pytest
@@ -36,8 +37,10 @@ def csv_text(rows: int = 40, clicked: str = "clicked") -> str:
     return "\n".join(lines) + "\n"
 
 
-def read(path: Path, features: Path, label: str | None = "clicked", timestamp: str | None = "at") -> Dataset:
-    return open_dataset("table", path, features=features, label=label, timestamp=timestamp)
+def read(
+    path: Path, features: Path, label: str | None = "clicked", timestamp: str | None = "at", **options: Any
+) -> Dataset:
+    return open_dataset("table", path, features=features, label=label, timestamp=timestamp, **options)
 
 
 def test_csv_gz_and_parquet_become_the_same_slots(tmp_path: Path, features: Path) -> None:
@@ -73,10 +76,15 @@ def test_parquet_nan_is_missing(tmp_path: Path, features: Path) -> None:
 def test_bad_labels_are_left_out_counted_and_named(tmp_path: Path, features: Path) -> None:
     path = tmp_path / "a.csv"
     path.write_text(csv_text(60) + "u1,01,2,3,a,1,maybe\nu1,01,2,3,a,,1\n")
-    data = read(path, features)
+    data = read(path, features, max_bad=0.04)
     assert len(data) == 60
     assert (data.skipped.count, data.skipped.first_rows) == (2, (61, 62))
     assert "rows 61, 62" in str(data.skipped)
+    with pytest.raises(
+        DataError,
+        match=r"1 clicked is not 0 or 1, 1 at is not a number; rows 61, 62\).*more than 1 % of 62 rows.*--max-bad",
+    ):
+        read(path, features)
 
 
 @pytest.mark.parametrize(
@@ -88,7 +96,9 @@ def test_bad_labels_are_left_out_counted_and_named(tmp_path: Path, features: Pat
         ("user,city,item,price,tags,at\nu,1,2,3,a,1\n", "no column clicked"),
         (csv_text().replace(",1\n", ",yes\n"), "bad rows"),
         (csv_text().replace(",0\n", ",1\n"), "nothing to learn"),
-        (csv_text() + "u,1,2,3,a,1,0,too,many\n", "cannot be read"),
+        (csv_text() + 2 * "u,1,2,3,a,1,0,too,many\n", "have not 7 columns; rows 41, 42"),
+        (csv_text() + 'u,"1,2,3,a,1,0\n', "opened and not closed"),
+        ("user,user,item\n", "twice"),
         ("\x00\xff\xfe garbage", "no column"),
     ],
 )
@@ -114,7 +124,7 @@ def test_values_that_fit_no_slot_count_as_missing_and_are_named(tmp_path: Path, 
     encoded = encode(read(path, features))
     assert (encoded.unreadable["price"].count, encoded.unreadable["price"].first_rows) == (1, (4,))
     path.write_text(csv_text(40).replace(".5,", "EUR,"))
-    with pytest.raises(DataError, match="price cannot be read as numeric in 40 of 40 rows"):
+    with pytest.raises(DataError, match="price cannot be read as numeric in 40 of 40 rows, first in rows 1, 2"):
         encode(read(path, features))
 
 

@@ -1,0 +1,230 @@
+"""Any supported table, a few rows at a time: delimited text and JSON lines, plain or gzipped, and Parquet.
+
+Memory is that of one chunk whatever the size of the file. Rows that cannot be read are left out and noted.
+"""
+
+from __future__ import annotations
+
+import csv
+from collections.abc import Callable, Iterator
+from pathlib import Path
+from typing import Any, NamedTuple
+
+import msgspec
+import numpy as np
+import numpy.typing as npt
+import polars as pl
+
+from app.errors import ConfigError, DataError, EncodingError
+from app.features.encoder import canonical_text
+from app.features.records import JSON_LINES, PARQUET, SEPARATORS
+from app.training.datasets.bad_rows import BadRows
+from app.training.datasets.blocks import Block, Lines, blocks, with_cells, without
+
+PARQUET_ROWS = 65_536
+MAX_REASON = 200
+FLOAT_EXACT = 2**53
+
+
+class Chunk(NamedTuple):
+    """Some rows of a table by column. Text formats give text: a guessed number would turn `01234` into 1234."""
+
+    frame: pl.DataFrame
+    rows_N: npt.NDArray[np.int64]
+    """Numbers of these rows in the file, from 1, the header not included."""
+    fraction: float
+    """How much of the file has been read, 0 to 1."""
+    open_ended: bool = False
+    """A column that is not here is null in these rows, as in JSON lines."""
+
+
+Chunks = Callable[[BadRows], Iterator[Chunk]]
+
+
+def table_chunks(path: Path) -> Chunks:
+    """Chunks of a table by what its name ends in.
+
+    Raises:
+        ConfigError: a kind of file that is not known.
+        DataError: not there, or empty.
+    """
+    if not path.is_file():
+        raise DataError(f"{path}: no such file" if not path.exists() else f"{path}: is a folder, not a file")
+    if path.stat().st_size == 0:
+        raise DataError(f"{path}: is empty")
+    kind = Path(path.name.removesuffix(".gz")).suffix
+    if kind in PARQUET and path.suffix != ".gz":
+        return lambda bad: _parquet(path, bad)
+    if kind in JSON_LINES:
+        return lambda bad: _json_lines(path, bad)
+    if kind in (*SEPARATORS, ".txt"):
+        return delimited_chunks(path, SEPARATORS.get(kind, ","))
+    known = [*SEPARATORS, *JSON_LINES, *PARQUET]
+    raise ConfigError(f"{path}: the name should end in {', '.join(known)}, or .gz after a text format")
+
+
+def delimited_chunks(path: Path, separator: str, header: list[str] | None = None, *, quoted: bool = True) -> Chunks:
+    """
+    Args:
+        header: names of the columns where the file has no line that says so.
+    """
+    return lambda bad: _delimited(path, bad, separator, header, quoted)
+
+
+def _delimited(path: Path, bad: BadRows, separator: str, header: list[str] | None, quoted: bool) -> Iterator[Chunk]:
+    for text, fraction in blocks(path, quoted=quoted):
+        if header is None:
+            header, text = _header(path, text, separator)
+        lines = with_cells(text, separator, len(header), quoted=quoted)
+        bad.add(f"have not {len(header)} columns", bad.rows + 1 + lines.bad)
+        frame, lines = _parsed(path, lines, separator, header, bad)
+        yield _chunk(frame, lines, fraction, bad)
+
+
+def _header(path: Path, text: bytes, separator: str) -> tuple[list[str], bytes]:
+    line, _, rest = text.partition(b"\n")
+    try:
+        header = next(csv.reader([line.decode().rstrip("\r")], delimiter=separator), [])
+    except (UnicodeDecodeError, csv.Error) as error:
+        raise DataError(f"{path}: cannot be read: its first line is no header: {error}") from error
+    twice = sorted({name for name in header if header.count(name) > 1})
+    if twice:
+        raise DataError(f"{path}: the header names {twice[0]!r} twice")
+    return header, rest
+
+
+def _parsed(path: Path, lines: Lines, separator: str, header: list[str], bad: BadRows) -> tuple[pl.DataFrame, Lines]:
+    quote = '"' if b'"' in lines.text else None
+    for attempt in range(2):
+        if not lines.text:
+            return pl.DataFrame(schema=dict.fromkeys(header, pl.String)), lines
+        try:
+            frame = pl.read_csv(
+                lines.text,
+                separator=separator,
+                has_header=False,
+                new_columns=header,
+                infer_schema=False,
+                quote_char=quote,
+            )
+        except (pl.exceptions.PolarsError, OSError) as error:
+            undecodable = _undecodable(lines.text) if attempt == 0 else np.empty(0, np.bool_)
+            if not undecodable.any() or len(undecodable) != len(lines.good()):
+                raise _unreadable(path, error) from error
+            bad.add("are not UTF-8", bad.rows + 1 + lines.good()[undecodable])
+            lines = without(lines, undecodable)
+            continue
+        if len(frame) != len(lines.good()):
+            raise DataError(f"{path}: cannot be read: quotes do not match in rows {bad.rows + 1:,} and after")
+        return frame, lines
+    raise AssertionError("two attempts decide")
+
+
+def _undecodable(text: bytes) -> npt.NDArray[np.bool_]:
+    def undecodable(line: bytes) -> bool:
+        try:
+            line.decode()
+        except UnicodeDecodeError:
+            return True
+        return False
+
+    return np.array([undecodable(line) for line in text.split(b"\n")[:-1]], np.bool_)
+
+
+def _chunk(frame: pl.DataFrame, lines: Lines, fraction: float, bad: BadRows) -> Chunk:
+    rows_N = bad.rows + 1 + lines.good()
+    bad.rows += lines.rows
+    return Chunk(frame, rows_N, fraction)
+
+
+def _json_lines(path: Path, bad: BadRows) -> Iterator[Chunk]:
+    for block in blocks(path):
+        if bad.rows == 0 and block.text.lstrip().startswith(b"["):
+            raise DataError(f"{path}: is one JSON array; one object on each line is needed")
+        yield _json_chunk(block, bad)
+
+
+def _json_chunk(block: Block, bad: BadRows) -> Chunk:
+    decode = msgspec.json.Decoder(dict[str, Any]).decode
+    rows: list[dict[str, Any]] = []
+    numbers: list[int] = []
+    wrong: list[int] = []
+    for line in block.text.split(b"\n"):
+        if not line.strip():
+            continue
+        bad.rows += 1
+        try:
+            rows.append(decode(line))
+            numbers.append(bad.rows)
+        except (msgspec.DecodeError, UnicodeDecodeError, RecursionError):
+            wrong.append(bad.rows)
+    bad.add("are not JSON objects", wrong)
+    names = dict.fromkeys(name for row in rows for name in row)
+    frame = pl.DataFrame({name: json_series(name, [row.get(name) for row in rows]) for name in names})
+    return Chunk(frame, np.array(numbers, np.int64), block.fraction, open_ended=True)
+
+
+def json_series(name: str, values: list[Any]) -> pl.Series:
+    """A column of JSON values that encodes as they would one by one, whatever kinds there are among them."""
+    kinds = {value.__class__ for value in values} - {type(None)}
+    if kinds <= {str}:
+        return pl.Series(name, values, dtype=pl.String)
+    if kinds == {bool}:
+        return pl.Series(name, values, dtype=pl.Boolean)
+    numbers = [value for value in values if value is not None]
+    if kinds == {int} and all(abs(value) < 2**63 for value in numbers):
+        return pl.Series(name, values, dtype=pl.Int64)
+    if kinds <= {int, float} and float in kinds and all(abs(value) <= FLOAT_EXACT for value in numbers):
+        return pl.Series(name, [None if value is None else float(value) for value in values], dtype=pl.Float64)
+    if kinds == {list} and all(item is None or item.__class__ is str for value in numbers for item in value):
+        return pl.Series(name, values, dtype=pl.List(pl.String))
+    return pl.Series(name, [_json_text(name, value) for value in values], dtype=pl.String)
+
+
+def stacked(frames: list[pl.DataFrame]) -> pl.DataFrame:
+    """Chunks of one table under each other, whatever types a column has in them."""
+    names = list(dict.fromkeys(name for frame in frames for name in frame.columns))
+    whole = []
+    for name in names:
+        pieces = [
+            frame[name] if name in frame.columns else pl.Series(name, [None] * len(frame), dtype=pl.Null)
+            for frame in frames
+        ]
+        known = {piece.dtype for piece in pieces if piece.null_count() < len(piece)}
+        if len(known) <= 1:
+            dtype = next(iter(known), pl.String())
+            empty = pl.Series(name, [], dtype=dtype)
+            whole.append(
+                pl.concat(
+                    [piece if piece.dtype == dtype else empty.extend_constant(None, len(piece)) for piece in pieces]
+                )
+            )
+        else:
+            whole.append(json_series(name, [value for piece in pieces for value in piece.to_list()]))
+    return pl.DataFrame(whole)
+
+
+def _json_text(name: str, value: Any) -> str | None:
+    if value is None or isinstance(value, str):
+        return value
+    try:
+        return msgspec.json.encode(value).decode() if isinstance(value, list | dict) else canonical_text(value, name)
+    except EncodingError:
+        return str(value)
+
+
+def _parquet(path: Path, bad: BadRows) -> Iterator[Chunk]:
+    try:
+        frame = pl.scan_parquet(path)
+        total = frame.select(pl.len()).collect().item()
+        for start in range(0, total, PARQUET_ROWS):
+            chunk = frame.slice(start, PARQUET_ROWS).collect()
+            bad.rows = start + len(chunk)
+            yield Chunk(chunk, np.arange(start + 1, bad.rows + 1), bad.rows / total)
+    except (pl.exceptions.PolarsError, OSError) as error:
+        raise _unreadable(path, error) from error
+
+
+def _unreadable(path: Path, error: Exception) -> DataError:
+    reason = next((line for line in str(error).splitlines() if line.strip()), type(error).__name__)
+    return DataError(f"{path}: cannot be read: {reason[:MAX_REASON]}")
