@@ -5,7 +5,9 @@ from __future__ import annotations
 import contextlib
 import multiprocessing
 import re
+import shlex
 import signal
+import sys
 import tempfile
 import threading
 import time
@@ -149,7 +151,17 @@ def _round(
                 judged["gate"] = admitted(store, version, settings=settings)
 
             with TrainingProgress(console, config.job.trainer.epochs) as progress:
-                folder = run(config, rows, store, live, found, admit=admit, say=_say, report=progress.report)
+                folder = run(
+                    config,
+                    rows,
+                    store,
+                    live,
+                    found,
+                    admit=admit,
+                    say=_say,
+                    report=progress.report,
+                    command=shlex.join(["ctr", *sys.argv[1:]]),
+                )
         pruned(store, settings)
     except NotPublished as error:
         reason, message, folder = error.reason, str(error), None

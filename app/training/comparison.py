@@ -66,9 +66,15 @@ def probabilities(artifact: Artifact, examples: Encoded) -> Floats:
     return np.concatenate(parts).astype(np.float64)
 
 
-def compare(metric: Metric, labels_N: npt.NDArray[np.float32], new_N: Floats, live_N: Floats) -> dict[str, Any]:
+def compare(
+    metric: Metric,
+    labels_N: npt.NDArray[np.float32],
+    new_N: Floats,
+    live_N: Floats,
+    groups_N: npt.NDArray[Any] | None = None,
+) -> dict[str, Any]:
     """Metrics of both, the gain, and how far the gain in log loss could be chance: its standard error, row by row."""
-    new, old = evaluate(labels_N, new_N), evaluate(labels_N, live_N)
+    new, old = (evaluate(labels_N, p_N, groups_N) for p_N in (new_N, live_N))
     sign = -1.0 if metric == "log_loss" else 1.0
     losses = [-np.log(np.where(labels_N == 1, p_N, 1 - p_N).clip(1e-12)) for p_N in (live_N, new_N)]
     return {

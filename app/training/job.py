@@ -172,11 +172,13 @@ class TrainingJob:
         command: str = "",
         started: float | None = None,
         say: Say = lambda _: None,
+        also: dict[str, Any] | None = None,
     ) -> Result:
         """Write the report and the version, and read the version back.
 
         Args:
             started: `time.perf_counter()` when the run began.
+            also: what else the manifest's config is to hold.
 
         Raises:
             ArtifactError: what was written does not read back with the same metrics.
@@ -216,6 +218,7 @@ class TrainingJob:
                 "epochs_trained": len(fitted.epochs),
                 "best_epoch": fitted.best_epoch + 1,
                 "calibrated": asdict(calibration),
+                **(also or {}),
             },
             beside=written,
         )

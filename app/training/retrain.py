@@ -21,19 +21,15 @@ from pathlib import Path
 from typing import Any
 
 import numpy as np
-import torch
 
 from app.errors import ArtifactError, ConfigError, CtrError, NotPublished
 from app.registry.artifact import Artifact
 from app.registry.model_store import ModelStore, labels_of
 from app.training.comparison import Metric, compare, probabilities, same_schema, seen_share, shortfall
 from app.training.datasets.dataset import Dataset
-from app.training.evaluate import evaluate
-from app.training.job import PARTS, JobConfig, describe
-from app.training.prepare import encode, expand
-from app.training.publish import export, verify
-from app.training.trainer import Fitted, Step, TrainerConfig, predict
-from app.training.warm_start import joined, live_preprocessing, restore_absent, warm_start
+from app.training.job import JobConfig, describe
+from app.training.trainer import Fitted, Step, TrainerConfig
+from app.training.warm_start import Continued, live_preprocessing, restore_absent, warm_start
 
 LOCK = ".retrain.lock"
 MIN_GAIN = -0.001
@@ -139,11 +135,13 @@ def retrain(
     admit: Callable[[int], object],
     say: Callable[[str], None] = lambda _: None,
     report: Callable[[Step], None] | None = None,
+    command: str = "",
 ) -> Path:
     """Train on the newest rows, compare, judge, publish.
 
     Args:
         found: filled in on the way, so that it can be shown whatever happens.
+        command: the command line that started it, for the report.
         admit: the gate; told the new number before it goes live, and raises ArtifactError to refuse it.
 
     Returns:
@@ -156,59 +154,51 @@ def retrain(
     """
     started = time.perf_counter()
     same_schema(data.schema, live)
-    split = replace(config.job.split, kind="time")
-    parts = dict(zip(PARTS, split.parts(config.window.newest(data), None), strict=True))
-    found.rows, found.data = {part: len(rows) for part, rows in parts.items()}, describe(parts)
-    say("Encoding " + ", ".join(f"{count:,} {part}" for part, count in found.rows.items()) + " rows")
-    encoded = {part: encode(rows) for part, rows in parts.items()}
-    preprocessing = config.job.preparation.fit(data.schema, encoded["train"])
+    kept = replace(config.job, split=replace(config.job.split, kind="time"))
+    job = replace(kept, trainer=config.trainer)
     if not config.fresh:
-        preprocessing = joined(live_preprocessing(live), preprocessing)
-    rows = {part: expand(preprocessing, slots) for part, slots in encoded.items()}
-    model = config.job.model.build(preprocessing)
-    warm = None if config.fresh else warm_start(model, preprocessing, live, rows["train"])
-    found.keys = {"known": warm.known_keys, "new": warm.new_keys} if warm else {"new": len(preprocessing.vocabulary_V)}
-    say(f"Training {config.job.model.name} from {'fresh weights' if config.fresh else f'version {live.version}'} on")
-    found.fitted = config.trainer.build(model, preprocessing).fit(
-        rows["train"], rows["validation"], report, warm=not config.fresh
-    )
-    if warm:
-        found.keys["without a row"] = restore_absent(model, preprocessing, warm, rows["train"])
+        job = replace(job, preparation=Continued(job.preparation.min_count, live_preprocessing(live)))
+    prepared = job.build().prepare(config.window.newest(data), None, say)
+    found.rows, found.data = {part: len(rows) for part, rows in prepared.data.items()}, describe(prepared.data)
 
-    labels_N = encoded["test"].labels_N
-    with torch.inference_mode():
-        measured = {
-            part: model.probability(predict(model, rows[part])).numpy().astype(np.float64)
-            for part in ("validation", "test")
-        }
-    metrics = {part: evaluate(encoded[part].labels_N, scores_N) for part, scores_N in measured.items()}
-    live_N = probabilities(live, encoded["test"])
-    found.evaluation = compare(config.metric, labels_N, measured["test"], live_N)
-    found.evaluation |= {"min_gain": config.min_gain, "seen_by_live": seen_share(live.manifest, parts["test"])}
+    say(f"Training {config.job.model.name} from {'fresh weights' if config.fresh else f'version {live.version}'} on")
+    train, validation = (prepared.rows[part] for part in ("train", "validation"))
+    model = config.job.model.build(prepared.preprocessing)
+    warm = None if config.fresh else warm_start(model, prepared.preprocessing, live, train)
+    found.fitted = job.trainer.build(model, prepared.preprocessing).fit(
+        train, validation, report, warm=warm is not None
+    )
+    if warm is None:
+        found.keys = {"new": len(prepared.preprocessing.vocabulary_V)}
+    else:
+        absent = restore_absent(model, prepared.preprocessing, warm, train)
+        found.keys = {"known": warm.known_keys, "new": warm.new_keys, "without a row": absent}
+    trained = job.build().measured(prepared, model, found.fitted)
+
+    test = prepared.encoded["test"]
+    new_N = trained.calibration.probabilities(trained.logits["test"])
+    found.evaluation = compare(config.metric, test.labels_N, new_N, probabilities(live, test), prepared.groups("test"))
+    found.evaluation |= {
+        "min_gain": config.min_gain,
+        "seen_by_live": seen_share(live.manifest, prepared.data["test"]),
+    }
     found.seconds = time.perf_counter() - started
     refused = shortfall(found.evaluation, live.version)
     if refused:
         raise NotPublished("gain", refused)
 
-    details: dict[str, Any] = {
-        "metrics": {**metrics, "live": {"version": live.version, **found.evaluation["live"]}},
-        "data": found.data,
-        "config": {
-            **asdict(config.job),
-            "epochs_trained": len(found.fitted.epochs),
-            "best_epoch": found.fitted.best_epoch + 1,
-            "retrained": {
-                "from": live.version,
-                "window": asdict(config.window),
-                "fresh": config.fresh,
-                "learning_rate": config.trainer.learning_rate,
-                "keys": found.keys,
-            },
-        },
+    also = {
+        "retrained": {
+            "from": live.version,
+            "window": asdict(config.window),
+            "fresh": config.fresh,
+            "learning_rate": config.trainer.learning_rate,
+            "keys": found.keys,
+        }
     }
     with store.staging() as staged:
-        export(staged, model, parts["validation"], name=store.name, **details)
-        verify(staged, encoded["test"], metrics["test"])
+        beside = {f"version {live.version}": found.evaluation["live"]}
+        kept.build().finish(prepared, trained, beside, staged, store.name, command, started, say, also)
         say("Checking it as it would be served")
         with _uninterrupted():
             found.version = store.publish(staged)

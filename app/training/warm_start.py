@@ -18,15 +18,14 @@ import torch
 from torch import Tensor, nn
 
 from app.errors import ArtifactError
-from app.features.schema import Numeric
+from app.features.schema import FeatureSchema, Numeric
 from app.models.contract import CtrModel
 from app.models.inputs import NumericStatistics, Preprocessing
 from app.models.layers import Block
 from app.registry.artifact import Artifact
-from app.training.prepare import SIDES, Rows
-from app.training.trainer import PREDICT_ROWS
+from app.training.prepare import SIDES, Encoded, Preparation, Rows
 
-SAMPLE_ROWS = PREDICT_ROWS
+SAMPLE_ROWS = 16_384
 """Training rows that the batch norms' first statistics are taken from."""
 
 
@@ -67,6 +66,17 @@ def joined(live: Preprocessing, fitted: Preprocessing) -> Preprocessing:
     }
     vocabulary_V = torch.unique(torch.cat([live.vocabulary_V, fitted.vocabulary_V]))
     return Preprocessing(live.schema, vocabulary_V, numerics)
+
+
+@dataclass(frozen=True)
+class Continued(Preparation):
+    """What is fitted on new rows, joined with what the live version knows."""
+
+    live: Preprocessing | None = None
+
+    def fit(self, schema: FeatureSchema, train: Encoded) -> Preprocessing:
+        fitted = super().fit(schema, train)
+        return fitted if self.live is None else joined(self.live, fitted)
 
 
 def warm_start(model: CtrModel, preprocessing: Preprocessing, live: Artifact, train: Rows) -> Warm:

@@ -133,7 +133,8 @@ def test_a_better_candidate_is_live_and_the_document_has_both_evaluations(ctr: C
     assert found["gate"]["against"] == 1
     manifest = store.manifest(2)
     assert manifest.metrics["test"] == shown["candidate"]
-    assert manifest.metrics["live"] == {"version": 1, **shown["live"]}
+    assert manifest.metrics["baselines"] == {"version 1": shown["live"]}
+    assert "version 1" in (store.path(2) / "report.html").read_text()
     assert manifest.config["retrained"]["from"] == 1
     assert manifest.config["retrained"]["learning_rate"] == pytest.approx(0.005), "a quarter"
     assert manifest.config["trainer"]["learning_rate"] == 0.02, "which the next retraining takes a quarter of again"
