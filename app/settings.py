@@ -33,6 +33,9 @@ class Settings(BaseSettings):
     poll_s: float = Field(
         1.0, gt=0, le=3600, description="How often serving.json is looked at; a swap starts at most this much later."
     )
+    mlflow_uri: str = Field(
+        "", description="MLflow server or store that `ctr train` also writes its runs to, say sqlite:///runs/mlflow.db."
+    )
     keep_versions: int = Field(
         20,
         ge=2,
