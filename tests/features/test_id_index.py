@@ -10,12 +10,12 @@ names = st.text(max_size=3)
 
 
 class Same(str):
-    """Ids whose hashes collide, as ids of a catalogue hardly ever do."""
+    """Ids of which several share a hash, and all others a slot, as ids of a catalogue hardly ever do."""
 
     __slots__ = ()
 
     def __hash__(self) -> int:
-        return 7
+        return 7 + 2**40 * (int(self) % 3)
 
     def __eq__(self, other: object) -> bool:
         return str.__eq__(self, str(other))
@@ -48,8 +48,8 @@ def test_ids_that_hash_alike_are_told_apart(steps: list[tuple[bool, int]]) -> No
         elif not add and name in wanted:
             index.remove(name)
             del wanted[name]
-    asked = list(wanted)
-    assert index.find(asked).tolist() == [wanted[name] for name in asked]
+        # A strange id may be taken for one that shares its hash; a known one never.
+        assert index.find(list(wanted)).tolist() == list(wanted.values())
 
 
 def test_it_grows_and_forgets_what_was_removed() -> None:
