@@ -1,0 +1,118 @@
+"""One step of training: a batch's table rows, the model's gradient, and what it does to all weights."""
+
+from __future__ import annotations
+
+import copy
+from collections.abc import Mapping
+from typing import Any
+
+import torch
+from torch import Tensor, nn
+from torch.nn.functional import binary_cross_entropy_with_logits
+
+from app.models.contract import CtrModel
+from app.models.inputs import Preprocessing
+from app.training.distributed import World
+from app.training.lookup import Lookup
+from app.training.optimiser import FlatWeights
+from app.training.table_steps import TableConfig, TableSteps
+
+
+class Engine:
+    """A model in training. Between construction and `close` the model's own table is stale and its weights are views.
+
+    The embedding table is trained row by row (`TableSteps`), all else densely. The model is handed field vectors
+    instead of looking them up, so that no gradient is ever as large as the table.
+    """
+
+    def __init__(
+        self,
+        model: CtrModel,
+        preprocessing: Preprocessing,
+        table: TableConfig,
+        *,
+        device: str = "cpu",
+        bfloat16: bool = False,
+        world: World | None = None,
+    ) -> None:
+        """
+        Args:
+            bfloat16: compute the forward pass in it where torch thinks it safe; weights stay float32.
+        """
+        self.model, self.world = model.to(device), world or World()
+        self._config, self._bfloat16, self._device = table, bfloat16, torch.device(device)
+        # The average has no table of its own: while training, nobody reads the model's.
+        shared = {id(tensor): tensor for tensor in (model.table_RE, model.vocabulary_V)}
+        self.average = copy.deepcopy(model, shared).eval() if table.averaging > 0 else model
+        with torch.no_grad():
+            lookup = Lookup(preprocessing, len(model.table_RE), self._device)
+            self.table = TableSteps(model.table_RE.detach(), lookup, table)
+        crosses = {name for name in model.tables if isinstance(getattr(model, name), nn.Parameter)} - {"table_RE"}
+        self.weights = FlatWeights(model, self.average, [model.table_RE], crosses)
+        self._fields_BFE = torch.empty(0)
+        model.train()
+
+    def step(self, rows_BT: Tensor, x_OT: Tensor, labels_O: Tensor) -> Tensor:
+        """Train on a batch; the sum of its losses over this process's part, [] and detached.
+
+        Args:
+            rows_BT: of all processes' parts of the batch; x and labels of this process's part alone.
+        """
+        size, own = len(rows_BT), self.world.part(len(rows_BT))
+        with torch.no_grad():
+            self._fields_BFE = self.table.fields(rows_BT, x_OT, None if self.world.size == 1 else own)
+        # An attribute of the instance hides the method of the class.
+        self.model.__dict__["fields"] = self._read
+        with torch.autocast(self._device.type, torch.bfloat16, enabled=self._bfloat16):
+            logits_O = self.model.logits(rows_BT[own], x_OT)
+        loss = binary_cross_entropy_with_logits(logits_O.float(), labels_O, reduction="sum")
+        (loss / size).backward()  # type: ignore[no-untyped-call]
+        with torch.no_grad():
+            fields_BFE = self._fields_BFE.grad
+            gradient_UE = self.table.gradient(torch.zeros_like(self._fields_BFE) if fields_BFE is None else fields_BFE)
+            self.world.add(self.weights.gradient, gradient_UE)
+            self.table.update(gradient_UE)
+            self.weights.step(self._config.learning_rate, self._config.l2, self._config.averaging)
+        return loss.detach()
+
+    @torch.no_grad()
+    def averaged(self) -> CtrModel:
+        """The model with its averaged weights, good until the next step; the same on all processes."""
+        self.table.write_back()
+        self.model.__dict__.pop("fields", None)
+        if self.world.size > 1:
+            statistics = self.weights.statistics()
+            self.world.add(*statistics)
+            for tensor in statistics:
+                tensor /= self.world.size
+        return self.average
+
+    def random_state(self) -> Tensor:
+        """Of the generator that dropout draws from."""
+        return torch.cuda.get_rng_state(self._device) if self._device.type == "cuda" else torch.get_rng_state()
+
+    def set_random_state(self, state: Tensor) -> None:
+        if self._device.type == "cuda":
+            torch.cuda.set_rng_state(state, self._device)
+        else:
+            torch.set_rng_state(state)
+
+    def state(self) -> dict[str, Tensor]:
+        """All that training has changed, by name; the tensors are live."""
+        return {**self.weights.state(), "block": self.table.block_RC, "step": torch.tensor(self.table.step)}
+
+    @torch.no_grad()
+    def load(self, state: Mapping[str, Any]) -> None:
+        """Go on from a `state`. Raises KeyError or RuntimeError where it is another model's."""
+        for name, tensor in self.state().items():
+            tensor.copy_(state[name])
+        self.table.step = int(state["step"])
+
+    def close(self) -> None:
+        """Give the model back as an ordinary module on the processor; its table is as `averaged` left it."""
+        self.model.__dict__.pop("fields", None)
+        self.weights.release()
+        self.model.to("cpu").eval()
+
+    def _read(self, rows_BT: Tensor, x_BT: Tensor) -> Tensor:
+        return self._fields_BFE

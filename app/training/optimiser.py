@@ -1,0 +1,119 @@
+"""Adam and a moving average over all weights but the large tables, as one vector: few operators a step.
+
+Adam (Kingma & Ba 2015) is torch's fused kernel. The average is that of Polyak & Juditsky (1992), exponential and with
+Adam's bias correction, and takes in the running statistics of batch norms.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+
+import torch
+from torch import Tensor, nn
+
+BETAS, EPSILON = (0.9, 0.999), 1e-8
+
+
+class FlatWeights:
+    """Makes parameters, and statistics, views of one vector each: weights, gradients, both moments, average."""
+
+    def __init__(
+        self, model: nn.Module, average: nn.Module, left_out: Sequence[nn.Parameter], decayed: set[str]
+    ) -> None:
+        """
+        Args:
+            average: a copy of the model, whose weights become the average; or the model itself, for none.
+            left_out: parameters that others update.
+            decayed: names of parameters that have an L2 term.
+        """
+        names = [name for name, p in model.named_parameters() if all(p is not other for other in left_out)]
+        names.sort(key=lambda name: name in decayed)
+        parameters = [model.get_parameter(name) for name in names]
+        plain = sum(p.numel() for name, p in zip(names, parameters, strict=True) if name not in decayed)
+        self.learned = sum(p.numel() for p in parameters)
+        statistics = _statistics(model)
+        self.values = torch.cat([t.detach().reshape(-1) for t in [*parameters, *statistics]])
+        self.gradient = torch.zeros_like(self.values[: self.learned])
+        self.moments = [torch.zeros_like(self.gradient) for _ in BETAS]
+        self.average = self.values if average is model else self.values.clone()
+        self.steps = torch.zeros(())
+        self._groups = [slice(0, plain), slice(plain, self.learned)]
+        self._averaging = average is not model
+        self._views = [*parameters, *statistics]
+        _alias(parameters, statistics, self.values)
+        if self._averaging:
+            _alias([average.get_parameter(name) for name in names], _statistics(average), self.average)
+        start = 0
+        for parameter in parameters:
+            parameter.grad = self.gradient[start : start + parameter.numel()].view_as(parameter)
+            start += parameter.numel()
+
+    def step(self, learning_rate: float, l2: float, averaging: float) -> None:
+        """One step of Adam from the gradient, which it clears, then of the average.
+
+        Args:
+            l2: factor of the sum of squares of the parameters that have an L2 term.
+        """
+        self.steps += 1
+        for group, decay in zip(self._groups, (0.0, 2 * l2), strict=True):
+            if group.start == group.stop:
+                continue
+            # Adam's (not AdamW's) decay d adds d * w to the gradient: that of a term d / 2 * sum(w * w) in the loss.
+            torch._fused_adam_(
+                [self.values[group]],
+                [self.gradient[group]],
+                [self.moments[0][group]],
+                [self.moments[1][group]],
+                [],
+                [self.steps],
+                lr=learning_rate,
+                beta1=BETAS[0],
+                beta2=BETAS[1],
+                weight_decay=decay,
+                eps=EPSILON,
+                amsgrad=False,
+                maximize=False,
+            )
+        self.gradient.zero_()
+        if self._averaging:
+            step = float(self.steps)
+            self.average.lerp_(self.values, (1 - averaging) / (1 - averaging**step))
+
+    def statistics(self) -> list[Tensor]:
+        """The running statistics, live, and their average where there is one."""
+        vectors = [self.values, self.average] if self._averaging else [self.values]
+        return [vector[self.learned :] for vector in vectors]
+
+    def release(self) -> None:
+        """Give the model tensors of its own again, and no gradients."""
+        for tensor in self._views:
+            tensor.data = tensor.data.clone()
+            tensor.grad = None
+
+    def state(self) -> dict[str, Tensor]:
+        """All that a checkpoint needs, by name; the tensors are live."""
+        return {
+            "values": self.values,
+            "first_moment": self.moments[0],
+            "second_moment": self.moments[1],
+            "average": self.average,
+            "steps": self.steps,
+        }
+
+
+def _statistics(model: nn.Module) -> list[Tensor]:
+    """The running statistics of batch norms; other buffers never change."""
+    return [
+        statistic
+        for module in model.modules()
+        if isinstance(module, nn.BatchNorm1d)
+        for statistic in (module.running_mean, module.running_var)
+        if statistic is not None
+    ]
+
+
+def _alias(parameters: Sequence[Tensor], statistics: Sequence[Tensor], flat: Tensor) -> None:
+    start = 0
+    for tensor in [*parameters, *statistics]:
+        tensor.data = flat[start : start + tensor.numel()].view_as(tensor)
+        start += tensor.numel()
