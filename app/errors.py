@@ -12,11 +12,14 @@
         ├── Unauthorized         401
         ├── NotFound             404
         ├── BodyTooSlow          408  the body did not arrive in time
+        ├── Conflict             409  an admin action that cannot be done as things are
         ├── BodyTooLarge         413
         ├── InvalidRequest       422  carries up to ten (location, message) pairs, never the input
         │   └── EncodingError    a raw feature value that no slot can hold: the one error encoding raises
+        ├── VersionRefused       422  by the gate or since; carries the checks it did not pass
         ├── Overloaded           503  with Retry-After
         ├── NoModel              503  nothing is live yet
+        ├── ActionFailed         503  an admin action that could not be carried out
         └── DeadlinePassed       504
 
 The core raises these; `app.api.problems` is the one place that turns them into responses.
@@ -90,6 +93,11 @@ class BodyTooSlow(RequestError):
     title = "The body did not arrive in time"
 
 
+class Conflict(RequestError):
+    status = 409
+    title = "It cannot be done as things are"
+
+
 class BodyTooLarge(RequestError):
     status = 413
     title = "The body is too large"
@@ -110,6 +118,11 @@ class EncodingError(InvalidRequest):
         self.field = field
 
 
+class VersionRefused(RequestError):
+    status = 422
+    title = "The version is refused"
+
+
 class Overloaded(RequestError):
     status = 503
     title = "Overloaded, try again later"
@@ -120,6 +133,11 @@ class NoModel(RequestError):
     status = 503
     title = "No model is live"
     retry_after_s = 1
+
+
+class ActionFailed(RequestError):
+    status = 503
+    title = "The action could not be carried out"
 
 
 class DeadlinePassed(RequestError):

@@ -5,8 +5,8 @@ from __future__ import annotations
 import asyncio
 import contextlib
 import gc
-from collections.abc import AsyncIterator
-from dataclasses import dataclass
+from collections.abc import AsyncIterator, Callable
+from dataclasses import dataclass, field
 from functools import partial
 
 import structlog
@@ -16,13 +16,15 @@ from starlette.routing import Route
 from starlette.types import ASGIApp, Receive, Scope, Send
 
 from app import __version__
-from app.api import health, metrics, models, page
+from app.api import admin, health, metrics, models, page
+from app.api.admin import Admin
 from app.api.exports import WatchExport, count_shadow
-from app.api.middleware import Edge
+from app.api.middleware import OPEN_PATHS, Edge
 from app.api.openapi import document_rank
 from app.api.problems import install_problem_handlers
 from app.api.rank import RankEndpoint
 from app.api.state import FeatureStatus
+from app.commands.remote import StoreCommands
 from app.errors import ConfigError
 from app.features.item_cache import ItemCache
 from app.features.refresher import Refresher
@@ -71,6 +73,9 @@ class Service:
     rank: RankEndpoint
     watch: Watch
     shadow: Shadow
+    admin: Admin | None = None
+    """Where there is a key."""
+    stopping: list[Callable[[], None]] = field(default_factory=list)
     draining: bool = False
 
     async def start(self) -> None:
@@ -82,6 +87,8 @@ class Service:
             log.warning("no_model_live", folder=str(self.model_store.folder), hint="publish one: ctr train --publish")
 
     async def stop(self) -> None:
+        for stop in self.stopping:
+            stop()
         await self.shadow.stop()
         await self.refresher.stop()
         await self.lifecycle.stop()
@@ -101,6 +108,7 @@ class Application:
             max_body_bytes=settings.max_body_bytes,
             body_timeout_s=settings.body_timeout_s,
             api_keys=[key.get_secret_value().encode() for key in settings.api_keys],
+            open_paths=OPEN_PATHS | admin.PATHS if service.admin else OPEN_PATHS,  # which ask for a key of their own
         )
 
     async def __call__(self, scope: Scope, receive: Receive, send: Send) -> None:
@@ -151,6 +159,8 @@ def create_app(settings: Settings | None = None, *, store: FeatureStore | None =
     install_problem_handlers(fastapi)
     for router in (health.router, metrics.router, models.router, page.router):
         fastapi.include_router(router)
+    if service.admin is not None:
+        fastapi.include_router(admin.router)
     # Never called for POST, which does not come this far; other methods find out that they are not allowed.
     fastapi.router.routes.append(Route("/rank", service.rank, methods=["POST"], include_in_schema=False))
     document_rank(fastapi)
@@ -216,7 +226,15 @@ def build_service(settings: Settings, store: FeatureStore | None = None) -> Serv
         deadline_s=settings.deadline_ms / 1000,
     )
     features = Features(store, cache)
-    return Service(settings, exported, model_store, lifecycle, features, store, cache, refresher, rank, watch, shadow)
+    service = Service(
+        settings, exported, model_store, lifecycle, features, store, cache, refresher, rank, watch, shadow
+    )
+    key = settings.admin_key.get_secret_value() if settings.admin_key else ""
+    if key:
+        commands = StoreCommands(settings)
+        service.admin = Admin(key, model_store, commands, exported)
+        service.stopping.append(commands.stop)
+    return service
 
 
 def _watch(settings: Settings, lifecycle: Lifecycle, exported: Metrics) -> Watch:

@@ -167,6 +167,9 @@ class Settings(BaseSettings):
     api_keys: Annotated[tuple[SecretStr, ...], NoDecode] = Field(
         (), description="Comma-separated keys for X-API-Key; empty leaves /rank open."
     )
+    admin_key: SecretStr | None = Field(
+        None, description="Key for X-Admin-Key on POST /admin/promote, /rollback and /refuse; unset, there are none."
+    )
     log_level: Literal["debug", "info", "warning", "error"] = Field("info", description="Least severe line to log.")
 
     @field_validator("api_keys", "trusted_keys", mode="before")

@@ -196,6 +196,9 @@ class Metrics:
             "ctr_shadow_rank_correlation", "Agreement of the shadow's order with the answer's (Spearman)", CORRELATIONS
         )
 
+        self.admin_actions = self._counter("ctr_admin_actions", "Admin actions over HTTP", "action", "outcome")
+        self.admin_keys_refused = self._counter("ctr_admin_keys_refused", "Admin requests without the right key")
+
         self.sources: list[Callable[[], None]] = []
         """Called before each export, to hand over what others have counted themselves; on any thread."""
         self.inflight = 0

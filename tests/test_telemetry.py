@@ -38,6 +38,8 @@ CONTRACT = {
     "ctr_shadow_requests_total": {"outcome"},
     "ctr_shadow_score_shift": set(),
     "ctr_shadow_rank_correlation": set(),
+    "ctr_admin_actions_total": {"action", "outcome"},
+    "ctr_admin_keys_refused_total": set(),
     "ctr_inflight_requests": set(),
     "ctr_rejected_total": {"reason"},
 }
@@ -68,6 +70,7 @@ def use_everything(metrics: Metrics) -> None:
     metrics.set_models([(7, "ab")])
     metrics.model_swaps["live"].inc()
     metrics.model_errors["7"].inc()
+    metrics.admin_actions.labels("promote", "done").inc()
     metrics.model_non_finite["7"].inc()
     metrics.add_scores("canary", [0] * len(SCORES) + [1], 0.995)
     metrics.rejected["overloaded"].inc()

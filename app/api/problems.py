@@ -9,11 +9,14 @@ and the word in this table, which stays as it is from release to release:
     not-found                404
     method-not-allowed       405
     body-too-slow            408  the body did not arrive in time
+    conflict                 409  another admin action is at work, or the version is stable
     body-too-large           413
     invalid-request          422  the body or a header does not fit; `errors` says where
     unencodable-value        422  a feature value of the request fits no slot of the schema
+    version-refused          422  by the gate, or since it was live; `errors` names the checks
     overloaded               503  with Retry-After
     no-model                 503  with Retry-After; nothing is live yet
+    action-failed            503  an admin action could not be carried out; nothing was changed
     deadline-passed          504
     internal-error           500  our fault; the log has the rest, found by `request_id`
 
@@ -36,8 +39,10 @@ from starlette.responses import Response
 
 from app.errors import (
     MAX_REPORTED,
+    ActionFailed,
     BodyTooLarge,
     BodyTooSlow,
+    Conflict,
     DeadlinePassed,
     EncodingError,
     InvalidRequest,
@@ -47,6 +52,7 @@ from app.errors import (
     Overloaded,
     RequestError,
     Unauthorized,
+    VersionRefused,
 )
 
 URN = "urn:ctr-serving:problem:"
@@ -59,11 +65,14 @@ TYPES: dict[type[RequestError], str] = {
     Unauthorized: "unauthorized",
     NotFound: "not-found",
     BodyTooSlow: "body-too-slow",
+    Conflict: "conflict",
     BodyTooLarge: "body-too-large",
     InvalidRequest: "invalid-request",
     EncodingError: "unencodable-value",
+    VersionRefused: "version-refused",
     Overloaded: "overloaded",
     NoModel: "no-model",
+    ActionFailed: "action-failed",
     DeadlinePassed: "deadline-passed",
 }
 BY_STATUS = {404: "not-found", 405: "method-not-allowed", 413: "body-too-large", 500: "internal-error"}

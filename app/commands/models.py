@@ -91,6 +91,9 @@ def rollback(
     label: Annotated[
         LabelName, typer.Option("--as", help="A canary or shadow is taken away; stable returns to the one before.")
     ] = LabelName.stable,
+    to: Annotated[
+        int | None, typer.Option("--to", min=1, help="Return to this one, which was stable once; no other will do.")
+    ] = None,
     model: Model = None,
     model_store: Store = None,
     as_json: AsJson = False,
@@ -107,7 +110,7 @@ def rollback(
             emit({"model": store.name, "label": label.value, "version": None, "passed_over": [], **_serving(store)})
         return
     left = store.pointer().stable
-    version, passed_over = _newest_that_loads(store, left)
+    version, passed_over = (_that_was_stable(store, to, left), []) if to else _newest_that_loads(store, left)
     store.roll_back(version)
     for refused in passed_over:
         console.print(f"passed over {refused['version']}: {refused['message']}", markup=False)
@@ -157,6 +160,15 @@ def _store(model: str | None, model_store: Path | None) -> tuple[Settings, Model
 
     settings = load_settings(model=model, model_store=model_store)
     return settings, open_store(settings)
+
+
+def _that_was_stable(store: ModelStore, version: int, left: int | None) -> int:
+    once = [number for number in store.last_good(before=left) if number in store.history()]
+    if version not in once:
+        listed = ", ".join(map(str, once)) or "none"
+        raise ConfigError(f"{store.name} has no version {version} to return to; stable before {left} were: {listed}")
+    store.load(version)
+    return version
 
 
 def _newest_that_loads(store: ModelStore, left: int | None) -> tuple[int, list[dict[str, Any]]]:

@@ -289,6 +289,18 @@ class ModelStore:
                 yield
 
     @contextlib.contextmanager
+    def action(self) -> Iterator[None]:
+        """For what takes long: one at a time, over all processes; nobody waits. Raises ArtifactError("busy")."""
+        with self._writing():
+            lock = (self.folder / ".action.lock").open("w")
+        with lock:
+            try:
+                fcntl.flock(lock, fcntl.LOCK_EX | fcntl.LOCK_NB)
+            except OSError as error:
+                raise ArtifactError("busy", "another action is at work on this model") from error
+            yield
+
+    @contextlib.contextmanager
     def _writing(self) -> Iterator[None]:
         try:
             yield

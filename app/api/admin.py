@@ -1,0 +1,210 @@
+"""POST /admin/promote, /admin/rollback and /admin/refuse: the model store from afar, for whoever has the admin key.
+
+A version number goes in and nothing else: no paths, no labels, no force. A promotion runs the gate as `ctr promote`
+does; one action is at work at a time, over all workers. Every action is a line of the log.
+"""
+
+from __future__ import annotations
+
+import asyncio
+import contextlib
+import hashlib
+import hmac
+from collections.abc import Callable, Iterator
+from typing import Annotated, Any, Protocol
+
+import msgspec
+import structlog
+from fastapi import APIRouter, Depends, Request, Security
+from fastapi.security import APIKeyHeader
+from pydantic import BaseModel, Field
+
+from app.api.problems import MEDIA_TYPE, TYPES
+from app.errors import (
+    ActionFailed,
+    ArtifactError,
+    BodyTooLarge,
+    ConfigError,
+    Conflict,
+    InvalidRequest,
+    NotFound,
+    NotJson,
+    RequestError,
+    Unauthorized,
+    VersionRefused,
+)
+from app.registry.model_store import ModelStore
+from app.registry.report import WITHDRAWN, Check, read_report
+from app.telemetry import Metrics
+
+log = structlog.get_logger(__name__)
+
+PATHS = frozenset({"/admin/promote", "/admin/rollback", "/admin/refuse"})
+MAX_BODY_BYTES = 1000
+OPERATOR = Check(WITHDRAWN, False, "operator", "an operator refused it over HTTP", comparison=True)
+
+
+class Target(msgspec.Struct, forbid_unknown_fields=True):
+    version: Annotated[int, msgspec.Meta(ge=1, lt=10**15)]
+
+
+class AnyTarget(msgspec.Struct, forbid_unknown_fields=True):
+    version: Annotated[int, msgspec.Meta(ge=1, lt=10**15)] | None = None
+
+
+class Done(BaseModel):
+    model: str
+    version: int = Field(description="That was promoted, returned to, or refused")
+    labels: list[str] = Field(description="It has now, or, refused, has lost")
+    serving: dict[str, Any] = Field(description="serving.json: workers follow it within CTR_POLL_S")
+    gate: dict[str, Any] | None = Field(None, description="Of a promotion: what the checks found")
+
+
+class Commands(Protocol):
+    """`app.commands.remote.StoreCommands` is one."""
+
+    def run(self, command: str, *arguments: str) -> dict[str, Any]: ...
+
+
+class Admin:
+    """What the routes do. Blocking; call it on a thread."""
+
+    def __init__(self, key: str, store: ModelStore, commands: Commands, metrics: Metrics) -> None:
+        self._digest = hashlib.sha256(key.encode()).digest()
+        self._store = store
+        self._commands = commands
+        self.metrics = metrics
+
+    def knows(self, key: str) -> bool:
+        """Takes as long whatever the key is: what is compared are hashes."""
+        return hmac.compare_digest(hashlib.sha256(key.encode("utf-8", "surrogateescape")).digest(), self._digest)
+
+    def promote(self, version: int) -> Done:
+        """Raises NotFound, Conflict, VersionRefused, ActionFailed."""
+        with self._turn(version):
+            document = self._commands.run("promote", str(version))
+        gate = document["gate"]
+        return Done(model=document["model"], version=version, labels=["stable"], serving=document["serving"], gate=gate)
+
+    def rollback(self, version: int | None) -> Done:
+        """Raises the same."""
+        with self._turn(version):
+            document = self._commands.run("rollback", *([] if version is None else [str(version)]))
+        return Done(
+            model=document["model"], version=document["version"], labels=["stable"], serving=document["serving"]
+        )
+
+    def refuse(self, version: int) -> Done:
+        """Raises the same."""
+        with self._turn(version):
+            lost = self._store.withdraw(version, OPERATOR)
+            serving = msgspec.to_builtins(msgspec.structs.replace(self._store.pointer(), seal=None))
+        return Done(model=self._store.name, version=version, labels=lost, serving=serving)
+
+    @contextlib.contextmanager
+    def _turn(self, version: int | None) -> Iterator[None]:
+        """One action at a time; what goes wrong in it becomes a problem."""
+        try:
+            with self._store.action():
+                if version is not None and version not in self._store.versions():
+                    raise NotFound(f"there is no version {version}; GET /models lists them")
+                yield
+        except ConfigError as error:
+            raise Conflict(str(error)) from error
+        except ArtifactError as error:
+            if error.reason in ("busy", "stable"):
+                raise Conflict(str(error)) from error
+            report = read_report(self._store.path(version)) if version is not None else None
+            if report is None or report.refusal is None:
+                raise ActionFailed(str(error)) from error
+            failed = [(check.name, f"{check.reason}: {check.detail}") for check in report.checks if not check.passed]
+            raise VersionRefused(str(error), errors=failed) from error
+
+
+_admin_key = APIKeyHeader(name="X-Admin-Key", auto_error=False, description="CTR_ADMIN_KEY")
+
+
+def admin_of(request: Request, key: Annotated[str | None, Security(_admin_key)] = None) -> Admin:
+    """The service's, for a request with the right key. Raises Unauthorized, before the body is read."""
+    admin: Admin = request.app.state.service.admin
+    if not admin.knows(key or request.headers.get("x-api-key", "")):
+        admin.metrics.admin_keys_refused.inc()
+        log.warning("admin_key_refused", route=request.url.path, **_whose(request))
+        raise Unauthorized("send the admin key in the X-Admin-Key header")
+    return admin
+
+
+Known = Annotated[Admin, Depends(admin_of)]
+
+
+def _documented(target: type[msgspec.Struct], required: bool) -> dict[str, Any]:
+    content = {"application/json": {"schema": msgspec.json.schema(target)["$defs"][target.__name__]}}
+    return {"requestBody": {"required": required, "content": content}}
+
+
+_problem = {"content": {MEDIA_TYPE: {"schema": {"$ref": "#/components/schemas/Problem"}}}}
+PROBLEMS: dict[int | str, dict[str, Any]] = {
+    400: _problem | {"description": "Not JSON"},
+    401: _problem | {"description": "Not the admin key"},
+    404: _problem | {"description": "No such version"},
+    409: _problem | {"description": "Another action is at work, or it cannot be done as things are"},
+    422: _problem | {"description": "The version is refused, or the body does not fit"},
+    503: _problem | {"description": "It could not be carried out; nothing was changed"},
+}
+router = APIRouter(prefix="/admin", tags=["admin"], responses=PROBLEMS)
+
+
+@router.post("/promote", openapi_extra=_documented(Target, True))
+async def promote(request: Request, admin: Known) -> Done:
+    """Make a version stable once it has passed the gate, which takes seconds. A refused one stays refused."""
+    return await _act(request, admin, admin.promote, Target)
+
+
+@router.post("/rollback", openapi_extra=_documented(AnyTarget, False))
+async def rollback(request: Request, admin: Known) -> Done:
+    """Return to the version that was stable before, or to one of those before it."""
+    return await _act(request, admin, admin.rollback, AnyTarget)
+
+
+@router.post("/refuse", openapi_extra=_documented(Target, True))
+async def refuse(request: Request, admin: Known) -> Done:
+    """Refuse a version: it is canary and shadow no more, and stays refused until `ctr promote N --force`."""
+    return await _act(request, admin, admin.refuse, Target)
+
+
+async def _act(
+    request: Request, admin: Admin, act: Callable[[Any], Done], target: type[Target] | type[AnyTarget]
+) -> Done:
+    action, outcome = request.url.path.rpartition("/")[2], "internal-error"
+    version: int | None = None
+    try:
+        version = (await _body(request, target)).version
+        done = await asyncio.to_thread(act, version)
+        version, outcome = done.version, "done"
+        return done
+    except RequestError as error:
+        outcome = TYPES[type(error)]
+        raise
+    finally:
+        admin.metrics.admin_actions.labels(action, outcome).inc()
+        log.warning("admin_action", action=action, version=version, outcome=outcome, **_whose(request))
+
+
+async def _body(request: Request, target: type[Target] | type[AnyTarget]) -> Target | AnyTarget:
+    raw = await request.body()
+    if len(raw) > MAX_BODY_BYTES:
+        raise BodyTooLarge(f"at most {MAX_BODY_BYTES} bytes are read")
+    if not raw and target is AnyTarget:
+        return AnyTarget()
+    try:
+        return msgspec.json.decode(raw, type=target)
+    except msgspec.ValidationError as error:
+        message = str(error).replace("`", "'")
+        raise InvalidRequest(message, errors=[("body", message)]) from None
+    except (msgspec.DecodeError, UnicodeDecodeError, RecursionError):
+        raise NotJson('expected {"version": N}') from None
+
+
+def _whose(request: Request) -> dict[str, str]:
+    client = request.client.host if request.client else ""
+    return {"client": client, "request_id": str(request.scope.get("state", {}).get("request_id", ""))}
