@@ -27,8 +27,8 @@ from app.features.store import Raw
 
 FRESH, KNOWN = 1, 2
 EVICT_SHARE = 16
-ENCODE_CHUNK = 64
-"""Rows encoded at a time for a new version: about a third of a millisecond, after which requests get their turn."""
+ENCODE_CHUNK = 128
+"""Rows encoded at a time for a new version: about half a millisecond, after which requests get their turn."""
 
 
 class ItemModel(Protocol):
@@ -198,9 +198,12 @@ class ItemCache:
         pace = Pace()
         unknown: list[str] = []
         for start in range(0, len(self._ids), ENCODE_CHUNK):
-            rows = np.arange(start, min(start + ENCODE_CHUNK, len(self._ids)))
-            unknown += self._default(table, rows)
-            self._encode(states, rows)
+            stop = min(start + ENCODE_CHUNK, len(self._ids))
+            unknown += self._default(table, np.arange(start, stop))
+            # Rows in their order need not be gathered, which takes as long again.
+            chunk = Slots(table.keys_CS[start:stop], table.values_CS[start:stop])
+            with torch.inference_mode():
+                states.states_CD[start:stop] = model.encode_items(chunk).to(self._device, self.dtype)
             await pace.rest()
         return unknown
 

@@ -2,8 +2,6 @@
 
 from __future__ import annotations
 
-import asyncio
-
 import numpy as np
 import structlog
 import torch
@@ -11,6 +9,7 @@ import torch
 from app.errors import StoreError
 from app.features.encoder import Slots
 from app.features.item_cache import ItemCache
+from app.features.pace import Pace
 from app.features.refresher import Refresher
 from app.registry.artifact import Artifact
 
@@ -18,6 +17,8 @@ log = structlog.get_logger(__name__)
 
 WARM_SIZES = (1, 10, 50, 100, 200, 500, 1000, 2000)
 WARM_TURNS = 3
+WARM_ENCODED = 100
+"""Items are seldom encoded in larger numbers at a time, and a thousand hold the event loop for milliseconds."""
 
 
 class Preparation:
@@ -49,19 +50,27 @@ class Preparation:
         self._cache.detach(artifact)
 
     async def _warm(self, artifact: Artifact) -> None:
-        """Run every batch size on the thread that serves: the first calls of a size are many times slower."""
-        encoder = artifact.item_encoder
+        """Run every size on the thread that serves: the first calls of one can be many times slower.
+
+        What is compiled by a first call has been, where the version was loaded (`Artifact.check`), so that a turn of
+        each size is enough where no kernels are chosen by size.
+        """
+        pace, encoder, states_CD = Pace(), artifact.item_encoder, self._cache.states(artifact)
+        on_cpu = artifact.device.type == "cpu"
+        one = encoder.encode({}, "")
         for size in self._sizes:
-            one = encoder.encode({}, "")
-            slots = Slots(np.repeat(one.keys[None], size, 0), np.repeat(one.values[None], size, 0))
             rows_N = torch.arange(size, device=artifact.device)
-            for _ in range(WARM_TURNS):
-                items_ND = artifact.encode_items(slots).to(self._cache.dtype)
-                await asyncio.sleep(0)
+            for _ in range(1 if on_cpu else WARM_TURNS):
                 with torch.inference_mode():
                     user_D = artifact.encode_user(artifact.user_encoder.encode({}, ""))
-                    artifact.ranked(user_D, items_ND, rows_N)
-                await asyncio.sleep(0)
-                with torch.inference_mode():
-                    artifact.probabilities(user_D.unsqueeze(0), items_ND, [size])
-                await asyncio.sleep(0)
+                    artifact.ranked(user_D, states_CD, rows_N)
+                await pace.rest()
+                if size <= WARM_ENCODED or not on_cpu:
+                    artifact.encode_items(
+                        Slots(np.repeat(one.keys[None], size, 0), np.repeat(one.values[None], size, 0))
+                    )
+                    await pace.rest()
+                if not on_cpu:  # requests are scored together there
+                    with torch.inference_mode():
+                        artifact.probabilities(user_D.unsqueeze(0), torch.index_select(states_CD, 0, rows_N), [size])
+                    await pace.rest()

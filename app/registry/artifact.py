@@ -35,6 +35,7 @@ from app.registry.manifest import (
     decode_manifest,
 )
 from app.registry.mapped import Mapped, parse_tables
+from app.registry.programs import Programs
 from app.registry.signing import Trust
 
 MAX_PROGRAM_BYTES = 1 << 30
@@ -44,6 +45,7 @@ FINITE_CHUNK = 1 << 22
 """Elements checked at a time: a whole table at once would double its memory."""
 
 _load_lock = threading.Lock()
+_programs = Programs(lambda raw, device: torch.jit.load(io.BytesIO(raw), map_location=device))  # type: ignore[no-untyped-call]
 torch._C._jit_set_profiling_mode(False)  # else the first calls of each size are 10x slower
 
 
@@ -119,15 +121,17 @@ class Artifact:
         return self.pairs(Slots(np.repeat(user.keys[None], n, 0), np.repeat(user.values[None], n, 0)), items)
 
     def check(self) -> None:
-        """Replay the golden requests, both ways. Raises ArtifactError("golden" | "split" | "finite")."""
+        """Replay the golden requests, all ways. Raises ArtifactError("golden" | "split" | "finite")."""
         if not self.manifest.golden:
             raise ArtifactError("golden", "the manifest holds no golden requests to replay")
         for number, golden in enumerate(self.manifest.golden):
             try:
                 user = self.user_encoder.encode(golden.user, golden.user_id)
                 items = self.item_encoder.encode_many(golden.items, golden.item_ids)
-                split_N = self.score(self.encode_user(user), self.encode_items(items)).cpu()
+                user_D, items_ND = self.encode_user(user), self.encode_items(items)
+                split_N = self.score(user_D, items_ND).cpu()
                 plain_N = self.reference(user, items).cpu()
+                served_2N = self._served(user_D, items_ND)
             except (RuntimeError, ValueError, IndexError, EncodingError) as error:
                 raise ArtifactError("golden", f"golden request {number} fails: {_last_line(error)}") from error
             if not bool(torch.isfinite(split_N).all()):
@@ -142,6 +146,16 @@ class Artifact:
             difference = float((split_N - plain_N).abs().max())
             if not difference <= SPLIT_TOLERANCE:
                 raise ArtifactError("split", f"split and forward differ by {difference:.2g} on golden request {number}")
+            difference = float((served_2N - split_N).abs().max())
+            if not difference <= SPLIT_TOLERANCE:
+                raise ArtifactError("split", f"ranked and score differ by {difference:.2g} on golden request {number}")
+
+    def _served(self, user_D: Tensor, items_ND: Tensor) -> Tensor:
+        """Probabilities [2, N] by the two routes that answer requests, which are compiled by it."""
+        with torch.inference_mode():
+            ranked_N, place_N = self.ranked(user_D, items_ND, torch.arange(len(items_ND), device=self.device))
+            together_N = self.probabilities(user_D.unsqueeze(0), items_ND.clone(), [len(items_ND)])
+            return torch.stack([torch.empty_like(ranked_N).index_copy_(0, place_N, ranked_N), together_N]).cpu()
 
 
 def _proof_of(manifest: Manifest, file: str) -> FileProof:
@@ -238,7 +252,7 @@ def assemble(folder: Path, manifest: Manifest, device: torch.device, manifest_sh
     with _load_lock, warnings.catch_warnings():
         warnings.simplefilter("ignore", DeprecationWarning)
         try:
-            program = torch.jit.load(io.BytesIO(program_bytes), map_location=device)  # type: ignore[no-untyped-call]
+            program = _programs(program_bytes, device)
             absent = [name for name in (*CtrModel.served, *tables) if not hasattr(program, name)]
             if absent:
                 raise ValueError(f"it has no {absent}")

@@ -1,0 +1,69 @@
+"""Background work leaves the loop to requests: its share of the time is held to, whatever the loop's clock can tell."""
+
+from __future__ import annotations
+
+import asyncio
+import time
+
+import uvloop
+
+from app.features.pace import LEAST_SHARE, SHARE_OF_IDLE, Pace
+
+
+def spin(seconds: float) -> None:
+    """Work by processor time, so that a busy machine does not shorten it."""
+    until = time.thread_time() + seconds
+    while time.thread_time() < until:
+        pass
+
+
+async def worked(slices: int, slice_s: float) -> tuple[float, Pace]:
+    """The share of the time that the slices took."""
+    pace, began = Pace(), time.perf_counter()
+    for _ in range(slices):
+        spin(slice_s)
+        await pace.rest()
+    return slices * slice_s / (time.perf_counter() - began), pace
+
+
+def test_on_an_idle_loop_it_takes_half_even_in_slices_shorter_than_the_loops_clock_knows() -> None:
+    share, pace = uvloop.run(worked(200, 0.0004))
+    assert share < 1.25 * SHARE_OF_IDLE
+    assert 0.5 * SHARE_OF_IDLE < pace.share <= SHARE_OF_IDLE
+
+
+def test_on_a_busy_loop_it_takes_what_requests_leave() -> None:
+    async def test() -> None:
+        done = False
+
+        async def requests() -> None:
+            while not done:
+                spin(0.002)
+                await asyncio.sleep(0.0005)
+
+        busy = asyncio.create_task(requests())
+        share, pace = await worked(60, 0.0005)
+        done = True
+        await busy
+        assert LEAST_SHARE <= pace.share < 0.7 * SHARE_OF_IDLE
+        assert share < 0.3
+
+    asyncio.run(test())
+
+
+def test_however_busy_the_loop_is_the_work_ends() -> None:
+    async def test() -> None:
+        done = False
+
+        def request() -> None:
+            if not done:
+                spin(0.001)
+                asyncio.get_running_loop().call_soon(request)
+
+        request()
+        share, pace = await asyncio.wait_for(worked(20, 0.0005), 20)
+        done = True
+        assert pace.share == LEAST_SHARE
+        assert share < 2 * LEAST_SHARE
+
+    asyncio.run(test())
