@@ -197,7 +197,7 @@ async def _body(request: Request, target: type[Target] | type[AnyTarget]) -> Tar
     if not raw and target is AnyTarget:
         return AnyTarget()
     try:
-        return msgspec.json.decode(raw, type=target)
+        return msgspec.convert(msgspec.json.decode(raw), type=target)
     except msgspec.ValidationError as error:
         message = str(error).replace("`", "'")
         raise InvalidRequest(message, errors=[("body", message)]) from None
