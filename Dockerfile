@@ -10,20 +10,24 @@ ENV PYTHONUNBUFFERED=1 \
     PIP_NO_CACHE_DIR=1 \
     PIP_DISABLE_PIP_VERSION_CHECK=1
 WORKDIR /srv
-RUN useradd --system --uid 10001 --home-dir /srv ctr \
+RUN groupadd --system --gid 10001 ctr \
+    && useradd --system --uid 10001 --gid ctr --home-dir /srv ctr \
     && mkdir -p model_store .ctr runs \
-    && chown ctr model_store .ctr runs
+    && chown ctr:ctr model_store .ctr runs
 
 # torch in a layer of its own: it is the largest by far and changes least.
 FROM base AS runtime
 ARG TORCH_INDEX_URL=
 COPY constraints.txt ./
 RUN pip install --constraint constraints.txt torch==2.13.0 setuptools ${TORCH_INDEX_URL:+--index-url "$TORCH_INDEX_URL"}
-# The packages before the source, so that a changed line of it does not install them again.
+# The packages before the source, so that a changed line of it does not install them again. The extra `signing` (16 MB)
+# is in both images: a service that is given CTR_TRUSTED_KEYS does not start without it, and cannot install it where the
+# root file system is read-only.
 COPY pyproject.toml README.md ./
 RUN python -c "import tomllib; p = tomllib.load(open('pyproject.toml', 'rb'))['project']; \
-open('runtime.txt', 'w').write('\n'.join(p['dependencies'])); \
-open('training.txt', 'w').write('\n'.join(p['optional-dependencies']['training']))" \
+extras = p['optional-dependencies']; \
+open('runtime.txt', 'w').write('\n'.join(p['dependencies'] + extras['signing'])); \
+open('training.txt', 'w').write('\n'.join(extras['training']))" \
     && pip install --constraint constraints.txt --requirement runtime.txt
 
 FROM runtime AS training
