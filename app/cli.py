@@ -15,6 +15,7 @@ COMMANDS: dict[str, str] = {
     "demo": "app.commands.demo:demo",
     "load": "app.commands.load:load",
     "train": "app.commands.train:train",
+    "tune": "app.commands.tune:tune",
     "retrain": "app.commands.retrain:retrain",
     "publish": "app.commands.models:publish",
     "promote": "app.commands.models:promote",
