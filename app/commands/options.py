@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import os
 from typing import TYPE_CHECKING, Any, Literal
-from urllib.parse import urlsplit, urlunsplit
 
 from app.errors import ConfigError
 
@@ -65,12 +64,3 @@ def quiet_threads(count: int) -> None:
     import torch
 
     torch.set_num_threads(count)
-
-
-def without_password(url: str) -> str:
-    """A URL fit to be written down."""
-    parts = urlsplit(url)
-    if parts.password is None:
-        return url
-    host = parts.hostname or ""
-    return urlunsplit(parts._replace(netloc=f"{parts.username}:***@{host}{f':{parts.port}' if parts.port else ''}"))

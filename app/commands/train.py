@@ -5,6 +5,7 @@ from __future__ import annotations
 import functools
 import shlex
 import sys
+from dataclasses import asdict
 from pathlib import Path
 from typing import TYPE_CHECKING, Annotated, Any, Literal
 
@@ -18,6 +19,8 @@ from app.commands.output import console, emit
 if TYPE_CHECKING:
     from app.training.datasets.dataset import Dataset
     from app.training.job import JobConfig, Result
+    from app.training.publish import Destination
+    from app.training.tracking import Tracking
 
 RUNS = Path("runs")
 METRICS = {
@@ -78,6 +81,10 @@ def train(
         int,
         typer.Option(min=1, max=1024, help="Of torch; more pay off only on an idle machine.", rich_help_panel=TUNING),
     ] = 1,
+    mlflow: Annotated[
+        str | None,
+        typer.Option(help="MLflow server or store to write the run to as well.", show_default="CTR_MLFLOW_URI"),
+    ] = None,
     as_json: Annotated[bool, typer.Option("--json", help="One JSON document on standard output.")] = False,
 ) -> None:
     """Train a model, compare it with simple baselines and write a version that can be served.
@@ -107,7 +114,11 @@ def train(
     from app.training.datasets.dataset import export_states
     from app.training.datasets.progress import EncodingProgress
     from app.training.publish import kept_aside, published
+    from app.training.tracking import Tracking
 
+    name = name or model
+    settings = load_settings(model=name, mlflow_uri=mlflow)
+    tracking = Tracking(settings.mlflow_uri, name) if settings.mlflow_uri else None
     _say(f"Reading {dataset}")
     opened = functools.partial(open_dataset, dataset, features=features, label=label, timestamp=timestamp)
 
@@ -120,8 +131,6 @@ def train(
         if part and part.skipped.count:
             _warn(f"{part.source}: {part.skipped}")
 
-    name = name or model
-    settings = load_settings(model=name)
     store = open_store(settings) if publish else None
     target = (
         published(store, functools.partial(admitted, store, settings=settings)) if store else kept_aside(RUNS, model)
@@ -140,6 +149,8 @@ def train(
     report = destination.folder / result.report.name if result.report else None  # publishing moved the folder
     if report:
         _say(f"Report: {report}")
+    if tracking:
+        _track(tracking, destination, config, result)
     if as_json:
         emit(
             {
@@ -164,8 +175,27 @@ def _run(config: JobConfig, rows: Any, test_rows: Any, folder: Path, name: str) 
         )
 
 
+def _track(tracking: Tracking, destination: Destination, config: JobConfig, result: Result) -> None:
+    """The version is safe: a server that fails now costs a warning."""
+    folder = destination.folder
+    try:
+        run = tracking.log(
+            f"version {destination.version}" if destination.version else folder.name,
+            config=asdict(config),
+            metrics=result.metrics,
+            epochs=[{"train_loss": e.train_loss, "validation_loss": e.validation_loss} for e in result.fitted.epochs],
+            tags={"version_dir": str(folder), "version": str(destination.version), "command": _command_line()},
+            files=[file for file in (folder / "report.html", folder / "report.json") if file.is_file()],
+        )
+        _say(f"MLflow run {run}")
+    except Exception as error:
+        _warn(f"the run could not be written to MLflow: {type(error).__name__}: {error}")
+
+
 def _command_line() -> str:
-    return shlex.join(["ctr", *sys.argv[1:]])
+    from app.training.tracking import without_password
+
+    return shlex.join(["ctr", *(without_password(argument) for argument in sys.argv[1:])])
 
 
 def _table(model: str, result: Result) -> Table:

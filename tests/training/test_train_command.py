@@ -15,6 +15,7 @@ from app.registry.model_store import ModelStore
 from app.registry.report import read_report
 from tests.training.datasets.test_movielens import some_ratings, write_original
 from tests.training.datasets.test_tables import FEATURES, csv_text
+from tests.training.test_tracking import Recorder
 
 Ctr = Callable[..., tuple[int, str, str]]
 SMALL = ("--dim", "4", "--hidden", "8,4", "--batch-size", "64", "--epochs", "2", "--learning-rate", "0.01")
@@ -126,3 +127,37 @@ def test_a_mistake_is_one_line_and_leaves_nothing(ctr: Ctr, arguments: tuple[str
     assert complaint in " ".join(err.split())
     assert "Traceback" not in err
     assert not list(Path().glob("runs/*"))
+
+
+def test_a_run_goes_to_mlflow_too_and_a_server_that_fails_costs_no_version(
+    ctr: Ctr, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    recorder = Recorder()
+    monkeypatch.setitem(sys.modules, "mlflow", recorder)
+    status, out, err = ctr(*TABLE, *SMALL, "--mlflow", "http://host:5000", "--json")
+    assert status == 0, err
+    assert "MLflow run r1" in err
+    folder = Path(json.loads(out)["version_dir"])
+    logged = {call[0]: call[1:] for call in recorder.calls}
+    assert logged["set_experiment"] == ("deepfm",)
+    assert logged["set_tags"][0]["version_dir"] == str(folder)
+    assert logged["log_metrics"][0]["test_log_loss"] == json.loads(out)["metrics"]["test"]["log_loss"]
+    assert logged["log_artifact"] == (str(folder / "report.json"),)
+
+    def broken(_: dict[str, str]) -> None:
+        raise OSError("connection lost")
+
+    recorder.log_params = broken  # type: ignore[attr-defined]
+    monkeypatch.setenv("CTR_MLFLOW_URI", "http://host:5000")
+    status, out, err = ctr(*TABLE, *SMALL, "--json")
+    assert status == 0, err
+    assert "could not be written to MLflow: OSError: connection lost" in " ".join(err.split())
+    assert artifact.load(Path(json.loads(out)["version_dir"])).manifest.name == "deepfm"
+
+
+def test_without_mlflow_nothing_is_trained(ctr: Ctr, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setitem(sys.modules, "mlflow", None)
+    status, _, err = ctr(*TABLE, *SMALL, "--mlflow", "http://host:5000")
+    assert status == 1
+    assert "pip install ctr-serving[mlflow]" in " ".join(err.split())
+    assert not Path("runs").exists()

@@ -1,0 +1,152 @@
+"""`ctr tune`: search the options of a model on the validation part, and say which command trains the best."""
+
+from __future__ import annotations
+
+import shlex
+from pathlib import Path
+from typing import TYPE_CHECKING, Annotated, Any, Literal
+
+import typer
+from rich.markup import escape
+from rich.table import Table
+
+from app.commands.options import job_config, quiet_threads
+from app.commands.output import console, emit
+from app.errors import ConfigError, DataError
+
+if TYPE_CHECKING:
+    from app.training.trainer import Step
+    from app.training.tuning import Search, Trial
+
+RUNS = Path("runs")
+SHOWN = 5
+
+
+def tune(
+    dataset: Annotated[str, typer.Option(help="Format, as in `ctr train`.")],
+    data: Annotated[Path | None, typer.Option(help="File or folder; movielens can do without.")] = None,
+    test: Annotated[Path | None, typer.Option(help="As in `ctr train`; it is not looked at.")] = None,
+    features: Annotated[Path | None, typer.Option(help="features.yaml; every format but table brings its own.")] = None,
+    label: Annotated[str | None, typer.Option(help="Column of 0 or 1 of a table.", show_default="label")] = None,
+    timestamp: Annotated[str | None, typer.Option(help="Time column of a table, to split by.")] = None,
+    split: Annotated[Literal["auto", "time", "random"], typer.Option(help="As in `ctr train`.")] = "auto",
+    model: Annotated[str, typer.Option(help="Architecture; docs/models.md says which when.")] = "deepfm",
+    trials: Annotated[int, typer.Option(min=1, help="In all, those of earlier calls included.")] = 30,
+    minutes: Annotated[float | None, typer.Option(min=0.01, help="Begin no further trial after this time.")] = None,
+    study: Annotated[
+        str | None, typer.Option(help="Name of the search; the same name goes on with it.", show_default="the model")
+    ] = None,
+    epochs: Annotated[int | None, typer.Option(min=1, help="At most, of each trial.")] = None,
+    seed: Annotated[int, typer.Option(min=0, max=2**31, help="Of the split, the weights and the search.")] = 0,
+    threads: Annotated[int, typer.Option(min=1, max=1024, help="Of torch.")] = 1,
+    as_json: Annotated[bool, typer.Option("--json", help="One JSON document on standard output.")] = False,
+) -> None:
+    """Search a model's main options on the validation part, and print the command that trains the best.
+
+    Needs the extra `tune`. The search is kept in runs/tune-STUDY.db: end it when you like, go on with the same call.
+
+    Example: ctr tune --dataset movielens --model deepfm --trials 30
+    """
+    quiet_threads(threads)
+
+    import functools
+
+    from app.models import MODELS
+    from app.training.datasets.catalogue import open_dataset
+    from app.training.summary import digest
+    from app.training.tuning import Search, searched
+
+    if model not in MODELS:
+        raise ConfigError(f"--model {model}: unknown; choose one of {', '.join(MODELS)}")
+    name = study or model
+    if not name.replace("-", "").replace("_", "").isalnum():
+        raise ConfigError(f"--study {name}: use letters, digits, '_' and '-'")
+    make = functools.partial(job_config, model, seed, split, epochs=epochs)
+    base = make()
+    read = functools.partial(open_dataset, dataset, features=features, label=label, timestamp=timestamp)
+    prepared = base.build().prepare(read(data), read(test) if test else None, _say)
+    about = {"model": model, "training rows": digest(prepared.encoded["train"])[:16], "epochs": str(epochs)}
+    search = Search.open(RUNS / f"tune-{name}.db", name, about, seed)
+    before = len(search.trials)
+    if before:
+        _say(f"Going on after {before} trials")
+    defaults = searched(model)
+    try:
+        with console.status("") as status:
+
+            def report(step: Step) -> None:
+                share = f"{step.done / step.total:.0%}"
+                status.update(f"trial {len(search.trials)} of {trials}, epoch {step.epoch + 1}, {share}")
+
+            search.run(
+                prepared,
+                make,
+                defaults,
+                trials,
+                timeout=minutes * 60 if minutes else None,
+                report=report,
+                done=lambda trial: _tell(trial, search),
+            )
+    except KeyboardInterrupt:
+        _say("Interrupted: the same call goes on from here")
+    best = search.best
+    if best is None:
+        raise DataError("no trial came to an end; give it more --trials or --minutes")
+    command = _command(best.options, dataset, data, test, features, label, timestamp, split, model, epochs, seed)
+    console.print(_table(search))
+    first = search.trials[0]
+    gain = f", {first.loss - best.loss:+.5f} to the defaults" if first.loss and best.loss else ""
+    _say(f"Best validation log loss {best.loss:.5f} in trial {best.number}{gain}. To train it:")
+    console.print(command, markup=False, highlight=False, soft_wrap=True)
+    if as_json:
+        states = [trial.state for trial in search.trials]
+        emit(
+            {
+                "model": model,
+                "study": str(RUNS / f"tune-{name}.db"),
+                "trials": len(states),
+                "pruned": states.count("pruned"),
+                "failed": states.count("fail"),
+                "default": {"validation_log_loss": first.loss, "options": first.options},
+                "best": {"validation_log_loss": best.loss, "trial": best.number, "options": best.options},
+                "command": command,
+            }
+        )
+
+
+def _command(options: dict[str, Any], dataset: str, *rest: Any) -> str:
+    data, test, features, label, timestamp, split, model, epochs, seed = rest
+    said = {"dataset": dataset, "data": data, "test": test, "features": features, "label": label}
+    said |= {"timestamp": timestamp, "split": split, "model": model, "seed": seed, "epochs": epochs, **options}
+    words = ["ctr", "train"]
+    for option, value in said.items():
+        if value is not None:
+            words += [f"--{option.replace('_', '-')}", str(value)]
+    return shlex.join(words)
+
+
+def _tell(trial: Trial, search: Search) -> None:
+    what = {"complete": "validation log loss", "pruned": "given up at", "fail": "failed"}[trial.state]
+    best = search.best
+    loss = f" {trial.loss:.5f}" if trial.loss is not None else ""
+    mark = " (best)" if best and best.number == trial.number else ""
+    _say(f"trial {trial.number}: {what}{loss}{mark} in {trial.seconds:.1f} s; {_short(trial.options)}")
+
+
+def _table(search: Search) -> Table:
+    table = Table(title=f"{len(search.trials)} trials, the best by validation log loss", title_justify="left")
+    table.add_column("trial", justify="right")
+    table.add_column("log loss", justify="right")
+    table.add_column("options")
+    complete = [trial for trial in search.trials if trial.state == "complete"]
+    for trial in sorted(complete, key=lambda trial: trial.loss or 0)[:SHOWN]:
+        table.add_row(str(trial.number), f"{trial.loss:.5f}", escape(_short(trial.options)))
+    return table
+
+
+def _short(options: dict[str, Any]) -> str:
+    return ", ".join(f"{option} {value}" for option, value in options.items())
+
+
+def _say(text: str) -> None:
+    console.print(escape(text), highlight=False)

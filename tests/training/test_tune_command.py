@@ -1,0 +1,68 @@
+"""`ctr tune` as people and programs call it; the command that it prints is run."""
+
+from __future__ import annotations
+
+import json
+import shlex
+import sys
+from collections.abc import Callable
+from pathlib import Path
+
+import pytest
+
+from app.cli import main
+from tests.training.datasets.test_tables import FEATURES, csv_text
+
+pytest.importorskip("optuna", reason="optuna is not installed: pip install ctr-serving[tune]")
+Ctr = Callable[..., tuple[int, str, str]]
+TABLE = ("--dataset", "table", "--data", "my clicks.csv", "--features", "features.yaml", "--label", "clicked")
+
+
+@pytest.fixture
+def ctr(tmp_path: Path, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]) -> Ctr:
+    monkeypatch.chdir(tmp_path)
+    (tmp_path / "features.yaml").write_text(FEATURES)
+    (tmp_path / "my clicks.csv").write_text(csv_text(300))
+
+    def run(*arguments: str) -> tuple[int, str, str]:
+        monkeypatch.setattr(sys, "argv", ["ctr", *arguments])
+        with pytest.raises(SystemExit) as ended:
+            main()
+        captured = capsys.readouterr()
+        return int(ended.value.code or 0), captured.out, captured.err
+
+    return run
+
+
+def test_the_command_that_it_prints_trains_the_best(ctr: Ctr) -> None:
+    options = ("--model", "fm", "--epochs", "2", "--seed", "4", "--json")
+    status, out, err = ctr("tune", *TABLE, *options, "--trials", "2")
+    assert status == 0, err
+    status, out, err = ctr("tune", *TABLE, *options, "--trials", "4")
+    assert status == 0, err
+    assert "Going on after 2 trials" in err
+    found = json.loads(out)
+    assert (found["trials"], found["study"]) == (4, "runs/tune-fm.db")
+    assert found["best"]["validation_log_loss"] <= found["default"]["validation_log_loss"]
+    assert found["command"] in err
+    program, *words = shlex.split(found["command"])
+    assert program == "ctr"
+    status, out, err = ctr(*words, "--calibration", "none", "--json")
+    assert status == 0, err
+    trained = json.loads(out)["metrics"]["validation"]["log_loss"]
+    assert trained == pytest.approx(found["best"]["validation_log_loss"], abs=1e-6)
+
+
+@pytest.mark.parametrize(
+    ("arguments", "complaint"),
+    [
+        (("--model", "oracle"), "--model oracle: unknown"),
+        (("--study", "../up"), "--study ../up: use letters"),
+        (("--split", "time"), "--timestamp"),
+    ],
+)
+def test_a_mistake_is_one_line(ctr: Ctr, arguments: tuple[str, ...], complaint: str) -> None:
+    status, out, err = ctr("tune", *TABLE, "--trials", "1", *arguments)
+    assert (status, out) == (1, "")
+    assert complaint in " ".join(err.split())
+    assert "Traceback" not in err
