@@ -133,10 +133,15 @@ class CtrModel(nn.Module):
 
     def deep_inputs(self, fields_BFE: Tensor, x_BT: Tensor) -> Tensor:
         """What a deep part reads, [B, user width + item width]: each side's embeddings, then its numerics."""
-        split, fields = self.user.width, self.user.fields
-        user_BD = self.deep_half(fields_BFE[:, :fields], self.user.numerics(x_BT[:, :split]))
-        item_BD = self.deep_half(fields_BFE[:, fields:], self.item.numerics(x_BT[:, split:]))
-        return torch.cat([user_BD, item_BD], 1)
+        return self.deep_parts(fields_BFE[:, :, 1:], x_BT)
+
+    def deep_parts(self, e_BFK: Tensor, x_BT: Tensor) -> Tensor:
+        """The same from both sides' embeddings alone."""
+        split, widths = self.user.width, [self.user.fields * self.dim, self.item.fields * self.dim]
+        # One split, as each slice's gradient would be a zero tensor as large as what it was cut from.
+        user_BD, item_BD = torch.split(e_BFK.flatten(1), widths, 1)
+        user_BM, item_BM = self.user.numerics(x_BT[:, :split]), self.item.numerics(x_BT[:, split:])
+        return torch.cat([user_BD, user_BM, item_BD, item_BM], 1)
 
     def deep_half(self, fields_BFE: Tensor, numerics_BM: Tensor) -> Tensor:
         """One side's part of it, from the side's field vectors and numerics."""

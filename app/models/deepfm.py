@@ -70,13 +70,14 @@ class DeepFM(CtrModel):
         self.fused = True
 
     def logits(self, rows_BT: Tensor, x_BT: Tensor) -> Tensor:
-        fields_BFE = self.fields(rows_BT, x_BT)
-        crosses_BK: Tensor = self.crosses(fields_BFE[:, :, 1:])
-        inputs_BD = self.deep_inputs(fields_BFE, x_BT)
+        first_BF1, e_BFK = torch.split(self.fields(rows_BT, x_BT), [1, self.dim], 2)
+        crosses_BK: Tensor = self.crosses(e_BFK)
+        inputs_BD = self.deep_parts(e_BFK, x_BT)
         if self.element_wise:
             inputs_BD = torch.cat([inputs_BD, crosses_BK], 1)
         deep_B: Tensor = self.deep(inputs_BD)
-        return self.bias + fields_BFE[:, :, 0].sum(1) + crosses_BK.sum(1) + deep_B
+        first_B: Tensor = first_BF1.sum([1, 2])
+        return self.bias + first_B + crosses_BK.sum(1) + deep_B
 
     def encode_user(self, keys_BS: Tensor, values_BS: Tensor) -> Tensor:
         fields_BFE, numerics_BM = self.user_fields(keys_BS, values_BS)

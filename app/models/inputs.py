@@ -186,4 +186,4 @@ class SideInput(nn.Module):
         """The transformed numbers [B, M] among x."""
         if self.numeric_fields == 0:
             return x_BT.narrow(1, 0, 0)
-        return x_BT[:, self.numeric_M].to(self.pool_FT.dtype)
+        return x_BT.index_select(1, self.numeric_M).to(self.pool_FT.dtype)

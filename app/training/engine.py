@@ -13,6 +13,7 @@ from torch.nn.functional import binary_cross_entropy_with_logits
 from app.models.contract import CtrModel
 from app.models.inputs import Preprocessing
 from app.training.distributed import World
+from app.training.dropout import Masks
 from app.training.lookup import Lookup
 from app.training.optimiser import FlatWeights
 from app.training.table_steps import TableConfig, TableSteps
@@ -34,9 +35,11 @@ class Engine:
         device: str = "cpu",
         bfloat16: bool = False,
         world: World | None = None,
+        seed: int = 0,
     ) -> None:
         """
         Args:
+            seed: of dropout.
             bfloat16: compute the forward pass in it where torch thinks it safe; weights stay float32.
         """
         self.model, self.world = model.to(device), world or World()
@@ -50,6 +53,10 @@ class Engine:
         crosses = {name for name in model.tables if isinstance(getattr(model, name), nn.Parameter)} - {"table_RE"}
         self.weights = FlatWeights(model, self.average, [model.table_RE], crosses)
         self._fields_BFE = torch.empty(0)
+        # Parts of one batch should not drop alike.
+        seed += self.world.rank
+        torch.manual_seed(seed)
+        self._masks = Masks(model, seed) if self._device.type == "cpu" else None
         model.train()
 
     def step(self, rows_BT: Tensor, x_OT: Tensor, labels_O: Tensor) -> Tensor:
@@ -65,15 +72,20 @@ class Engine:
         self.model.__dict__["fields"] = self._read
         with torch.autocast(self._device.type, torch.bfloat16, enabled=self._bfloat16):
             logits_O = self.model.logits(rows_BT[own], x_OT)
-        loss = binary_cross_entropy_with_logits(logits_O.float(), labels_O, reduction="sum")
-        (loss / size).backward()  # type: ignore[no-untyped-call]
+        logits_O = logits_O.float()
+        # d loss / d logit is written out here; a loss in the graph would cost five operators more.
+        slope_O = (logits_O.detach().sigmoid() - labels_O) / size
+        gradients = torch.autograd.grad(
+            logits_O, [self._fields_BFE, *self.weights.parameters], slope_O, allow_unused=True
+        )
         with torch.no_grad():
-            fields_BFE = self._fields_BFE.grad
-            gradient_UE = self.table.gradient(torch.zeros_like(self._fields_BFE) if fields_BFE is None else fields_BFE)
+            fields_BFE = gradients[0] if gradients[0] is not None else torch.zeros_like(self._fields_BFE)
+            gradient_UE = self.table.gradient(fields_BFE)
+            self.weights.take(gradients[1:])
             self.world.add(self.weights.gradient, gradient_UE)
             self.table.update(gradient_UE)
             self.weights.step(self._config.learning_rate, self._config.l2, self._config.averaging)
-        return loss.detach()
+            return binary_cross_entropy_with_logits(logits_O, labels_O, reduction="sum")
 
     @torch.no_grad()
     def averaged(self) -> CtrModel:
@@ -89,13 +101,13 @@ class Engine:
 
     def random_state(self) -> Tensor:
         """Of the generator that dropout draws from."""
-        return torch.cuda.get_rng_state(self._device) if self._device.type == "cuda" else torch.get_rng_state()
+        return self._masks.state() if self._masks else torch.cuda.get_rng_state(self._device)
 
     def set_random_state(self, state: Tensor) -> None:
-        if self._device.type == "cuda":
-            torch.cuda.set_rng_state(state, self._device)
+        if self._masks:
+            self._masks.load(state)
         else:
-            torch.set_rng_state(state)
+            torch.cuda.set_rng_state(state, self._device)
 
     def state(self) -> dict[str, Tensor]:
         """All that training has changed, by name; the tensors are live."""
@@ -111,6 +123,8 @@ class Engine:
     def close(self) -> None:
         """Give the model back as an ordinary module on the processor; its table is as `averaged` left it."""
         self.model.__dict__.pop("fields", None)
+        if self._masks:
+            self._masks.close()
         self.weights.release()
         self.model.to("cpu").eval()
 

@@ -83,9 +83,8 @@ class Lookup:
         order = np.argsort(slots.astype(np.uint16 if count <= 1 << 16 else np.int32), kind="stable")
         counts = np.bincount(slots, minlength=count)
         starts_U = torch.from_numpy(np.cumsum(counts) - counts)
-        order_N = torch.from_numpy(order)
-        x_N = used.x_N.index_select(0, order_N)
-        bags, *_ = torch.embedding_bag(flat_GE, field_N.index_select(0, order_N), starts_U, False, 0, False, x_N, False)
+        fields, x_N = torch.from_numpy(field_N.numpy()[order]), torch.from_numpy(used.x_N.numpy()[order])
+        bags, *_ = torch.embedding_bag(flat_GE, fields, starts_U, False, 0, False, x_N, False)
         return bags
 
     def _layout(self, examples: int) -> tuple[Tensor, Tensor]:

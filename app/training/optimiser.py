@@ -28,7 +28,7 @@ class FlatWeights:
         """
         names = [name for name, p in model.named_parameters() if all(p is not other for other in left_out)]
         names.sort(key=lambda name: name in decayed)
-        parameters = [model.get_parameter(name) for name in names]
+        parameters = self.parameters = [model.get_parameter(name) for name in names]
         plain = sum(p.numel() for name, p in zip(names, parameters, strict=True) if name not in decayed)
         self.learned = sum(p.numel() for p in parameters)
         statistics = _statistics(model)
@@ -43,13 +43,15 @@ class FlatWeights:
         _alias(parameters, statistics, self.values)
         if self._averaging:
             _alias([average.get_parameter(name) for name in names], _statistics(average), self.average)
-        start = 0
-        for parameter in parameters:
-            parameter.grad = self.gradient[start : start + parameter.numel()].view_as(parameter)
-            start += parameter.numel()
+
+    def take(self, gradients: Sequence[Tensor | None]) -> None:
+        """Take the parameters' gradients; None, of a parameter that took no part, is zero."""
+        pairs = zip(self.parameters, gradients, strict=True)
+        flat = [torch.zeros_like(p).reshape(-1) if g is None else g.reshape(-1) for p, g in pairs]
+        torch.cat(flat, out=self.gradient)
 
     def step(self, learning_rate: float, l2: float, averaging: float) -> None:
-        """One step of Adam from the gradient, which it clears, then of the average.
+        """One step of Adam from the gradient, then of the average.
 
         Args:
             l2: factor of the sum of squares of the parameters that have an L2 term.
@@ -74,7 +76,6 @@ class FlatWeights:
                 amsgrad=False,
                 maximize=False,
             )
-        self.gradient.zero_()
         if self._averaging:
             step = float(self.steps)
             self.average.lerp_(self.values, (1 - averaging) / (1 - averaging**step))

@@ -113,8 +113,6 @@ class Trainer:
             share = float(train.labels_N.mean().clamp(1e-4, 1 - 1e-4))
             with torch.no_grad():
                 model.bias.fill_(math.log(share / (1 - share)))
-        # The dropout layers draw from torch's global generator, and parts of one batch should not drop alike.
-        torch.manual_seed(config.seed + world.rank)
         engine = Engine(
             model,
             self.preprocessing,
@@ -122,6 +120,7 @@ class Trainer:
             device=config.device,
             bfloat16=config.precision == "bfloat16",
             world=world,
+            seed=config.seed,
         )
         try:
             run = Run(config, engine, self.preprocessing, train, checkpoint, report)
