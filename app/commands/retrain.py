@@ -44,6 +44,10 @@ def retrain(
     features: Annotated[
         Path | None, typer.Option(help="features.yaml, to be told where it differs.", show_default="the live version's")
     ] = None,
+    max_bad: Annotated[
+        float, typer.Option(min=0.0, max=1.0, help="Share of bad rows above which it stops, and says which.")
+    ] = 0.01,
+    cache: Annotated[Path, typer.Option(help="Folder of the encoded forms of large files.")] = Path("runs/encoded"),
     window_days: Annotated[
         float | None, typer.Option(min=1e-6, help="Only rows of the last days before the newest.")
     ] = None,
@@ -113,6 +117,8 @@ def _round(
     label: str | None,
     timestamp: str | None,
     features: Path | None,
+    max_bad: float,
+    cache: Path,
     only_new: bool,
     threads: int,
     model: str | None,
@@ -142,7 +148,7 @@ def _round(
             live = store.load(stable)
             config = _config(live, options)
             _say(f"Reading {dataset or live.manifest.data.get('dataset')}")
-            rows = _read(live, dataset, data, features=features, label=label, timestamp=timestamp)
+            rows = _read(live, dataset, data, features, label=label, timestamp=timestamp, max_bad=max_bad, cache=cache)
             known = newest_of(live.manifest)
             if only_new and known is not None and rows.timestamps_N is not None and rows.timestamps_N.max() <= known:
                 raise NotPublished("old", f"not published: no row is newer than those version {stable} came from")
@@ -198,11 +204,12 @@ def _config(live: Artifact, options: dict[str, Any]) -> RetrainConfig:
     )
 
 
-def _read(live: Artifact, dataset: str | None, data: Path | None, *, features: Path | None, **columns: Any) -> Dataset:
+def _read(live: Artifact, dataset: str | None, data: Path | None, features: Path | None, **options: Any) -> Dataset:
     """The rows by the live version's schema: what is not told otherwise goes on as it was."""
     import msgspec
 
     from app.training.datasets.catalogue import open_dataset
+    from app.training.datasets.progress import EncodingProgress
 
     name = dataset or live.manifest.data.get("dataset")
     if not name:
@@ -211,7 +218,8 @@ def _read(live: Artifact, dataset: str | None, data: Path | None, *, features: P
         if features is None:
             features = Path(folder) / "features.yaml"  # YAML reads JSON
             features.write_bytes(msgspec.json.encode(live.manifest.feature_schema))
-        rows = open_dataset(name, data, features=features, **columns)
+        with EncodingProgress(console, data.name if data else name) as progress:
+            rows = open_dataset(name, data, features=features, report=progress.report, **options)
     if rows.skipped.count:
         _say(f"{rows.source}: {rows.skipped}")
     return rows
