@@ -40,6 +40,7 @@ class Destination:
 
 def golden_requests(data: Dataset, seed: int = 0) -> list[GoldenRequest]:
     """Up to 8 real users with up to 20 real items each, raw, without scores."""
+    data = data.examples()
     rng = np.random.default_rng(seed)
     schema, user_id, item_id = data.schema, id_field_of(data.schema, "user"), id_field_of(data.schema, "item")
     users, items = without_nan(data.user), without_nan(data.item)
@@ -121,9 +122,11 @@ def _run_folder(root: Path, model: str) -> Path:
 
 
 def _probabilities(loaded: Artifact, examples: Encoded) -> np.ndarray[Any, np.dtype[np.float32]]:
-    slots = [torch.from_numpy(part) for part in (*examples.user, *examples.item)]
     parts = []
     with torch.inference_mode():
-        for chunk in zip(*(torch.split(tensor, CHECK_ROWS) for tensor in slots), strict=True):
-            parts.append(loaded.program.probability(loaded.program(*chunk)))  # noqa: PERF401
+        for start in range(0, len(examples.labels_N), CHECK_ROWS):
+            rows = slice(start, start + CHECK_ROWS)
+            # Copied, because the slots of a large file are mapped and read-only, which torch does not know.
+            chunk = [torch.from_numpy(np.array(part[rows])) for part in (*examples.user, *examples.item)]
+            parts.append(loaded.program.probability(loaded.program(*chunk)))
     return torch.cat(parts).numpy()

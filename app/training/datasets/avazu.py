@@ -26,8 +26,8 @@ def avazu_source(path: Path, schema: FeatureSchema) -> Source:
 def _clock(frame: pl.DataFrame) -> pl.DataFrame:
     if HOUR not in frame.columns:
         raise DataError(f"no column {HOUR}: {HINT}")
-    # Tables that were read and written again have the hour as a number.
-    clock = pl.col(HOUR).cast(pl.String).str.strptime(pl.Datetime, "%y%m%d%H", strict=False)
+    # Tables that were read and written again have the hour as a number; polars wants minutes with an hour.
+    clock = (pl.col(HOUR).cast(pl.String) + "00").str.strptime(pl.Datetime, "%y%m%d%H%M", strict=False)
     return frame.with_columns(
         clock.dt.epoch("s").alias(TIME),
         clock.dt.hour().cast(pl.Int64).alias("hour_of_day"),

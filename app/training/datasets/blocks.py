@@ -16,7 +16,7 @@ import numpy.typing as npt
 
 from app.errors import DataError
 
-BLOCK_BYTES = 16 << 20
+BLOCK_BYTES = 8 << 20
 MAX_BLOCKS = 8
 """A line, or a quoted cell, longer than so many blocks is not one."""
 NEWLINE, RETURN, QUOTE = b"\n", ord("\r"), ord('"')
@@ -47,9 +47,11 @@ def blocks(path: Path, *, quoted: bool = False, size: int = BLOCK_BYTES) -> Iter
                 left += fresh
                 end = _last_line_end(left, quoted)
                 if end:
+                    text, left = left[:end], left[end:]
+                    del fresh
                     # Never 1.0 while there is more: gzip reads ahead of what it hands out.
-                    yield Block(left[:end], min(raw.tell() / total, 0.999))
-                    left = left[end:]
+                    yield Block(text, min(raw.tell() / total, 0.999))
+                    del text
                 elif len(left) > MAX_BLOCKS * size:
                     raise DataError(f"{path}: a line, or a quoted cell in it, is longer than {len(left):,} bytes")
             if left:

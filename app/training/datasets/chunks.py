@@ -78,7 +78,11 @@ def _delimited(path: Path, bad: BadRows, separator: str, header: list[str] | Non
         lines = with_cells(text, separator, len(header), quoted=quoted)
         bad.add(f"have not {len(header)} columns", bad.rows + 1 + lines.bad)
         frame, lines = _parsed(path, lines, separator, header, bad)
-        yield _chunk(frame, lines, fraction, bad)
+        del text
+        chunk = _chunk(frame, lines, fraction, bad)
+        del frame, lines  # or they stay while the next block is read
+        yield chunk
+        del chunk
 
 
 def _header(path: Path, text: bytes, separator: str) -> tuple[list[str], bytes]:

@@ -32,14 +32,13 @@ from app.features.schema import Side
 from app.training.datasets.bad_rows import BadRows, Skipped
 from app.training.datasets.chunks import stacked
 from app.training.datasets.encoding import TableEncoder
-from app.training.datasets.source import Source
+from app.training.datasets.source import SIDES, Source
 
 FORMAT = 1
 META = "meta.json"
 END_BYTES = 1 << 16
 """Hashed at either end of the file, beside its size and time."""
 EXAMPLE_ROWS, EXAMPLE_CHUNKS = 64, 32
-SIDES: tuple[Side, Side] = ("user", "item")
 
 Report = Callable[[int, float], None]
 """Told the rows encoded and the share of the file read."""
@@ -214,6 +213,7 @@ def _fill(source: Source, aside: Path, identity: dict[str, Any], max_bad: float,
             examples.add(part.user, part.item)
             if report:
                 report(rows, part.fraction)
+            del part, encoded  # or this chunk stays while the next one is read
         for file in files.values():
             file.flush()
             os.fsync(file.fileno())

@@ -16,7 +16,12 @@ from app.features.schema import FeatureSchema, Side
 from app.training.datasets.bad_rows import BadRows
 from app.training.datasets.chunks import Chunk, Chunks
 
+NOTHING = "\x1f"
+"""A column of nulls that stands for a side without fields, whose rows would have no place otherwise."""
 LABELS = {"0": 0.0, "0.0": 0.0, "false": 0.0, "1": 1.0, "1.0": 1.0, "true": 1.0}
+
+
+SIDES: tuple[Side, Side] = ("user", "item")
 
 
 @dataclass(frozen=True)
@@ -41,7 +46,7 @@ class Source:
 
     def __post_init__(self) -> None:
         """Raises ConfigError where the schema reads a target."""
-        names = {name for side in ("user", "item") for name in self.raw_names(side)}
+        names = {name for side in SIDES for name in self.raw_names(side)}
         leaks = sorted({self.label, *self.targets, *([self.timestamp] if self.timestamp else [])} & names)
         if leaks:
             raise ConfigError(f"{leaks} tell the answer and cannot be features; remove them from the schema")
@@ -69,7 +74,9 @@ class Source:
                 self._check_columns(set(frame.columns), frame.columns)
                 if len(frame):
                     yield self._part(chunk._replace(frame=frame), bad)
+                del frame
             bad.check(chunk.fraction)
+            del chunk  # or its rows stay while the next ones are read
         if not bad.rows:
             raise DataError(f"{self.path}: has no rows{self._hint()}")
         self._check_columns(seen, seen)
@@ -100,9 +107,13 @@ class Source:
             times_N = times.filter(good).to_numpy().astype(np.int64)
         if not good.all():
             frame, labels = frame.filter(good), labels.filter(good)
+        user, item = (
+            frame.select(self.raw_names(side) or pl.repeat(None, len(frame), dtype=pl.Boolean).alias(NOTHING))
+            for side in SIDES
+        )
         return Part(
-            frame.select(self.raw_names("user")),
-            frame.select(self.raw_names("item")),
+            user,
+            item,
             labels.to_numpy().astype(np.float32),
             times_N,
             chunk.rows_N[good.to_numpy()],

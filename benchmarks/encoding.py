@@ -1,0 +1,193 @@
+"""`python -m benchmarks.encoding`: reading and encoding a Criteo-shaped file, beside pandas.read_csv alone; and memory.
+
+The file has the real one's shape: 40 tab-separated columns, the number of distinct values that each of Criteo's 26
+categories has in 45.8 million rows, drawn with a long tail, and missing cells. It is generated, so that nothing has to
+be downloaded, and the same seed gives the same file.
+"""
+
+from __future__ import annotations
+
+import os
+import resource
+import statistics
+import subprocess
+import sys
+import tempfile
+import time
+from pathlib import Path
+from typing import Annotated, Any
+
+import msgspec
+import numpy as np
+import typer
+
+CARDINALITIES = (
+    1460, 583, 10131227, 2202608, 305, 24, 12517, 633, 3, 93145, 5683, 8351593, 3194, 27, 14992, 5461306, 10, 5652,
+    2173, 4, 7046547, 18, 15, 286181, 105, 142572,
+)  # fmt: skip
+"""Distinct values of C1 to C26 in the Kaggle set."""
+MISSING_NUMBERS = (0.45, 0.0, 0.21, 0.22, 0.03, 0.22, 0.04, 0.0, 0.04, 0.45, 0.04, 0.77, 0.22)
+MISSING_CATEGORIES = {2: 0.03, 3: 0.03, 5: 0.12, 11: 0.03, 15: 0.03, 18: 0.44, 19: 0.44, 20: 0.03, 21: 0.76, 23: 0.03}
+PIECE = 100_000
+AT_LEAST = 0.5
+"""Of pandas' rows a second: what the project promises itself."""
+LIMIT_MB = 400
+TIMES_LARGER = 4
+
+cli = typer.Typer(add_completion=False, pretty_exceptions_enable=False)
+AsJson = Annotated[bool, typer.Option("--json", help="One JSON document on standard output.")]
+
+
+def generate(path: Path, rows: int, seed: int = 0) -> int:
+    """Write a Criteo-shaped TSV of so many rows; returns how many."""
+    rng = np.random.default_rng(seed)
+    written = 0
+    with path.open("wb") as file:
+        while written < rows:
+            count = min(PIECE, rows - written)
+            file.write(_piece(rng, count))
+            written += count
+    return written
+
+
+def repeated(path: Path, size: int, pieces: int = 4, seed: int = 1) -> int:
+    """Write rows of so many bytes at the least, the same pieces again and again; returns how many rows."""
+    rng = np.random.default_rng(seed)
+    texts = [_piece(rng, PIECE) for _ in range(pieces)]
+    written = 0
+    with path.open("wb") as file:
+        while file.tell() < size:
+            file.write(texts[written // PIECE % pieces])
+            written += PIECE
+    return written
+
+
+def _piece(rng: np.random.Generator, rows: int) -> bytes:
+    import polars as pl
+
+    columns = {"label": pl.Series((rng.random(rows) < 0.256).astype(np.int8))}
+    for place, missing in enumerate(MISSING_NUMBERS):
+        numbers = np.floor(rng.lognormal(1.5 + 0.4 * (place % 7), 1.7, rows)).astype(np.int64) - (
+            2 if place == 1 else 0
+        )
+        columns[f"I{place + 1}"] = _with_holes(rng, pl.Series(numbers), missing)
+    for place, cardinality in enumerate(CARDINALITIES):
+        rank = np.floor(cardinality ** rng.random(rows)).astype(np.uint32)
+        names = (rank * np.uint32(2654435761) + np.uint32(place * 97)).astype(">u4")
+        text = np.frombuffer(names.tobytes().hex().encode(), "S8")
+        columns[f"C{place + 1}"] = _with_holes(
+            rng, pl.Series(text.astype("U8").tolist()), MISSING_CATEGORIES.get(place, 0.0)
+        )
+    return pl.DataFrame(columns).write_csv(separator="\t", include_header=False).encode()
+
+
+def _with_holes(rng: np.random.Generator, column: Any, share: float) -> Any:
+    import polars as pl
+
+    if not share:
+        return column
+    holes = pl.Series(rng.random(len(column)) < share)
+    return pl.select(pl.when(~holes).then(column)).to_series()
+
+
+@cli.command()
+def main(
+    rows: Annotated[int, typer.Option(min=1000, help="Of the file that is timed.")] = 1_000_000,
+    rounds: Annotated[int, typer.Option(min=1, help="Medians are of this many, interleaved.")] = 3,
+    limit_mb: Annotated[
+        int, typer.Option(min=64, help="Heap limit of the encoding process in the memory part.")
+    ] = LIMIT_MB,
+    memory: Annotated[bool, typer.Option(help="Also encode a file 4 times larger than the limit.")] = True,
+    folder: Annotated[Path | None, typer.Option(help="Where the files are generated; removed afterwards.")] = None,
+    as_json: AsJson = False,
+) -> None:
+    """Time reading and encoding; then encode a file larger than memory within a limit."""
+    found: dict[str, Any] = {"load_average": os.getloadavg(), "threads": os.environ.get("POLARS_MAX_THREADS", "all")}
+    with tempfile.TemporaryDirectory(prefix="ctr-encoding-", dir=folder) as scratch:
+        found["speed"] = _speed(Path(scratch), rows, rounds)
+        if memory:
+            found["memory"] = _memory(Path(scratch), limit_mb)
+    if as_json:
+        sys.stdout.write(msgspec.json.encode(found).decode() + "\n")
+        return
+    speed = found["speed"]
+    print(f"load average {found['load_average'][0]:.1f}; {speed['rows']:,} rows, {speed['megabytes']} MB")
+    for name in ("pandas", "ours", "ours_again"):
+        if name in speed:
+            print(f"  {name:12} {speed[name]:>12,.0f} rows/s")
+    if "ratio" in speed:
+        print(f"  ours / pandas {speed['ratio']:.2f} (at least {AT_LEAST})")
+    if memory:
+        print(
+            "  memory: {file_mb:,} MB file, heap limit {limit_mb} MB, peak resident {peak_mb} MB, "
+            "{rows:,} rows at {rows_per_second:,.0f} rows/s".format(**found["memory"])
+        )
+
+
+def _speed(folder: Path, rows: int, rounds: int) -> dict[str, Any]:
+    path = folder / "day_0.tsv"
+    generate(path, rows)
+    peers = {"pandas": "pandas", "ours": "encode"}
+    if subprocess.run([sys.executable, "-c", "import pandas"], capture_output=True, check=False).returncode:
+        del peers["pandas"]
+    seconds: dict[str, list[float]] = {name: [] for name in peers}
+    for number in range(rounds):
+        for name, task in peers.items():
+            seconds[name].append(_task(task, path, folder / f"cache{number}")["seconds"])
+    again = _task("encode", path, folder / "cache0")["seconds"]
+    rates = {name: rows / statistics.median(taken) for name, taken in seconds.items()}
+    ratio = {"ratio": rates["ours"] / rates["pandas"]} if "pandas" in rates else {}
+    return {"rows": rows, "megabytes": path.stat().st_size >> 20, **rates, "ours_again": rows / again, **ratio}
+
+
+def _memory(folder: Path, limit_mb: int) -> dict[str, Any]:
+    path = folder / "large.tsv"
+    rows = repeated(path, TIMES_LARGER * limit_mb << 20)
+    done = _task("encode", path, folder / "large", limit_mb)
+    return {
+        "file_mb": path.stat().st_size >> 20,
+        "limit_mb": limit_mb,
+        "peak_mb": done["peak_mb"],
+        "rows": done["rows"],
+        "rows_per_second": rows / done["seconds"],
+        "within": done["rows"] == rows and done["peak_mb"] <= limit_mb,
+    }
+
+
+def _task(name: str, path: Path, cache: Path, limit_mb: int = 0) -> dict[str, Any]:
+    """One measurement in a process of its own, imports not counted."""
+    command = [sys.executable, "-m", "benchmarks.encoding", "--task", name, str(path), str(cache), str(limit_mb)]
+    ran = subprocess.run(command, capture_output=True, text=True, check=False)
+    if ran.returncode:
+        raise SystemExit(f"error: {name} failed: {ran.stderr.strip()[-2000:]}")
+    answer: dict[str, Any] = msgspec.json.decode(ran.stdout)
+    return answer
+
+
+def task(name: str, path: Path, cache: Path, limit_mb: int) -> None:
+    """What `_task` starts."""
+    if limit_mb:
+        resource.setrlimit(resource.RLIMIT_DATA, (limit_mb << 20, limit_mb << 20))
+    if name == "pandas":
+        import pandas as pd
+
+        started = time.perf_counter()
+        rows = len(pd.read_csv(path, sep="\t", header=None))
+    else:
+        from app.features.schema import load_schema
+        from app.training.datasets import criteo
+        from app.training.datasets.encoded import encode_file
+
+        schema = load_schema(Path(criteo.__file__).with_suffix(".yaml"))
+        started = time.perf_counter()
+        rows = encode_file(criteo.criteo_source(path, schema), cache, max_bad=0.01).meta.rows
+    seconds = time.perf_counter() - started
+    peak_mb = resource.getrusage(resource.RUSAGE_SELF).ru_maxrss >> 10
+    sys.stdout.write(msgspec.json.encode({"rows": rows, "seconds": seconds, "peak_mb": peak_mb}).decode())
+
+
+if __name__ == "__main__":
+    if sys.argv[1:2] == ["--task"]:
+        task(sys.argv[2], Path(sys.argv[3]), Path(sys.argv[4]), int(sys.argv[5]))
+    else:
+        cli()
