@@ -33,8 +33,9 @@ from app.errors import (
     Unauthorized,
     VersionRefused,
 )
+from app.registry.artifact import read_manifest_bytes
 from app.registry.model_store import ModelStore
-from app.registry.report import WITHDRAWN, Check, read_report
+from app.registry.report import WITHDRAWN, Check, read_report, refused_earlier
 from app.telemetry import Metrics
 
 log = structlog.get_logger(__name__)
@@ -82,6 +83,7 @@ class Admin:
     def promote(self, version: int) -> Done:
         """Raises NotFound, Conflict, VersionRefused, ActionFailed."""
         with self._turn(version):
+            self._stays_refused(version)
             document = self._commands.run("promote", str(version))
         gate = document["gate"]
         return Done(model=document["model"], version=version, labels=["stable"], serving=document["serving"], gate=gate)
@@ -100,6 +102,14 @@ class Admin:
             lost = self._store.withdraw(version, OPERATOR)
             serving = msgspec.to_builtins(msgspec.structs.replace(self._store.pointer(), seal=None))
         return Done(model=self._store.name, version=version, labels=lost, serving=serving)
+
+    def _stays_refused(self, version: int) -> None:
+        """The command would say so too, seconds later."""
+        refused = None
+        with contextlib.suppress(ArtifactError):  # what cannot be read is the gate's to say
+            refused = refused_earlier(self._store.path(version), read_manifest_bytes(self._store.path(version)))
+        if refused is not None:
+            raise ArtifactError(refused.reason, f"version {version} was refused: {refused.detail}")
 
     @contextlib.contextmanager
     def _turn(self, version: int | None) -> Iterator[None]:

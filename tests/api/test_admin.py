@@ -7,6 +7,7 @@ import json
 import shutil
 import threading
 from collections.abc import Callable
+from pathlib import Path
 from typing import Any
 
 import httpx
@@ -17,9 +18,12 @@ from structlog.testing import capture_logs
 from app.api import admin
 from app.api.admin import OPERATOR, Admin
 from app.errors import ActionFailed, ArtifactError, ConfigError
+from app.features.memory import MemoryFeatureStore
+from app.main import create_app
 from app.registry.artifact import read_manifest_bytes
 from app.registry.model_store import Canary, ModelStore, Pointer
 from app.registry.report import Check, read_report, write_refusal
+from app.settings import Settings
 from tests.api.fakes import FakeService, application, client
 from tests.factories import publish_tiny
 
@@ -238,11 +242,18 @@ async def test_what_the_gate_refuses_is_named_and_the_rest_is_not_our_fault(
     fail(ConfigError("deepfm 2 is stable and there is no earlier version to return to"))
     assert (await post(app, "rollback")).status_code == 409
     shifted = Check("shift", False, "shift", "its mean score is 3.00 times that of version 2", comparison=True)
-    write_refusal(store.path(3), 3, read_manifest_bytes(store.path(3)), shifted, 2)
-    fail(ArtifactError("shift", "version 3 is refused"))
-    refused = await post(app, "promote", {"version": 3})
-    assert (refused.status_code, refused.json()["type"]) == (422, "urn:ctr-serving:problem:version-refused")
-    assert refused.json()["errors"] == [{"location": "shift", "message": f"shift: {shifted.detail}"}]
+
+    def judged() -> None:
+        write_refusal(store.path(3), 3, read_manifest_bytes(store.path(3)), shifted, 2)
+        raise ArtifactError("shift", "version 3 is refused")
+
+    commands.before = judged
+    for calls in (4, 4):
+        refused = await post(app, "promote", {"version": 3})
+        assert (refused.status_code, refused.json()["type"]) == (422, "urn:ctr-serving:problem:version-refused")
+        assert refused.json()["errors"] == [{"location": "shift", "message": f"shift: {shifted.detail}"}]
+        assert len(commands.calls) == calls, "the second time it is known"
+    (store.path(3) / "gate.json").unlink()
     fail(RuntimeError("a bug"))
     with capture_logs() as logs, pytest.raises(RuntimeError):
         await post(app, "promote", {"version": 3})
@@ -273,3 +284,23 @@ async def test_openapi_knows_the_routes(app: FastAPI, service: FakeService) -> N
         assert {"401", "404", "409", "422", "503"} <= set(operation["responses"])
         assert operation["security"]
     assert document["components"]["securitySchemes"]["APIKeyHeader"]["name"] == "X-Admin-Key"
+
+
+async def test_a_service_with_keys_for_callers_asks_an_admin_for_the_admins_only(
+    store: ModelStore, commands: Commands, tmp_path: Path
+) -> None:
+    place = {"model_store": store.folder.parent, "model": store.name, "data_dir": tmp_path, "redis_url": "unix:///none"}
+    for admin_key, statuses in ((KEY, (401, 401, 200)), ("", (401, 404, 401)), (None, (401, 404, 401))):
+        service = create_app(
+            Settings(**place, api_keys="callers", admin_key=admin_key),  # type: ignore[arg-type]
+            store=MemoryFeatureStore(),
+        )
+        async with client(service) as http:
+            answers = [
+                await http.post("/admin/refuse", content=b'{"version": 3}', headers=headers)
+                for headers in ({}, {"X-API-Key": "callers"}, HEADERS)
+            ]
+            assert (await http.get("/health/live")).status_code == 200
+            assert (await http.get("/models", headers=HEADERS)).status_code == 401, "it opens nothing else"
+        assert tuple(answer.status_code for answer in answers) == statuses
+        assert all(answer.headers["x-request-id"] for answer in answers)
