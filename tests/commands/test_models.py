@@ -177,3 +177,20 @@ def test_models_lists_labels_metrics_and_damage(store: ModelStore) -> None:
     assert "canary" in shown
     (store.folder / "serving.json").write_bytes(b"{")
     assert "serving.json" in answer(store, "models")["problem"]
+
+
+def test_rollback_to_one_that_was_stable_and_to_no_other(store: ModelStore) -> None:
+    for seed in range(3):
+        publish_tiny(store, seed)
+    publish_tiny(store, 3, labels=())
+    store.promote(1)
+    store.promote(3)
+    for other in (3, 4, 9):
+        with pytest.raises(ConfigError, match=f"no version {other} to return to; stable before 3 were: 1, 2"):
+            run(store, "rollback", "--to", str(other))
+    assert answer(store, "rollback", "--to", "2")["serving"] == {"stable": 2}
+    assert store.history() == [1, 2]
+    (store.path(1) / PROGRAM).write_bytes(b"x")
+    with pytest.raises(ArtifactError):
+        run(store, "rollback", "--to", "1")
+    assert store.pointer() == Pointer(stable=2)
