@@ -145,6 +145,7 @@ def _round(
     reason = message = None
     try:
         with alone(store):
+            found.live = stable = store.pointer().stable or stable  # another one may just have ended
             live = store.load(stable)
             config = _config(live, options)
             _say(f"Reading {dataset or live.manifest.data.get('dataset')}")

@@ -30,8 +30,11 @@ def config_of(manifest: Manifest) -> JobConfig:
     try:
         if manifest.config["model"]["name"] != manifest.architecture:
             raise ValueError(f"it names another architecture than {manifest.architecture}")
-        return msgspec.convert(manifest.config, JobConfig)
-    except (KeyError, TypeError, ValueError, msgspec.ValidationError) as error:
+        config = dict(manifest.config)
+        if not torch.cuda.is_available():  # where it was trained is no choice to keep
+            config["trainer"] = {k: v for k, v in config["trainer"].items() if k not in ("device", "precision")}
+        return msgspec.convert(config, JobConfig)
+    except (KeyError, TypeError, ValueError, AttributeError, msgspec.ValidationError) as error:
         raise ConfigError(
             f"version {manifest.version} of {manifest.name} does not say how it was trained ({error}); "
             "publish one with `ctr train --publish` first"

@@ -273,6 +273,15 @@ def test_a_version_that_does_not_say_how_it_was_trained_is_refused(store: ModelS
         config_of(store.manifest(1))
 
 
+def test_a_version_trained_on_a_gpu_is_retrained_without_one(folder: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr("torch.cuda.is_available", lambda: False)
+    manifest = ModelStore(folder / "model_store", "deepfm").manifest(1)
+    trainer = manifest.config["trainer"] | {"device": "cuda", "precision": "bfloat16"}
+    job = config_of(msgspec.structs.replace(manifest, config=manifest.config | {"trainer": trainer}))
+    assert (job.trainer.learning_rate, job.model.hidden) == (0.02, (8,))
+    assert getattr(job.trainer, "device", "cpu") == "cpu"
+
+
 @pytest.mark.parametrize("unit", [1, 1_000, 1_000_000, 1_000_000_000], ids=["s", "ms", "us", "ns"])
 def test_days_are_counted_from_the_newest_row_whatever_the_unit(folder: Path, unit: int) -> None:
     _, data = opened(folder)
