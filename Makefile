@@ -16,7 +16,7 @@ PINS := pyproject.toml constraints.txt
 
 .DEFAULT_GOAL := help
 .DELETE_ON_ERROR:
-.PHONY: help setup demo test test-faults lint bench lock clean
+.PHONY: help setup demo test test-faults lint bench bench-models lock clean
 
 help: ## show this list
 	@awk -F ':.*## ' '/^[a-z-]+:.*## / { printf "make %-12s %s\n", $$1, $$2 }' Makefile
@@ -40,6 +40,9 @@ lint: $(READY_DEV) ## check style and types
 
 bench: $(READY_BENCH) ## run the benchmarks and their peers (ARGS passes options)
 	@$(BIN)/python -m benchmarks $(ARGS)
+
+bench-models: $(READY_DEV) ## train all models on both sparrow splits, three seeds, and write the table in docs/models.md
+	@$(BIN)/python -m benchmarks.models $(ARGS)
 
 lock: ## resolve all dependencies anew and write constraints.txt
 	@rm -rf $(VENV)-lock && $(call make_venv,$(VENV)-lock)

@@ -88,6 +88,7 @@ def test_a_password_is_not_written_down() -> None:
         assert without_password(plain) == plain
 
 
+@pytest.mark.filterwarnings("ignore")  # of its own dependencies
 def test_the_real_one_keeps_it(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     pytest.importorskip("mlflow", reason="mlflow is not installed: pip install ctr-serving[mlflow]")
     import mlflow

@@ -1,0 +1,170 @@
+"""One trained model of the table: a split, an architecture and a seed, and the JSON file that remembers it."""
+
+from __future__ import annotations
+
+import os
+import tempfile
+import time
+from collections.abc import Callable
+from dataclasses import asdict, dataclass
+from datetime import UTC, datetime
+from pathlib import Path
+
+import msgspec
+import numpy as np
+
+from app.registry.manifest import MANIFEST, PROGRAM, TABLES
+from app.training.architectures import ModelConfig
+from app.training.baselines import linear, trees
+from app.training.evaluate import evaluate
+from app.training.job import JobConfig, Prepared, Trained, TrainingJob
+from app.training.publish import export, verify
+from app.training.split import SplitConfig
+from app.training.summary import digest
+from app.training.trainer import TrainerConfig
+
+PEERS = ("logistic_regression", "gradient_boosting")
+"""Of scikit-learn, on the same rows."""
+
+
+class RunResult(msgspec.Struct, frozen=True, kw_only=True):
+    split: str
+    model: str
+    seed: int
+    auc: float
+    log_loss: float
+    gauc: float | None
+    validation_log_loss: float | None
+    seconds: float
+    """Of the fit, validation after each epoch included, encoding not."""
+    epochs: int | None
+    samples_per_second: float | None
+    artifact_bytes: int | None
+    """Program, tables and manifest; None for a peer."""
+    calibrated: bool
+    fingerprint: str
+    """Of the configuration and the data: another one is another run."""
+    commit: str
+    created_at: str
+    load_average: float
+    """Of one minute, when it was done."""
+
+
+@dataclass(frozen=True)
+class Key:
+    split: str
+    model: str
+    seed: int
+
+    def file(self, folder: Path) -> Path:
+        return folder / f"{self.split}-{self.model}-{self.seed}.json"
+
+    def config(self) -> JobConfig:
+        """Default settings; a peer gets the same split and preparation."""
+        model = ModelConfig(seed=self.seed) if self.model in PEERS else ModelConfig(self.model, seed=self.seed)
+        return JobConfig(model=model, trainer=TrainerConfig(seed=self.seed), split=SplitConfig(seed=self.seed))
+
+
+def remembered(key: Key, folder: Path, fingerprint: str) -> RunResult | None:
+    """None where there is none, it cannot be read, or it is of other settings or data."""
+    try:
+        found = msgspec.json.decode(key.file(folder).read_bytes(), type=RunResult)
+    except (OSError, msgspec.DecodeError):
+        return None
+    return found if found.fingerprint == fingerprint else None
+
+
+def remember(key: Key, folder: Path, result: RunResult) -> None:
+    """Replaced whole, so that a run that is killed leaves the file of the run before."""
+    folder.mkdir(parents=True, exist_ok=True)
+    path = key.file(folder)
+    aside = path.with_suffix(f".{os.getpid()}.tmp")
+    aside.write_bytes(msgspec.json.format(msgspec.json.encode(result), indent=1) + b"\n")
+    os.replace(aside, path)
+
+
+def fingerprint(key: Key, prepared: Prepared) -> str:
+    """Of everything a result depends on but the code."""
+    rows = {part: digest(encoded)[:16] for part, encoded in prepared.encoded.items()}
+    return msgspec.json.encode({"config": asdict(key.config()), "rows": rows}, order="sorted").decode()
+
+
+def train(key: Key, prepared: Prepared, commit: str) -> RunResult:
+    """Raises ArtifactError where the version does not read back with the same metrics, DataError where it diverges."""
+    job = TrainingJob(key.config())
+    measured = _peer if key.model in PEERS else _model
+    found = measured(key, job, prepared)
+    return msgspec.structs.replace(
+        found,
+        fingerprint=fingerprint(key, prepared),
+        commit=commit,
+        created_at=datetime.now(UTC).isoformat(timespec="seconds"),
+        load_average=round(os.getloadavg()[0], 2),
+    )
+
+
+def _model(key: Key, job: TrainingJob, prepared: Prepared) -> RunResult:
+    model = job.config.model.build(prepared.preprocessing)
+    began = time.perf_counter()
+    trainer = job.config.trainer.build(model, prepared.preprocessing)
+    fitted = trainer.fit(prepared.rows["train"], prepared.rows["validation"])
+    seconds = time.perf_counter() - began
+    trained = job.measured(prepared, model, fitted)
+    test = trained.metrics["test"]
+    return RunResult(
+        split=key.split,
+        model=key.model,
+        seed=key.seed,
+        auc=test["auc"],
+        log_loss=test["log_loss"],
+        gauc=test.get("gauc"),
+        validation_log_loss=trained.metrics["validation"]["log_loss"],
+        seconds=seconds,
+        epochs=len(fitted.epochs),
+        samples_per_second=fitted.samples_per_second,
+        artifact_bytes=_size(key, prepared, trained),
+        calibrated=trained.calibration.method != "none",
+        fingerprint="",
+        commit="",
+        created_at="",
+        load_average=0.0,
+    )
+
+
+def _size(key: Key, prepared: Prepared, trained: Trained) -> int:
+    with tempfile.TemporaryDirectory() as folder:
+        export(Path(folder), trained.model, prepared.data["validation"], name=key.model)
+        verify(Path(folder), prepared.encoded["test"], trained.metrics["test"])
+        return sum((Path(folder) / file).stat().st_size for file in (PROGRAM, TABLES, MANIFEST))
+
+
+def _peer(key: Key, job: TrainingJob, prepared: Prepared) -> RunResult:
+    encoded, rows = prepared.encoded, prepared.rows
+    fits: dict[str, Callable[[], np.ndarray]] = {
+        "logistic_regression": lambda: linear(prepared.preprocessing, rows["train"], rows["test"]),
+        "gradient_boosting": lambda: trees(
+            prepared.preprocessing.schema, encoded["train"], encoded["test"], job.config.trainer.seed
+        ),
+    }
+    began = time.perf_counter()
+    scores_N = fits[key.model]()
+    seconds = time.perf_counter() - began
+    test = evaluate(encoded["test"].labels_N, scores_N, prepared.groups("test"))
+    return RunResult(
+        split=key.split,
+        model=key.model,
+        seed=key.seed,
+        auc=test["auc"],
+        log_loss=test["log_loss"],
+        gauc=test.get("gauc"),
+        validation_log_loss=None,
+        seconds=seconds,
+        epochs=None,
+        samples_per_second=None,
+        artifact_bytes=None,
+        calibrated=False,
+        fingerprint="",
+        commit="",
+        created_at="",
+        load_average=0.0,
+    )
