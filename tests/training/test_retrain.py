@@ -27,6 +27,7 @@ from app.training.datasets.dataset import Dataset
 from app.training.prepare import encode
 from app.training.retrain import LOCK, RetrainConfig, Round, Window, alone, retrain
 from tests.factories import publish_tiny
+from tests.registry.test_signing import key_pair
 
 FEATURES = """\
 fields:
@@ -202,6 +203,23 @@ def test_only_new_ends_where_there_is_nothing_new(ctr: Ctr, folder: Path) -> Non
     assert (status, json.loads(out)["reason"]) == (3, "old")
     assert "no row is newer" in err
     left_alone(folder)
+
+
+def test_a_live_version_that_is_not_trusted_is_not_run(
+    ctr: Ctr, folder: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    private, public = key_pair(tmp_path, "ours")
+    monkeypatch.setenv("CTR_TRUSTED_KEYS", str(public))
+    status, _, err = ctr(*TABLE)
+    assert status == 1
+    assert "not signed" in err
+    left_alone(folder)
+    monkeypatch.setenv("CTR_SIGNING_KEY", str(private))
+    store = ModelStore.opened(folder / "model_store", "deepfm", private, [public])
+    store.promote(store.publish_copy(store.path(1)))
+    status, out, err = ctr(*TABLE, "--min-gain", "-1", "--json")
+    assert status == 0, err
+    assert (json.loads(out)["live"], store.load(3).version) == (2, 3), "signed, by what was retrained"
 
 
 @pytest.mark.parametrize(
