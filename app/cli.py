@@ -21,6 +21,7 @@ COMMANDS: dict[str, str] = {
     "promote": "app.commands.models:promote",
     "rollback": "app.commands.models:rollback",
     "models": "app.commands.models:models",
+    "schema infer": "app.commands.schema:infer",
     "serve": "app.commands.serve:serve",
     "rank": "app.commands.rank:rank",
     "synth": "app.commands.synth:synth",

@@ -1,0 +1,60 @@
+"""`ctr schema infer`: a feature schema proposed from a file."""
+
+from __future__ import annotations
+
+import sys
+from pathlib import Path
+from typing import Annotated
+
+import typer
+from rich.markup import escape
+
+from app.commands.output import console, emit
+
+
+def infer(
+    file: Annotated[Path, typer.Argument(help="CSV, TSV or JSON lines, plain or .gz, or Parquet, with named columns.")],
+    label: Annotated[str | None, typer.Option(help="Column of 0 or 1.", show_default="guessed")] = None,
+    user_id: Annotated[str | None, typer.Option(help="Column of the user's id.", show_default="guessed")] = None,
+    item_id: Annotated[str | None, typer.Option(help="Column of the item's id.", show_default="guessed")] = None,
+    rows: Annotated[int, typer.Option(min=10, help="How many rows to look at.")] = 100_000,
+    out: Annotated[Path | None, typer.Option(help="Write it there; an existing file is kept.")] = None,
+    as_json: Annotated[bool, typer.Option("--json", help="One JSON document on standard output.")] = False,
+) -> None:
+    """Propose a features.yaml for a file: what each column is, which side it is on, and why.
+
+    Example: ctr schema infer clicks.csv > features.yaml
+    """
+    from app.errors import ConfigError
+    from app.features.schema import parse_schema
+    from app.training.datasets.inference import infer as propose
+
+    found = propose(file, label=label, user_id=user_id, item_id=item_id, rows=rows)
+    if out:
+        try:
+            with out.open("x", encoding="utf-8") as target:
+                target.write(found.text)
+        except OSError as error:
+            raise ConfigError(f"{out}: cannot be written: {error.strerror}") from error
+    told = f" --timestamp {found.timestamp}" if found.timestamp else ""
+    console.print(
+        escape(
+            f"To train: ctr train --dataset table --data {file} --features {out or 'features.yaml'} "
+            f"--label {found.label}{told}"
+        ),
+        highlight=False,
+        soft_wrap=True,
+    )
+    if as_json:
+        schema = parse_schema(found.text).model_dump(mode="json", exclude_defaults=True)
+        emit(
+            {
+                "schema": schema,
+                "label": found.label,
+                "timestamp": found.timestamp,
+                "left_out": found.left_out,
+                "yaml": found.text,
+            }
+        )
+    elif not out:
+        sys.stdout.write(found.text)
