@@ -16,7 +16,7 @@ PINS := pyproject.toml constraints.txt
 
 .DEFAULT_GOAL := help
 .DELETE_ON_ERROR:
-.PHONY: help setup demo test test-faults lint bench bench-models lock clean
+.PHONY: help setup demo test test-faults lint bench soak bench-models lock clean
 
 help: ## show this list
 	@awk -F ':.*## ' '/^[a-z-]+:.*## / { printf "make %-12s %s\n", $$1, $$2 }' Makefile
@@ -43,6 +43,9 @@ bench: $(READY_BENCH) ## run the benchmarks and their peers (ARGS passes options
 
 bench-models: $(READY_DEV) ## train all models on both sparrow splits, three seeds, and write the table in docs/models.md
 	@$(BIN)/python -m benchmarks.models $(ARGS)
+
+soak: $(READY_DEV) ## swap, roll back and lose the model store under load: a quarter of an hour (ARGS passes options)
+	@$(BIN)/python -m benchmarks.soak $(ARGS)
 
 lock: ## resolve all dependencies anew and write constraints.txt
 	@rm -rf $(VENV)-lock && $(call make_venv,$(VENV)-lock)

@@ -66,8 +66,13 @@ class Stage:
         core: set[int] | None = None,
         options: tuple[str, ...] = (),
         settings: Mapping[str, str] | None = None,
+        program: tuple[str, ...] = (),
     ) -> Iterator[tuple[Process, str]]:
-        """`ctr serve` as a user would start it, once its items are cached. Yields the process and the URL."""
+        """`ctr serve` as a user would start it, once its items are cached. Yields the process and the URL.
+
+        Args:
+            program: what is run in place of `ctr`, with the same arguments.
+        """
         port = free_port()
         url = f"http://127.0.0.1:{port}"
         environment = {
@@ -77,7 +82,7 @@ class Stage:
             "CTR_LOG_LEVEL": "warning",
             **(settings or {}),
         }
-        command = [ctr(), "serve", "--port", str(port), *options]
+        command = [*(program or (ctr(),)), "serve", "--port", str(port), *options]
         log = self.folder / f"{name}.log"
         core = self.service_core if core is None else core
 

@@ -1,0 +1,138 @@
+"""Two workers: how soon all of them follow a publication and a rollback, and what the loss of the store costs."""
+
+from __future__ import annotations
+
+import os
+import shutil
+import subprocess
+import time
+from collections.abc import Callable
+from pathlib import Path
+
+import httpx
+
+from benchmarks.figure import Figure
+from benchmarks.process import ctr
+from benchmarks.soak.recording import RecordedLoad, Recording
+from benchmarks.soak.swaps import SHARE, TRIAL_S, capacity, under_load
+from benchmarks.soak.versions import publish, store_of
+from benchmarks.stage import Stage
+
+NAME = "fleet"
+CANDIDATES = 100
+ASKED_S = 5.0
+WATCHED_S = 8.0
+"""After a command; later answers of the version before would not be seen."""
+LOST_S = 5.0
+PATIENT = {"CTR_REDIS_TIMEOUT_MS": "200"}
+"""The store shares its core with a worker here: what it is late does not count against the model store."""
+
+
+def fleet(
+    stage: Stage,
+    *,
+    share: float = SHARE / 2,
+    trial_s: float = TRIAL_S,
+    say: Callable[[str], None] = lambda _: None,
+) -> list[Figure]:
+    """Both cores are the workers', the load's and the store's, so the load is half of what it is elsewhere."""
+    publish(stage, NAME, [0, 1])
+    store = store_of(stage, NAME)
+    store.update_pointer(stable=1)
+    both = stage.service_core | stage.other_core
+    with stage.service("fleet", model=NAME, core=both, options=("--workers", "2"), settings=PATIENT) as (_, url):
+        _wait_for_both(url)
+        generator = RecordedLoad(url, stage.bodies(CANDIDATES))
+        rate = share * capacity(generator, trial_s)
+        say(f"two workers at {rate:.0f} requests/s of {CANDIDATES}: publish, roll back, lose the model store")
+        began: dict[str, float] = {}
+        took: dict[str, float] = {}
+
+        def act() -> None:
+            time.sleep(1.0)
+            for what, command in (
+                ("publish", ["publish", str(_aside(stage, 2)), "--force"]),
+                ("rollback", ["rollback"]),
+            ):
+                began[what] = time.perf_counter()
+                _run(stage, command)
+                took[what] = time.perf_counter() - began[what]
+                time.sleep(max(0.0, WATCHED_S - took[what]))
+
+        recording = under_load(generator, rate, act)
+        published = max(recording.version)
+        lost = under_load(generator, rate, lambda: _lose(store.folder.parent))
+        health = httpx.get(f"{url}/health", timeout=10).json()
+    figures = [
+        followed("publish", recording, began["publish"], took["publish"], 1, published, began["rollback"]),
+        followed("rollback", recording, began["rollback"], took["rollback"], published, 1, float("inf")),
+    ]
+    figures.append(
+        Figure(
+            "requests failed or degraded while the model store is removed",
+            "at most",
+            0,
+            "",
+            lost.failed + lost.degraded,
+            f"{len(lost.version):,} requests in {LOST_S:.0f} s; /health then says {health['status']}: "
+            f"{', '.join(health['reasons'])}",
+        )
+    )
+    return figures
+
+
+def followed(what: str, recording: Recording, began: float, took: float, old: int, new: int, until: float) -> Figure:
+    """From the start of the command to the last answer of the version before."""
+    times = [
+        done
+        for due, done, version in zip(recording.due_s, recording.done_s, recording.version, strict=True)
+        if version == old and began <= due < until
+    ]
+    seen = any(v == new and began <= due < until for due, v in zip(recording.due_s, recording.version, strict=True))
+    return Figure(
+        f"`ctr {what}`, from the start of the command until both workers answer with it",
+        "at most",
+        ASKED_S,
+        "s",
+        max(times, default=began) - began if seen else None,
+        f"the command itself {took:.1f} s; {recording.failed} of {len(recording.version):,} requests failed"
+        if seen
+        else "no answer came from it",
+    )
+
+
+def _aside(stage: Stage, version: int) -> Path:
+    """A published version, moved out of the store to be published again."""
+    source = store_of(stage, NAME).path(version)
+    target = stage.folder / "runs" / "fleet"
+    if not target.exists():
+        target.parent.mkdir(exist_ok=True)
+        shutil.copytree(source, target)
+        shutil.rmtree(source)
+    return target
+
+
+def _run(stage: Stage, command: list[str]) -> None:
+    """Raises SystemExit where it fails."""
+    environment = {"CTR_MODEL_STORE": str(stage.folder / "models"), "CTR_MODEL": NAME, "CTR_REDIS_URL": stage.redis_url}
+    done = subprocess.run(
+        [ctr(), *command], env={**os.environ, **environment}, capture_output=True, text=True, check=False
+    )
+    if done.returncode:
+        raise SystemExit(f"error: ctr {' '.join(command)}: {done.stderr.strip()[-300:]}")
+
+
+def _lose(folder: Path) -> None:
+    time.sleep(0.5)
+    shutil.rmtree(folder)
+    time.sleep(LOST_S)
+
+
+def _wait_for_both(url: str) -> None:
+    """/health is answered by either worker: ask over new connections until none is still starting."""
+    due, good = time.monotonic() + 60, 0
+    while good < 20:
+        good = good + 1 if httpx.get(f"{url}/health", timeout=5).json()["status"] == "ok" else 0
+        if time.monotonic() > due:
+            raise SystemExit("error: two workers do not become ready")
+        time.sleep(0.02)

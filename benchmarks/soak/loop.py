@@ -1,0 +1,111 @@
+"""How long the event loop is held while a version with large tables goes live, of code known and code new to it."""
+
+from __future__ import annotations
+
+import sys
+import time
+from collections.abc import Callable, Mapping, Sequence
+from dataclasses import dataclass
+
+import httpx
+import numpy as np
+
+from app.synthetic import Catalogue
+from benchmarks.figure import Figure
+from benchmarks.soak.distinct import wait_until_live
+from benchmarks.soak.recording import RecordedLoad
+from benchmarks.soak.service import Beats
+from benchmarks.soak.swaps import POLL, SHARE, TRIAL_S, Course, capacity, p99, rest, under_load
+from benchmarks.soak.versions import publish, store_of
+from benchmarks.stage import Stage
+
+CANDIDATES = 500
+CARDINALITY = 150_000
+"""32 fields of it make tables of 365 MB."""
+HELD_MS = 20.0
+CONTROL_S = 10.0
+
+
+@dataclass
+class Stretch:
+    """The loop between two moments."""
+
+    held_ms: float
+    p99_ms: float
+    seconds: float
+
+
+def held(
+    stage: Stage,
+    *,
+    cardinality: int = CARDINALITY,
+    control_s: float = CONTROL_S,
+    trial_s: float = TRIAL_S,
+    settings: Mapping[str, str] | None = None,
+    say: Callable[[str], None] = lambda _: None,
+) -> list[Figure]:
+    """A service of its own, that beats; two large versions after a small one."""
+    name = "large"
+    publish(stage, name, [0], hidden=(32,))
+    store_of(stage, name).update_pointer(stable=1)
+    say("building two versions with large tables")
+    large = publish(stage, name, [1, 2], catalogue=Catalogue(cardinality=cardinality))
+    tables_mb = (store_of(stage, name).path(large[0]) / "tables.safetensors").stat().st_size / 1e6
+    file = stage.folder / "beats"
+    program = (sys.executable, "-m", "benchmarks.soak.service", str(file))
+    with stage.service("beating", model=name, program=program, settings=POLL | dict(settings or {})) as (_, url):
+        control, stretches = _go_live(stage, url, name, large, Beats(file), control_s, trial_s, say)
+    worst = max(stretch.held_ms for stretch in stretches)
+    said = "; ".join(
+        f"{what}: held {stretch.held_ms:.1f} ms, p99 {stretch.p99_ms:.1f} ms, {stretch.seconds:.1f} s"
+        for what, stretch in zip(("code of a version before", "the same again"), stretches, strict=True)
+    )
+    return [
+        Figure(
+            f"longest the event loop is held while a version with {tables_mb:.0f} MB of tables goes live under load",
+            "at most",
+            HELD_MS,
+            "ms",
+            worst,
+            f"{said}; {control_s:.0f} s without a swap: held {control.held_ms:.1f} ms, p99 {control.p99_ms:.1f} ms",
+        )
+    ]
+
+
+def _go_live(
+    stage: Stage,
+    url: str,
+    name: str,
+    versions: Sequence[int],
+    beats: Beats,
+    control_s: float,
+    trial_s: float,
+    say: Callable[[str], None],
+) -> tuple[Stretch, list[Stretch]]:
+    generator, store, course = RecordedLoad(url, stage.bodies(CANDIDATES)), store_of(stage, name), Course()
+    rate = SHARE * capacity(generator, trial_s)
+    say(f"two versions with large tables go live at {rate:.0f} requests/s of {CANDIDATES}")
+    spans: list[tuple[float, float]] = []
+
+    def act() -> None:
+        rest(course, control_s)
+        with httpx.Client(base_url=url, timeout=30) as client:
+            for version in versions:
+                began = time.perf_counter()
+                store.update_pointer(stable=version)
+                wait_until_live(client, version)
+                time.sleep(1.5)  # until the one before is retired
+                spans.append((began, time.perf_counter()))
+        rest(course, control_s)
+
+    due, latency_ms, _ = under_load(generator, rate, act).arrays()
+
+    def stretch(start: float, stop: float) -> Stretch:
+        inside = latency_ms[(due >= start) & (due < stop)]
+        return Stretch(float(beats.held_ms(start, stop).max()), p99(inside), stop - start)
+
+    controls = [stretch(*span) for span in course.steady]
+    control = Stretch(
+        max(one.held_ms for one in controls), float(np.median([one.p99_ms for one in controls])), control_s
+    )
+    return control, [stretch(*span) for span in spans]

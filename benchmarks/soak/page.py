@@ -1,0 +1,41 @@
+"""The dated page of a soak."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from datetime import UTC, datetime
+from pathlib import Path
+from typing import Any
+
+from benchmarks.figure import Figure
+from benchmarks.report import FIGURE_COLUMNS, RESULTS, Report, _markdown
+
+METHOD = """\
+The service has the first core to itself; the store, the load generator and what moves the pointer share the second (two
+workers have both cores, as has everything else then). Load is an open loop at 70 % of the closed loop's rate just
+before (two workers: 35 %); latencies count from when a request was due. *Steady* are stretches without a swap before,
+between and after the swaps; *the second around a swap* is from half a second before the first answer of the new version
+to half a second after. The event loop writes the time each millisecond; *held* is what lies between two of these, so it
+counts all requests of one turn, and whatever else had the core. Versions differ in all their weights."""
+
+
+def page(machine: dict[str, Any], settings: dict[str, Any], figures: Sequence[Figure], failed: dict[str, str]) -> str:
+    versions = ", ".join(f"{name} {version}" for name, version in machine["versions"].items())
+    parts = [
+        f"# Soak, {datetime.now(UTC):%Y-%m-%d}, commit {machine['commit']}",
+        f"{machine['cpu']}, {machine['cores']} cores, {machine['system']}. Python {machine['python']}, {versions}.",
+        f"Run: {', '.join(f'{name} {value}' for name, value in settings.items())}.",
+        METHOD,
+        _markdown(FIGURE_COLUMNS, Report(machine, {}, {}, figures=list(figures)).figure_rows()),
+    ]
+    if failed:
+        parts.append("Not measured: " + "; ".join(f"{name} ({why})" for name, why in failed.items()) + ".")
+    return "\n\n".join(parts) + "\n"
+
+
+def write(text: str, folder: Path = RESULTS) -> Path:
+    """A run of the same day replaces it."""
+    folder.mkdir(exist_ok=True)
+    path = folder / f"{datetime.now(UTC):%Y-%m-%d}-soak.md"
+    path.write_text(text, encoding="utf-8")
+    return path

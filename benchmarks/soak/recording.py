@@ -1,0 +1,136 @@
+"""The open loop with every answer written down: when it was due, when it came, from which version, and its body."""
+
+from __future__ import annotations
+
+import math
+import re
+import time
+from collections.abc import Callable, Sequence
+from dataclasses import dataclass, field
+from typing import Any
+
+import numpy as np
+import numpy.typing as npt
+
+from app import loadgen
+from app.loadgen import LoadGenerator
+
+Floats = npt.NDArray[np.float64]
+_version = re.compile(rb'"version":(\d+)')
+
+
+@dataclass
+class Recording:
+    """Answers in the order in which they came. Times are `time.perf_counter()`, which all processes share."""
+
+    due_s: list[float] = field(default_factory=list)
+    done_s: list[float] = field(default_factory=list)
+    version: list[int] = field(default_factory=list)
+    """0 for a request that failed."""
+    failed: int = 0
+    degraded: int = 0
+    bodies: list[bytes] = field(default_factory=list)
+    """Of every `keep_each`-th answer."""
+    keep_each: int = 0
+    """0 keeps none."""
+
+    def add(self, due: float, status: int, body: bytes) -> None:
+        self.due_s.append(due)
+        self.done_s.append(time.perf_counter())
+        if status != 200:
+            self.failed += 1
+            self.version.append(0)
+            return
+        found = _version.search(body, 0, 300)
+        self.version.append(int(found[1]) if found else 0)
+        self.degraded += b'"degraded":[]' not in body
+        if self.keep_each and len(self.version) % self.keep_each == 0:
+            self.bodies.append(body)
+
+    def arrays(self) -> tuple[Floats, Floats, npt.NDArray[np.int64]]:
+        """When due, latency in ms, version; failed requests left out."""
+        version = np.array(self.version, np.int64)
+        due = np.array(self.due_s)
+        latency_ms = 1000 * (np.array(self.done_s) - due)
+        good = version > 0
+        return due[good], latency_ms[good], version[good]
+
+    def live_at(self) -> dict[int, float]:
+        """Version to when its first answer came, in that order."""
+        first: dict[int, float] = {}
+        for version, done in zip(self.version, self.done_s, strict=True):
+            if version:
+                first.setdefault(version, done)
+        return first
+
+    def last_of(self, versions: set[int]) -> float:
+        """When the last answer of any of these came."""
+        return max((d for d, v in zip(self.done_s, self.version, strict=True) if v in versions), default=math.nan)
+
+
+class RecordedLoad(LoadGenerator):
+    """`LoadGenerator` whose open loop tells of every answer."""
+
+    def __init__(self, url: str, bodies: Sequence[bytes], *, headers: dict[str, str] | None = None) -> None:
+        super().__init__(url, bodies, headers=headers)
+        self.recording = Recording()
+
+    async def recorded(
+        self,
+        rate: float,
+        until: Callable[[], bool],
+        *,
+        keep_each: int = 0,
+        connections: int = 64,
+    ) -> Recording:
+        """Send `rate` requests a second until that is so; those at work then are waited for."""
+        recording = self.recording = Recording(keep_each=keep_each)
+        with loadgen._old_objects_left_alone():
+            run = _Recorded(self, connections, rate, until, recording)
+            self.result = run._result
+            await run.run()
+        return recording
+
+
+class _Recorded(loadgen._Open):
+    LONGEST_S = 3600
+
+    def __init__(
+        self,
+        generator: LoadGenerator,
+        connections: int,
+        rate: float,
+        until: Callable[[], bool],
+        recording: Recording,
+    ) -> None:
+        generator.result = loadgen.LoadResult()
+        super().__init__(generator, connections, rate, self.LONGEST_S)
+        self._until = until
+        self._recording = recording
+        self._arrived = self._counted = 0
+        self._over = False
+
+    def _arrive(self, due: float) -> None:
+        if not self._over and self._until():
+            self._over = True
+            self._end_if_idle()
+        if not self._over:
+            self._arrived += 1
+            super()._arrive(due)
+
+    def _one_less(self) -> None:
+        self._counted += 1
+        self._end_if_idle()
+
+    def _end_if_idle(self) -> None:
+        if self._over and self._counted >= self._arrived:
+            self._finished.set()
+
+    def count(self, due: float, status: int, body: bytes) -> None:
+        self._recording.add(due, status, body)
+        super().count(due, status, body)
+
+    def lost(self, client: Any) -> None:
+        if client.asked:
+            self._recording.add(client.due, 0, b"")
+        super().lost(client)

@@ -1,0 +1,192 @@
+"""Swaps under load: nothing fails, the second around each is as quick as any other, and so are the first requests."""
+
+from __future__ import annotations
+
+import threading
+import time
+from collections.abc import Callable, Iterable, Sequence
+from dataclasses import dataclass, field
+
+import numpy as np
+import uvloop
+
+from app.registry.model_store import ModelStore
+from benchmarks.capacity import CONCURRENCY, complain
+from benchmarks.contenders import OURS
+from benchmarks.figure import Figure
+from benchmarks.soak.recording import Floats, RecordedLoad, Recording
+from benchmarks.soak.versions import store_of
+from benchmarks.stage import Stage
+
+SHARE = 0.7
+CANDIDATES = 500
+FIRST = 100
+"""Requests on a new version that are looked at."""
+SPIKE, FIRST_SPIKE = 1.25, 2.0
+TRIAL_S = 3.0
+"""Spent on measuring the capacity, and a third of it to warm up."""
+POLL = {"CTR_POLL_S": "0.25"}
+"""So that swaps follow one another; the rest of the settings are the defaults."""
+
+
+@dataclass
+class Course:
+    """What was done to the service, and when."""
+
+    steady: list[tuple[float, float]] = field(default_factory=list)
+    """Stretches without a swap."""
+    asked_at: dict[int, float] = field(default_factory=dict)
+    """Version to when the pointer named it."""
+
+
+def capacity(load: RecordedLoad, seconds: float = TRIAL_S) -> float:
+    """Requests a second in a closed loop. Raises SystemExit where one fails."""
+    uvloop.run(load.closed(CONCURRENCY, seconds / 3))
+    result = uvloop.run(load.closed(CONCURRENCY, seconds))
+    complain(OURS, result)
+    return result.statuses[200] / result.seconds
+
+
+def under_load(
+    load: RecordedLoad, rate: float, act: Callable[[], None], *, keep_each: int = 0, connections: int = 64
+) -> Recording:
+    """Do something on a thread of its own while requests arrive at this rate. Raises what it raises."""
+    done = threading.Event()
+    raised: list[BaseException] = []
+
+    def acted() -> None:
+        try:
+            act()
+        except BaseException as error:
+            raised.append(error)
+        finally:
+            done.set()
+
+    thread = threading.Thread(target=acted, name="soak-act")
+    thread.start()
+    try:
+        recording = uvloop.run(load.recorded(rate, done.is_set, keep_each=keep_each, connections=connections))
+    finally:
+        thread.join()
+    if raised:
+        raise raised[0]
+    return recording
+
+
+def walk(store: ModelStore, course: Course, versions: Iterable[int], period_s: float, each: Callable[[], None]) -> None:
+    """Point at one version after the other, one each period; `each` is called before the next."""
+    due = time.perf_counter()
+    for version in versions:
+        store.update_pointer(stable=version)
+        course.asked_at[version] = time.perf_counter()
+        due += period_s
+        time.sleep(max(0.0, due - time.perf_counter()))
+        each()
+
+
+def rest(course: Course, seconds: float) -> None:
+    began = time.perf_counter()
+    time.sleep(seconds)
+    course.steady.append((began, time.perf_counter()))
+
+
+def swaps(
+    stage: Stage,
+    url: str,
+    versions: Sequence[int],
+    *,
+    name: str = "bench",
+    period_s: float = 3.0,
+    steady_s: float = 15.0,
+    candidates: int = CANDIDATES,
+    trial_s: float = TRIAL_S,
+    each: Callable[[], None] = lambda: None,
+    say: Callable[[str], None] = lambda _: None,
+) -> list[Figure]:
+    """Move the pointer through the versions, with a stretch without swaps before, in the middle and after."""
+    load, store, course = RecordedLoad(url, stage.bodies(candidates)), store_of(stage, name), Course()
+    rate = SHARE * capacity(load, trial_s)
+    say(f"{len(versions)} swaps in {len(versions) * period_s:.0f} s at {rate:.0f} requests/s of {candidates}")
+
+    def act() -> None:
+        half = len(versions) // 2
+        rest(course, steady_s)
+        walk(store, course, versions[:half], period_s, each)
+        rest(course, steady_s)
+        say(f"{half} of {len(versions)} swaps done")
+        walk(store, course, versions[half:], period_s, each)
+        rest(course, steady_s)
+
+    return figures(under_load(load, rate, act), course, versions, rate)
+
+
+def figures(recording: Recording, course: Course, versions: Sequence[int], rate: float) -> list[Figure]:
+    due, latency_ms, version = recording.arrays()
+    live_at = recording.live_at()
+    missed = [v for v in versions if v not in live_at]
+    if missed:
+        raise SystemExit(f"error: {len(missed)} of {len(versions)} versions never answered, the first is {missed[0]}")
+    steady = np.concatenate([latency_ms[(due >= start) & (due < stop)] for start, stop in course.steady])
+    steady_p99 = p99(steady)
+    seconds = [_between(due, latency_ms, live_at[v] - 0.5, live_at[v] + 0.5) for v in versions]
+    calm = [
+        _between(due, latency_ms, at, at + 1.0)
+        for start, stop in course.steady
+        for at in np.arange(start, stop - 1.0 + 1e-9, 1.0)
+    ]
+    spans = [_between(due, latency_ms, course.asked_at[v], live_at[v] + 1.5) for v in versions]
+    first = [latency_ms[version == v][:FIRST].max() for v in versions]
+    control = [part.max() for part in np.array_split(steady, max(1, len(steady) // FIRST))]
+    answered = len(due)
+    note = (
+        f"{rate:.0f} requests/s, {answered:,} answers, {len(versions)} swaps; steady p50 "
+        f"{np.percentile(steady, 50):.2f} ms, p99 {steady_p99:.2f} ms"
+    )
+    around = np.concatenate(seconds)
+    over = [sum(p99(part) > SPIKE * steady_p99 for part in parts) / len(parts) for parts in (seconds, calm)]
+    slow = [sum(one > FIRST_SPIKE * steady_p99 for one in ones) / len(ones) for ones in (first, control)]
+    return [
+        Figure(
+            f"requests failed or degraded in {len(versions)} swaps under load",
+            "at most",
+            0,
+            "",
+            recording.failed + recording.degraded,
+            note,
+        ),
+        Figure(
+            "p99 in the seconds around swaps over the steady p99",
+            "at most",
+            SPIKE,
+            reached=p99(around) / steady_p99,
+            note=f"p99 {p99(around):.2f} ms over {steady_p99:.2f}; of single seconds {over[0]:.0%} are above "
+            f"{SPIKE}x with a swap and {over[1]:.0%} without; from the pointer's change to the retirement: "
+            f"{p99(np.concatenate(spans)) / steady_p99:.2f}x",
+        ),
+        Figure(
+            "the median swap: p99 in its second over the steady p99",
+            "at most",
+            SPIKE,
+            reached=float(np.median([p99(part) for part in seconds])) / steady_p99,
+            note=f"worst {max(map(p99, seconds)) / steady_p99:.2f}x; seconds without a swap: median "
+            f"{float(np.median([p99(part) for part in calm])) / steady_p99:.2f}x, worst "
+            f"{max(map(p99, calm)) / steady_p99:.2f}x",
+        ),
+        Figure(
+            f"slowest of the first {FIRST} requests on a new version over the steady p99, median of the swaps",
+            "at most",
+            FIRST_SPIKE,
+            reached=float(np.median(first)) / steady_p99,
+            note=f"above {FIRST_SPIKE:g}x in {slow[0]:.0%} of the swaps, worst {max(first) / steady_p99:.2f}x; of "
+            f"{FIRST} requests without a swap: median {float(np.median(control)) / steady_p99:.2f}x, above "
+            f"{FIRST_SPIKE:g}x in {slow[1]:.0%}, worst {max(control) / steady_p99:.2f}x",
+        ),
+    ]
+
+
+def p99(latency_ms: Floats) -> float:
+    return float(np.percentile(latency_ms, 99))
+
+
+def _between(due: Floats, latency_ms: Floats, start: float, stop: float) -> Floats:
+    return latency_ms[(due >= start) & (due < stop)]

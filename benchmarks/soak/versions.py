@@ -1,0 +1,37 @@
+"""Distinct versions, published before anything is timed: during a run only the pointer moves."""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Sequence
+from dataclasses import replace
+
+from app.registry.model_store import ModelStore
+from app.registry.writing import write
+from app.synthetic import Catalogue, build_model
+from benchmarks.stage import DIM, HIDDEN, Stage
+
+
+def store_of(stage: Stage, name: str) -> ModelStore:
+    return ModelStore(stage.folder / "models", name)
+
+
+def publish(
+    stage: Stage,
+    name: str,
+    seeds: Sequence[int],
+    *,
+    catalogue: Catalogue | None = None,
+    hidden: tuple[int, ...] = HIDDEN,
+    say: Callable[[str], None] = lambda _: None,
+) -> list[int]:
+    """Versions of one model with other weights for every seed; their numbers. The catalogue's features are the same."""
+    catalogue = catalogue or stage.catalogue
+    store, numbers = store_of(stage, name), []
+    for count, seed in enumerate(seeds, 1):
+        model = build_model(replace(catalogue, seed=seed), DIM, hidden)
+        with store.staging() as staged:
+            write(staged, model, catalogue.schema, name=name, golden=catalogue.golden())
+            numbers.append(store.publish(staged))
+        if count % 50 == 0:
+            say(f"{count} of {len(seeds)} versions published")
+    return numbers
