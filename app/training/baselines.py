@@ -6,6 +6,7 @@ import warnings
 
 import numpy as np
 import numpy.typing as npt
+import torch
 from scipy.sparse import csr_matrix  # type: ignore[import-untyped]
 from sklearn.ensemble import HistGradientBoostingClassifier
 from sklearn.exceptions import ConvergenceWarning
@@ -17,9 +18,14 @@ from app.features.schema import FeatureSchema, MultiCategorical, Numeric
 from app.models.inputs import Preprocessing
 from app.training.evaluate import evaluate
 from app.training.prepare import SIDES, Encoded, Rows
+from app.training.sampling import sampled, taken
 
 Matrix = npt.NDArray[np.float64]
 MAX_ITERATIONS = 100
+MAX_ROWS = 500_000
+"""Training rows the baselines see, at random: they hold all of them in memory, several times over."""
+CHUNK_ROWS = 100_000
+"""Test rows predicted at a time."""
 INVERSE_L2 = 0.1
 """C of scikit-learn's logistic regression; the best of 0.01, 0.1 and 1 on the sample data's validation part."""
 MAX_ONE_HOT = 40
@@ -33,8 +39,12 @@ def baselines(
     seed: int = 0,
     groups_N: npt.NDArray[np.int64] | None = None,
 ) -> dict[str, dict[str, float]]:
-    """Metrics of each baseline on the test rows, fitted on the training rows; with `groups_N` their GAUC too."""
+    """Metrics of each baseline on the test rows, fitted on the training rows; with `groups_N` their GAUC too.
+
+    Of more than `MAX_ROWS` training rows they see a sample.
+    """
     train_labels, test_labels = train[0].labels_N, test[0].labels_N
+    train = sampled(*train, seed, MAX_ROWS)
     constant = np.full(len(test_labels), train_labels.mean())
     return {
         "constant": evaluate(test_labels, constant, groups_N),
@@ -49,22 +59,27 @@ def linear(preprocessing: Preprocessing, train: Rows, test: Rows) -> Matrix:
     with warnings.catch_warnings():
         warnings.simplefilter("ignore", ConvergenceWarning)  # capped on purpose: a baseline must not cost more than us
         model.fit(_sparse(train, preprocessing.rows), train.labels_N.numpy())
-    return model.predict_proba(_sparse(test, preprocessing.rows))[:, 1]  # type: ignore[no-any-return]
+    chunks = zip(*(torch.split(tensor, CHUNK_ROWS) for tensor in test), strict=True)
+    return np.concatenate([model.predict_proba(_sparse(Rows(*c), preprocessing.rows))[:, 1] for c in chunks])
 
 
 def trees(schema: FeatureSchema, train: Encoded, test: Encoded, seed: int = 0) -> Matrix:
     """Test probabilities of histogram gradient boosting over raw numbers, target-encoded categories and lists."""
     train_NC, categories = _columns(schema, train, train)
-    test_NC, _ = _columns(schema, test, train)
     if categories:
         folds = StratifiedKFold(5, shuffle=True, random_state=seed)
         encoder = TargetEncoder(target_type="binary", cv=folds)
         # fit_transform is cross-fitted: a training row's own label does not enter its encoding.
         train_NC[:, categories] = encoder.fit_transform(train_NC[:, categories], train.labels_N)
-        test_NC[:, categories] = encoder.transform(test_NC[:, categories])
     model = HistGradientBoostingClassifier(max_iter=MAX_ITERATIONS, early_stopping=True, random_state=seed)
     model.fit(train_NC, train.labels_N)
-    return model.predict_proba(test_NC)[:, 1]  # type: ignore[no-any-return]
+    scores = []
+    for start in range(0, len(test.labels_N), CHUNK_ROWS):
+        test_NC, _ = _columns(schema, taken(test, slice(start, start + CHUNK_ROWS)), train)
+        if categories:
+            test_NC[:, categories] = encoder.transform(test_NC[:, categories])
+        scores.append(model.predict_proba(test_NC)[:, 1])
+    return np.concatenate(scores)
 
 
 def _sparse(rows: Rows, width: int) -> csr_matrix:

@@ -16,6 +16,7 @@ from app.features.schema import FeatureSchema
 from app.models.contract import CtrModel
 from app.models.places import SIDES, slot_places
 from app.training.prepare import Rows
+from app.training.sampling import sample
 from app.training.trainer import log_loss, predict
 
 MAX_ROWS = 10_000
@@ -75,11 +76,3 @@ def field_slots(schema: FeatureSchema) -> dict[str, list[int]]:
             found.setdefault(name.removesuffix(":bucket"), []).extend(start + slot for slot in place)
         start += sum(len(place) for place in places.values())
     return found
-
-
-def sample(rows: Rows, seed: int, most: int) -> Rows:
-    """All rows, or `most` of them at random."""
-    if len(rows.labels_N) <= most:
-        return rows
-    chosen = torch.from_numpy(np.sort(np.random.default_rng(seed).choice(len(rows.labels_N), most, replace=False)))
-    return Rows(*(tensor[chosen] for tensor in rows))

@@ -16,8 +16,8 @@ from app.models.deepfm_sparrow import DeepFMSparrow
 from app.models.fm import FM
 from app.models.hofm import HOFM
 from app.models.places import field_names
-from app.training.importance import sample
 from app.training.prepare import Rows
+from app.training.sampling import sample
 
 MAX_ROWS = 4096
 CHUNK = 256

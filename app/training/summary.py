@@ -12,8 +12,10 @@ from app.features.encoder import EMPTY_KEY, Encoder
 from app.features.schema import Categorical, FeatureSchema, Numeric
 from app.models.inputs import Preprocessing
 from app.training.prepare import SIDES, Encoded
+from app.training.sampling import taken
 
-MAX_ROWS = 500_000
+MAX_ROWS = 100_000
+"""Rows of a part that shares are taken from: their standard error is then 0.16 % at most."""
 DIGEST_ROWS = 65_536
 
 
@@ -23,7 +25,7 @@ def field_summaries(preprocessing: Preprocessing, parts: dict[str, Encoded], see
     Numbers have a mean and a deviation instead. Parts of more than `MAX_ROWS` rows are sampled.
     """
     schema, vocabulary_V = preprocessing.schema, preprocessing.vocabulary_V.numpy()
-    chosen = {part: _sample(len(encoded.labels_N), seed) for part, encoded in parts.items()}
+    sampled = {part: _sample(encoded, seed) for part, encoded in parts.items()}
     summaries = []
     for side in SIDES:
         absent = Encoder(schema, side).encode({}, None, _ignore)
@@ -33,13 +35,13 @@ def field_summaries(preprocessing: Preprocessing, parts: dict[str, Encoded], see
             start += field.width
             found: dict[str, Any] = {"name": field.name, "entity": field.entity, "type": field.type}
             missing, unseen = {}, {}
-            for part, encoded in parts.items():
+            for part, encoded in sampled.items():
                 slots = encoded.side(side)
                 if isinstance(field, Numeric):
-                    given_N = ~_same(slots.values[chosen[part], place.start], absent.values[place.start])
+                    given_N = ~_same(slots.values[:, place.start], absent.values[place.start])
                     missing[part] = float(1 - given_N.mean())
                     continue
-                keys_NS = slots.keys[chosen[part], place]
+                keys_NS = slots.keys[:, place]
                 missing[part] = float((keys_NS[:, 0] == absent.keys[place.start]).mean())
                 given = keys_NS[(keys_NS != EMPTY_KEY) & (keys_NS != absent.keys[place.start])]
                 unseen[part] = float(1 - _known(vocabulary_V, given).mean()) if len(given) else 0.0
@@ -73,10 +75,11 @@ def user_groups(schema: FeatureSchema, encoded: Encoded) -> npt.NDArray[np.int64
     return None
 
 
-def _sample(rows: int, seed: int) -> npt.NDArray[np.int64] | slice:
+def _sample(encoded: Encoded, seed: int) -> Encoded:
+    rows = len(encoded.labels_N)
     if rows <= MAX_ROWS:
-        return slice(None)
-    return np.sort(np.random.default_rng(seed).choice(rows, MAX_ROWS, replace=False))
+        return encoded
+    return taken(encoded, np.sort(np.random.default_rng(seed).choice(rows, MAX_ROWS, replace=False)))
 
 
 def _ignore(_: str) -> None:

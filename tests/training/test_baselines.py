@@ -3,9 +3,13 @@
 from __future__ import annotations
 
 import numpy as np
+import pytest
+import torch
 
+from app.training import baselines as baselines_module
 from app.training.baselines import baselines
 from app.training.prepare import Preparation, encode, expand
+from app.training.sampling import sampled
 from tests.training.test_prepare import some_data
 
 
@@ -35,3 +39,20 @@ def test_values_that_training_never_saw() -> None:
     preprocessing = Preparation().fit(data.schema, train)
     found = baselines(preprocessing, (train, expand(preprocessing, train)), (test, expand(preprocessing, test)))
     assert all(np.isfinite(metrics["log_loss"]) for metrics in found.values())
+
+
+def test_large_data_is_sampled_for_fitting_and_predicted_in_chunks(monkeypatch: pytest.MonkeyPatch) -> None:
+    data = some_data(300)
+    encoded = encode(data)
+    preprocessing = Preparation().fit(data.schema, encoded)
+    rows = expand(preprocessing, encoded)
+    whole = baselines_module.baselines(preprocessing, (encoded, rows), (encoded, rows))
+    monkeypatch.setattr(baselines_module, "CHUNK_ROWS", 70)
+    assert baselines_module.baselines(preprocessing, (encoded, rows), (encoded, rows)) == whole, "chunks change nothing"
+    some, some_rows = sampled(encoded, rows, 1, 90)
+    assert len(some.labels_N) == 90 == len(some_rows.labels_N)
+    assert torch.equal(expand(preprocessing, some).rows_NT, some_rows.rows_NT), "the same rows of both"
+    monkeypatch.setattr(baselines_module, "MAX_ROWS", 90)
+    fewer = baselines_module.baselines(preprocessing, (encoded, rows), (encoded, rows))
+    assert fewer["constant"] == whole["constant"]
+    assert fewer["logistic_regression"] != whole["logistic_regression"]

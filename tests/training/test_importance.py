@@ -9,9 +9,10 @@ import torch
 from app.models import MODELS
 from app.models.places import field_names
 from app.training.architectures import ModelConfig
-from app.training.importance import field_slots, importances, sample
+from app.training.importance import field_slots, importances
 from app.training.interactions import REASONS, WITH_PAIRS, Interactions, interactions
 from app.training.prepare import Preparation, Rows, encode, expand
+from app.training.sampling import sample
 from tests.training.test_prepare import some_data
 
 DATA = some_data(300)
