@@ -65,7 +65,7 @@ def blocks(path: Path, *, quoted: bool = False, size: int = BLOCK_BYTES) -> Iter
 
 def _last_line_end(text: bytes, quoted: bool) -> int:
     if quoted and b'"' in text:
-        ends = np.flatnonzero(_outside_quotes(np.frombuffer(text, np.uint8), 10))
+        ends = line_ends(text, quoted=True)
         return int(ends[-1]) + 1 if len(ends) else 0
     return text.rfind(NEWLINE) + 1
 
@@ -94,23 +94,29 @@ class Lines(NamedTuple):
 def with_cells(text: bytes, separator: str, cells: int, *, quoted: bool) -> Lines:
     """The lines of a block that have this number of cells; blank lines are dropped silently."""
     bytes_B = np.frombuffer(text, np.uint8)
-    if quoted and b'"' in text:
-        ends = np.flatnonzero(_outside_quotes(bytes_B, 10))
-        separators = np.flatnonzero(_outside_quotes(bytes_B, ord(separator)))
-    else:
-        ends = np.flatnonzero(bytes_B == 10)
-        separators = np.flatnonzero(bytes_B == ord(separator))
+    ends, separators = _places(bytes_B, ord(NEWLINE), quoted), _places(bytes_B, ord(separator), quoted)
     lengths = np.diff(ends, prepend=-1)
     blank = (lengths == 1) | ((lengths == 2) & (bytes_B[ends - 1] == RETURN))
     counted = np.diff(np.searchsorted(separators, ends), prepend=0)
     return _kept(text, lengths, blank, counted != cells - 1)
 
 
-def without(lines: Lines, bad: npt.NDArray[np.bool_]) -> Lines:
-    """The same without further lines; `bad` has a place for each of its good ones. For unquoted or unbroken lines."""
-    lengths = np.diff(np.flatnonzero(np.frombuffer(lines.text, np.uint8) == 10), prepend=-1)
+def line_ends(text: bytes, *, quoted: bool) -> npt.NDArray[np.int64]:
+    """Places of the line ends of a block."""
+    return _places(np.frombuffer(text, np.uint8), ord(NEWLINE), quoted)
+
+
+def without(lines: Lines, bad: npt.NDArray[np.bool_], *, quoted: bool) -> Lines:
+    """The same without further lines; `bad` has a place for each of its good ones."""
+    lengths = np.diff(line_ends(lines.text, quoted=quoted), prepend=-1)
     kept = _kept(lines.text, lengths, np.zeros(len(bad), np.bool_), bad)
     return Lines(kept.text, lines.rows, np.sort(np.concatenate([lines.bad, lines.good()[bad]])))
+
+
+def _places(bytes_B: npt.NDArray[np.uint8], wanted: int, quoted: bool) -> npt.NDArray[np.int64]:
+    if quoted and (bytes_B == QUOTE).any():
+        return np.flatnonzero(_outside_quotes(bytes_B, wanted))
+    return np.flatnonzero(bytes_B == wanted)
 
 
 def _kept(

@@ -7,6 +7,7 @@ from __future__ import annotations
 
 import csv
 from collections.abc import Callable, Iterator
+from itertools import pairwise
 from pathlib import Path
 from typing import Any, NamedTuple
 
@@ -19,7 +20,7 @@ from app.errors import ConfigError, DataError, EncodingError
 from app.features.encoder import canonical_text
 from app.features.records import JSON_LINES, PARQUET, SEPARATORS
 from app.training.datasets.bad_rows import BadRows
-from app.training.datasets.blocks import Block, Lines, blocks, with_cells, without
+from app.training.datasets.blocks import Block, Lines, blocks, line_ends, with_cells, without
 
 PARQUET_ROWS = 65_536
 MAX_REASON = 200
@@ -77,7 +78,7 @@ def _delimited(path: Path, bad: BadRows, separator: str, header: list[str] | Non
             header, text = _header(path, text, separator)
         lines = with_cells(text, separator, len(header), quoted=quoted)
         bad.add(f"have not {len(header)} columns", bad.rows + 1 + lines.bad)
-        frame, lines = _parsed(path, lines, separator, header, bad)
+        frame, lines = _parsed(path, lines, separator, header, bad, quoted)
         del text
         chunk = _chunk(frame, lines, fraction, bad)
         del frame, lines  # or they stay while the next block is read
@@ -97,8 +98,10 @@ def _header(path: Path, text: bytes, separator: str) -> tuple[list[str], bytes]:
     return header, rest
 
 
-def _parsed(path: Path, lines: Lines, separator: str, header: list[str], bad: BadRows) -> tuple[pl.DataFrame, Lines]:
-    quote = '"' if b'"' in lines.text else None
+def _parsed(
+    path: Path, lines: Lines, separator: str, header: list[str], bad: BadRows, quoted: bool
+) -> tuple[pl.DataFrame, Lines]:
+    quote = '"' if quoted and b'"' in lines.text else None
     for attempt in range(2):
         if not lines.text:
             return pl.DataFrame(schema=dict.fromkeys(header, pl.String)), lines
@@ -112,11 +115,11 @@ def _parsed(path: Path, lines: Lines, separator: str, header: list[str], bad: Ba
                 quote_char=quote,
             )
         except (pl.exceptions.PolarsError, OSError) as error:
-            undecodable = _undecodable(lines.text) if attempt == 0 else np.empty(0, np.bool_)
+            undecodable = _undecodable(lines.text, quote is not None) if attempt == 0 else np.empty(0, np.bool_)
             if not undecodable.any() or len(undecodable) != len(lines.good()):
                 raise _unreadable(path, error) from error
             bad.add("are not UTF-8", bad.rows + 1 + lines.good()[undecodable])
-            lines = without(lines, undecodable)
+            lines = without(lines, undecodable, quoted=quote is not None)
             continue
         if len(frame) != len(lines.good()):
             raise DataError(f"{path}: cannot be read: quotes do not match in rows {bad.rows + 1:,} and after")
@@ -124,15 +127,16 @@ def _parsed(path: Path, lines: Lines, separator: str, header: list[str], bad: Ba
     raise AssertionError("two attempts decide")
 
 
-def _undecodable(text: bytes) -> npt.NDArray[np.bool_]:
-    def undecodable(line: bytes) -> bool:
+def _undecodable(text: bytes, quoted: bool) -> npt.NDArray[np.bool_]:
+    def undecodable(start: int, stop: int) -> bool:
         try:
-            line.decode()
+            text[start:stop].decode()
         except UnicodeDecodeError:
             return True
         return False
 
-    return np.array([undecodable(line) for line in text.split(b"\n")[:-1]], np.bool_)
+    stops = (line_ends(text, quoted=quoted) + 1).tolist()
+    return np.array([undecodable(start, stop) for start, stop in pairwise([0, *stops])], np.bool_)
 
 
 def _chunk(frame: pl.DataFrame, lines: Lines, fraction: float, bad: BadRows) -> Chunk:
