@@ -2,16 +2,9 @@
 
 from __future__ import annotations
 
-import contextlib
-import multiprocessing
-import re
 import shlex
-import signal
 import sys
 import tempfile
-import threading
-import time
-from collections.abc import Iterator
 from dataclasses import replace
 from pathlib import Path
 from typing import TYPE_CHECKING, Annotated, Any, Literal
@@ -22,6 +15,7 @@ from rich.table import Table
 
 from app.commands.models import Model, Store
 from app.commands.output import console, emit
+from app.commands.schedule import ended_by_signals, repeat, seconds
 from app.errors import ConfigError, CtrError, DataError, NotPublished
 
 if TYPE_CHECKING:
@@ -31,7 +25,6 @@ if TYPE_CHECKING:
     from app.training.retrain import RetrainConfig, Round
 
 PUBLISHED, FAILED, BAD_INPUT, NOTHING_PUBLISHED = 0, 1, 2, 3
-UNITS = {"s": 1, "m": 60, "h": 3600, "d": 86_400}
 COMPARED = ("auc", "log_loss", "pr_auc", "calibration")
 TUNING = "Training (as the live version was trained, unless said)"
 
@@ -97,13 +90,13 @@ def retrain(
     options = {name: value for name, value in locals().items() if name != "every"}
     if every is None:
         raise typer.Exit(_once(**options))
-    raise typer.Exit(_loop(_seconds(every), options))
+    raise typer.Exit(repeat(seconds(every), _once, options, ends_at_once=BAD_INPUT))
 
 
 def _once(**options: Any) -> int:
     """One retraining. Returns the exit status; errors are shown here, so that a loop can go on after them."""
     try:
-        with _ended_by_signals():
+        with ended_by_signals():
             return _round(**options)
     except CtrError as error:
         console.print(f"[red]error:[/] {escape(str(error))}", highlight=False)
@@ -260,71 +253,6 @@ def _table(found: Round) -> Table:
             f"{shown['seen_by_live']:.0%} of these rows are no newer than what the live version learned from"
         )
     return table
-
-
-@contextlib.contextmanager
-def _ended_by_signals() -> Iterator[None]:
-    """SIGTERM becomes SystemExit, so that what was begun is undone; a second one does not disturb that."""
-    if threading.current_thread() is not threading.main_thread():
-        yield
-        return
-
-    def end(number: int, _: object) -> None:
-        signal.signal(number, signal.SIG_IGN)
-        raise SystemExit(128 + number)
-
-    before = signal.signal(signal.SIGTERM, end)
-    try:
-        yield
-    finally:
-        signal.signal(signal.SIGTERM, before)
-
-
-def _seconds(text: str) -> float:
-    found = re.fullmatch(r"(\d+(?:\.\d+)?)([smhd])", text)
-    if not found or float(found[1]) == 0:
-        raise typer.BadParameter(f"{text!r}: expected a time such as 90s, 30m, 6h or 1d", param_hint="--every")
-    return float(found[1]) * UNITS[found[2]]
-
-
-def _loop(interval_s: float, options: dict[str, Any]) -> int:
-    """Rounds in processes of their own, so that none leaves memory behind, until a signal comes.
-
-    Returns the exit status: 0 after a signal; that of the first round where it was bad input, which waiting would not
-    make better. Later rounds may fail and the next one tries again.
-    """
-    stop = threading.Event()
-    running: list[Any] = []
-
-    def end(*_: object) -> None:
-        stop.set()
-        for process in running:
-            process.terminate()
-
-    for number in (signal.SIGTERM, signal.SIGINT):
-        signal.signal(number, end)
-    first = True
-    while not stop.is_set():
-        began = time.monotonic()
-        process = multiprocessing.get_context("spawn").Process(target=_child, kwargs=options)
-        process.start()
-        running[:] = [process]
-        if stop.is_set():  # it came before there was anything to end
-            process.terminate()
-        process.join()
-        running.clear()
-        if first and process.exitcode == BAD_INPUT:
-            return BAD_INPUT
-        first = False
-        if not stop.is_set():
-            _say(f"the next round begins in {max(0.0, interval_s - (time.monotonic() - began)):.0f} s")
-        stop.wait(max(0.0, interval_s - (time.monotonic() - began)))
-    return PUBLISHED
-
-
-def _child(**options: Any) -> None:
-    signal.signal(signal.SIGINT, signal.SIG_IGN)  # Ctrl-C reaches the whole group; the parent decides
-    raise SystemExit(_once(**options))
 
 
 def _say(text: str) -> None:

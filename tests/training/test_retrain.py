@@ -6,6 +6,7 @@ import fcntl
 import json
 import random
 import shutil
+import signal
 import sys
 from collections.abc import Callable
 from dataclasses import replace
@@ -243,6 +244,14 @@ def test_bad_input_is_status_2_and_says_what_to_do(
     assert (status, out) == (2, "")
     assert complaint in err
     assert "Traceback" not in err
+    left_alone(folder)
+
+
+def test_a_loop_that_begins_with_bad_input_ends(ctr: Ctr, folder: Path) -> None:
+    before = signal.getsignal(signal.SIGTERM)
+    status, _, _ = ctr("--data", "nothing.csv", *TABLE[2:], "--every", "1h")
+    assert status == 2
+    assert signal.getsignal(signal.SIGTERM) == before
     left_alone(folder)
 
 
