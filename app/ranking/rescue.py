@@ -9,7 +9,7 @@ from typing import Any, Protocol
 
 import structlog
 
-from app.errors import RequestError
+from app.errors import EncodingError, RequestError
 from app.ranking.ranker import MODEL_FALLBACK, Query, Ranking
 from app.ranking.routing import STABLE, route
 from app.ranking.watch import Watch
@@ -44,8 +44,8 @@ class Rescue:
         except RequestError:
             raise error from None
         blamed = chosen.artifact is not live.stable
-        if isinstance(error, RequestError) and not blamed:
-            raise error
+        if isinstance(error, RequestError) and not (blamed and isinstance(error, EncodingError)):
+            raise error  # only what does not fit this version's schema may fit another's
         try:
             ranking = await self._ranker.rank(asking(query, STABLE), due)
         except Exception:

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import asyncio
 import time
+import weakref
 
 import numpy as np
 import pytest
@@ -11,12 +12,19 @@ from hypothesis import given
 from hypothesis import strategies as st
 from scipy.stats import spearmanr
 
+from app.features.item_cache import ItemCache
+from app.features.memory import MemoryFeatureStore
+from app.features.refresher import Refresher
 from app.ranking import shadow as module
+from app.ranking.preparation import Preparation
 from app.ranking.ranker import NOT_FINITE, Query, Ranker, Ranking
 from app.ranking.shadow import Comparison, Shadow, compared
 from app.ranking.watch import Watch
 from app.registry.artifact import Artifact
+from app.registry.lifecycle import Lifecycle
 from app.registry.live import Live
+from app.registry.model_store import ModelStore
+from tests.factories import publish_tiny
 from tests.ranking.conftest import Asked
 
 IDS = [str(number) for number in range(30)]
@@ -172,6 +180,45 @@ async def test_a_shadow_that_changes_meanwhile_is_skipped_and_the_new_one_begins
     figures = setting.shadow.figures()
     assert figures is not None
     assert (figures.version, figures.compared) == (versions[2].version, 1)
+
+
+async def test_a_shadow_is_attached_compared_swapped_and_freed_as_any_other_label_is(
+    store: ModelStore, features: MemoryFeatureStore, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(module, "BUSY_SHARE", 1.0)
+    cache = ItemCache(capacity=256)
+    await features.start(cache)
+    preparation = Preparation(cache, Refresher(features, cache, fill=True), max_candidates=50)
+    alive: weakref.WeakSet[Artifact] = weakref.WeakSet()
+    most: list[int] = []
+
+    async def prepare(artifact: Artifact) -> None:
+        alive.add(artifact)
+        most.append(len(alive))
+        await preparation.prepare(artifact)
+
+    lifecycle = Lifecycle(store, prepare=prepare, retire=preparation.retire, grace_s=0.02)
+    ranker = Ranker(features, cache, lambda: lifecycle.live, store_timeout_s=1.0)
+    live = [lifecycle.live]
+    setting = Setting(ranker, live)
+    setting.shadow._live = lambda: lifecycle.live
+    publish_tiny(store)
+    for seed in range(1, 5):
+        version = publish_tiny(store, seed, labels=("shadow",))
+        await lifecycle.refresh()
+        assert lifecycle.status().versions == {"stable": 1, "shadow": version}
+        await setting.serve(Asked("4", IDS))
+        await setting.settled()
+        figures = setting.shadow.figures()
+        assert figures is not None
+        assert (figures.version, figures.compared) == (version, 1)
+    assert [outcome for outcome, _ in setting.outcomes] == ["compared"] * 4
+    assert most == [1, 2, 3, 3, 3], "stable, and two while the label changes hands"
+    store.update_pointer(shadow=None)
+    await lifecycle.refresh()
+    await asyncio.sleep(0.1)
+    assert len(cache._states) == len(alive) == 1
+    await lifecycle.stop()
 
 
 async def test_stopping_ends_what_is_at_work(setting: Setting) -> None:

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import time
 from dataclasses import dataclass, replace
 
 import numpy as np
@@ -254,3 +255,18 @@ def test_the_versions_kept_are_few_and_those_live_are_among_them() -> None:
         judge.watch.answered("canary", version, np.array([0.5], np.float32))
         assert len(judge.watch.figures()) <= MAX_KEPT
     assert {("stable", 1), ("canary", 199)} <= set(judge.watch.figures())
+
+
+def test_an_answer_of_500_costs_less_than_ten_microseconds() -> None:
+    """Best of interleaved rounds: what a busy machine adds is not ours."""
+    dice = np.random.default_rng(0)
+    answers = [scores(dice, count=500) for _ in range(100)]
+    judge = Judge(replace(LIMITS, ctr_ratio=1e9, distance=1.0))
+    best = {"stable": float("inf"), "canary": float("inf")}
+    for _ in range(40):
+        for version, label in enumerate(best, 1):
+            began = time.perf_counter()
+            for score_N in answers:
+                judge.watch.answered(label, version, score_N, finite=True, pinned=False)
+            best[label] = min(best[label], (time.perf_counter() - began) / len(answers) * 1e6)
+    assert max(best.values()) < 10, best

@@ -15,7 +15,8 @@ from app.registry.artifact import Artifact, load
 from app.registry.gate import Limits, Thresholds, judge
 from app.registry.lifecycle import Lifecycle
 from app.registry.manifest import MANIFEST, PROGRAM
-from app.registry.model_store import POINTER, ModelStore
+from app.registry.model_store import POINTER, ModelStore, Pointer
+from app.registry.report import WITHDRAWN, Check
 from app.registry.signing import SIGNATURE, Signer, Trust
 from app.registry.writing import write_manifest
 from tests.factories import publish_tiny
@@ -245,3 +246,36 @@ def test_a_manifest_that_changed_since_it_was_checked_is_not_loaded(signed: Mode
     with pytest.raises(ArtifactError, match="changed while") as refused:
         load(signed.path(version), manifest_sha256=known)
     assert refused.value.reason == "hash"
+
+
+def test_a_service_without_the_private_key_takes_a_canary_out_and_stays_where_it_was_rolled_back_to(
+    signed: ModelStore, keys: tuple[Path, Path]
+) -> None:
+    async def test() -> None:
+        def service() -> Lifecycle:
+            async def prepare(_: Artifact) -> None:
+                pass
+
+            return Lifecycle(follower(signed, keys), prepare=prepare, retire=lambda _: None, grace_s=0.0)
+
+        for seed in range(2):
+            publish_tiny(signed, seed)
+        one, other = service(), service()
+        for lifecycle in (one, other):
+            await lifecycle.refresh()
+        signed.roll_back(1)
+        publish_tiny(signed, 2, labels=("canary",), share=0.5)
+        for lifecycle in (one, other):
+            await lifecycle.refresh()
+            assert lifecycle.status().versions == {"stable": 1, "canary": 3}
+        await one.withdraw(3, Check(WITHDRAWN, False, "shift", "its mean score is 2.00 times stable's"))
+        assert signed.pointer() == Pointer(1), "nobody signed it"
+        for lifecycle in (one, other, restarted := service()):
+            await lifecycle.refresh()
+            assert lifecycle.status().versions == {"stable": 1}
+        assert [problem.reason for problem in other.status().problems] == ["shift"]
+        assert restarted.status().problems == ()
+        for lifecycle in (one, other, restarted):
+            await lifecycle.stop()
+
+    asyncio.run(asyncio.wait_for(test(), 60))
