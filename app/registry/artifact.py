@@ -24,6 +24,7 @@ from app.errors import ArtifactError, EncodingError, SchemaError
 from app.features.encoder import Encoder, Slots
 from app.features.schema import FeatureSchema, schema_from_json
 from app.models.contract import CtrModel
+from app.registry.background import PIECE_BYTES, rest
 from app.registry.holding import Hold
 from app.registry.manifest import (
     MANIFEST,
@@ -41,8 +42,6 @@ from app.registry.signing import Trust
 MAX_PROGRAM_BYTES = 1 << 30
 GOLDEN_TOLERANCE = 1e-5
 SPLIT_TOLERANCE = 1e-5
-FINITE_CHUNK = 1 << 22
-"""Elements checked at a time: a whole table at once would double its memory."""
 
 _load_lock = threading.Lock()
 _programs = Programs(lambda raw, device: torch.jit.load(io.BytesIO(raw), map_location=device))  # type: ignore[no-untyped-call]
@@ -295,6 +294,7 @@ def _last_line(error: Exception) -> str:
 
 
 def _check_finite(name: str, tensor: Tensor) -> None:
-    for chunk in torch.split(tensor.reshape(-1), FINITE_CHUNK):
-        if not bool(torch.isfinite(chunk).all()):
+    for piece in torch.split(tensor.reshape(-1), PIECE_BYTES // tensor.itemsize):
+        if not bool(torch.isfinite(piece).all()):
             raise ArtifactError("finite", f"{name} holds weights that are not finite")
+        rest()

@@ -19,6 +19,7 @@ import structlog
 
 from app.errors import ArtifactError
 from app.registry.artifact import Artifact
+from app.registry.background import in_background
 from app.registry.live import LABELS, Label, LifecycleStatus, Live, Outcome, Problem, SwapEvent
 from app.registry.look import Look, Wanted, look_at, wanted_version
 from app.registry.model_store import ModelStore
@@ -306,7 +307,8 @@ class Lifecycle:
 def _loaded(read: Callable[[], Artifact]) -> Artifact:
     """Runs in a worker thread. Running out of memory or files is a reason as good as any other."""
     try:
-        return read()
+        with in_background():
+            return read()
     except ArtifactError:
         raise
     except Exception as error:

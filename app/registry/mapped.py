@@ -14,6 +14,7 @@ import torch
 from torch import Tensor
 
 from app.errors import ArtifactError
+from app.registry.background import PIECE_BYTES, rest
 from app.registry.manifest import FileProof
 
 
@@ -44,7 +45,11 @@ class Mapped:
     def verify(self, proof: FileProof) -> None:
         if len(self.view) != proof.size:
             raise ArtifactError("hash", f"{self.name} has {len(self.view)} bytes, the manifest says {proof.size}")
-        if hashlib.sha256(self.view).hexdigest() != proof.sha256:
+        digest = hashlib.sha256()
+        for start in range(0, len(self.view), PIECE_BYTES):
+            digest.update(self.view[start : start + PIECE_BYTES])
+            rest()
+        if digest.hexdigest() != proof.sha256:
             raise ArtifactError("hash", f"{self.name} does not have the SHA-256 the manifest says")
 
     def __enter__(self) -> Mapped:
