@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import contextlib
+import os
 import sys
 from collections.abc import Mapping
 from pathlib import Path
@@ -12,6 +13,8 @@ from urllib.parse import urlsplit, urlunsplit
 from app.errors import ConfigError
 
 MISSING = "tracking needs `pip install ctr-serving[mlflow]`"
+PATIENCE = {"MLFLOW_HTTP_REQUEST_MAX_RETRIES": "2", "MLFLOW_HTTP_REQUEST_TIMEOUT": "20"}
+"""Unless the environment says otherwise; by its own defaults a server that is gone is asked for minutes."""
 MAX_VALUE = 500
 """Characters of a parameter that servers accept."""
 
@@ -27,6 +30,8 @@ class Tracking:
         Raises:
             ConfigError: mlflow is not installed, or the server does not answer.
         """
+        for name, value in PATIENCE.items():
+            os.environ.setdefault(name, value)
         try:
             import mlflow
         except ImportError as error:
