@@ -39,6 +39,8 @@ class Warm:
     """The table as the model began with it."""
     kept_R: Tensor
     """Which of its rows are the live version's."""
+    hashed: dict[str, Tensor]
+    """The other tables, whose rows are buckets and all of them the live version's."""
 
 
 def live_preprocessing(live: Artifact) -> Preprocessing:
@@ -102,21 +104,42 @@ def warm_start(model: CtrModel, preprocessing: Preprocessing, live: Artifact, tr
                     target.copy_(_weight(learned, f"{name}.{statistic}", target))
         _unfold(model, train)
     new = len(preprocessing.vocabulary_V) - len(known.vocabulary_V)
-    return Warm(len(known.vocabulary_V), new, model.table_RE.detach().clone(), kept_R)
+    hashed = {name: table.detach().clone() for name, table in _hashed(model).items()}
+    return Warm(len(known.vocabulary_V), new, model.table_RE.detach().clone(), kept_R, hashed)
 
 
 def restore_absent(model: CtrModel, preprocessing: Preprocessing, warm: Warm, train: Rows) -> int:
-    """Give keys that no training row had their live weights back: weight decay must not forget them for that.
+    """Give what no training row had its live weights back: weight decay must not forget it for that.
 
     Returns:
-        How many there are.
+        How many keys.
     """
     absent_R = warm.kept_R.clone()
     absent_R[: preprocessing.oov_rows] = False
     absent_R[train.rows_NT.flatten()] = False
+    unused = {name: ~_used(model, table, train) for name, table in _hashed(model).items()}
     with torch.no_grad():
         model.table_RE[absent_R] = warm.table_RE[absent_R]
+        for name, rows_C in unused.items():
+            getattr(model, name)[rows_C] = warm.hashed[name][rows_C]
     return int(absent_R.sum())
+
+
+def _hashed(model: CtrModel) -> dict[str, nn.Parameter]:
+    """Learned tables beside the embeddings, by name."""
+    tables = {name: getattr(model, name) for name in model.tables if name != "table_RE"}
+    return {name: table for name, table in tables.items() if isinstance(table, nn.Parameter)}
+
+
+def _used(model: CtrModel, table: nn.Parameter, train: Rows) -> Tensor:
+    """Which rows of a table any training row looks up: those the sum of the logits has a gradient for."""
+    used_C = torch.zeros(len(table), dtype=torch.bool)
+    model.eval()
+    chunks = (torch.split(tensor, SAMPLE_ROWS) for tensor in (train.rows_NT, train.x_NT))
+    for rows_BT, x_BT in zip(*chunks, strict=True):
+        (gradient,) = torch.autograd.grad(model.logits(rows_BT, x_BT).sum(), table)
+        used_C |= gradient.ne(0).any(1)
+    return used_C
 
 
 def _row_map(new: Preprocessing, live: Preprocessing) -> list[tuple[Tensor, Tensor]]:

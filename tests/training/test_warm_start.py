@@ -125,6 +125,22 @@ def test_keys_without_a_row_are_as_they_were_after_training(tmp_path: Path) -> N
     assert moved_R[seen_R].float().mean() > 0.9
 
 
+def test_buckets_that_no_row_looks_up_are_as_they_were_too(tmp_path: Path) -> None:
+    live = live_version(tmp_path, "wide_deep")
+    preprocessing = joined(live_preprocessing(live), fitted(users=MORE_USERS, items=MORE_ITEMS))
+    model = build("wide_deep", preprocessing)
+    train = expand(preprocessing, encoded(range(20, MORE_USERS), range(MORE_ITEMS)))
+    begun = warm_start(model, preprocessing, live, train)
+    table_C1 = model.get_parameter("cross_table_C1")
+    assert torch.equal(table_C1, live.program.cross_table_C1)
+    TrainerConfig(epochs=1, batch_size=64).build(model, preprocessing).fit(train, train, warm=True)
+    decayed = float((table_C1 != live.program.cross_table_C1).float().mean())
+    restore_absent(model, preprocessing, begun, train)
+    moved_C = (table_C1 != live.program.cross_table_C1).squeeze(1)
+    assert decayed > 0.9, "or there was nothing to restore"
+    assert 0.001 < float(moved_C.float().mean()) < 0.2, "only what 400 rows look up has learned"
+
+
 def test_a_trainer_told_so_keeps_the_bias_it_is_given(tmp_path: Path) -> None:
     model, preprocessing, train = warm(live_version(tmp_path))
     with torch.no_grad():
