@@ -149,7 +149,9 @@ class MultiCategoricalEncoder(CategoricalEncoder):
                 raise EncodingError(self.name, "weights that are averaged cannot be negative")
             heaviest = max((weight for _, weight in pairs), default=0.0)
             # Divided by the heaviest first: the sum of weights near the float limit would overflow.
-            total = sum(weight / heaviest for _, weight in pairs) if heaviest else 0.0
+            total = 0.0
+            for _, weight in pairs if heaviest else ():
+                total += weight / heaviest  # one after the other, as `_laid_out` does; sum() of Python 3.12 does not
             pairs = [(item, weight / heaviest / total) for item, weight in pairs] if total else []
         if not pairs:
             return self.absent
@@ -168,8 +170,8 @@ class MultiCategoricalEncoder(CategoricalEncoder):
         return self._laid_out(lists, keys_D[lists.items.codes_N], absent)
 
     def _takes(self, weights: npt.NDArray[np.float64]) -> bool:
-        # A mean of weights is left to `encode`, so that its sums are added in one order everywhere.
-        return self._field.weighted and self._field.pooling == "sum" and bool((np.abs(weights) <= FLOAT32_MAX).all())
+        least = 0.0 if self._field.pooling == "mean" else -FLOAT32_MAX
+        return self._field.weighted and bool(((weights >= least) & (weights <= FLOAT32_MAX)).all())
 
     def _laid_out(self, lists: Lists, keys: Keys, absent: FieldSlots) -> Slots:
         field, rows = self._field, len(lists.lengths_N)
@@ -189,12 +191,18 @@ class MultiCategoricalEncoder(CategoricalEncoder):
             np.zeros((rows, self._field.max_length), np.int64), np.zeros((rows, self._field.max_length), np.float32)
         )
         slots.keys[row, place] = keys
-        if weights is not None:
+        if weights is None:
+            kept_N = np.maximum(count_N, 1).clip(max=field.max_length)
+            slots.values[row, place] = 1.0 if field.pooling == "sum" else (1.0 / kept_N)[row]
+        elif field.pooling == "sum":
             slots.values[row, place] = weights[kept]
         else:
-            slots.values[row, place] = (
-                1.0 if field.pooling == "sum" else (1.0 / np.maximum(count_N, 1).clip(max=field.max_length))[row]
-            )
+            heaviest_N = np.zeros(rows)
+            np.maximum.at(heaviest_N, row, weights[kept])
+            count_N = np.where(heaviest_N > 0, count_N, 0)  # no weight at all is no value
+            shares = weights[kept] / np.where(heaviest_N > 0, heaviest_N, 1.0)[row]
+            total_N = np.bincount(row, shares, minlength=rows)
+            slots.values[row, place] = shares / np.where(heaviest_N > 0, total_N, 1.0)[row]
         slots.keys[count_N == 0], slots.values[count_N == 0] = absent
         return slots
 
