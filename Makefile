@@ -50,7 +50,7 @@ soak: $(READY_DEV) ## swap, roll back and lose the model store under load: a qua
 lock: ## resolve all dependencies anew and write constraints.txt
 	@rm -rf $(VENV)-lock && $(call make_venv,$(VENV)-lock)
 	@echo "==> Resolving the newest versions that pyproject.toml allows"
-	@$(VENV)-lock/bin/python -m pip --disable-pip-version-check install -q setuptools '.[training,embedded,dev,bench]'
+	@$(VENV)-lock/bin/python -m pip --disable-pip-version-check install -q setuptools '.[training,embedded,dev,bench,tune,mlflow]'
 	@$(VENV)-lock/bin/python -m pip --disable-pip-version-check install -q --no-deps recbole
 	@grep '^#' constraints.txt > constraints.new
 	@$(VENV)-lock/bin/python -m pip freeze --all --exclude pip --exclude ctr-serving | sed 's/^\(torch==[0-9.]*\)+.*/\1/' >> constraints.new

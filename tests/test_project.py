@@ -17,7 +17,7 @@ from app.settings import Settings
 ROOT = Path(__file__).parents[1]
 PROJECT = tomllib.loads((ROOT / "pyproject.toml").read_text())["project"]
 MAKEFILE = (ROOT / "Makefile").read_text()
-TARGETS = {"help", "setup", "demo", "test", "test-faults", "lint", "bench", "lock", "clean"}
+TARGETS = {"help", "setup", "demo", "test", "test-faults", "lint", "bench", "bench-models", "soak", "lock", "clean"}
 MAKE = shutil.which("make")
 
 
