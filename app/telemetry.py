@@ -35,7 +35,7 @@ STAGES = ("decode", "features", "encode", "score", "respond")
 
 SECONDS = (0.0005, 0.001, 0.0015, 0.002, 0.003, 0.005, 0.0075, 0.01, 0.015, 0.025, 0.05, 0.1, 0.25, 0.5, 1.0, 2.5)
 SCORES = (0.001, 0.002, 0.005, 0.01, 0.02, 0.05, 0.1, 0.2, 0.3, 0.4, 0.5, 0.6, 0.7, 0.8, 0.9, 0.95, 0.98, 0.99)
-SHIFTS = (-0.5, -0.2, -0.1, -0.05, -0.02, -0.01, -0.005, 0.0, 0.005, 0.01, 0.02, 0.05, 0.1, 0.2, 0.5)
+RATIOS = (0.25, 0.5, 0.67, 0.8, 0.9, 0.95, 0.98, 1.0, 1.02, 1.05, 1.1, 1.25, 1.5, 2.0, 4.0)
 CORRELATIONS = (-0.5, 0.0, 0.2, 0.4, 0.5, 0.6, 0.7, 0.8, 0.9, 0.95, 0.98, 0.99, 1.0)
 CANDIDATES = (1, 2, 5, 10, 20, 50, 100, 200, 500, 1000, 2000, 5000, 10_000)
 FLUSH_EVERY_S = 1.0
@@ -189,8 +189,9 @@ class Metrics:
             self._counter("ctr_shadow_requests", "Requests drawn for the shadow, by outcome", "outcome"),
             ("compared", "skipped", "failed"),
         )
-        self.shadow_score_shift = self._histogram(
-            "ctr_shadow_score_shift", "Mean score of the shadow less that of the answer", SHIFTS
+        # A ratio: the sum of a histogram that can fall is not exported, nor could a rate be taken of it.
+        self.shadow_score_ratio = self._histogram(
+            "ctr_shadow_score_shift_ratio", "Mean score of the shadow over that of the answer", RATIOS
         )
         self.shadow_rank_correlation = self._histogram(
             "ctr_shadow_rank_correlation", "Agreement of the shadow's order with the answer's (Spearman)", CORRELATIONS

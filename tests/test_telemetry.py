@@ -36,7 +36,7 @@ CONTRACT = {
     "ctr_scores": {"label"},
     "ctr_canary_withdrawn_total": {"reason"},
     "ctr_shadow_requests_total": {"outcome"},
-    "ctr_shadow_score_shift": set(),
+    "ctr_shadow_score_shift_ratio": set(),
     "ctr_shadow_rank_correlation": set(),
     "ctr_admin_actions_total": {"action", "outcome"},
     "ctr_admin_keys_refused_total": set(),

@@ -43,6 +43,7 @@ class WatchExport:
 def count_shadow(metrics: Metrics, outcome: Outcome, comparison: Comparison | None) -> None:
     metrics.shadow_requests[outcome].inc()
     if comparison is not None:
-        metrics.shadow_score_shift.observe(comparison.shift)
+        if comparison.ratio is not None:
+            metrics.shadow_score_ratio.observe(comparison.ratio)
         if comparison.correlation is not None:
             metrics.shadow_rank_correlation.observe(comparison.correlation)

@@ -53,7 +53,8 @@ class ShadowComparison(BaseModel):
     compared: int
     skipped: int = Field(description="Drawn, but the process was busy")
     failed: int
-    score_shift: float | None = Field(description="Mean of the shadow's mean score less that of the answer")
+    score_shift: float | None = Field(description="Mean score of the shadow less that of the answers")
+    score_ratio: float | None = Field(description="Mean score of the shadow over that of the answers")
     rank_correlation: float | None = Field(description="Mean agreement of the orders (Spearman)")
 
 
@@ -131,6 +132,7 @@ def _shadow(figures: ShadowFigures | None) -> ShadowComparison | None:
         skipped=figures.skipped,
         failed=figures.failed,
         score_shift=figures.shift,
+        score_ratio=figures.ratio,
         rank_correlation=figures.correlation,
     )
 

@@ -38,10 +38,16 @@ Outcome = Literal["compared", "skipped", "failed"]
 class Comparison:
     """Of one request's scores, over the items that were answered."""
 
-    shift: float
-    """Mean score of the shadow less that of the answer."""
+    answered: float
+    """Mean score of the answer."""
+    shadowed: float
+    """Of the shadow."""
     correlation: float | None
     """Of the two orders (Spearman); None where one side has nothing but ties."""
+
+    @property
+    def ratio(self) -> float | None:
+        return self.shadowed / self.answered if self.answered else None
 
 
 @dataclass(slots=True)
@@ -54,13 +60,20 @@ class ShadowFigures:
     """Drawn, but the process was busy, or the shadow had just changed."""
     failed: int = 0
     """It raised an error, or gave scores that are not finite."""
-    shift_total: float = 0.0
+    answered_total: float = 0.0
+    shadowed_total: float = 0.0
+    """Sums of the two means of a comparison."""
     correlated: int = 0
     correlation_total: float = 0.0
 
     @property
     def shift(self) -> float | None:
-        return self.shift_total / self.compared if self.compared else None
+        """Mean score of the shadow less that of the answers."""
+        return (self.shadowed_total - self.answered_total) / self.compared if self.compared else None
+
+    @property
+    def ratio(self) -> float | None:
+        return self.shadowed_total / self.answered_total if self.answered_total else None
 
     @property
     def correlation(self) -> float | None:
@@ -147,7 +160,8 @@ class Shadow:
     def _end(self, figures: ShadowFigures, outcome: Outcome, comparison: Comparison | None = None) -> None:
         setattr(figures, outcome, getattr(figures, outcome) + 1)
         if comparison is not None:
-            figures.shift_total += comparison.shift
+            figures.answered_total += comparison.answered
+            figures.shadowed_total += comparison.shadowed
             if comparison.correlation is not None:
                 figures.correlated += 1
                 figures.correlation_total += comparison.correlation
@@ -160,4 +174,4 @@ def compared(answer: Ranking, shadow: Ranking) -> Comparison:
     answer_N = answer.scores.astype(np.float64)
     shadow_N = np.array([other[item_id] for item_id in answer.item_ids], np.float64)
     tied = np.ptp(answer_N) == 0 or np.ptp(shadow_N) == 0
-    return Comparison(float(shadow_N.mean() - answer_N.mean()), None if tied else spearman(shadow_N, answer_N))
+    return Comparison(float(answer_N.mean()), float(shadow_N.mean()), None if tied else spearman(shadow_N, answer_N))

@@ -10,10 +10,10 @@ from pathlib import Path
 import numpy as np
 import pytest
 
-from app.api.exports import WatchExport
+from app.api.exports import WatchExport, count_shadow
 from app.api.openapi import EXAMPLES
 from app.api.schemas import parse_rank
-from app.ranking.shadow import ShadowFigures
+from app.ranking.shadow import Comparison, ShadowFigures
 from app.registry.artifact import Artifact, load
 from app.registry.live import Live, Problem
 from app.registry.model_store import ModelStore
@@ -142,7 +142,7 @@ async def test_models_tells_what_live_versions_did(service: FakeService, artifac
     service.watch.answered("stable", 1, np.zeros(4, np.float32), finite=False)
     service.watch.failed("stable", 1)
     service.watch.answered("canary", 9, np.full(4, 0.5, np.float32))
-    service.shadow._figures = ShadowFigures(1, 4, 2, 1, -0.2, 2, 1.6)
+    service.shadow._figures = ShadowFigures(1, 4, 2, 1, 1.0, 0.8, 2, 1.6)
     service.lifecycle.problems = (Problem("canary", 9, "shift", "its mean score is 2.00 times stable's"),)
     async with client(application(service)) as http:
         body = (await http.get("/models")).json()
@@ -155,7 +155,8 @@ async def test_models_tells_what_live_versions_did(service: FakeService, artifac
     assert list(watched["scores"]["quantiles"]) == ["0.1", "0.5", "0.9", "0.99"]
     assert 0.2 < watched["scores"]["quantiles"]["0.1"] <= 0.3
     assert body["shadow"] == {
-        "version": 1, "compared": 4, "skipped": 2, "failed": 1, "score_shift": -0.05, "rank_correlation": 0.8,
+        "version": 1, "compared": 4, "skipped": 2, "failed": 1, "score_shift": pytest.approx(-0.05),
+        "score_ratio": 0.8, "rank_correlation": 0.8,
     }  # fmt: skip
     assert body["problems"] == health["model"]["problems"]
     assert body["problems"][0]["version"] == 9
@@ -182,6 +183,19 @@ async def test_what_the_watch_saw_is_exported_once(service: FakeService) -> None
     service.watch.answered("canary", 2, np.array([0.5], np.float32))
     export.export()
     assert 'ctr_scores_count{label="canary"} 13.0' in service.metrics.render()[0].decode()
+
+
+async def test_comparisons_with_the_shadow_are_exported(service: FakeService) -> None:
+    for comparison in (Comparison(0.2, 0.3, 0.9), Comparison(0.4, 0.2, -0.7), Comparison(0.0, 0.0, None)):
+        count_shadow(service.metrics, "compared", comparison)
+    count_shadow(service.metrics, "skipped", None)
+    text = service.metrics.render()[0].decode()
+    assert 'ctr_shadow_requests_total{outcome="compared"} 3.0' in text
+    assert 'ctr_shadow_requests_total{outcome="skipped"} 1.0' in text
+    assert "ctr_shadow_score_shift_ratio_count 2.0" in text
+    assert float(re.findall(r"ctr_shadow_score_shift_ratio_sum (\S+)", text)[0]) == pytest.approx(2.0)
+    assert "ctr_shadow_rank_correlation_count 2.0" in text
+    assert 'ctr_shadow_rank_correlation_bucket{le="-0.5"} 1.0' in text
 
 
 async def test_models_of_a_damaged_or_empty_store(service: FakeService) -> None:

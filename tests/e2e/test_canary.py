@@ -21,7 +21,7 @@ from tests.e2e.conftest import Running, Serve
 from tests.factories import ITEMS, USERS
 from tests.registry.variants import alike, changed, publish_model
 
-CANDIDATES, RATE, SHARE = 30, 100.0, 0.5
+CANDIDATES, RATE, SHARE = 30, 80.0, 0.5
 KEY = "an admin's key"
 
 
@@ -69,9 +69,8 @@ def load(service: Running) -> Iterator[LoadResult]:
         thread.join(30)
 
 
-def metric(service: Running, start: str) -> float:
-    lines = httpx.get(f"{service.url}/metrics").text.splitlines()
-    return sum(float(line.rsplit(" ", 1)[1]) for line in lines if line.startswith(start))
+def metric(metrics: str, start: str) -> float:
+    return sum(float(line.rsplit(" ", 1)[1]) for line in metrics.splitlines() if line.startswith(start))
 
 
 def until(holds: Callable[[], Any], seconds: float = 15.0) -> Any:
@@ -80,12 +79,6 @@ def until(holds: Callable[[], Any], seconds: float = 15.0) -> Any:
         assert time.monotonic() < due
         time.sleep(0.05)
     return found
-
-
-def everywhere(service: Running, reason: str, asked: int = 12) -> None:
-    """All workers say so: each question is a connection of its own, and the kernel spreads them."""
-    for _ in range(asked):
-        service.wait_until(lambda health: health["reasons"] == [reason] and "canary" not in health["model"]["labels"])
 
 
 def test_wrong_canaries_go_a_shadow_is_compared_an_admin_acts_and_nobody_fails(
@@ -98,29 +91,31 @@ def test_wrong_canaries_go_a_shadow_is_compared_an_admin_acts_and_nobody_fails(
         "finite": publish_model(store, alike(Unfinite, seed=1)),
         "errors": publish_model(store, alike(Raising, seed=1)),
     }
-    limits = {"CANARY_MIN_REQUESTS": "50", "SHADOW_SHARE": "1.0", "GATE_LATENCY_RATIO": "1000"}
-    service = serve("--workers", "2", ADMIN_KEY=KEY, **limits)
-    with load(service) as traffic:
+    limits = {"CANARY_MIN_REQUESTS": "30", "SHADOW_SHARE": "1.0", "GATE_LATENCY_RATIO": "1000"}
+    service = serve(ADMIN_KEY=KEY, **limits)
+    # A client of its own for every question would take longer than the answer.
+    with load(service) as traffic, httpx.Client(base_url=service.url, timeout=60) as http:
         for reason, version in bad.items():
             store.promote(version, "canary", SHARE)
             until(lambda: store.pointer() == Pointer(1, None, 2))
-            everywhere(service, f"canary_refused: {reason}")
-            the_models_say(service, reason, version)
-        compared = until(lambda: (httpx.get(f"{service.url}/models").json()["shadow"] or {}).get("compared"))
-        an_admin_acts(service, store, bad["shift"])
+            until(lambda wanted=f"canary_refused: {reason}": http.get("/health").json()["reasons"] == [wanted])
+            the_models_say(http, reason, version)
+        compared = until(lambda: (http.get("/models").json()["shadow"] or {}).get("compared"))
+        an_admin_acts(http, store, bad["shift"])
+        metrics = http.get("/metrics").text
     assert traffic.failed == 0
     assert traffic.statuses[200] > 200
     assert traffic.versions[bad["shift"]] > 0
     assert traffic.versions[bad["errors"]] == 0, "stable answered all that it could not"
     assert set(traffic.versions) <= {1, 2, bad["shift"], bad["finite"]}
-    the_metrics_say(service, bad, compared)
+    the_metrics_say(metrics, bad, compared)
     assert any('"model_withdrawn"' in line and '"shift"' in line for line in service.log)
     assert sum("admin_action" in line for line in service.log) >= 5
     assert not any(KEY in line for line in service.log)
 
 
-def the_models_say(service: Running, reason: str, version: int) -> None:
-    models = httpx.get(f"{service.url}/models").json()
+def the_models_say(http: httpx.Client, reason: str, version: int) -> None:
+    models = http.get("/models").json()
     assert models["problems"][0] | {"message": ""} == {
         "label": "canary", "version": version, "reason": reason, "message": "",
     }  # fmt: skip
@@ -129,28 +124,29 @@ def the_models_say(service: Running, reason: str, version: int) -> None:
     assert listed["gate"]["checks"][0]["reason"] == reason
 
 
-def the_metrics_say(service: Running, bad: dict[str, int], compared: int) -> None:
-    taken = [metric(service, f'ctr_canary_withdrawn_total{{reason="{reason}"}}') for reason in bad]
-    assert all(1 <= count <= 2 for count in taken), "by the worker that saw it, or by both at once"
-    assert metric(service, f'ctr_model_errors_total{{version="{bad["errors"]}"}}') >= 1
-    assert metric(service, f'ctr_model_non_finite_total{{version="{bad["finite"]}"}}') >= 1
-    assert metric(service, 'ctr_degraded_total{reason="model_fallback"}') >= 1
-    assert metric(service, 'ctr_scores_count{label="canary"}') > 0
-    assert metric(service, 'ctr_shadow_requests_total{outcome="compared"}') >= compared
-    count = metric(service, "ctr_shadow_rank_correlation_count")
+def the_metrics_say(metrics: str, bad: dict[str, int], compared: int) -> None:
+    taken = [metric(metrics, f'ctr_canary_withdrawn_total{{reason="{reason}"}}') for reason in bad]
+    assert taken == [1, 1, 1]
+    assert metric(metrics, f'ctr_model_errors_total{{version="{bad["errors"]}"}}') >= 1
+    assert metric(metrics, f'ctr_model_non_finite_total{{version="{bad["finite"]}"}}') >= 1
+    assert metric(metrics, 'ctr_degraded_total{reason="model_fallback"}') >= 1
+    assert metric(metrics, 'ctr_scores_count{label="canary"}') > 0
+    assert metric(metrics, 'ctr_shadow_requests_total{outcome="compared"}') >= compared
+    count = metric(metrics, "ctr_shadow_rank_correlation_count")
     assert count >= compared
-    assert metric(service, "ctr_shadow_rank_correlation_sum") / count > 0.5
-    assert metric(service, "ctr_shadow_score_shift_count") >= compared
-    assert metric(service, "ctr_admin_keys_refused_total") == 6
+    agreed = count - metric(metrics, 'ctr_shadow_rank_correlation_bucket{le="0.5"}')
+    assert agreed > 0.8 * count
+    assert 0.3 < metric(metrics, "ctr_shadow_score_shift_ratio_sum") / count < 1.1
+    assert metric(metrics, "ctr_admin_keys_refused_total") == 6
     for action, outcome in (("promote", "done"), ("rollback", "done"), ("refuse", "conflict")):
-        assert metric(service, f'ctr_admin_actions_total{{action="{action}",outcome="{outcome}"}}') >= 1
+        assert metric(metrics, f'ctr_admin_actions_total{{action="{action}",outcome="{outcome}"}}') >= 1
 
 
-def an_admin_acts(service: Running, store: ModelStore, withdrawn: int) -> None:
+def an_admin_acts(http: httpx.Client, store: ModelStore, withdrawn: int) -> None:
     def act(action: str, version: int | None = None, key: str | None = KEY) -> httpx.Response:
         headers = {} if key is None else {"X-Admin-Key": key}
         body = None if version is None else {"version": version}
-        return httpx.post(f"{service.url}/admin/{action}", json=body, headers=headers, timeout=60)
+        return http.post(f"/admin/{action}", json=body, headers=headers)
 
     for key in (None, KEY + "?"):
         for action in ("promote", "rollback", "refuse"):
@@ -161,15 +157,15 @@ def an_admin_acts(service: Running, store: ModelStore, withdrawn: int) -> None:
     promoting.start()
     conflict = until(lambda: (answer := act("refuse", 999)).status_code == 409 and answer)
     assert conflict.json()["type"] == "urn:ctr-serving:problem:conflict"
-    assert httpx.get(f"{service.url}/health").status_code == 200, "open, and answered meanwhile"
+    assert http.get("/health").status_code == 200, "open, and answered meanwhile"
     promoting.join(60)
     assert answers[0].status_code == 200, answers[0].text
     assert answers[0].json()["serving"] == {"stable": 2}, "a shadow that is promoted is one no more"
     assert {check["name"] for check in answers[0].json()["gate"]["checks"]} >= {"integrity", "scores", "shift"}
-    service.wait_until(lambda health: health["model"]["version"] == 2)
+    until(lambda: http.get("/health").json()["model"]["version"] == 2)
     back = act("rollback")
     assert (back.status_code, back.json()["version"]) == (200, 1), back.text
-    service.wait_until(lambda health: health["model"]["version"] == 1)
+    until(lambda: http.get("/health").json()["model"]["version"] == 1)
     again = act("promote", withdrawn)
     assert (again.status_code, again.json()["type"]) == (422, "urn:ctr-serving:problem:version-refused")
     store.promote(2, "shadow")

@@ -87,13 +87,14 @@ async def test_the_comparison_is_with_what_was_answered(
     assert other.artifact is versions[1]
     by_id = dict(zip(other.item_ids, other.scores.tolist(), strict=True))
     shadow_N = np.array([by_id[item_id] for item_id in answer.item_ids])
-    assert comparison.shift == pytest.approx(shadow_N.mean() - answer.scores.mean(), abs=1e-6)
+    assert comparison.ratio == pytest.approx(shadow_N.mean() / answer.scores.mean(), rel=1e-5)
     assert comparison.correlation == pytest.approx(spearmanr(shadow_N, answer.scores).statistic)
     assert (setting.asked[0].model, setting.asked[0].top_k, setting.asked[0].explain) == ("shadow", None, False)
     figures = setting.shadow.figures()
     assert figures is not None
     assert (figures.version, figures.compared, figures.skipped, figures.failed) == (versions[1].version, 1, 0, 0)
-    assert figures.shift == pytest.approx(comparison.shift)
+    assert figures.shift == pytest.approx(shadow_N.mean() - answer.scores.mean(), abs=1e-6)
+    assert figures.ratio == pytest.approx(comparison.ratio)
     assert figures.correlation == pytest.approx(comparison.correlation)
     assert setting.watch.figures()["shadow", versions[1].version].requests == 1
 
@@ -236,10 +237,10 @@ def test_a_comparison_with_itself_is_none_at_all(values: list[float], dice: obje
     ids = [str(number) for number in range(len(values))]
     one = Ranking(None, "", ids, score_N, [], False, [], [], len(ids), 0, 0, 0)  # type: ignore[arg-type]
     same = compared(one, one)
-    assert same.shift == 0.0
+    assert same.shadowed == same.answered
     assert same.correlation is None if len(set(values)) == 1 else same.correlation == pytest.approx(1.0)
     upside_down = Ranking(None, "", ids, (1 - score_N), [], False, [], [], len(ids), 0, 0, 0)  # type: ignore[arg-type]
     opposite = compared(one, upside_down)
     if len(set((1 - score_N).tolist())) == len(set(values)) > 1:
         assert opposite.correlation == pytest.approx(-1.0)
-    assert opposite.shift == pytest.approx(float((1 - 2 * score_N.astype(np.float64)).mean()), abs=1e-6)
+    assert opposite.shadowed == pytest.approx(1 - opposite.answered, abs=1e-6)
