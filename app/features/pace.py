@@ -11,6 +11,8 @@ LEAST_SHARE = 0.1
 """Of all time, however busy the loop is: the work must end some day."""
 SLEEP_S = 0.001
 """Event loops count milliseconds: shorter rests are saved up."""
+CATCH_UP_S = 0.003
+"""Worked at a stretch after a rest that grew long: a turn of an overloaded loop takes a tenth of a second."""
 UNKNOWN_S = 0.01
 """A loop of which nothing is known is taken to have been busy for so long."""
 
@@ -33,11 +35,16 @@ class Pace:
         return max(LEAST_SHARE, SHARE_OF_IDLE * (1.0 - self._busy_s / self._rested_s))
 
     async def rest(self) -> None:
-        ended, before = time.thread_time(), time.perf_counter()
-        self._debt_s += (ended - self._began) * (1 / self.share - 1)
+        ended = time.thread_time()
+        rest_for_work = 1 / self.share - 1
+        self._debt_s += (ended - self._began) * rest_for_work
+        self._began = ended
+        if self._debt_s <= 0:
+            return
+        before = time.perf_counter()
         await asyncio.sleep(self._debt_s if self._debt_s >= SLEEP_S else 0)
-        self._began = time.thread_time()
         rested = time.perf_counter() - before
-        self._debt_s = max(0.0, self._debt_s - rested)
+        self._began = time.thread_time()
+        self._debt_s = max(self._debt_s - rested, -CATCH_UP_S * rest_for_work)
         self._rested_s += rested
         self._busy_s += min(rested, self._began - ended)

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import math
 import re
 import time
 from collections.abc import Callable, Sequence
@@ -33,6 +32,8 @@ class Recording:
     """Of every `keep_each`-th answer."""
     keep_each: int = 0
     """0 keeps none."""
+    seen: set[int] = field(default_factory=set)
+    """Versions that have answered."""
 
     def add(self, due: float, status: int, body: bytes) -> None:
         self.due_s.append(due)
@@ -42,7 +43,9 @@ class Recording:
             self.version.append(0)
             return
         found = _version.search(body, 0, 300)
-        self.version.append(int(found[1]) if found else 0)
+        version = int(found[1]) if found else 0
+        self.version.append(version)
+        self.seen.add(version)
         self.degraded += b'"degraded":[]' not in body
         if self.keep_each and len(self.version) % self.keep_each == 0:
             self.bodies.append(body)
@@ -62,10 +65,6 @@ class Recording:
             if version:
                 first.setdefault(version, done)
         return first
-
-    def last_of(self, versions: set[int]) -> float:
-        """When the last answer of any of these came."""
-        return max((d for d, v in zip(self.done_s, self.version, strict=True) if v in versions), default=math.nan)
 
 
 class RecordedLoad(LoadGenerator):

@@ -25,6 +25,7 @@ FIRST = 100
 SPIKE, FIRST_SPIKE = 1.25, 2.0
 TRIAL_S = 3.0
 """Spent on measuring the capacity, and a third of it to warm up."""
+PATIENCE_S = 60.0
 POLL = {"CTR_POLL_S": "0.25"}
 """So that swaps follow one another; the rest of the settings are the defaults."""
 
@@ -73,14 +74,25 @@ def under_load(
     return recording
 
 
-def walk(store: ModelStore, course: Course, versions: Iterable[int], period_s: float, each: Callable[[], None]) -> None:
-    """Point at one version after the other, one each period; `each` is called before the next."""
-    due = time.perf_counter()
+def walk(
+    load: RecordedLoad,
+    store: ModelStore,
+    course: Course,
+    versions: Iterable[int],
+    period_s: float,
+    each: Callable[[], None],
+) -> None:
+    """Point at one version after the other, one each period, or later where a version takes longer to answer.
+
+    Args:
+        each: called before the next.
+    """
     for version in versions:
         store.update_pointer(stable=version)
         course.asked_at[version] = time.perf_counter()
-        due += period_s
-        time.sleep(max(0.0, due - time.perf_counter()))
+        time.sleep(period_s)
+        while version not in load.recording.seen and time.perf_counter() < course.asked_at[version] + PATIENCE_S:
+            time.sleep(0.01)
         each()
 
 
@@ -111,10 +123,10 @@ def swaps(
     def act() -> None:
         half = len(versions) // 2
         rest(course, steady_s)
-        walk(store, course, versions[:half], period_s, each)
+        walk(load, store, course, versions[:half], period_s, each)
         rest(course, steady_s)
         say(f"{half} of {len(versions)} swaps done")
-        walk(store, course, versions[half:], period_s, each)
+        walk(load, store, course, versions[half:], period_s, each)
         rest(course, steady_s)
 
     return figures(under_load(load, rate, act), course, versions, rate)
@@ -138,8 +150,10 @@ def figures(recording: Recording, course: Course, versions: Sequence[int], rate:
     first = [latency_ms[version == v][:FIRST].max() for v in versions]
     control = [part.max() for part in np.array_split(steady, max(1, len(steady) // FIRST))]
     answered = len(due)
+    took = {v: live_at[v] - course.asked_at[v] for v in versions}
     note = (
-        f"{rate:.0f} requests/s, {answered:,} answers, {len(versions)} swaps; steady p50 "
+        f"{rate:.0f} requests/s, {answered:,} answers, {len(versions)} swaps in {due[-1] - due[0]:.0f} s with the "
+        f"steady ones, {float(np.median(list(took.values()))):.1f} s each from the pointer's change; steady p50 "
         f"{np.percentile(steady, 50):.2f} ms, p99 {steady_p99:.2f} ms"
     )
     around = np.concatenate(seconds)

@@ -63,7 +63,26 @@ def test_however_busy_the_loop_is_the_work_ends() -> None:
         request()
         share, pace = await asyncio.wait_for(worked(20, 0.0005), 20)
         done = True
-        assert pace.share == LEAST_SHARE
-        assert share < 2 * LEAST_SHARE
+        assert LEAST_SHARE <= pace.share < 0.7 * SHARE_OF_IDLE  # other programs' time counts as idle
+        assert share < 0.3
+
+    asyncio.run(test())
+
+
+def test_an_overloaded_loop_whose_turns_are_long_does_not_starve_the_work() -> None:
+    async def test() -> None:
+        done, turns = False, 0
+
+        def turn() -> None:
+            nonlocal turns
+            if not done:
+                turns += 1
+                spin(0.05)
+                asyncio.get_running_loop().call_soon(turn)
+
+        turn()
+        await asyncio.wait_for(worked(40, 0.0005), 20)
+        done = True
+        assert turns < 20, "several slices a turn"
 
     asyncio.run(test())
