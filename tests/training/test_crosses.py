@@ -7,7 +7,6 @@ lovers of science fiction are in the training rows, but no one who is both.
 from __future__ import annotations
 
 import importlib.util
-import json
 from typing import Any, NamedTuple
 
 import numpy as np
@@ -39,7 +38,7 @@ class Trained(NamedTuple):
 def traits_held_out(data: Dataset) -> np.ndarray:
     """Ids of the women aged 20 to 30 whose likes hold at least the median share of science fiction."""
     assert data.users is not None
-    likes = [json.loads(text) if text else {} for text in data.users["liked_genres"].to_list()]
+    likes = [{pair["item"]: pair["weight"] for pair in pairs or []} for pairs in data.users["liked_genres"].to_list()]
     share = np.array([genres.get("Sci-Fi", 0.0) / max(sum(genres.values()), 1.0) for genres in likes])
     age = data.users["age"].to_numpy()
     women = (data.users["gender"] == "F").to_numpy()

@@ -54,7 +54,8 @@ def open_dataset(
     if name != "table" and (label or timestamp):
         raise ConfigError(f"--label and --timestamp are for --dataset table; {name} brings its own")
     if name == "movielens":
-        return read_movielens(path, _schema(name, features), max_bad)
+        schema, own = _schema(name, features), features is None
+        return read_movielens(path, schema, own_schema=own, max_bad=max_bad, cache=cache, report=report)
     if path is None and not (name == "table" and features is None):
         raise ConfigError(f"--dataset {name} needs --data PATH")
     schema = _schema(name, features, path)

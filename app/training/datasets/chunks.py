@@ -64,16 +64,26 @@ def table_chunks(path: Path) -> Chunks:
     raise ConfigError(f"{path}: the name should end in {', '.join(known)}, or .gz after a text format")
 
 
-def delimited_chunks(path: Path, separator: str, header: list[str] | None = None, *, quoted: bool = True) -> Chunks:
+def delimited_chunks(
+    path: Path,
+    separator: str,
+    header: list[str] | None = None,
+    *,
+    quoted: bool = True,
+    divided: Iterator[Block] | None = None,
+) -> Chunks:
     """
     Args:
         header: names of the columns where the file has no line that says so.
+        divided: the file's blocks, where its separator had to be replaced; they can be read once.
     """
-    return lambda bad: _delimited(path, bad, separator, header, quoted)
+    return lambda bad: _delimited(path, bad, separator, header, quoted, divided)
 
 
-def _delimited(path: Path, bad: BadRows, separator: str, header: list[str] | None, quoted: bool) -> Iterator[Chunk]:
-    for text, fraction in blocks(path, quoted=quoted):
+def _delimited(
+    path: Path, bad: BadRows, separator: str, header: list[str] | None, quoted: bool, divided: Iterator[Block] | None
+) -> Iterator[Chunk]:
+    for text, fraction in divided or blocks(path, quoted=quoted):
         if header is None:
             header, text = _header(path, text, separator)
         lines = with_cells(text, separator, len(header), quoted=quoted)

@@ -142,7 +142,8 @@ def _identity(path: Path) -> dict[str, Any]:
 
 
 def _digest(source: Source, identity: dict[str, Any]) -> str:
-    options = [source.name, source.label, source.timestamp, sorted(source.labels.items())]
+    others = [_identity(path) for path in source.also]
+    options = [source.name, source.label, source.timestamp, sorted(source.labels.items()), others]
     whole = msgspec.json.encode([FORMAT, identity, source.schema.hash, options], order="sorted")
     return hashlib.sha256(whole).hexdigest()[:32]
 

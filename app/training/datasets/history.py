@@ -25,6 +25,11 @@ class Window(NamedTuple):
     def counts_M(self) -> Index:
         return self.stop_M - self.start_M
 
+    def differences(self, running_NC: npt.NDArray[np.float64]) -> npt.NDArray[np.float64]:
+        """Sums [M, C] over the windows, of `History.running`."""
+        sums_MC: npt.NDArray[np.float64] = running_NC[self.stop_M] - running_NC[self.start_M]
+        return sums_MC
+
 
 class History:
     """Events of many entities, sorted by entity and time."""
@@ -47,9 +52,13 @@ class History:
 
     def sums(self, values_NC: npt.NDArray[np.float64], window: Window) -> npt.NDArray[np.float64]:
         """Sums [M, C] of values given per event [N, C], over each window."""
+        return window.differences(self.running(values_NC))
+
+    def running(self, values_NC: npt.NDArray[np.float64]) -> npt.NDArray[np.float64]:
+        """Running sums [N + 1, C] in history order, to ask several windows of."""
         running = np.zeros((len(self._order_N) + 1, values_NC.shape[1]))
         np.cumsum(values_NC[self._order_N], axis=0, out=running[1:])
-        return running[window.stop_M] - running[window.start_M]
+        return running
 
     def last(self, count: int, window: Window) -> Index:
         """Numbers [M, count] of the latest events in each window, newest first; -1 where there are fewer."""

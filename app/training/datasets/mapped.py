@@ -76,8 +76,10 @@ class MappedDataset(Dataset):
         return self.folder.folder.parent
 
     def states(self, side: Side) -> pl.DataFrame | None:
-        """The newest row of every user or item. Reads the file again; memory is that of the entities."""
+        """As the format knows it, or the newest row of every user or item: memory is that of the entities."""
         assert self.origin is not None
+        if self.origin.states:
+            return self.origin.states(side)
         id_field = id_field_of(self.schema, side)
         if id_field is None:
             return None

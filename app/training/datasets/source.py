@@ -41,6 +41,10 @@ class Source:
     labels: Mapping[str, float] = field(default_factory=lambda: LABELS)
     derive: Callable[[pl.DataFrame], pl.DataFrame] = lambda frame: frame
     """Adds the columns that the schema reads and the file does not have. Raises DataError."""
+    also: tuple[Path, ...] = ()
+    """Other files that the rows are made of."""
+    states: Callable[[Side], pl.DataFrame] | None = None
+    """The last state of every user or item, where the format knows it better than by its newest row."""
     hint: str = ""
     """Added to what is said of a file that does not fit: what the format should look like."""
 

