@@ -37,6 +37,8 @@ MIN_GAIN = -0.001
 WARM_RATE = 0.25
 """Of the learning rate, where weights that are good already are to be moved and not found (docs/deploy.md)."""
 DAY_S = 86_400
+EARLIEST_S = 1e8
+"""1973: what is smaller is a count of something else."""
 SECONDS_TO = {1e17: 1e9, 1e14: 1e6, 1e11: 1e3}
 """Times above the key are not seconds since 1970 but these parts of one: nano-, micro-, milliseconds."""
 
@@ -50,7 +52,7 @@ class Window:
     """Back from the newest row, not from now."""
 
     def newest(self, data: Dataset) -> Dataset:
-        """Raises ConfigError where the rows have no time."""
+        """Raises ConfigError where the rows have no time, or days are asked for and it is no date."""
         if data.timestamps_N is None:
             raise ConfigError(
                 f"{data.source}: its rows have no time, so none are the newest; name the column with --timestamp"
@@ -60,6 +62,8 @@ class Window:
             chosen = chosen[-self.rows :]
         if self.days is not None:
             newest = float(data.timestamps_N.max())
+            if newest < EARLIEST_S:
+                raise ConfigError(f"{data.source}: times up to {newest:.0f} are no dates; use --window-rows")
             unit = next((unit for above, unit in SECONDS_TO.items() if newest > above), 1.0)
             chosen = chosen[data.timestamps_N[chosen] > newest - self.days * DAY_S * unit]
         return data.take(np.sort(chosen))

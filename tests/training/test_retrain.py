@@ -321,6 +321,12 @@ def test_days_are_counted_from_the_newest_row_whatever_the_unit(folder: Path, un
     assert len(Window().newest(data)) == 1200
 
 
+def test_days_of_what_is_no_date_are_refused(folder: Path) -> None:
+    _, data = opened(folder)
+    with pytest.raises(ConfigError, match="are no dates; use --window-rows"):
+        Window(days=1.0).newest(replace(data, timestamps_N=np.arange(len(data))))
+
+
 def test_the_newest_rows_are_by_time_and_not_by_place(folder: Path) -> None:
     _, data = opened(folder)
     order = np.random.default_rng(0).permutation(len(data))
