@@ -18,6 +18,8 @@ OF_TRAINER = {
     "learning_rate": "learning_rate",
     "l2": "table_l2",
     "id_dropout": "id_dropout",
+    "device": "device",
+    "precision": "precision",
 }
 """Option to the field of the configuration."""
 

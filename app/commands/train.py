@@ -17,7 +17,9 @@ from app.commands.options import TUNING, job_config, quiet_threads
 from app.commands.output import console, emit
 
 if TYPE_CHECKING:
+    from app.training.checkpoint import Checkpoint
     from app.training.datasets.dataset import Dataset
+    from app.training.distributed import World
     from app.training.job import JobConfig, Result
     from app.training.publish import Destination
     from app.training.tracking import Tracking
@@ -81,6 +83,13 @@ def train(
         int,
         typer.Option(min=1, max=1024, help="Of torch; more pay off only on an idle machine.", rich_help_panel=TUNING),
     ] = 1,
+    device: Annotated[str | None, typer.Option(help="cpu, cuda or cuda:1.", rich_help_panel=TUNING)] = None,
+    precision: Annotated[
+        Literal["float32", "bfloat16"] | None, typer.Option(help="bfloat16 is for GPUs.", rich_help_panel=TUNING)
+    ] = None,
+    resume: Annotated[
+        bool, typer.Option("--resume", help="Go on with this run where it was cut short; the same command otherwise.")
+    ] = False,
     mlflow: Annotated[
         str | None,
         typer.Option(help="MLflow server or store to write the run to as well.", show_default="CTR_MLFLOW_URI"),
@@ -88,6 +97,8 @@ def train(
     as_json: Annotated[bool, typer.Option("--json", help="One JSON document on standard output.")] = False,
 ) -> None:
     """Train a model, compare it with simple baselines and write a version that can be served.
+
+    Under torchrun the processes train one model: torchrun --nproc-per-node 2 --no-python ctr train ...
 
     Example: ctr train --dataset movielens --export .ctr/movielens --publish
     """
@@ -106,72 +117,99 @@ def train(
         id_dropout=id_dropout,
         min_count=min_count,
         calibration=calibration,
+        device=device,
+        precision=precision,
     )
 
     from app.commands.gate import admitted, open_store, pruned
     from app.settings import load_settings
+    from app.training.checkpoint import Checkpoint
     from app.training.datasets.catalogue import open_dataset
     from app.training.datasets.dataset import export_states
     from app.training.datasets.progress import EncodingProgress
+    from app.training.distributed import joined
     from app.training.publish import kept_aside, published
     from app.training.tracking import Tracking
 
-    name = name or model
-    settings = load_settings(model=name, mlflow_uri=mlflow)
-    tracking = Tracking(settings.mlflow_uri, name) if settings.mlflow_uri else None
-    _say(f"Reading {dataset}")
-    opened = functools.partial(open_dataset, dataset, features=features, label=label, timestamp=timestamp)
+    with joined(config.trainer.device) as world:
+        name = name or model
+        settings = load_settings(model=name, mlflow_uri=mlflow)
+        tracking = Tracking(settings.mlflow_uri, name) if settings.mlflow_uri else None
+        _say(f"Reading {dataset}")
+        opened = functools.partial(open_dataset, dataset, features=features, label=label, timestamp=timestamp)
 
-    def read(path: Path | None) -> Dataset:
-        with EncodingProgress(console, path.name if path else dataset) as progress:
-            return opened(path, max_bad=max_bad, cache=cache, report=progress.report)
+        def read(path: Path | None) -> Dataset:
+            with EncodingProgress(console, path.name if path else dataset) as progress:
+                return opened(path, max_bad=max_bad, cache=cache, report=progress.report)
 
-    rows, test_rows = read(data), read(test) if test else None
-    for part in (rows, test_rows):
-        if part and part.skipped.count:
-            _warn(f"{part.source}: {part.skipped}")
+        if not world.first:
+            console.quiet = True
+            world.wait()
+        rows, test_rows = read(data), read(test) if test else None
+        if world.first:
+            world.wait()  # now the others find the encoded form
+        for part in (rows, test_rows):
+            if part and part.skipped.count:
+                _warn(f"{part.source}: {part.skipped}")
 
-    store = open_store(settings) if publish else None
-    target = (
-        published(store, functools.partial(admitted, store, settings=settings)) if store else kept_aside(RUNS, model)
-    )
-    with target as destination:
-        result = _run(config, rows, test_rows, destination.folder, name)
-    if store:
-        pruned(store, settings)
-    for field, skipped in result.unreadable.items():
-        _warn(f"{field}: {skipped}")
-    console.print(_table(model, result))
-    if export:
-        written = export_states(rows, export)
-        _say(f"Wrote {' and '.join(f'{count:,} {side}s' for side, count in written.items()) or 'nothing'} to {export}")
-    _say(f"{'Published as stable' if publish else 'Written to'} {destination.folder} in {result.seconds:.1f} s")
-    report = destination.folder / result.report.name if result.report else None  # publishing moved the folder
-    if report:
-        _say(f"Report: {report}")
-    if tracking:
-        _track(tracking, destination, config, result)
-    if as_json:
-        emit(
-            {
-                "model": model,
-                "version_dir": str(destination.folder),
-                "version": destination.version,
-                "metrics": result.metrics,
-                "baselines": result.baselines,
-                "seconds": round(result.seconds, 3),
-                "samples_per_second": round(result.fitted.samples_per_second, 1),
-                "report": str(report) if report else None,
-            }
+        checkpoint = Checkpoint(RUNS / "checkpoints" / f"{dataset}-{model}-{seed}.pt", resume=resume)
+        if not world.first:
+            config.build().follow(rows, test_rows, world, checkpoint=checkpoint)
+            return
+        store = open_store(settings) if publish else None
+        target = (
+            published(store, functools.partial(admitted, store, settings=settings))
+            if store
+            else kept_aside(RUNS, model)
         )
+        with target as destination:
+            result = _run(config, rows, test_rows, destination.folder, name, checkpoint, world)
+        if store:
+            pruned(store, settings)
+        for field, skipped in result.unreadable.items():
+            _warn(f"{field}: {skipped}")
+        console.print(_table(model, result))
+        if export:
+            written = export_states(rows, export)
+            what = " and ".join(f"{count:,} {side}s" for side, count in written.items()) or "nothing"
+            _say(f"Wrote {what} to {export}")
+        _say(f"{'Published as stable' if publish else 'Written to'} {destination.folder} in {result.seconds:.1f} s")
+        report = destination.folder / result.report.name if result.report else None  # publishing moved the folder
+        if report:
+            _say(f"Report: {report}")
+        if tracking:
+            _track(tracking, destination, config, result)
+        if as_json:
+            emit(
+                {
+                    "model": model,
+                    "version_dir": str(destination.folder),
+                    "version": destination.version,
+                    "metrics": result.metrics,
+                    "baselines": result.baselines,
+                    "seconds": round(result.seconds, 3),
+                    "samples_per_second": round(result.fitted.samples_per_second, 1),
+                    "report": str(report) if report else None,
+                }
+            )
 
 
-def _run(config: JobConfig, rows: Any, test_rows: Any, folder: Path, name: str) -> Result:
+def _run(
+    config: JobConfig, rows: Any, test_rows: Any, folder: Path, name: str, checkpoint: Checkpoint, world: World
+) -> Result:
     from app.training.progress import TrainingProgress
 
     with TrainingProgress(console, config.trainer.epochs) as progress:
         return config.build().run(
-            rows, test_rows, folder, name=name, say=_say, report=progress.report, command=_command_line()
+            rows,
+            test_rows,
+            folder,
+            name=name,
+            say=_say,
+            report=progress.report,
+            command=_command_line(),
+            checkpoint=checkpoint,
+            world=world,
         )
 
 

@@ -30,6 +30,7 @@ class Checkpoint:
     resume: bool = False
     """Go on from the file where there is one; else begin anew."""
     _written: float = field(default_factory=time.monotonic, repr=False)
+    _made: list[Path] = field(default_factory=list, repr=False)
 
     @property
     def due(self) -> bool:
@@ -46,6 +47,7 @@ class Checkpoint:
         """
         aside = self.path.with_name(f".{self.path.name}.{os.getpid()}")
         try:
+            self._made = [*self._made, *(folder for folder in self.path.parents if not folder.exists())]
             self.path.parent.mkdir(parents=True, exist_ok=True)
             with aside.open("wb") as file:
                 torch.save({"format": FORMAT, "run": run, "state": state}, file)
@@ -53,7 +55,8 @@ class Checkpoint:
                 os.fsync(file.fileno())
             aside.replace(self.path)
         except OSError as error:
-            aside.unlink(missing_ok=True)
+            with contextlib.suppress(OSError):
+                aside.unlink(missing_ok=True)
             raise DataError(f"{self.path}: the checkpoint cannot be written: {error.strerror or error}") from None
         self._written = time.monotonic()
 
@@ -79,6 +82,8 @@ class Checkpoint:
         return dict(state)
 
     def done(self) -> None:
-        """The run has ended: there is nothing to go on with."""
+        """The run has ended: there is nothing to go on with. Folders that it made go where nothing else is in them."""
         with contextlib.suppress(OSError):
             self.path.unlink(missing_ok=True)
+            for folder in self._made:
+                folder.rmdir()

@@ -19,8 +19,8 @@ from torch import Tensor
 
 from app.errors import ConfigError
 
-TIMEOUT = timedelta(minutes=10)
-"""How long a process waits for the others before it gives up."""
+TIMEOUT = timedelta(hours=2)
+"""How long a process waits for the others before it gives up: for the first, which encodes large files for all."""
 
 
 @dataclass(frozen=True)
@@ -50,6 +50,14 @@ class World:
         dist.all_reduce(message)
         for tensor, total in zip(tensors, torch.split(message, [t.numel() for t in tensors]), strict=True):
             tensor.copy_(total.view_as(tensor))
+
+    def gathered(self, tensor: Tensor) -> list[Tensor]:
+        """Every process's tensor, of the same shape, in the order of ranks."""
+        if self.size == 1:
+            return [tensor]
+        tensors = [torch.empty_like(tensor) for _ in range(self.size)]
+        dist.all_gather(tensors, tensor)
+        return tensors
 
     def wait(self) -> None:
         """Until all are here."""

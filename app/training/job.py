@@ -17,7 +17,9 @@ from app.models.inputs import Preprocessing
 from app.training.architectures import ModelConfig
 from app.training.baselines import baselines
 from app.training.calibration import Calibration, Floats, Method, fit
+from app.training.checkpoint import Checkpoint
 from app.training.datasets.dataset import Dataset, Skipped
+from app.training.distributed import World
 from app.training.evaluate import evaluate
 from app.training.prepare import Encoded, Preparation, Rows, encode, expand
 from app.training.publish import export, verify
@@ -106,6 +108,8 @@ class TrainingJob:
         say: Say = lambda _: None,
         report: Callable[[Step], None] | None = None,
         command: str = "",
+        checkpoint: Checkpoint | None = None,
+        world: World | None = None,
     ) -> Result:
         """
         Args:
@@ -113,6 +117,8 @@ class TrainingJob:
             folder: existing folder for the version and its report.
             say: told what is being done, for people.
             command: the command line that started it, for the report.
+            checkpoint: where training keeps its state, and whether to go on from it.
+            world: the processes that train together; the others `follow`.
 
         Raises:
             DataError, ConfigError: the rows or the options do not fit.
@@ -121,9 +127,15 @@ class TrainingJob:
         started = time.perf_counter()
         prepared = self.prepare(data, test, say)
         say(f"Training {self.config.model.name}: {prepared.preprocessing.rows:,} table rows")
-        trained = self.train(prepared, report)
-        say("Fitting the baselines on the same rows")
-        return self.finish(prepared, trained, self.baselines(prepared), folder, name, command, started, say)
+        trained = self.train(prepared, report, checkpoint, world)
+        beside = self.baselines(prepared, say)
+        return self.finish(prepared, trained, beside, folder, name, command, started, say)
+
+    def follow(
+        self, data: Dataset, test: Dataset | None, world: World, *, checkpoint: Checkpoint | None = None
+    ) -> None:
+        """A process's part in training a model that the first process keeps. Raises DataError, ConfigError."""
+        self._fitted(self.prepare(data, test), None, checkpoint, world)
 
     def prepare(self, data: Dataset, test: Dataset | None, say: Say = lambda _: None) -> Prepared:
         """Split the rows, encode them and fit what preprocessing learns. Raises DataError, ConfigError."""
@@ -134,12 +146,27 @@ class TrainingJob:
         rows = {part: expand(preprocessing, slots) for part, slots in encoded.items()}
         return Prepared(parts, encoded, preprocessing, rows)
 
-    def train(self, prepared: Prepared, report: Callable[[Step], None] | None = None) -> Trained:
+    def train(
+        self,
+        prepared: Prepared,
+        report: Callable[[Step], None] | None = None,
+        checkpoint: Checkpoint | None = None,
+        world: World | None = None,
+    ) -> Trained:
         """A fresh model, trained, calibrated on the validation part and measured. Raises DataError."""
+        return self.measured(prepared, *self._fitted(prepared, report, checkpoint, world))
+
+    def _fitted(
+        self,
+        prepared: Prepared,
+        report: Callable[[Step], None] | None,
+        checkpoint: Checkpoint | None,
+        world: World | None,
+    ) -> tuple[CtrModel, Fitted]:
         model = self.config.model.build(prepared.preprocessing)
         trainer = self.config.trainer.build(model, prepared.preprocessing)
-        fitted = trainer.fit(prepared.rows["train"], prepared.rows["validation"], report)
-        return self.measured(prepared, model, fitted)
+        train, validation = prepared.rows["train"], prepared.rows["validation"]
+        return model, trainer.fit(train, validation, report, checkpoint=checkpoint, world=world)
 
     def measured(self, prepared: Prepared, model: CtrModel, fitted: Fitted) -> Trained:
         """Calibrate a trained model, in place, and measure it."""
@@ -157,10 +184,16 @@ class TrainingJob:
 
         return Trained(model, fitted, calibration, logits, measure(calibration), measure(Calibration()))
 
-    def baselines(self, prepared: Prepared) -> dict[str, Metrics]:
-        """Metrics of the baselines on the test part."""
+    def baselines(self, prepared: Prepared, say: Say = lambda _: None) -> dict[str, Metrics]:
+        """Metrics of the baselines on the test part; none where they fail: the model that is trained must not be lost."""
+        say("Fitting the baselines on the same rows")
         train, test = ((prepared.encoded[part], prepared.rows[part]) for part in ("train", "test"))
-        return baselines(prepared.preprocessing, train, test, self.config.trainer.seed, prepared.groups("test"))
+        try:
+            return baselines(prepared.preprocessing, train, test, self.config.trainer.seed, prepared.groups("test"))
+        except Exception as error:
+            log.exception("baselines_failed")
+            say(f"The baselines could not be fitted, the model is: {type(error).__name__}: {error}")
+            return {}
 
     def finish(
         self,

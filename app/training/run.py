@@ -108,7 +108,8 @@ class Run:
             losses += engine.step(rows_BT.to(device), x_OT.to(device), labels_O.to(device))
             if self._report and (at.batch - 1) % REPORT_EVERY == 0:
                 self._report(Step(at.epoch, start + len(chosen_B), rows))
-            if self._checkpoint and at.batch < len(starts) and self._checkpoint.due:
+            # Several processes could not agree on when it is due; theirs is written at the end of an epoch.
+            if self._checkpoint and world.size == 1 and at.batch < len(starts) and self._checkpoint.due:
                 at.seconds, at.loss = at.seconds + time.perf_counter() - started, at.loss + float(losses)
                 losses.zero_()
                 self.save()
@@ -145,8 +146,12 @@ class Run:
         at.epoch, at.batch, at.seconds, at.loss = at.epoch + 1, 0, 0.0, 0.0
 
     def save(self) -> None:
-        """Write a checkpoint. Raises DataError."""
+        """Write a checkpoint: one file for all processes, whose weights are the same. Raises DataError."""
         if not self._checkpoint:
+            return
+        world = self._engine.world
+        dropout = world.gathered(self._engine.random_state())
+        if not world.first:
             return
         position = {**asdict(self.at), "epochs": [list(asdict(epoch).values()) for epoch in self.at.epochs]}
         state = {
@@ -155,7 +160,7 @@ class Run:
             "best": self.best,
             "shuffle": self._shuffle,
             "generator": self._generator.get_state(),
-            "dropout": self._engine.random_state(),
+            "dropout": dropout,
         }
         self._checkpoint.write(self._identity, state)
 
@@ -163,7 +168,7 @@ class Run:
         position = state["position"]
         self.at = Position(**{**position, "epochs": [Epoch(*epoch) for epoch in position["epochs"]]})
         self._engine.load(state["engine"])
-        self._engine.set_random_state(state["dropout"])
+        self._engine.set_random_state(state["dropout"][self._engine.world.rank])
         self.best, self._shuffle = state["best"], state["shuffle"]
         self._generator.set_state(state["generator"])
 

@@ -132,7 +132,7 @@ class Trainer:
             engine.close()
         with torch.no_grad():
             model.load_state_dict({**model.state_dict(), **run.best})
-        if checkpoint:
+        if checkpoint and world.first:
             checkpoint.done()
         epochs = run.at.epochs
         return Fitted(epochs, run.at.best_epoch, rows * len(epochs) / max(sum(e.seconds for e in epochs), 1e-9))
