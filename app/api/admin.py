@@ -77,8 +77,8 @@ class Admin:
         self.metrics = metrics
 
     def knows(self, key: str) -> bool:
-        """Takes as long whatever the key is: what is compared are hashes."""
-        return hmac.compare_digest(hashlib.sha256(key.encode("utf-8", "surrogateescape")).digest(), self._digest)
+        """A header's value, which is text of its bytes. Takes as long whatever it is: what is compared are hashes."""
+        return hmac.compare_digest(hashlib.sha256(key.encode("latin-1", "replace")).digest(), self._digest)
 
     def promote(self, version: int) -> Done:
         """Raises NotFound, Conflict, VersionRefused, ActionFailed."""
@@ -188,7 +188,7 @@ async def _act(
     action, outcome = request.url.path.rpartition("/")[2], "internal-error"
     version: int | None = None
     try:
-        version = (await _body(request, target)).version
+        version = parsed(await request.body(), target).version
         done = await asyncio.to_thread(act, version)
         version, outcome = done.version, "done"
         return done
@@ -200,8 +200,8 @@ async def _act(
         log.warning("admin_action", action=action, version=version, outcome=outcome, **_whose(request))
 
 
-async def _body(request: Request, target: type[Target] | type[AnyTarget]) -> Target | AnyTarget:
-    raw = await request.body()
+def parsed(raw: bytes, target: type[Target] | type[AnyTarget]) -> Target | AnyTarget:
+    """Raises NotJson, InvalidRequest, BodyTooLarge."""
     if len(raw) > MAX_BODY_BYTES:
         raise BodyTooLarge(f"at most {MAX_BODY_BYTES} bytes are read")
     if not raw and target is AnyTarget:

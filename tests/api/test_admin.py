@@ -13,11 +13,13 @@ from typing import Any
 import httpx
 import pytest
 from fastapi import FastAPI
+from hypothesis import given
+from hypothesis import strategies as st
 from structlog.testing import capture_logs
 
 from app.api import admin
-from app.api.admin import OPERATOR, Admin
-from app.errors import ActionFailed, ArtifactError, ConfigError
+from app.api.admin import OPERATOR, Admin, AnyTarget, Target, parsed
+from app.errors import ActionFailed, ArtifactError, ConfigError, RequestError
 from app.features.memory import MemoryFeatureStore
 from app.main import create_app
 from app.registry.artifact import read_manifest_bytes
@@ -115,6 +117,30 @@ async def test_the_key_may_be_in_either_header(app: FastAPI, commands: Commands)
     assert (await post(app, "promote", {"version": 1}, **{"X-API-Key": KEY})).status_code == 200
     wrong_first = {"X-Admin-Key": "wrong", "X-API-Key": KEY}
     assert (await post(app, "promote", {"version": 1}, **wrong_first)).status_code == 401
+
+
+def test_a_key_may_hold_any_text(store: ModelStore, commands: Commands, service: FakeService) -> None:
+    ours = Admin("clé ✓", store, commands, service.metrics)
+    assert ours.knows("clé ✓".encode().decode("latin-1")), "as a header arrives"
+    assert not ours.knows("cl? ?")
+    assert not ours.knows("\u2713\ud800")
+
+
+@given(st.binary(max_size=200) | st.recursive(st.integers() | st.text() | st.floats() | st.none() | st.booleans(),
+       lambda inner: st.lists(inner) | st.dictionaries(st.just("version") | st.text(), inner)).map(
+       lambda value: json.dumps(value).encode()), st.sampled_from([Target, AnyTarget]))  # fmt: skip
+def test_whatever_is_sent_is_a_version_or_a_problem(raw: bytes, target: type[Target]) -> None:
+    refused: RequestError | None = None
+    version: int | None = None
+    try:
+        version = parsed(raw, target).version
+    except RequestError as error:
+        refused = error
+    if refused is not None:
+        assert refused.status in (400, 413, 422)
+        assert len(str(refused)) <= 300
+    else:
+        assert (version is None and target is AnyTarget) or (type(version) is int and 1 <= version < 10**15)
 
 
 async def test_promote_runs_the_command_and_leaves_a_line(
