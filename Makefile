@@ -12,11 +12,12 @@ PIP := $(BIN)/python -m pip --disable-pip-version-check install --constraint con
 READY := $(VENV)/.ready
 READY_DEV := $(VENV)/.ready-dev
 READY_BENCH := $(VENV)/.ready-bench
+READY_BENCH_TRAIN := $(VENV)/.ready-bench-train
 PINS := pyproject.toml constraints.txt
 
 .DEFAULT_GOAL := help
 .DELETE_ON_ERROR:
-.PHONY: help setup demo test test-faults lint bench soak bench-models lock clean
+.PHONY: help setup demo test test-faults lint bench bench-train soak bench-models lock clean
 
 help: ## show this list
 	@awk -F ':.*## ' '/^[a-z-]+:.*## / { printf "make %-12s %s\n", $$1, $$2 }' Makefile
@@ -41,6 +42,10 @@ lint: $(READY_DEV) ## check style and types
 bench: $(READY_BENCH) ## run the benchmarks and their peers (ARGS passes options)
 	@$(BIN)/python -m benchmarks $(ARGS)
 
+bench-train: $(READY_BENCH_TRAIN) ## compare training and encoding with their peers (ARGS passes options to the former)
+	@$(BIN)/python -m benchmarks.training $(ARGS)
+	@$(BIN)/python -m benchmarks.encoding
+
 bench-models: $(READY_DEV) ## train all models on both sparrow splits, three seeds, and write the table in docs/models.md
 	@$(BIN)/python -m benchmarks.models $(ARGS)
 
@@ -51,7 +56,7 @@ lock: ## resolve all dependencies anew and write constraints.txt
 	@rm -rf $(VENV)-lock && $(call make_venv,$(VENV)-lock)
 	@echo "==> Resolving the newest versions that pyproject.toml allows"
 	@$(VENV)-lock/bin/python -m pip --disable-pip-version-check install -q setuptools '.[training,embedded,dev,bench,tune,mlflow]'
-	@$(VENV)-lock/bin/python -m pip --disable-pip-version-check install -q --no-deps recbole
+	@$(VENV)-lock/bin/python -m pip --disable-pip-version-check install -q --no-deps recbole deepctr-torch==0.3.0
 	@grep '^#' constraints.txt > constraints.new
 	@$(VENV)-lock/bin/python -m pip freeze --all --exclude pip --exclude ctr-serving | sed 's/^\(torch==[0-9.]*\)+.*/\1/' >> constraints.new
 	@mv constraints.new constraints.txt && rm -rf $(VENV)-lock
@@ -95,4 +100,11 @@ $(READY_DEV): $(READY)
 $(READY_BENCH): $(READY_DEV)
 	@echo "==> Installing what the benchmark's peers need"
 	@$(PIP) --quiet --no-build-isolation --editable '.[training,embedded,dev,bench]'
+	@touch $@
+
+# Without its dependencies, which all others have asked for already: it would ask for another torch.
+$(READY_BENCH_TRAIN): $(READY_BENCH)
+	@echo "==> Installing what the training benchmark's peers need"
+	@$(PIP) --quiet tqdm
+	@$(PIP) --quiet --no-deps deepctr-torch==0.3.0
 	@touch $@

@@ -1,0 +1,124 @@
+"""Tables for the training benchmark: the same columns for every contender, and tables of any number of keys."""
+
+from __future__ import annotations
+
+import gzip
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import numpy.typing as npt
+import polars as pl
+import torch
+
+from app.features.schema import Categorical, FeatureSchema, Numeric
+from app.models.inputs import Preprocessing, numeric_key
+from app.training.datasets.catalogue import open_dataset
+from app.training.prepare import Rows, numeric_statistics
+
+SPARROW = Path(__file__).parents[1] / ".." / "shared" / "data" / "sparrow58k" / "random.train.csv.gz"
+USER = ("user", "context")
+DENSE = [
+    "releaseYear", "movieRatingCount", "movieAvgRating", "movieRatingStddev", "userRatingCount", "userAvgReleaseYear",
+    "userReleaseYearStddev", "userAvgRating", "userRatingStddev",
+]  # fmt: skip
+SPARSE = ["userId", "movieId"]
+SPARSE += [f"movieGenre{n}" for n in range(1, 4)] + [f"userGenre{n}" for n in range(1, 6)]
+SPARSE += [f"userRatedMovie{n}" for n in range(1, 6)]
+
+
+@dataclass
+class Columns:
+    """Categories as codes 0.., numbers standardised, missing numbers 0: what every contender is given."""
+
+    source: str
+    categories: dict[str, npt.NDArray[np.int64]]
+    numbers: dict[str, npt.NDArray[np.float32]]
+    labels: npt.NDArray[np.float32]
+
+    def __len__(self) -> int:
+        return len(self.labels)
+
+    @property
+    def distinct(self) -> dict[str, int]:
+        return {name: int(codes.max()) + 1 for name, codes in self.categories.items()}
+
+
+def columns() -> Columns:
+    """The SparrowRecSys samples where they lie beside the project, else MovieLens-100K."""
+    if SPARROW.is_file():
+        frame = pl.read_csv(gzip.decompress(SPARROW.read_bytes()))
+        return _columns("sparrow58k, random, training part", frame, SPARSE, DENSE, frame["label"].to_numpy())
+    data = open_dataset("movielens")
+    frame = pl.concat(
+        [data.side("user"), data.side("item").select(pl.exclude(data.side("user").columns))], how="horizontal"
+    )
+    single = [name for name in frame.columns if not isinstance(frame.schema[name], pl.List | pl.Struct)]
+    numeric = [field.name for field in data.schema.fields if isinstance(field, Numeric)]
+    dense = [name for name in single if name in numeric]
+    return _columns("MovieLens-100K", frame, [name for name in single if name not in dense], dense, data.labels_N)
+
+
+def _columns(source: str, frame: pl.DataFrame, sparse: list[str], dense: list[str], labels: Any) -> Columns:
+    categories, numbers = {}, {}
+    for name in sparse:
+        text = frame[name].cast(pl.String).fill_null("").to_numpy().astype(str)
+        categories[name] = np.unique(text, return_inverse=True)[1].astype(np.int64)
+    for name in dense:
+        raw = frame[name].cast(pl.Float32).fill_nan(None).to_numpy().astype(np.float32)
+        numbers[name] = np.nan_to_num((raw - np.nanmean(raw)) / max(float(np.nanstd(raw)), 1e-6)).astype(np.float32)
+    return Columns(source, categories, numbers, np.asarray(labels, np.float32))
+
+
+def as_rows(given: Columns) -> tuple[Preprocessing, Rows]:
+    """The same columns as one field each, every category with a row of its own."""
+    fields: list[Categorical | Numeric] = [Categorical(name=name, entity=_entity(name)) for name in given.categories]
+    fields += [
+        Numeric(name=name, type="numeric", entity=_entity(name), transforms=(), buckets=0) for name in given.numbers
+    ]
+    schema = FeatureSchema(fields=tuple(sorted(fields, key=lambda field: field.entity != "user")))
+    # Keys are made up: nothing is looked up while training.
+    fixed = sorted(numeric_key(name) for name in given.numbers)
+    total = sum(given.distinct.values())
+    vocabulary = np.union1d(np.arange(1, total + 1) * (2**62 // total), np.array(fixed, np.int64))
+    statistics = {f.name: numeric_statistics(f, given.numbers[f.name]) for f in schema.fields if isinstance(f, Numeric)}
+    preprocessing = Preprocessing(schema, torch.from_numpy(vocabulary), statistics)
+    rows, x, free = [], [], preprocessing.oov_rows
+    own = free + total
+    for field in [*schema.side("user"), *schema.side("item")]:
+        if isinstance(field, Numeric):
+            rows.append(np.full(len(given), own, np.int64))
+            x.append(given.numbers[field.name])
+            own += 1
+        else:
+            rows.append(given.categories[field.name] + free)
+            x.append(np.ones(len(given), np.float32))
+            free += given.distinct[field.name]
+    stacked = torch.from_numpy(np.stack(rows, 1)), torch.from_numpy(np.stack(x, 1))
+    return preprocessing, Rows(*stacked, torch.from_numpy(given.labels))
+
+
+def _entity(name: str) -> Any:
+    return "user" if name.startswith("user") or name in ("age", "gender", "occupation", "zip_code") else "item"
+
+
+def many_keys(keys: int, rows: int, fields: int, *, tail: str, seed: int = 0) -> tuple[Preprocessing, Rows]:
+    """Random rows over a vocabulary of so many keys, shared out evenly among the fields.
+
+    Args:
+        tail: long, as in real logs: the chance of the r-th key of a field is as 1 / r; even: all alike.
+    """
+    rng = np.random.default_rng(seed)
+    each = keys // fields
+    names = [f"user_{n}" if n < fields // 2 else f"item_{n}" for n in range(fields)]
+    schema = FeatureSchema(fields=tuple(Categorical(name=name, entity=_entity(name)) for name in names))
+    vocabulary = torch.arange(1, each * fields + 1) * (2**62 // (each * fields))
+    preprocessing = Preprocessing(schema, vocabulary, {})
+    drawn = rng.random((rows, fields))
+    places = np.exp(drawn * np.log(each)).astype(np.int64) if tail == "long" else (drawn * each).astype(np.int64)
+    # Rows lie in the order of hashed keys, so frequent ones are spread over the table.
+    spread = (np.minimum(places, each - 1) * 2_654_435_761) % each
+    rows_NT = torch.from_numpy(spread + np.arange(fields) * each + preprocessing.oov_rows)
+    labels_N = torch.from_numpy((rng.random(rows) < 0.3).astype(np.float32))
+    return preprocessing, Rows(rows_NT, torch.ones(rows, fields), labels_N)

@@ -1,0 +1,107 @@
+"""`python -m benchmarks.training_processes`: two processes under torchrun over one, the same rows and batches."""
+
+from __future__ import annotations
+
+import json
+import os
+import statistics
+import subprocess
+import sys
+import tempfile
+from dataclasses import asdict
+from pathlib import Path
+from typing import Annotated, Any
+
+import torch
+import typer
+
+from app.commands.output import emit
+from app.models import build
+from app.training.distributed import joined
+from app.training.engine import Engine
+from app.training.predict import predict
+from app.training.prepare import Rows
+from app.training.run import Run
+from app.training.table_steps import TableConfig
+from app.training.trainer import TrainerConfig
+from benchmarks.figure import Figure
+from benchmarks.report import console, figure_table
+from benchmarks.training_contenders import DIM, HIDDEN
+from benchmarks.training_data import as_rows, columns
+
+BATCH = 8192
+EPOCHS = 4
+cli = typer.Typer(add_completion=False, pretty_exceptions_enable=False, help=__doc__)
+
+
+@cli.command()
+def main(
+    rounds: Annotated[int, typer.Option(min=1, help="Medians are of this many; one and two take turns.")] = 3,
+    worker: Annotated[Path | None, typer.Option(hidden=True)] = None,
+    as_json: Annotated[bool, typer.Option("--json", help="One JSON document on standard output.")] = False,
+) -> None:
+    """One thread a process, batches of 8,192 rows in all, so 4,096 for each of two."""
+    if worker:
+        _train(worker)
+        return
+    found: dict[int, list[dict[str, Any]]] = {1: [], 2: []}
+    for _ in range(rounds):
+        for processes, results in found.items():
+            results.append(_run(processes))
+    speed = {p: statistics.median(r["samples_per_second"] for r in results) for p, results in found.items()}
+    ratio = statistics.median(
+        b["samples_per_second"] / a["samples_per_second"] for a, b in zip(found[1], found[2], strict=True)
+    )
+    note = f"{speed[2]:,.0f} over {speed[1]:,.0f}; {BATCH:,} rows a step in all, one thread a process, {rounds} rounds"
+    apart = max(abs(a["auc"] - b["auc"]) for a, b in zip(found[1], found[2], strict=True))
+    figures = [
+        Figure("samples/s, 2 processes under torchrun over 1", "at least", 1.5, reached=ratio, note=note),
+        Figure(
+            "AUC of 2 processes and of 1, apart by", "at most", 0.002, unit="", reached=apart,
+            note=f"after {EPOCHS} epochs, on a tenth of the rows held out",
+        ),
+    ]  # fmt: skip
+    console.print(figure_table(figures))
+    if as_json:
+        emit([asdict(figure) | {"met": figure.met} for figure in figures])
+
+
+def _run(processes: int) -> dict[str, Any]:
+    with tempfile.TemporaryDirectory() as folder:
+        command = [sys.executable, "-m"]
+        if processes > 1:
+            command += ["torch.distributed.run", "--standalone", "--nproc-per-node", str(processes), "-m"]
+        command += ["benchmarks.training_processes", "--worker", folder]
+        environment = {**os.environ, "OMP_NUM_THREADS": "1"}
+        subprocess.run(command, check=True, capture_output=True, env=environment)
+        found: dict[str, Any] = json.loads((Path(folder) / "result.json").read_text())
+        return found
+
+
+def _train(folder: Path) -> None:
+    from sklearn.metrics import roc_auc_score
+
+    torch.set_num_threads(1)
+    preprocessing, rows = as_rows(columns())
+    held = len(rows.labels_N) // 10
+    order_N = torch.randperm(len(rows.labels_N), generator=torch.Generator().manual_seed(0))
+    train, test = (Rows(*(tensor[chosen] for tensor in rows)) for chosen in (order_N[held:], order_N[:held]))
+    with joined() as world:
+        torch.manual_seed(0)
+        config = TrainerConfig(batch_size=BATCH)
+        model = build("deepfm", preprocessing, dim=DIM, hidden=HIDDEN)
+        table = TableConfig(config.learning_rate, config.table_l2, config.averaging)
+        run = Run(config, Engine(model, preprocessing, table, world=world), preprocessing, train, None, None)
+        for _ in range(EPOCHS):
+            run.epoch()
+            run.judge(test)
+        # The first epoch warms up.
+        seconds = statistics.median(epoch.seconds for epoch in run.at.epochs[1:])
+        auc = float(roc_auc_score(test.labels_N, predict(run._engine.average, test)))
+        if world.first:
+            result = {"samples_per_second": len(train.labels_N) / seconds, "auc": auc}
+            (folder / "result.json").write_text(json.dumps(result))
+
+
+if __name__ == "__main__":
+    cli()
