@@ -14,6 +14,7 @@ from app.commands.models import models, promote, publish, rollback
 from app.errors import ArtifactError, ConfigError
 from app.registry.manifest import PROGRAM
 from app.registry.model_store import Canary, ModelStore, Pointer
+from app.registry.report import WITHDRAWN, Check
 from tests.factories import publish_tiny, write_tiny
 
 cli = typer.Typer()
@@ -194,3 +195,16 @@ def test_rollback_to_one_that_was_stable_and_to_no_other(store: ModelStore) -> N
     with pytest.raises(ArtifactError):
         run(store, "rollback", "--to", "1")
     assert store.pointer() == Pointer(stable=2)
+
+
+def test_a_canary_that_was_taken_out_stays_out_until_it_is_asked_for_again(store: ModelStore) -> None:
+    publish_tiny(store)
+    publish_tiny(store, 1, labels=("canary",))
+    store.withdraw(2, Check(WITHDRAWN, False, "shift", "its mean score is 2.00 times stable's", comparison=True))
+    shown = answer(store, "models")
+    assert shown["serving"] == {"stable": 1}
+    assert shown["versions"][1]["gate"]["checks"][0]["reason"] == "shift"
+    with pytest.raises(ArtifactError, match=r"version 2 was refused: its mean score is 2\.00 times stable's"):
+        run(store, "promote", "2", "--as", "canary")
+    assert answer(store, "promote", "2", "--as", "canary", "--force")["serving"]["canary"]["version"] == 2
+    store.load(2)
