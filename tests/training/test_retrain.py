@@ -6,7 +6,6 @@ import fcntl
 import json
 import random
 import shutil
-import signal
 import sys
 from collections.abc import Callable
 from dataclasses import replace
@@ -140,21 +139,14 @@ def test_a_better_candidate_is_live_and_the_document_has_both_evaluations(ctr: C
     assert manifest.config["retrained"]["from"] == 1
     assert manifest.config["retrained"]["learning_rate"] == pytest.approx(0.005), "a quarter"
     assert manifest.config["trainer"]["learning_rate"] == 0.02, "which the next retraining takes a quarter of again"
-    for words in ("Training deepfm from version 1 on", "validation log loss", "1, live", "candidate", "2 is live"):
-        assert words in err
-
-
-def test_the_figures_are_those_of_what_is_served(ctr: Ctr, folder: Path) -> None:
-    status, out, err = ctr(*TABLE, "--window-rows", "900", "--holdout", "0.2", "--json")
-    assert status == 0, err
-    store, data = opened(folder)
+    _, data = opened(folder)
     assert data.timestamps_N is not None
-    newest = data.take(np.argsort(data.timestamps_N)[-180:])
-    shown = json.loads(out)["evaluation"]
-    assert shown["rows"] == 180
+    newest = data.take(np.argsort(data.timestamps_N)[-96:])
     for version, who in ((1, "live"), (2, "candidate")):
         p_N = probabilities(store.load(version), encode(newest))
-        assert log_loss(newest.labels_N, p_N) == pytest.approx(shown[who]["log_loss"], abs=1e-5)
+        assert log_loss(newest.labels_N, p_N) == pytest.approx(shown[who]["log_loss"], abs=1e-5), "of what is served"
+    for words in ("Training deepfm from version 1 on", "validation log loss", "1, live", "candidate", "2 is live"):
+        assert words in err
 
 
 def test_not_good_enough_is_status_3_one_line_and_nothing_left(ctr: Ctr, folder: Path) -> None:
@@ -244,14 +236,6 @@ def test_bad_input_is_status_2_and_says_what_to_do(
     assert (status, out) == (2, "")
     assert complaint in err
     assert "Traceback" not in err
-    left_alone(folder)
-
-
-def test_a_loop_that_begins_with_bad_input_ends(ctr: Ctr, folder: Path) -> None:
-    before = signal.getsignal(signal.SIGTERM)
-    status, _, _ = ctr("--data", "nothing.csv", *TABLE[2:], "--every", "1h")
-    assert status == 2
-    assert signal.getsignal(signal.SIGTERM) == before
     left_alone(folder)
 
 
