@@ -71,14 +71,17 @@ def trees(schema: FeatureSchema, train: Encoded, test: Encoded, seed: int = 0) -
         encoder = TargetEncoder(target_type="binary", cv=folds)
         # fit_transform is cross-fitted: a training row's own label does not enter its encoding.
         train_NC[:, categories] = encoder.fit_transform(train_NC[:, categories], train.labels_N)
+    there_C = ~np.isnan(train_NC).all(0)  # a column without a number cannot be put into bins
+    if not there_C.any():
+        return np.full(len(test.labels_N), float(train.labels_N.mean()))
     model = HistGradientBoostingClassifier(max_iter=MAX_ITERATIONS, early_stopping=True, random_state=seed)
-    model.fit(train_NC, train.labels_N)
+    model.fit(train_NC[:, there_C], train.labels_N)
     scores = []
     for start in range(0, len(test.labels_N), CHUNK_ROWS):
         test_NC, _ = _columns(schema, taken(test, slice(start, start + CHUNK_ROWS)), train)
         if categories:
             test_NC[:, categories] = encoder.transform(test_NC[:, categories])
-        scores.append(model.predict_proba(test_NC)[:, 1])
+        scores.append(model.predict_proba(test_NC[:, there_C])[:, 1])
     return np.concatenate(scores)
 
 

@@ -30,6 +30,8 @@ FOLDS = 5
 MIN_GAIN = 1.0
 """Standard errors by which `auto` wants the cross-fitted log loss to fall: the one-standard-error rule."""
 MAX_STEPS = 100
+MAX_SLOPE = 10.0
+"""More is asked for by a model that has hardly learned, and would multiply the rounding of its logits."""
 TOLERANCE = 1e-9
 RIDGE = 1e-12
 """Keeps the Hessian invertible where all logits are equal."""
@@ -56,7 +58,7 @@ class Calibration:
 
 
 def fit(method: Method, logits_N: Floats, labels_N: Floats, seed: int = 0) -> Calibration:
-    """The identity for `none`, where `auto` finds no gain, and where the slope would turn the order round.
+    """The identity for `none`, where `auto` finds no gain, and for a slope that turns the order round or is too large.
 
     Args:
         seed: of the folds.
@@ -65,7 +67,7 @@ def fit(method: Method, logits_N: Floats, labels_N: Floats, seed: int = 0) -> Ca
     if method == "none" or (method == "auto" and gain <= MIN_GAIN):
         return Calibration(gain=gain)
     slope, offset = platt(logits_N, labels_N)
-    return Calibration(slope, offset, "platt", gain) if slope > 0 else Calibration(gain=gain)
+    return Calibration(slope, offset, "platt", gain) if 0 < slope <= MAX_SLOPE else Calibration(gain=gain)
 
 
 def cross_fitted_gain(logits_N: Floats, labels_N: Floats, seed: int = 0) -> float:

@@ -185,7 +185,7 @@ class TrainingJob:
         return Trained(model, fitted, calibration, logits, measure(calibration), measure(Calibration()))
 
     def baselines(self, prepared: Prepared, say: Say = lambda _: None) -> dict[str, Metrics]:
-        """Metrics of the baselines on the test part; none where they fail: the model that is trained must not be lost."""
+        """Metrics of the baselines on the test part; none where they fail, as the trained model must not be lost."""
         say("Fitting the baselines on the same rows")
         train, test = ((prepared.encoded[part], prepared.rows[part]) for part in ("train", "test"))
         try:

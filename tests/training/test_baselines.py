@@ -3,11 +3,14 @@
 from __future__ import annotations
 
 import numpy as np
+import polars as pl
 import pytest
 import torch
 
+from app.features.schema import parse_schema
 from app.training import baselines as baselines_module
-from app.training.baselines import baselines
+from app.training.baselines import baselines, trees
+from app.training.datasets.dataset import Dataset
 from app.training.prepare import Preparation, encode, expand
 from app.training.sampling import sampled
 from tests.training.test_prepare import some_data
@@ -56,3 +59,13 @@ def test_large_data_is_sampled_for_fitting_and_predicted_in_chunks(monkeypatch: 
     fewer = baselines_module.baselines(preprocessing, (encoded, rows), (encoded, rows))
     assert fewer["constant"] == whole["constant"]
     assert fewer["logistic_regression"] != whole["logistic_regression"]
+
+
+def test_numbers_that_are_never_there_leave_the_share_of_clicks() -> None:
+    schema = parse_schema(
+        "fields:\n  - {name: n, entity: user, type: numeric}\n  - {name: m, entity: item, type: numeric}\n"
+    )
+    nothing = pl.DataFrame({"n": [None] * 40}), pl.DataFrame({"m": [None] * 40})
+    labels = np.array([n % 4 == 0 for n in range(40)], np.float32)
+    encoded = encode(Dataset("tiny", schema, *nothing, labels, None, "x"))
+    assert trees(schema, encoded, encoded).tolist() == [0.25] * 40

@@ -57,6 +57,13 @@ def test_a_model_that_is_worse_than_chance_keeps_its_order() -> None:
     assert fit("platt", logits, labels).slope == 1.0
 
 
+def test_a_model_that_has_hardly_learned_is_not_blown_up() -> None:
+    logits, labels = drawn(1.0, 0.0, 4000)
+    assert platt(logits / 50, labels)[0] > 40
+    assert fit("auto", logits / 50, labels).slope == 1.0
+    assert fit("auto", logits / 5, labels).slope == pytest.approx(5, abs=0.5)
+
+
 def test_too_few_rows_to_say_leave_it() -> None:
     assert fit("auto", np.zeros(3, np.float32), np.array([0, 1, 0], np.float32)) == Calibration()
 

@@ -90,8 +90,22 @@ def test_a_report_that_cannot_be_drawn_costs_no_version(tmp_path: Path, monkeypa
     assert artifact.load(tmp_path).manifest.files.keys() == {"model.pt", "tables.safetensors"}
 
 
+def test_baselines_that_fail_cost_no_version(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    said: list[str] = []
+
+    def broken(*_: object) -> None:
+        raise MemoryError("too many trees")
+
+    monkeypatch.setattr("app.training.job.baselines", broken)
+    result = small_job().build().run(labelled(), None, tmp_path, name="tried", say=said.append)
+    assert result.baselines == {}
+    assert any("MemoryError: too many trees" in line for line in said)
+    assert result.report is not None
+    assert artifact.load(tmp_path).manifest.metrics["baselines"] == {}
+
+
 def test_calibration_is_in_the_version_and_what_was_measured(tmp_path: Path) -> None:
-    job = replace(small_job(), calibration="platt")
+    job = replace(small_job(), trainer=TrainerConfig(batch_size=64, epochs=20, learning_rate=0.02), calibration="platt")
     result = job.build().run(labelled(), None, tmp_path, name="tried")
     assert result.calibration.method == "platt"
     assert result.metrics["validation"] != result.uncalibrated["validation"]
