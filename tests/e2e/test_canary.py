@@ -73,7 +73,7 @@ def metric(metrics: str, start: str) -> float:
     return sum(float(line.rsplit(" ", 1)[1]) for line in metrics.splitlines() if line.startswith(start))
 
 
-def until(holds: Callable[[], Any], seconds: float = 15.0) -> Any:
+def until(holds: Callable[[], Any], seconds: float = 40.0) -> Any:
     due = time.monotonic() + seconds
     while not (found := holds()):
         assert time.monotonic() < due
@@ -85,14 +85,15 @@ def test_wrong_canaries_go_a_shadow_is_compared_an_admin_acts_and_nobody_fails(
     store: ModelStore, loaded: redis.Redis, serve: Serve
 ) -> None:
     publish_model(store, alike(), live=True)
-    store.promote(publish_model(store, alike(seed=1)), "shadow")
+    limits = {"CANARY_MIN_REQUESTS": "30", "SHADOW_SHARE": "1.0", "GATE_LATENCY_RATIO": "1000"}
+    service = serve(wait=False, ADMIN_KEY=KEY, **limits)
+    store.promote(publish_model(store, alike(seed=1)), "shadow")  # while the service starts
     bad = {
         "shift": publish_model(store, changed(lambda model: model.calibration_2.copy_(torch.tensor([0.7, 3.0])))),
         "finite": publish_model(store, alike(Unfinite, seed=1)),
         "errors": publish_model(store, alike(Raising, seed=1)),
     }
-    limits = {"CANARY_MIN_REQUESTS": "30", "SHADOW_SHARE": "1.0", "GATE_LATENCY_RATIO": "1000"}
-    service = serve(ADMIN_KEY=KEY, **limits)
+    service.wait_until(lambda health: health["status"] == "ok" and "shadow" in health["model"]["labels"])
     # A client of its own for every question would take longer than the answer.
     with load(service) as traffic, httpx.Client(base_url=service.url, timeout=60) as http:
         for reason, version in bad.items():
