@@ -19,6 +19,15 @@ from app.training.optimiser import FlatWeights
 from app.training.table_steps import TableConfig, TableSteps
 
 
+def fastest_steps() -> type[TableSteps]:
+    """Of a processor: the compiled ones, unless numba is missing or finds no folder to keep what it compiles in."""
+    try:
+        from app.training.compiled_steps import CompiledSteps
+    except (ImportError, RuntimeError):
+        return TableSteps
+    return CompiledSteps
+
+
 class Engine:
     """A model in training. Between construction and `close` the model's own table is stale and its weights are views.
 
@@ -49,7 +58,8 @@ class Engine:
         self.average = copy.deepcopy(model, shared).eval() if table.averaging > 0 else model
         with torch.no_grad():
             lookup = Lookup(preprocessing, len(model.table_RE), self._device)
-            self.table = TableSteps(model.table_RE.detach(), lookup, table)
+            steps = TableSteps if self._device.type != "cpu" else fastest_steps()
+            self.table = steps(model.table_RE.detach(), lookup, table)
         crosses = {name for name in model.tables if isinstance(getattr(model, name), nn.Parameter)} - {"table_RE"}
         self.weights = FlatWeights(model, self.average, [model.table_RE], crosses)
         self._fields_BFE = torch.empty(0)

@@ -36,6 +36,8 @@ class Lookup:
             starts += (width + counts_F.cumsum(0) - counts_F).tolist()
             width += given.width
         self.width, self.fields = width, len(starts)
+        self.starts = starts
+        """First slot of each field."""
         self._starts_F = torch.tensor(starts, dtype=torch.int64, device=device)
         field_of_T = torch.zeros(width, dtype=torch.int64)
         field_of_T[[start for start in starts if start < width]] = 1

@@ -9,6 +9,7 @@ import torch
 from torch import Tensor
 
 from app.models.inputs import Preprocessing, SideInput
+from app.training.compiled_steps import CompiledSteps
 from app.training.lookup import Lookup
 from app.training.prepare import Preparation, encode, expand
 from app.training.table_steps import TableConfig, TableSteps
@@ -34,16 +35,17 @@ def plainly_pooled(preprocessing: Preprocessing, table_RE: Tensor, rows_BT: Tens
     return torch.cat([user.pool(slots_BTE[:, : user.width]), item.pool(slots_BTE[:, user.width :])], 1)
 
 
+@pytest.mark.parametrize("steps", [TableSteps, CompiledSteps])
 @pytest.mark.parametrize("averaging", [0.0, 0.9, 0.99])
 @pytest.mark.parametrize("l2", [0.0, 9e-3, 0.5])
-def test_it_is_the_dense_reference(examples: Examples, averaging: float, l2: float) -> None:
+def test_it_is_the_dense_reference(examples: Examples, averaging: float, l2: float, steps: type[TableSteps]) -> None:
     """To 1e-4 of the table's largest number (float32 against float64), after 400 steps of 4 rows each."""
     preprocessing, rows_NT, x_NT = examples
     generator = torch.Generator().manual_seed(3)
     table_RE = torch.randn(preprocessing.rows, 5, generator=generator) * 0.1
     config = TableConfig(2e-3, l2, averaging)
     dense, lazy_RE = DenseTable(table_RE, config), table_RE.clone()
-    lazy = TableSteps(lazy_RE, Lookup(preprocessing, len(table_RE), CPU), config)
+    lazy = steps(lazy_RE, Lookup(preprocessing, len(table_RE), CPU), config)
     for step in range(400):
         # A few rows in the first half, so that most are put off for long.
         chosen_B = torch.randint(0, 8 if step % 50 else 400, (4,), generator=generator)
