@@ -75,6 +75,8 @@ def test_published_is_live_under_its_name(ctr: Ctr, tmp_path: Path, monkeypatch:
         assert status == 0, err
         assert json.loads(out)["version"] == version
         assert Path(json.loads(out)["version_dir"]) == tmp_path / "elsewhere" / "home" / str(version)
+        assert json.loads(out)["report"] == str(tmp_path / "elsewhere" / "home" / str(version) / "report.html")
+        assert Path(json.loads(out)["report"]).is_file()
     store = ModelStore(tmp_path / "elsewhere", "home")
     assert store.pointer().stable == 2
     report = read_report(store.path(2))
