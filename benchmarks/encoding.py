@@ -9,17 +9,21 @@ from __future__ import annotations
 
 import os
 import resource
+import shutil
 import statistics
 import subprocess
 import sys
 import tempfile
 import time
+from datetime import UTC, datetime
 from pathlib import Path
 from typing import Annotated, Any
 
 import msgspec
 import numpy as np
 import typer
+
+from benchmarks import machine
 
 CARDINALITIES = (
     1460, 583, 10131227, 2202608, 305, 24, 12517, 633, 3, 93145, 5683, 8351593, 3194, 27, 14992, 5461306, 10, 5652,
@@ -32,6 +36,8 @@ PIECE = 100_000
 AT_LEAST = 0.5
 """Of pandas' rows a second: what the project promises itself."""
 LIMIT_MB = 400
+"""Polars and its allocator reserve some 200 of it before the first row is read."""
+RESULTS = Path(__file__).parent / "results"
 TIMES_LARGER = 4
 
 cli = typer.Typer(add_completion=False, pretty_exceptions_enable=False)
@@ -94,47 +100,86 @@ def _with_holes(rng: np.random.Generator, column: Any, share: float) -> Any:
 def main(
     rows: Annotated[int, typer.Option(min=1000, help="Of the file that is timed.")] = 1_000_000,
     rounds: Annotated[int, typer.Option(min=1, help="Medians are of this many, interleaved.")] = 3,
-    limit_mb: Annotated[
-        int, typer.Option(min=64, help="Heap limit of the encoding process in the memory part.")
-    ] = LIMIT_MB,
+    limit_mb: Annotated[int, typer.Option(min=64, help="On the data of the process in the memory part.")] = LIMIT_MB,
     memory: Annotated[bool, typer.Option(help="Also encode a file 4 times larger than the limit.")] = True,
     folder: Annotated[Path | None, typer.Option(help="Where the files are generated; removed afterwards.")] = None,
+    page: Annotated[bool, typer.Option(help="Write benchmarks/results/<date>-encoding.md.")] = True,
     as_json: AsJson = False,
 ) -> None:
     """Time reading and encoding; then encode a file larger than memory within a limit."""
-    found: dict[str, Any] = {"load_average": os.getloadavg(), "threads": os.environ.get("POLARS_MAX_THREADS", "all")}
+    found: dict[str, Any] = {"machine": machine.describe(), "load_average": os.getloadavg()}
     with tempfile.TemporaryDirectory(prefix="ctr-encoding-", dir=folder) as scratch:
         found["speed"] = _speed(Path(scratch), rows, rounds)
         if memory:
             found["memory"] = _memory(Path(scratch), limit_mb)
+    text = _page(found, rounds)
+    if page:
+        path = RESULTS / f"{datetime.now(UTC):%Y-%m-%d}-encoding.md"
+        path.write_text(text)
+        print(f"written to {path}", file=sys.stderr)
     if as_json:
         sys.stdout.write(msgspec.json.encode(found).decode() + "\n")
-        return
-    speed = found["speed"]
-    print(f"load average {found['load_average'][0]:.1f}; {speed['rows']:,} rows, {speed['megabytes']} MB")
-    for name in ("pandas", "ours", "ours_again"):
+    else:
+        print(text)
+
+
+def _page(found: dict[str, Any], rounds: int) -> str:
+    speed, where = found["speed"], found["machine"]
+    lines = [
+        f"# Reading and encoding, {datetime.now(UTC):%Y-%m-%d}",
+        "",
+        f"`python -m benchmarks.encoding`, commit {where['commit']}; {where['cores']} cores of {where['cpu']};",
+        f"load average {found['load_average'][0]:.1f} at the start. A Criteo-shaped file: {speed['rows']:,} rows,",
+        f"{speed['megabytes']} MB; medians of {rounds} interleaved rounds, each in a process of its own, imports not",
+        "counted. Ours includes writing the encoded form and syncing it to disk.",
+        "",
+        "| | rows/s | over pandas | |",
+        "|---|---|---|---|",
+    ]
+    named = {
+        "pandas": "pandas.read_csv alone",
+        "ours": "read, encode, write",
+        "ours_one_thread": "the same with POLARS_MAX_THREADS=1",
+        "ours_again": "opened again",
+    }
+    for name, title in named.items():
         if name in speed:
-            print(f"  {name:12} {speed[name]:>12,.0f} rows/s")
-    if "ratio" in speed:
-        print(f"  ours / pandas {speed['ratio']:.2f} (at least {AT_LEAST})")
-    if memory:
-        print(
-            "  memory: {file_mb:,} MB file, heap limit {limit_mb} MB, peak resident {peak_mb} MB, "
-            "{rows:,} rows at {rows_per_second:,.0f} rows/s".format(**found["memory"])
-        )
+            ratio = f"{speed[name] / speed['pandas']:.2f}" if "pandas" in speed else "not measured"
+            held = (
+                f"{_held(speed['ratio'] >= AT_LEAST)}: at least {AT_LEAST}"
+                if name == "ours" and "ratio" in speed
+                else ""
+            )
+            lines.append(f"| {title} | {speed[name]:,.0f} | {ratio} | {held} |")
+    if "memory" in found:
+        memory = found["memory"]
+        lines += [
+            "",
+            f"Memory: a file of {memory['file_mb']:,} MB, {TIMES_LARGER} times the limit of {memory['limit_mb']} MB on",
+            f"the data of the process (RLIMIT_DATA): {memory['rows']:,} rows encoded, at most {memory['peak_mb']} MB",
+            f"resident ({_held(memory['within'])}: within the limit).",
+        ]
+    return "\n".join(lines) + "\n"
+
+
+def _held(fact: bool) -> str:
+    return "held" if fact else "**missed**"
 
 
 def _speed(folder: Path, rows: int, rounds: int) -> dict[str, Any]:
     path = folder / "day_0.tsv"
     generate(path, rows)
-    peers = {"pandas": "pandas", "ours": "encode"}
+    peers = {"pandas": "pandas", "ours": "encode", "ours_one_thread": "encode"}
     if subprocess.run([sys.executable, "-c", "import pandas"], capture_output=True, check=False).returncode:
         del peers["pandas"]
     seconds: dict[str, list[float]] = {name: [] for name in peers}
     for number in range(rounds):
         for name, task in peers.items():
-            seconds[name].append(_task(task, path, folder / f"cache{number}")["seconds"])
-    again = _task("encode", path, folder / "cache0")["seconds"]
+            cache = folder / f"{name}{number}"
+            seconds[name].append(_task(task, path, cache, one_thread=name.endswith("one_thread"))["seconds"])
+            if number or name != "ours":
+                shutil.rmtree(cache, ignore_errors=True)
+    again = _task("encode", path, folder / "ours0")["seconds"]
     rates = {name: rows / statistics.median(taken) for name, taken in seconds.items()}
     ratio = {"ratio": rates["ours"] / rates["pandas"]} if "pandas" in rates else {}
     return {"rows": rows, "megabytes": path.stat().st_size >> 20, **rates, "ours_again": rows / again, **ratio}
@@ -154,10 +199,11 @@ def _memory(folder: Path, limit_mb: int) -> dict[str, Any]:
     }
 
 
-def _task(name: str, path: Path, cache: Path, limit_mb: int = 0) -> dict[str, Any]:
-    """One measurement in a process of its own, imports not counted."""
+def _task(name: str, path: Path, cache: Path, limit_mb: int = 0, *, one_thread: bool = False) -> dict[str, Any]:
+    """One measurement in a process of its own, imports not counted; `one_thread` limits polars to that."""
+    environment = os.environ | ({"POLARS_MAX_THREADS": "1"} if one_thread else {})
     command = [sys.executable, "-m", "benchmarks.encoding", "--task", name, str(path), str(cache), str(limit_mb)]
-    ran = subprocess.run(command, capture_output=True, text=True, check=False)
+    ran = subprocess.run(command, capture_output=True, text=True, check=False, env=environment)
     if ran.returncode:
         raise SystemExit(f"error: {name} failed: {ran.stderr.strip()[-2000:]}")
     answer: dict[str, Any] = msgspec.json.decode(ran.stdout)
