@@ -56,7 +56,7 @@ def data(found: Found) -> str:
         learned = (
             f"{field['in_table']:,} of {field['distinct']:,} values"
             if "distinct" in field
-            else f"mean {field['mean']:.4g}, deviation {field['deviation']:.4g}, {field['buckets']} buckets"
+            else f"{field['mean']:.4g} ± {field['deviation']:.3g}, {field['buckets']} buckets"
         )
         fields.append(
             [field["name"], f"{field['entity']}, {field['type'].replace('_', ' ')}", learned]

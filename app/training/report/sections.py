@@ -150,7 +150,10 @@ def crosses(crosses: Found) -> str:
     drawn_names, drawn = _strongest_fields(names, strength)
     left_out = len(names) - len(drawn_names)
     note = f" {left_out} weaker fields are not drawn." if left_out else ""
-    caption = "Mean absolute size of ⟨v_i x_i, v_j x_j⟩ in the logit, by pair of fields; the darker, the larger." + note
+    caption = (
+        "Mean absolute size of ⟨v_i x_i, v_j x_j⟩ in the logit, by pair of fields; the stronger the colour, the larger."
+        + note
+    )
     figure = _figure(figures.heat_map(drawn_names, drawn), caption, "")
     return f"<div class='pair'>{figure}<div>{listed}</div></div>"
 
