@@ -30,10 +30,11 @@ BOUNDS = [
 ]
 """Each exported bucket in four, for quantiles and distances."""
 QUANTILES = (0.1, 0.5, 0.9, 0.99)
-SAMPLED = 8
+SAMPLED = 4
 """Scores taken of an answer, or up to twice as many."""
 
-JUDGE_EVERY = 32
+JUDGED = 16
+"""Times that scores are judged while a window fills: a judgement costs as much as ten answers."""
 MAX_WINDOWS = 50
 """A window without enough of stable's answers ends at that many times its least requests."""
 MAX_KEPT = 16
@@ -193,6 +194,7 @@ class Watch:
         """
         self._live = live
         self._limits = limits
+        self._every = max(1, limits.requests // JUDGED) if limits is not None else 1
         self._on_fault = on_fault
         self._figures: dict[tuple[str, int], Figures] = {}
         self._trial: _Trial | None = None
@@ -209,7 +211,7 @@ class Watch:
             figures.add(scores_N)
         else:
             figures.non_finite += 1
-        if label == CANARY and not pinned and (not finite or figures.requests % JUDGE_EVERY == 0):
+        if label == CANARY and not pinned and (not finite or figures.requests % self._every == 0):
             self._judge(version)
 
     def failed(self, label: str, version: int, *, pinned: bool = False) -> None:
