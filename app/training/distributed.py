@@ -52,11 +52,11 @@ class World:
             tensor.copy_(total.view_as(tensor))
 
     def gathered(self, tensor: Tensor) -> list[Tensor]:
-        """Every process's tensor, of the same shape, in the order of ranks."""
+        """Every process's tensor, on the processor whatever the others are on, in the order of ranks."""
         if self.size == 1:
             return [tensor]
-        tensors = [torch.empty_like(tensor) for _ in range(self.size)]
-        dist.all_gather(tensors, tensor)
+        tensors = [tensor] * self.size
+        dist.all_gather_object(tensors, tensor)
         return tensors
 
     def wait(self) -> None:

@@ -94,7 +94,8 @@ class Engine:
             self.weights.take(gradients[1:])
             self.world.add(self.weights.gradient, gradient_UE)
             self.table.update(gradient_UE)
-            self.weights.step(self._config.learning_rate, self._config.l2, self._config.averaging)
+            table = self._config
+            self.weights.step(self.table.step, table.learning_rate, table.l2, table.averaging)
             return binary_cross_entropy_with_logits(logits_O, labels_O, reduction="sum")
 
     @torch.no_grad()

@@ -36,7 +36,7 @@ class FlatWeights:
         self.gradient = torch.zeros_like(self.values[: self.learned])
         self.moments = [torch.zeros_like(self.gradient) for _ in BETAS]
         self.average = self.values if average is model else self.values.clone()
-        self.steps = torch.zeros(())
+        self.steps = torch.zeros((), device=self.values.device)
         self._groups = [slice(0, plain), slice(plain, self.learned)]
         self._averaging = average is not model
         self._views = [*parameters, *statistics]
@@ -50,10 +50,11 @@ class FlatWeights:
         flat = [torch.zeros_like(p).reshape(-1) if g is None else g.reshape(-1) for p, g in pairs]
         torch.cat(flat, out=self.gradient)
 
-    def step(self, learning_rate: float, l2: float, averaging: float) -> None:
+    def step(self, number: int, learning_rate: float, l2: float, averaging: float) -> None:
         """One step of Adam from the gradient, then of the average.
 
         Args:
+            number: of this step, from 1.
             l2: factor of the sum of squares of the parameters that have an L2 term.
         """
         self.steps += 1
@@ -77,8 +78,7 @@ class FlatWeights:
                 maximize=False,
             )
         if self._averaging:
-            step = float(self.steps)
-            self.average.lerp_(self.values, (1 - averaging) / (1 - averaging**step))
+            self.average.lerp_(self.values, (1 - averaging) / (1 - averaging**number))
 
     def statistics(self) -> list[Tensor]:
         """The running statistics, live, and their average where there is one."""

@@ -10,7 +10,7 @@ import numpy as np
 import pytest
 import torch
 
-from app.errors import DataError
+from app.errors import ConfigError, DataError
 from app.models.inputs import Preprocessing
 from app.training.architectures import ModelConfig
 from app.training.engine import Engine
@@ -171,3 +171,26 @@ def test_too_few_rows_and_a_loss_that_runs_away(prepared: Prepared) -> None:
     broken = prepared[1]._replace(x_NT=prepared[1].x_NT * float("nan"))
     with pytest.raises(DataError, match="not finite"):
         trainer(prepared).fit(broken, prepared[2])
+
+
+@pytest.mark.parametrize("device", ["cpu", "cuda"])
+@pytest.mark.parametrize("precision", ["float32", "bfloat16"])
+def test_mixed_precision_learns_the_same(prepared: Prepared, device: str, precision: str) -> None:
+    if device == "cuda" and not torch.cuda.is_available():
+        pytest.skip("torch finds no GPU here")
+    losses = []
+    for options in ({}, {"device": device, "precision": precision}):
+        run = trainer(prepared, epochs=4, learning_rate=1e-2, **options)
+        run.fit(prepared[1], prepared[2])
+        assert run.model.table_RE.device.type == "cpu"
+        assert all(parameter.dtype == torch.float32 for parameter in run.model.parameters())
+        losses.append(log_loss(predict(run.model, prepared[2]), prepared[2].labels_N))
+    assert losses[1] == pytest.approx(losses[0], abs=0.01 if device == "cpu" else 0.03)
+
+
+def test_a_gpu_that_is_not_there_is_said() -> None:
+    if torch.cuda.is_available():
+        pytest.skip("there is one")
+    for device in ("cuda", "cuda:1", "tpu"):
+        with pytest.raises(ConfigError, match=f"device {device}: torch finds no such GPU here; train on the cpu"):
+            TrainerConfig(device=device)
