@@ -83,8 +83,8 @@ def test_how_long_workers_take_to_follow_is_to_the_last_old_answer() -> None:
         found.due_s.append(due)
         found.done_s.append(due + 0.01)
         found.version.append(version)
-    assert followed("publish", found, 1.0, 0.5, 1, 2, 8.0).reached == pytest.approx(1.51)
-    assert followed("publish", found, 1.0, 0.5, 1, 3, 8.0).reached is None
+    assert followed("publish", found, 1.0, 1.8, 1, 2, 8.0).reached == pytest.approx(0.71)
+    assert followed("publish", found, 1.0, 1.8, 1, 3, 8.0).reached is None
 
 
 def test_beats_tell_when_the_loop_did_not_turn(tmp_path: Path) -> None:
