@@ -108,13 +108,15 @@ def test_an_answer_of_two_versions_is_found(tmp_path: Path, valkey_url: str, red
         for number, body in enumerate(requests):
             scores = agreement.reference(artifact, stage, msgspec.json.decode(body))
             items = [{"item_id": i, "score": s} for i, s in sorted(scores.items(), key=lambda pair: -pair[1])]
-            answers.append({"request_id": str(number), "version": version, "items": items})
+            answers.append({"request_id": str(number), "version": version, "items": items, "degraded": []})
     right = recomputed(stage, "bench", list(map(msgspec.json.encode, answers)), requests, lambda _: None)
     assert right.reached == pytest.approx(0, abs=1e-7)
     mixed = {**answers[0], "version": 2}
     wrong = recomputed(stage, "bench", [msgspec.json.encode(mixed)], requests, lambda _: None)
     assert wrong.met is False
     assert "1 of them further off" in wrong.note
+    degraded = msgspec.json.encode({**mixed, "degraded": ["user_features_unavailable"]})
+    assert "1 more say" in recomputed(stage, "bench", [degraded], requests, lambda _: None).note
 
 
 @pytest.mark.slow

@@ -94,9 +94,13 @@ def recomputed(
     """Compare answers with the ranking of the version that each names, by its plain `forward`, in this process."""
     torch.set_num_threads(1)
     seen: dict[tuple[int, int], list[bytes]] = defaultdict(list)
+    degraded = 0
     for answer in answers:
         head = _head.decode(answer)
-        seen[head.version, int(head.request_id)].append(answer)
+        if head.degraded:  # made without some of the features, as it says itself
+            degraded += 1
+        else:
+            seen[head.version, int(head.request_id)].append(answer)
     store, worst, wrong, loaded = store_of(stage, name), 0.0, 0, 0
     for version in sorted({version for version, _ in seen}):
         artifact = load(store.path(version))
@@ -117,13 +121,15 @@ def recomputed(
         DIFFERENCE,
         "",
         worst,
-        f"{len(answers):,} responses of {loaded} versions, {wrong} of them further off",
+        f"{len(answers) - degraded:,} responses of {loaded} versions, {wrong} of them further off; {degraded} more say "
+        "that they are degraded",
     )
 
 
 class _Head(msgspec.Struct):
     request_id: str
     version: int
+    degraded: list[str]
 
 
 _head = msgspec.json.Decoder(_Head)
