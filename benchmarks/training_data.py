@@ -103,10 +103,13 @@ def _entity(name: str) -> Any:
     return "user" if name.startswith("user") or name in ("age", "gender", "occupation", "zip_code") else "item"
 
 
-def many_keys(keys: int, rows: int, fields: int, *, tail: str, seed: int = 0) -> tuple[Preprocessing, Rows]:
+def many_keys(
+    keys: int, rows: int, fields: int, *, tail: str, drawn_of: int | None = None, seed: int = 0
+) -> tuple[Preprocessing, Rows]:
     """Random rows over a vocabulary of so many keys, shared out evenly among the fields.
 
     Args:
+        drawn_of: how many keys the rows are drawn of, spread over the table; all unless given.
         tail: long, as in real logs: the chance of the r-th key of a field is as 1 / r; even: all alike.
     """
     rng = np.random.default_rng(seed)
@@ -116,9 +119,10 @@ def many_keys(keys: int, rows: int, fields: int, *, tail: str, seed: int = 0) ->
     vocabulary = torch.arange(1, each * fields + 1) * (2**62 // (each * fields))
     preprocessing = Preprocessing(schema, vocabulary, {})
     drawn = rng.random((rows, fields))
-    places = np.exp(drawn * np.log(each)).astype(np.int64) if tail == "long" else (drawn * each).astype(np.int64)
+    some = (drawn_of or keys) // fields
+    places = np.exp(drawn * np.log(some)).astype(np.int64) if tail == "long" else (drawn * some).astype(np.int64)
     # Rows lie in the order of hashed keys, so frequent ones are spread over the table.
-    spread = (np.minimum(places, each - 1) * 2_654_435_761) % each
+    spread = (np.minimum(places, some - 1) * 2_654_435_761) % each
     rows_NT = torch.from_numpy(spread + np.arange(fields) * each + preprocessing.oov_rows)
     labels_N = torch.from_numpy((rng.random(rows) < 0.3).astype(np.float32))
     return preprocessing, Rows(rows_NT, torch.ones(rows, fields), labels_N)

@@ -25,6 +25,7 @@ import math
 from collections.abc import Iterator
 from dataclasses import dataclass
 
+import numpy as np
 import torch
 from torch import Tensor
 
@@ -58,7 +59,12 @@ class TableSteps:
         rows, self._width = table_RE.shape
         self._averaged = config.averaging > 0
         self._state = self._width * (1 + self._averaged)
-        self.block_RC = table_RE.new_zeros(rows, self._state + 4)
+        columns = self._state + 4
+        if table_RE.device.type == "cpu":
+            # numpy asks for large pages, torch does not: with many keys half of a row's cost is finding its page.
+            self.block_RC = torch.from_numpy(np.zeros((rows, columns), np.float32))
+        else:
+            self.block_RC = table_RE.new_zeros(rows, columns)
         self.block_RC[:, : self._width] = table_RE
         self._fresh_UC = self.block_RC[:0]
         self._used: Used | None = None
