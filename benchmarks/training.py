@@ -188,13 +188,14 @@ def _write(
         f"# Training, {day}, commit {facts['commit']}",
         "",
         f"{facts['cpu']}, {facts['cores']} cores, {facts['system']}. Python {facts['python']}, {versions}. "
-        f"Load average {facts['load average before']} before and {facts['load average after']} after; {facts['minutes']} minutes.",
+        f"Load average {facts['load average before']} before, {facts['load average after']} after; "
+        f"{facts['minutes']} minutes.",
         "",
         f"Data: {given.source}: {len(given):,} rows, {len(given.categories)} categorical and {len(given.numbers)} "
         "numeric columns, the same for all. DeepFM, embedding 10, hidden 128-128. *ours* has the peer's network (no "
         "batch norm, no dropout) and still averages its weights, decays its whole table and crosses the numbers; "
-        "*regularised* adds batch norm and dropout, as by default. Reading and encoding are not timed. An epoch each in "
-        f"turn, {rounds} rounds, medians of samples a second.",
+        "*regularised* adds batch norm and dropout, as by default. Reading and encoding are not timed. An epoch each "
+        f"in turn, {rounds} rounds, medians of samples a second.",
         "",
         "| " + " | ".join(heads) + " |",
         "| " + " | ".join("---" for _ in heads) + " |",
