@@ -8,7 +8,8 @@ TORCH_INDEX_URL ?=
 ARGS ?=
 RETRAIN ?=
 
-PIP := $(BIN)/python -m pip --disable-pip-version-check install --constraint constraints.txt
+# Not compiled: most of what is installed is never imported, and the rest is compiled when it is.
+PIP := $(BIN)/python -m pip --disable-pip-version-check install --no-compile --constraint constraints.txt
 READY := $(VENV)/.ready
 READY_DEV := $(VENV)/.ready-dev
 READY_BENCH := $(VENV)/.ready-bench

@@ -62,7 +62,8 @@ class Key:
     def config(self) -> JobConfig:
         """Default settings; a peer gets the same split and preparation."""
         model = ModelConfig(seed=self.seed) if self.model in PEERS else ModelConfig(self.model, seed=self.seed)
-        return JobConfig(model=model, trainer=TrainerConfig(seed=self.seed), split=SplitConfig(seed=self.seed))
+        trainer = TrainerConfig(seed=self.seed, table_l2=model.table_l2)
+        return JobConfig(model=model, trainer=trainer, split=SplitConfig(seed=self.seed))
 
 
 def remembered(key: Key, folder: Path, fingerprint: str) -> RunResult | None:

@@ -17,7 +17,8 @@ from app.settings import Settings
 ROOT = Path(__file__).parents[1]
 PROJECT = tomllib.loads((ROOT / "pyproject.toml").read_text())["project"]
 MAKEFILE = (ROOT / "Makefile").read_text()
-TARGETS = {"help", "setup", "demo", "test", "test-faults", "lint", "bench", "bench-models", "soak", "lock", "clean"}
+BENCHMARKS = {"bench", "bench-train", "bench-models", "soak"}
+TARGETS = {"help", "setup", "demo", "test", "test-faults", "lint", "lock", "clean"} | BENCHMARKS
 MAKE = shutil.which("make")
 
 

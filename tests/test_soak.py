@@ -120,18 +120,21 @@ def test_an_answer_of_two_versions_is_found(tmp_path: Path, valkey_url: str, red
 
 
 @pytest.mark.slow
-def test_a_quick_run_from_end_to_end() -> None:
-    command = [sys.executable, "-m", "benchmarks.soak", "--quick", "--only", "loop,swaps,distinct", "--json"]
+@pytest.mark.parametrize(
+    ("parts", "timings"), [("swaps", 3), pytest.param("loop,swaps,distinct", 4, marks=pytest.mark.faults)]
+)
+def test_a_quick_run_from_end_to_end(parts: str, timings: int) -> None:
+    command = [sys.executable, "-m", "benchmarks.soak", "--quick", "--only", parts, "--json"]
     done = subprocess.run(command, cwd=ROOT, capture_output=True, text=True, timeout=110, check=False)
     assert done.returncode == 0, done.stderr[-2000:]
     document = json.loads(done.stdout)
     found = {figure["what"]: figure for figure in document["figures"]}
-    assert len(found) == 7
     assert found["requests failed or degraded in 2 swaps under load"]["reached"] == 0
-    assert found["largest difference of a response from the version it names, recomputed"]["met"]
+    recomputed = found.get("largest difference of a response from the version it names, recomputed")
+    assert recomputed is None if parts == "swaps" else recomputed["met"]
     # How quick it is depends on what else the machine does; that it was measured does not.
     timed = [figure["reached"] for what, figure in found.items() if "over the steady p99" in what or "held" in what]
-    assert len(timed) == 4
+    assert len(timed) == timings
     assert all(reached > 0 for reached in timed)
 
 

@@ -41,9 +41,11 @@ def job_config(model: str, seed: int, split: Literal["auto", "time", "random"] =
         if option not in MODELS[model].options():
             raise ConfigError(f"--{option}: {model} has none; leave it out")
     rest = {"calibration": said["calibration"]} if "calibration" in said else {}
+    architecture = ModelConfig(name=model, seed=seed, **shape)
+    training = {"table_l2": architecture.table_l2} | {field: said[o] for o, field in OF_TRAINER.items() if o in said}
     return JobConfig(
-        model=ModelConfig(name=model, seed=seed, **shape),
-        trainer=TrainerConfig(seed=seed, **{field: said[o] for o, field in OF_TRAINER.items() if o in said}),
+        model=architecture,
+        trainer=TrainerConfig(seed=seed, **training),
         split=SplitConfig(kind=split, seed=seed),
         preparation=Preparation(**({"min_count": said["min_count"]} if "min_count" in said else {})),
         **rest,

@@ -67,7 +67,8 @@ def train(
         float | None, typer.Option(min=0.0, max=0.95, help="Of the hidden layers.", rich_help_panel=TUNING)
     ] = None,
     l2: Annotated[
-        float | None, typer.Option(min=0.0, max=10.0, help="On the embedding table.", rich_help_panel=TUNING)
+        float | None,
+        typer.Option(min=0.0, max=10.0, help="On the embedding table; 0.009, for lr 0.0001.", rich_help_panel=TUNING),
     ] = None,
     id_dropout: Annotated[
         float | None, typer.Option(min=0.0, max=1.0, help="Share of rows without user id.", rich_help_panel=TUNING)

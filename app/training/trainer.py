@@ -16,6 +16,7 @@ import torch
 from app.errors import ConfigError, DataError
 from app.models.contract import CtrModel
 from app.models.inputs import Preprocessing
+from app.training.architectures import TABLE_L2
 from app.training.checkpoint import Checkpoint
 from app.training.distributed import World
 from app.training.engine import Engine
@@ -55,7 +56,7 @@ class TrainerConfig:
     learning_rate: float = 2e-3
     patience: int = 3
     """Epochs without a better validation log loss before it stops."""
-    table_l2: float = 9e-3
+    table_l2: float = TABLE_L2
     """Factor of the sum of squares of the whole table, in a loss that is a mean over the batch's rows."""
     id_dropout: float = 0.2
     """Share of rows whose user id is replaced by out-of-vocabulary, so that the model learns what to do without."""

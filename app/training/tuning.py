@@ -155,6 +155,7 @@ class Search:
 def searched(model: str) -> Options:
     """The options that are searched for a model, with the defaults they begin with."""
     from app.models import MODELS
+    from app.training.architectures import ModelConfig
     from app.training.trainer import TrainerConfig
 
     own, trainer = MODELS[model].options(), TrainerConfig()
@@ -165,7 +166,7 @@ def searched(model: str) -> Options:
         **({"dropout": own["dropout"]} if "dropout" in own else {}),
         "batch_size": trainer.batch_size,
         "learning_rate": trainer.learning_rate,
-        "l2": trainer.table_l2,
+        "l2": ModelConfig(model).table_l2,
         "id_dropout": trainer.id_dropout,
     }
 

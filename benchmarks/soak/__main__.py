@@ -17,12 +17,14 @@ from benchmarks.figure import Figure
 from benchmarks.report import console, figure_table
 from benchmarks.soak import page as pages
 from benchmarks.soak.distinct import distinct, resident_mb
-from benchmarks.soak.fleet import PATIENT, fleet
+from benchmarks.soak.fleet import fleet
 from benchmarks.soak.loop import CARDINALITY, held
 from benchmarks.soak.swaps import POLL, TRIAL_S, swaps
 from benchmarks.soak.versions import publish
 from benchmarks.stage import Stage, set_up
 
+QUICK = {"CTR_REDIS_TIMEOUT_MS": "2000", "CTR_DEADLINE_MS": "10000"}
+"""A smoke run shares its cores with other tests: it is to show what fails, not what is late."""
 PARTS = ("loop", "fleet", "swaps", "distinct")
 EXAMPLES = """Examples:
 
@@ -53,7 +55,7 @@ def main(
     catalogue, cardinality, control, trial, settings = Catalogue(), CARDINALITY, 10.0, TRIAL_S, {}
     if quick:
         catalogue, cardinality, control, trial = Catalogue(users=50, items=300, cardinality=50), 500, 0.5, 0.3
-        settings = PATIENT
+        settings = QUICK
         swaps_, period, steady, distinct_, responses, page = 2, 1.5, 1.0, 4, 500, False
     began, load_before = time.perf_counter(), os.getloadavg()[1]
     figures: list[Figure] = []

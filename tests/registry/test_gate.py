@@ -29,6 +29,9 @@ STORED = Sample(
     {str(n): redis_text(raw_user(n)) for n in range(20)}, {str(n): redis_text(raw_item(n)) for n in range(40)}
 )
 
+FAULT = pytest.mark.faults
+"""The same again from the other side; each judgement starts a process."""
+
 
 def judged(store: ModelStore, version: int, **options: object) -> Report:
     given = {"thresholds": THRESHOLDS, "limits": LIMITS} | options
@@ -86,9 +89,9 @@ def test_a_damaged_live_version_does_not_stop_the_one_that_mends_it(store: Model
     [
         ("latency", lambda: alike(Slow)),
         ("shift", lambda: changed(lambda model: model.calibration_2[1].add_(1.0))),
-        ("shift", lambda: changed(lambda model: model.calibration_2[1].sub_(2.0))),
         ("order", lambda: changed(lambda model: model.calibration_2[0].neg_())),
-        ("order", lambda: changed(lambda model: model.calibration_2.zero_())),
+        pytest.param("shift", lambda: changed(lambda model: model.calibration_2[1].sub_(2.0)), marks=FAULT),
+        pytest.param("order", lambda: changed(lambda model: model.calibration_2.zero_()), marks=FAULT),
     ],
 )
 def test_what_compares_badly_is_refused_unless_forced(
