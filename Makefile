@@ -7,9 +7,10 @@ PYTHON ?= python3.11 python3.12 python3.13 python3.14 python3
 TORCH_INDEX_URL ?=
 ARGS ?=
 RETRAIN ?=
+# Tests wait for processes that they start, so there is room for one more than there are cores.
+JOBS ?= $(shell cores=$$(getconf _NPROCESSORS_ONLN); [ $$cores -gt 3 ] && echo 4 || echo $$((cores + 1)))
 
-# Not compiled: most of what is installed is never imported, and the rest is compiled when it is.
-PIP := $(BIN)/python -m pip --disable-pip-version-check install --no-compile --constraint constraints.txt
+PIP := $(BIN)/python -m pip --disable-pip-version-check install --constraint constraints.txt
 READY := $(VENV)/.ready
 READY_DEV := $(VENV)/.ready-dev
 READY_BENCH := $(VENV)/.ready-bench
@@ -30,7 +31,7 @@ demo: $(READY) ## train on MovieLens-100K, load its features, serve on http://12
 	@$(BIN)/ctr demo $(if $(RETRAIN),--retrain) $(ARGS)
 
 test: $(READY_DEV) ## run all tests (ARGS="-k name" passes options to pytest)
-	@$(BIN)/python -m pytest --numprocesses auto --maxprocesses 4 --dist worksteal $(ARGS)
+	@$(BIN)/python -m pytest --numprocesses $(JOBS) --dist worksteal $(ARGS)
 
 test-faults: $(READY_DEV) ## run the fault tests that take minutes
 	@$(BIN)/python -m pytest -m faults $(ARGS)

@@ -111,6 +111,7 @@ def test_a_retraining_changes_the_version_and_no_request_fails(
     assert store.pointer().stable == 2
 
 
+@pytest.mark.faults
 def test_a_stop_signal_in_the_middle_leaves_everything_as_it_was(
     trained: Path, environment: dict[str, str], store: ModelStore
 ) -> None:
