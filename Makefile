@@ -17,6 +17,9 @@ READY_BENCH := $(VENV)/.ready-bench
 READY_BENCH_TRAIN := $(VENV)/.ready-bench-train
 PINS := pyproject.toml constraints.txt
 
+# Set in many images; here it would have every process of the tests compile the project and torch's users anew.
+unexport PYTHONDONTWRITEBYTECODE
+
 .DEFAULT_GOAL := help
 .DELETE_ON_ERROR:
 .PHONY: help setup demo test test-faults lint bench bench-train soak bench-models lock clean

@@ -133,6 +133,7 @@ def test_the_floor_answers_as_many_bytes_as_it_is_told_and_is_measured(stage: St
     assert 0 < found.cpu_ms < 10
 
 
+@pytest.mark.faults
 @pytest.mark.slow
 def test_the_service_is_measured_like_its_peers(stage: Stage) -> None:
     with stage.service(settings={"CTR_MAX_INFLIGHT": "64"}) as (_, url):

@@ -47,6 +47,7 @@ def test_the_live_features_are_compared_with_the_vocabulary(
     assert figures["known_item"] > 0.9
 
 
+@pytest.mark.faults
 def test_other_features_refuse_a_version(store: ModelStore, redis_client: redis.Redis, valkey_url: str) -> None:
     for number in range(40):
         redis_client.hset(f"ctr:v1:item:{number + 5000}", mapping={"price": number, "colour": "red"})

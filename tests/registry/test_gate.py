@@ -107,6 +107,7 @@ def test_what_compares_badly_is_refused_unless_forced(
     assert store.load(version).version == version
 
 
+@pytest.mark.faults
 def test_a_forward_that_never_ends_is_ended(store: ModelStore) -> None:
     publish_model(store, alike(), live=True)
     began = time.monotonic()

@@ -28,6 +28,7 @@ def train(folder: Path, *options: str) -> dict[str, Any]:
     return found
 
 
+@pytest.mark.faults
 def test_a_killed_run_ends_with_the_same_metrics(tmp_path: Path) -> None:
     alone = train(tmp_path / "alone")
     folder = tmp_path / "killed"

@@ -29,6 +29,7 @@ def train(folder: Path, processes: int) -> list[dict[str, Any]]:
     return [torch.load(folder / f"result-{rank}.pt", weights_only=True) for rank in range(processes)]
 
 
+@pytest.mark.faults
 def test_two_processes_are_one(tmp_path: Path) -> None:
     """AUC within 0.002, and the two end with the very same weights."""
     alone = train(tmp_path / "one", 1)[0]
