@@ -10,14 +10,15 @@ RETRAIN ?=
 # Tests wait for processes that they start, so there is room for one more than there are cores.
 JOBS ?= $(shell cores=$$(getconf _NPROCESSORS_ONLN); [ $$cores -gt 3 ] && echo 4 || echo $$((cores + 1)))
 
-PIP := $(BIN)/python -m pip --disable-pip-version-check install --constraint constraints.txt
+PIP := $(BIN)/python -m pip --disable-pip-version-check install --no-compile --constraint constraints.txt
 READY := $(VENV)/.ready
 READY_DEV := $(VENV)/.ready-dev
 READY_BENCH := $(VENV)/.ready-bench
 READY_BENCH_TRAIN := $(VENV)/.ready-bench-train
 PINS := pyproject.toml constraints.txt
 
-# Set in many images; here it would have every process of the tests compile the project and torch's users anew.
+# Set in many images; here it would have every process compile what it imports anew. What pip installs is compiled when
+# it is first imported: most of it never is.
 unexport PYTHONDONTWRITEBYTECODE
 
 .DEFAULT_GOAL := help

@@ -60,6 +60,7 @@ def test_other_features_refuse_a_version(store: ModelStore, redis_client: redis.
     assert admitted(store, version, settings=settings(store, valkey_url, gate_known_keys=0.0)).passed
 
 
+@pytest.mark.faults
 def test_an_empty_or_absent_store_is_not_held_against_a_version(
     store: ModelStore, redis_client: redis.Redis, valkey_url: str, capsys: pytest.CaptureFixture[str]
 ) -> None:

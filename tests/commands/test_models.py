@@ -121,6 +121,7 @@ def test_promote_refuses_what_does_not_load(store: ModelStore) -> None:
     assert answer(store, "promote", "2", "--force")["serving"] == {"stable": 2}, "judged again, and found good"
 
 
+@pytest.mark.faults
 def test_promote_refuses_what_compares_badly_unless_forced(store: ModelStore, monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setenv("CTR_GATE_RANK_CORRELATION", "0.9")
     publish_tiny(store)

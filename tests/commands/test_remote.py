@@ -37,6 +37,7 @@ def test_promote_judges_and_points(store: ModelStore, tmp_path: Path) -> None:
         ours.run("promote", "9")
 
 
+@pytest.mark.faults
 def test_what_the_gate_refuses_comes_back_with_its_reason(store: ModelStore, tmp_path: Path) -> None:
     publish_tiny(store)
     bad = publish_tiny(store, 1, labels=())

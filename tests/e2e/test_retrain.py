@@ -85,6 +85,7 @@ def version(service: Running) -> int | None:
     return httpx.get(f"{service.url}/health", timeout=5).json()["model"]["version"]  # type: ignore[no-any-return]
 
 
+@pytest.mark.faults
 def test_a_retraining_changes_the_version_and_no_request_fails(
     trained: Path, environment: dict[str, str], features: None, store: ModelStore, serve: Serve
 ) -> None:

@@ -30,7 +30,7 @@ STORED = Sample(
 )
 
 FAULT = pytest.mark.faults
-"""The same again from the other side; each judgement starts a process."""
+"""The same again from another side; each judgement starts a process."""
 
 
 def judged(store: ModelStore, version: int, **options: object) -> Report:
@@ -87,7 +87,7 @@ def test_a_damaged_live_version_does_not_stop_the_one_that_mends_it(store: Model
 @pytest.mark.parametrize(
     ("reason", "model"),
     [
-        ("latency", lambda: alike(Slow)),
+        pytest.param("latency", lambda: alike(Slow), marks=FAULT),
         ("shift", lambda: changed(lambda model: model.calibration_2[1].add_(1.0))),
         ("order", lambda: changed(lambda model: model.calibration_2[0].neg_())),
         pytest.param("shift", lambda: changed(lambda model: model.calibration_2[1].sub_(2.0)), marks=FAULT),
