@@ -9,6 +9,7 @@ from collections.abc import Callable
 from dataclasses import asdict, dataclass
 from datetime import UTC, datetime
 from pathlib import Path
+from typing import Any
 
 import msgspec
 import numpy as np
@@ -95,8 +96,11 @@ def train(key: Key, prepared: Prepared, commit: str) -> RunResult:
     job = TrainingJob(key.config())
     measured = _peer if key.model in PEERS else _model
     found = measured(key, job, prepared)
-    return msgspec.structs.replace(
-        found,
+    return RunResult(
+        split=key.split,
+        model=key.model,
+        seed=key.seed,
+        **found,
         fingerprint=fingerprint(key, prepared),
         commit=commit,
         created_at=datetime.now(UTC).isoformat(timespec="seconds"),
@@ -104,32 +108,26 @@ def train(key: Key, prepared: Prepared, commit: str) -> RunResult:
     )
 
 
-def _model(key: Key, job: TrainingJob, prepared: Prepared) -> RunResult:
+def _model(key: Key, job: TrainingJob, prepared: Prepared) -> dict[str, Any]:
     model = job.config.model.build(prepared.preprocessing)
     began = time.perf_counter()
     trainer = job.config.trainer.build(model, prepared.preprocessing)
     fitted = trainer.fit(prepared.rows["train"], prepared.rows["validation"])
     seconds = time.perf_counter() - began
     trained = job.measured(prepared, model, fitted)
-    test = trained.metrics["test"]
-    return RunResult(
-        split=key.split,
-        model=key.model,
-        seed=key.seed,
-        auc=test["auc"],
-        log_loss=test["log_loss"],
-        gauc=test.get("gauc"),
-        validation_log_loss=trained.metrics["validation"]["log_loss"],
-        seconds=seconds,
-        epochs=len(fitted.epochs),
-        samples_per_second=fitted.samples_per_second,
-        artifact_bytes=_size(key, prepared, trained),
-        calibrated=trained.calibration.method != "none",
-        fingerprint="",
-        commit="",
-        created_at="",
-        load_average=0.0,
-    )
+    return {
+        **_ranking(trained.metrics["test"]),
+        "validation_log_loss": trained.metrics["validation"]["log_loss"],
+        "seconds": seconds,
+        "epochs": len(fitted.epochs),
+        "samples_per_second": fitted.samples_per_second,
+        "artifact_bytes": _size(key, prepared, trained),
+        "calibrated": trained.calibration.method != "none",
+    }
+
+
+def _ranking(test: dict[str, float]) -> dict[str, Any]:
+    return {"auc": test["auc"], "log_loss": test["log_loss"], "gauc": test.get("gauc")}
 
 
 def _size(key: Key, prepared: Prepared, trained: Trained) -> int:
@@ -139,7 +137,7 @@ def _size(key: Key, prepared: Prepared, trained: Trained) -> int:
         return sum((Path(folder) / file).stat().st_size for file in (PROGRAM, TABLES, MANIFEST))
 
 
-def _peer(key: Key, job: TrainingJob, prepared: Prepared) -> RunResult:
+def _peer(key: Key, job: TrainingJob, prepared: Prepared) -> dict[str, Any]:
     encoded, rows = prepared.encoded, prepared.rows
     fits: dict[str, Callable[[], np.ndarray]] = {
         "logistic_regression": lambda: linear(prepared.preprocessing, rows["train"], rows["test"]),
@@ -150,22 +148,12 @@ def _peer(key: Key, job: TrainingJob, prepared: Prepared) -> RunResult:
     began = time.perf_counter()
     scores_N = fits[key.model]()
     seconds = time.perf_counter() - began
-    test = evaluate(encoded["test"].labels_N, scores_N, prepared.groups("test"))
-    return RunResult(
-        split=key.split,
-        model=key.model,
-        seed=key.seed,
-        auc=test["auc"],
-        log_loss=test["log_loss"],
-        gauc=test.get("gauc"),
-        validation_log_loss=None,
-        seconds=seconds,
-        epochs=None,
-        samples_per_second=None,
-        artifact_bytes=None,
-        calibrated=False,
-        fingerprint="",
-        commit="",
-        created_at="",
-        load_average=0.0,
-    )
+    return {
+        **_ranking(evaluate(encoded["test"].labels_N, scores_N, prepared.groups("test"))),
+        "validation_log_loss": None,
+        "seconds": seconds,
+        "epochs": None,
+        "samples_per_second": None,
+        "artifact_bytes": None,
+        "calibrated": False,
+    }
