@@ -20,7 +20,8 @@ from torch import Tensor
 from xxhash import xxh3_64_intdigest
 
 from app.errors import ConfigError, StoreError
-from app.features.encoder import CategoricalEncoder, Encoder
+from app.features.encoder import Encoder
+from app.features.field_encoders import CategoricalEncoder
 from app.features.schema import Categorical, FeatureSchema, Side
 from app.features.store import KeyTemplate
 from app.models.deepfm import DeepFM

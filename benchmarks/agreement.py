@@ -10,7 +10,7 @@ import httpx
 import msgspec
 import torch
 
-from app.features.encoder import Slots
+from app.features.slots import Slots
 from app.registry.artifact import Artifact, load
 from benchmarks.contenders import Contender
 from benchmarks.stage import Stage

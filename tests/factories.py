@@ -15,8 +15,9 @@ import msgspec
 import numpy as np
 import torch
 
-from app.features.encoder import EMPTY_KEY, Encoder
+from app.features.encoder import Encoder
 from app.features.schema import FeatureSchema, Numeric, parse_schema
+from app.features.slots import EMPTY_KEY
 from app.models import MODELS
 from app.models.contract import CtrModel
 from app.models.inputs import NumericStatistics, Preprocessing, numeric_key

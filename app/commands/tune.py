@@ -15,7 +15,7 @@ from app.commands.output import console, emit
 from app.errors import ConfigError, DataError
 
 if TYPE_CHECKING:
-    from app.training.trainer import Step
+    from app.training.run import Step
     from app.training.tuning import Search, Trial
 
 RUNS = Path("runs")

@@ -20,17 +20,9 @@ import numpy as np
 
 from app.errors import EncodingError, SchemaError
 from app.features.columns import Column, Plain
-from app.features.field_encoders import CategoricalEncoder as CategoricalEncoder
 from app.features.field_encoders import FieldEncoder, field_encoder
 from app.features.schema import Categorical, FeatureSchema, Side
-from app.features.slots import EMPTY_KEY as EMPTY_KEY
-from app.features.slots import NUMERIC_MARK as NUMERIC_MARK
-from app.features.slots import FieldSlots
-from app.features.slots import Keys as Keys
-from app.features.slots import Slots as Slots
-from app.features.slots import Values as Values
-from app.features.slots import canonical_text as canonical_text
-from app.features.slots import slot_key as slot_key
+from app.features.slots import FieldSlots, Slots
 
 Invalid = Callable[[str], None]
 

@@ -19,10 +19,11 @@ import numpy.typing as npt
 import torch
 from torch import Tensor
 
-from app.features.encoder import Encoder, Slots
+from app.features.encoder import Encoder
 from app.features.id_index import IdIndex, Rows
 from app.features.pace import Pace
 from app.features.pages import zeros
+from app.features.slots import Slots
 from app.features.store import Raw
 
 FRESH, KNOWN = 1, 2

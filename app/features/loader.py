@@ -18,8 +18,9 @@ from redis.retry import Retry
 from xxhash import xxh3_64_intdigest
 
 from app.errors import MAX_REPORTED, ConfigError, DataError, EncodingError, StoreError
-from app.features.encoder import Encoder, canonical_text
+from app.features.encoder import Encoder
 from app.features.records import Record, Records
+from app.features.slots import canonical_text
 from app.features.store import KeyTemplate
 
 CONNECT_TIMEOUT_S, TIMEOUT_S = 3.0, 30.0

@@ -9,8 +9,8 @@ from dataclasses import dataclass
 import torch
 from torch import Tensor, nn
 
-from app.features.encoder import NUMERIC_MARK, slot_key
 from app.features.schema import FeatureSchema, Numeric, Side
+from app.features.slots import NUMERIC_MARK, slot_key
 
 CLIP = 4.0
 """Standardised numbers are kept within this many deviations, so that one odd value cannot rule a score."""

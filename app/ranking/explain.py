@@ -11,7 +11,8 @@ from typing import NamedTuple
 import numpy as np
 import torch
 
-from app.features.encoder import Encoder, Slots
+from app.features.encoder import Encoder
+from app.features.slots import Slots
 from app.registry.artifact import Artifact
 
 

@@ -7,10 +7,10 @@ import structlog
 import torch
 
 from app.errors import StoreError
-from app.features.encoder import Slots
 from app.features.item_cache import ItemCache
 from app.features.pace import Pace
 from app.features.refresher import Refresher
+from app.features.slots import Slots
 from app.registry.artifact import Artifact
 
 log = structlog.get_logger(__name__)

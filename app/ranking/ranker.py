@@ -19,9 +19,9 @@ import torch
 from torch import Tensor
 
 from app.errors import DeadlinePassed, StoreError
-from app.features.encoder import Slots
 from app.features.id_index import ABSENT
 from app.features.item_cache import FRESH, KNOWN, Found, ItemCache
+from app.features.slots import Slots
 from app.features.store import FeatureStore, Raw
 from app.ranking.batcher import Batcher
 from app.ranking.explain import Explanation, explain

@@ -21,8 +21,9 @@ import torch
 from torch import Tensor
 
 from app.errors import ArtifactError, EncodingError, SchemaError
-from app.features.encoder import Encoder, Slots
+from app.features.encoder import Encoder
 from app.features.schema import FeatureSchema, schema_from_json
+from app.features.slots import Slots
 from app.models.contract import CtrModel
 from app.registry.background import PIECE_BYTES, rest
 from app.registry.holding import Hold

@@ -21,8 +21,9 @@ import torch
 from torch import Tensor
 
 from app.errors import ArtifactError
-from app.features.encoder import EMPTY_KEY, Encoder, Slots
+from app.features.encoder import Encoder
 from app.features.schema import Numeric
+from app.features.slots import EMPTY_KEY, Slots
 from app.registry.artifact import Artifact, load
 from app.registry.gate import Sample, Task
 from app.registry.report import Check

@@ -11,15 +11,16 @@ import numpy.typing as npt
 import torch
 
 from app.errors import ConfigError
-from app.features.encoder import Slots
 from app.features.schema import FeatureSchema
+from app.features.slots import Slots
 from app.registry.artifact import Artifact
 from app.registry.manifest import Manifest
 from app.training.datasets.dataset import Dataset
 from app.training.evaluate import evaluate
-from app.training.job import PARTS, JobConfig
+from app.training.job import JobConfig
 from app.training.prepare import Encoded
 from app.training.publish import CHECK_ROWS
+from app.training.split import PARTS
 
 Metric = Literal["log_loss", "auc"]
 Floats = npt.NDArray[np.float64]

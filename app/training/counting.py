@@ -7,7 +7,7 @@ from pathlib import Path
 import numpy as np
 import numpy.typing as npt
 
-from app.features.encoder import Keys
+from app.features.slots import Keys
 from app.training.room import room
 
 MAX_HELD = 8 << 20

@@ -15,9 +15,9 @@ from sklearn.metrics import roc_auc_score
 from app.features.schema import FeatureSchema
 from app.models.contract import CtrModel
 from app.models.places import SIDES, slot_places
+from app.training.predict import log_loss, predict
 from app.training.prepare import Rows
 from app.training.sampling import sample
-from app.training.trainer import log_loss, predict
 
 MAX_ROWS = 10_000
 REPEATS = 3

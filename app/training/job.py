@@ -21,18 +21,18 @@ from app.training.checkpoint import Checkpoint
 from app.training.datasets.dataset import Dataset, Skipped
 from app.training.distributed import World
 from app.training.evaluate import evaluate
+from app.training.predict import predict
 from app.training.prepare import Encoded, Preparation, Rows, encode, expand
 from app.training.publish import export, verify
 from app.training.report import PAGE, write_report
 from app.training.report.findings import Run, gather
-from app.training.split import SplitConfig
+from app.training.run import Step
+from app.training.split import HELD_OUT, PARTS, SplitConfig
 from app.training.summary import user_groups
-from app.training.trainer import Fitted, Step, TrainerConfig, predict
+from app.training.trainer import Fitted, TrainerConfig
 
 Metrics = dict[str, float]
 Say = Callable[[str], None]
-PARTS = ("train", "validation", "test")
-HELD_OUT = ("validation", "test")
 
 log = structlog.get_logger(__name__)
 

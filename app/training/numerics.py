@@ -13,8 +13,8 @@ import numpy as np
 import numpy.typing as npt
 import torch
 
-from app.features.encoder import Values
 from app.features.schema import Numeric
+from app.features.slots import Values
 from app.models.inputs import NumericStatistics, transform
 
 MIN_DEVIATION = 1e-6

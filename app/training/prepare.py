@@ -12,8 +12,8 @@ import numpy.typing as npt
 import torch
 from torch import Tensor
 
-from app.features.encoder import EMPTY_KEY, Slots, Values
 from app.features.schema import FeatureSchema, Numeric, Side
+from app.features.slots import EMPTY_KEY, Slots, Values
 from app.models.inputs import Preprocessing, SideInput, numeric_key
 from app.training.counting import KeyCounts
 from app.training.datasets.bad_rows import Skipped

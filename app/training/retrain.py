@@ -28,7 +28,8 @@ from app.registry.model_store import ModelStore, labels_of
 from app.training.comparison import Metric, compare, probabilities, same_schema, seen_share, shortfall
 from app.training.datasets.dataset import Dataset
 from app.training.job import JobConfig, describe
-from app.training.trainer import Fitted, Step, TrainerConfig
+from app.training.run import Step
+from app.training.trainer import Fitted, TrainerConfig
 from app.training.warm_start import Continued, live_preprocessing, restore_absent, warm_start
 
 LOCK = ".retrain.lock"

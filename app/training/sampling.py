@@ -6,7 +6,7 @@ import numpy as np
 import numpy.typing as npt
 import torch
 
-from app.features.encoder import Slots
+from app.features.slots import Slots
 from app.training.prepare import Encoded, Rows
 
 

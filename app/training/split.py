@@ -12,6 +12,8 @@ from app.training.datasets.dataset import Dataset
 
 SplitKind = Literal["auto", "time", "random"]
 MIN_ROWS = 2
+PARTS = ("train", "validation", "test")
+HELD_OUT = PARTS[1:]
 
 
 @dataclass(frozen=True)

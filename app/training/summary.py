@@ -8,8 +8,9 @@ from typing import Any
 import numpy as np
 import numpy.typing as npt
 
-from app.features.encoder import EMPTY_KEY, Encoder
+from app.features.encoder import Encoder
 from app.features.schema import Categorical, FeatureSchema, Numeric
+from app.features.slots import EMPTY_KEY
 from app.models.inputs import Preprocessing
 from app.training.prepare import SIDES, Encoded
 from app.training.sampling import taken

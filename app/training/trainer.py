@@ -20,22 +20,9 @@ from app.training.architectures import TABLE_L2
 from app.training.checkpoint import Checkpoint
 from app.training.distributed import World
 from app.training.engine import Engine
-from app.training.predict import PREDICT_ROWS, log_loss, predict
 from app.training.prepare import Rows
-from app.training.run import Epoch, Run, Step, user_id_place
+from app.training.run import Epoch, Run, Step
 from app.training.table_steps import TableConfig
-
-__all__ = [
-    "PREDICT_ROWS",
-    "Epoch",
-    "Fitted",
-    "Step",
-    "Trainer",
-    "TrainerConfig",
-    "log_loss",
-    "predict",
-    "user_id_place",
-]
 
 
 @dataclass(frozen=True)

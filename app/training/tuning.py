@@ -13,7 +13,7 @@ from typing import TYPE_CHECKING, Any
 
 from app.errors import ConfigError, DataError
 from app.training.job import JobConfig, Prepared
-from app.training.trainer import Step
+from app.training.run import Step
 
 if TYPE_CHECKING:
     import optuna

@@ -10,7 +10,7 @@ import httpx
 import numpy as np
 import redis
 
-from app.features.encoder import Slots
+from app.features.slots import Slots
 from app.registry.artifact import load
 from app.registry.model_store import ModelStore
 from tests.e2e.conftest import Serve

@@ -16,8 +16,9 @@ from hypothesis import example, given, settings
 from hypothesis import strategies as st
 
 from app.errors import EncodingError
-from app.features.encoder import EMPTY_KEY, Encoder, Slots, canonical_text, slot_key
+from app.features.encoder import Encoder
 from app.features.schema import FeatureSchema, parse_schema
+from app.features.slots import EMPTY_KEY, Slots, canonical_text, slot_key
 from tests.factories import raw_context, raw_item, raw_user, redis_text, small_schema
 
 SCHEMA = small_schema()

@@ -13,8 +13,8 @@ from typing import Any
 
 import numpy as np
 
-from app.features.encoder import NUMERIC_MARK, Slots, slot_key
 from app.features.schema import FeatureSchema, Numeric, Side
+from app.features.slots import NUMERIC_MARK, Slots, slot_key
 from app.models.contract import CtrModel
 from app.models.inputs import NumericStatistics, Preprocessing
 

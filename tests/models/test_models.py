@@ -11,7 +11,8 @@ import pytest
 import torch
 from torch import Tensor
 
-from app.features.encoder import Encoder, Slots
+from app.features.encoder import Encoder
+from app.features.slots import Slots
 from app.models import MODELS
 from app.models.contract import CtrModel
 from app.models.inputs import Preprocessing

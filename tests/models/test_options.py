@@ -13,8 +13,9 @@ import pytest
 import torch
 
 from app.errors import ConfigError
-from app.features.encoder import Encoder, Slots
+from app.features.encoder import Encoder
 from app.features.schema import FeatureSchema, parse_schema
+from app.features.slots import Slots
 from app.models import MODELS, build
 from app.models.contract import CtrModel
 from app.models.inputs import Preprocessing

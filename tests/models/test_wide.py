@@ -9,7 +9,7 @@ import pytest
 import torch
 
 from app.errors import SchemaError
-from app.features.encoder import CategoricalEncoder
+from app.features.field_encoders import CategoricalEncoder
 from app.features.schema import Categorical, FeatureSchema, parse_schema, schema_from_json
 from app.models.inputs import Preprocessing
 from app.models.wide import HashedCrosses, crosses_of, hashed, packed, unpacked

@@ -10,9 +10,9 @@ from typing import Any
 import numpy as np
 import pytest
 
-from app.features.encoder import Slots
 from app.features.item_cache import ItemCache
 from app.features.memory import MemoryFeatureStore
+from app.features.slots import Slots
 from app.ranking.batcher import Batcher
 from app.ranking.ranker import Ranker
 from app.registry.artifact import Artifact, load

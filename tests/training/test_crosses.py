@@ -20,8 +20,9 @@ from app.training.architectures import ModelConfig
 from app.training.datasets.catalogue import open_dataset
 from app.training.datasets.dataset import Dataset, raw_features
 from app.training.evaluate import evaluate, grouped_auc
+from app.training.predict import predict
 from app.training.prepare import Preparation, Rows, encode, expand
-from app.training.trainer import TrainerConfig, predict
+from app.training.trainer import TrainerConfig
 
 VALIDATION_USERS = 120
 SEED = 0

@@ -9,8 +9,8 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from app.features.encoder import Values
 from app.features.schema import Numeric
+from app.features.slots import Values
 from app.training.numerics import fit_numerics
 
 PLAIN = Numeric(name="plain", entity="user", type="numeric", transforms=("standardise",), buckets=8)

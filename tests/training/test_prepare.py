@@ -7,8 +7,8 @@ import polars as pl
 import pytest
 import torch
 
-from app.features.encoder import EMPTY_KEY
 from app.features.schema import Numeric
+from app.features.slots import EMPTY_KEY
 from app.models.inputs import CLIP, numeric_key
 from app.training.architectures import ModelConfig
 from app.training.datasets.dataset import Dataset

@@ -28,6 +28,7 @@ from app.training.prepare import encode
 from app.training.retrain import LOCK, RetrainConfig, Round, Window, alone, retrain
 from tests.factories import publish_tiny
 from tests.registry.test_signing import key_pair
+from tests.training.conftest import Ctr
 
 FEATURES = """\
 fields:
@@ -38,7 +39,6 @@ fields:
 """
 START = 1_700_000_000
 HOUR = 3600
-Ctr = Callable[..., tuple[int, str, str]]
 
 
 def clicks(rows: int, users: int = 30) -> str:
@@ -87,15 +87,12 @@ def folder(trained: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Pa
 
 
 @pytest.fixture
-def ctr(folder: Path, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]) -> Ctr:
+def ctr(folder: Path, run_ctr: Ctr) -> Ctr:
     """Runs `ctr retrain ...`; returns exit status, standard output and standard error with its spaces squeezed."""
 
     def run(*arguments: str) -> tuple[int, str, str]:
-        monkeypatch.setattr(sys, "argv", ["ctr", "retrain", *arguments])
-        with pytest.raises(SystemExit) as ended:
-            main()
-        captured = capsys.readouterr()
-        return int(ended.value.code or 0), captured.out, " ".join(captured.err.split())
+        status, out, err = run_ctr("retrain", *arguments)
+        return status, out, " ".join(err.split())
 
     return run
 

@@ -4,39 +4,31 @@ from __future__ import annotations
 
 import json
 import sys
-from collections.abc import Callable
+from functools import partial
 from pathlib import Path
 
 import pytest
 
-from app.cli import main
 from app.registry import artifact
 from app.registry.model_store import ModelStore
 from app.registry.report import read_report
+from tests.training.conftest import Ctr
 from tests.training.datasets.test_movielens import some_ratings, write_original
 from tests.training.datasets.test_tables import FEATURES, csv_text
 from tests.training.test_tracking import Recorder
 
-Ctr = Callable[..., tuple[int, str, str]]
 SMALL = ("--dim", "4", "--hidden", "8,4", "--batch-size", "64", "--epochs", "2", "--learning-rate", "0.01")
 
 
 @pytest.fixture
-def ctr(tmp_path: Path, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]) -> Ctr:
+def ctr(tmp_path: Path, monkeypatch: pytest.MonkeyPatch, run_ctr: Ctr) -> Ctr:
     """Runs `ctr train ...` in an empty folder; returns exit status, standard output and standard error."""
     monkeypatch.chdir(tmp_path)
     monkeypatch.delenv("CTR_MODEL_STORE", raising=False)
     (tmp_path / "features.yaml").write_text(FEATURES)
     (tmp_path / "clicks.csv").write_text(csv_text(300))
 
-    def run(*arguments: str) -> tuple[int, str, str]:
-        monkeypatch.setattr(sys, "argv", ["ctr", "train", *arguments])
-        with pytest.raises(SystemExit) as ended:
-            main()
-        captured = capsys.readouterr()
-        return int(ended.value.code or 0), captured.out, captured.err
-
-    return run
+    return partial(run_ctr, "train")
 
 
 TABLE = ("--dataset", "table", "--data", "clicks.csv", "--features", "features.yaml", "--label", "clicked")

@@ -14,10 +14,11 @@ from app.errors import ConfigError, DataError
 from app.models.inputs import Preprocessing
 from app.training.architectures import ModelConfig
 from app.training.engine import Engine
+from app.training.predict import log_loss, predict
 from app.training.prepare import Preparation, Rows, encode, expand
-from app.training.run import Run
+from app.training.run import Run, Step, user_id_place
 from app.training.table_steps import TableConfig
-from app.training.trainer import Step, Trainer, TrainerConfig, log_loss, predict, user_id_place
+from app.training.trainer import Trainer, TrainerConfig
 from tests.training.test_prepare import some_data
 
 Prepared = tuple[Preprocessing, Rows, Rows]

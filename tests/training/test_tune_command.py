@@ -4,34 +4,23 @@ from __future__ import annotations
 
 import json
 import shlex
-import sys
-from collections.abc import Callable
 from pathlib import Path
 
 import pytest
 
-from app.cli import main
+from tests.training.conftest import Ctr
 from tests.training.datasets.test_tables import FEATURES, csv_text
 
 pytest.importorskip("optuna", reason="optuna is not installed: pip install ctr-serving[tune]")
-Ctr = Callable[..., tuple[int, str, str]]
 TABLE = ("--dataset", "table", "--data", "my clicks.csv", "--features", "features.yaml", "--label", "clicked")
 
 
 @pytest.fixture
-def ctr(tmp_path: Path, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]) -> Ctr:
+def ctr(tmp_path: Path, monkeypatch: pytest.MonkeyPatch, run_ctr: Ctr) -> Ctr:
     monkeypatch.chdir(tmp_path)
     (tmp_path / "features.yaml").write_text(FEATURES)
     (tmp_path / "my clicks.csv").write_text(csv_text(300))
-
-    def run(*arguments: str) -> tuple[int, str, str]:
-        monkeypatch.setattr(sys, "argv", ["ctr", *arguments])
-        with pytest.raises(SystemExit) as ended:
-            main()
-        captured = capsys.readouterr()
-        return int(ended.value.code or 0), captured.out, captured.err
-
-    return run
+    return run_ctr
 
 
 def test_the_command_that_it_prints_trains_the_best(ctr: Ctr) -> None:

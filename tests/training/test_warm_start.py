@@ -15,8 +15,9 @@ from app.models import MODELS, build
 from app.models.contract import CtrModel
 from app.models.inputs import NumericStatistics, Preprocessing
 from app.registry.artifact import Artifact, load
+from app.training.predict import predict
 from app.training.prepare import Encoded, Rows, expand
-from app.training.trainer import TrainerConfig, predict
+from app.training.trainer import TrainerConfig
 from app.training.warm_start import joined, live_preprocessing, restore_absent, warm_start
 from tests.factories import fitted, raw_context, raw_item, raw_user, small_schema, write_tiny
 

@@ -15,9 +15,10 @@ import torch
 from app.training.architectures import ModelConfig
 from app.training.checkpoint import Checkpoint
 from app.training.distributed import joined
+from app.training.predict import predict
 from app.training.prepare import Preparation, Rows, encode, expand
 from app.training.run import Step
-from app.training.trainer import TrainerConfig, predict
+from app.training.trainer import TrainerConfig
 from tests.training.test_prepare import some_data
 
 ROWS = 3000

@@ -17,8 +17,8 @@ import numpy.typing as npt
 import polars as pl
 
 from app.errors import ConfigError, DataError, EncodingError
-from app.features.encoder import canonical_text
 from app.features.records import JSON_LINES, PARQUET, SEPARATORS
+from app.features.slots import canonical_text
 from app.training.datasets.bad_rows import BadRows
 from app.training.datasets.blocks import Block, Lines, blocks, line_ends, with_cells, without
 

@@ -27,8 +27,8 @@ import numpy.typing as npt
 import polars as pl
 
 from app.errors import ConfigError
-from app.features.encoder import Slots
 from app.features.schema import Side
+from app.features.slots import Slots
 from app.training.datasets.bad_rows import BadRows, Skipped
 from app.training.datasets.chunks import stacked
 from app.training.datasets.encoding import TableEncoder

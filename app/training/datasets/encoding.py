@@ -9,8 +9,9 @@ import numpy.typing as npt
 import polars as pl
 
 from app.errors import DataError, EncodingError
-from app.features.encoder import Encoder, Slots
+from app.features.encoder import Encoder
 from app.features.schema import FeatureSchema, Side
+from app.features.slots import Slots
 from app.training.datasets.bad_rows import MAX_BAD_SHARE, BadRows, Skipped
 from app.training.datasets.series import SeriesColumn, columns
 

@@ -11,8 +11,8 @@ import numpy.typing as npt
 import polars as pl
 
 from app.errors import DataError
-from app.features.encoder import Slots
 from app.features.schema import Side
+from app.features.slots import Slots
 from app.training.datasets.bad_rows import MAX_BAD_SHARE, BadRows
 from app.training.datasets.chunks import stacked
 from app.training.datasets.dataset import ID_COLUMN, Dataset, check_labels, from_source, id_field_of

@@ -22,13 +22,13 @@ from app.training.evaluate import Floats, group_aucs
 from app.training.importance import MAX_ROWS, REPEATS, importances
 from app.training.interactions import interactions
 from app.training.prepare import Encoded, Rows
+from app.training.split import HELD_OUT
 from app.training.summary import digest, field_summaries, user_groups
 from app.training.trainer import Fitted
 
 PACKAGES = ("torch", "numpy", "polars", "scikit-learn")
 MAX_POINTS = 200
 SCORE_BINS, USER_BINS = 30, 20
-HELD_OUT = ("validation", "test")
 
 
 @dataclass(frozen=True)

@@ -5,19 +5,18 @@ from __future__ import annotations
 import gzip
 import json
 import random
-import sys
 from pathlib import Path
 
 import numpy as np
 import pytest
 
-from app.cli import main
 from app.errors import ConfigError, DataError
 from app.features.encoder import Encoder
 from app.registry import artifact
 from app.training.datasets.catalogue import open_dataset
 from app.training.datasets.dataset import Dataset
 from app.training.prepare import encode
+from tests.training.conftest import Ctr
 
 SMALL = ("--model", "lr", "--epochs", "1", "--batch-size", "64", "--json")
 AVAZU = (
@@ -89,7 +88,7 @@ def written(folder: Path, name: str, packed: bool = False) -> Path:
 def test_from_file_to_trained_version(
     tmp_path: Path,
     monkeypatch: pytest.MonkeyPatch,
-    capsys: pytest.CaptureFixture[str],
+    run_ctr: Ctr,
     name: str,
     packed: bool,
     memory: str,
@@ -98,12 +97,9 @@ def test_from_file_to_trained_version(
     if memory == "mapped":
         monkeypatch.setattr("app.training.datasets.mapped.IN_MEMORY_BYTES", 0)
     path = written(tmp_path, name, packed)
-    monkeypatch.setattr(sys, "argv", ["ctr", "train", "--dataset", name, "--data", str(path), *SMALL])
-    with pytest.raises(SystemExit) as ended:
-        main()
-    printed = capsys.readouterr()
-    assert not ended.value.code, printed.err
-    version = artifact.load(Path(json.loads(printed.out)["version_dir"]))
+    status, out, err = run_ctr("train", "--dataset", name, "--data", str(path), *SMALL)
+    assert status == 0, err
+    version = artifact.load(Path(json.loads(out)["version_dir"]))
     assert version.manifest.golden, "replayed on every load"
     assert (tmp_path / "runs" / "encoded").exists() == (memory == "mapped")
 

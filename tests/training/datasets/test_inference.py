@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import json
 import random
-import sys
 from collections.abc import Callable
 from pathlib import Path
 from typing import Any
@@ -12,12 +11,11 @@ from typing import Any
 import polars as pl
 import pytest
 
-from app.cli import main
 from app.errors import ConfigError, DataError
 from app.features.schema import parse_schema
 from app.training.datasets.inference import infer
+from tests.training.conftest import Ctr
 
-Ctr = Callable[..., tuple[int, str, str]]
 GENRES = ["drama", "comedy", "war", "crime"]
 
 
@@ -110,17 +108,9 @@ WRITERS: dict[str, Callable[[pl.DataFrame, Path], Any]] = {
 
 
 @pytest.fixture
-def ctr(tmp_path: Path, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]) -> Ctr:
+def ctr(tmp_path: Path, monkeypatch: pytest.MonkeyPatch, run_ctr: Ctr) -> Ctr:
     monkeypatch.chdir(tmp_path)
-
-    def run(*arguments: str) -> tuple[int, str, str]:
-        monkeypatch.setattr(sys, "argv", ["ctr", *arguments])
-        with pytest.raises(SystemExit) as ended:
-            main()
-        captured = capsys.readouterr()
-        return int(ended.value.code or 0), captured.out, captured.err
-
-    return run
+    return run_ctr
 
 
 @pytest.mark.parametrize("kind", WRITERS)

@@ -11,8 +11,9 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from app.features.columns import Distinct, Lists, Numbers
-from app.features.encoder import Encoder, Slots
+from app.features.encoder import Encoder
 from app.features.schema import FeatureSchema, parse_schema
+from app.features.slots import Slots
 from app.training.datasets.series import SeriesColumn, columns
 
 FIELDS = """\
