@@ -92,7 +92,7 @@ def fingerprint(key: Key, prepared: Prepared) -> str:
 
 
 def train(key: Key, prepared: Prepared, commit: str) -> RunResult:
-    """Raises ArtifactError where the version does not read back with the same metrics, DataError where it diverges."""
+    """Raises ArtifactError where the version does not read back with the same scores, DataError where it diverges."""
     job = TrainingJob(key.config())
     measured = _peer if key.model in PEERS else _model
     found = measured(key, job, prepared)
@@ -133,7 +133,7 @@ def _ranking(test: dict[str, float]) -> dict[str, Any]:
 def _size(key: Key, prepared: Prepared, trained: Trained) -> int:
     with tempfile.TemporaryDirectory() as folder:
         export(Path(folder), trained.model, prepared.data["validation"], name=key.model)
-        verify(Path(folder), prepared.encoded["test"], trained.metrics["test"])
+        verify(Path(folder), prepared.encoded["test"], trained.probabilities("test"))
         return sum((Path(folder) / file).stat().st_size for file in (PROGRAM, TABLES, MANIFEST))
 
 

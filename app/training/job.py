@@ -76,6 +76,10 @@ class Trained:
     metrics: dict[str, Metrics]
     uncalibrated: dict[str, Metrics]
 
+    def probabilities(self, part: str) -> Floats:
+        """Calibrated, [N] in float64, of a held-out part's rows."""
+        return self.calibration.probabilities(self.logits[part])
+
 
 @dataclass(frozen=True)
 class Result:
@@ -122,7 +126,7 @@ class TrainingJob:
 
         Raises:
             DataError, ConfigError: the rows or the options do not fit.
-            ArtifactError: what was written does not read back with the same metrics.
+            ArtifactError: what was written does not read back with the same scores.
         """
         started = time.perf_counter()
         prepared = self.prepare(data, test, say)
@@ -214,7 +218,7 @@ class TrainingJob:
             also: what else the manifest's config is to hold.
 
         Raises:
-            ArtifactError: what was written does not read back with the same metrics.
+            ArtifactError: what was written does not read back with the same scores.
         """
         began = time.perf_counter() if started is None else started
         fitted, calibration = trained.fitted, trained.calibration
@@ -255,7 +259,7 @@ class TrainingJob:
             },
             beside=written,
         )
-        verify(folder, prepared.encoded["test"], trained.metrics["test"])
+        verify(folder, prepared.encoded["test"], trained.probabilities("test"))
         return Result(
             metrics=trained.metrics,
             baselines=beside,
