@@ -9,7 +9,7 @@ import io
 import re
 from collections.abc import Callable, Mapping, Sequence
 from html import escape
-from typing import Any
+from typing import Any, Literal
 
 import matplotlib as mpl
 from matplotlib.axes import Axes
@@ -57,10 +57,15 @@ def learning_curves(train: Sequence[float], validation: Sequence[float], best: i
 
 
 def curve(name: str, title: str, points: Points, x: str, y: str, chance: float | None) -> str:
-    """A ROC or PR curve; `chance` is the level of a PR curve of random order, None the diagonal."""
+    """A ROC or PR curve; `chance` is the level of a PR curve of random order, None the diagonal.
+
+    Within a tie a ROC curve is a straight line (random order), while precision between two thresholds is that of the
+    lower one: a PR curve is stairs, of which average precision is the area.
+    """
 
     def plot(axes: Axes) -> None:
-        axes.plot(*zip(*points, strict=True), color=FIRST, linewidth=1.6)
+        stairs: Literal["default", "steps-pre"] = "default" if chance is None else "steps-pre"
+        axes.plot(*zip(*points, strict=True), color=FIRST, linewidth=1.6, drawstyle=stairs)
         axes.plot([0, 1], [0, 1] if chance is None else [chance] * 2, color=QUIET, linestyle=":", linewidth=1)
         axes.set(xlabel=x, ylabel=y, xlim=(0, 1), ylim=(0, 1.02))
 

@@ -72,7 +72,7 @@ def gather(run: Run) -> dict[str, Any]:
         "uncalibrated": run.uncalibrated,
         "baselines": run.baselines,
         "training": {**asdict(run.fitted), "best_epoch": run.fitted.best_epoch + 1},
-        "curves": _curves(labels_N, scores_N),
+        "curves": curves(labels_N, scores_N),
         "calibration": {**asdict(run.calibration), **_diagrams(run)},
         "scores": _histogram(labels_N, scores_N),
         "users": _users(user_groups(schema, run.encoded["test"]), labels_N, scores_N),
@@ -91,7 +91,8 @@ def gather(run: Run) -> dict[str, Any]:
     }
 
 
-def _curves(labels_N: Floats, scores_N: npt.NDArray[np.float64]) -> dict[str, list[list[float]]]:
+def curves(labels_N: Floats, scores_N: npt.NDArray[np.float64]) -> dict[str, list[list[float]]]:
+    """Points of the ROC curve (false positive rate, true) and the PR curve (recall, precision), x ascending."""
     if labels_N.min() == labels_N.max():
         return {"roc": [], "pr": []}
     false_N, true_N, _ = roc_curve(labels_N, scores_N)
@@ -100,9 +101,14 @@ def _curves(labels_N: Floats, scores_N: npt.NDArray[np.float64]) -> dict[str, li
 
 
 def _thinned(x_N: Floats, y_N: Floats) -> list[list[float]]:
-    """At most `MAX_POINTS` points of a curve, evenly along x, both ends among them."""
-    wanted = np.linspace(x_N[0], x_N[-1], MAX_POINTS)
-    chosen = np.unique(np.r_[0, np.searchsorted(x_N, wanted).clip(max=len(x_N) - 1), len(x_N) - 1])
+    """At most about `MAX_POINTS` points of a curve, evenly along x, both ends among them.
+
+    Of tied scores a curve has few points, and its corners would be between those chosen: then it is all of them.
+    """
+    chosen = np.arange(len(x_N))
+    if len(x_N) > MAX_POINTS:
+        wanted = np.linspace(x_N[0], x_N[-1], MAX_POINTS)
+        chosen = np.unique(np.r_[0, np.searchsorted(x_N, wanted).clip(max=len(x_N) - 1), len(x_N) - 1])
     return [[round(float(x), 5), round(float(y), 5)] for x, y in zip(x_N[chosen], y_N[chosen], strict=True)]
 
 

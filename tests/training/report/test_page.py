@@ -14,7 +14,8 @@ import pytest
 
 from app.training.architectures import ModelConfig
 from app.training.job import JobConfig
-from app.training.report import FINDINGS, PAGE, write_report
+from app.training.report import FINDINGS, PAGE, figures, write_report
+from app.training.report.findings import curves
 from app.training.report.page import render
 from app.training.split import SplitConfig
 from app.training.trainer import TrainerConfig
@@ -158,3 +159,19 @@ def test_what_cannot_be_said_is_a_dash(folder: Path, tmp_path: Path) -> None:
     assert "–" in text
     assert "the schema has no user id" in text
     assert "nan" not in text.lower().split()
+
+
+def test_a_curve_of_tied_scores_keeps_its_corners_and_precision_is_drawn_as_stairs() -> None:
+    """Half of the clicks above everything, the rest one tie: the ROC curve goes straight up first. Scores all equal
+    have the precision of random order at every recall, and a sloping line would show more."""
+    labels_N = np.array([1, 1, 1, 0, 1, 0, 1, 0, 1, 0], np.float32)
+    found = curves(labels_N, np.where(np.arange(10) < 3, 0.9, 0.2))
+    assert found["roc"] == [[0, 0], [0, 0.5], [1, 1]]
+    assert found["pr"][-1] == [1, 0.6]
+    equal = curves(labels_N, np.full(10, 0.3))["pr"]
+    assert equal == [[0, 1], [1, 0.6]]
+    drawn = figures.curve("pr", "PR curve", equal, "recall", "precision", 0.6)
+    line = next(path for path in re.findall(r'<path d="([^"]*)"[^>]*stroke: var\(--first\)', drawn))
+    heights = [float(y) for _, y in re.findall(r"[ML] ([\d.]+) ([\d.]+)", line)]
+    assert len(heights) == 3
+    assert heights[0] < heights[1] == heights[2], "it falls at once and stays there"
