@@ -59,15 +59,17 @@ class TableSteps:
         rows, self._width = table_RE.shape
         self._averaged = config.averaging > 0
         self._state = self._width * (1 + self._averaged)
-        columns = self._state + 4
-        if table_RE.device.type == "cpu":
-            # numpy asks for large pages, torch does not: with many keys half of a row's cost is finding its page.
-            self.block_RC = torch.from_numpy(np.zeros((rows, columns), np.float32))
-        else:
-            self.block_RC = table_RE.new_zeros(rows, columns)
+        self.block_RC = self._room(rows, self._state + 4)
         self.block_RC[:, : self._width] = table_RE
         self._fresh_UC = self.block_RC[:0]
         self._used: Used | None = None
+
+    def _room(self, rows: int, columns: int) -> Tensor:
+        """Zeros [rows, columns], or with more columns."""
+        if self._table_RE.device.type != "cpu":
+            return self._table_RE.new_zeros(rows, columns)
+        # numpy asks for large pages, torch does not: with many keys half of a row's cost is finding its page.
+        return torch.from_numpy(np.zeros((rows, columns), self._table_RE.numpy().dtype))
 
     def fields(self, rows_BT: Tensor, x_BT: Tensor, own: slice | None = None) -> Tensor:
         """Field vectors [B, F, E] of a batch, a leaf: the gradient it gets is what `update` takes.
@@ -139,7 +141,7 @@ class TableSteps:
 
     def _last(self, rows_UC: Tensor) -> Tensor:
         # Whole numbers in the same 32 bits: a float would stop counting at 2**24 steps.
-        return rows_UC.view(torch.int32)[:, self._state + LAST]
+        return rows_UC.view(torch.int32 if rows_UC.itemsize == 4 else torch.int64)[:, self._state + LAST]
 
     def _chunks(self) -> Iterator[slice]:
         rows = len(self.block_RC)
