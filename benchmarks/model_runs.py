@@ -2,10 +2,11 @@
 
 from __future__ import annotations
 
+import hashlib
 import os
 import tempfile
 import time
-from collections.abc import Callable
+from collections.abc import Callable, Iterable, Mapping
 from dataclasses import asdict, dataclass
 from datetime import UTC, datetime
 from pathlib import Path
@@ -21,7 +22,6 @@ from app.training.evaluate import evaluate
 from app.training.job import JobConfig, Prepared, Trained, TrainingJob
 from app.training.publish import export, verify
 from app.training.split import SplitConfig
-from app.training.summary import digest
 from app.training.trainer import TrainerConfig
 
 PEERS = ("logistic_regression", "gradient_boosting")
@@ -85,13 +85,21 @@ def remember(key: Key, folder: Path, result: RunResult) -> None:
     os.replace(aside, path)
 
 
-def fingerprint(key: Key, prepared: Prepared) -> str:
+def file_digests(files: Iterable[Path]) -> dict[str, str]:
+    """Of the rows as they lie there, so that what is remembered is known without encoding them."""
+    found = {}
+    for path in files:
+        with path.open("rb") as file:
+            found[path.name] = hashlib.file_digest(file, "sha256").hexdigest()[:16]
+    return found
+
+
+def fingerprint(key: Key, digests: Mapping[str, str]) -> str:
     """Of everything a result depends on but the code."""
-    rows = {part: digest(encoded)[:16] for part, encoded in prepared.encoded.items()}
-    return msgspec.json.encode({"config": asdict(key.config()), "rows": rows}, order="sorted").decode()
+    return msgspec.json.encode({"config": asdict(key.config()), "files": digests}, order="sorted").decode()
 
 
-def train(key: Key, prepared: Prepared, commit: str) -> RunResult:
+def train(key: Key, prepared: Prepared, fingerprint: str, commit: str) -> RunResult:
     """Raises ArtifactError where the version does not read back with the same scores, DataError where it diverges."""
     job = TrainingJob(key.config())
     measured = _peer if key.model in PEERS else _model
@@ -101,7 +109,7 @@ def train(key: Key, prepared: Prepared, commit: str) -> RunResult:
         model=key.model,
         seed=key.seed,
         **found,
-        fingerprint=fingerprint(key, prepared),
+        fingerprint=fingerprint,
         commit=commit,
         created_at=datetime.now(UTC).isoformat(timespec="seconds"),
         load_average=round(os.getloadavg()[0], 2),

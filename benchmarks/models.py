@@ -1,13 +1,15 @@
 """`python -m benchmarks.models`: train every model on both sparrow splits, and put the table into docs/models.md.
 
-Each run is remembered in a JSON file, so that a killed call goes on where it ended; one whose settings or data have
-changed is trained again. Run it on a quiet machine: the seconds are wall time.
+Each run is remembered in a JSON file, so that a call that was killed, or given `--seconds`, goes on where it ended; one
+whose settings or data have changed is trained again. Run it on a quiet machine: the seconds are wall time.
 """
 
 from __future__ import annotations
 
+import math
 import os
 import time
+from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Annotated, Any
 
@@ -33,6 +35,9 @@ def main(
     runs: Annotated[Path, typer.Option(help="Folder of the results so far.")] = RUNS,
     page: Annotated[Path, typer.Option(help="Page with a place for the table.")] = PAGE,
     write: Annotated[bool, typer.Option("--write/--no-write", help="Put the table into the page.")] = True,
+    seconds: Annotated[
+        float | None, typer.Option(help="Begin no further model after so long; the same call goes on.")
+    ] = None,
     fresh: Annotated[bool, typer.Option("--fresh", help="Train again what is remembered.")] = False,
     as_json: Annotated[bool, typer.Option("--json", help="One JSON document on standard output.")] = False,
 ) -> None:
@@ -45,21 +50,24 @@ def main(
 
     from app.models import MODELS
     from benchmarks.machine import describe
-    from benchmarks.model_runs import PEERS, Key, RunResult
+    from benchmarks.model_runs import PEERS, Key
     from benchmarks.model_table import placed, table
 
+    if fresh and seconds is not None:
+        raise typer.BadParameter(
+            f"with --seconds each call would begin anew; empty {runs} instead", param_hint="--fresh"
+        )
     torch.set_num_threads(1)
     known = [*MODELS, *PEERS]
     wanted = _chosen("--models", known if models == "all" else models.split(","), known)
     chosen_splits = _chosen("--splits", splits.split(","), list(SPLITS))
     keys = [Key(split, model, int(seed)) for split in chosen_splits for seed in seeds.split(",") for model in wanted]
     machine = describe()
-    results: dict[Key, RunResult] = {}
-    failed: dict[str, str] = {}
-    began, trained = time.perf_counter(), 0
+    began = time.perf_counter()
+    work = Work(data, runs, fresh, machine["commit"], len(keys), began + (math.inf if seconds is None else seconds))
     for group in {(key.split, key.seed): None for key in keys}:
-        here = [key for key in keys if (key.split, key.seed) == group]
-        trained += _group(here, data, runs, fresh, machine["commit"], results, failed, len(keys))
+        work.group([key for key in keys if (key.split, key.seed) == group])
+    results, failed = work.results, work.failed
     everything = {**_earlier(runs, known, results), **results}
     if everything:
         ordered = [split for split in SPLITS if any(key.split == split for key in everything)]
@@ -72,52 +80,83 @@ def main(
             except (OSError, ValueError) as error:
                 raise SystemExit(f"error: {page}: {error}") from error
             _say(f"written to {page}")
-    _say(f"{trained} trained, {len(results) - trained} remembered, in {time.perf_counter() - began:.0f} s")
+    counts = f"{work.trained} trained, {len(results) - work.trained} remembered"
+    _say(f"{counts}, {work.left} left, in {time.perf_counter() - began:.0f} s")
     for name, why in failed.items():
         _say(f"{name} failed: {why}")
     if as_json:
-        document: dict[str, Any] = {"machine": machine, "results": list(results.values()), "failed": failed}
+        document: dict[str, Any] = {
+            "machine": machine,
+            "results": list(results.values()),
+            "left": work.left,
+            "failed": failed,
+        }
         typer.echo(msgspec.json.encode(document).decode())
     if failed:
         raise typer.Exit(1)
 
 
-def _group(
-    keys: list[Any], data: Path, runs: Path, fresh: bool, commit: str, results: dict[Any, Any], failed: dict[str, str],
-    total: int,
-) -> int:  # fmt: skip
-    """All models of one split and seed: the rows are read and encoded once. Returns how many were trained."""
-    from app.errors import CtrError
-    from app.training.datasets.catalogue import open_dataset
-    from app.training.job import TrainingJob
-    from benchmarks.model_runs import fingerprint, remember, remembered, train
+@dataclass
+class Work:
+    """What a call has to do, and what came of it."""
 
-    split, seed = keys[0].split, keys[0].seed
-    files = [data / f"{split}.{part}.csv.gz" for part in ("train", "test")]
-    if missing := [file for file in files if not file.is_file()]:
-        raise SystemExit(f"error: {missing[0]}: no such file; name the folder of sparrow58k with --data")
-    _say(f"{split}, seed {seed}: reading and encoding")
-    rows, test = (open_dataset("sparrow", file) for file in files)
-    prepared = TrainingJob(keys[0].config()).prepare(rows, test)
-    trained = 0
-    for key in keys:
-        place = f"{len(results) + len(failed) + 1}/{total} {split} {key.model} seed {seed}"
-        found = None if fresh else remembered(key, runs, fingerprint(key, prepared))
-        if found is None:
-            try:
-                found = train(key, prepared, commit)
-            except (CtrError, RuntimeError, ValueError) as error:  # one that fails does not cost the others
-                failed[f"{split} {key.model} {seed}"] = f"{type(error).__name__}: {str(error).splitlines()[0]}"
-                _say(f"{place}: failed: {error}")
+    data: Path
+    runs: Path
+    fresh: bool
+    commit: str
+    total: int
+    until: float
+    """Of `time.perf_counter`; nothing is begun after it."""
+    trained: int = 0
+    left: int = 0
+    results: dict[Any, Any] = field(default_factory=dict)
+    failed: dict[str, str] = field(default_factory=dict)
+
+    def group(self, keys: list[Any]) -> None:
+        """All models of one split and seed: the rows are read and encoded once, and only where a model is missing."""
+        from app.training.datasets.catalogue import open_dataset
+        from app.training.job import TrainingJob
+        from benchmarks.model_runs import file_digests, fingerprint, remembered
+
+        split, seed = keys[0].split, keys[0].seed
+        files = [self.data / f"{split}.{part}.csv.gz" for part in ("train", "test")]
+        if missing := [file for file in files if not file.is_file()]:
+            raise SystemExit(f"error: {missing[0]}: no such file; name the folder of sparrow58k with --data")
+        digests, prepared = file_digests(files), None
+        for key in keys:
+            identity = fingerprint(key, digests)
+            if not self.fresh and (found := remembered(key, self.runs, identity)):
+                self.done(key, found, f"remembered from {found.created_at}")
                 continue
-            remember(key, runs, found)
-            trained += 1
-            how = f"in {found.seconds:.1f} s"
-        else:
-            how = f"remembered from {found.created_at}"
-        results[key] = found
-        _say(f"{place}: AUC {found.auc:.4f}, log loss {found.log_loss:.4f}, {how}")
-    return trained
+            if time.perf_counter() > self.until:
+                self.left += 1
+                continue
+            if prepared is None:
+                _say(f"{split}, seed {seed}: reading and encoding")
+                prepared = TrainingJob(key.config()).prepare(*(open_dataset("sparrow", file) for file in files))
+            self.train(key, prepared, identity)
+
+    def train(self, key: Any, prepared: Any, identity: str) -> None:
+        from app.errors import CtrError
+        from benchmarks.model_runs import remember, train
+
+        try:
+            found = train(key, prepared, identity, self.commit)
+        except (CtrError, RuntimeError, ValueError) as error:  # one that fails does not cost the others
+            self.failed[f"{key.split} {key.model} {key.seed}"] = f"{type(error).__name__}: {str(error).splitlines()[0]}"
+            _say(f"{self.place(key)}: failed: {error}")
+            return
+        remember(key, self.runs, found)
+        self.trained += 1
+        self.done(key, found, f"in {found.seconds:.1f} s")
+
+    def done(self, key: Any, found: Any, how: str) -> None:
+        _say(f"{self.place(key)}: AUC {found.auc:.4f}, log loss {found.log_loss:.4f}, {how}")
+        self.results[key] = found
+
+    def place(self, key: Any) -> str:
+        number = len(self.results) + len(self.failed) + 1
+        return f"{number}/{self.total} {key.split} {key.model} seed {key.seed}"
 
 
 def _earlier(runs: Path, known: list[str], results: dict[Any, Any]) -> dict[Any, Any]:

@@ -68,6 +68,8 @@ def test_it_trains_remembers_goes_on_and_writes_the_page(tmp_path: Path) -> None
     assert status == 0
     assert [(r["model"], r["seed"]) for r in first["results"]] == [("lr", 0), ("lr", 1)]  # type: ignore[index, union-attr]
     assert all(0 < r["auc"] < 1 and r["artifact_bytes"] > 10_000 for r in first["results"])  # type: ignore[index, union-attr]
+    status, none = run(tmp_path, *options, "--models", "lr,gradient_boosting", "--seconds", "0")
+    assert (status, none["results"], none["left"]) == (0, first["results"], 2)
     status, second = run(tmp_path, *options, "--models", "lr,gradient_boosting")
     assert status == 0
     assert [r for r in second["results"] if r["model"] == "lr"] == first["results"], "the times say it was not trained"  # type: ignore[index, union-attr]
@@ -86,6 +88,8 @@ def test_it_trains_remembers_goes_on_and_writes_the_page(tmp_path: Path) -> None
 def test_what_is_not_there_is_said(tmp_path: Path) -> None:
     with pytest.raises(SystemExit, match=r"random.train.csv.gz: no such file; .* --data"):
         main(models="lr", seeds="0", splits="random", data=tmp_path, runs=tmp_path, page=tmp_path / "p.md")
+    with pytest.raises(typer.BadParameter, match="begin anew"):
+        main(models="lr", fresh=True, seconds=60, data=tmp_path, runs=tmp_path)
     with pytest.raises(typer.BadParameter, match="oracle"):
         main(models="oracle", data=tmp_path, runs=tmp_path)
 
