@@ -10,6 +10,7 @@ from __future__ import annotations
 
 import asyncio
 import ssl
+import time
 from collections import deque
 from collections.abc import Callable
 from typing import Any
@@ -22,6 +23,12 @@ from app.errors import ConfigError, StoreError
 Sink = Callable[[list[Any]], None]
 _INCOMPLETE = object()
 
+NEVER = float("inf")
+TICK_S = 0.001
+"""Event loops count milliseconds."""
+LATE_S = 0.002
+SECOND_LOOKS = 3
+
 
 def pack(*words: str) -> bytes:
     """One command in RESP."""
@@ -33,11 +40,13 @@ def pack(*words: str) -> bytes:
 
 
 class _Waiter:
-    __slots__ = ("future", "replies", "sink", "wanted")
+    __slots__ = ("due", "future", "looked", "replies", "sink", "wanted")
 
-    def __init__(self, future: asyncio.Future[list[Any]], wanted: int, sink: Sink | None) -> None:
+    def __init__(self, future: asyncio.Future[list[Any]], wanted: int, due: float, sink: Sink | None) -> None:
         self.future = future
         self.wanted = wanted
+        self.due = due
+        self.looked = 0
         self.replies: list[Any] = []
         self.sink = sink
 
@@ -50,8 +59,11 @@ class Connection(asyncio.Protocol):
         self._on_lost = on_lost
         self._reader = hiredis.Reader(encoding="utf-8", errors="replace", notEnoughData=_INCOMPLETE)
         self._waiting: deque[_Waiter] = deque()
+        self._unsent: list[bytes] = []
         self._transport: asyncio.Transport | None = None
         self._loop = asyncio.get_running_loop()
+        self._timer: asyncio.TimerHandle | None = None
+        self._timer_at = NEVER
         self.last_received = self._loop.time()
 
     @property
@@ -62,10 +74,14 @@ class Connection(asyncio.Protocol):
     def waiting(self) -> int:
         return len(self._waiting)
 
-    def send(self, packed: bytes, replies: int, sink: Sink | None = None) -> asyncio.Future[list[Any]]:
+    def send(
+        self, packed: bytes, replies: int, timeout_s: float = NEVER, sink: Sink | None = None
+    ) -> asyncio.Future[list[Any]]:
         """Write packed commands; the future gives their replies, errors among them as `hiredis.ReplyError` objects.
 
         Args:
+            timeout_s: the future raises StoreError once so much time has passed in which the event loop was free to
+                receive the replies. They are dropped when they come.
             sink: called with the replies as they are read, before anything that follows them on the wire.
 
         Raises StoreError where the connection is gone.
@@ -73,13 +89,53 @@ class Connection(asyncio.Protocol):
         if self._transport is None:
             raise StoreError("the connection to the feature store is lost")
         future: asyncio.Future[list[Any]] = self._loop.create_future()
-        self._waiting.append(_Waiter(future, replies, sink))
-        self._transport.write(packed)
+        due = time.monotonic() + timeout_s
+        # One timer for all, set for the first that is due: a timer for each costs a request more than its parsing.
+        if due < self._timer_at:
+            self._look_at(due)
+        # What is asked while the store is at work goes out together, once the loop has been round: a write costs more
+        # than the rest of this. The first is not kept, so that the store works while others are parsed.
+        if self._unsent:
+            self._unsent.append(packed)
+        elif self._waiting:
+            self._unsent.append(packed)
+            self._loop.call_soon(self._flush)
+        else:
+            self._transport.write(packed)
+        self._waiting.append(_Waiter(future, replies, due, sink))
         return future
 
     def close(self) -> None:
         if self._transport is not None:
             self._transport.abort()
+
+    def _flush(self) -> None:
+        unsent, self._unsent = self._unsent, []
+        if self._transport is not None:
+            self._transport.write(unsent[0] if len(unsent) == 1 else b"".join(unsent))
+
+    def _look_at(self, due: float) -> None:
+        if self._timer is not None:
+            self._timer.cancel()
+        self._timer_at = due
+        self._timer = self._loop.call_later(max(0.0, due - time.monotonic()), self._expire)
+
+    def _expire(self) -> None:
+        now, following = time.monotonic(), NEVER
+        for waiter in self._waiting:
+            if waiter.future.done():
+                continue
+            if now < waiter.due - TICK_S:
+                following = min(following, waiter.due)
+            elif now - waiter.due > LATE_S and waiter.looked < SECOND_LOOKS:
+                # It is this process that was held up, not the store; the reply may be waiting in the socket.
+                waiter.looked += 1
+                following = min(following, now + LATE_S)
+            else:
+                waiter.future.set_exception(StoreError("the feature store did not answer in time"))
+        self._timer, self._timer_at = None, NEVER
+        if following < NEVER:
+            self._look_at(following)
 
     # asyncio.Protocol
 
@@ -118,6 +174,8 @@ class Connection(asyncio.Protocol):
 
     def connection_lost(self, exc: Exception | None) -> None:
         self._transport = None
+        if self._timer is not None:
+            self._timer.cancel()
         while self._waiting:
             future = self._waiting.popleft().future
             if not future.done():

@@ -25,7 +25,7 @@ Raw = Mapping[str, Any]
 
 HEARTBEAT_S = 1.0
 RECONNECT_FIRST_S, RECONNECT_LONGEST_S = 0.05, 2.0
-SCAN_COUNT = 1000
+SCAN_COUNT, SCAN_TIMEOUT_S = 1000, 5.0
 
 
 class Listener(Protocol):
@@ -75,6 +75,11 @@ class KeyTemplate:
 
     def __init__(self, template: str) -> None:
         self.prefix, self.suffix = template.split("{id}")
+
+    def hgetall(self, entity_id: str) -> bytes:
+        """The command that reads this entity, in RESP."""
+        key = self.key(entity_id).encode()
+        return b"*2\r\n$7\r\nHGETALL\r\n$%d\r\n%b\r\n" % (len(key), key)
 
     def key(self, entity_id: str) -> str:
         return f"{self.prefix}{entity_id}{self.suffix}"
@@ -138,19 +143,21 @@ class RedisFeatureStore:
         connection = self._connection
         if connection is None:
             raise StoreError(self._detail)
+        if not item_ids:  # the usual request: its items are cached
+            if user_id is None:
+                return {}
+            replies = await connection.send(self._user_key.hgetall(user_id), 1, timeout_s)
+            return _hash_or_nothing(replies[0])
         users = 0 if user_id is None else 1
-        packed = [] if user_id is None else [_hgetall(self._user_key.key(user_id))]
-        packed += [_hgetall(self._item_key.key(item_id)) for item_id in item_ids]
-        if not packed:
-            return {}
+        packed = [] if user_id is None else [self._user_key.hgetall(user_id)]
+        packed += map(self._item_key.hgetall, item_ids)
 
         def deliver(replies: list[Any]) -> None:
             raws = [_hash_or_nothing(reply) for reply in replies[users:]]
             if self._listener is not None:
                 self._listener.fetched(item_ids, raws)
 
-        future = connection.send(b"".join(packed), len(packed), deliver if item_ids else None)
-        replies = await within(future, timeout_s)
+        replies = await connection.send(b"".join(packed), len(packed), timeout_s, deliver)
         return _hash_or_nothing(replies[0]) if users else {}
 
     async def scan(self) -> AsyncIterator[list[str]]:
@@ -160,7 +167,7 @@ class RedisFeatureStore:
             if connection is None:
                 raise StoreError(self._detail)
             command = pack("SCAN", cursor, "MATCH", self._item_key.pattern, "COUNT", str(SCAN_COUNT))
-            reply = (await within(connection.send(command, 1), 5.0))[0]
+            reply = (await connection.send(command, 1, SCAN_TIMEOUT_S))[0]
             if not isinstance(reply, list):
                 raise StoreError(f"the feature store refused SCAN: {str(reply)[:120]}")
             cursor = str(reply[0])
@@ -189,7 +196,7 @@ class RedisFeatureStore:
         if idle_s < HEARTBEAT_S / 2:
             return
         try:
-            await within(connection.send(pack("PING"), 1), HEARTBEAT_S)
+            await connection.send(pack("PING"), 1, HEARTBEAT_S)
         except StoreError:
             log.warning("feature_store_silent", idle_s=round(idle_s, 2))
             connection.close()
@@ -216,7 +223,7 @@ class RedisFeatureStore:
 
     async def _track(self, connection: Connection) -> bool:
         command = pack("CLIENT", "TRACKING", "ON", "BCAST", "PREFIX", self._item_key.prefix)
-        reply = (await within(connection.send(command, 1), self._connect_timeout_s))[0]
+        reply = (await connection.send(command, 1, self._connect_timeout_s))[0]
         if isinstance(reply, hiredis.ReplyError):
             log.error(
                 "feature_store_tracking_refused", reason=str(reply)[:200], effect="items are read on each request"
@@ -243,11 +250,6 @@ class RedisFeatureStore:
             self._listener.suspect()
 
 
-def _hgetall(key: str) -> bytes:
-    raw = key.encode()
-    return b"*2\r\n$7\r\nHGETALL\r\n$%d\r\n%b\r\n" % (len(raw), raw)
-
-
 def _hash_or_nothing(reply: Any) -> Raw:
     """The hash; nothing where another program keeps another type under the key. Raises StoreError for other errors."""
     if reply.__class__ is dict:
@@ -255,27 +257,3 @@ def _hash_or_nothing(reply: Any) -> Raw:
     if str(reply).startswith("WRONGTYPE"):
         return {}
     raise StoreError(f"the feature store answered with an error: {str(reply)[:120]}")
-
-
-async def within(future: asyncio.Future[list[Any]], timeout_s: float) -> list[Any]:
-    """The future's result, or StoreError once `timeout_s` has passed in which the event loop was free to receive it."""
-    loop = asyncio.get_running_loop()
-    timer = loop.call_later(timeout_s, _expire, future, loop, loop.time() + timeout_s, 0)
-    try:
-        return await future
-    finally:
-        timer.cancel()
-
-
-LATE_S = 0.002
-SECOND_LOOKS = 3
-
-
-def _expire(future: asyncio.Future[list[Any]], loop: asyncio.AbstractEventLoop, due: float, looked: int) -> None:
-    if future.done():
-        return
-    # A timer that fires late was held up by this process, not by the store; its reply may be waiting in the socket.
-    if loop.time() - due > LATE_S and looked < SECOND_LOOKS:
-        loop.call_later(LATE_S, _expire, future, loop, loop.time() + LATE_S, looked + 1)
-        return
-    future.set_exception(StoreError("the feature store did not answer in time"))
