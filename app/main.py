@@ -6,7 +6,7 @@ import asyncio
 import contextlib
 import gc
 import sys
-from collections.abc import AsyncIterator, Callable
+from collections.abc import AsyncIterator, Awaitable, Callable
 from dataclasses import dataclass, field
 from functools import partial
 
@@ -118,11 +118,10 @@ class Application:
     async def __call__(self, scope: Scope, receive: Receive, send: Send) -> None:
         await self._edge(scope, receive, send)
 
-    async def _inside(self, scope: Scope, receive: Receive, send: Send) -> None:
+    def _inside(self, scope: Scope, receive: Receive, send: Send) -> Awaitable[None]:
         if scope["type"] == "http" and scope["path"] == "/rank" and scope["method"] == "POST":
-            await self._rank(scope, receive, send)
-        else:
-            await self.fastapi(scope, receive, send)
+            return self._rank(scope, receive, send)
+        return self.fastapi(scope, receive, send)
 
 
 def create_app(settings: Settings | None = None, *, store: FeatureStore | None = None) -> Application:
@@ -186,7 +185,12 @@ def build_service(settings: Settings, store: FeatureStore | None = None) -> Serv
     dtype = torch.bfloat16 if settings.precision == "bf16" else torch.float32
     cache = ItemCache(max(settings.item_cache_size, 2 * settings.max_candidates), device=device, dtype=dtype)
     refresher = Refresher(store, cache, fill=settings.item_cache_warm)
-    preparation = Preparation(cache, refresher, max_candidates=settings.max_candidates)
+    admission = Admission(settings.max_inflight)
+
+    def idle() -> bool:
+        return admission.inflight == 0
+
+    preparation = Preparation(cache, refresher, max_candidates=settings.max_candidates, idle=idle)
     model_store = ModelStore.opened(settings.model_store, settings.model, settings.signing_key, settings.trusted_keys)
 
     def swapped(event: SwapEvent) -> None:
@@ -209,14 +213,13 @@ def build_service(settings: Settings, store: FeatureStore | None = None) -> Serv
         store_timeout_s=settings.redis_timeout_ms / 1000,
         batcher=batcher,
     )
-    admission = Admission(settings.max_inflight)
     watch = _watch(settings, lifecycle, exported)
     shadow = Shadow(
         ranker,
         lambda: lifecycle.live,
         watch,
         share=settings.shadow_share,
-        idle=lambda: admission.inflight == 0,
+        idle=idle,
         on_outcome=partial(count_shadow, exported),
     )
     rank = RankEndpoint(

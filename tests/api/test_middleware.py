@@ -14,7 +14,7 @@ from starlette.requests import ClientDisconnect
 from starlette.types import Message, Receive, Scope, Send
 from structlog.testing import capture_logs
 
-from app.api.middleware import Edge, authorised, read_body, request_id_of, timeout_s_of
+from app.api.middleware import BoundedBody, Edge, authorised, read_body, request_id_of, timeout_s_of
 from app.api.problems import install_problem_handlers
 from app.errors import InvalidRequest, NotJson
 from tests.api.fakes import client
@@ -119,6 +119,39 @@ async def test_the_time_is_for_the_whole_body_not_for_each_piece() -> None:
     async with client(edge(body_timeout_s=0.1)) as http:
         response = await asyncio.wait_for(http.post("/rank", content=slowly()), 5)
     assert response.status_code == 408
+
+
+async def test_a_body_in_time_is_read_whatever_it_was_waited_for() -> None:
+    """Each piece comes after several waits of its own."""
+    pieces = [b"abc", b"de", b"f"]
+
+    async def receive() -> Message:
+        for _ in range(3):
+            await asyncio.sleep(0.001)
+        return {"type": "http.request", "body": pieces.pop(0), "more_body": bool(pieces)}
+
+    body = BoundedBody(receive, {}, LIMIT, 5.0)
+    assert await read_body(body) == b"abcdef"
+    assert body.refusal is None
+
+
+async def test_who_is_waited_for_is_told_of_a_cancellation() -> None:
+    told = []
+
+    async def receive() -> Message:
+        try:
+            await asyncio.sleep(10)
+        except asyncio.CancelledError:
+            told.append("cancelled")
+            raise
+        raise AssertionError
+
+    reading = asyncio.ensure_future(read_body(BoundedBody(receive, {}, LIMIT, 5.0)))
+    await asyncio.sleep(0.01)
+    reading.cancel()
+    with pytest.raises(asyncio.CancelledError):
+        await reading
+    assert told == ["cancelled"]
 
 
 async def test_waiting_for_the_client_to_leave_has_no_limit() -> None:
