@@ -114,7 +114,7 @@ class BoundedBody:
             self._asked = True
             if self._announced.isdigit() and (len(self._announced) > 18 or int(self._announced) > self._limit):
                 raise self._too_large()
-        # Most bodies are here as soon as their headers; a timer, which costs more than all else here, is for the others.
+        # Most bodies are here as soon as their headers; a timer, which costs more than all else, is for the others.
         steps = self._receive().__await__()
         try:
             wanted = next(steps)
