@@ -19,7 +19,7 @@ from starlette.types import ASGIApp, Receive, Scope, Send
 from app import __version__
 from app.api import admin, health, metrics, models, page
 from app.api.admin import Admin
-from app.api.exports import WatchExport, count_shadow
+from app.api.exports import CacheExport, WatchExport, count_shadow
 from app.api.middleware import OPEN_PATHS, Edge
 from app.api.openapi import document_rank
 from app.api.problems import install_problem_handlers
@@ -184,6 +184,7 @@ def build_service(settings: Settings, store: FeatureStore | None = None) -> Serv
     # Room for the candidates of two requests at the least, so that a request cannot evict its own items.
     dtype = torch.bfloat16 if settings.precision == "bf16" else torch.float32
     cache = ItemCache(max(settings.item_cache_size, 2 * settings.max_candidates), device=device, dtype=dtype)
+    CacheExport(cache.counts, exported)
     refresher = Refresher(store, cache, fill=settings.item_cache_warm)
     admission = Admission(settings.max_inflight)
 
@@ -226,7 +227,6 @@ def build_service(settings: Settings, store: FeatureStore | None = None) -> Serv
         ranker,
         admission,
         exported,
-        cache.counts,
         watch,
         Rescue(ranker, lambda: lifecycle.live, watch),
         shadow,

@@ -126,6 +126,18 @@ def test_nothing_is_counted_twice_by_two_scrapes() -> None:
     assert value(metrics, "ctr_rank_requests_total", status="200", version="7") == 2
 
 
+def test_every_request_is_counted_however_many_there_are_between_two_looks() -> None:
+    metrics = Metrics()
+    for number in range(1, 1001):
+        metrics.observe_request(STAGES_S, 0.001 * number, number, number % 2)
+        if number in (1, 63, 64, 65, 500, 1000):
+            assert value(metrics, "ctr_rank_duration_seconds_count") == number
+            assert value(metrics, "ctr_candidates_sum") == number * (number + 1) / 2
+            assert value(metrics, "ctr_stage_duration_seconds_count", stage="respond") == number
+    assert value(metrics, "ctr_rank_requests_total", status="200", version="1") == 500
+    assert value(metrics, "ctr_rank_duration_seconds_sum") == pytest.approx(500.5)
+
+
 def test_a_refused_request_has_no_version_and_no_duration() -> None:
     metrics = Metrics()
     metrics.count_answer(422)

@@ -3,7 +3,9 @@
 from __future__ import annotations
 
 import threading
+from dataclasses import replace
 
+from app.features.item_cache import CacheCounts
 from app.ranking.shadow import Comparison, Outcome
 from app.ranking.watch import PARTS, Figures, Watch
 from app.telemetry import SCORES, Metrics
@@ -38,6 +40,29 @@ class WatchExport:
         if new.sampled:
             counts = [sum(new.counts[first : first + PARTS]) for first in range(0, PARTS * len(SCORES), PARTS)]
             self._metrics.add_scores(label, [*counts, new.counts[-1]], new.total)
+
+
+class CacheExport:
+    """Adds to the metrics what an item cache has counted since the last time. One per process; from any thread."""
+
+    def __init__(self, counts: CacheCounts, metrics: Metrics) -> None:
+        self._counts = counts
+        self._lock = threading.Lock()
+        self._exported = CacheCounts()
+        self._counters = {
+            "hits": metrics.item_cache_hits,
+            "misses": metrics.item_cache_misses,
+            "invalidations": metrics.item_cache_invalidations,
+            "invalid_values": metrics.features_invalid["item"],
+        }
+        metrics.sources.append(self.export)
+
+    def export(self) -> None:
+        with self._lock:
+            now, before = replace(self._counts), self._exported
+            self._exported = now
+            for name, counter in self._counters.items():
+                counter.inc(getattr(now, name) - getattr(before, name))
 
 
 def count_shadow(metrics: Metrics, outcome: Outcome, comparison: Comparison | None) -> None:

@@ -15,7 +15,6 @@ from app.api.middleware import read_body, timeout_s_of
 from app.api.problems import problem_response
 from app.api.schemas import parse_rank
 from app.errors import DeadlinePassed, NoModel, Overloaded, RequestError
-from app.features.item_cache import CacheCounts
 from app.ranking.admission import Admission
 from app.ranking.ranker import INVALID_FEATURES, NOT_FINITE, Ranker, Ranking
 from app.ranking.rescue import Rescue
@@ -30,7 +29,6 @@ class RankEndpoint:
         ranker: Ranker,
         admission: Admission,
         metrics: Metrics,
-        cache_counts: CacheCounts,
         watch: Watch,
         rescue: Rescue,
         shadow: Shadow,
@@ -41,11 +39,9 @@ class RankEndpoint:
         self._ranker = ranker
         self._admission = admission
         self._metrics = metrics
-        self._cache_counts = cache_counts
         self._watch = watch
         self._rescue = rescue
         self._shadow = shadow
-        self._exported = CacheCounts()
         self._max_candidates = max_candidates
         self._deadline_s = deadline_s
 
@@ -116,22 +112,6 @@ class RankEndpoint:
             metrics.features_missing["user"].inc()
         if ranking.missing_items:
             metrics.features_missing["item"].inc(len(ranking.missing_items))
-        self._export_cache_counts()
-
-    def _export_cache_counts(self) -> None:
-        now, before, metrics = self._cache_counts, self._exported, self._metrics
-        if now.hits != before.hits:
-            metrics.item_cache_hits.inc(now.hits - before.hits)
-            before.hits = now.hits
-        if now.misses != before.misses:
-            metrics.item_cache_misses.inc(now.misses - before.misses)
-            before.misses = now.misses
-        if now.invalidations != before.invalidations:
-            metrics.item_cache_invalidations.inc(now.invalidations - before.invalidations)
-            before.invalidations = now.invalidations
-        if now.invalid_values != before.invalid_values:
-            metrics.features_invalid["item"].inc(now.invalid_values - before.invalid_values)
-            before.invalid_values = now.invalid_values
 
     def _count_refusal(self, error: RequestError) -> None:
         self._metrics.count_answer(error.status)

@@ -10,9 +10,10 @@ from pathlib import Path
 import numpy as np
 import pytest
 
-from app.api.exports import WatchExport, count_shadow
+from app.api.exports import CacheExport, WatchExport, count_shadow
 from app.api.openapi import EXAMPLES
 from app.api.schemas import parse_rank
+from app.features.item_cache import CacheCounts
 from app.ranking.shadow import Comparison, ShadowFigures
 from app.registry.artifact import Artifact, load
 from app.registry.live import Live, Problem
@@ -183,6 +184,22 @@ async def test_what_the_watch_saw_is_exported_once(service: FakeService) -> None
     service.watch.answered("canary", 2, np.array([0.5], np.float32))
     export.export()
     assert 'ctr_scores_count{label="canary"} 13.0' in service.metrics.render()[0].decode()
+
+
+async def test_what_the_cache_counted_is_exported_once(service: FakeService) -> None:
+    counts = CacheCounts(hits=5)
+    CacheExport(counts, service.metrics)
+    counts.misses += 7
+    for _ in range(2):
+        text = service.metrics.render()[0].decode()
+        assert "ctr_item_cache_hits_total 5.0" in text
+        assert "ctr_item_cache_misses_total 7.0" in text
+        assert 'ctr_features_invalid_total{entity="item"} 0.0' in text
+    counts.hits, counts.invalidations, counts.invalid_values = 6, 2, 3
+    text = service.metrics.render()[0].decode()
+    assert "ctr_item_cache_hits_total 6.0" in text
+    assert "ctr_item_cache_invalidations_total 2.0" in text
+    assert 'ctr_features_invalid_total{entity="item"} 3.0' in text
 
 
 async def test_comparisons_with_the_shadow_are_exported(service: FakeService) -> None:
