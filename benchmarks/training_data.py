@@ -84,17 +84,17 @@ def as_rows(given: Columns) -> tuple[Preprocessing, Rows]:
     vocabulary = np.union1d(np.arange(1, total + 1) * (2**62 // total), np.array(fixed, np.int64))
     statistics = {f.name: numeric_statistics(f, given.numbers[f.name]) for f in schema.fields if isinstance(f, Numeric)}
     preprocessing = Preprocessing(schema, torch.from_numpy(vocabulary), statistics)
-    rows, x, free = [], [], preprocessing.oov_rows
-    own = free + total
+    place_of = {name: int(np.searchsorted(vocabulary, numeric_key(name))) for name in given.numbers}
+    free = preprocessing.oov_rows + np.delete(np.arange(len(vocabulary)), list(place_of.values()))
+    rows, x, taken = [], [], 0
     for field in [*schema.side("user"), *schema.side("item")]:
         if isinstance(field, Numeric):
-            rows.append(np.full(len(given), own, np.int64))
+            rows.append(np.full(len(given), preprocessing.oov_rows + place_of[field.name], np.int64))
             x.append(given.numbers[field.name])
-            own += 1
         else:
-            rows.append(given.categories[field.name] + free)
+            rows.append(free[given.categories[field.name] + taken])
             x.append(np.ones(len(given), np.float32))
-            free += given.distinct[field.name]
+            taken += given.distinct[field.name]
     stacked = torch.from_numpy(np.stack(rows, 1)), torch.from_numpy(np.stack(x, 1))
     return preprocessing, Rows(*stacked, torch.from_numpy(given.labels))
 

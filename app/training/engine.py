@@ -4,19 +4,23 @@ from __future__ import annotations
 
 import copy
 from collections.abc import Mapping
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
 import torch
 from torch import Tensor, nn
 from torch.nn.functional import binary_cross_entropy_with_logits
 
 from app.models.contract import CtrModel
+from app.models.deepfm import DeepFM
 from app.models.inputs import Preprocessing
 from app.training.distributed import World
 from app.training.dropout import Masks
 from app.training.lookup import Lookup
 from app.training.optimiser import FlatWeights
 from app.training.table_steps import TableConfig, TableSteps
+
+if TYPE_CHECKING:
+    from app.training.deepfm_gradient import DeepFmGradient
 
 
 def fastest_steps() -> type[TableSteps]:
@@ -67,7 +71,18 @@ class Engine:
         seed += self.world.rank
         torch.manual_seed(seed)
         self._masks = Masks(model, seed) if self._device.type == "cpu" else None
+        self._by_hand = None if bfloat16 else self._hand_written(preprocessing)
         model.train()
+
+    def _hand_written(self, preprocessing: Preprocessing) -> DeepFmGradient | None:
+        model, masks = self.model, self._masks
+        if type(model) is not DeepFM or not model.all_pairs or masks is None or type(self.table) is TableSteps:
+            return None
+        from app.training.compiled_steps import CompiledSteps
+        from app.training.deepfm_gradient import DeepFmGradient
+
+        assert isinstance(self.table, CompiledSteps)
+        return DeepFmGradient(model, preprocessing, self.table, self.weights.gradient_of, masks)
 
     def step(self, rows_BT: Tensor, x_OT: Tensor, labels_O: Tensor) -> Tensor:
         """Train on a batch; the sum of its losses over this process's part, [] and detached.
@@ -75,7 +90,16 @@ class Engine:
         Args:
             rows_BT: of all processes' parts of the batch; x and labels of this process's part alone.
         """
-        size, own = len(rows_BT), self.world.part(len(rows_BT))
+        loss, gradient_UE = (self._by_hand or self._by_autograd)(rows_BT, x_OT, labels_O, self.world.part(len(rows_BT)))
+        with torch.no_grad():
+            self.world.add(self.weights.gradient, gradient_UE)
+            self.table.update(gradient_UE)
+            table = self._config
+            self.weights.step(self.table.step, table.learning_rate, table.l2, table.averaging)
+        return torch.as_tensor(loss)
+
+    def _by_autograd(self, rows_BT: Tensor, x_OT: Tensor, labels_O: Tensor, own: slice) -> tuple[Tensor, Tensor]:
+        """As `DeepFmGradient`, of any model."""
         with torch.no_grad():
             self._fields_BFE = self.table.fields(rows_BT, x_OT, None if self.world.size == 1 else own)
         # An attribute of the instance hides the method of the class.
@@ -84,7 +108,7 @@ class Engine:
             logits_O = self.model.logits(rows_BT[own], x_OT)
         logits_O = logits_O.float()
         # d loss / d logit is written out here; a loss in the graph would cost five operators more.
-        slope_O = (logits_O.detach().sigmoid() - labels_O) / size
+        slope_O = (logits_O.detach().sigmoid() - labels_O) / len(rows_BT)
         gradients = torch.autograd.grad(
             logits_O, [self._fields_BFE, *self.weights.parameters], slope_O, allow_unused=True
         )
@@ -92,11 +116,7 @@ class Engine:
             fields_BFE = gradients[0] if gradients[0] is not None else torch.zeros_like(self._fields_BFE)
             gradient_UE = self.table.gradient(fields_BFE)
             self.weights.take(gradients[1:])
-            self.world.add(self.weights.gradient, gradient_UE)
-            self.table.update(gradient_UE)
-            table = self._config
-            self.weights.step(self.table.step, table.learning_rate, table.l2, table.averaging)
-            return binary_cross_entropy_with_logits(logits_O, labels_O, reduction="sum")
+            return binary_cross_entropy_with_logits(logits_O, labels_O, reduction="sum"), gradient_UE
 
     @torch.no_grad()
     def averaged(self) -> CtrModel:

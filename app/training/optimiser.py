@@ -44,6 +44,15 @@ class FlatWeights:
         if self._averaging:
             _alias([average.get_parameter(name) for name in names], _statistics(average), self.average)
 
+    def gradient_of(self, parameter: Tensor) -> Tensor:
+        """Where its gradient belongs, for those who write it there themselves."""
+        start = 0
+        for other in self.parameters:
+            if other is parameter:
+                return self.gradient[start : start + other.numel()].view_as(other)
+            start += other.numel()
+        raise KeyError("not among these parameters")
+
     def take(self, gradients: Sequence[Tensor | None]) -> None:
         """Take the parameters' gradients; None, of a parameter that took no part, is zero."""
         pairs = zip(self.parameters, gradients, strict=True)
