@@ -15,7 +15,8 @@ READY := $(VENV)/.ready
 READY_DEV := $(VENV)/.ready-dev
 READY_BENCH := $(VENV)/.ready-bench
 READY_BENCH_TRAIN := $(VENV)/.ready-bench-train
-PINS := pyproject.toml constraints.txt
+# The compiled part is built when the package is installed.
+PINS := pyproject.toml constraints.txt setup.py $(wildcard app/kernels/source/*)
 
 # Set in many images; here it would have every process compile what it imports anew. What pip installs is compiled when
 # it is first imported: most of it never is.
@@ -61,7 +62,7 @@ soak: $(READY_DEV) ## swap, roll back and lose the model store under load: a qua
 lock: ## resolve all dependencies anew and write constraints.txt
 	@rm -rf $(VENV)-lock && $(call make_venv,$(VENV)-lock)
 	@echo "==> Resolving the newest versions that pyproject.toml allows"
-	@$(VENV)-lock/bin/python -m pip --disable-pip-version-check install -q setuptools '.[training,embedded,dev,bench,tune,mlflow]'
+	@$(VENV)-lock/bin/python -m pip --disable-pip-version-check install -q setuptools ziglang '.[training,embedded,dev,bench,tune,mlflow]'
 	@$(VENV)-lock/bin/python -m pip --disable-pip-version-check install -q --no-deps recbole deepctr-torch==0.3.0
 	@grep '^#' constraints.txt > constraints.new
 	@$(VENV)-lock/bin/python -m pip freeze --all --exclude pip --exclude ctr-serving | sed 's/^\(torch==[0-9.]*\)+.*/\1/' >> constraints.new
@@ -90,7 +91,8 @@ $(BIN)/python:
 	@$(call make_venv,$(VENV))
 
 $(READY): $(PINS) | $(BIN)/python
-	@echo "==> Installing torch, the largest download"
+	@echo "==> Installing torch and the C compiler, the largest downloads"
+	@$(PIP) --quiet ziglang
 	@$(PIP) torch setuptools $(if $(TORCH_INDEX_URL),--index-url $(TORCH_INDEX_URL))
 	@echo "==> Installing the service, the trainer and the embedded Valkey"
 	@$(PIP) --quiet --no-build-isolation --editable '.[training,embedded]'

@@ -2,21 +2,18 @@
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+import ctypes
 
-import numpy as np
-import numpy.typing as npt
 import orjson
 
+from app.kernels import library
 from app.ranking.explain import Explanation
 from app.ranking.ranker import Ranking
-
-BEGIN, BETWEEN, NEXT, END = '[{"item_id":"', '","score":', '},{"item_id":"', "}]"
 
 
 def answer(ranking: Ranking, request_id: str) -> bytes:
     """The JSON document of the contract. Scores are written in the fewest digits that give the same float32."""
-    items = _explained(ranking) if ranking.explanations else _items(ranking.item_ids, ranking.scores)
+    items = _explained(ranking) if ranking.explanations else _items(ranking)
     rest = orjson.dumps(
         {
             "degraded": ranking.degraded,
@@ -33,20 +30,13 @@ def answer(ranking: Ranking, request_id: str) -> bytes:
     )
 
 
-def _items(item_ids: Sequence[str], scores_N: npt.NDArray[np.float32]) -> bytes:
-    """`[{"item_id":"20","score":0.1321},...]` by one join: 45 us for 500 items, where a dictionary each takes 90."""
-    digits = orjson.dumps(scores_N, option=orjson.OPT_SERIALIZE_NUMPY).decode()[1:-1].split(",")
-    together = "".join(item_ids)
-    if not (together.isascii() and together.isprintable() and '"' not in together and "\\" not in together):
-        item_ids = [orjson.dumps(item_id).decode()[1:-1] for item_id in item_ids]
-    count = len(digits)
-    parts = [NEXT] * (4 * count)
-    parts[0] = BEGIN
-    parts[1::4] = item_ids
-    parts[2::4] = [BETWEEN] * count
-    parts[3::4] = digits
-    parts.append(END)
-    return "".join(parts).encode()
+def _items(ranking: Ranking) -> bytes:
+    """`[{"item_id":"20","score":0.1321},...]`, each id in the characters of the request."""
+    ids, count = ranking.asked, len(ranking.scores)
+    places, scores = ranking.places.ctypes.data, ranking.scores.ctypes.data
+    room = ctypes.create_string_buffer(library.items_room(ids.begins, ids.ends, places, count))
+    size = library.put_items(ids.wire, ids.begins, ids.ends, places, scores, count, room)
+    return ctypes.string_at(room, size)
 
 
 def _explained(ranking: Ranking) -> bytes:

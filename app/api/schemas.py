@@ -1,18 +1,21 @@
 """The body of POST /rank, parsed strictly from its bytes.
 
-msgspec checks types, lengths and ranges while it parses, in C and without a Python step per id. The usual body, whose
-ids are strings, is read by one pass; ids written as JSON integers, and nulls for what may be left out, take a second.
+msgspec checks types, lengths and ranges while it parses, in C and without a Python step per id. In the usual body the
+ids are not even parsed but kept as they stand, see `app.features.wire_ids`; nulls for what may be left out, and ids
+that are not printable ASCII, take a second pass.
 """
 
 from __future__ import annotations
 
 import re
+from collections.abc import Sequence
 from typing import Annotated, Any, NoReturn
 
 import msgspec
 from msgspec import Meta
 
 from app.errors import InvalidRequest, NotJson
+from app.features.wire_ids import WireIds
 
 MAX_ID = 256
 MAX_TEXT = 4096
@@ -36,11 +39,11 @@ Feature = (
 Features = Annotated[dict[Id, Feature], Meta(max_length=MAX_ENTRIES)]
 
 
-class RankBody(msgspec.Struct, forbid_unknown_fields=True):
-    """A valid request. Ids are in the order sent, duplicates included; `model` is a label or a version number."""
+class UsualBody(msgspec.Struct, forbid_unknown_fields=True):
+    """The body as it nearly always is: no nulls. The ids are left as they are, for `WireIds` to read."""
 
-    user_id: Id
-    item_ids: Annotated[list[Id], Meta(min_length=1)]
+    user_id: Id | Int64
+    item_ids: msgspec.Raw
     context: Features = {}
     user_features: Features = {}
     item_features: dict[Id, Features] = {}
@@ -64,7 +67,21 @@ class AcceptedBody(msgspec.Struct, forbid_unknown_fields=True):
     request_id: RequestId | None = None
 
 
-_body = msgspec.json.Decoder(RankBody)
+class RankBody(msgspec.Struct):
+    """A valid request. Ids are in the order sent, duplicates included; `model` is a label or a version number."""
+
+    user_id: Id
+    item_ids: Sequence[str]
+    context: Features = {}
+    user_features: Features = {}
+    item_features: dict[Id, Features] = {}
+    top_k: Count | None = None
+    model: ModelChoice | None = None
+    explain: bool = False
+    request_id: RequestId | None = None
+
+
+_usual = msgspec.json.Decoder(UsualBody)
 _accepted = msgspec.json.Decoder(AcceptedBody)
 _any_json = msgspec.json.Decoder(msgspec.Raw)
 _COMPLAINT = re.compile(r"(?P<message>.*?)(?: - at (?P<key>`key` in )?`\$\.?(?P<location>[^`]*)`)?", re.DOTALL)
@@ -80,34 +97,40 @@ def parse_rank(raw: bytes, max_candidates: int) -> RankBody:
         InvalidRequest: it is JSON, but not a ranking request; one (location, message) pair says what is wrong first.
     """
     try:
-        body = _body.decode(raw)
+        usual = _usual.decode(raw)
+        item_ids = WireIds.read(bytes(usual.item_ids), max_candidates)
     except msgspec.ValidationError:
-        body = _parse_loosely(raw)
+        item_ids = None
     except (msgspec.DecodeError, UnicodeDecodeError, RecursionError) as error:
         _refuse(raw, error)
-    if len(body.item_ids) > max_candidates:
-        raise _invalid("item_ids", f"{len(body.item_ids)} ids, at most {max_candidates} in one request")
+    body = _parse_loosely(raw, max_candidates) if item_ids is None else _rank_body(usual, item_ids)
     if body.model.__class__ is str and body.model.isdecimal() and body.model.isascii():
         body.model = int(body.model)
     return body
 
 
-def _parse_loosely(raw: bytes) -> RankBody:
+def _rank_body(body: UsualBody | AcceptedBody, item_ids: WireIds) -> RankBody:
+    return RankBody(
+        user_id=str(body.user_id),
+        item_ids=item_ids,
+        context=body.context or {},
+        user_features=body.user_features or {},
+        item_features={item_id: features or {} for item_id, features in (body.item_features or {}).items()},
+        top_k=body.top_k,
+        model=body.model,
+        explain=bool(body.explain),
+        request_id=body.request_id,
+    )
+
+
+def _parse_loosely(raw: bytes, max_candidates: int) -> RankBody:
     try:
-        loose = _accepted.decode(raw)
+        body = _accepted.decode(raw)
     except (msgspec.DecodeError, UnicodeDecodeError, RecursionError) as error:
         _refuse(raw, error)
-    return RankBody(
-        user_id=str(loose.user_id),
-        item_ids=[str(item_id) for item_id in loose.item_ids],
-        context=loose.context or {},
-        user_features=loose.user_features or {},
-        item_features={item_id: features or {} for item_id, features in (loose.item_features or {}).items()},
-        top_k=loose.top_k,
-        model=loose.model,
-        explain=bool(loose.explain),
-        request_id=loose.request_id,
-    )
+    if len(body.item_ids) > max_candidates:
+        raise _invalid("item_ids", f"{len(body.item_ids)} ids, at most {max_candidates} in one request")
+    return _rank_body(body, WireIds.of([str(item_id) for item_id in body.item_ids]))
 
 
 def _refuse(raw: bytes, error: Exception) -> NoReturn:

@@ -29,7 +29,7 @@ class CtrModel(nn.Module):
     """
 
     name = "abstract"
-    served = ("encode_user", "encode_items", "score", "score_users", "probability", "ranked")
+    served = ("encode_user", "encode_items", "score", "score_users", "probability", "ranked", "tail")
     """Methods the artifact exports beside `forward`."""
     tables: tuple[str, ...] = ("table_RE", "vocabulary_V")
     """Large tensors that are kept outside the program, memory-mapped."""
@@ -110,6 +110,18 @@ class CtrModel(nn.Module):
         """Probabilities [N], highest first, and each one's place among the rows. Ties keep order, NaN is first."""
         p_N = self.probability(self.score_rows(user_D, states_CD, rows_N))
         return torch.sort(p_N, stable=True, dim=0, descending=True)
+
+    def tail(self) -> list[Tensor]:
+        """What `score` does, where it is this and nothing else; the service then runs it compiled. Empty otherwise.
+
+            logit = user_own + item_own + user_across . item_across
+                  + output(relu(... W relu(user_hidden + item_hidden) + b))
+
+        Returns:
+            The numbers of columns [hidden, across] of a state, whose columns are [hidden | across | own]; then weight
+            and bias of each layer after the first, and of the output, all of them linear maps with a ReLU between.
+        """
+        return []
 
     def probability(self, logits_N: Tensor) -> Tensor:
         """Calibrated click probabilities [N]."""

@@ -129,6 +129,13 @@ class DeepFM(CtrModel):
         deep_N = self.deep.joined(user_D[:h], hidden_NH)
         return torch.addmv(deep_N, across_NC, user_C) + items_ND.select(1, h + c) + user_D[h + c]
 
+    def tail(self) -> list[Tensor]:
+        if self.element_wise:
+            return []
+        maps = self.deep.later_maps()
+        maps.insert(0, torch.tensor([self.deep.hidden, self.crosses.width]))
+        return maps
+
     def score_rows(self, user_D: Tensor, states_CD: Tensor, rows_N: Tensor) -> Tensor:
         items_ND = states_CD.index_select(0, rows_N)
         if self.element_wise:

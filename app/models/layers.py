@@ -118,3 +118,12 @@ class SplitMlp(SplitBlocks):
         """The outputs [N] of one user's half with N items' halves. Expects batch norms fused."""
         output_N1: Tensor = self.output(self.halves(user_H, items_NH))
         return output_N1.squeeze(-1)
+
+    def later_maps(self) -> list[Tensor]:
+        """Weight and bias of each linear map after the first, the output's last. Expects batch norms fused."""
+        maps: list[Tensor] = []
+        for block in self.rest:
+            linear: nn.Linear = block.linear  # type: ignore[assignment]
+            maps.extend([linear.weight, linear.bias])
+        maps.extend([self.output.weight, self.output.bias])
+        return maps

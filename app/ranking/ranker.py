@@ -19,14 +19,15 @@ import torch
 from torch import Tensor
 
 from app.errors import DeadlinePassed, StoreError
-from app.features.id_index import ABSENT
+from app.features.id_index import ABSENT, Rows
 from app.features.item_cache import FRESH, KNOWN, Found, ItemCache
 from app.features.slots import Slots
 from app.features.store import FeatureStore, Raw
+from app.features.wire_ids import WireIds
 from app.ranking.batcher import Batcher
 from app.ranking.explain import Explanation, explain
 from app.ranking.routing import Route, route
-from app.registry.artifact import Artifact
+from app.registry.artifact import Artifact, descending
 from app.registry.live import Live
 
 USER_UNAVAILABLE = "user_features_unavailable"
@@ -71,16 +72,29 @@ class Ranking:
 
     artifact: Artifact
     label: str
-    item_ids: list[str]
+    asked: WireIds
+    """As asked for, but each once."""
+    places: npt.NDArray[np.int64]
+    """[K], of the candidates."""
     scores: npt.NDArray[np.float32]
+    """[K], descending."""
     degraded: list[str]
     missing_user: bool
     missing_items: list[str]
     explanations: list[list[Explanation]]
-    candidates: int
-    features_s: float
-    encode_s: float
-    score_s: float
+    features_s: float = 0.0
+    encode_s: float = 0.0
+    score_s: float = 0.0
+
+    @property
+    def candidates(self) -> int:
+        return len(self.asked)
+
+    @property
+    def item_ids(self) -> list[str]:
+        """[K]"""
+        ids = self.asked.listed()
+        return [ids[place] for place in self.places.tolist()]
 
 
 @dataclass(slots=True)
@@ -121,10 +135,10 @@ class Ranker:
         """
         began = time.perf_counter()
         chosen = route(self._live(), query.user_id, query.model)
-        item_ids = query.item_ids
+        item_ids = WireIds.of(query.item_ids)
         epoch, found = self._cache.epoch, self._cache.find(item_ids)
         if not found.distinct and len(set(item_ids)) != len(item_ids):
-            item_ids = list(dict.fromkeys(item_ids))
+            item_ids = WireIds.of(list(dict.fromkeys(item_ids)))
             found = self._cache.find(item_ids)
         timeout_s = min(self._store_timeout_s, due - began)
         features = await self._features(query.user_id, item_ids, found, epoch, timeout_s)
@@ -138,13 +152,13 @@ class Ranker:
             encoded = time.perf_counter()
             states_CD, rows_N = self._candidates(artifact, item_ids, features.found, query.item_features)
             if batcher is None:
-                score_N, order_N = artifact.ranked(user_D, states_CD, rows_N)
+                score_N, place_N = artifact.ranked(user_D, states_CD, rows_N)
             else:
-                items_ND = states_CD.index_select(0, rows_N)
+                items_ND = states_CD.index_select(0, torch.from_numpy(rows_N).to(states_CD.device))
+        missing = [] if ITEMS_UNAVAILABLE in features.degraded else self._missing(item_ids, features.found)
         if batcher is not None:
-            p_N = await batcher.probabilities(artifact, user_D, items_ND)
-            score_N, order_N = torch.sort(p_N, stable=True, descending=True)
-        ranking = self._ranking(chosen, query, item_ids, features, user_slots, score_N, order_N)
+            score_N, place_N = descending(await batcher.probabilities(artifact, user_D, items_ND))
+        ranking = self._ranking(chosen, query, item_ids, features, missing, user_slots, score_N, place_N)
         ranking.features_s = fetched - began
         ranking.encode_s = encoded - fetched
         ranking.score_s = time.perf_counter() - encoded
@@ -173,18 +187,23 @@ class Ranker:
             features = _Features(cache.find(item_ids), {}, [USER_UNAVAILABLE])
             if (features.found.rows == ABSENT).any():
                 features.degraded.append(ITEMS_UNAVAILABLE)
-            if ((features.found.rows != ABSENT) & (features.found.flags & FRESH == 0)).any():
+            if ((features.found.rows != ABSENT) & (cache.flags(features.found) & FRESH == 0)).any():
                 features.degraded.append(STALE_ITEMS)
             return features
         return _Features(found, user, user_missing=not user)
 
-    @staticmethod
-    def _wanted(item_ids: Sequence[str], found: Found, tracking: bool) -> Sequence[str]:
+    def _wanted(self, item_ids: Sequence[str], found: Found, tracking: bool) -> Sequence[str]:
         if not tracking:  # the server does not report changes, so nothing kept can be called fresh
             return item_ids
         if found.common & FRESH:
             return ()
-        return [item_ids[index] for index in np.flatnonzero(found.flags & FRESH == 0).tolist()]
+        return [item_ids[index] for index in np.flatnonzero(self._cache.flags(found) & FRESH == 0).tolist()]
+
+    def _missing(self, item_ids: Sequence[str], found: Found) -> list[str]:
+        """Ids the store was asked for and does not know."""
+        if found.common & KNOWN:
+            return []
+        return [item_ids[index] for index in np.flatnonzero(self._cache.flags(found) & KNOWN == 0).tolist()]
 
     def _user(self, artifact: Artifact, query: Query, features: _Features) -> tuple[Slots, Tensor]:
         def invalid(_: str) -> None:
@@ -201,48 +220,42 @@ class Ranker:
         self,
         chosen: Route,
         query: Query,
-        item_ids: Sequence[str],
+        item_ids: WireIds,
         features: _Features,
+        missing: list[str],
         user_slots: Slots,
-        score_N: Tensor,
-        order_N: Tensor,
+        score_N: npt.NDArray[np.float32],
+        place_N: npt.NDArray[np.int64],
     ) -> Ranking:
         artifact, found, degraded = chosen.artifact, features.found, features.degraded
-        scores, order = score_N.cpu().numpy(), order_N.cpu().numpy()
-        if scores[0] != scores[0]:  # NaN sorts first, so one look finds any
+        if score_N[0] != score_N[0]:  # NaN sorts first, so one look finds any
             degraded.append(NOT_FINITE)
-            first = int(np.isnan(scores).sum())
-            scores = np.concatenate([scores[first:], np.zeros(first, np.float32)])
-            order = np.concatenate([order[first:], order[:first]])
+            first = int(np.isnan(score_N).sum())
+            score_N = np.concatenate([score_N[first:], np.zeros(first, np.float32)])
+            place_N = np.concatenate([place_N[first:], place_N[:first]])
         if chosen.fallback:
             degraded.append(MODEL_FALLBACK)
-        missing = [] if ITEMS_UNAVAILABLE in degraded else _missing(item_ids, found)
-        if query.top_k is not None:
-            scores, order = scores[: query.top_k], order[: query.top_k]
-        places = order.tolist()
+        score_K, place_K = score_N[: query.top_k], place_N[: query.top_k]
         explanations: list[list[Explanation]] = []
         if query.explain:
-            for index in places[:MAX_EXPLAINED]:
+            for index in place_K[:MAX_EXPLAINED].tolist():
                 slots = self._item_slots(artifact, item_ids[index], int(found.rows[index]), query.item_features)
                 explanations.append(explain(artifact, user_slots, slots))
         return Ranking(
             artifact=artifact,
             label=chosen.label,
-            item_ids=[item_ids[index] for index in places],
-            scores=scores,
+            asked=item_ids,
+            places=place_K,
+            scores=score_K,
             degraded=degraded,
             missing_user=features.user_missing,
             missing_items=missing,
             explanations=explanations,
-            candidates=len(item_ids),
-            features_s=0.0,
-            encode_s=0.0,
-            score_s=0.0,
         )
 
     def _candidates(
         self, artifact: Artifact, item_ids: Sequence[str], found: Found, overrides: Mapping[str, Mapping[str, Any]]
-    ) -> tuple[Tensor, Tensor]:
+    ) -> tuple[Tensor, Rows]:
         """A table of item states [C, D] and the candidates' rows [N] in it.
 
         That is the cache's own table, unless items are not cached or were sent with features: these are encoded here.
@@ -253,13 +266,13 @@ class Ranker:
             position = {item_id: index for index, item_id in enumerate(item_ids)}
             special = sorted({*special, *(position[item_id] for item_id in overrides if item_id in position)})
         if not special:
-            return states_CD, torch.from_numpy(found.rows).to(states_CD.device)
+            return states_CD, found.rows
         slots = [self._item_slots(artifact, item_ids[i], int(found.rows[i]), overrides) for i in special]
         encoded = artifact.encode_items(Slots(np.stack([s.keys for s in slots]), np.stack([s.values for s in slots])))
         rows_N = torch.from_numpy(np.maximum(found.rows, 0)).to(states_CD.device)
         states_ND = torch.index_select(states_CD, 0, rows_N)
         states_ND[special] = encoded.to(states_ND.dtype)
-        return states_ND, torch.arange(len(item_ids), device=states_CD.device)
+        return states_ND, np.arange(len(item_ids))
 
     def _item_slots(
         self, artifact: Artifact, item_id: str, row: int, overrides: Mapping[str, Mapping[str, Any]]
@@ -272,10 +285,3 @@ class Ranker:
             slots = Slots(keys[0], values[0])
         override = overrides.get(item_id)
         return artifact.item_encoder.patch(slots, override) if override else slots
-
-
-def _missing(item_ids: Sequence[str], found: Found) -> list[str]:
-    """Ids the store was asked for and does not know."""
-    if found.common & KNOWN:
-        return []
-    return [item_ids[index] for index in np.flatnonzero(found.flags & KNOWN == 0).tolist()]

@@ -22,8 +22,10 @@ from torch import Tensor
 
 from app.errors import ArtifactError, EncodingError, SchemaError
 from app.features.encoder import Encoder
+from app.features.id_index import Rows
 from app.features.schema import FeatureSchema, schema_from_json
 from app.features.slots import Slots
+from app.kernels.tail import Floats, Places, Shape, Tail
 from app.models.contract import CtrModel
 from app.registry.background import PIECE_BYTES, rest
 from app.registry.holding import Hold
@@ -66,6 +68,7 @@ class Artifact:
         # Asked on each request: to look a method of a program up costs as much as an operator.
         self._encode_user, self._ranked = program.encode_user, program.ranked
         self._on_cpu = device.type == "cpu"
+        self._tail = _tail(program) if self._on_cpu else None
         self.hold: Hold | None = None
         """Keeps the folder from being pruned while this lives."""
 
@@ -97,10 +100,12 @@ class Artifact:
         """Calibrated click probabilities [N]."""
         return self.program.probability(self.program.score(user_D, items_ND))  # type: ignore[no-any-return]
 
-    def ranked(self, user_D: Tensor, states_CD: Tensor, rows_N: Tensor) -> tuple[Tensor, Tensor]:
+    def ranked(self, user_D: Tensor, states_CD: Tensor, row_N: Rows) -> tuple[Floats, Places]:
         """Calibrated probabilities [N] of candidates by their rows among item states [C, D], highest first, and the
         place [N] of each among the rows. Ties keep their order; NaN comes first."""
-        return self._ranked(user_D, states_CD, rows_N)  # type: ignore[no-any-return]
+        if self._tail is not None and states_CD.dtype == torch.float32:
+            return self._tail.rank(user_D, states_CD, row_N)
+        return _arrays(*self._ranked(user_D, states_CD, self._tensor(row_N)))
 
     def probabilities(self, users_UD: Tensor, items_PD: Tensor, counts: list[int]) -> Tensor:
         """Calibrated probabilities [P] of several requests, `counts` items each, in one call; `items_PD` is used up."""
@@ -131,6 +136,9 @@ class Artifact:
                 user_D, items_ND = self.encode_user(user), self.encode_items(items)
                 split_N = self.score(user_D, items_ND).cpu()
                 plain_N = self.reference(user, items).cpu()
+                widths = {user_D.shape[-1], items_ND.shape[-1]}
+                if self._tail is not None and widths != {self._tail.shape.width}:
+                    raise ValueError(f"states of {widths} columns do not fit the tail of {self._tail.shape}")
                 served_2N = self._served(user_D, items_ND)
             except (RuntimeError, ValueError, IndexError, EncodingError) as error:
                 raise ArtifactError("golden", f"golden request {number} fails: {_last_line(error)}") from error
@@ -153,9 +161,33 @@ class Artifact:
     def _served(self, user_D: Tensor, items_ND: Tensor) -> Tensor:
         """Probabilities [2, N] by the two routes that answer requests, which are compiled by it."""
         with torch.inference_mode():
-            ranked_N, place_N = self.ranked(user_D, items_ND, torch.arange(len(items_ND), device=self.device))
+            ranked_N, place_N = map(torch.from_numpy, self.ranked(user_D, items_ND, np.arange(len(items_ND))))
             together_N = self.probabilities(user_D.unsqueeze(0), items_ND.clone(), [len(items_ND)])
-            return torch.stack([torch.empty_like(ranked_N).index_copy_(0, place_N, ranked_N), together_N]).cpu()
+            return torch.stack([torch.empty_like(ranked_N).index_copy_(0, place_N, ranked_N), together_N.cpu()])
+
+
+def descending(p_N: Tensor) -> tuple[Floats, Places]:
+    """Probabilities [N] as `Artifact.ranked` gives them."""
+    return _arrays(*torch.sort(p_N, stable=True, descending=True))
+
+
+def _arrays(score_N: Tensor, place_N: Tensor) -> tuple[Floats, Places]:
+    return score_N.cpu().numpy(), place_N.cpu().numpy()
+
+
+def _tail(program: Any) -> Tail | None:
+    """The program's tail, compiled; None where the program has to be called."""
+    weights = [weight.numpy() for weight in program.tail()]
+    if not weights:
+        return None
+    shape, *maps = weights
+    pairs = list(zip(maps[::2], maps[1::2], strict=True))
+    a, b = program.calibration_2.tolist()
+    output = (pairs[-1][0][0], float(pairs[-1][1][0])) if pairs else None
+    try:
+        return Tail(Shape(*shape.tolist()), pairs[:-1], output, (a, b))
+    except ValueError:  # wider than what is compiled
+        return None
 
 
 def _proof_of(manifest: Manifest, file: str) -> FileProof:

@@ -9,6 +9,7 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from app.api.answer import answer
+from app.features.wire_ids import WireIds
 from app.ranking.explain import Explanation
 from app.ranking.ranker import Ranking
 
@@ -20,16 +21,13 @@ def ranking(items: list[tuple[str, float]], **changes: Any) -> Ranking:
     values: dict[str, Any] = {
         "artifact": SimpleNamespace(manifest=SimpleNamespace(name="deepfm"), version=7),
         "label": "stable",
-        "item_ids": [item_id for item_id, _ in items],
+        "asked": WireIds.of([item_id for item_id, _ in items]),
+        "places": np.arange(len(items)),
         "scores": np.array([value for _, value in items], np.float32),
         "degraded": [],
         "missing_user": False,
         "missing_items": [],
         "explanations": [],
-        "candidates": len(items),
-        "features_s": 0.0,
-        "encode_s": 0.0,
-        "score_s": 0.0,
     }
     return Ranking(**(values | changes))
 

@@ -264,4 +264,4 @@ def test_the_examples_are_accepted(name: str) -> None:
 
 
 def test_the_page_is_in_the_package() -> None:
-    assert 'app = ["web/*"' in (Path(__file__).parents[2] / "pyproject.toml").read_text()
+    assert '"web/*"' in (Path(__file__).parents[2] / "pyproject.toml").read_text()

@@ -211,7 +211,7 @@ def check_any(raw: bytes) -> None:
     except (NotJson, InvalidRequest) as error:
         refusal = problem_response(error, "id")
     else:
-        msgspec.json.encode(body)  # nothing that could not be sent on: no lone surrogates, no NaN
+        msgspec.json.encode(body, enc_hook=list)  # nothing that could not be sent on: no lone surrogates, no NaN
         assert body.user_id
         assert all(item_id.__class__ is str and item_id for item_id in body.item_ids)
         json.loads(raw)

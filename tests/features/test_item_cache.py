@@ -71,17 +71,17 @@ async def test_flags_follow_what_the_store_says(artifacts: list[Artifact]) -> No
     assert not cache.find(["1"]).common & FRESH
     assert not cache.find(["1", "2"]).distinct
     cache.fetched(["1", "2"], [raw_item(1), {}])
-    assert cache.find(["1", "2"]).flags.tolist() == [FRESH | KNOWN, FRESH]
+    assert cache.flags(cache.find(["1", "2"])).tolist() == [FRESH | KNOWN, FRESH]
     assert cache.find(["1", "2"]).common == FRESH
     assert cache.find(["1", "2"]).distinct
     assert not cache.find(["1", "2", "1"]).distinct
     before = cache.epoch
     cache.changed(["2", "never seen"])
     assert cache.epoch != before
-    assert cache.find(["1", "2"]).flags.tolist() == [FRESH | KNOWN, 0]
+    assert cache.flags(cache.find(["1", "2"])).tolist() == [FRESH | KNOWN, 0]
     assert cache.stale() == ["2"]
     cache.suspect()
-    assert cache.find(["1"]).flags.tolist() == [KNOWN]
+    assert cache.flags(cache.find(["1"])).tolist() == [KNOWN]
     assert sorted(cache.stale()) == ["1", "2"]
     fill(cache, range(1, 3))
     assert cache.stale() == []
@@ -125,7 +125,7 @@ def test_whatever_happens_a_row_found_fresh_is_that_items_own(
             latest = {i: n for i, n in latest.items() if i not in ids}
         found = cache.find(ids)
         assert len(cache) <= 12
-        for item_id, row, flags in zip(ids, found.rows, found.flags, strict=True):
+        for item_id, row, flags in zip(ids, found.rows, cache.flags(found), strict=True):
             if action == "fetch":
                 assert flags & FRESH
             if flags & FRESH:

@@ -15,6 +15,7 @@ from scipy.stats import spearmanr
 from app.features.item_cache import ItemCache
 from app.features.memory import MemoryFeatureStore
 from app.features.refresher import Refresher
+from app.features.wire_ids import WireIds
 from app.ranking import shadow as module
 from app.ranking.preparation import Preparation
 from app.ranking.ranker import NOT_FINITE, Query, Ranker, Ranking
@@ -234,12 +235,12 @@ async def test_stopping_ends_what_is_at_work(setting: Setting) -> None:
 @given(st.lists(st.floats(0, 1, width=32), min_size=1, max_size=40), st.randoms())
 def test_a_comparison_with_itself_is_none_at_all(values: list[float], dice: object) -> None:
     score_N = np.sort(np.array(values, np.float32))[::-1]
-    ids = [str(number) for number in range(len(values))]
-    one = Ranking(None, "", ids, score_N, [], False, [], [], len(ids), 0, 0, 0)  # type: ignore[arg-type]
+    ids, places_N = WireIds.of([str(number) for number in range(len(values))]), np.arange(len(values))
+    one = Ranking(None, "", ids, places_N, score_N, [], False, [], [])  # type: ignore[arg-type]
     same = compared(one, one)
     assert same.shadowed == same.answered
     assert same.correlation is None if len(set(values)) == 1 else same.correlation == pytest.approx(1.0)
-    upside_down = Ranking(None, "", ids, (1 - score_N), [], False, [], [], len(ids), 0, 0, 0)  # type: ignore[arg-type]
+    upside_down = Ranking(None, "", ids, places_N, 1 - score_N, [], False, [], [])  # type: ignore[arg-type]
     opposite = compared(one, upside_down)
     if len(set((1 - score_N).tolist())) == len(set(values)) > 1:
         assert opposite.correlation == pytest.approx(-1.0)

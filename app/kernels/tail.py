@@ -1,0 +1,120 @@
+"""The dense tail of a version, compiled: from rows of item states to probabilities in order, in one call.
+
+    logit = user_own + item_own + user_across . item_across + output(relu(... W relu(user_hidden + item_hidden) + b))
+
+It is what `CtrModel.tail` describes. The processor's vector registers and caches decide how weights are laid out, so
+they are copied; a program of forty operators, each looked up and started, takes twice as long for 100 candidates.
+"""
+
+from __future__ import annotations
+
+import ctypes
+from typing import NamedTuple, Protocol
+
+import numpy as np
+import numpy.typing as npt
+
+from app.kernels import library
+from app.kernels.library import MAX_LAYERS, MAX_WIDTH
+
+Floats = npt.NDArray[np.float32]
+Places = npt.NDArray[np.int64]
+
+
+class Weights(Protocol):
+    """A float32 tensor, or an array."""
+
+    def data_ptr(self) -> int: ...
+
+
+class Shape(NamedTuple):
+    """Of a state: its columns are [hidden | across | 1]."""
+
+    hidden: int
+    across: int
+
+    @property
+    def width(self) -> int:
+        return self.hidden + self.across + 1
+
+
+class Tail:
+    """One version's. Immutable, for any thread."""
+
+    def __init__(
+        self,
+        shape: Shape,
+        layers: list[tuple[Floats, Floats]],
+        output: tuple[Floats, float] | None,
+        calibration: tuple[float, float],
+        level: int | None = None,
+    ) -> None:
+        """
+        Args:
+            layers: weights [width, depth] and biases [width] of the hidden layers after the first.
+            output: weights [depth] and bias of the output; None where there is no hidden layer at all.
+            calibration: a and b of p = sigmoid(a logit + b).
+            level: 0 for any processor, 1 for AVX2, 2 for AVX-512; None for the best that this one can do.
+
+        Raises:
+            ValueError: more or wider layers than are supported, or one that does not fit the one before.
+        """
+        self.shape = shape
+        self.level = library.level() if level is None else level
+        tile = library.tile(self.level)
+        widths = [shape.hidden, *(len(bias) for _, bias in layers)]
+        if len(layers) > MAX_LAYERS or max(widths) > MAX_WIDTH:
+            raise ValueError(f"at most {MAX_LAYERS} layers of at most {MAX_WIDTH}, not {widths}")
+        outputs = [] if output is None else [len(output[0])]
+        if [weight.shape[1] for weight, _ in layers] + outputs != widths[: len(layers) + len(outputs)]:
+            raise ValueError(f"layers of {widths} do not follow each other")
+        self._kept: list[Floats] = []
+        self._struct = struct = library.TailStruct(
+            hidden=shape.hidden, across=shape.across, width=shape.width, layers=len(layers)
+        )
+        struct.a, struct.b = calibration
+        for place, (weight, bias) in enumerate(layers):
+            padded = _up(len(bias), tile)
+            weight_DP = np.zeros((weight.shape[1], padded), np.float32)
+            weight_DP[:, : len(bias)] = weight.T
+            panels = weight_DP.reshape(weight.shape[1], padded // tile, tile).transpose(1, 0, 2)
+            struct.layer[place] = library.Layer(
+                self._keep(panels), self._keep(np.pad(bias, (0, padded - len(bias)))), len(bias), padded
+            )
+        if output is not None:
+            weight_D, struct.output_bias = output
+            struct.last_width = _up(len(weight_D), tile)
+            struct.output = self._keep(np.pad(weight_D, (0, struct.last_width - len(weight_D))))
+        self._pointer = ctypes.addressof(struct)
+
+    def rank(self, user_D: Weights, states_CD: Weights, row_N: Places) -> tuple[Floats, Places]:
+        """Probabilities [N], highest first, and each one's place among the rows. Ties keep order, NaN is first.
+
+        Args:
+            user_D, states_CD: float32, contiguous, as wide as the shape says.
+            row_N: rows of `states_CD`, every one of them in it: nothing here checks that.
+        """
+        n = len(row_N)
+        block_4N = np.empty(4 * n, np.int64)  # places, scores and room to sort: to ask numpy for an address takes 1 us
+        start = block_4N.ctypes.data
+        library.rank(
+            self._pointer,
+            self.level,
+            states_CD.data_ptr(),
+            row_N.ctypes.data,
+            n,
+            user_D.data_ptr(),
+            start + n * 8,
+            start,
+            start + n * 16,
+        )
+        return block_4N[n : 2 * n].view(np.float32)[:n], block_4N[:n]
+
+    def _keep(self, array: npt.NDArray[np.float32]) -> int:
+        kept = np.ascontiguousarray(array, np.float32)
+        self._kept.append(kept)
+        return kept.ctypes.data
+
+
+def _up(number: int, step: int) -> int:
+    return -(-number // step) * step

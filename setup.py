@@ -1,0 +1,51 @@
+"""Compiles app/kernels/source into app/kernels/kernels.so with the C compiler of the `ziglang` wheel.
+
+So no machine needs a compiler of its own, and all builds come from the same one. The rest is in pyproject.toml.
+"""
+
+import hashlib
+import os
+import platform
+import shutil
+import subprocess
+import sys
+from pathlib import Path
+
+from setuptools import Extension, setup
+from setuptools.command.build_ext import build_ext
+
+SOURCE = Path("app/kernels/source")
+OPTIONS = ["-O3", "-ffp-contract=fast", "-fvisibility=hidden", "-Wall", "-Wextra", "-shared", "-fPIC"]
+GLIBC = "2.17"
+"""The oldest that a wheel of torch runs on."""
+
+
+class BuildKernels(build_ext):
+    def get_ext_filename(self, ext_name: str) -> str:
+        return str(Path(*ext_name.split("."))) + ".so"  # plain C, which any Python loads
+
+    def build_extension(self, ext: Extension) -> None:
+        target = ["-mcpu=baseline"]
+        if sys.platform == "linux":
+            target = ["-target", f"{platform.machine()}-linux-gnu.{GLIBC}"]
+        command = [sys.executable, "-m", "ziglang", "cc", *OPTIONS, *target, str(SOURCE / "kernels.c"), "-lm"]
+        sources = sorted(SOURCE.iterdir())
+        digest = hashlib.sha256(" ".join(command).encode() + b"".join(map(Path.read_bytes, sources))).hexdigest()
+        built = Path("build", f"kernels-{digest[:16]}.so").absolute()
+        if not built.exists():
+            built.parent.mkdir(exist_ok=True)
+            cache = str(Path(self.build_temp, "zig").absolute())
+            subprocess.run(
+                [*command, "-o", str(built)],
+                check=True,
+                env=os.environ | {"ZIG_GLOBAL_CACHE_DIR": cache, "ZIG_LOCAL_CACHE_DIR": cache},
+            )
+        made = Path(self.get_ext_fullpath(ext.name))
+        made.parent.mkdir(parents=True, exist_ok=True)
+        shutil.copyfile(built, made)
+
+
+setup(
+    ext_modules=[Extension("app.kernels.kernels", [str(SOURCE / "kernels.c")])],
+    cmdclass={"build_ext": BuildKernels},
+)
