@@ -58,14 +58,14 @@ class FieldInputs:
         self._of_vectors_MK = np.array(of_vectors, np.int64).reshape(len(rows), dim)
         """Columns of the model's first layer: of each input, and of each number's vector."""
         self.width = -(-len(self._of_inputs) // WIDTH_OF) * WIDTH_OF
-        self._v_ME = np.empty((len(rows), 1 + dim), table.block.dtype)
+        self._v_ME: Array = np.empty((len(rows), 1 + dim), table.block.dtype)
 
     def forward(self, rows_BT: Tensor, x_OT: Tensor, own: slice) -> tuple[Tensor, Array]:
         """Inputs [O, I] and crosses [O] of this process's part O of a batch, all of whose rows are looked up."""
         table = self._table
         self._slots_OP = table.find(rows_BT, self._places_P, self._rows_M)[own]
         self._x_OT: Array = x_OT.numpy()
-        np.take(table.block[:, : self._dim + 1], self._rows_M, 0, self._v_ME)
+        self._v_ME = table.block[self._rows_M, : self._dim + 1]
         examples = len(self._slots_OP)
         inputs_OI = torch.empty(examples, self.width, dtype=x_OT.dtype)
         self._inputs_OI: Array = inputs_OI.numpy()
