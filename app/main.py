@@ -186,12 +186,7 @@ def build_service(settings: Settings, store: FeatureStore | None = None) -> Serv
     cache = ItemCache(max(settings.item_cache_size, 2 * settings.max_candidates), device=device, dtype=dtype)
     CacheExport(cache.counts, exported)
     refresher = Refresher(store, cache, fill=settings.item_cache_warm)
-    admission = Admission(settings.max_inflight)
-
-    def idle() -> bool:
-        return admission.inflight == 0
-
-    preparation = Preparation(cache, refresher, max_candidates=settings.max_candidates, idle=idle)
+    preparation = Preparation(cache, refresher, max_candidates=settings.max_candidates)
     model_store = ModelStore.opened(settings.model_store, settings.model, settings.signing_key, settings.trusted_keys)
 
     def swapped(event: SwapEvent) -> None:
@@ -214,13 +209,14 @@ def build_service(settings: Settings, store: FeatureStore | None = None) -> Serv
         store_timeout_s=settings.redis_timeout_ms / 1000,
         batcher=batcher,
     )
+    admission = Admission(settings.max_inflight)
     watch = _watch(settings, lifecycle, exported)
     shadow = Shadow(
         ranker,
         lambda: lifecycle.live,
         watch,
         share=settings.shadow_share,
-        idle=idle,
+        idle=lambda: admission.inflight == 0,
         on_outcome=partial(count_shadow, exported),
     )
     rank = RankEndpoint(
