@@ -68,6 +68,7 @@ def run_worker(settings: Settings, listener: socket.socket | None = None) -> Non
     if parent is not None:
         threading.Thread(target=_stop_with, args=(parent,), daemon=True, name="parent-watch").start()
     from app.main import create_app
+    from app.protocol import HttpProtocol
     from app.telemetry import configure_logging
 
     configure_logging(settings.log_level)
@@ -75,7 +76,8 @@ def run_worker(settings: Settings, listener: socket.socket | None = None) -> Non
     config = uvicorn.Config(
         application,
         loop="uvloop",
-        http="httptools",
+        http=HttpProtocol,
+        ws="none",
         lifespan="on",
         access_log=False,
         log_config=None,
