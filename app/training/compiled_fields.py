@@ -52,28 +52,28 @@ class FieldInputs:
                 slot, column = slot + len(slots), column + dim
             of_numbers += range(column, column + len(numeric))
             column += len(numeric)
-        self._places_P, self._starts_C, self._numbers_M = np.array(places), np.array(starts), np.array(numbers, int)
+        self._places_P, self._starts_C, self._numbers_M = (np.array(n, np.int64) for n in (places, starts, numbers))
         self._rows_M = np.array(rows, np.int64)
         self._of_inputs = np.array(of_fields + of_numbers, np.int64)
         self._of_vectors_MK = np.array(of_vectors, np.int64).reshape(len(rows), dim)
         """Columns of the model's first layer: of each input, and of each number's vector."""
         self.width = -(-len(self._of_inputs) // WIDTH_OF) * WIDTH_OF
-        self._v_ME: Array = np.empty((len(rows), 1 + dim), table.block.dtype)
+        self._v_ME: Array = table.weights
 
     def forward(self, rows_BT: Tensor, x_OT: Tensor, own: slice) -> tuple[Tensor, Array]:
         """Inputs [O, I] and crosses [O] of this process's part O of a batch, all of whose rows are looked up."""
         table = self._table
         self._slots_OP = table.find(rows_BT, self._places_P, self._rows_M)[own]
         self._x_OT: Array = x_OT.numpy()
-        self._v_ME = table.block[self._rows_M, : self._dim + 1]
+        self._v_ME = table.weights[: len(self._rows_M)]
         examples = len(self._slots_OP)
         inputs_OI = torch.empty(examples, self.width, dtype=x_OT.dtype)
         self._inputs_OI: Array = inputs_OI.numpy()
         self._sums_OE = np.empty((examples, self._dim + 1), self._v_ME.dtype)
         crossed_O = np.empty(examples, self._v_ME.dtype)
         _read(
-            table.unique, self._slots_OP, self._x_OT, self._places_P, self._starts_C, self._numbers_M, table.block,
-            self._v_ME, self._inputs_OI, self._sums_OE, crossed_O,
+            table.weights, self._slots_OP, self._x_OT, self._places_P, self._starts_C, self._numbers_M,
+            self._inputs_OI, self._sums_OE, crossed_O,
         )  # fmt: skip
         return inputs_OI, crossed_O
 
@@ -106,17 +106,17 @@ class FieldInputs:
 
 @fast
 def _read(
-    unique: Array, slots: Array, x: Array, places: Array, starts: Array, numbers: Array, block: Array, v: Array,
-    inputs: Array, sums: Array, crossed: Array,
+    weights: Array, slots: Array, x: Array, places: Array, starts: Array, numbers: Array, inputs: Array, sums: Array,
+    crossed: Array,
 ) -> None:  # fmt: skip
     examples, width = sums.shape
     fields, dim = len(starts) - 1, width - 1
-    nothing, half = v.dtype.type(0), v.dtype.type(0.5)
-    squares = np.zeros(len(numbers), v.dtype)
-    for m in range(len(numbers)):
+    nothing, half = weights.dtype.type(0), weights.dtype.type(0.5)
+    squares = np.zeros(len(numbers), weights.dtype)
+    for m in range(len(numbers)):  # whose rows have the first numbers
         for k in range(1, width):
-            squares[m] += v[m, k] * v[m, k]
-    e = np.empty(width, v.dtype)
+            squares[m] += weights[m, k] * weights[m, k]
+    e = np.empty(width, weights.dtype)
     for b in range(examples):
         sums[b] = nothing
         square = nothing
@@ -125,9 +125,9 @@ def _read(
             for p in range(starts[f], starts[f + 1]):
                 factor = x[b, places[p]]
                 if factor != nothing:
-                    row = unique[slots[b, p]]
+                    number = slots[b, p]
                     for k in range(width):
-                        e[k] += factor * block[row, k]
+                        e[k] += factor * weights[number, k]
             sums[b, 0] += e[0]
             for k in range(dim):
                 inputs[b, f * dim + k] = e[1 + k]
@@ -137,7 +137,7 @@ def _read(
             factor = x[b, numbers[m]]
             inputs[b, fields * dim + m] = factor
             for k in range(width):
-                sums[b, k] += factor * v[m, k]
+                sums[b, k] += factor * weights[m, k]
             square += factor * factor * squares[m]
         inputs[b, fields * dim + len(numbers) :] = nothing
         total = nothing

@@ -34,15 +34,16 @@ class CompiledSteps(TableSteps):
 
     def __init__(self, table_RE: Tensor, lookup: Lookup, config: TableConfig) -> None:
         super().__init__(table_RE, lookup, config)
-        self.block: Array = self.block_RC.numpy()
-        """What the table's rows are now, in its first columns; those in no batch yet have still to catch up."""
-        self._whole = self.block.view(np.int32 if self.block.itemsize == 4 else np.int64)
+        self._block: Array = self.block_RC.numpy()
+        self._whole = self._block.view(np.int32 if self._block.itemsize == 4 else np.int64)
         self._starts = np.array([*lookup.starts, lookup.width], np.int64)
         self._places = np.arange(lookup.width)
         self.unique = np.empty(0, np.int64)
         """The distinct rows of the last batch that was looked up."""
+        self.weights: Array = np.empty((0, self._width), self._block.dtype)
+        """Their weights [U, E]: read more than once, which from the table would be another wait each time."""
         self._slots = np.empty((0, 0), np.int32)
-        self._x_BT = np.empty((0, 0), self.block.dtype)
+        self._x_BT = np.empty((0, 0), self._block.dtype)
 
     def _room(self, rows: int, columns: int) -> Tensor:
         dtype = self._table_RE.numpy().dtype
@@ -62,20 +63,21 @@ class CompiledSteps(TableSteps):
         rows = rows_BT.numpy()
         slots = np.empty((len(rows), len(places)), np.int32)
         unique = np.empty(slots.size + len(fixed), np.int64)
+        weights = np.empty((len(unique), self._width), self._block.dtype)
         averaging = self.config.averaging
         count = _find(
-            rows, places, fixed, slots, unique, self.block, self._whole, self._width, self._state, self.step,
+            rows, places, fixed, slots, unique, weights, self._block, self._whole, self._width, self._state, self.step,
             averaging, -math.log(averaging) if averaging else 0.0,
         )  # fmt: skip
-        self.unique = unique[:count]
+        self.unique, self.weights = unique[:count], weights[:count]
         return slots
 
     def fields(self, rows_BT: Tensor, x_BT: Tensor, own: slice | None = None) -> Tensor:
         slots = self.find(rows_BT, self._places, np.empty(0, np.int64))
         self._slots = slots if own is None else slots[own]
         self._x_BT = x_BT.numpy()
-        bags = np.zeros((len(self._slots), self.lookup.fields, self._width), self.block.dtype)
-        _pool(self.unique, self._slots, self._x_BT, self._starts, self.block, bags)
+        bags = np.zeros((len(self._slots), self.lookup.fields, self._width), self._block.dtype)
+        _pool(self.weights, self._slots, self._x_BT, self._starts, bags)
         return torch.from_numpy(bags).requires_grad_()
 
     def gradient(self, fields_BFE: Tensor) -> Tensor:
@@ -85,26 +87,26 @@ class CompiledSteps(TableSteps):
 
     def no_gradient(self) -> Array:
         """Zeros [U, E], for the distinct rows in the order of their numbers."""
-        return np.zeros((len(self.unique), self._width), self.block.dtype)
+        return np.zeros((len(self.unique), self._width), self._block.dtype)
 
     def update(self, gradient_UE: Tensor) -> None:
         config = self.config
         self.step += 1
         _move(
-            gradient_UE.numpy(), self.unique, self.block, self._whole, self._state, self.step,
+            gradient_UE.numpy(), self.unique, self._block, self._whole, self._state, self.step,
             config.learning_rate, config.l2, config.moment_decay,
         )  # fmt: skip
 
 
 @fast
 def _find(
-    rows: Array, places: Array, fixed: Array, slots: Array, unique: Array, block: Array, whole: Array, width: int,
-    state: int, step: int, averaging: float, forget: float,
+    rows: Array, places: Array, fixed: Array, slots: Array, unique: Array, weights: Array, block: Array, whole: Array,
+    width: int, state: int, step: int, averaging: float, forget: float,
 ) -> int:  # fmt: skip
     """Number the distinct rows, write each slot's number, and let each row catch up in its place."""
     count = 0
     for row in fixed:
-        count = _met(row, count, unique, block, whole, width, state, step, averaging, forget)
+        count = _met(row, count, unique, weights, block, whole, width, state, step, averaging, forget)
     line = LINE_BYTES // block.itemsize
     examples, each = slots.shape
     ahead, later = 0, 0  # example and slot of the row that is asked for
@@ -119,7 +121,7 @@ def _find(
                 if later == each:
                     ahead, later = ahead + 1, 0
             row = rows[b, places[p]]
-            count = _met(row, count, unique, block, whole, width, state, step, averaging, forget)
+            count = _met(row, count, unique, weights, block, whole, width, state, step, averaging, forget)
             slots[b, p] = whole[row, state + NUMBER]
     return count
 
@@ -132,7 +134,7 @@ def _ask(block: Array, row: int, line: int) -> None:
 
 @fast
 def _met(
-    row: int, count: int, unique: Array, block: Array, whole: Array, width: int, state: int, step: int,
+    row: int, count: int, unique: Array, weights: Array, block: Array, whole: Array, width: int, state: int, step: int,
     averaging: float, forget: float,
 ) -> int:  # fmt: skip
     """How many distinct rows there are with this one, which catches up where it is new."""
@@ -166,20 +168,22 @@ def _met(
         for e in range(width):
             block[row, e] *= keep
         whole[row, state + LAST] = step
+    for e in range(width):
+        weights[count, e] = block[row, e]
     return count + 1
 
 
 @fast
-def _pool(unique: Array, slots: Array, x: Array, starts: Array, block: Array, bags: Array) -> None:
+def _pool(weights: Array, slots: Array, x: Array, starts: Array, bags: Array) -> None:
     examples, fields, width = bags.shape
     for b in range(examples):
         for f in range(fields):
             for t in range(starts[f], starts[f + 1]):
                 factor = x[b, t]
                 if factor != 0.0:
-                    row = unique[slots[b, t]]
+                    number = slots[b, t]
                     for e in range(width):
-                        bags[b, f, e] += factor * block[row, e]
+                        bags[b, f, e] += factor * weights[number, e]
 
 
 @fast
