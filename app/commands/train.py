@@ -68,7 +68,9 @@ def train(
     ] = None,
     l2: Annotated[
         float | None,
-        typer.Option(min=0.0, max=10.0, help="On the embedding table; 0.009, for lr 0.0001.", rich_help_panel=TUNING),
+        typer.Option(
+            min=0.0, max=10.0, help="On the embedding table; by default what suits the model.", rich_help_panel=TUNING
+        ),
     ] = None,
     id_dropout: Annotated[
         float | None, typer.Option(min=0.0, max=1.0, help="Share of rows without user id.", rich_help_panel=TUNING)

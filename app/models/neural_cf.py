@@ -74,7 +74,7 @@ class NeuralCFTowers(CtrModel):
     def __init__(
         self,
         preprocessing: Preprocessing,
-        dim: int = 8,
+        dim: int = 16,
         hidden: tuple[int, ...] = (128, 64),
         dropout: float = 0.2,
         batch_norm: bool = True,
