@@ -13,6 +13,10 @@ PATH = Path(__file__).with_name("kernels.so")
 MAX_LAYERS = 8
 MAX_WIDTH = 1024
 """Of a hidden layer."""
+MAX_INPUTS = 4096
+"""Of a user's field vectors and numbers together."""
+MAX_STEPS = 8
+"""Transforms of a number."""
 
 
 class Layer(ctypes.Structure):
@@ -33,6 +37,32 @@ class TailStruct(ctypes.Structure):
         ("b", c_float),
         ("output", c_void_p),
         ("layer", Layer * MAX_LAYERS),
+    )
+
+
+class NumberStruct(ctypes.Structure):
+    """`Number` in user.h."""
+
+    _fields_ = (
+        ("slot", c_int64),
+        ("bucket_row", c_int64),
+        ("borders", c_int64),
+        ("bucket_field", c_int64),
+        ("steps", c_int64 * MAX_STEPS),
+        ("border", c_void_p),
+        ("mean", c_float),
+        ("deviation", c_float),
+    )
+
+
+class UserStruct(ctypes.Structure):
+    """`User` in user.h."""
+
+    _fields_ = (
+        *((name, c_void_p) for name in ("vocabulary", "table", "oov", "field", "number", "map", "offset")),
+        *((name, c_int64) for name in ("keys", "first_row", "width", "slots", "fields", "numbers")),
+        *((name, c_int64) for name in ("state", "crossed", "crosses")),
+        ("clip", c_float),
     )
 
 
@@ -59,6 +89,7 @@ _P, _I = c_void_p, c_int64
 level = _function("ctr_level", _I)
 tile = _function("ctr_tile", _I, _I)
 rank = _function("ctr_rank", None, _P, _I, _P, _P, _I, _P, _P, _P, _P)
+user_state = _function("ctr_user", None, _P, _P, _P, _P)
 hash_id = _function("ctr_hash", c_uint64, ctypes.c_char_p, _I, _P)
 scan_ids = _function("ctr_scan_ids", _I, ctypes.c_char_p, _I, _I, _I, _P, _P, _P, _P)
 index_find = _function("ctr_index_find", _I, _P, c_uint64, _P, _I, _P)

@@ -29,7 +29,7 @@ class CtrModel(nn.Module):
     """
 
     name = "abstract"
-    served = ("encode_user", "encode_items", "score", "score_users", "probability", "ranked", "tail")
+    served = ("encode_user", "encode_items", "score", "score_users", "probability", "ranked", "tail", "user_map")
     """Methods the artifact exports beside `forward`."""
     tables: tuple[str, ...] = ("table_RE", "vocabulary_V")
     """Large tensors that are kept outside the program, memory-mapped."""
@@ -120,6 +120,15 @@ class CtrModel(nn.Module):
         Returns:
             The numbers of columns [hidden, across] of a state, whose columns are [hidden | across | own]; then weight
             and bias of each layer after the first, and of the output, all of them linear maps with a ReLU between.
+        """
+        return []
+
+    def user_map(self) -> list[Tensor]:
+        """What `encode_user` does, where it is a linear map of field vectors and numbers and the crosses within them.
+
+        Returns:
+            The map [D, I] and the offset [D] of [fields, flattened | numbers]; and the numbers [first, count] of the
+            state's columns that are S, to whose last column 1/2 (|S|^2 - sum of |e_f|^2) is added. Empty otherwise.
         """
         return []
 

@@ -129,6 +129,11 @@ class DeepFM(CtrModel):
         deep_N = self.deep.joined(user_D[:h], hidden_NH)
         return torch.addmv(deep_N, across_NC, user_C) + items_ND.select(1, h + c) + user_D[h + c]
 
+    def user_map(self) -> list[Tensor]:
+        if not self.fused:
+            return []
+        return [self.user_map_DI, self.user_offset_D, torch.tensor([self.deep.hidden, self.dim])]
+
     def tail(self) -> list[Tensor]:
         if self.element_wise:
             return []

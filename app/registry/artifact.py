@@ -26,6 +26,7 @@ from app.features.id_index import Rows
 from app.features.schema import FeatureSchema, schema_from_json
 from app.features.slots import Slots
 from app.kernels.tail import Floats, Places, Shape, Tail
+from app.kernels.user import UserState
 from app.models.contract import CtrModel
 from app.registry.background import PIECE_BYTES, rest
 from app.registry.holding import Hold
@@ -69,6 +70,7 @@ class Artifact:
         self._encode_user, self._ranked = program.encode_user, program.ranked
         self._on_cpu = device.type == "cpu"
         self._tail = _tail(program) if self._on_cpu else None
+        self._user_state = _user_state(program) if self._on_cpu else None
         self.hold: Hold | None = None
         """Keeps the folder from being pruned while this lives."""
 
@@ -89,6 +91,8 @@ class Artifact:
 
     def encode_user(self, slots: Slots) -> Tensor:
         """One user's slots [S] to the user state [D]."""
+        if self._user_state is not None:
+            return self._user_state(slots.keys, slots.values)
         keys_1S, values_1S = self._tensor(slots.keys[None]), self._tensor(slots.values[None])
         return self._encode_user(keys_1S, values_1S).view(-1)  # type: ignore[no-any-return]
 
@@ -187,6 +191,18 @@ def _tail(program: Any) -> Tail | None:
     try:
         return Tail(Shape(*shape.tolist()), pairs[:-1], output, (a, b))
     except ValueError:  # wider than what is compiled
+        return None
+
+
+def _user_state(program: Any) -> UserState | None:
+    """The program's `encode_user`, compiled; None where the program has to be called."""
+    parts = program.user_map()
+    if not parts:
+        return None
+    map_DI, offset_D, crossed_2 = parts
+    try:
+        return UserState(program.user, program.vocabulary_V, program.table_RE, map_DI, offset_D, *crossed_2.tolist())
+    except ValueError:  # more than what is compiled
         return None
 
 

@@ -1,6 +1,7 @@
 /* What a request needs between its bytes and its answer's bytes, where one call for hundreds of ids or candidates is worth
    hundreds of calls. No Python here: plain pointers and sizes, which app/kernels checks and owns. */
 
+#include <float.h>
 #include <math.h>
 #include <stdint.h>
 #include <stdio.h>
@@ -17,6 +18,7 @@
 #include "index.h"
 #include "answer.h"
 #include "order.h"
+#include "user.h"
 
 enum { MAX_LAYERS = 8, MAX_WIDTH = 1024, STRIDE = MAX_WIDTH + 16 };
 
