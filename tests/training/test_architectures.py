@@ -7,7 +7,7 @@ import pytest
 from app.commands.options import job_config
 from app.errors import ConfigError
 from app.models import MODELS
-from app.training.architectures import ModelConfig
+from app.training.architectures import TABLE_L2, TABLE_L2_OF, ModelConfig
 from tests.factories import fitted
 
 
@@ -35,3 +35,10 @@ def test_sizes_below_one_are_refused(option: str, value: object) -> None:
 def test_the_command_line_refuses_options_a_model_lacks(model: str, option: str, value: object) -> None:
     with pytest.raises(ConfigError, match=f"--{option}: {model} has none; leave it out"):
         job_config(model, 0, "auto", **{option: value})
+
+
+def test_a_models_own_penalty_is_what_the_command_line_trains_with() -> None:
+    assert set(TABLE_L2_OF) <= set(MODELS)
+    for name in MODELS:
+        assert job_config(name, 0, "auto").trainer.table_l2 == TABLE_L2_OF.get(name, TABLE_L2)
+    assert job_config("fm", 0, "auto", l2=0.5).trainer.table_l2 == 0.5
