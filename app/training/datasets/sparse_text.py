@@ -22,7 +22,7 @@ from app.training.datasets.source import LABELS, Source
 
 LABEL = "label"
 SPARSE_LABELS = LABELS | {"-1": 0.0, "-1.0": 0.0, "+1": 1.0, "+1.0": 1.0}
-LOOKED_AT_BYTES = 4 * BLOCK_BYTES
+LOOKED_AT_BYTES = 8 * BLOCK_BYTES
 """Of the file's beginning, for the fields there are and how many slots each needs."""
 SPARE = 1.5
 """Slots beyond the most that were seen, for rows that were not looked at."""
