@@ -210,6 +210,7 @@ def build_service(settings: Settings, store: FeatureStore | None = None) -> Serv
         batcher=batcher,
     )
     admission = Admission(settings.max_inflight)
+    exported.sources.append(lambda: exported.inflight_requests.set(admission.inflight))
     watch = _watch(settings, lifecycle, exported)
     shadow = Shadow(
         ranker,

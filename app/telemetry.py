@@ -135,8 +135,8 @@ class Labelled(dict[str, Counter]):
 class Metrics:
     """Every metric of one process: one object, built at start.
 
-    `observe_request`, `count_answer` and `inflight` are the hot path's; all else are prometheus_client objects to
-    use directly, those with a label by `[label]`. Safe from any thread, apart from `inflight`.
+    `observe_request` and `count_answer` are the hot path's; all else are prometheus_client objects to use directly,
+    those with a label by `[label]`. Safe from any thread.
 
     With several processes PROMETHEUS_MULTIPROC_DIR must name an emptied folder before prometheus_client is first
     imported; each process then runs `keep_flushing`, any of them can render the sum of all, and whoever started them
@@ -208,8 +208,6 @@ class Metrics:
 
         self.sources: list[Callable[[], None]] = []
         """Called before each export, to hand over what others have counted themselves; on any thread."""
-        self.inflight = 0
-        """Requests at work in this process: a plain number, exported with the next flush. Event loop only."""
         self._lock = threading.Lock()
         self._answers: Count[tuple[int, int | None]] = Count()
         self._observed: deque[tuple[tuple[int, int | None], float, int, Sequence[float]]] = deque()
@@ -284,7 +282,6 @@ class Metrics:
             self._answers.clear()
             for tally in (self._total, self._ranked, *self._stages):
                 tally.flush()
-            self.inflight_requests.set(self.inflight)
 
     async def keep_flushing(self) -> None:
         """Flush each second until cancelled, and once more then. Returns at once where there is one process only."""

@@ -153,10 +153,12 @@ def test_a_version_that_is_no_longer_live_is_0() -> None:
     assert live == [0, 1, 1]
 
 
-def test_inflight_is_a_number_to_set() -> None:
+def test_sources_are_asked_before_each_export() -> None:
     metrics = Metrics()
-    metrics.inflight = 3
+    inflight = [3, 5]
+    metrics.sources.append(lambda: metrics.inflight_requests.set(inflight.pop(0)))
     assert value(metrics, "ctr_inflight_requests") == 3
+    assert value(metrics, "ctr_inflight_requests") == 5
 
 
 def test_a_known_entity_is_exported_as_0_before_its_first_event() -> None:
@@ -202,7 +204,7 @@ for _ in range(int(sys.argv[1])):
     metrics.observe_request((0.001,) * 5, 0.005, 100, 7)
 metrics.item_cache_hits.inc(10)
 metrics.set_models([(7, "ab")])
-metrics.inflight = 2
+metrics.inflight_requests.set(2)
 
 async def serve():
     flushing = asyncio.create_task(metrics.keep_flushing())

@@ -47,32 +47,27 @@ class RankEndpoint:
 
     async def __call__(self, scope: Scope, receive: Receive, send: Send) -> None:
         request_id: str = scope["state"]["request_id"]
-        metrics = self._metrics
         try:
             deadline_s = timeout_s_of(dict(scope["headers"]), self._deadline_s)
             raw = await read_body(receive)
             began = time.perf_counter()
             with self._admission:
-                metrics.inflight = self._admission.inflight
                 body = parse_rank(raw, self._max_candidates)
                 decoded = time.perf_counter()
                 try:
                     ranking = await self._ranker.rank(body, began + deadline_s)
                 except Exception as error:
                     ranking = await self._rescue.rank(body, began + deadline_s, error)
-            metrics.inflight = self._admission.inflight
             ranked = time.perf_counter()
             content = answer(ranking, body.request_id or request_id)
         except RequestError as error:
-            metrics.inflight = self._admission.inflight
             self._count_refusal(error)
             await problem_response(error, request_id)(scope, receive, send)
             return
         except ClientDisconnect:
             raise
         except Exception:
-            metrics.inflight = self._admission.inflight
-            metrics.count_answer(500)
+            self._metrics.count_answer(500)
             raise  # answered and logged by the Edge
         finished = time.perf_counter()
         stages_s = (decoded - began, ranking.features_s, ranking.encode_s, ranking.score_s, finished - ranked)
