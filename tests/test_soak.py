@@ -60,6 +60,13 @@ def test_a_spike_around_swaps_and_a_slow_first_request_are_found() -> None:
     assert not first.met
 
 
+def test_steady_is_what_lies_between_swaps_too() -> None:
+    course = Course(steady=[(0, 10), (40, 50)], asked_at={2: 10, 3: 20, 4: 50})
+    live_at = {1: 0.0, 2: 11.5, 3: 21.0, 4: 52.0}
+    assert np.allclose(course.calm(live_at), [(1.5, 10), (12.8, 20), (22.3, 40), (41.5, 50)])
+    assert Course(steady=[(0, 1)]).calm({}) == [(0.5, 1)], "of a short one half is left"
+
+
 def test_failures_are_counted_and_a_version_that_never_answers_ends_the_run() -> None:
     found, course = recording()
     found.add(19.0, 503, b"")

@@ -1,10 +1,13 @@
-"""Swaps under load: nothing fails, the second around each is as quick as any other, and so are the first requests."""
+"""Swaps under load: nothing fails, the second around each is as quick as any other, and so are the first requests.
+
+The machine's own unrest comes and goes in seconds, so steady is measured between the swaps as well.
+"""
 
 from __future__ import annotations
 
 import threading
 import time
-from collections.abc import Callable, Iterable, Sequence
+from collections.abc import Callable, Iterable, Mapping, Sequence
 from dataclasses import dataclass, field
 
 import numpy as np
@@ -26,6 +29,12 @@ SPIKE, FIRST_SPIKE = 1.25, 2.0
 TRIAL_S = 3.0
 """Spent on measuring the capacity, and a third of it to warm up."""
 PATIENCE_S = 60.0
+ENTRY_S = 1.5
+"""Left out of a stretch, or half of one: connections are opened at its beginning, or the version before is retired."""
+RETIRED_S = 1.3
+"""After its first answer: the version before has gone by then."""
+SHORTEST_S = 0.1
+"""Between two swaps, to be looked at."""
 POLL = {"CTR_POLL_S": "0.25"}
 """So that swaps follow one another; the rest of the settings are the defaults."""
 
@@ -38,6 +47,18 @@ class Course:
     """Stretches without a swap."""
     asked_at: dict[int, float] = field(default_factory=dict)
     """Version to when the pointer named it."""
+
+    def calm(self, live_at: Mapping[int, float]) -> list[tuple[float, float]]:
+        """The stretches, and what lies between two swaps: from the retirement of a version to the next pointer.
+
+        A machine that is slower for some seconds is so in both halves of the comparison.
+        """
+        retired = {version: at + RETIRED_S for version, at in live_at.items() if version in self.asked_at}
+        asked = sorted([*self.asked_at.values(), *(start for start, _ in self.steady)])
+        between = [(at, next((then for then in asked if then > at), at)) for at in retired.values()]
+        clear = [(start, stop) for start, stop in between if stop - start >= SHORTEST_S]
+        entered = [(min(start + ENTRY_S, (start + stop) / 2), stop) for start, stop in self.steady]
+        return sorted([*entered, *clear])
 
 
 def capacity(load: RecordedLoad, seconds: float = TRIAL_S) -> float:
@@ -138,12 +159,13 @@ def figures(recording: Recording, course: Course, versions: Sequence[int], rate:
     missed = [v for v in versions if v not in live_at]
     if missed:
         raise SystemExit(f"error: {len(missed)} of {len(versions)} versions never answered, the first is {missed[0]}")
-    steady = np.concatenate([latency_ms[(due >= start) & (due < stop)] for start, stop in course.steady])
+    stretches = course.calm(live_at)
+    steady = np.concatenate([_between(due, latency_ms, start, stop) for start, stop in stretches])
     steady_p99 = p99(steady)
     seconds = [_between(due, latency_ms, live_at[v] - 0.5, live_at[v] + 0.5) for v in versions]
     calm = [
         _between(due, latency_ms, at, at + 1.0)
-        for start, stop in course.steady
+        for start, stop in stretches
         for at in np.arange(start, stop - 1.0 + 1e-9, 1.0)
     ]
     spans = [_between(due, latency_ms, course.asked_at[v], live_at[v] + 1.5) for v in versions]
@@ -174,7 +196,8 @@ def figures(recording: Recording, course: Course, versions: Sequence[int], rate:
             SPIKE,
             reached=p99(around) / steady_p99,
             note=f"p99 {p99(around):.2f} ms over {steady_p99:.2f}; of single seconds {over[0]:.0%} are above "
-            f"{SPIKE}x with a swap and {over[1]:.0%} without; from the pointer's change to the retirement: "
+            f"{SPIKE}x with a swap and {over[1]:.0%} without, which are {sum(b - a for a, b in stretches):.0f} s in "
+            f"{len(stretches)} pieces; from the pointer's change to the retirement: "
             f"{p99(np.concatenate(spans)) / steady_p99:.2f}x",
         ),
         Figure(
