@@ -86,7 +86,7 @@ def _function(name: str, result: type | None, *arguments: type) -> ctypes._Named
 
 
 _P, _I = c_void_p, c_int64
-level = _function("ctr_level", _I)
+kinds = _function("ctr_kinds", _I)
 tile = _function("ctr_tile", _I, _I)
 rank = _function("ctr_rank", None, _P, _I, _P, _P, _I, _P, _P, _P, _P)
 user_state = _function("ctr_user", None, _P, _P, _P, _P)

@@ -9,10 +9,12 @@ they are copied; a program of forty operators, each looked up and started, takes
 from __future__ import annotations
 
 import ctypes
-from typing import NamedTuple, Protocol
+from enum import IntEnum
+from typing import Any, NamedTuple, Protocol
 
 import numpy as np
 import numpy.typing as npt
+import torch
 
 from app.kernels import library
 from app.kernels.library import MAX_LAYERS, MAX_WIDTH
@@ -25,6 +27,22 @@ class Weights(Protocol):
     """A float32 tensor, or an array."""
 
     def data_ptr(self) -> int: ...
+
+
+class Kind(IntEnum):
+    """Of a compiled tail: the processor it is for, and the precision of states and weights."""
+
+    BASE = 0
+    AVX2 = 1
+    AVX512 = 2
+    BFLOAT16 = 3
+    """Needs AVX-512 BF16; products of bfloat16, everything else in float32."""
+
+
+KINDS = tuple(kind for kind in Kind if library.kinds() >> kind & 1)
+"""What this processor can run."""
+BEST = max(set(KINDS) - {Kind.BFLOAT16})
+"""In float32."""
 
 
 class Shape(NamedTuple):
@@ -47,39 +65,37 @@ class Tail:
         layers: list[tuple[Floats, Floats]],
         output: tuple[Floats, float] | None,
         calibration: tuple[float, float],
-        level: int | None = None,
+        kind: Kind = BEST,
     ) -> None:
         """
         Args:
             layers: weights [width, depth] and biases [width] of the hidden layers after the first.
             output: weights [depth] and bias of the output; None where there is no hidden layer at all.
             calibration: a and b of p = sigmoid(a logit + b).
-            level: 0 for any processor, 1 for AVX2, 2 for AVX-512; None for the best that this one can do.
+            kind: one of `KINDS`.
 
         Raises:
             ValueError: more or wider layers than are supported, or one that does not fit the one before.
         """
         self.shape = shape
-        self.level = library.level() if level is None else level
-        tile = library.tile(self.level)
+        self.kind = kind
+        tile = library.tile(kind)
         widths = [shape.hidden, *(len(bias) for _, bias in layers)]
         if len(layers) > MAX_LAYERS or max(widths) > MAX_WIDTH:
             raise ValueError(f"at most {MAX_LAYERS} layers of at most {MAX_WIDTH}, not {widths}")
         outputs = [] if output is None else [len(output[0])]
         if [weight.shape[1] for weight, _ in layers] + outputs != widths[: len(layers) + len(outputs)]:
             raise ValueError(f"layers of {widths} do not follow each other")
-        self._kept: list[Floats] = []
+        self._kept: list[npt.NDArray[Any]] = []
         self._struct = struct = library.TailStruct(
             hidden=shape.hidden, across=shape.across, width=shape.width, layers=len(layers)
         )
         struct.a, struct.b = calibration
         for place, (weight, bias) in enumerate(layers):
             padded = _up(len(bias), tile)
-            weight_DP = np.zeros((weight.shape[1], padded), np.float32)
-            weight_DP[:, : len(bias)] = weight.T
-            panels = weight_DP.reshape(weight.shape[1], padded // tile, tile).transpose(1, 0, 2)
+            panels = self._keep(_panels(weight, tile, kind))
             struct.layer[place] = library.Layer(
-                self._keep(panels), self._keep(np.pad(bias, (0, padded - len(bias)))), len(bias), padded
+                panels, self._keep(np.pad(bias, (0, padded - len(bias)))), len(bias), padded
             )
         if output is not None:
             weight_D, struct.output_bias = output
@@ -91,7 +107,7 @@ class Tail:
         """Probabilities [N], highest first, and each one's place among the rows. Ties keep order, NaN is first.
 
         Args:
-            user_D, states_CD: float32, contiguous, as wide as the shape says.
+            user_D, states_CD: contiguous, as wide as the shape says; float32, the states bfloat16 for that kind.
             row_N: rows of `states_CD`, every one of them in it: nothing here checks that.
         """
         n = len(row_N)
@@ -99,7 +115,7 @@ class Tail:
         start = block_4N.ctypes.data
         library.rank(
             self._pointer,
-            self.level,
+            self.kind,
             states_CD.data_ptr(),
             row_N.ctypes.data,
             n,
@@ -110,10 +126,22 @@ class Tail:
         )
         return block_4N[n : 2 * n].view(np.float32)[:n], block_4N[:n]
 
-    def _keep(self, array: npt.NDArray[np.float32]) -> int:
-        kept = np.ascontiguousarray(array, np.float32)
+    def _keep(self, array: npt.NDArray[Any]) -> int:
+        kept = np.ascontiguousarray(array)
         self._kept.append(kept)
         return kept.ctypes.data
+
+
+def _panels(weight_WD: Floats, tile: int, kind: Kind) -> npt.NDArray[Any]:
+    """A layer's weights as its kind reads them: [panels, depth, tile], or bfloat16 [panels, depth / 2, tile, 2]."""
+    pair = 2 if kind is Kind.BFLOAT16 else 1
+    width, depth = weight_WD.shape
+    padded_WD = np.zeros((_up(width, tile), _up(depth, pair)), np.float32)
+    padded_WD[:width, :depth] = weight_WD
+    panels = padded_WD.reshape(-1, tile, padded_WD.shape[1] // pair, pair).transpose(0, 2, 1, 3).copy()
+    if kind is Kind.BFLOAT16:
+        return torch.from_numpy(panels).to(torch.bfloat16).view(torch.int16).numpy()
+    return panels
 
 
 def _up(number: int, step: int) -> int:

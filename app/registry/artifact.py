@@ -25,7 +25,7 @@ from app.features.encoder import Encoder
 from app.features.id_index import Rows
 from app.features.schema import FeatureSchema, schema_from_json
 from app.features.slots import Slots
-from app.kernels.tail import Floats, Places, Shape, Tail
+from app.kernels.tail import KINDS, Floats, Kind, Places, Shape, Tail
 from app.kernels.user import UserState
 from app.models.contract import CtrModel
 from app.registry.background import PIECE_BYTES, rest
@@ -69,7 +69,7 @@ class Artifact:
         # Asked on each request: to look a method of a program up costs as much as an operator.
         self._encode_user, self._ranked = program.encode_user, program.ranked
         self._on_cpu = device.type == "cpu"
-        self._tail = _tail(program) if self._on_cpu else None
+        self._tails = _tails(program) if self._on_cpu else {}
         self._user_state = _user_state(program) if self._on_cpu else None
         self.hold: Hold | None = None
         """Keeps the folder from being pruned while this lives."""
@@ -107,8 +107,9 @@ class Artifact:
     def ranked(self, user_D: Tensor, states_CD: Tensor, row_N: Rows) -> tuple[Floats, Places]:
         """Calibrated probabilities [N] of candidates by their rows among item states [C, D], highest first, and the
         place [N] of each among the rows. Ties keep their order; NaN comes first."""
-        if self._tail is not None and states_CD.dtype == torch.float32:
-            return self._tail.rank(user_D, states_CD, row_N)
+        tail = self._tails.get(states_CD.dtype)
+        if tail is not None:
+            return tail.rank(user_D, states_CD, row_N)
         return _arrays(*self._ranked(user_D, states_CD, self._tensor(row_N)))
 
     def probabilities(self, users_UD: Tensor, items_PD: Tensor, counts: list[int]) -> Tensor:
@@ -141,8 +142,9 @@ class Artifact:
                 split_N = self.score(user_D, items_ND).cpu()
                 plain_N = self.reference(user, items).cpu()
                 widths = {user_D.shape[-1], items_ND.shape[-1]}
-                if self._tail is not None and widths != {self._tail.shape.width}:
-                    raise ValueError(f"states of {widths} columns do not fit the tail of {self._tail.shape}")
+                for tail in self._tails.values():
+                    if widths != {tail.shape.width}:
+                        raise ValueError(f"states of {widths} columns do not fit the tail of {tail.shape}")
                 served_2N = self._served(user_D, items_ND)
             except (RuntimeError, ValueError, IndexError, EncodingError) as error:
                 raise ArtifactError("golden", f"golden request {number} fails: {_last_line(error)}") from error
@@ -179,19 +181,23 @@ def _arrays(score_N: Tensor, place_N: Tensor) -> tuple[Floats, Places]:
     return score_N.cpu().numpy(), place_N.cpu().numpy()
 
 
-def _tail(program: Any) -> Tail | None:
-    """The program's tail, compiled; None where the program has to be called."""
+def _tails(program: Any) -> dict[torch.dtype, Tail]:
+    """The program's tail, compiled for item states in each precision; none where the program has to be called."""
     weights = [weight.numpy() for weight in program.tail()]
     if not weights:
-        return None
+        return {}
     shape, *maps = weights
     pairs = list(zip(maps[::2], maps[1::2], strict=True))
     a, b = program.calibration_2.tolist()
     output = (pairs[-1][0][0], float(pairs[-1][1][0])) if pairs else None
+    parts = Shape(*shape.tolist()), pairs[:-1], output, (a, b)
     try:
-        return Tail(Shape(*shape.tolist()), pairs[:-1], output, (a, b))
+        tails = {torch.float32: Tail(*parts)}
+        if Kind.BFLOAT16 in KINDS:
+            tails[torch.bfloat16] = Tail(*parts, Kind.BFLOAT16)
     except ValueError:  # wider than what is compiled
-        return None
+        return {}
+    return tails
 
 
 def _user_state(program: Any) -> UserState | None:

@@ -1,4 +1,4 @@
-"""The compiled tail against the same sums in float64, at every level that this processor has."""
+"""The compiled tail against the same sums in float64, for every kind that this processor can run."""
 
 from __future__ import annotations
 
@@ -8,10 +8,9 @@ import torch
 from hypothesis import given
 from hypothesis import strategies as st
 
-from app.kernels import library
-from app.kernels.tail import Shape, Tail
+from app.kernels.tail import KINDS, Kind, Shape, Tail
 
-levels = st.integers(0, library.level())
+kinds = st.sampled_from(sorted(set(KINDS) - {Kind.BFLOAT16}))
 sizes = st.integers(1, 70)
 
 
@@ -39,8 +38,8 @@ def reference(
     return 1 / (1 + np.exp(-(calibration[0] * logit_N + calibration[1])))
 
 
-@given(levels, sizes, st.integers(0, 20), st.lists(sizes, max_size=3), st.integers(1, 60), st.integers(0, 2**32 - 1))
-def test_it_is_the_formula(level: int, hidden: int, across: int, widths: list[int], candidates: int, seed: int) -> None:
+@given(kinds, sizes, st.integers(0, 20), st.lists(sizes, max_size=3), st.integers(1, 60), st.integers(0, 2**32 - 1))
+def test_it_is_the_formula(kind: Kind, hidden: int, across: int, widths: list[int], candidates: int, seed: int) -> None:
     """Also for widths and numbers of candidates that are no multiple of a register or a tile."""
     draw, shape = np.random.default_rng(seed), Shape(hidden, across)
     depths = [hidden, *widths]
@@ -48,7 +47,7 @@ def test_it_is_the_formula(level: int, hidden: int, across: int, widths: list[in
     output = random(draw, depths[-1]), 0.25
     states_CD, user_D = random(draw, 100, shape.width), random(draw, shape.width)
     rows_N = draw.integers(0, 100, candidates)
-    tail = Tail(shape, layers, output, (1.5, -0.5), level)
+    tail = Tail(shape, layers, output, (1.5, -0.5), kind)
     score_N, place_N = tail.rank(torch.from_numpy(user_D), torch.from_numpy(states_CD), rows_N)
     wanted_N = reference(user_D, states_CD[rows_N], shape, layers, output, (1.5, -0.5))
     assert sorted(place_N.tolist()) == list(range(candidates))
@@ -56,11 +55,11 @@ def test_it_is_the_formula(level: int, hidden: int, across: int, widths: list[in
     assert (np.diff(score_N) <= 0).all()
 
 
-@given(levels, st.integers(0, 20), st.integers(1, 60))
-def test_without_a_deep_part_it_is_a_factorisation_machine(level: int, across: int, candidates: int) -> None:
+@given(kinds, st.integers(0, 20), st.integers(1, 60))
+def test_without_a_deep_part_it_is_a_factorisation_machine(kind: Kind, across: int, candidates: int) -> None:
     draw, shape = np.random.default_rng(across), Shape(0, across)
     states_CD, user_D = random(draw, candidates, shape.width), random(draw, shape.width)
-    score_N, place_N = Tail(shape, [], None, (1.0, 0.0), level).rank(
+    score_N, place_N = Tail(shape, [], None, (1.0, 0.0), kind).rank(
         torch.from_numpy(user_D), torch.from_numpy(states_CD), np.arange(candidates)
     )
     assert np.abs(score_N - reference(user_D, states_CD, shape, [], None, (1.0, 0.0))[place_N]).max() < 1e-6
@@ -80,14 +79,14 @@ def test_the_order_is_that_of_a_stable_sort_and_nan_is_first(logits: list[float]
     assert torch.equal(torch.nan_to_num(wanted_N, -1.0), torch.nan_to_num(torch.from_numpy(score_N), -1.0))
 
 
-@given(levels, st.integers(0, 40))
-def test_nan_comes_through_every_layer(level: int, place: int) -> None:
+@given(kinds, st.integers(0, 40))
+def test_nan_comes_through_every_layer(kind: Kind, place: int) -> None:
     """A ReLU that turned it into 0 would hide a broken model."""
     shape = Shape(41, 0)
     states_CD = torch.zeros(20, 42)
     states_CD[7, place] = float("nan")
     layer = np.ones((33, 41), np.float32), np.zeros(33, np.float32)
-    tail = Tail(shape, [layer], (np.ones(33, np.float32), 0.0), (1.0, 0.0), level)
+    tail = Tail(shape, [layer], (np.ones(33, np.float32), 0.0), (1.0, 0.0), kind)
     score_N, place_N = tail.rank(torch.zeros(42), states_CD, np.arange(20))
     assert place_N[0] == 7
     assert np.isnan(score_N).tolist() == [True] + [False] * 19
@@ -98,3 +97,32 @@ def test_what_is_too_wide_or_does_not_fit_together_is_refused() -> None:
     for layers in ([layer], [layer, layer], [wide]):
         with pytest.raises(ValueError, match="layers"):
             Tail(Shape(4, 0), layers, (np.zeros(4, np.float32), 0.0), (1.0, 0.0))
+
+
+@pytest.mark.skipif(Kind.BFLOAT16 not in KINDS, reason="this processor does not multiply bfloat16")
+@given(sizes, st.integers(0, 20), st.lists(sizes, max_size=3), st.integers(1, 60), st.integers(0, 2**32 - 1))
+def test_bfloat16_rounds_states_weights_and_what_is_between_layers_and_nothing_else(
+    hidden: int, across: int, widths: list[int], candidates: int, seed: int
+) -> None:
+    draw, shape = np.random.default_rng(seed), Shape(hidden, across)
+    depths = [hidden, *widths]
+    layers = [(random(draw, width, depth), random(draw, width)) for depth, width in zip(depths, widths, strict=False)]
+    output = random(draw, depths[-1]), 0.25
+    states_CD, user_D = torch.from_numpy(random(draw, 100, shape.width)).to(torch.bfloat16), random(draw, shape.width)
+    row_N = draw.integers(0, 100, candidates)
+    tail = Tail(shape, layers, output, (1.5, -0.5), Kind.BFLOAT16)
+    score_N, place_N = tail.rank(torch.from_numpy(user_D), states_CD, row_N)
+
+    def rounded(x: torch.Tensor) -> torch.Tensor:
+        return x.to(torch.bfloat16).double()
+
+    items_ND, user = states_CD[row_N].double(), torch.from_numpy(user_D).double()
+    logit_N = user[-1] + items_ND[:, -1] + items_ND[:, hidden : hidden + across] @ user[hidden : hidden + across]
+    hidden_NH = (items_ND[:, :hidden] + user[:hidden]).relu()
+    for weight, bias in layers:
+        hidden_NH = (rounded(hidden_NH) @ rounded(torch.from_numpy(weight)).T + torch.from_numpy(bias)).relu()
+    logit_N += hidden_NH @ torch.from_numpy(output[0]).double() + output[1]
+    wanted_N = torch.sigmoid(1.5 * logit_N - 0.5).numpy()
+    # A sum that lies between two bfloat16 may fall to either side of it in another order.
+    assert np.abs(score_N - wanted_N[place_N]).max() < (2e-3 if len(widths) > 1 else 1e-5)
+    assert (np.diff(score_N) <= 0).all()

@@ -23,7 +23,7 @@
 enum { MAX_LAYERS = 8, MAX_WIDTH = 1024, STRIDE = MAX_WIDTH + 16 };
 
 typedef struct {
-    const float *weight; /* panels [padded / tile, depth, tile] */
+    const void *weight; /* panels [padded / tile, depth, tile]; of bfloat16 [padded / tile, depth / 2, tile, 2] */
     const float *bias;   /* [padded] */
     int64_t width, padded;
 } Layer;
@@ -56,9 +56,11 @@ typedef struct {
 #define ROWS 8
 #define COLUMNS 2
 #include "tail.h"
+#include "tail_bf16.h"
 #endif
 
-typedef void (*Logits)(const Tail *, const float *, const int64_t *, int64_t, const float *, float *);
+/* Kinds of a tail: float32 on any processor, with AVX2, with AVX-512; item states and weights in bfloat16. */
+enum { BASE, AVX2, AVX512, BFLOAT16 };
 
 #ifdef __x86_64__
 /* Which register sets the system saves when it changes tasks: without that a processor's own word is worth nothing. */
@@ -69,32 +71,39 @@ static uint64_t saved_registers(void) {
 }
 #endif
 
-/* The best that this processor can do: 0 base, 1 AVX2, 2 AVX-512. */
-EXPORT int64_t ctr_level(void) {
+/* Which kinds this processor can run, a bit for each. */
+EXPORT int64_t ctr_kinds(void) {
+    int64_t kinds = 1 << BASE;
 #ifdef __x86_64__
-    enum { XSAVE = 1 << 27, FMA = 1 << 12, AVX2 = 1 << 5, F = 1 << 16, DQ = 1 << 17, BW = 1 << 30, YMM = 0x6, ZMM = 0xe6 };
+    enum { XSAVE = 1 << 27, FMA = 1 << 12, HAS_AVX2 = 1 << 5, F = 1 << 16, DQ = 1 << 17, BW = 1 << 30, HAS_BF16 = 1 << 5 };
+    enum { YMM = 0x6, ZMM = 0xe6 };
     const uint32_t avx512 = F | DQ | BW | 1u << 31; /* the last is VL */
     uint32_t a, b, c, d;
-    if (!__get_cpuid(1, &a, &b, &c, &d) || (c & (XSAVE | FMA)) != (XSAVE | FMA)) return 0;
+    if (!__get_cpuid(1, &a, &b, &c, &d) || (c & (XSAVE | FMA)) != (XSAVE | FMA)) return kinds;
     uint64_t saved = saved_registers();
-    if (!__get_cpuid_count(7, 0, &a, &b, &c, &d) || !(b & AVX2) || (saved & YMM) != YMM) return 0;
-    return (b & avx512) == avx512 && (saved & ZMM) == ZMM ? 2 : 1;
+    if (!__get_cpuid_count(7, 0, &a, &b, &c, &d) || !(b & HAS_AVX2) || (saved & YMM) != YMM) return kinds;
+    kinds |= 1 << AVX2;
+    if ((b & avx512) != avx512 || (saved & ZMM) != ZMM) return kinds;
+    kinds |= 1 << AVX512;
+    if (__get_cpuid_count(7, 1, &a, &b, &c, &d) && a & HAS_BF16) kinds |= 1 << BFLOAT16;
 #endif
-    return 0;
+    return kinds;
 }
 
-/* Columns of a panel of weights at a level. */
-EXPORT int64_t ctr_tile(int64_t level) { return level == 2 ? 32 : level == 1 ? 16 : 8; }
+/* Columns of a panel of weights. */
+EXPORT int64_t ctr_tile(int64_t kind) { return kind >= AVX512 ? 32 : kind == AVX2 ? 16 : 8; }
 
-/* Probabilities of the candidates in N rows of a table of item states, highest first, and the place of each among them. */
-EXPORT void ctr_rank(const Tail *tail, int64_t level, const float *states_CD, const int64_t *row_N, int64_t n,
+/* Probabilities of the candidates in N rows of a table of item states, highest first, and the place of each among them.
+   The states are float32, or bfloat16 for a tail of that kind. */
+EXPORT void ctr_rank(const Tail *tail, int64_t kind, const void *states_CD, const int64_t *row_N, int64_t n,
                      const float *user_D, float *score_N, int64_t *place_N, uint64_t *scratch_2N) {
+    switch (kind) {
 #ifdef __x86_64__
-    Logits logits = level == 2 ? avx512_logits : level == 1 ? avx2_logits : base_logits;
-#else
-    Logits logits = base_logits;
-    (void)level;
+    case BFLOAT16: bf16_logits(tail, states_CD, row_N, n, user_D, score_N); break;
+    case AVX512: avx512_logits(tail, states_CD, row_N, n, user_D, score_N); break;
+    case AVX2: avx2_logits(tail, states_CD, row_N, n, user_D, score_N); break;
 #endif
-    logits(tail, states_CD, row_N, n, user_D, score_N);
+    default: base_logits(tail, states_CD, row_N, n, user_D, score_N);
+    }
     ordered(score_N, n, tail->a, tail->b, scratch_2N, score_N, place_N);
 }

@@ -17,8 +17,9 @@ typedef int32_t MASK __attribute__((vector_size(LANES * 4), aligned(4), may_alia
 #define EACH _Pragma("clang loop unroll(full)") for
 
 /* [ROWS, depth] times a layer's weights, plus its bias, ReLU: [ROWS, width]. Weights lie in panels of TILE columns. */
-TARGET static void NAME(product)(const float *in, int64_t depth, const float *weight, const float *bias, float *out,
+TARGET static void NAME(product)(const float *in, int64_t depth, const void *weights, const float *bias, float *out,
                                  int64_t width) {
+    const float *weight = weights;
     for (int64_t panel = 0; panel < width; panel += TILE, weight += TILE * depth) {
         VEC sum[ROWS][COLUMNS];
         EACH (int r = 0; r < ROWS; r++)
