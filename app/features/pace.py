@@ -1,11 +1,11 @@
-"""Background work on the event loop: in slices, and never more of them than the requests leave room for."""
+"""Background work on the event loop: in slices, between requests, and never more than these leave room for."""
 
 from __future__ import annotations
 
 import asyncio
 import time
 
-SHARE_OF_IDLE = 0.5
+SHARE_OF_IDLE = 0.75
 """Of the time that requests leave; the rest is their room to come at once."""
 LEAST_SHARE = 0.1
 """Of all time, however busy the loop is: the work must end some day."""
@@ -15,17 +15,22 @@ CATCH_UP_S = 0.003
 """Worked at a stretch after a rest that grew long: a turn of an overloaded loop takes a tenth of a second."""
 UNKNOWN_S = 0.01
 """A loop of which nothing is known is taken to have been busy for so long."""
+LATELY_S = 0.25
+"""What requests took before that counts ever less: a machine may be slower from one moment to the next."""
+NOTHING_S = 0.0001
+"""Two turns of a loop that take less processor time had no request to go on with."""
 
 
 class Pace:
-    """Call `rest()` after every slice of work; it gives the loop to requests, and sleeps what the share asks for.
+    """Call `rest()` after every slice of work; it gives the loop to requests, sleeps what the share asks for, and
+    returns when the loop has nothing to do.
 
     Work is counted in processor time, so that what other programs take of the core does not make it slower still. How
     busy requests keep the loop is this thread's processor time while the work rests.
     """
 
     def __init__(self) -> None:
-        self._debt_s = 0.0
+        self._debt_s = self._least_debt_s = 0.0
         self._rested_s = self._busy_s = UNKNOWN_S
         self._began = time.thread_time()
 
@@ -36,15 +41,29 @@ class Pace:
 
     async def rest(self) -> None:
         ended = time.thread_time()
-        rest_for_work = 1 / self.share - 1
+        rest_for_work, most_rest = 1 / self.share - 1, 1 / LEAST_SHARE - 1
         self._debt_s += (ended - self._began) * rest_for_work
-        self._began = ended
-        if self._debt_s <= 0:
-            return
+        self._least_debt_s += (ended - self._began) * most_rest
         before = time.perf_counter()
-        await asyncio.sleep(self._debt_s if self._debt_s >= SLEEP_S else 0)
+        if self._debt_s > 0:
+            await asyncio.sleep(self._debt_s if self._debt_s >= SLEEP_S else 0)
+        await _lull(before + self._least_debt_s)
         rested = time.perf_counter() - before
         self._began = time.thread_time()
         self._debt_s = max(self._debt_s - rested, -CATCH_UP_S * rest_for_work)
+        self._least_debt_s = max(self._least_debt_s - rested, -CATCH_UP_S * most_rest)
         self._rested_s += rested
         self._busy_s += min(rested, self._began - ended)
+        if self._rested_s > LATELY_S:
+            self._busy_s *= LATELY_S / self._rested_s
+            self._rested_s = LATELY_S
+
+
+async def _lull(due: float) -> None:
+    """Let requests go on until none can, or until then: a slice that begins in a lull is done when the next comes."""
+    while time.perf_counter() < due:
+        began = time.thread_time()
+        await asyncio.sleep(0)  # what has come in is read,
+        await asyncio.sleep(0)  # and begun
+        if time.thread_time() - began < NOTHING_S:
+            return

@@ -10,8 +10,10 @@ import threading
 import time
 from collections.abc import Iterator
 
-from app.features.pace import LEAST_SHARE, SHARE_OF_IDLE, SLEEP_S
+from app.features.pace import LEAST_SHARE, SLEEP_S
 
+SHARE_OF_IDLE = 0.5
+"""Less than the event loop's own slices take, which begin when no request can go on: this thread cannot tell."""
 SERVING = 0.05
 """A process whose other threads take less of the time than this has nobody to spare."""
 PIECE_BYTES = 1 << 20
