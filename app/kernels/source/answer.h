@@ -1,7 +1,11 @@
 /* The items of an answer: [{"item_id":"20","score":0.1321},...], ids copied as they stood in the request. */
 
 static const double POWERS[] = {1e0, 1e1, 1e2, 1e3, 1e4, 1e5, 1e6, 1e7, 1e8, 1e9, 1e10, 1e11, 1e12, 1e13};
-enum { LEAST_DIGITS = 6, MOST_DIGITS = 9, MAX_NUMBER = 24, AROUND_ID = 12, AROUND_SCORE = 12 };
+enum { LEAST_DIGITS = 7, MOST_DIGITS = 9, MAX_NUMBER = 24, AROUND_ID = 12, AROUND_SCORE = 12 };
+
+static const char TWO_DIGITS[] = "00010203040506070809101112131415161718192021222324252627282930313233343536373839404142434445464748"
+                                 "49505152535455565758596061626364656667686970717273747576777879808182838485868788899091929394959697"
+                                 "9899";
 
 static char *put(char *out, const char *text, int64_t size) {
     memcpy(out, text, (size_t)size);
@@ -14,11 +18,13 @@ static char *put_score(char *out, float p) {
         int places = LEAST_DIGITS;
         for (double first = 0.1; (double)p < first; first /= 10) places++;
         for (int digits = LEAST_DIGITS; digits <= MOST_DIGITS; digits++, places++) {
-            int64_t whole = (int64_t)((double)p * POWERS[places] + 0.5);
+            uint32_t whole = (uint32_t)((double)p * POWERS[places] + 0.5);
             if ((float)((double)whole / POWERS[places]) != p) continue;
             while (whole % 10 == 0) whole /= 10, places--;
             *out++ = '0', *out++ = '.';
-            for (int place = places - 1; place >= 0; place--, whole /= 10) out[place] = (char)('0' + whole % 10);
+            int place = places;
+            for (; place >= 2; place -= 2, whole /= 100) memcpy(out + place - 2, TWO_DIGITS + 2 * (whole % 100), 2);
+            if (place) *out = (char)('0' + whole);
             return out + places;
         }
     }

@@ -13,8 +13,9 @@ static int64_t string_end(const uint8_t *text, int64_t size, int64_t place, int 
     return -1;
 }
 
-static int64_t plain_end(const uint8_t *text, int64_t size, int64_t place) {
-    while (place < size && text[place] >= 0x20 && text[place] < 0x7f && text[place] != '\\' && text[place] != '"') place++;
+/* The same of printable ASCII without escapes. */
+static inline int64_t plain_end(const uint8_t *text, int64_t size, int64_t place) {
+    while (place < size && (uint8_t)(text[place] - 0x20) < 0x5f && text[place] != '"' && text[place] != '\\') place++;
     return place < size && text[place] == '"' ? place : -1;
 }
 
@@ -46,7 +47,7 @@ EXPORT int64_t ctr_scan_ids(const uint8_t *text, int64_t size, int64_t limit, in
         if (end < 0 || (plain && (end == begin || end - begin > MAX_ID))) return -1;
         begin_N[count] = (int32_t)begin;
         end_N[count] = (int32_t)end;
-        hash_N[count++] = escaped ? 0 : hashed(text + begin, (uint64_t)(end - begin), key_2);
+        hash_N[count++] = escaped ? 0 : hashed(text + begin, (uint64_t)(end - begin), (uint64_t)(size - begin), key_2);
         place = end + quoted;
         while (place < size && is_space(text[place])) place++;
         if (place >= size) return -1;
@@ -56,5 +57,5 @@ EXPORT int64_t ctr_scan_ids(const uint8_t *text, int64_t size, int64_t limit, in
 }
 
 EXPORT uint64_t ctr_hash(const uint8_t *text, int64_t size, const uint64_t *key_2) {
-    return hashed(text, (uint64_t)size, key_2);
+    return hashed(text, (uint64_t)size, (uint64_t)size, key_2);
 }

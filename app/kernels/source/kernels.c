@@ -35,6 +35,8 @@ typedef struct {
     Layer layer[MAX_LAYERS];
 } Tail;
 
+#include "ahead.h"
+
 #define NAME(name) base_##name
 #define TARGET
 #define LANES 4

@@ -9,12 +9,13 @@ enum { BF16_LANES = 16, BF16_ROWS = 8, BF16_COLUMNS = 2, BF16_TILE = BF16_LANES 
 
 /* [ROWS, pairs, 2] times a layer's weights, plus its bias, ReLU: float32 [ROWS, width]. Panels are [pairs, TILE, 2]. */
 BF16 static void bf16_product(const uint16_t *in, int64_t pairs, const uint16_t *weight, const float *bias, float *out,
-                              int64_t width) {
+                              int64_t width, Ahead *ahead) {
     for (int64_t panel = 0; panel < width; panel += BF16_TILE, weight += 2 * BF16_TILE * pairs) {
         __m512 sum[BF16_ROWS][BF16_COLUMNS];
         EACH (int r = 0; r < BF16_ROWS; r++)
             EACH (int c = 0; c < BF16_COLUMNS; c++) sum[r][c] = _mm512_loadu_ps(bias + panel + c * BF16_LANES);
         for (int64_t d = 0; d < pairs; d++) {
+            if (d % AHEAD_EVERY == 0) fetch_one(ahead);
             __m512i w[BF16_COLUMNS];
             EACH (int c = 0; c < BF16_COLUMNS; c++)
                 w[c] = _mm512_loadu_si512(weight + 2 * (d * BF16_TILE + c * BF16_LANES));
@@ -52,10 +53,9 @@ BF16 static void narrowed(const float *in, int64_t depth, uint16_t *out) {
     if (depth > d) _mm256_storeu_si256((__m256i *)(out + d), last);
 }
 
-BF16 static float bf16_first(const Tail *tail, const uint16_t *item, const float *user, const char *next, float *hidden) {
+BF16 static float bf16_first(const Tail *tail, const uint16_t *item, const float *user, float *hidden) {
     int64_t h = tail->hidden, d = 0;
     for (; d + BF16_LANES <= h; d += BF16_LANES) {
-        __builtin_prefetch(next + d * 2);
         __m512i wide = _mm512_slli_epi32(_mm512_cvtepu16_epi32(_mm256_loadu_si256((const __m256i *)(item + d))), 16);
         __m512 sum = _mm512_add_ps(_mm512_castsi512_ps(wide), _mm512_loadu_ps(user + d));
         __mmask16 negative = _mm512_cmp_ps_mask(sum, _mm512_setzero_ps(), _CMP_LT_OQ);
@@ -66,7 +66,6 @@ BF16 static float bf16_first(const Tail *tail, const uint16_t *item, const float
         hidden[d] = sum < 0 ? 0 : sum;
     }
     for (; d < tail->last_width; d++) hidden[d] = 0;
-    __builtin_prefetch(next + h * 2);
     float own = widened(item[h + tail->across]) + user[h + tail->across];
     for (int64_t c = 0; c < tail->across; c++) own += widened(item[h + c]) * user[h + c];
     return own;
@@ -80,18 +79,18 @@ BF16 static void bf16_logits(const Tail *tail, const uint16_t *states_CD, const 
         int64_t have = n - start < BF16_ROWS ? n - start : BF16_ROWS;
         float own[BF16_ROWS];
         for (int64_t r = 0; r < BF16_ROWS; r++) {
-            int64_t ahead = start + BF16_ROWS + r;
             const uint16_t *item = states_CD + tail->width * row_N[start + (r < have ? r : have - 1)];
-            const uint16_t *next = states_CD + tail->width * row_N[ahead < n ? ahead : n - 1];
-            own[r] = bf16_first(tail, item, user_D, (const char *)next, hidden + r * STRIDE);
+            own[r] = bf16_first(tail, item, user_D, hidden + r * STRIDE);
         }
+        Ahead ahead = looking_ahead(states_CD, tail->width * 2, row_N, start + BF16_ROWS, start + 2 * BF16_ROWS, n);
         int64_t depth = tail->hidden;
         for (int64_t l = 0; l < tail->layers; l++) {
             const Layer *layer = tail->layer + l;
             for (int64_t r = 0; r < BF16_ROWS; r++) narrowed(hidden + r * STRIDE, depth, in + r * STRIDE);
-            bf16_product(in, (depth + 1) / 2, (const uint16_t *)layer->weight, layer->bias, hidden, layer->padded);
+            bf16_product(in, (depth + 1) / 2, (const uint16_t *)layer->weight, layer->bias, hidden, layer->padded, &ahead);
             depth = layer->width;
         }
+        fetch_rest(&ahead);
         for (int64_t r = 0; r < have; r++)
             logit_N[start + r] = own[r] + (tail->last_width ? avx512_output(tail, hidden + r * STRIDE) : 0);
     }
