@@ -32,6 +32,8 @@ from app.errors import ConfigError
 READ_TIMEOUT_S = 30.0
 LOOK_EVERY_S = 1.0
 RECONNECT_S = 0.05
+CONNECT_S = 1.0
+"""Waited at most for the connections of an open loop; those that are lacking then are tried on."""
 _version = re.compile(rb'"version":(\d+)')
 
 
@@ -202,15 +204,15 @@ class _Run:
         """This connection can be asked something."""
         raise NotImplementedError
 
-    def begin(self) -> None:
-        """All first connections were tried."""
+    async def begin(self) -> None:
+        """The first connections are being made."""
 
     async def run(self) -> LoadResult:
         began = time.perf_counter()
         try:
             for _ in range(self._connections):
                 self._connect()
-            self.begin()
+            await self.begin()
             while not self._finished.is_set():
                 try:
                     await asyncio.wait_for(self._finished.wait(), LOOK_EVERY_S)
@@ -279,7 +281,7 @@ class _Closed(_Run):
         super().__init__(generator, connections)
         self._until = time.perf_counter() + seconds
 
-    def begin(self) -> None:
+    async def begin(self) -> None:
         self._loop.call_later(self._until - time.perf_counter(), self._end_if_idle)
 
     def free(self, client: _Client) -> None:
@@ -311,7 +313,9 @@ class _Open(_Run):
         self._free: deque[_Client] = deque()
         self._waiting: deque[float] = deque()
 
-    def begin(self) -> None:
+    async def begin(self) -> None:
+        # Connections are kept, so what a service needs to accept dozens at once is none of its requests' latency.
+        await asyncio.wait(self._connecting, timeout=CONNECT_S)
         threading.Thread(target=self._beat, args=(self._left,), daemon=True, name="load-beat").start()
 
     def _beat(self, arrivals: int) -> None:
