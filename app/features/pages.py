@@ -21,7 +21,8 @@ def zeros(shape: tuple[int, ...], dtype: npt.DTypeLike) -> npt.NDArray[Any]:
     size = math.prod(shape) * np.dtype(dtype).itemsize
     if size < WORTH_BYTES:
         return np.zeros(shape, dtype)
-    pages = mmap.mmap(-1, size)
+    # Private, as pages shared with other processes are huge on hardly any system.
+    pages = mmap.mmap(-1, size, flags=mmap.MAP_PRIVATE | mmap.MAP_ANONYMOUS)
     with contextlib.suppress(OSError, AttributeError):  # not on this kernel: small pages then
         pages.madvise(mmap.MADV_HUGEPAGE)
     return np.frombuffer(pages, dtype, math.prod(shape)).reshape(shape)
