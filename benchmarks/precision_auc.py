@@ -8,6 +8,7 @@ import numpy as np
 import torch
 
 from app.registry.artifact import serving_form
+from app.registry.compiled import tails
 from app.training.datasets.catalogue import open_dataset
 from app.training.evaluate import evaluate
 from app.training.job import JobConfig
@@ -24,8 +25,9 @@ def auc_change(train: Path, test: Path) -> dict[str, float]:
         users_UD = served.encode_user(*map(torch.from_numpy, rows.user))
         states_ND = served.encode_items(*map(torch.from_numpy, rows.item))
         for name, dtype in (("fp32", torch.float32), ("bf16", torch.bfloat16)):
-            logits_N = served.score_users(users_UD, states_ND.to(dtype, copy=True), [1] * len(states_ND))
-            scores[name] = served.probability(logits_N).numpy()
+            tail, table_ND = tails(served)[dtype], states_ND.to(dtype)
+            pairs = enumerate(users_UD)
+            scores[name] = np.concatenate([tail.rank(user_D, table_ND, np.array([row]))[0] for row, user_D in pairs])
     found = {
         f"{name} {metric}": evaluate(rows.labels_N, scores_N)[metric]
         for name, scores_N in scores.items()

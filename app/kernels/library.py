@@ -29,6 +29,8 @@ class TailStruct(ctypes.Structure):
     _fields_ = (
         ("hidden", c_int64),
         ("across", c_int64),
+        ("user_own", c_int64),
+        ("item_own", c_int64),
         ("width", c_int64),
         ("layers", c_int64),
         ("last_width", c_int64),

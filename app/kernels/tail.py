@@ -46,14 +46,20 @@ BEST = max(set(KINDS) - {Kind.BFLOAT16})
 
 
 class Shape(NamedTuple):
-    """Of a state: its columns are [hidden | across | 1]."""
+    """Of the states: their columns are [hidden | across | own], own being one column or, where it is 0, none."""
 
     hidden: int
     across: int
+    user_own: int = 1
+    item_own: int = 1
 
     @property
-    def width(self) -> int:
-        return self.hidden + self.across + 1
+    def user_width(self) -> int:
+        return self.hidden + self.across + self.user_own
+
+    @property
+    def item_width(self) -> int:
+        return self.hidden + self.across + self.item_own
 
 
 class Tail:
@@ -87,9 +93,7 @@ class Tail:
         if [weight.shape[1] for weight, _ in layers] + outputs != widths[: len(layers) + len(outputs)]:
             raise ValueError(f"layers of {widths} do not follow each other")
         self._kept: list[npt.NDArray[Any]] = []
-        self._struct = struct = library.TailStruct(
-            hidden=shape.hidden, across=shape.across, width=shape.width, layers=len(layers)
-        )
+        self._struct = struct = library.TailStruct(*shape, width=shape.item_width, layers=len(layers))
         struct.a, struct.b = calibration
         for place, (weight, bias) in enumerate(layers):
             padded = _up(len(bias), tile)

@@ -66,9 +66,12 @@ class UserState:
             raise ValueError(f"a map of {tuple(map_DI.shape)} does not fit {inputs} inputs")
         if not (vocabulary_V.is_contiguous() and table_RE.is_contiguous() and table_RE.dtype == torch.float32):
             raise ValueError("the tables are not contiguous")
+        pool_FT = side.pool_FT.numpy()
+        field_T = pool_FT.argmax(0)
+        if not np.array_equal(pool_FT, np.arange(len(pool_FT))[:, None] == field_T):
+            raise ValueError("field vectors are not plain sums over their own slots")
         self._width = len(offset_D)
         self._kept: list[object] = [vocabulary_V, table_RE]
-        field_T = side.pool_FT.numpy().argmax(0)
         self._numbers = (NumberStruct * numbers)()
         buckets = {slot: place for place, slot in enumerate(side.bucket_G.tolist())}
         for place, slot in enumerate(side.numeric_M.tolist()):

@@ -118,8 +118,9 @@ class CtrModel(nn.Module):
                   + output(relu(... W relu(user_hidden + item_hidden) + b))
 
         Returns:
-            The numbers of columns [hidden, across] of a state, whose columns are [hidden | across | own]; then weight
-            and bias of each layer after the first, and of the output, all of them linear maps with a ReLU between.
+            The numbers of columns [hidden, across, the user's own, the item's own] of the states, which are [hidden |
+            across | own]; then weight and bias of each layer after the first, and of the output, all of them linear
+            maps with a ReLU between.
         """
         return []
 

@@ -137,9 +137,7 @@ class DeepFM(CtrModel):
     def tail(self) -> list[Tensor]:
         if self.element_wise:
             return []
-        maps = self.deep.later_maps()
-        maps.insert(0, torch.tensor([self.deep.hidden, self.crosses.width]))
-        return maps
+        return self.deep.tail(self.crosses.width, 1)
 
     def score_rows(self, user_D: Tensor, states_CD: Tensor, rows_N: Tensor) -> Tensor:
         items_ND = states_CD.index_select(0, rows_N)

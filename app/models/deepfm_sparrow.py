@@ -75,6 +75,9 @@ class DeepFMSparrow(CtrModel):
         hidden_NH = self.deep.item_half(self.item_part(fields_NFE, numerics_NM))
         return torch.cat([hidden_NH, across_NC, fields_NFE[:, :, 0].sum(1, keepdim=True)], 1)
 
+    def tail(self) -> list[Tensor]:
+        return self.deep.tail(self.crosses.width, 1)
+
     def score(self, user_D: Tensor, items_ND: Tensor) -> Tensor:
         h = self.deep.hidden
         deep_N = self.deep.joined(user_D[:h], items_ND[:, :h])

@@ -41,5 +41,10 @@ class EmbeddingMlp(CtrModel):
         fields_NFE, numerics_NM = self.item_fields(keys_NS, values_NS)
         return self.deep.item_half(self.deep_half(fields_NFE, numerics_NM))
 
+    def tail(self) -> list[Tensor]:
+        parts = self.deep.tail(0, 0)
+        parts[-1] = parts[-1] + self.bias
+        return parts
+
     def score(self, user_D: Tensor, items_ND: Tensor) -> Tensor:
         return self.bias + self.deep.joined(user_D, items_ND)

@@ -42,6 +42,9 @@ class FM(CtrModel):
         own_N = fields_NFE[:, :, 0].sum(1) + within_NK.sum(1)
         return torch.cat([across_NC, own_N.unsqueeze(1)], 1)
 
+    def tail(self) -> list[Tensor]:
+        return [torch.tensor([0, self.crosses.width, 1, 1])]
+
     def score(self, user_D: Tensor, items_ND: Tensor) -> Tensor:
         c = self.crosses.width
         return torch.mv(items_ND[:, :c], user_D[:c]) + items_ND[:, c] + user_D[c]

@@ -119,11 +119,11 @@ class SplitMlp(SplitBlocks):
         output_N1: Tensor = self.output(self.halves(user_H, items_NH))
         return output_N1.squeeze(-1)
 
-    def later_maps(self) -> list[Tensor]:
-        """Weight and bias of each linear map after the first, the output's last. Expects batch norms fused."""
-        maps: list[Tensor] = []
+    def tail(self, across: int, own: int) -> list[Tensor]:
+        """What `CtrModel.tail` returns of states [hidden | across | own]. Expects batch norms fused."""
+        parts = [torch.tensor([self.hidden, across, own, own])]
         for block in self.rest:
             linear: nn.Linear = block.linear  # type: ignore[assignment]
-            maps.extend([linear.weight, linear.bias])
-        maps.extend([self.output.weight, self.output.bias])
-        return maps
+            parts.extend([linear.weight, linear.bias])
+        parts.extend([self.output.weight, self.output.bias])
+        return parts

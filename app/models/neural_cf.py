@@ -64,6 +64,11 @@ class NeuralCF(CtrModel):
         fields_NFE, numerics_NM = self.item_fields(keys_NS, values_NS)
         return self.deep.item_half(self.item_part(fields_NFE, numerics_NM))
 
+    def tail(self) -> list[Tensor]:
+        parts = self.deep.tail(0, 0)
+        parts[-1] = parts[-1] + self.bias
+        return parts
+
     def score(self, user_D: Tensor, items_ND: Tensor) -> Tensor:
         return self.bias + self.deep.joined(user_D, items_ND)
 
@@ -107,6 +112,9 @@ class NeuralCFTowers(CtrModel):
         fields_NFE, numerics_NM = self.item_fields(keys_NS, values_NS)
         item_ND: Tensor = self.item_tower(self.item_part(fields_NFE, numerics_NM))
         return item_ND
+
+    def tail(self) -> list[Tensor]:
+        return [torch.tensor([0, self.item_tower.output.out_features, 1, 0])]
 
     def score(self, user_D: Tensor, items_ND: Tensor) -> Tensor:
         return torch.mv(items_ND, user_D[:-1]) + user_D[-1]

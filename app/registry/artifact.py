@@ -25,9 +25,9 @@ from app.features.encoder import Encoder
 from app.features.id_index import Rows
 from app.features.schema import FeatureSchema, schema_from_json
 from app.features.slots import Slots
-from app.kernels.tail import KINDS, Floats, Kind, Places, Shape, Tail
-from app.kernels.user import UserState
+from app.kernels.tail import Floats, Places
 from app.models.contract import CtrModel
+from app.registry import compiled
 from app.registry.background import PIECE_BYTES, rest
 from app.registry.holding import Hold
 from app.registry.manifest import (
@@ -69,8 +69,8 @@ class Artifact:
         # Asked on each request: to look a method of a program up costs as much as an operator.
         self._encode_user, self._ranked = program.encode_user, program.ranked
         self._on_cpu = device.type == "cpu"
-        self._tails = _tails(program) if self._on_cpu else {}
-        self._user_state = _user_state(program) if self._on_cpu else None
+        self._tails = compiled.tails(program) if self._on_cpu else {}
+        self._user_state = compiled.user_state(program) if self._on_cpu else None
         self.hold: Hold | None = None
         """Keeps the folder from being pruned while this lives."""
 
@@ -141,9 +141,9 @@ class Artifact:
                 user_D, items_ND = self.encode_user(user), self.encode_items(items)
                 split_N = self.score(user_D, items_ND).cpu()
                 plain_N = self.reference(user, items).cpu()
-                widths = {user_D.shape[-1], items_ND.shape[-1]}
+                widths = user_D.shape[-1], items_ND.shape[-1]
                 for tail in self._tails.values():
-                    if widths != {tail.shape.width}:
+                    if widths != (tail.shape.user_width, tail.shape.item_width):
                         raise ValueError(f"states of {widths} columns do not fit the tail of {tail.shape}")
                 served_2N = self._served(user_D, items_ND)
             except (RuntimeError, ValueError, IndexError, EncodingError) as error:
@@ -179,37 +179,6 @@ def descending(p_N: Tensor) -> tuple[Floats, Places]:
 
 def _arrays(score_N: Tensor, place_N: Tensor) -> tuple[Floats, Places]:
     return score_N.cpu().numpy(), place_N.cpu().numpy()
-
-
-def _tails(program: Any) -> dict[torch.dtype, Tail]:
-    """The program's tail, compiled for item states in each precision; none where the program has to be called."""
-    weights = [weight.numpy() for weight in program.tail()]
-    if not weights:
-        return {}
-    shape, *maps = weights
-    pairs = list(zip(maps[::2], maps[1::2], strict=True))
-    a, b = program.calibration_2.tolist()
-    output = (pairs[-1][0][0], float(pairs[-1][1][0])) if pairs else None
-    parts = Shape(*shape.tolist()), pairs[:-1], output, (a, b)
-    try:
-        tails = {torch.float32: Tail(*parts)}
-        if Kind.BFLOAT16 in KINDS:
-            tails[torch.bfloat16] = Tail(*parts, Kind.BFLOAT16)
-    except ValueError:  # wider than what is compiled
-        return {}
-    return tails
-
-
-def _user_state(program: Any) -> UserState | None:
-    """The program's `encode_user`, compiled; None where the program has to be called."""
-    parts = program.user_map()
-    if not parts:
-        return None
-    map_DI, offset_D, crossed_2 = parts
-    try:
-        return UserState(program.user, program.vocabulary_V, program.table_RE, map_DI, offset_D, *crossed_2.tolist())
-    except ValueError:  # more than what is compiled
-        return None
 
 
 def _proof_of(manifest: Manifest, file: str) -> FileProof:

@@ -45,7 +45,7 @@ def test_it_is_the_formula(kind: Kind, hidden: int, across: int, widths: list[in
     depths = [hidden, *widths]
     layers = [(random(draw, width, depth), random(draw, width)) for depth, width in zip(depths, widths, strict=False)]
     output = random(draw, depths[-1]), 0.25
-    states_CD, user_D = random(draw, 100, shape.width), random(draw, shape.width)
+    states_CD, user_D = random(draw, 100, shape.item_width), random(draw, shape.item_width)
     rows_N = draw.integers(0, 100, candidates)
     tail = Tail(shape, layers, output, (1.5, -0.5), kind)
     score_N, place_N = tail.rank(torch.from_numpy(user_D), torch.from_numpy(states_CD), rows_N)
@@ -58,11 +58,27 @@ def test_it_is_the_formula(kind: Kind, hidden: int, across: int, widths: list[in
 @given(kinds, st.integers(0, 20), st.integers(1, 60))
 def test_without_a_deep_part_it_is_a_factorisation_machine(kind: Kind, across: int, candidates: int) -> None:
     draw, shape = np.random.default_rng(across), Shape(0, across)
-    states_CD, user_D = random(draw, candidates, shape.width), random(draw, shape.width)
+    states_CD, user_D = random(draw, candidates, shape.item_width), random(draw, shape.item_width)
     score_N, place_N = Tail(shape, [], None, (1.0, 0.0), kind).rank(
         torch.from_numpy(user_D), torch.from_numpy(states_CD), np.arange(candidates)
     )
     assert np.abs(score_N - reference(user_D, states_CD, shape, [], None, (1.0, 0.0))[place_N]).max() < 1e-6
+
+
+@given(kinds, st.integers(0, 40), st.integers(0, 9), st.integers(0, 1), st.integers(0, 1))
+def test_either_side_may_lack_a_column_of_its_own(
+    kind: Kind, hidden: int, across: int, user_own: int, item_own: int
+) -> None:
+    draw, shape = np.random.default_rng(hidden), Shape(hidden, across, user_own, item_own)
+    states_CD, user_D = random(draw, 30, shape.item_width), random(draw, shape.user_width)
+    output = (random(draw, hidden), 0.5) if hidden else None
+    score_N, place_N = Tail(shape, [], output, (1.0, 0.0), kind).rank(
+        torch.from_numpy(user_D), torch.from_numpy(states_CD), np.arange(30)
+    )
+    full_D = np.append(user_D, [] if user_own else [0.0])
+    full_ND = np.hstack([states_CD, np.zeros((30, 1 - item_own))])
+    wanted_N = reference(full_D, full_ND, shape, [], output, (1.0, 0.0))
+    assert np.abs(score_N - wanted_N[place_N]).max() < 1e-5
 
 
 own = st.floats(-30, 30, width=32) | st.sampled_from([float("nan"), 0.0, -0.0, float("inf"), float("-inf")])
@@ -108,7 +124,8 @@ def test_bfloat16_rounds_states_weights_and_what_is_between_layers_and_nothing_e
     depths = [hidden, *widths]
     layers = [(random(draw, width, depth), random(draw, width)) for depth, width in zip(depths, widths, strict=False)]
     output = random(draw, depths[-1]), 0.25
-    states_CD, user_D = torch.from_numpy(random(draw, 100, shape.width)).to(torch.bfloat16), random(draw, shape.width)
+    states_CD = torch.from_numpy(random(draw, 100, shape.item_width)).to(torch.bfloat16)
+    user_D = random(draw, shape.user_width)
     row_N = draw.integers(0, 100, candidates)
     tail = Tail(shape, layers, output, (1.5, -0.5), Kind.BFLOAT16)
     score_N, place_N = tail.rank(torch.from_numpy(user_D), states_CD, row_N)

@@ -93,6 +93,10 @@ def test_what_does_not_fit_is_refused(monkeypatch: pytest.MonkeyPatch) -> None:
         UserState(*sides, map_DI[:, :-1], offset_D, *crossed_2.tolist())  # type: ignore[arg-type]
     with pytest.raises(ValueError, match="contiguous"):
         UserState(sides[0], sides[1], sides[2].double(), map_DI, offset_D, *crossed_2.tolist())  # type: ignore[arg-type]
+    with monkeypatch.context() as patch:
+        patch.setattr(MODEL.user, "pool_FT", MODEL.user.pool_FT * 2)
+        with pytest.raises(ValueError, match="plain sums"):
+            compiled(MODEL)
     monkeypatch.setattr(user, "MAX_INPUTS", 10)
     with pytest.raises(ValueError, match="at most 10"):
         compiled(MODEL)

@@ -29,7 +29,8 @@ typedef struct {
 } Layer;
 
 typedef struct {
-    int64_t hidden, across, width, layers, last_width; /* states are [hidden | across | 1]; last_width of the output, padded */
+    int64_t hidden, across, user_own, item_own; /* states are [hidden | across | own], the last of them 0 or 1 column */
+    int64_t width, layers, last_width;          /* of an item state; of the output, padded */
     float output_bias, a, b;                           /* p = sigmoid(a logit + b) */
     const float *output;                               /* [last_width] */
     Layer layer[MAX_LAYERS];

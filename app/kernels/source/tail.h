@@ -45,7 +45,7 @@ TARGET static float NAME(first)(const Tail *tail, const float *item, const float
     }
     for (; d < h; d++) hidden[d] = item[d] + user[d] < 0 ? 0 : item[d] + user[d];
     for (; d < tail->last_width; d++) hidden[d] = 0; /* where no layer follows, the output reads whole tiles of it */
-    float own = item[h + tail->across] + user[h + tail->across];
+    float own = (tail->item_own ? item[h + tail->across] : 0) + (tail->user_own ? user[h + tail->across] : 0);
     for (int64_t c = 0; c < tail->across; c++) own += item[h + c] * user[h + c];
     return own;
 }

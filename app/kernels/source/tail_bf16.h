@@ -66,7 +66,7 @@ BF16 static float bf16_first(const Tail *tail, const uint16_t *item, const float
         hidden[d] = sum < 0 ? 0 : sum;
     }
     for (; d < tail->last_width; d++) hidden[d] = 0;
-    float own = widened(item[h + tail->across]) + user[h + tail->across];
+    float own = (tail->item_own ? widened(item[h + tail->across]) : 0) + (tail->user_own ? user[h + tail->across] : 0);
     for (int64_t c = 0; c < tail->across; c++) own += widened(item[h + c]) * user[h + c];
     return own;
 }
