@@ -114,6 +114,8 @@ class CtrModel(nn.Module):
     def tail(self) -> list[Tensor]:
         """What `score` does, where it is this and nothing else; the service then runs it compiled. Empty otherwise.
 
+        A model that overrides `score` or `probability` has to override this too.
+
             logit = user_own + item_own + user_across . item_across
                   + output(relu(... W relu(user_hidden + item_hidden) + b))
 

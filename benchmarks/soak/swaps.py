@@ -164,9 +164,9 @@ def figures(recording: Recording, course: Course, versions: Sequence[int], rate:
     steady_p99 = p99(steady)
     seconds = [_between(due, latency_ms, live_at[v] - 0.5, live_at[v] + 0.5) for v in versions]
     calm = [
-        _between(due, latency_ms, at, at + 1.0)
+        _between(due, latency_ms, at, min(at + 1.0, stop))
         for start, stop in stretches
-        for at in np.arange(start, stop - 1.0 + 1e-9, 1.0)
+        for at in np.arange(start, max(stop - 1.0, start) + 1e-9, 1.0)
     ]
     spans = [_between(due, latency_ms, course.asked_at[v], live_at[v] + 1.5) for v in versions]
     first = [latency_ms[version == v][:FIRST].max() for v in versions]
