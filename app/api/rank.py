@@ -5,7 +5,6 @@ FastAPI documents the route (`app.api.openapi`); the application hands POST /ran
 
 from __future__ import annotations
 
-import asyncio
 import time
 
 from starlette.requests import ClientDisconnect
@@ -22,10 +21,6 @@ from app.ranking.rescue import Rescue
 from app.ranking.shadow import Shadow
 from app.ranking.watch import Watch
 from app.telemetry import Metrics
-
-TOGETHER = 6
-"""With so many requests at work, all whose features have come are scored before the first of them is answered: scoring
-and answering do not drive each other's code and data out of the processor's caches. With fewer it would only delay."""
 
 
 class RankEndpoint:
@@ -63,8 +58,6 @@ class RankEndpoint:
                     ranking = await self._ranker.rank(body, began + deadline_s)
                 except Exception as error:
                     ranking = await self._rescue.rank(body, began + deadline_s, error)
-                if self._admission.inflight >= TOGETHER:
-                    await asyncio.sleep(0)
             ranked = time.perf_counter()
             content = answer(ranking, body.request_id or request_id)
         except RequestError as error:
