@@ -30,6 +30,7 @@ class Pace:
     """
 
     def __init__(self) -> None:
+        # Owed in work and not in rest: what a rest has paid for stays worth as much when the share changes.
         self._debt_s = self._least_debt_s = 0.0
         self._rested_s = self._busy_s = UNKNOWN_S
         self._began = time.thread_time()
@@ -42,16 +43,17 @@ class Pace:
     async def rest(self) -> None:
         ended = time.thread_time()
         rest_for_work, most_rest = 1 / self.share - 1, 1 / LEAST_SHARE - 1
-        self._debt_s += (ended - self._began) * rest_for_work
-        self._least_debt_s += (ended - self._began) * most_rest
+        self._debt_s += ended - self._began
+        self._least_debt_s += ended - self._began
         before = time.perf_counter()
         if self._debt_s > 0:
-            await asyncio.sleep(self._debt_s if self._debt_s >= SLEEP_S else 0)
-        await _lull(before + self._least_debt_s)
+            due_s = self._debt_s * rest_for_work
+            await asyncio.sleep(due_s if due_s >= SLEEP_S else 0)
+        await _lull(before + self._least_debt_s * most_rest)
         rested = time.perf_counter() - before
         self._began = time.thread_time()
-        self._debt_s = max(self._debt_s - rested, -CATCH_UP_S * rest_for_work)
-        self._least_debt_s = max(self._least_debt_s - rested, -CATCH_UP_S * most_rest)
+        self._debt_s = max(self._debt_s - rested / rest_for_work, -CATCH_UP_S)
+        self._least_debt_s = max(self._least_debt_s - rested / most_rest, -CATCH_UP_S)
         self._rested_s += rested
         self._busy_s += min(rested, self._began - ended)
         if self._rested_s > LATELY_S:
