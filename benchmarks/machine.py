@@ -50,6 +50,23 @@ def pinned(to: set[int]) -> Iterator[None]:
         os.sched_setaffinity(0, before)
 
 
+@contextlib.contextmanager
+def on_time() -> Iterator[bool]:
+    """Run the block, and the threads it starts, before all ordinary work of their core; processes that it starts
+    inherit this. Yields whether the system lets us: Linux asks for root or CAP_SYS_NICE.
+    """
+    try:
+        policy, parameters = os.sched_getscheduler(0), os.sched_getparam(0)
+        os.sched_setscheduler(0, os.SCHED_RR, os.sched_param(1))
+    except (AttributeError, OSError):
+        yield False
+        return
+    try:
+        yield True
+    finally:
+        os.sched_setscheduler(0, policy, parameters)
+
+
 def cpu_seconds(pid: int) -> float:
     """User and system time of a process and the children it has waited for; NaN where /proc is not there."""
     try:

@@ -7,6 +7,8 @@ from __future__ import annotations
 
 import asyncio
 import math
+import os
+import threading
 from argparse import Namespace
 from pathlib import Path
 
@@ -23,6 +25,7 @@ from benchmarks.capacity import Capacity, Round, one_round
 from benchmarks.contenders import AFTERNOON, FLOOR, started
 from benchmarks.figure import Figure
 from benchmarks.latency import spread
+from benchmarks.machine import on_time
 from benchmarks.peers import published
 from benchmarks.peers.afternoon import BlockingAfternoon, RankRequest
 from benchmarks.peers.floor import SIZE
@@ -143,6 +146,17 @@ def test_the_service_is_measured_like_its_peers(stage: Stage) -> None:
     assert seen.reached >= 1
     assert updated.reached is not None
     assert 0 < updated.reached < 2000
+
+
+def test_a_generator_that_goes_first_is_ordinary_afterwards() -> None:
+    before = os.sched_getscheduler(0)
+    seen: list[int] = []
+    with on_time() as may:
+        thread = threading.Thread(target=lambda: seen.append(os.sched_getscheduler(0)))
+        thread.start()
+        thread.join()
+    assert seen == [os.SCHED_RR if may else before]
+    assert os.sched_getscheduler(0) == before
 
 
 def capacity(**rates: float) -> Capacity:
