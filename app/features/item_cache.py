@@ -2,7 +2,7 @@
 
 An item is a row number. For each schema in use the cache keeps the row's encoded slots, and for each live version the
 row's item state; a new version's states are computed from the slots, without reading the store again. Memory for a
-row: 12 bytes a slot, 4 bytes (2 in bf16) a column of the item state, and about 150 for its id. The tensors are as large
+row: 12 bytes a slot, 4 bytes (2 in bf16) a column of the item state, and about 180 for its id. The tensors are as large
 as the capacity from the start, but the kernel backs only the pages that rows have been written to.
 
 All methods run on the event loop's thread, so none of them sees another half done.
