@@ -10,7 +10,8 @@ from dataclasses import dataclass, field
 import httpx
 import uvloop
 
-from app.loadgen import LoadGenerator, LoadResult
+from app.loadgen.generator import LoadGenerator
+from app.loadgen.result import LoadResult
 from benchmarks.contenders import FLOOR, OURS, Contender
 from benchmarks.peers.floor import SIZE
 from benchmarks.process import Process

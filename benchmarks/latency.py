@@ -6,7 +6,7 @@ from typing import Any
 
 import uvloop
 
-from app.loadgen import LoadGenerator
+from app.loadgen.generator import LoadGenerator
 from benchmarks.capacity import CONCURRENCY, complain
 from benchmarks.contenders import OURS
 from benchmarks.figure import Figure

@@ -13,7 +13,7 @@ import httpx
 import redis
 
 from app.features.store import KeyTemplate
-from app.loadgen import rank_bodies
+from app.loadgen.requests import rank_bodies
 from app.registry.model_store import ModelStore
 from app.registry.writing import write
 from app.synthetic import Catalogue, build_model, load_features

@@ -12,7 +12,7 @@ import redis.asyncio
 import torch
 import uvloop
 
-from app.loadgen import LoadGenerator
+from app.loadgen.generator import LoadGenerator
 from app.registry.artifact import Artifact, load
 from benchmarks.capacity import CONCURRENCY, complain
 from benchmarks.contenders import OURS

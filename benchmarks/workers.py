@@ -6,7 +6,7 @@ import statistics
 
 import uvloop
 
-from app.loadgen import LoadGenerator
+from app.loadgen.generator import LoadGenerator
 from benchmarks.capacity import WARM_S, complain
 from benchmarks.contenders import OURS
 from benchmarks.figure import Figure

@@ -17,7 +17,7 @@ import msgspec
 import pytest
 import redis
 
-from app.loadgen import LoadGenerator
+from app.loadgen.generator import LoadGenerator
 from app.registry.artifact import load
 from app.synthetic import Catalogue
 from benchmarks import agreement

@@ -27,7 +27,8 @@ def rank(
     """
     import uvloop
 
-    from app.loadgen import LoadGenerator, rank_bodies
+    from app.loadgen.generator import LoadGenerator
+    from app.loadgen.requests import rank_bodies
 
     bodies = rank_bodies([str(n) for n in range(1, users + 1)], [str(n) for n in range(1, items + 1)], candidates)
     generator = LoadGenerator(url, bodies, headers={"X-API-Key": api_key} if api_key else None)

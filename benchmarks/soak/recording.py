@@ -2,20 +2,20 @@
 
 from __future__ import annotations
 
-import re
 import time
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass, field
-from typing import Any
 
 import numpy as np
 import numpy.typing as npt
 
-from app import loadgen
-from app.loadgen import LoadGenerator
+from app.loadgen.client import Client
+from app.loadgen.generator import LoadGenerator, old_objects_left_alone
+from app.loadgen.requests import Requests
+from app.loadgen.result import LoadResult, version_of
+from app.loadgen.runs import Open
 
 Floats = npt.NDArray[np.float64]
-_version = re.compile(rb'"version":(\d+)')
 
 
 @dataclass
@@ -42,8 +42,7 @@ class Recording:
             self.failed += 1
             self.version.append(0)
             return
-        found = _version.search(body, 0, 300)
-        version = int(found[1]) if found else 0
+        version = version_of(body)
         self.version.append(version)
         self.seen.add(version)
         self.degraded += b'"degraded":[]' not in body
@@ -84,26 +83,25 @@ class RecordedLoad(LoadGenerator):
     ) -> Recording:
         """Send `rate` requests a second until that is so; those at work then are waited for."""
         recording = self.recording = Recording(keep_each=keep_each)
-        with loadgen._old_objects_left_alone():
-            run = _Recorded(self, connections, rate, until, recording)
-            self.result = run._result
-            await run.run()
+        self.result = LoadResult()
+        with old_objects_left_alone():
+            await _Recorded(self._requests, self.result, connections, rate, until, recording).run()
         return recording
 
 
-class _Recorded(loadgen._Open):
+class _Recorded(Open):
     LONGEST_S = 3600
 
     def __init__(
         self,
-        generator: LoadGenerator,
+        requests: Requests,
+        result: LoadResult,
         connections: int,
         rate: float,
         until: Callable[[], bool],
         recording: Recording,
     ) -> None:
-        generator.result = loadgen.LoadResult()
-        super().__init__(generator, connections, rate, self.LONGEST_S)
+        super().__init__(requests, result, connections, rate, self.LONGEST_S)
         self._until = until
         self._recording = recording
         self._arrived = self._counted = 0
@@ -129,7 +127,7 @@ class _Recorded(loadgen._Open):
         self._recording.add(due, status, body)
         super().count(due, status, body)
 
-    def lost(self, client: Any) -> None:
+    def lost(self, client: Client) -> None:
         if client.asked:
             self._recording.add(client.due, 0, b"")
         super().lost(client)

@@ -14,7 +14,9 @@ import redis
 import torch
 from torch import Tensor
 
-from app.loadgen import LoadGenerator, LoadResult, rank_bodies
+from app.loadgen.generator import LoadGenerator
+from app.loadgen.requests import rank_bodies
+from app.loadgen.result import LoadResult
 from app.models.deepfm import DeepFM
 from app.registry.model_store import ModelStore, Pointer
 from tests.e2e.conftest import Running, Serve

@@ -17,7 +17,9 @@ import pytest
 import redis
 
 from app.features.embedded import EmbeddedValkey
-from app.loadgen import LoadGenerator, LoadResult, rank_bodies
+from app.loadgen.generator import LoadGenerator
+from app.loadgen.requests import rank_bodies
+from app.loadgen.result import LoadResult
 from app.registry.artifact import load
 from app.registry.model_store import ModelStore
 from tests.e2e.conftest import Running, Serve
