@@ -67,9 +67,9 @@ def run_worker(settings: Settings, listener: socket.socket | None = None) -> Non
     parent = multiprocessing.parent_process()
     if parent is not None:
         threading.Thread(target=_stop_with, args=(parent,), daemon=True, name="parent-watch").start()
+    from app.logs import configure_logging
     from app.main import create_app
     from app.protocol import HttpProtocol
-    from app.telemetry import configure_logging
 
     configure_logging(settings.log_level)
     application = create_app(settings)
@@ -101,7 +101,8 @@ def run_workers(settings: Settings) -> None:
     """Run `settings.workers` processes until SIGINT or SIGTERM; restart those that die."""
     folder = tempfile.mkdtemp(prefix="ctr-metrics-")
     os.environ["PROMETHEUS_MULTIPROC_DIR"] = folder  # read by the workers when they import prometheus_client
-    from app.telemetry import configure_logging, drop_worker
+    from app.logs import configure_logging
+    from app.telemetry import drop_worker
 
     configure_logging(settings.log_level)
     context = multiprocessing.get_context("spawn")
