@@ -1,7 +1,7 @@
 """One version on disk: written from a trained model, read back into something that scores.
 
 The program (TorchScript, small) and the tables (safetensors, memory-mapped and shared by all processes) are two files;
-`manifest.json` beside them proves both. This is the only module that calls torch.jit (docs/adr/0001);
+`manifest.json` beside them proves both. Only this module and `app.registry.pieces` call torch.jit (docs/adr/0001);
 `app.registry.writing` writes a version with what is here, `app.registry.mapped` opens its files.
 """
 
@@ -27,7 +27,7 @@ from app.features.schema import FeatureSchema, schema_from_json
 from app.features.slots import Slots
 from app.kernels.tail import Floats, Places
 from app.models.contract import CtrModel
-from app.registry import compiled
+from app.registry import compiled, pieces
 from app.registry.background import PIECE_BYTES, rest
 from app.registry.holding import Hold
 from app.registry.manifest import (
@@ -48,8 +48,18 @@ GOLDEN_TOLERANCE = 1e-5
 SPLIT_TOLERANCE = 1e-5
 
 _load_lock = threading.Lock()
-_programs = Programs(lambda raw, device: torch.jit.load(io.BytesIO(raw), map_location=device))  # type: ignore[no-untyped-call]
 torch._C._jit_set_profiling_mode(False)  # else the first calls of each size are 10x slower
+
+
+def load_program(raw: bytes, device: torch.device) -> Any:
+    """The program of an archive, with the interpreter held for as short as it can be. Raises what torch.jit raises."""
+    try:
+        return pieces.load(raw, device)
+    except Exception:  # what is wrong with it, if anything is, is for torch to say
+        return torch.jit.load(io.BytesIO(raw), map_location=device)  # type: ignore[no-untyped-call]
+
+
+_programs = Programs(load_program)
 
 
 class Artifact:

@@ -1,7 +1,7 @@
 """Programs compiled once: the versions that a retraining job publishes share their code and differ in their weights.
 
-`torch.jit.load` holds the interpreter for all of its 13 to 20 ms, most of them spent on the code, and what it loads is
-compiled once more by its first calls. A version whose code is that of one before is a copy of that one's program with
+To load a program takes 20 ms of the interpreter, most of them spent on the code (`app.registry.pieces`), and what is
+loaded is compiled once more by its first calls. A version whose code is that of one before is a copy of that one's program with
 the weights of its own file: 2 ms, and warm (docs/adr/0001). Whatever is out of the ordinary is loaded as ever.
 
 The archive is a zip file: `code/` and `constants.pkl` are the program; `data.pkl` is the tree of modules, unpickled

@@ -11,7 +11,7 @@ import torch
 
 from app.models import MODELS
 from app.registry import programs
-from app.registry.artifact import load, scripted, serving_form
+from app.registry.artifact import load, load_program, scripted, serving_form
 from app.registry.model_store import ModelStore
 from app.registry.programs import Programs
 from tests.factories import publish_tiny, tiny_model
@@ -20,14 +20,14 @@ CPU = torch.device("cpu")
 
 
 class Loader:
-    """`torch.jit.load`, counted."""
+    """`load_program`, counted."""
 
     def __init__(self) -> None:
         self.loads = 0
 
     def __call__(self, archive: bytes, device: torch.device) -> Any:
         self.loads += 1
-        return torch.jit.load(io.BytesIO(archive), map_location=device)
+        return load_program(archive, device)
 
 
 @pytest.fixture
