@@ -10,7 +10,9 @@ import subprocess
 import sys
 import threading
 import time
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Iterator, Mapping
+from contextlib import contextmanager
+from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
@@ -18,10 +20,15 @@ import httpx
 import pytest
 import redis
 
+from app.features.embedded import EmbeddedValkey
+from app.registry.artifact import Artifact, load
 from app.registry.model_store import ModelStore
-from tests.factories import raw_items, raw_users, redis_text
+from tests.factories import MODEL_NAME, publish_tiny, raw_items, raw_users, redis_text
 
 START_S = 60.0
+PATIENT = {"CTR_REDIS_TIMEOUT_MS": "5000", "CTR_DEADLINE_MS": "20000"}
+"""A busy machine holds a store up for longer than a service should wait for it; who tests the waiting sets his own."""
+SHARED_USERS, SHARED_ITEMS = 200, 1000
 
 
 class Running:
@@ -53,7 +60,7 @@ class Running:
         last: Any = None
         while time.monotonic() < due:
             with contextlib.suppress(httpx.HTTPError):
-                last = httpx.get(f"{self.url}/health", timeout=5).json()
+                last = httpx.get(f"{self.url}/health", timeout=30).json()
                 if holds(last):
                     return last  # type: ignore[no-any-return]
             assert self.process.poll() is None, "".join(self.log)
@@ -62,21 +69,30 @@ class Running:
 
     def rank(self, user: str = "4", items: list[str] | None = None, **extra: Any) -> httpx.Response:
         body = {"user_id": user, "item_ids": items or [str(n) for n in range(20)], **extra}
-        return httpx.post(f"{self.url}/rank", json=body, timeout=10)
+        return httpx.post(f"{self.url}/rank", json=body, timeout=60)
 
     def stop(self, signal_number: int = signal.SIGTERM) -> int:
         if self.process.poll() is None:
             self.process.send_signal(signal_number)
-        code = self.process.wait(30)
-        self._reader.join(10)
+        code = self.process.wait(60)
+        self._reader.join(30)
         return code
 
 
 Serve = Callable[..., Running]
 
 
-@pytest.fixture
-def serve(store: ModelStore, valkey_url: str, tmp_path: Path) -> Iterator[Serve]:
+def until(holds: Callable[[], Any], seconds: float = START_S) -> Any:
+    """Poll until something is true, and return it."""
+    due = time.monotonic() + seconds
+    while not (found := holds()):
+        assert time.monotonic() < due, "it never came"
+        time.sleep(0.02)
+    return found
+
+
+@contextmanager
+def services(store: ModelStore, valkey_url: str, data_dir: Path) -> Iterator[Serve]:
     """Start services; options of `ctr serve` as arguments, settings as keywords (`POLL_S="0.1"`)."""
     started: list[Running] = []
 
@@ -87,9 +103,9 @@ def serve(store: ModelStore, valkey_url: str, tmp_path: Path) -> Iterator[Serve]
             "CTR_MODEL_STORE": str(store.folder.parent),
             "CTR_MODEL": store.name,
             "CTR_POLL_S": "0.1",
-            "CTR_REDIS_TIMEOUT_MS": "200",
-            "CTR_DATA_DIR": str(tmp_path / "data"),
+            "CTR_DATA_DIR": str(data_dir),
             "PYTHONUNBUFFERED": "1",
+            **PATIENT,
             **{f"CTR_{name}": value for name, value in settings.items()},
         }
         process = subprocess.Popen(
@@ -106,19 +122,58 @@ def serve(store: ModelStore, valkey_url: str, tmp_path: Path) -> Iterator[Serve]
             running.wait_until(lambda health: health["status"] == "ok")
         return running
 
-    yield start
-    for running in started:
-        with contextlib.suppress(subprocess.TimeoutExpired):
-            running.stop()
-        if running.process.poll() is None:
-            running.stop(signal.SIGKILL)
+    try:
+        yield start
+    finally:
+        for running in started:
+            with contextlib.suppress(subprocess.TimeoutExpired):
+                running.stop()
+            if running.process.poll() is None:
+                running.stop(signal.SIGKILL)
+
+
+@pytest.fixture
+def serve(store: ModelStore, valkey_url: str, tmp_path: Path) -> Iterator[Serve]:
+    with services(store, valkey_url, tmp_path / "data") as start:
+        yield start
+
+
+def fill(client: redis.Redis, users: Mapping[str, dict[str, Any]], items: Mapping[str, dict[str, Any]]) -> None:
+    with client.pipeline() as pipeline:
+        for kind, entities in (("user", users), ("item", items)):
+            for number, raw in entities.items():
+                pipeline.hset(f"ctr:v1:{kind}:{number}", mapping=redis_text(raw))
+        pipeline.execute()
 
 
 @pytest.fixture
 def loaded(redis_client: redis.Redis) -> redis.Redis:
     """The factories' users and items, in Valkey."""
-    for number, raw in raw_users().items():
-        redis_client.hset(f"ctr:v1:user:{number}", mapping=redis_text(raw))
-    for number, raw in raw_items().items():
-        redis_client.hset(f"ctr:v1:item:{number}", mapping=redis_text(raw))
+    fill(redis_client, raw_users(), raw_items())
     return redis_client
+
+
+@dataclass(frozen=True)
+class Shared:
+    service: Running
+    features: redis.Redis
+    artifact: Artifact
+
+
+@pytest.fixture(scope="session")
+def shared(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Shared]:
+    """One service with a Valkey of its own, for the tests that only ask it: a start costs seconds.
+
+    Who writes features takes ids that no other test asks for, or leaves them as they were. The first SHARED_USERS
+    users and SHARED_ITEMS items are the factories'.
+    """
+    folder = tmp_path_factory.mktemp("shared")
+    store = ModelStore(folder / "model_store", MODEL_NAME)
+    publish_tiny(store)
+    with (
+        EmbeddedValkey(folder / "valkey") as valkey,
+        redis.Redis.from_url(valkey.url, decode_responses=True) as features,
+    ):
+        fill(features, raw_users(SHARED_USERS), raw_items(SHARED_ITEMS))
+        with services(store, valkey.url, folder / "data") as start:
+            yield Shared(start(), features, load(store.path(1)))

@@ -4,10 +4,8 @@ from __future__ import annotations
 
 import asyncio
 import threading
-import time
-from collections.abc import Callable, Iterator
+from collections.abc import Iterator
 from contextlib import contextmanager
-from typing import Any
 
 import httpx
 import redis
@@ -19,7 +17,7 @@ from app.loadgen.requests import rank_bodies
 from app.loadgen.result import LoadResult
 from app.models.deepfm import DeepFM
 from app.registry.model_store import ModelStore, Pointer
-from tests.e2e.conftest import Running, Serve
+from tests.e2e.conftest import Running, Serve, until
 from tests.factories import ITEMS, USERS
 from tests.registry.variants import alike, changed, publish_model
 
@@ -74,19 +72,11 @@ def load(service: Running) -> Iterator[LoadResult]:
         yield result
     finally:
         ended.set()
-        thread.join(30)
+        thread.join(60)
 
 
 def metric(metrics: str, start: str) -> float:
     return sum(float(line.rsplit(" ", 1)[1]) for line in metrics.splitlines() if line.startswith(start))
-
-
-def until(holds: Callable[[], Any], seconds: float = 40.0) -> Any:
-    due = time.monotonic() + seconds
-    while not (found := holds()):
-        assert time.monotonic() < due
-        time.sleep(0.05)
-    return found
 
 
 def test_wrong_canaries_go_a_shadow_is_compared_an_admin_acts_and_nobody_fails(

@@ -10,20 +10,21 @@ import httpx
 import pytest
 import redis
 
-from app.registry.artifact import load
 from app.registry.model_store import ModelStore
-from tests.e2e.conftest import Running, Serve
+from tests.e2e.conftest import Running, Serve, Shared
 from tests.factories import publish_tiny, raw_item, raw_user, redis_text
 from tests.ranking.conftest import expected
 
+ANSWERED = 'ctr_rank_requests_total{status="200",version="1"}'
+
 
 @pytest.fixture
-def service(store: ModelStore, loaded: redis.Redis, serve: Serve) -> Running:
-    publish_tiny(store)
-    return serve()
+def service(shared: Shared) -> Running:
+    return shared.service
 
 
-def test_an_answer_is_what_the_contract_says(service: Running, store: ModelStore) -> None:
+def test_an_answer_is_what_the_contract_says(shared: Shared) -> None:
+    service = shared.service
     response = httpx.post(
         f"{service.url}/rank",
         json={"user_id": 4, "item_ids": [1, "2", 1, "nothing"], "request_id": "abc", "context": {"hour": 21}},
@@ -36,7 +37,7 @@ def test_an_answer_is_what_the_contract_says(service: Running, store: ModelStore
     assert answer["degraded"] == []
     assert answer["missing"] == {"user": False, "items": ["nothing"]}
     wanted = expected(
-        load(store.path(1)), "4", raw_user(4) | {"hour": 21}, {"1": raw_item(1), "2": raw_item(2), "nothing": {}}
+        shared.artifact, "4", raw_user(4) | {"hour": 21}, {"1": raw_item(1), "2": raw_item(2), "nothing": {}}
     )
     assert {item["item_id"]: item["score"] for item in answer["items"]} == pytest.approx(wanted, abs=1e-5)
     scores = [item["score"] for item in answer["items"]]
@@ -47,14 +48,20 @@ def test_an_answer_is_what_the_contract_says(service: Running, store: ModelStore
     assert stages == ["decode", "features", "encode", "score", "respond"]
 
 
+def answered(service: Running) -> float:
+    lines = httpx.get(f"{service.url}/metrics").text.splitlines()
+    return sum(float(line.split()[1]) for line in lines if line.startswith(ANSWERED))
+
+
 def test_health_metrics_models_and_docs_answer(service: Running) -> None:
+    before = answered(service)
     service.rank()
     assert httpx.get(f"{service.url}/health").json()["model"]["version"] == 1
     assert httpx.get(f"{service.url}/health/live").status_code == 200
     assert httpx.get(f"{service.url}/health/ready").status_code == 200
     assert httpx.get(f"{service.url}/models").json()["versions"][0]["live"] == ["stable"]
     metrics = httpx.get(f"{service.url}/metrics").text
-    assert 'ctr_rank_requests_total{status="200",version="1"} 1.0' in metrics
+    assert f"{ANSWERED} {before + 1}" in metrics
     for name in ("ctr_rank_duration_seconds", "ctr_stage_duration_seconds", "ctr_candidates", "ctr_model_info"):
         assert name in metrics
     assert "/rank" in httpx.get(f"{service.url}/openapi.json").json()["paths"]
@@ -116,7 +123,7 @@ BAD_BODIES: dict[str, tuple[bytes, set[int]]] = {
 
 
 def test_bad_bodies_get_a_small_problem_and_the_next_request_is_served(service: Running) -> None:
-    with httpx.Client(base_url=service.url, timeout=20) as client:
+    with httpx.Client(base_url=service.url, timeout=60) as client:
         for name, (body, statuses) in BAD_BODIES.items():
             response = client.post("/rank", content=body)
             assert response.status_code in statuses, (name, response.status_code, response.text[:300])
@@ -139,7 +146,7 @@ def test_bad_headers_are_refused_or_replaced(service: Running) -> None:
 
 def test_a_huge_body_is_refused_before_it_is_read(service: Running) -> None:
     address = urlsplit(service.url)
-    with socket.create_connection((address.hostname, address.port), timeout=10) as connection:  # type: ignore[arg-type]
+    with socket.create_connection((address.hostname, address.port), timeout=60) as connection:  # type: ignore[arg-type]
         connection.sendall(b"POST /rank HTTP/1.1\r\nHost: x\r\nContent-Length: 104857600\r\n\r\n" + b"[" * 1000)
         assert b" 413 " in connection.recv(65536).split(b"\r\n")[0]
     chunk = b"1" * 65536
@@ -149,7 +156,7 @@ def test_a_huge_body_is_refused_before_it_is_read(service: Running) -> None:
             yield chunk
 
     try:
-        response = httpx.post(f"{service.url}/rank", content=endless(), timeout=20)  # type: ignore[arg-type]
+        response = httpx.post(f"{service.url}/rank", content=endless(), timeout=60)  # type: ignore[arg-type]
         assert response.status_code == 413
     except (httpx.WriteError, httpx.RemoteProtocolError):
         pass  # closed while we were still sending: refused as well
@@ -166,14 +173,14 @@ def test_api_keys_guard_rank_and_leave_health_open(store: ModelStore, loaded: re
     assert httpx.get(f"{service.url}/health").status_code == 200
 
 
-def test_a_stored_value_of_the_wrong_kind_never_fails_a_request(service: Running, loaded: redis.Redis) -> None:
-    loaded.hset("ctr:v1:user:5", mapping={"liked_genres": "[not JSON", "age": "1e999"})
-    loaded.set("ctr:v1:item:50", "a string where a hash belongs")
-    loaded.delete("ctr:v1:user:6")
-    loaded.lpush("ctr:v1:user:6", "a list where a hash belongs")
-    loaded.hset("ctr:v1:item:51", mapping=redis_text(raw_item(51)) | {"year": "MCMXC"})
-    for user in ("5", "6"):
-        response = service.rank(user, ["50", "51", "52"])
+def test_a_stored_value_of_the_wrong_kind_never_fails_a_request(shared: Shared) -> None:
+    service, features = shared.service, shared.features
+    features.hset("ctr:v1:user:odd5", mapping={"gender": "F", "liked_genres": "[not JSON", "age": "1e999"})
+    features.set("ctr:v1:item:odd50", "a string where a hash belongs")
+    features.lpush("ctr:v1:user:odd6", "a list where a hash belongs")
+    features.hset("ctr:v1:item:odd51", mapping=redis_text(raw_item(51)) | {"year": "MCMXC"})
+    for user in ("odd5", "odd6"):
+        response = service.rank(user, ["odd50", "odd51", "52"])
         assert response.status_code == 200
         assert all(0 <= item["score"] <= 1 for item in response.json()["items"])
-    assert service.rank("5").json()["degraded"] == ["invalid_stored_features"]
+    assert service.rank("odd5").json()["degraded"] == ["invalid_stored_features"]
