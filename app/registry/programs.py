@@ -1,8 +1,9 @@
 """Programs compiled once: the versions that a retraining job publishes share their code and differ in their weights.
 
 To load a program takes 20 ms of the interpreter, most of them spent on the code (`app.registry.pieces`), and what is
-loaded is compiled once more by its first calls. A version whose code is that of one before is a copy of that one's program with
-the weights of its own file: 2 ms, and warm (docs/adr/0001). Whatever is out of the ordinary is loaded as ever.
+loaded is compiled once more by its first calls. A version whose code is that of one before is a copy of that one's
+program with the weights of its own file: 2 ms, and warm (docs/adr/0001). Whatever is out of the ordinary is loaded as
+ever.
 
 The archive is a zip file: `code/` and `constants.pkl` are the program; `data.pkl` is the tree of modules, unpickled
 here by stand-ins that run nothing of it; `data/N` are the bytes of its tensors.
