@@ -37,7 +37,9 @@ METRICS = {
 
 def train(
     dataset: Annotated[str, typer.Option(help="Format: movielens, sparrow, criteo, avazu, libsvm, libffm or table.")],
-    data: Annotated[Path | None, typer.Option(help="File or folder; movielens can do without.")] = None,
+    data: Annotated[
+        Path | None, typer.Option(help="File, folder or pattern such as 'day_*.tsv'; movielens can do without.")
+    ] = None,
     test: Annotated[Path | None, typer.Option(help="Rows to test on; left out, some of the data is held out.")] = None,
     features: Annotated[Path | None, typer.Option(help="features.yaml; every format but table brings its own.")] = None,
     label: Annotated[str | None, typer.Option(help="Column of 0 or 1 of a table.", show_default="label")] = None,
@@ -105,6 +107,9 @@ def train(
 
     Example: ctr train --dataset movielens --export .ctr/movielens --publish
     """
+    from app.training.distributed import joined, speaks
+
+    console.quiet = not speaks()
     quiet_threads(threads)
     config = job_config(
         model,
@@ -130,7 +135,6 @@ def train(
     from app.training.datasets.catalogue import open_dataset
     from app.training.datasets.dataset import export_states
     from app.training.datasets.progress import EncodingProgress
-    from app.training.distributed import joined
     from app.training.publish import kept_aside, published
     from app.training.tracking import Tracking
 
@@ -143,14 +147,9 @@ def train(
 
         def read(path: Path | None) -> Dataset:
             with EncodingProgress(console, path.name if path else dataset) as progress:
-                return opened(path, max_bad=max_bad, cache=cache, report=progress.report)
+                return opened(path, max_bad=max_bad, cache=cache, report=progress.report, world=world)
 
-        if not world.first:
-            console.quiet = True
-            world.wait()
         rows, test_rows = read(data), read(test) if test else None
-        if world.first:
-            world.wait()  # now the others find the encoded form
         for part in (rows, test_rows):
             if part and part.skipped.count:
                 _warn(f"{part.source}: {part.skipped}")

@@ -8,12 +8,15 @@ import numpy as np
 import numpy.typing as npt
 
 from app.features.slots import Keys
+from app.training.distributed import ALONE, World
 from app.training.room import room
 
 MAX_HELD = 8 << 20
 """Keys held with their counts before a run is put aside: 128 MiB, and as much again while they are merged."""
 
 Counts = npt.NDArray[np.int64]
+
+_NONE = (np.empty(0, np.int64), np.empty(0, np.int64))
 
 
 class KeyCounts:
@@ -38,13 +41,14 @@ class KeyCounts:
                 self._runs.append((self._aside(merged[0]), self._aside(merged[1])))
                 self._fresh, self._held = [], 0
 
-    def at_least(self, count: int) -> Keys:
-        """The sorted keys that occur so often."""
+    def at_least(self, count: int, world: World = ALONE) -> Keys:
+        """The sorted keys that occur so often, in what all processes have added."""
         runs = [*self._runs, *([_merged(self._fresh)] if self._fresh else [])]
-        if not runs:
+        held = sum(world.gathered(sum(len(keys) for keys, _ in runs)))
+        if not held:
             return np.empty(0, np.int64)
         # Keys are hashes, spread evenly: equal ranges of them have about as many each.
-        ranges = 1 + sum(len(keys) for keys, _ in runs) // self._max_held
+        ranges = 1 + held // self._max_held
         borders = [-(2**63) + place * 2**64 // ranges for place in range(1, ranges)]
         found: list[Keys] = []
         starts = [0] * len(runs)
@@ -54,6 +58,8 @@ class KeyCounts:
                 (keys[start:stop], counts[start:stop])
                 for (keys, counts), start, stop in zip(runs, starts, stops, strict=True)
             ]
+            if world.size > 1:
+                pieces = world.gathered(_merged(pieces) if pieces else _NONE)
             keys, counts = _merged(pieces)
             found.append(keys[counts >= count])
             starts = stops

@@ -19,7 +19,7 @@ from app.training.baselines import baselines
 from app.training.calibration import Calibration, Floats, Method, fit
 from app.training.checkpoint import Checkpoint
 from app.training.datasets.dataset import Dataset, Skipped
-from app.training.distributed import World
+from app.training.distributed import ALONE, World
 from app.training.evaluate import evaluate
 from app.training.predict import predict
 from app.training.prepare import Encoded, Preparation, Rows, encode, expand
@@ -129,7 +129,7 @@ class TrainingJob:
             ArtifactError: what was written does not read back with the same scores.
         """
         started = time.perf_counter()
-        prepared = self.prepare(data, test, say)
+        prepared = self.prepare(data, test, say, world)
         say(f"Training {self.config.model.name}: {prepared.preprocessing.rows:,} table rows")
         trained = self.train(prepared, report, checkpoint, world)
         beside = self.baselines(prepared, say)
@@ -139,15 +139,23 @@ class TrainingJob:
         self, data: Dataset, test: Dataset | None, world: World, *, checkpoint: Checkpoint | None = None
     ) -> None:
         """A process's part in training a model that the first process keeps. Raises DataError, ConfigError."""
-        self._fitted(self.prepare(data, test), None, checkpoint, world)
+        self._fitted(self.prepare(data, test, world=world), None, checkpoint, world)
 
-    def prepare(self, data: Dataset, test: Dataset | None, say: Say = lambda _: None) -> Prepared:
-        """Split the rows, encode them and fit what preprocessing learns. Raises DataError, ConfigError."""
-        parts = dict(zip(PARTS, self.config.split.parts(data, test), strict=True))
+    def prepare(
+        self, data: Dataset, test: Dataset | None, say: Say = lambda _: None, world: World | None = None
+    ) -> Prepared:
+        """Split the rows, encode them and fit what preprocessing learns, the same in all processes.
+
+        Raises:
+            DataError, ConfigError: the rows or the options do not fit.
+        """
+        world = world or ALONE
+        machine = world.machine()
+        parts = dict(zip(PARTS, world.agreed(lambda: self.config.split.parts(data, test)), strict=True))
         say("Encoding " + ", ".join(f"{len(part):,} {part_name}" for part_name, part in parts.items()) + " rows")
-        encoded = {part: encode(rows) for part, rows in parts.items()}
-        preprocessing = self.config.preparation.fit(data.schema, encoded["train"])
-        rows = {part: expand(preprocessing, slots) for part, slots in encoded.items()}
+        encoded = {part: encode(rows, machine) for part, rows in parts.items()}
+        preprocessing = self.config.preparation.fit(data.schema, encoded["train"], world)
+        rows = {part: expand(preprocessing, slots, machine) for part, slots in encoded.items()}
         return Prepared(parts, encoded, preprocessing, rows)
 
     def train(

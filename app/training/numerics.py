@@ -16,6 +16,7 @@ import torch
 from app.features.schema import Numeric
 from app.features.slots import Values
 from app.models.inputs import NumericStatistics, transform
+from app.training.distributed import ALONE, World
 
 MIN_DEVIATION = 1e-6
 HALVES = 1 << 16
@@ -25,20 +26,25 @@ Chunks = Callable[[], Iterator[Values]]
 """Gives the raw numbers [n, M] of M fields from the beginning, missing ones NaN."""
 
 
-def fit_numerics(fields: Sequence[Numeric], chunks: Chunks) -> dict[str, NumericStatistics]:
+def fit_numerics(fields: Sequence[Numeric], chunks: Chunks, world: World = ALONE) -> dict[str, NumericStatistics]:
     """Mean and deviation as `standardise` will meet the numbers, after the transforms before it; quantile borders.
 
-    Missing numbers are left out; a constant field gets deviation 1.
+    Missing numbers are left out; a constant field gets deviation 1. Several processes, each with its chunks, fit the
+    numbers of all: borders as exactly, moments up to the rounding of another order of sums.
     """
     streams = [_Stream(field) for field in fields]
     for chunk_NM in chunks() if streams else ():
         for column, stream in enumerate(streams):
             stream.first_pass(chunk_NM[:, column])
+    for stream in streams if world.size > 1 else ():
+        stream.gather_first(world)
     if any(stream.wanted() for stream in streams):
         for chunk_NM in chunks():
             for column, stream in enumerate(streams):
                 if stream.wanted():
                     stream.second_pass(chunk_NM[:, column])
+    for stream in streams if world.size > 1 else ():
+        stream.gather_second(world)
     return {field.name: stream.statistics() for field, stream in zip(fields, streams, strict=True)}
 
 
@@ -67,20 +73,40 @@ class _Stream:
                 break
             x_N = transform(x_N, name)
         x64_N = x_N.double().numpy()
-        count, mean = len(x64_N), float(x64_N.mean())
-        apart, total = mean - self._mean, self._count + count
-        self._squares += float(np.square(x64_N - mean).sum()) + apart * apart * self._count * count / total
-        self._mean += apart * count / total
-        self._count = total
+        mean = float(x64_N.mean())
+        self._add(len(x64_N), mean, float(np.square(x64_N - mean).sum()))
         if self._field.buckets > 1:
             self._upper += np.bincount(_ordered(known_N) >> 16, minlength=HALVES)
+
+    def _add(self, count: int, mean: float, squares: float) -> None:
+        apart, total = mean - self._mean, self._count + count
+        self._squares += squares + apart * apart * self._count * count / total
+        self._mean += apart * count / total
+        self._count = total
+
+    def gather_first(self, world: World) -> None:
+        """Know of all processes' numbers after the first pass."""
+        gathered = world.gathered((self._count, self._mean, self._squares, self._upper))
+        self._count, self._mean, self._squares = 0, 0.0, 0.0
+        for count, mean, squares, _ in gathered:
+            if count:
+                self._add(count, mean, squares)
+        self._upper = np.sum([upper for *_, upper in gathered], axis=0, dtype=np.int64)
+
+    def gather_second(self, world: World) -> None:
+        gathered = world.gathered((self._bits, self._counts))
+        self._bits, self._counts = np.empty(0, np.uint32), np.empty(0, np.int64)
+        for bits, counts in gathered:
+            self._add_bits(bits, counts)
 
     def wanted(self) -> bool:
         return self._field.buckets > 1 and self._count > 0
 
     def second_pass(self, raw_N: Values) -> None:
         bits_N = _ordered(raw_N[~np.isnan(raw_N)])
-        bits, counts = np.unique(bits_N[self._chosen[bits_N >> 16]], return_counts=True)
+        self._add_bits(*np.unique(bits_N[self._chosen[bits_N >> 16]], return_counts=True))
+
+    def _add_bits(self, bits: npt.NDArray[np.uint32], counts: npt.NDArray[np.int64]) -> None:
         merged = np.concatenate([self._bits, bits])
         self._bits, places = np.unique(merged, return_inverse=True)
         self._counts = np.bincount(places, np.concatenate([self._counts, counts]), len(self._bits)).astype(np.int64)

@@ -20,9 +20,10 @@ from app.training.datasets.bad_rows import Skipped
 from app.training.datasets.dataset import Dataset, without_nan
 from app.training.datasets.encoding import TableEncoder
 from app.training.datasets.mapped import MappedDataset
+from app.training.distributed import ALONE, World
 from app.training.numerics import fit_numerics
 from app.training.numerics import numeric_statistics as numeric_statistics
-from app.training.room import room
+from app.training.room import shared_room
 
 CHUNK_ROWS = 65_536
 SIDES: tuple[Side, Side] = ("user", "item")
@@ -60,8 +61,13 @@ class Preparation:
 
     min_count: int = 2
 
-    def fit(self, schema: FeatureSchema, train: Encoded) -> Preprocessing:
-        """One pass over the slots for the categories and two over the numbers, in chunks. All counts are exact."""
+    def fit(self, schema: FeatureSchema, train: Encoded, world: World = ALONE) -> Preprocessing:
+        """One pass over the slots for the categories and two over the numbers, in chunks. All counts are exact.
+
+        Args:
+            world: the processes that have these rows, of which each goes over its part; they find the same.
+        """
+        own = world.part(len(train.labels_N))
         counts = KeyCounts(train.scratch)
         numerics = {}
         for side in SIDES:
@@ -76,32 +82,42 @@ class Preparation:
                 start += field.width
             slots, fields, columns = train.side(side), list(numbers.values()), np.array(list(numbers), np.int64)
             chosen = np.array(places, np.int64)
-            for keys, values in _chunks(slots) if places else ():
+            for keys, values in _chunks(slots, own) if places else ():
                 counts.add(keys[:, chosen][values[:, chosen] != 0.0])
 
             def values_of(slots: Slots = slots, columns: npt.NDArray[np.int64] = columns) -> Iterator[Values]:
-                return (values[:, columns] for _, values in _chunks(slots))
+                return (values[:, columns] for _, values in _chunks(slots, own))
 
-            numerics.update(fit_numerics(fields, values_of))
+            numerics.update(fit_numerics(fields, values_of, world))
         fixed = [EMPTY_KEY, *(numeric_key(name) for name in numerics)]
-        vocabulary = np.union1d(counts.at_least(self.min_count), np.array(fixed, np.int64))
+        vocabulary = np.union1d(counts.at_least(self.min_count, world), np.array(fixed, np.int64))
         return Preprocessing(schema, torch.from_numpy(vocabulary), numerics)
 
 
-def _chunks(slots: Slots) -> Iterator[Slots]:
-    for start in range(0, len(slots.keys), CHUNK_ROWS):
-        yield Slots(slots.keys[start : start + CHUNK_ROWS], slots.values[start : start + CHUNK_ROWS])
+def _chunks(slots: Slots, own: slice) -> Iterator[Slots]:
+    for chunk in _places(own):
+        yield Slots(slots.keys[chunk], slots.values[chunk])
 
 
-def encode(data: Dataset) -> Encoded:
+def _places(own: slice) -> Iterator[slice]:
+    for start in range(own.start, own.stop, CHUNK_ROWS):
+        yield slice(start, min(start + CHUNK_ROWS, own.stop))
+
+
+def encode(data: Dataset, machine: World = ALONE) -> Encoded:
     """Slots of a dataset's rows.
+
+    Args:
+        machine: the processes of this machine, which gather the rows of a mapped dataset together; those of another
+            each encode all of them.
 
     Raises:
         DataError: a field has more than `data.max_bad` values that cannot be read.
     """
     if isinstance(data, MappedDataset):
         unreadable = data.folder.unreadable if data.folder else {}
-        return Encoded(data.slots("user"), data.slots("item"), data.labels_N, unreadable, data.scratch)
+        user, item = (data.slots(side, machine) for side in SIDES)
+        return Encoded(user, item, data.labels_N, unreadable, data.scratch)
     encoder = TableEncoder(data.schema, data.source, data.max_bad)
     numbers_N = np.arange(1, len(data) + 1)
     user, item = (encoder.slots(side, without_nan(data.side(side)), numbers_N) for side in SIDES)
@@ -109,18 +125,27 @@ def encode(data: Dataset) -> Encoded:
     return Encoded(user, item, data.labels_N, encoder.unreadable)
 
 
-def expand(preprocessing: Preprocessing, encoded: Encoded) -> Rows:
-    """Table rows and numbers of encoded examples, by the very module that serving uses."""
+def expand(preprocessing: Preprocessing, encoded: Encoded, machine: World = ALONE) -> Rows:
+    """Table rows and numbers of encoded examples, by the very module that serving uses.
+
+    Args:
+        machine: the processes of this machine, which share the work where the arrays go to a file.
+    """
     inputs = {side: SideInput(preprocessing, side) for side in SIDES}
     shape = len(encoded.labels_N), sum(module.width for module in inputs.values())
-    rows_NT, x_NT = (torch.from_numpy(room(shape, dtype, encoded.scratch)) for dtype in (np.int64, np.float32))
+    if encoded.scratch is None:
+        machine = ALONE
+    rows_NT, x_NT = (
+        torch.from_numpy(shared_room(shape, dtype, encoded.scratch, machine)) for dtype in (np.int64, np.float32)
+    )
+    own = machine.part(len(encoded.labels_N))
     column = 0
     for side in SIDES:
         place = slice(column, column + inputs[side].width)
         column = place.stop
-        for number, (keys, values) in enumerate(_chunks(encoded.side(side))):
-            chunk = slice(number * CHUNK_ROWS, number * CHUNK_ROWS + len(keys))
+        for chunk in _places(own):
             # Copied, because a mapped array is read-only and torch knows no such tensor.
-            slots = (torch.from_numpy(np.array(part)) for part in (keys, values))
+            slots = (torch.from_numpy(np.array(part[chunk])) for part in encoded.side(side))
             rows_NT[chunk, place], x_NT[chunk, place] = inputs[side].expand(preprocessing.vocabulary_V, *slots)
+    machine.wait()
     return Rows(rows_NT, x_NT, torch.from_numpy(encoded.labels_N))

@@ -2,8 +2,10 @@
 
 from __future__ import annotations
 
+import contextlib
 import os
 import tempfile
+from collections.abc import Iterator
 from pathlib import Path
 from typing import Any
 
@@ -11,6 +13,7 @@ import numpy as np
 import numpy.typing as npt
 
 from app.errors import ConfigError
+from app.training.distributed import World
 
 HEAP_BYTES = 256 << 20
 """A larger array goes to a file, whose pages the system drops and reads again as memory gets short."""
@@ -30,10 +33,54 @@ def room(shape: tuple[int, ...], dtype: npt.DTypeLike, folder: Path | None, heap
     size = int(np.prod(shape, dtype=np.int64)) * np.dtype(dtype).itemsize
     if folder is None or size <= heap or size == 0:
         return np.empty(shape, dtype)
+    with _said(folder, size), tempfile.TemporaryFile(dir=folder) as file:
+        os.posix_fallocate(file.fileno(), 0, size)  # a full disk is an error here, a signal later
+        return np.memmap(file, dtype, "r+", shape=shape)
+
+
+def shared_room(shape: tuple[int, ...], dtype: npt.DTypeLike, folder: Path | None, world: World) -> npt.NDArray[Any]:
+    """The same array in every process, each of which fills its part; then they `wait` for each other.
+
+    Args:
+        folder: as above; with None every process has an array of its own, which it has to fill.
+        world: the processes of this machine.
+
+    Raises:
+        ConfigError: the folder has not enough room, in any of the processes.
+    """
+    size = int(np.prod(shape, dtype=np.int64)) * np.dtype(dtype).itemsize
+    if world.size == 1 or folder is None or size == 0:
+        return room(shape, dtype, folder)
+
+    def made() -> str:
+        if not world.first:
+            return ""
+        with _said(folder, size):
+            number, name = tempfile.mkstemp(prefix=".shared-", dir=folder)
+            with open(number, "r+b") as file:
+                try:
+                    os.posix_fallocate(file.fileno(), 0, size)
+                except OSError:
+                    os.unlink(name)
+                    raise
+            return name
+
+    def opened() -> npt.NDArray[Any]:
+        with _said(folder, size):
+            return np.memmap(name, dtype, "r+", shape=shape)
+
+    name = world.gathered(world.agreed(made))[0]
     try:
-        with tempfile.TemporaryFile(dir=folder) as file:
-            os.posix_fallocate(file.fileno(), 0, size)  # a full disk is an error here, a signal later
-            return np.memmap(file, dtype, "r+", shape=shape)
+        return world.agreed(opened)
+    finally:  # all have it open, or none will
+        if world.first:
+            os.unlink(name)
+
+
+@contextlib.contextmanager
+def _said(folder: Path, size: int) -> Iterator[None]:
+    try:
+        yield
     except OSError as error:
         raise ConfigError(
             f"{folder}: no room for {size / 2**30:.1f} GiB: {error.strerror}; name another folder with --cache"

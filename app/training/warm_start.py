@@ -23,6 +23,7 @@ from app.models.contract import CtrModel
 from app.models.inputs import NumericStatistics, Preprocessing
 from app.models.layers import Block
 from app.registry.artifact import Artifact
+from app.training.distributed import ALONE, World
 from app.training.prepare import SIDES, Encoded, Preparation, Rows
 
 SAMPLE_ROWS = 16_384
@@ -76,8 +77,8 @@ class Continued(Preparation):
 
     live: Preprocessing | None = None
 
-    def fit(self, schema: FeatureSchema, train: Encoded) -> Preprocessing:
-        fitted = super().fit(schema, train)
+    def fit(self, schema: FeatureSchema, train: Encoded, world: World = ALONE) -> Preprocessing:
+        fitted = super().fit(schema, train, world)
         return fitted if self.live is None else joined(self.live, fitted)
 
 

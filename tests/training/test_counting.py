@@ -7,10 +7,14 @@ from pathlib import Path
 
 import numpy as np
 import pytest
+from hypothesis import given, settings
+from hypothesis import strategies as st
 
 from app.errors import ConfigError
 from app.training.counting import KeyCounts
+from app.training.distributed import World
 from app.training.room import room
+from tests.training.together import together
 
 
 @pytest.mark.parametrize("max_held", [10, 300, 1 << 20])
@@ -44,3 +48,22 @@ def test_room_is_heap_where_small_and_a_nameless_file_where_not(tmp_path: Path) 
 def test_no_room_says_how_much_is_wanted_and_what_to_do(tmp_path: Path) -> None:
     with pytest.raises(ConfigError, match=r"no room for 1048576\.0 GiB: .*--cache"):
         room((2**47,), np.int64, tmp_path)
+
+
+@settings(deadline=None)
+@given(
+    keys=st.lists(st.lists(st.integers(-5, 5)), min_size=1, max_size=4),
+    least=st.integers(1, 3),
+    held=st.integers(2, 40),
+)
+def test_counts_of_processes_are_those_of_all_keys(keys: list[list[int]], least: int, held: int) -> None:
+    spread = [np.array(own, np.int64) * 2**60 for own in keys]
+
+    def counted(world: World) -> list[int]:
+        counts = KeyCounts(max_held=held)
+        counts.add(spread[world.rank])
+        return counts.at_least(least, world).tolist()
+
+    whole = Counter(np.concatenate(spread).tolist())
+    expected = sorted(key for key, count in whole.items() if count >= least)
+    assert together(len(keys), counted) == [expected] * len(keys)

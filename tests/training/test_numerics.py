@@ -6,12 +6,13 @@ from collections.abc import Iterator
 
 import numpy as np
 import pytest
-from hypothesis import given
+from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from app.features.schema import Numeric
 from app.features.slots import Values
 from app.training.numerics import fit_numerics
+from tests.training.together import together
 
 PLAIN = Numeric(name="plain", entity="user", type="numeric", transforms=("standardise",), buckets=8)
 LOGGED = Numeric(name="logged", entity="item", type="numeric", transforms=("log1p", "standardise"), buckets=50)
@@ -63,3 +64,14 @@ def test_no_fields_cost_no_pass() -> None:
         raise AssertionError("nothing asked for them")
 
     assert fit_numerics([], chunks) == {}
+
+
+@settings(deadline=None, max_examples=40)
+@given(st.lists(st.lists(st.floats(0, 1e6, width=32)), min_size=2, max_size=4))
+def test_processes_fit_the_numbers_of_all(numbers: list[list[float]]) -> None:
+    shares = [np.array(own, np.float32)[:, None] for own in numbers]
+    whole = fit_numerics([LOGGED], lambda: iter(shares))["logged"]
+    for found in together(len(shares), lambda world: fit_numerics([LOGGED], lambda: iter([shares[world.rank]]), world)):
+        assert isinstance(found, dict), found
+        assert found["logged"].borders == whole.borders
+        assert (found["logged"].mean, found["logged"].deviation) == pytest.approx((whole.mean, whole.deviation))

@@ -2,7 +2,8 @@
 
 from __future__ import annotations
 
-from dataclasses import dataclass, field
+from collections.abc import Callable, Iterable
+from dataclasses import dataclass, field, replace
 
 import numpy as np
 import numpy.typing as npt
@@ -30,10 +31,24 @@ class Skipped:
         more = ", ..." if self.count > len(self.first_rows) else ""
         return f"{self.count:,} bad rows {self.fate} ({self.reason}; rows {named}{more})"
 
+    def later(self, rows: int) -> Skipped:
+        """The same where so many rows come before."""
+        return replace(self, first_rows=tuple(row + rows for row in self.first_rows))
+
+    def and_then(self, other: Skipped) -> Skipped:
+        """With rows that come after these."""
+        return replace(
+            self, count=self.count + other.count, first_rows=(*self.first_rows, *other.first_rows)[:MAX_NAMED_ROWS]
+        )
+
+
+def no_rows() -> int:
+    return 0
+
 
 @dataclass
 class BadRows:
-    """Gathers bad rows while a file is read."""
+    """Gathers bad rows while a file, or a share of it, is read."""
 
     source: str
     max_share: float = MAX_BAD_SHARE
@@ -41,6 +56,22 @@ class BadRows:
     """Data rows seen so far, good or bad."""
     found: dict[str, Skipped] = field(default_factory=dict)
     """What is wrong to the rows it is wrong with."""
+    before: Callable[[], int] = no_rows
+    """Rows before this share. Asked only for what is said of an error, since it may take reading them."""
+
+    @classmethod
+    def of_shares(cls, shares: Iterable[BadRows]) -> BadRows:
+        """What one process would have gathered of shares that lie one after the other, at least one."""
+        whole: BadRows | None = None
+        for share in shares:
+            if whole is None:
+                whole = cls(share.source, share.max_share)
+            for reason, skipped in share.found.items():
+                known = whole.found.get(reason, Skipped(reason=reason))
+                whole.found[reason] = known.and_then(skipped.later(whole.rows))
+            whole.rows += share.rows
+        assert whole is not None
+        return whole
 
     def add(self, reason: str, rows: npt.NDArray[np.integer] | list[int]) -> None:
         """
@@ -50,8 +81,7 @@ class BadRows:
         if not len(rows):
             return
         known = self.found.get(reason, Skipped(reason=reason))
-        first = (*known.first_rows, *(int(row) for row in rows[:MAX_NAMED_ROWS]))[:MAX_NAMED_ROWS]
-        self.found[reason] = Skipped(known.count + len(rows), first, reason)
+        self.found[reason] = known.and_then(Skipped(len(rows), tuple(int(row) for row in rows[:MAX_NAMED_ROWS])))
 
     @property
     def count(self) -> int:
@@ -66,8 +96,9 @@ class BadRows:
             DataError: more than `max_share` of the rows that the file is likely to have are bad.
         """
         if self.too_many(fraction):
+            named = self.skipped.later(self.before())
             raise DataError(
-                f"{self.source}: {self.skipped}; more than {100 * self.max_share:g} % of {self.rows:,} rows: "
+                f"{self.source}: {named}; more than {100 * self.max_share:g} % of {self.rows:,} rows: "
                 "is the format right? --max-bad lets more pass"
             )
 

@@ -31,27 +31,42 @@ class Block(NamedTuple):
     """How much of the file has been read, 0 to 1."""
 
 
-def blocks(path: Path, *, quoted: bool = False, size: int = BLOCK_BYTES) -> Iterator[Block]:
+class Span(NamedTuple):
+    """What of a file is read: from one place where a row begins to another, in bytes, of Parquet in rows."""
+
+    start: int = 0
+    stop: int | None = None
+    """None is the end."""
+
+
+WHOLE = Span()
+
+
+def blocks(path: Path, span: Span = WHOLE, *, quoted: bool = False, size: int = BLOCK_BYTES) -> Iterator[Block]:
     """
     Args:
+        span: of a file that is not packed.
         quoted: a line ends outside of double quotes only.
 
     Raises:
         DataError: the file cannot be read, or a line has no end.
     """
     try:
-        total = max(path.stat().st_size, 1)
+        stop = path.stat().st_size if span.stop is None else span.stop
+        total = max(stop - span.start, 1)
         with path.open("rb") as raw:
-            file: IO[bytes] = cast(IO[bytes], gzip.open(raw)) if path.suffix == ".gz" else raw  # noqa: SIM115
-            left = file.read(len(BOM)).removeprefix(BOM)
-            while fresh := file.read(size):
+            packed = path.suffix == ".gz"
+            file: IO[bytes] = cast(IO[bytes], gzip.open(raw)) if packed else raw  # noqa: SIM115
+            file.seek(span.start)
+            left = b"" if span.start else file.read(min(len(BOM), size if packed else total)).removeprefix(BOM)
+            while fresh := file.read(size if packed else min(size, max(0, stop - raw.tell()))):
                 left += fresh
                 end = _last_line_end(left, quoted)
                 if end:
                     text, left = left[:end], left[end:]
                     del fresh
                     # Never 1.0 while there is more: gzip reads ahead of what it hands out.
-                    yield Block(text, min(raw.tell() / total, 0.999))
+                    yield Block(text, min((raw.tell() - span.start) / total, 0.999))
                     del text
                 elif len(left) > MAX_BLOCKS * size:
                     raise DataError(f"{path}: a line, or a quoted cell in it, is longer than {len(left):,} bytes")
@@ -62,6 +77,45 @@ def blocks(path: Path, *, quoted: bool = False, size: int = BLOCK_BYTES) -> Iter
                 yield Block(left, 1.0)
     except (OSError, EOFError, zlib.error) as error:
         raise DataError(f"{path}: cannot be read: {error}") from error
+
+
+def next_line(path: Path, at: int, *, within_quotes: bool, quoted: bool, size: int = BLOCK_BYTES) -> int:
+    """The first place from `at` on where a line begins, or the end of the file.
+
+    Args:
+        within_quotes: what is before `at` has an odd number of double quotes.
+    """
+    if at == 0:
+        return 0
+    with path.open("rb") as file:
+        # A line may begin at `at` itself: the byte before says so.
+        file.seek(at - 1)
+        before = file.read(1)
+        if before == NEWLINE and not (quoted and within_quotes):
+            return at
+        while fresh := file.read(size):
+            bytes_B = np.frombuffer(fresh, np.uint8)
+            ends_B = bytes_B == ord(NEWLINE)
+            if quoted:
+                quotes_B = np.cumsum(bytes_B == QUOTE, dtype=np.uint8)
+                ends_B &= (quotes_B + within_quotes) & 1 == 0
+                within_quotes ^= bool(int(quotes_B[-1]) & 1)
+            ends = np.flatnonzero(ends_B)
+            if len(ends):
+                return at + int(ends[0]) + 1
+            at += len(fresh)
+    return at
+
+
+def quotes(path: Path, span: Span, size: int = BLOCK_BYTES) -> int:
+    """How many double quotes there are."""
+    stop = path.stat().st_size if span.stop is None else span.stop
+    count = 0
+    with path.open("rb") as file:
+        file.seek(span.start)
+        while fresh := file.read(min(size, stop - file.tell())):
+            count += fresh.count(b'"')
+    return count
 
 
 def _last_line_end(text: bytes, quoted: bool) -> int:

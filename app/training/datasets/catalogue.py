@@ -10,12 +10,14 @@ from app.training.datasets.avazu import avazu_source
 from app.training.datasets.bad_rows import MAX_BAD_SHARE
 from app.training.datasets.criteo import criteo_source
 from app.training.datasets.dataset import Dataset
-from app.training.datasets.encoded import Report
+from app.training.datasets.filling import Report
 from app.training.datasets.mapped import CACHE, load
 from app.training.datasets.movielens import read_movielens
+from app.training.datasets.source import Source
 from app.training.datasets.sparrow import sparrow_source
 from app.training.datasets.sparse_text import LIBFFM, LIBSVM, derived_schema, sparse_source
 from app.training.datasets.table import table_source
+from app.training.distributed import ALONE, World
 
 LABEL = "label"
 DATASETS = ("movielens", "sparrow", "criteo", "avazu", "libsvm", "libffm", "table")
@@ -33,17 +35,20 @@ def open_dataset(
     max_bad: float = MAX_BAD_SHARE,
     cache: Path = CACHE,
     report: Report | None = None,
+    world: World = ALONE,
 ) -> Dataset:
     """Read a dataset: a large file into its encoded form, unless that is there already.
 
     Args:
-        path: file or folder; only `movielens` can do without.
+        path: file, folder of files or pattern that names several; a folder of its own for `movielens`, which can do
+            without.
         features: a `features.yaml` in place of the format's own; `table` has none and needs it.
         label: label column of a table, "label" unless said.
         timestamp: time column of a table.
         max_bad: share of bad rows above which the file is refused.
         cache: folder of the encoded forms of large files.
         report: told the rows encoded so far and the share of the file read.
+        world: the processes that open it, all of them.
 
     Raises:
         ConfigError: the arguments do not fit together, or the schema is wrong.
@@ -55,18 +60,21 @@ def open_dataset(
         raise ConfigError(f"--label and --timestamp are for --dataset table; {name} brings its own")
     if name == "movielens":
         schema, own = _schema(name, features), features is None
-        return read_movielens(path, schema, own_schema=own, max_bad=max_bad, cache=cache, report=report)
+        return read_movielens(path, schema, own_schema=own, max_bad=max_bad, cache=cache, report=report, world=world)
+    source = world.agreed(lambda: _source(name, path, features, label, timestamp))
+    return load(source, cache=cache, max_bad=max_bad, report=report, world=world)
+
+
+def _source(name: str, path: Path | None, features: Path | None, label: str | None, timestamp: str | None) -> Source:
     if path is None and not (name == "table" and features is None):
         raise ConfigError(f"--dataset {name} needs --data PATH")
     schema = _schema(name, features, path)
     assert path is not None
     if name == "table":
-        source = table_source(path, schema, label or LABEL, timestamp)
-    elif name in SPARSE:
-        source = sparse_source(path, schema, SPARSE[name], derived=features is None)
-    else:
-        source = SOURCES[name](path, schema)
-    return load(source, cache=cache, max_bad=max_bad, report=report)
+        return table_source(path, schema, label or LABEL, timestamp)
+    if name in SPARSE:
+        return sparse_source(path, schema, SPARSE[name], derived=features is None)
+    return SOURCES[name](path, schema)
 
 
 def _schema(name: str, features: Path | None, path: Path | None = None) -> FeatureSchema:

@@ -20,10 +20,11 @@ from app.errors import ConfigError, DataError, EncodingError
 from app.features.records import JSON_LINES, PARQUET, SEPARATORS
 from app.features.slots import canonical_text
 from app.training.datasets.bad_rows import BadRows
-from app.training.datasets.blocks import Block, Lines, blocks, line_ends, with_cells, without
+from app.training.datasets.blocks import Block, Lines, Span, blocks, line_ends, with_cells, without
+from app.training.datasets.files import unreadable
+from app.training.datasets.shares import Cut, FileChunks, data_files
 
 PARQUET_ROWS = 65_536
-MAX_REASON = 200
 FLOAT_EXACT = 2**53
 
 
@@ -42,48 +43,59 @@ class Chunk(NamedTuple):
 Chunks = Callable[[BadRows], Iterator[Chunk]]
 
 
-def table_chunks(path: Path) -> Chunks:
-    """Chunks of a table by what its name ends in.
+def table_chunks(path: Path) -> FileChunks:
+    """Chunks of a table, or of all of a folder or pattern, by what the names end in.
 
     Raises:
         ConfigError: a kind of file that is not known.
-        DataError: not there, or empty.
+        DataError: not there, or empty, or of several kinds.
     """
-    if not path.is_file():
-        raise DataError(f"{path}: no such file" if not path.exists() else f"{path}: is a folder, not a file")
-    if path.stat().st_size == 0:
-        raise DataError(f"{path}: is empty")
-    kind = Path(path.name.removesuffix(".gz")).suffix
-    if kind in PARQUET and path.suffix != ".gz":
-        return lambda bad: _parquet(path, bad)
+    files = data_files(path, lambda file: _kind(file) is not None)
+    kinds = {_kind(file) for file in files}
+    if None in kinds:
+        known = [*SEPARATORS, *JSON_LINES, *PARQUET]
+        raise ConfigError(f"{path}: the name should end in {', '.join(known)}, or .gz after a text format")
+    if len(kinds) > 1:
+        raise DataError(
+            f"{path}: has files of several kinds, {' and '.join(sorted(map(str, kinds)))}; name those of one"
+        )
+    kind = str(kinds.pop())
+    if kind in PARQUET:
+        return FileChunks(files, _parquet, Cut.ROWS)
     if kind in JSON_LINES:
-        return lambda bad: _json_lines(path, bad)
-    if kind in (*SEPARATORS, ".txt"):
-        return delimited_chunks(path, SEPARATORS.get(kind, ","))
-    known = [*SEPARATORS, *JSON_LINES, *PARQUET]
-    raise ConfigError(f"{path}: the name should end in {', '.join(known)}, or .gz after a text format")
+        return FileChunks(files, _json_lines, Cut.LINES)
+    return delimited_chunks(files, SEPARATORS.get(kind, ","))
+
+
+def _kind(file: Path) -> str | None:
+    kind = Path(file.name.removesuffix(".gz")).suffix
+    known = (*SEPARATORS, *JSON_LINES, ".txt", *(PARQUET if file.suffix != ".gz" else ()))
+    return kind if kind in known else None
 
 
 def delimited_chunks(
-    path: Path,
-    separator: str,
-    header: list[str] | None = None,
-    *,
-    quoted: bool = True,
-    divided: Iterator[Block] | None = None,
-) -> Chunks:
+    files: tuple[Path, ...], separator: str, header: list[str] | None = None, *, quoted: bool = True
+) -> FileChunks:
     """
     Args:
-        header: names of the columns where the file has no line that says so.
-        divided: the file's blocks, where its separator had to be replaced; they can be read once.
+        header: names of the columns where no file has a line that says so.
+        quoted: cells may be within double quotes.
     """
-    return lambda bad: _delimited(path, bad, separator, header, quoted, divided)
+
+    def read(path: Path, span: Span, bad: BadRows) -> Iterator[Chunk]:
+        names = header
+        if span.start and names is None:
+            names, _ = _header(path, next(blocks(path)).text, separator)
+        return delimited(path, blocks(path, span, quoted=quoted), bad, separator, names, quoted=quoted)
+
+    return FileChunks(files, read, Cut.QUOTED_LINES if quoted else Cut.LINES)
 
 
-def _delimited(
-    path: Path, bad: BadRows, separator: str, header: list[str] | None, quoted: bool, divided: Iterator[Block] | None
+def delimited(
+    path: Path, parts: Iterator[Block], bad: BadRows, separator: str, header: list[str] | None, *, quoted: bool
 ) -> Iterator[Chunk]:
-    for text, fraction in divided or blocks(path, quoted=quoted):
+    """Chunks of the blocks of a file, the first of which begins with the header where there is none."""
+    for text, fraction in parts:
         if header is None:
             header, text = _header(path, text, separator)
         lines = with_cells(text, separator, len(header), quoted=quoted)
@@ -127,12 +139,14 @@ def _parsed(
         except (pl.exceptions.PolarsError, OSError) as error:
             undecodable = _undecodable(lines.text, quote is not None) if attempt == 0 else np.empty(0, np.bool_)
             if not undecodable.any() or len(undecodable) != len(lines.good()):
-                raise _unreadable(path, error) from error
+                raise unreadable(path, error) from error
             bad.add("are not UTF-8", bad.rows + 1 + lines.good()[undecodable])
             lines = without(lines, undecodable, quoted=quote is not None)
             continue
         if len(frame) != len(lines.good()):
-            raise DataError(f"{path}: cannot be read: quotes do not match in rows {bad.rows + 1:,} and after")
+            raise DataError(
+                f"{path}: cannot be read: quotes do not match in rows {bad.before() + bad.rows + 1:,} and after"
+            )
         return frame, lines
     raise AssertionError("two attempts decide")
 
@@ -155,9 +169,10 @@ def _chunk(frame: pl.DataFrame, lines: Lines, fraction: float, bad: BadRows) -> 
     return Chunk(frame, rows_N, fraction)
 
 
-def _json_lines(path: Path, bad: BadRows) -> Iterator[Chunk]:
-    for block in blocks(path):
-        if bad.rows == 0 and block.text.lstrip().startswith(b"["):
+def _json_lines(path: Path, span: Span, bad: BadRows) -> Iterator[Chunk]:
+    before = bad.rows
+    for block in blocks(path, span):
+        if span.start == 0 and bad.rows == before and block.text.lstrip().startswith(b"["):
             raise DataError(f"{path}: is one JSON array; one object on each line is needed")
         yield _json_chunk(block, bad)
 
@@ -231,18 +246,14 @@ def _json_text(name: str, value: Any) -> str | None:
         return str(value)
 
 
-def _parquet(path: Path, bad: BadRows) -> Iterator[Chunk]:
+def _parquet(path: Path, span: Span, bad: BadRows) -> Iterator[Chunk]:
     try:
         frame = pl.scan_parquet(path)
-        total = frame.select(pl.len()).collect().item()
-        for start in range(0, total, PARQUET_ROWS):
-            chunk = frame.slice(start, PARQUET_ROWS).collect()
-            bad.rows = start + len(chunk)
-            yield Chunk(chunk, np.arange(start + 1, bad.rows + 1), bad.rows / total)
+        stop = frame.select(pl.len()).collect().item() if span.stop is None else span.stop
+        for start in range(span.start, stop, PARQUET_ROWS):
+            chunk = frame.slice(start, min(PARQUET_ROWS, stop - start)).collect()
+            rows_N = bad.rows + 1 + np.arange(len(chunk))
+            bad.rows += len(chunk)
+            yield Chunk(chunk, rows_N, (start + len(chunk) - span.start) / (stop - span.start))
     except (pl.exceptions.PolarsError, OSError) as error:
-        raise _unreadable(path, error) from error
-
-
-def _unreadable(path: Path, error: Exception) -> DataError:
-    reason = next((line for line in str(error).splitlines() if line.strip()), type(error).__name__)
-    return DataError(f"{path}: cannot be read: {reason[:MAX_REASON]}")
+        raise unreadable(path, error) from error

@@ -4,9 +4,9 @@ from __future__ import annotations
 
 from pathlib import Path
 
-from app.errors import DataError
 from app.features.schema import FeatureSchema
 from app.training.datasets.chunks import delimited_chunks
+from app.training.datasets.shares import data_files
 from app.training.datasets.source import Source
 
 LABEL = "label"
@@ -15,13 +15,11 @@ HEADER = [LABEL, *(f"I{n}" for n in range(1, 14)), *(f"C{n}" for n in range(1, 2
 
 def criteo_source(path: Path, schema: FeatureSchema) -> Source:
     """Raises DataError."""
-    if not path.is_file():
-        raise DataError(f"{path}: no such file")
     return Source(
         "criteo",
         path,
         schema,
-        delimited_chunks(path, "\t", HEADER, quoted=False),
+        delimited_chunks(data_files(path), "\t", HEADER, quoted=False),
         LABEL,
         hint="Criteo's files have 40 tab-separated columns and no header",
     )

@@ -17,7 +17,7 @@ import hashlib
 import os
 import shutil
 import time
-from collections.abc import Callable, Iterator
+from collections.abc import Iterator
 from pathlib import Path
 from typing import Any
 
@@ -26,22 +26,17 @@ import numpy as np
 import numpy.typing as npt
 import polars as pl
 
-from app.errors import ConfigError
 from app.features.schema import Side
 from app.features.slots import Slots
 from app.training.datasets.bad_rows import BadRows, Skipped
-from app.training.datasets.chunks import stacked
-from app.training.datasets.encoding import TableEncoder
+from app.training.datasets.filling import Report, fill, kept
 from app.training.datasets.source import SIDES, Source
+from app.training.distributed import ALONE, World
 
 FORMAT = 1
 META = "meta.json"
 END_BYTES = 1 << 16
 """Hashed at either end of the file, beside its size and time."""
-EXAMPLE_ROWS, EXAMPLE_CHUNKS = 64, 32
-
-Report = Callable[[int, float], None]
-"""Told the rows encoded and the share of the file read."""
 
 
 class Meta(msgspec.Struct, frozen=True):
@@ -100,34 +95,51 @@ class EncodedFolder:
         return np.memmap(path, dtype, "r", shape=shape)
 
 
-def encode_file(source: Source, cache: Path, *, max_bad: float, report: Report | None = None) -> EncodedFolder:
-    """The folder of a file: the one that is there, or a new one.
+def encode_file(
+    source: Source, cache: Path, *, max_bad: float, report: Report | None = None, world: World = ALONE
+) -> EncodedFolder:
+    """The folder of a file, or of several: the one that is there, or a new one.
+
+    Args:
+        world: the processes of this machine. All call it, and each encodes its share of the rows.
 
     Raises:
-        ConfigError: the cache has no room, or cannot be written.
+        ConfigError: the cache has no room, or cannot be written, or the processes do not all see it.
         DataError: the file cannot be read, or too much of it is bad.
     """
-    identity = _identity(source.path)
-    digest = _digest(source, identity)
-    folder = cache / digest
-    try:
-        cache.mkdir(parents=True, exist_ok=True)
-        with _locked(cache / f"{digest}.lock"):  # a second process waits, and finds it done
+    with contextlib.ExitStack() as stack:
+
+        def look() -> tuple[dict[str, Any], Path, EncodedFolder | None]:
+            identity = _identity(source.path, source.files)
+            folder = cache / _digest(source, identity)
+            if not world.first:
+                return identity, folder, None
+            cache.mkdir(parents=True, exist_ok=True)
+            stack.enter_context(_locked(folder.with_suffix(".lock")))  # a second run waits, and finds it done
             encoded = _complete(folder)
             if encoded is None:
                 _forget(cache, identity)
-                encoded = _write(source, folder, identity, max_bad, report)
-    except OSError as error:
-        raise ConfigError(
-            f"{cache}: the encoded form of {source.path} cannot be kept there: {error.strerror}; "
-            "make room, or name another folder with --cache"
-        ) from error
+            return identity, folder, encoded
+
+        identity, folder, encoded = world.agreed(lambda: kept(source, cache, look))
+        if not world.gathered(encoded is not None)[0]:
+            _write(source, folder, identity, max_bad, report, world)
+        encoded = world.agreed(lambda: encoded or kept(source, cache, lambda: EncodedFolder(folder)))
     bad = BadRows(str(source.path), max_bad, encoded.meta.seen, {encoded.skipped.reason: encoded.skipped})
     bad.check()
     return encoded
 
 
-def _identity(path: Path) -> dict[str, Any]:
+def _identity(path: Path, files: tuple[Path, ...]) -> dict[str, Any]:
+    each = [_identity_of(file) for file in files]
+    if files == (path,):
+        return each[0]
+    newest = max(identity["modified_ns"] for identity in each)
+    size = sum(identity["size"] for identity in each)
+    return {"path": str(path.resolve()), "size": size, "modified_ns": newest, "files": each}
+
+
+def _identity_of(path: Path) -> dict[str, Any]:
     found = path.stat()
     with path.open("rb") as file:
         ends = hashlib.sha256(file.read(END_BYTES))
@@ -142,7 +154,7 @@ def _identity(path: Path) -> dict[str, Any]:
 
 
 def _digest(source: Source, identity: dict[str, Any]) -> str:
-    others = [_identity(path) for path in source.also]
+    others = [_identity_of(path) for path in source.also]
     options = [source.name, source.label, source.timestamp, sorted(source.labels.items()), others]
     whole = msgspec.json.encode([FORMAT, identity, source.schema.hash, options], order="sorted")
     return hashlib.sha256(whole).hexdigest()[:32]
@@ -174,82 +186,42 @@ def _forget(cache: Path, identity: dict[str, Any]) -> None:
 
 
 def _write(
-    source: Source, folder: Path, identity: dict[str, Any], max_bad: float, report: Report | None
-) -> EncodedFolder:
-    aside = folder.with_name(f".tmp-{folder.name}")
-    shutil.rmtree(aside, ignore_errors=True)
-    aside.mkdir()
-    try:
-        meta = _fill(source, aside, identity, max_bad, report)
-        (aside / META).write_bytes(msgspec.json.encode(meta))
-        shutil.rmtree(folder, ignore_errors=True)
-        os.replace(aside, folder)
-    except BaseException:
-        shutil.rmtree(aside, ignore_errors=True)
-        raise
-    return EncodedFolder(folder)
-
-
-def _fill(source: Source, aside: Path, identity: dict[str, Any], max_bad: float, report: Report | None) -> Meta:
+    source: Source, folder: Path, identity: dict[str, Any], max_bad: float, report: Report | None, world: World
+) -> None:
     started = time.perf_counter()
-    bad = BadRows(str(source.path), max_bad)
-    encoder = TableEncoder(source.schema, str(source.path), max_bad)
-    examples = _Examples()
-    rows, slots = 0, dict.fromkeys(SIDES, 0)
-    with contextlib.ExitStack() as stack:
-        names = ["labels", "times", *(f"{side}_{part}" for side in SIDES for part in ("keys", "values"))]
-        files = {name: stack.enter_context((aside / f"{name}.bin").open("wb")) for name in names}
-        for part in source.parts(bad):
-            for side in SIDES:
-                encoded = encoder.slots(side, part.side(side), part.rows_N)
-                slots[side] = encoded.keys.shape[1]
-                # Written, not mapped: a page that is written through a mapping counts as this process's memory.
-                files[f"{side}_keys"].write(encoded.keys.data)
-                files[f"{side}_values"].write(encoded.values.data)
-            files["labels"].write(part.labels_N.data)
-            if part.times_N is not None:
-                files["times"].write(part.times_N.data)
-            rows += len(part.labels_N)
-            encoder.check(bad.rows, part.fraction)
-            examples.add(part.user, part.item)
-            if report:
-                report(rows, part.fraction)
-            del part, encoded  # or this chunk stays while the next one is read
-        for file in files.values():
-            file.flush()
-            os.fsync(file.fileno())
-    encoder.check(bad.rows)
-    examples.write(aside)
-    return Meta(
-        format=FORMAT,
-        path=identity["path"],
-        size=identity["size"],
-        modified_ns=identity["modified_ns"],
-        rows=rows,
-        slots={str(side): width for side, width in slots.items()},
-        timed=source.timestamp is not None,
-        seen=bad.rows,
-        skipped=msgspec.to_builtins(bad.skipped),
-        unreadable=msgspec.to_builtins(encoder.unreadable),
-        seconds=round(time.perf_counter() - started, 3),
-    )
+    cache, aside = folder.parent, folder.with_name(f".tmp-{folder.name}")
 
+    def begin() -> None:
+        if world.first:
+            shutil.rmtree(aside, ignore_errors=True)
+            aside.mkdir()
 
-class _Examples:
-    """Some rows of some chunks, spread over the file however long it turns out to be."""
+    def end() -> None:
+        if world.first:
+            for piece in aside.glob("*/"):
+                shutil.rmtree(piece)
+            (aside / META).write_bytes(msgspec.json.encode(meta))
+            shutil.rmtree(folder, ignore_errors=True)
+            os.replace(aside, folder)
 
-    def __init__(self) -> None:
-        self._kept: list[tuple[pl.DataFrame, pl.DataFrame]] = []
-        self._seen, self._every = 0, 1
-
-    def add(self, user: pl.DataFrame, item: pl.DataFrame) -> None:
-        if self._seen % self._every == 0 and len(user):
-            chosen = np.unique(np.linspace(0, len(user) - 1, EXAMPLE_ROWS).astype(np.int64))
-            self._kept.append((user[chosen], item[chosen]))
-        self._seen += 1
-        if len(self._kept) > EXAMPLE_CHUNKS:
-            self._kept, self._every = self._kept[::2], self._every * 2
-
-    def write(self, folder: Path) -> None:
-        for place, side in enumerate(SIDES):
-            stacked([kept[place] for kept in self._kept]).write_parquet(folder / f"{side}.parquet")
+    world.agreed(lambda: kept(source, cache, begin))
+    try:
+        filled = fill(source, aside, max_bad, report, world)
+        meta = Meta(
+            format=FORMAT,
+            path=identity["path"],
+            size=identity["size"],
+            modified_ns=identity["modified_ns"],
+            rows=filled.rows,
+            slots={str(side): width for side, width in filled.slots.items()},
+            timed=source.timestamp is not None,
+            seen=filled.bad.rows,
+            skipped=msgspec.to_builtins(filled.bad.skipped),
+            unreadable=msgspec.to_builtins(filled.unreadable),
+            seconds=round(time.perf_counter() - started, 3),
+        )
+        world.agreed(lambda: kept(source, cache, end))
+    except BaseException:
+        if world.first:
+            shutil.rmtree(aside, ignore_errors=True)
+        raise

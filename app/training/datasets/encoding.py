@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections.abc import Callable, Sequence
 from dataclasses import replace
 
 import numpy as np
@@ -12,7 +13,7 @@ from app.errors import DataError, EncodingError
 from app.features.encoder import Encoder
 from app.features.schema import FeatureSchema, Side
 from app.features.slots import Slots
-from app.training.datasets.bad_rows import MAX_BAD_SHARE, BadRows, Skipped
+from app.training.datasets.bad_rows import MAX_BAD_SHARE, BadRows, Skipped, no_rows
 from app.training.datasets.series import SeriesColumn, columns
 
 UNFIT = "the value fits no slot"
@@ -21,16 +22,23 @@ UNFIT = "the value fits no slot"
 class TableEncoder:
     """Encodes tables of one schema, chunk after chunk. A value that fits no slot counts as missing, as in serving."""
 
-    def __init__(self, schema: FeatureSchema, source: str, max_bad: float = MAX_BAD_SHARE) -> None:
+    def __init__(
+        self,
+        schema: FeatureSchema,
+        source: str,
+        max_bad: float = MAX_BAD_SHARE,
+        before: Callable[[], int] = no_rows,
+    ) -> None:
         """
         Args:
             max_bad: share of the rows that may have an unfit value, in each field.
+            before: rows before the ones that are encoded here, for what is said of an error.
         """
-        self._schema, self._source, self._max_bad = schema, source, max_bad
+        self._schema, self._source, self._max_bad, self._before = schema, source, max_bad, before
         sides: tuple[Side, Side] = ("user", "item")
         self._encoders = {side: Encoder(schema, side) for side in sides}
-        self._unfit: dict[str, BadRows] = {}
-        self._rows = 0
+        self.unfit: dict[str, BadRows] = {}
+        """Field name to what was found in it."""
 
     def slots(self, side: Side, frame: pl.DataFrame, rows_N: npt.NDArray[np.int64]) -> Slots:
         """
@@ -44,25 +52,41 @@ class TableEncoder:
             if field.name in refused:
                 one = Encoder(FeatureSchema(fields=(field,)), side)
                 unfit = _unfit(one, table[field.raw_name], field.raw_name)
-                what = f"{field.name} cannot be read as {field.type}"
-                self._unfit.setdefault(field.name, BadRows(what, self._max_bad)).add(UNFIT, rows_N[unfit])
+                self.unfit.setdefault(field.name, BadRows(self._what(field.name), self._max_bad)).add(
+                    UNFIT, rows_N[unfit]
+                )
         return slots
 
     def check(self, rows: int, fraction: float = 1.0) -> None:
         """Raises DataError where a field has too many unfit values among so many rows, that share of the file."""
-        for bad in self._unfit.values():
+        for bad in self.unfit.values():
             bad.rows = rows
             if bad.too_many(fraction):
-                named = ", ".join(str(row) for row in bad.skipped.first_rows)
+                named = ", ".join(str(row) for row in bad.skipped.later(self._before()).first_rows)
                 raise DataError(
                     f"{self._source}: {bad.source} in {bad.count:,} of {rows:,} rows, first in rows {named}: is the "
                     f"field's type right? --max-bad lets more than {100 * self._max_bad:g} % pass, as missing"
                 )
 
+    def gather(self, shares: Sequence[tuple[int, dict[str, BadRows]]]) -> None:
+        """Know of all shares, each the number of its rows and what was unfit in them, instead of this one alone."""
+        names = dict.fromkeys(name for _, unfit in shares for name in unfit)
+        self.unfit = {
+            name: BadRows.of_shares(
+                replace(unfit.get(name, BadRows("", self._max_bad)), source=self._what(name), rows=rows)
+                for rows, unfit in shares
+            )
+            for name in names
+        }
+
+    def _what(self, name: str) -> str:
+        field = next(field for field in self._schema.fields if field.name == name)
+        return f"{name} cannot be read as {field.type}"
+
     @property
     def unreadable(self) -> dict[str, Skipped]:
         """Field name to the rows with an unfit value."""
-        return {name: replace(bad.skipped, fate="read as missing") for name, bad in self._unfit.items()}
+        return {name: replace(bad.skipped, fate="read as missing") for name, bad in self.unfit.items()}
 
 
 def _unfit(encoder: Encoder, column: SeriesColumn, raw_name: str) -> npt.NDArray[np.bool_]:

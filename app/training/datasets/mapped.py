@@ -9,20 +9,24 @@ from pathlib import Path
 import numpy as np
 import numpy.typing as npt
 import polars as pl
+import xxhash
 
 from app.errors import DataError
+from app.features.records import PARQUET
 from app.features.schema import Side
 from app.features.slots import Slots
 from app.training.datasets.bad_rows import MAX_BAD_SHARE, BadRows
 from app.training.datasets.chunks import stacked
 from app.training.datasets.dataset import ID_COLUMN, Dataset, check_labels, from_source, id_field_of
-from app.training.datasets.encoded import EncodedFolder, Report, encode_file
+from app.training.datasets.encoded import EncodedFolder, encode_file
+from app.training.datasets.filling import Report
 from app.training.datasets.source import Part, Source
-from app.training.room import room
+from app.training.distributed import ALONE, World
+from app.training.room import shared_room
 
 IN_MEMORY_BYTES = 64 << 20
 """A file up to this size is read whole; as frames it takes several times as much memory."""
-PACKED = 6
+PACKED, PACKED_KINDS = 6, (".gz", *PARQUET)
 """How much larger text is than its gzip, about."""
 CACHE = Path("runs/encoded")
 GATHER_ROWS = 65_536
@@ -51,8 +55,12 @@ class MappedDataset(Dataset):
             self.name, self.schema, self.user, self.item, np.zeros(rows, np.float32), None, self.source, self.skipped
         )
 
-    def slots(self, side: Side) -> Slots:
-        """All rows' slots: mapped where the rows lie together, gathered into an unlinked file where they do not."""
+    def slots(self, side: Side, machine: World = ALONE) -> Slots:
+        """All rows' slots: mapped where the rows lie together, gathered into an unlinked file where they do not.
+
+        Args:
+            machine: the processes that gather them together.
+        """
         assert self.folder is not None
         whole, index = self.folder.slots(side), self.index_N
         if index is None:
@@ -61,12 +69,13 @@ class MappedDataset(Dataset):
             place = slice(int(index[0]), int(index[-1]) + 1)
             return Slots(whole.keys[place], whole.values[place])
         width = whole.keys.shape[1]
-        found = Slots(
-            room((len(index), width), np.int64, self.scratch), room((len(index), width), np.float32, self.scratch)
-        )
-        for start in range(0, len(index), GATHER_ROWS):
-            place = slice(start, start + GATHER_ROWS)
+        shape, scratch = (len(index), width), self.scratch
+        found = Slots(*(shared_room(shape, dtype, scratch, machine) for dtype in (np.int64, np.float32)))
+        own = machine.part(len(index))
+        for start in range(own.start, own.stop, GATHER_ROWS):
+            place = slice(start, min(start + GATHER_ROWS, own.stop))
             found.keys[place], found.values[place] = whole.keys[index[place]], whole.values[index[place]]
+        machine.wait()
         return found
 
     @property
@@ -108,19 +117,31 @@ AGE = "\x1ftime"
 
 
 def load(
-    source: Source, *, cache: Path = CACHE, max_bad: float = MAX_BAD_SHARE, report: Report | None = None
+    source: Source,
+    *,
+    cache: Path = CACHE,
+    max_bad: float = MAX_BAD_SHARE,
+    report: Report | None = None,
+    world: World = ALONE,
 ) -> Dataset:
     """A file in memory where it is small, by its encoded folder where it is not.
 
+    Args:
+        world: the processes that load it. Those of a machine encode a share each of a large one, for their machine;
+            a small one is read by all.
+
     Raises:
         ConfigError: the cache has no room, or cannot be written.
-        DataError: the file cannot be read, has too many bad rows, or one label throughout.
+        DataError: the file cannot be read, has too many bad rows, or one label throughout; or the machines have
+            different files under this name.
     """
-    size = source.path.stat().st_size * (PACKED if source.path.suffix in (".gz", ".parquet", ".pq") else 1)
+    size = sum(file.stat().st_size * (PACKED if file.suffix in PACKED_KINDS else 1) for file in source.files)
+    _check_same(source, size, world)
     if size <= IN_MEMORY_BYTES:
-        return from_source(source, max_bad)
-    folder = encode_file(source, cache, max_bad=max_bad, report=report)
+        return world.agreed(lambda: from_source(source, max_bad))
+    folder = encode_file(source, cache, max_bad=max_bad, report=report, world=world.machine())
     labels_N = np.array(folder.labels_N)
+    _check_same(source, (folder.meta.seen, xxhash.xxh3_64_hexdigest(labels_N.data)), world)
     if not len(labels_N):
         raise DataError(f"{source.path}: has no usable rows")
     check_labels(source, labels_N)
@@ -137,3 +158,8 @@ def load(
         origin=source,
         folder=folder,
     )
+
+
+def _check_same(source: Source, known: object, world: World) -> None:
+    if any(other != known for other in world.gathered(known)):
+        raise DataError(f"{source.path}: is not the same on all machines; copy it anew, or share the folder it is in")

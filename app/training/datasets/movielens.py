@@ -22,12 +22,13 @@ from app.features.schema import FeatureSchema, Side
 from app.training.datasets.bad_rows import MAX_BAD_SHARE, BadRows
 from app.training.datasets.chunks import Chunk, stacked
 from app.training.datasets.dataset import ID_COLUMN, Dataset
-from app.training.datasets.encoded import Report
+from app.training.datasets.filling import Report
 from app.training.datasets.history import END_OF_TIME, Index
 from app.training.datasets.mapped import CACHE, MappedDataset, load
 from app.training.datasets.movielens_features import LIKED, Films, ItemStates, Ratings, UserStates
 from app.training.datasets.movielens_layouts import COLUMNS, Layout, find_layout
 from app.training.datasets.source import Source
+from app.training.distributed import ALONE, World
 
 INSTALL = "pip install --no-deps recbole==1.2.1"
 LABEL, TIMESTAMP = "label", "timestamp"
@@ -46,6 +47,7 @@ def read_movielens(
     max_bad: float = MAX_BAD_SHARE,
     cache: Path = CACHE,
     report: Report | None = None,
+    world: World = ALONE,
 ) -> Dataset:
     """
     Args:
@@ -55,7 +57,7 @@ def read_movielens(
     Raises:
         DataError: no files, or they cannot be read.
     """
-    reader = _Reader(find_layout(path or _installed()))
+    reader = world.agreed(lambda: _Reader(find_layout(path or _installed())))
     if own_schema and reader.layout.users is None:
         schema = FeatureSchema(fields=tuple(f for f in schema.fields if f.raw_name not in TRAITS))
     source = Source(
@@ -69,7 +71,7 @@ def read_movielens(
         also=tuple(reader.layout.others),
         states=reader.states,
     )
-    data = load(source, cache=cache, max_bad=max_bad, report=report)
+    data = load(source, cache=cache, max_bad=max_bad, report=report, world=world)
     data = replace(data, source="MovieLens-100K" if path is None else str(path))
     if isinstance(data, MappedDataset):
         return data

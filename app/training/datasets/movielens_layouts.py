@@ -15,7 +15,7 @@ import polars as pl
 from app.errors import DataError
 from app.training.datasets.bad_rows import BadRows
 from app.training.datasets.blocks import Block, blocks
-from app.training.datasets.chunks import Chunk, delimited_chunks
+from app.training.datasets.chunks import Chunk, delimited, delimited_chunks
 from app.training.datasets.dataset import ID_COLUMN
 from app.training.datasets.files import read_text, unreadable
 from app.training.datasets.movielens_features import GENRES
@@ -75,7 +75,7 @@ def _recbole(folder: Path) -> Layout:
         return frame.rename({column: column.partition(":")[0] for column in frame.columns})
 
     def chunks(bad: BadRows) -> Iterator[Chunk]:
-        for chunk in delimited_chunks(folder / "ml-100k.inter", "\t", quoted=False)(bad):
+        for chunk in delimited_chunks((folder / "ml-100k.inter",), "\t", quoted=False)(bad):
             yield chunk._replace(frame=chunk.frame.rename(lambda column: column.partition(":")[0]))
 
     return Layout(
@@ -101,7 +101,7 @@ def _original(folder: Path) -> Layout:
 
     return Layout(
         folder / "u.data",
-        delimited_chunks(folder / "u.data", "\t", COLUMNS, quoted=False),
+        delimited_chunks((folder / "u.data",), "\t", COLUMNS, quoted=False),
         users,
         items,
         [folder / "u.user", folder / "u.item"],
@@ -114,7 +114,7 @@ def _million(folder: Path) -> Layout:
         divided: Iterator[Block] = (
             block._replace(text=block.text.replace(b"::", UNIT.encode())) for block in blocks(folder / "ratings.dat")
         )
-        yield from delimited_chunks(folder / "ratings.dat", UNIT, COLUMNS, quoted=False, divided=divided)(bad)
+        yield from delimited(folder / "ratings.dat", divided, bad, UNIT, COLUMNS, quoted=False)
 
     def read(name: str, columns: list[str]) -> pl.DataFrame:
         path = folder / name
@@ -143,7 +143,7 @@ def _million(folder: Path) -> Layout:
 
 def _csv(folder: Path) -> Layout:
     def chunks(bad: BadRows) -> Iterator[Chunk]:
-        for chunk in delimited_chunks(folder / "ratings.csv", ",")(bad):
+        for chunk in delimited_chunks((folder / "ratings.csv",), ",")(bad):
             yield chunk._replace(frame=chunk.frame.rename({"userId": "user_id", "movieId": "item_id"}, strict=False))
 
     def items() -> pl.DataFrame:

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Callable, Iterable, Iterator, Mapping
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 from pathlib import Path
 from typing import NamedTuple
 
@@ -13,8 +13,10 @@ import polars as pl
 
 from app.errors import ConfigError, DataError
 from app.features.schema import FeatureSchema, Side
-from app.training.datasets.bad_rows import BadRows
+from app.training.datasets.bad_rows import BadRows, no_rows
 from app.training.datasets.chunks import Chunk, Chunks
+from app.training.datasets.shares import FileChunks
+from app.training.distributed import World
 
 NOTHING = "\x1f"
 """A column of nulls that stands for a side without fields, whose rows would have no place otherwise."""
@@ -31,6 +33,7 @@ class Source:
     name: str
     """Of the format."""
     path: Path
+    """Of the file, or the folder or pattern that names several."""
     schema: FeatureSchema
     chunks: Chunks
     label: str
@@ -65,6 +68,25 @@ class Source:
             DataError: a column is missing, or there are no rows, or too many bad ones.
         """
         seen: set[str] = set()
+        yield from self.some_parts(bad, seen)
+        self.conclude(bad, seen)
+
+    def conclude(self, bad: BadRows, seen: set[str]) -> None:
+        """Judge what was found, and which columns were seen, in all of the rows. Raises DataError."""
+        if not bad.rows:
+            raise DataError(f"{self.path}: has no rows{self._hint()}")
+        self._check_columns(seen, seen)
+        bad.check()
+
+    def some_parts(self, bad: BadRows, seen: set[str]) -> Iterator[Part]:
+        """The usable rows, chunk by chunk, of a share: as a whole they are not judged.
+
+        Args:
+            seen: gathers the names of columns.
+
+        Raises:
+            DataError: a column is missing, or there are so many bad rows that the whole cannot be good.
+        """
         for chunk in self.chunks(bad):
             if chunk.frame.columns:
                 try:
@@ -81,10 +103,19 @@ class Source:
                 del frame
             bad.check(chunk.fraction)
             del chunk  # or its rows stay while the next ones are read
-        if not bad.rows:
-            raise DataError(f"{self.path}: has no rows{self._hint()}")
-        self._check_columns(seen, seen)
-        bad.check()
+
+    @property
+    def files(self) -> tuple[Path, ...]:
+        """Those that `chunks` reads."""
+        return self.chunks.files if isinstance(self.chunks, FileChunks) else (self.path,)
+
+    def share(self, world: World) -> tuple[Source, Callable[[], int]]:
+        """What this process reads of it, and how to count the rows before. A format whose rows can only be made
+        together is read by the first process. All processes have to ask. Raises DataError."""
+        if not isinstance(self.chunks, FileChunks):
+            return (self if world.first else replace(self, chunks=lambda _: iter(()))), no_rows
+        chunks = self.chunks.share(world)
+        return replace(self, chunks=chunks), chunks.rows_before
 
     def _wanted(self) -> list[str]:
         times = [self.timestamp] if self.timestamp else []

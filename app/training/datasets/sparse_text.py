@@ -7,6 +7,7 @@ a category and its value the weight that multiplies the embedding, the x_i v_i o
 
 from __future__ import annotations
 
+import itertools
 from collections.abc import Iterator
 from pathlib import Path
 from typing import NamedTuple
@@ -16,8 +17,9 @@ import polars as pl
 from app.errors import DataError
 from app.features.schema import FLOAT32_MAX, MAX_SLOTS_PER_FIELD, FeatureSchema, MultiCategorical
 from app.training.datasets.bad_rows import BadRows
-from app.training.datasets.blocks import BLOCK_BYTES, blocks, with_cells
+from app.training.datasets.blocks import BLOCK_BYTES, Span, blocks, with_cells
 from app.training.datasets.chunks import Chunk
+from app.training.datasets.shares import Cut, FileChunks, data_files
 from app.training.datasets.source import LABELS, Source
 
 LABEL = "label"
@@ -54,7 +56,7 @@ def sparse_source(path: Path, schema: FeatureSchema, form: Form, *, derived: boo
         form.name,
         path,
         schema,
-        lambda bad: _chunks(path, form, bad, known),
+        FileChunks(data_files(path), lambda file, span, bad: _chunks(file, span, form, bad, known), Cut.LINES),
         LABEL,
         labels=SPARSE_LABELS,
         hint=f"a line should be: label {form.token} {form.token} ...",
@@ -63,11 +65,9 @@ def sparse_source(path: Path, schema: FeatureSchema, form: Form, *, derived: boo
 
 def derived_schema(path: Path, form: Form) -> FeatureSchema:
     """A schema with the fields that the file's beginning has. Raises DataError."""
-    if not path.is_file():
-        raise DataError(f"{path}: no such file")
     longest: dict[str, int] = {}
     read = 0
-    for text, _ in blocks(path):
+    for text, _ in itertools.chain.from_iterable(map(blocks, data_files(path))):
         tokens = _tokens(_lines(with_cells(text, ABSENT, 1, quoted=False).text), form).drop_nulls()
         found = tokens.group_by("row", "field").len().group_by("field").agg(pl.col("len").max())
         for name, most in found.iter_rows():
@@ -97,8 +97,8 @@ def derived_schema(path: Path, form: Form) -> FeatureSchema:
     )
 
 
-def _chunks(path: Path, form: Form, bad: BadRows, known: set[str] | None) -> Iterator[Chunk]:
-    for text, fraction in blocks(path):
+def _chunks(path: Path, span: Span, form: Form, bad: BadRows, known: set[str] | None) -> Iterator[Chunk]:
+    for text, fraction in blocks(path, span):
         lines = _lines(with_cells(text, ABSENT, 1, quoted=False).text)
         tokens = _tokens(lines, form)
         wrong = tokens.filter(

@@ -113,7 +113,12 @@ def test_a_bad_file_is_one_clear_line(tmp_path: Path, features: Path, text: str,
 
 def test_not_parquet_and_not_there(tmp_path: Path, features: Path) -> None:
     (tmp_path / "a.parquet").write_text("not parquet at all")
-    for name, complaint in (("a.parquet", "cannot be read"), ("b.csv", "no such file"), (".", "folder")):
+    (tmp_path / "none").mkdir()
+    for name, complaint in (
+        ("a.parquet", "cannot be read"),
+        ("b.csv", "no such file"),
+        ("none", "no file in this folder"),
+    ):
         with pytest.raises(DataError, match=complaint):
             read(tmp_path / name, features)
 
