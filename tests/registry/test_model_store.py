@@ -20,7 +20,7 @@ from app.errors import ArtifactError, ConfigError
 from app.registry.artifact import load
 from app.registry.manifest import MANIFEST, PROGRAM, TABLES
 from app.registry.model_store import HISTORY, POINTER, Canary, ModelStore, Pointer
-from tests.factories import publish_tiny, write_tiny
+from tests.factories import write_tiny
 
 ROOT = Path(__file__).parents[2]
 
@@ -233,7 +233,13 @@ def full_disk(at: int) -> Iterator[None]:
 @pytest.mark.parametrize("at", [0, 10, 5_000, 100_000])
 def test_a_full_disk_leaves_the_store_as_it_was(store: ModelStore, source: Path, at: int) -> None:
     store.update_pointer(stable=store.publish_copy(source))
-    publishers: list[Callable[[], int]] = [lambda: store.publish_copy(source), lambda: publish_tiny(store, 1)]
+
+    def train() -> int:
+        with store.staging() as staged:
+            write_tiny(staged, 1)
+            return store.publish(staged)
+
+    publishers: list[Callable[[], int]] = [lambda: store.publish_copy(source), train]
     for publish in publishers:
         with full_disk(at), pytest.raises(ArtifactError) as refused:
             publish()
