@@ -141,21 +141,30 @@ class Artifact:
         return self.pairs(Slots(np.repeat(user.keys[None], n, 0), np.repeat(user.values[None], n, 0)), items)
 
     def check(self) -> None:
-        """Replay the golden requests, all ways. Raises ArtifactError("golden" | "split" | "finite")."""
+        """Replay the golden requests, all ways. Raises ArtifactError("golden" | "split" | "finite").
+
+        Each way is compiled by its first call, for some 5 ms of the processor, and so rests by itself.
+        """
         if not self.manifest.golden:
             raise ArtifactError("golden", "the manifest holds no golden requests to replay")
         for number, golden in enumerate(self.manifest.golden):
             try:
                 user = self.user_encoder.encode(golden.user, golden.user_id)
                 items = self.item_encoder.encode_many(golden.items, golden.item_ids)
-                user_D, items_ND = self.encode_user(user), self.encode_items(items)
+                user_D = self.encode_user(user)
+                rest()
+                items_ND = self.encode_items(items)
+                rest()
                 split_N = self.score(user_D, items_ND).cpu()
+                rest()
                 plain_N = self.reference(user, items).cpu()
+                rest()
                 widths = user_D.shape[-1], items_ND.shape[-1]
                 for tail in self._tails.values():
                     if widths != (tail.shape.user_width, tail.shape.item_width):
                         raise ValueError(f"states of {widths} columns do not fit the tail of {tail.shape}")
                 served_2N = self._served(user_D, items_ND)
+                rest()
             except (RuntimeError, ValueError, IndexError, EncodingError) as error:
                 raise ArtifactError("golden", f"golden request {number} fails: {_last_line(error)}") from error
             if not bool(torch.isfinite(split_N).all()):
@@ -178,6 +187,7 @@ class Artifact:
         """Probabilities [2, N] by the two routes that answer requests, which are compiled by it."""
         with torch.inference_mode():
             ranked_N, place_N = map(torch.from_numpy, self.ranked(user_D, items_ND, np.arange(len(items_ND))))
+            rest()
             together_N = self.probabilities(user_D.unsqueeze(0), items_ND.clone(), [len(items_ND)])
             return torch.stack([torch.empty_like(ranked_N).index_copy_(0, place_N, ranked_N), together_N.cpu()])
 
