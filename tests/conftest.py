@@ -5,13 +5,16 @@ from __future__ import annotations
 from collections.abc import Iterator
 from pathlib import Path
 
+import msgspec
 import pytest
 import redis
 import torch
 from hypothesis import HealthCheck, settings
 
 from app.features.embedded import EmbeddedValkey
+from app.registry import checks, gate
 from app.registry.model_store import ModelStore
+from app.registry.report import Check
 from tests.factories import MODEL_NAME
 
 # Shared machines pause for longer than any honest deadline; a failing example is replayed from .hypothesis.
@@ -48,3 +51,20 @@ def redis_client(valkey_url: str) -> Iterator[redis.Redis]:
     with redis.Redis.from_url(valkey_url, decode_responses=True) as client:
         client.flushall()
         yield client
+
+
+@pytest.fixture
+def gate_in_process(monkeypatch: pytest.MonkeyPatch) -> None:
+    """The gate's checks without their process, which takes two seconds to import torch: tests/registry/test_gate.py has
+    what only a process can do, which is to be ended, to be refused memory, and to be lost."""
+
+    def tried(task: gate.Task) -> list[Check]:
+        found: list[Check] = []
+        with torch.inference_mode():
+            for check in checks.checks(task):
+                found.append(msgspec.json.decode(msgspec.json.encode(check), type=Check))
+                if not check.passed and not check.comparison:
+                    break
+        return found
+
+    monkeypatch.setattr(gate, "_tried", tried)

@@ -48,6 +48,7 @@ def test_the_live_features_are_compared_with_the_vocabulary(
 
 
 @pytest.mark.faults
+@pytest.mark.usefixtures("gate_in_process")
 def test_other_features_refuse_a_version(store: ModelStore, redis_client: redis.Redis, valkey_url: str) -> None:
     for number in range(40):
         redis_client.hset(f"ctr:v1:item:{number + 5000}", mapping={"price": number, "colour": "red"})
@@ -61,6 +62,7 @@ def test_other_features_refuse_a_version(store: ModelStore, redis_client: redis.
 
 
 @pytest.mark.faults
+@pytest.mark.usefixtures("gate_in_process")
 def test_an_empty_or_absent_store_is_not_held_against_a_version(
     store: ModelStore, redis_client: redis.Redis, valkey_url: str, capsys: pytest.CaptureFixture[str]
 ) -> None:
@@ -71,6 +73,7 @@ def test_an_empty_or_absent_store_is_not_held_against_a_version(
     assert not (store.folder.parent / "data").exists(), "no embedded server is started where none was used"
 
 
+@pytest.mark.usefixtures("gate_in_process")
 def test_an_embedded_store_that_was_loaded_is_asked(store: ModelStore, tmp_path: Path) -> None:
     own = settings(store, "", data_dir=tmp_path)
     with EmbeddedValkey(tmp_path / "valkey") as server, redis.Redis.from_url(server.url) as client:

@@ -62,6 +62,7 @@ def test_publish_makes_a_version_live(store: ModelStore, version_dir: Path) -> N
     assert store.versions() == [1, 2, 3]
 
 
+@pytest.mark.usefixtures("gate_in_process")
 def test_publish_prunes_to_the_setting(store: ModelStore, version_dir: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setenv("CTR_KEEP_VERSIONS", "2")
     for _ in range(3):
@@ -79,6 +80,7 @@ def test_publish_refuses_a_bad_folder_and_changes_nothing(store: ModelStore, ver
     assert (store.versions(), store.pointer()) == ([1], Pointer(stable=1))
 
 
+@pytest.mark.usefixtures("gate_in_process")
 def test_promote_gives_each_label(store: ModelStore) -> None:
     for seed in range(3):
         publish_tiny(store, seed, labels=())
@@ -105,6 +107,7 @@ def test_promote_names_the_versions_there_are(store: ModelStore) -> None:
         run(store, "promote", "7")
 
 
+@pytest.mark.usefixtures("gate_in_process")
 def test_promote_refuses_what_does_not_load(store: ModelStore) -> None:
     publish_tiny(store)
     publish_tiny(store, 1, labels=())
@@ -122,6 +125,7 @@ def test_promote_refuses_what_does_not_load(store: ModelStore) -> None:
 
 
 @pytest.mark.faults
+@pytest.mark.usefixtures("gate_in_process")
 def test_promote_refuses_what_compares_badly_unless_forced(store: ModelStore, monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setenv("CTR_GATE_RANK_CORRELATION", "0.9")
     publish_tiny(store)
@@ -198,6 +202,7 @@ def test_rollback_to_one_that_was_stable_and_to_no_other(store: ModelStore) -> N
     assert store.pointer() == Pointer(stable=2)
 
 
+@pytest.mark.usefixtures("gate_in_process")
 def test_a_canary_that_was_taken_out_stays_out_until_it_is_asked_for_again(store: ModelStore) -> None:
     publish_tiny(store)
     publish_tiny(store, 1, labels=("canary",))

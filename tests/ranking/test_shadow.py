@@ -40,6 +40,7 @@ class Setting:
         self.asked: list[Query] = []
         self.slow = asyncio.Event()
         self.slow.set()
+        self.held_s: list[float] = []
         self.fails: Exception | None = None
         self.outcomes: list[tuple[str, Comparison | None]] = []
         self.watch = Watch(lambda: live[0])
@@ -57,7 +58,9 @@ class Setting:
         await self.slow.wait()
         if self.fails is not None:
             raise self.fails
-        return await self.ranker.rank(query, due)
+        ranking = await self.ranker.rank(query, due)
+        self.held_s.append(ranking.encode_s + ranking.score_s)
+        return ranking
 
     async def serve(self, query: Asked) -> Ranking:
         answer = await self.ranker.rank(query, time.perf_counter() + 10)
@@ -71,7 +74,9 @@ class Setting:
 
 @pytest.fixture
 def setting(ranker: Ranker, live: list[Live], versions: list[Artifact], monkeypatch: pytest.MonkeyPatch) -> Setting:
-    monkeypatch.setattr(module, "BUSY_SHARE", 1.0)  # no pause between two
+    monkeypatch.setattr(module, "BUSY_SHARE", 1.0)  # no pause between two,
+    monkeypatch.setattr(module, "LEAST_IDLE", 1.0)  # though the loop be busy
+    monkeypatch.setattr(module, "NOTHING_S", 1.0)  # with what the test itself does
     live[0] = Live(stable=versions[0], shadow=versions[1])
     return Setting(ranker, live)
 
@@ -98,6 +103,63 @@ async def test_the_comparison_is_with_what_was_answered(
     assert figures.ratio == pytest.approx(comparison.ratio)
     assert figures.correlation == pytest.approx(comparison.correlation)
     assert setting.watch.figures()["shadow", versions[1].version].requests == 1
+
+
+async def test_of_a_long_answer_a_sample_is_scored_spread_over_its_order(
+    setting: Setting, ranker: Ranker, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(module, "SAMPLED", 10)
+    seen = set()
+    for _ in range(30):
+        answer = await setting.serve(Asked("4", IDS, top_k=29))
+        await setting.settled()
+        place = {item_id: number for number, item_id in enumerate(answer.item_ids)}
+        order = [place[item_id] for item_id in setting.asked[-1].item_ids]
+        assert set(np.diff(order)) == {3}
+        assert (len(order), order[0]) in ((10, 0), (10, 1), (9, 2))
+        seen.add(order[0])
+        comparison = setting.outcomes[-1][1]
+        assert comparison is not None
+        other = await ranker.rank(Asked("4", IDS, model="shadow"), time.perf_counter() + 10)
+        by_id = dict(zip(other.item_ids, other.scores.tolist(), strict=True))
+        shadow_N = [by_id[item_id] for item_id in setting.asked[-1].item_ids]
+        assert comparison.shadowed == pytest.approx(np.mean(shadow_N), rel=1e-5)
+        assert comparison.answered == pytest.approx(answer.scores[order].mean(), rel=1e-5)
+        assert comparison.correlation == pytest.approx(spearmanr(shadow_N, answer.scores[order]).statistic)
+    assert seen == {0, 1, 2}
+
+
+async def test_no_comparison_begins_where_requests_keep_the_loop_at_work(
+    setting: Setting, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(module, "NOTHING_S", 0.002)
+    loop = asyncio.get_running_loop()
+
+    def work(turns: int) -> None:
+        until = time.thread_time() + 0.005
+        while time.thread_time() < until:
+            pass
+        if turns:
+            loop.call_soon(work, turns - 1)
+
+    loop.call_soon(work, 5)
+    await setting.serve(Asked("4", IDS))
+    await setting.settled()
+    assert [outcome for outcome, _ in setting.outcomes] == ["skipped"]
+
+
+async def test_a_busy_loop_leaves_the_shadow_less(setting: Setting, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(module, "LEAST_IDLE", 0.1)
+    shadow = setting.shadow
+    shadow._idle_share()
+    until = time.thread_time() + 0.05
+    while time.thread_time() < until:
+        pass
+    assert shadow._idle_share() < 0.8
+    await asyncio.sleep(0.05)
+    assert shadow._idle_share() > 0.8
+    shadow._worked_s -= 10
+    assert shadow._idle_share() == 0.1
 
 
 async def test_the_share_is_what_was_asked_for(setting: Setting, ranker: Ranker) -> None:
@@ -133,12 +195,12 @@ async def test_one_at_a_time_and_nothing_while_requests_are_at_work(setting: Set
 
 async def test_its_share_of_the_time_is_bounded(setting: Setting, monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr(module, "BUSY_SHARE", 0.05)
-    until = time.perf_counter() + 0.4
-    while time.perf_counter() < until:
+    began = time.perf_counter()
+    while len(setting.held_s) < 5:
         await setting.serve(Asked("4", IDS))
         await setting.settled()
-    compared_ = sum(outcome == "compared" for outcome, _ in setting.outcomes)
-    assert 1 <= compared_ < len(setting.outcomes) / 3
+    elapsed_s = time.perf_counter() - began
+    assert sum(setting.held_s[:-1]) <= 0.05 * elapsed_s, "the last has not been waited for"
 
 
 async def test_a_shadow_that_raises_is_counted_and_hurts_nobody(setting: Setting, versions: list[Artifact]) -> None:
@@ -188,6 +250,8 @@ async def test_a_shadow_is_attached_compared_swapped_and_freed_as_any_other_labe
     store: ModelStore, features: MemoryFeatureStore, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     monkeypatch.setattr(module, "BUSY_SHARE", 1.0)
+    monkeypatch.setattr(module, "LEAST_IDLE", 1.0)
+    monkeypatch.setattr(module, "NOTHING_S", 1.0)
     cache = ItemCache(capacity=256)
     await features.start(cache)
     preparation = Preparation(cache, Refresher(features, cache, fill=True), max_candidates=50)
@@ -237,11 +301,11 @@ def test_a_comparison_with_itself_is_none_at_all(values: list[float], dice: obje
     score_N = np.sort(np.array(values, np.float32))[::-1]
     ids, places_N = WireIds.of([str(number) for number in range(len(values))]), np.arange(len(values))
     one = Ranking(None, "", ids, places_N, score_N, [], False, [], [])  # type: ignore[arg-type]
-    same = compared(one, one)
+    same = compared(score_N, one)
     assert same.shadowed == same.answered
     assert same.correlation is None if len(set(values)) == 1 else same.correlation == pytest.approx(1.0)
     upside_down = Ranking(None, "", ids, places_N, 1 - score_N, [], False, [], [])  # type: ignore[arg-type]
-    opposite = compared(one, upside_down)
+    opposite = compared(score_N, upside_down)
     if len(set((1 - score_N).tolist())) == len(set(values)) > 1:
         assert opposite.correlation == pytest.approx(-1.0)
     assert opposite.shadowed == pytest.approx(1 - opposite.answered, abs=1e-6)

@@ -257,16 +257,31 @@ def test_the_versions_kept_are_few_and_those_live_are_among_them() -> None:
     assert {("stable", 1), ("canary", 199)} <= set(judge.watch.figures())
 
 
-def test_an_answer_of_500_costs_less_than_ten_microseconds() -> None:
-    """Best of interleaved rounds: what a busy machine adds is not ours."""
+def test_an_answer_of_500_costs_less_than_300_calls_of_nothing() -> None:
+    """Best of interleaved rounds: what a busy machine adds is not ours, and a slow one is as slow at calling.
+
+    Measured on a quiet machine: 1.4 to 2.4 us, and 10 us for the calls.
+    """
     dice = np.random.default_rng(0)
     answers = [scores(dice, count=500) for _ in range(100)]
     judge = Judge(replace(LIMITS, requests=1000, ctr_ratio=1e9, distance=1.0))
-    best = {"stable": float("inf"), "canary": float("inf")}
+
+    def counted(label: str, version: int) -> None:
+        for score_N in answers:
+            judge.watch.answered(label, version, score_N, finite=True, pinned=False)
+
+    def nothing() -> None:
+        pass
+
+    def called() -> None:
+        for _ in range(300 * len(answers)):
+            nothing()
+
+    tasks = {"stable": lambda: counted("stable", 1), "canary": lambda: counted("canary", 2), "calls": called}
+    best = dict.fromkeys(tasks, float("inf"))
     for _ in range(100):
-        for version, label in enumerate(best, 1):
+        for name, task in tasks.items():
             began = time.perf_counter()
-            for score_N in answers:
-                judge.watch.answered(label, version, score_N, finite=True, pinned=False)
-            best[label] = min(best[label], (time.perf_counter() - began) / len(answers) * 1e6)
-    assert max(best.values()) < 10, best
+            task()
+            best[name] = min(best[name], (time.perf_counter() - began) / len(answers) * 1e6)
+    assert max(best["stable"], best["canary"]) < best["calls"], best

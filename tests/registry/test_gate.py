@@ -76,6 +76,7 @@ def test_the_first_version_is_compared_with_nothing(store: ModelStore) -> None:
     assert [check.name for check in report.checks] == ["integrity", "live", "scores", "latency"]
 
 
+@pytest.mark.usefixtures("gate_in_process")
 def test_a_damaged_live_version_does_not_stop_the_one_that_mends_it(store: ModelStore) -> None:
     publish_model(store, alike(), live=True)
     (store.path(1) / PROGRAM).write_bytes(b"x")
@@ -94,6 +95,7 @@ def test_a_damaged_live_version_does_not_stop_the_one_that_mends_it(store: Model
         pytest.param("order", lambda: changed(lambda model: model.calibration_2.zero_()), marks=FAULT),
     ],
 )
+@pytest.mark.usefixtures("gate_in_process")
 def test_what_compares_badly_is_refused_unless_forced(
     store: ModelStore, reason: str, model: Callable[[], CtrModel]
 ) -> None:
@@ -134,6 +136,7 @@ def test_a_damaged_version_is_refused_for_its_damage(store: ModelStore) -> None:
 
 
 @pytest.mark.parametrize("side", ["users", "items"])
+@pytest.mark.usefixtures("gate_in_process")
 def test_a_store_with_other_features_is_noticed(store: ModelStore, side: str) -> None:
     version = publish_model(store, alike())
     other = {str(10_000 + n): {"colour": "red", "size": str(n)} for n in range(30)}
@@ -146,6 +149,7 @@ def test_a_store_with_other_features_is_noticed(store: ModelStore, side: str) ->
     assert judged(store, version, sample=Sample(), forced=False).passed, "an empty store says nothing"
 
 
+@pytest.mark.usefixtures("gate_in_process")
 def test_a_report_is_of_one_manifest(store: ModelStore) -> None:
     version = publish_model(store, alike())
     report = judged(store, version)

@@ -524,7 +524,10 @@ def test_readers_see_whole_versions_while_swaps_go_on(store: ModelStore, lifecyc
 
 def test_the_event_loop_turns_while_a_large_version_loads(store: ModelStore) -> None:
     """Measured on a quiet machine: 13 to 18 ms at most with 352 MB of tables, of which 13 ms are torch.jit.load, which
-    holds the interpreter. The bound here leaves room for a busy one, and yet a load in the event loop would break it.
+    holds the interpreter. A load in the event loop would take far longer than four times that.
+
+    What counts is processor time of this process between two turns of the loop, as others may have the machine
+    meanwhile, and of three loads the best: what holds the loop holds it each time.
     """
     known = fitted()
     keys_V = torch.randint(-(2**62), 2**62, (1_500_000,), generator=torch.Generator().manual_seed(0))
@@ -533,23 +536,24 @@ def test_the_event_loop_turns_while_a_large_version_loads(store: ModelStore) -> 
     with store.staging() as staged:
         write(staged, model, known.schema, name=store.name, golden=golden())
         store.publish(staged)
+    store.update_pointer(stable=1)
 
     async def ready(_: Artifact) -> None:
         pass
 
-    async def test() -> None:
+    async def held() -> float:
+        """Seconds for which the loop did not turn, at most."""
         lifecycle = Lifecycle(store, prepare=ready, retire=lambda _: None)
         gaps: list[float] = []
 
         async def tick() -> None:
-            last = time.perf_counter()
+            last = time.process_time()
             while True:
                 await asyncio.sleep(0)
-                now = time.perf_counter()
+                now = time.process_time()
                 gaps.append(now - last)
                 last = now
 
-        await asyncio.to_thread(store.update_pointer, stable=1)
         ticking = asyncio.create_task(tick())
         await asyncio.sleep(0.05)
         gaps.clear()
@@ -557,9 +561,16 @@ def test_the_event_loop_turns_while_a_large_version_loads(store: ModelStore) -> 
         ticking.cancel()
         await lifecycle.stop()
         assert len(gaps) > 20
-        assert max(gaps) < 0.06, f"held for {max(gaps) * 1000:.1f} ms"
+        return max(gaps)
 
-    run(test())
+    def parsed() -> float:
+        began = time.process_time()
+        torch.jit.load(store.path(1) / PROGRAM)
+        return time.process_time() - began
+
+    most = 4 * min(parsed() for _ in range(3))
+    loads = [asyncio.run(held()) for _ in range(3)]
+    assert min(loads) < most, [f"{seconds * 1000:.1f} ms" for seconds in (*loads, most)]
 
 
 SHIFTED = Check(WITHDRAWN, False, "shift", "its mean score is 2.00 times stable's", {"ctr_ratio": 2.0}, comparison=True)

@@ -224,6 +224,7 @@ def test_keys_of_another_kind_are_refused(tmp_path: Path) -> None:
         Signer.read(path)
 
 
+@pytest.mark.usefixtures("gate_in_process")
 def test_the_gate_runs_no_live_version_that_is_not_trusted(signed: ModelStore) -> None:
     """It runs where the signing key is: there of all places nothing unsigned may."""
     publish_tiny(unsigned(signed))
