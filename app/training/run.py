@@ -6,7 +6,7 @@ import math
 import time
 from collections.abc import Callable
 from dataclasses import asdict, dataclass, field
-from typing import TYPE_CHECKING, Any
+from typing import Any
 
 import torch
 import xxhash
@@ -19,9 +19,7 @@ from app.training.checkpoint import Checkpoint
 from app.training.engine import Engine
 from app.training.predict import log_loss, predict
 from app.training.prepare import Rows
-
-if TYPE_CHECKING:
-    from app.training.trainer import TrainerConfig
+from app.training.trainer_config import TrainerConfig
 
 MIN_IMPROVEMENT = 1e-5
 REPORT_EVERY = 16
@@ -85,8 +83,12 @@ class Run:
         self.at = Position()
         self.best: dict[str, Tensor] = {}
         """The model's state after its best epoch, without the vocabulary."""
-        if checkpoint and (state := checkpoint.read(self._identity)):
-            self._restore(state)
+        if checkpoint:
+            found = engine.world.agreed(lambda: checkpoint.read(self._identity))
+            if len(set(engine.world.gathered(found is None))) > 1:
+                raise DataError(f"{checkpoint.path} is not on all machines: share its folder, or copy it to each")
+            if found:
+                self._restore(found)
 
     def epoch(self) -> None:
         """Train on what is left of an epoch."""
