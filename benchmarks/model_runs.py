@@ -22,7 +22,8 @@ from app.training.evaluate import evaluate
 from app.training.job import JobConfig, Prepared, Trained, TrainingJob
 from app.training.publish import export, verify
 from app.training.split import SplitConfig
-from app.training.trainer import TrainerConfig
+from app.training.trainer import Trainer
+from app.training.trainer_config import TrainerConfig
 
 PEERS = ("logistic_regression", "gradient_boosting")
 """Of scikit-learn, on the same rows."""
@@ -119,7 +120,7 @@ def train(key: Key, prepared: Prepared, fingerprint: str, commit: str) -> RunRes
 def _model(key: Key, job: TrainingJob, prepared: Prepared) -> dict[str, Any]:
     model = job.config.model.build(prepared.preprocessing)
     began = time.perf_counter()
-    trainer = job.config.trainer.build(model, prepared.preprocessing)
+    trainer = Trainer(job.config.trainer, model, prepared.preprocessing)
     fitted = trainer.fit(prepared.rows["train"], prepared.rows["validation"])
     seconds = time.perf_counter() - began
     trained = job.measured(prepared, model, fitted)

@@ -18,7 +18,7 @@ from app.training.engine import Engine
 from app.training.prepare import Rows
 from app.training.run import Run
 from app.training.table_steps import TableConfig
-from app.training.trainer import TrainerConfig
+from app.training.trainer_config import TrainerConfig
 from benchmarks.training_data import Columns, as_rows
 
 DIM, HIDDEN = 10, (128, 128)

@@ -23,7 +23,7 @@ from app.training.predict import predict
 from app.training.prepare import Rows
 from app.training.run import Run
 from app.training.table_steps import TableConfig
-from app.training.trainer import TrainerConfig
+from app.training.trainer_config import TrainerConfig
 from benchmarks.figure import Figure
 from benchmarks.report import console, figure_table
 from benchmarks.training_contenders import DIM, HIDDEN

@@ -31,7 +31,7 @@ def job_config(model: str, seed: int, split: Literal["auto", "time", "random"] =
     from app.training.job import JobConfig
     from app.training.prepare import Preparation
     from app.training.split import SplitConfig
-    from app.training.trainer import TrainerConfig
+    from app.training.trainer_config import TrainerConfig
 
     said = {option: value for option, value in given.items() if value is not None}
     shape = {field: said[option] for option, field in OF_MODEL.items() if option in said}

@@ -29,7 +29,8 @@ from app.training.report.findings import Run, gather
 from app.training.run import Step
 from app.training.split import HELD_OUT, PARTS, SplitConfig
 from app.training.summary import user_groups
-from app.training.trainer import Fitted, TrainerConfig
+from app.training.trainer import Fitted, Trainer
+from app.training.trainer_config import TrainerConfig
 
 Metrics = dict[str, float]
 Say = Callable[[str], None]
@@ -176,7 +177,7 @@ class TrainingJob:
         world: World | None,
     ) -> tuple[CtrModel, Fitted]:
         model = self.config.model.build(prepared.preprocessing)
-        trainer = self.config.trainer.build(model, prepared.preprocessing)
+        trainer = Trainer(self.config.trainer, model, prepared.preprocessing)
         train, validation = prepared.rows["train"], prepared.rows["validation"]
         return model, trainer.fit(train, validation, report, checkpoint=checkpoint, world=world)
 

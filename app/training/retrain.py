@@ -29,7 +29,8 @@ from app.training.comparison import Metric, compare, probabilities, same_schema,
 from app.training.datasets.dataset import Dataset
 from app.training.job import JobConfig, describe
 from app.training.run import Step
-from app.training.trainer import Fitted, TrainerConfig
+from app.training.trainer import Fitted, Trainer
+from app.training.trainer_config import TrainerConfig
 from app.training.warm_start import Continued, live_preprocessing, restore_absent, warm_start
 
 LOCK = ".retrain.lock"
@@ -170,7 +171,7 @@ def retrain(
     train, validation = (prepared.rows[part] for part in ("train", "validation"))
     model = config.job.model.build(prepared.preprocessing)
     warm = None if config.fresh else warm_start(model, prepared.preprocessing, live, train)
-    found.fitted = job.trainer.build(model, prepared.preprocessing).fit(
+    found.fitted = Trainer(job.trainer, model, prepared.preprocessing).fit(
         train, validation, report, warm=warm is not None
     )
     if warm is None:

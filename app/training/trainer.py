@@ -9,20 +9,19 @@ from __future__ import annotations
 import math
 from collections.abc import Callable
 from dataclasses import dataclass
-from typing import Literal
 
 import torch
 
-from app.errors import ConfigError, DataError
+from app.errors import DataError
 from app.models.contract import CtrModel
 from app.models.inputs import Preprocessing
-from app.training.architectures import TABLE_L2
 from app.training.checkpoint import Checkpoint
 from app.training.distributed import World
 from app.training.engine import Engine
 from app.training.prepare import Rows
 from app.training.run import Epoch, Run, Step
 from app.training.table_steps import TableConfig
+from app.training.trainer_config import TrainerConfig
 
 
 @dataclass(frozen=True)
@@ -32,36 +31,6 @@ class Fitted:
     """Counted from 0."""
     samples_per_second: float
     """Of the training steps alone."""
-
-
-@dataclass(frozen=True)
-class TrainerConfig:
-    batch_size: int = 512
-    """Rows a step, of all processes together."""
-    epochs: int = 30
-    """At most; early stopping usually ends it before."""
-    learning_rate: float = 2e-3
-    patience: int = 3
-    """Epochs without a better validation log loss before it stops."""
-    table_l2: float = TABLE_L2
-    """Factor of the sum of squares of the whole table, in a loss that is a mean over the batch's rows."""
-    id_dropout: float = 0.2
-    """Share of rows whose user id is replaced by out-of-vocabulary, so that the model learns what to do without."""
-    averaging: float = 0.99
-    """Decay of the moving average of weights, which is what gets evaluated and kept; 0 keeps the last weights."""
-    seed: int = 0
-    device: str = "cpu"
-    """Or cuda, cuda:1."""
-    precision: Literal["float32", "bfloat16"] = "float32"
-    """Of the forward and backward pass; bfloat16 pays off on a GPU. Weights are float32."""
-
-    def __post_init__(self) -> None:
-        """Raises ConfigError."""
-        if self.device != "cpu" and not (self.device.split(":")[0] == "cuda" and torch.cuda.is_available()):
-            raise ConfigError(f"device {self.device}: torch finds no such GPU here; train on the cpu")
-
-    def build(self, model: CtrModel, preprocessing: Preprocessing) -> Trainer:
-        return Trainer(self, model, preprocessing)
 
 
 @dataclass

@@ -14,6 +14,7 @@ from typing import TYPE_CHECKING, Any
 from app.errors import ConfigError, DataError
 from app.training.job import JobConfig, Prepared
 from app.training.run import Step
+from app.training.trainer import Trainer
 
 if TYPE_CHECKING:
     import optuna
@@ -126,7 +127,7 @@ class Search:
         def objective(trial: optuna.Trial) -> float:
             config = make(**_said(_asked(trial, defaults)))
             model = config.model.build(prepared.preprocessing)
-            trainer = config.trainer.build(model, prepared.preprocessing)
+            trainer = Trainer(config.trainer, model, prepared.preprocessing)
             best = math.inf
 
             def watched(step: Step) -> None:
@@ -156,7 +157,7 @@ def searched(model: str) -> Options:
     """The options that are searched for a model, with the defaults they begin with."""
     from app.models import MODELS
     from app.training.architectures import ModelConfig
-    from app.training.trainer import TrainerConfig
+    from app.training.trainer_config import TrainerConfig
 
     own, trainer = MODELS[model].options(), TrainerConfig()
     hidden = ",".join(str(width) for width in own["hidden"]) if "hidden" in own else None

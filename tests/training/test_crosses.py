@@ -22,7 +22,8 @@ from app.training.datasets.dataset import Dataset, raw_features
 from app.training.evaluate import evaluate, grouped_auc
 from app.training.predict import predict
 from app.training.prepare import Preparation, Rows, encode, expand
-from app.training.trainer import TrainerConfig
+from app.training.trainer import Trainer
+from app.training.trainer_config import TrainerConfig
 
 VALIDATION_USERS = 120
 SEED = 0
@@ -61,7 +62,7 @@ def train_without_them(seed: int) -> Trained:
     for name in ("deepfm", "lr"):
         model = ModelConfig(name, hidden=(32,), seed=seed).build(preprocessing)
         config = TrainerConfig(seed=seed, batch_size=1024, epochs=10, table_l2=3e-3)
-        config.build(model, preprocessing).fit(rows[0], rows[1])
+        Trainer(config, model, preprocessing).fit(rows[0], rows[1])
         models.append(model)
     return Trained(data, test, rows[2], *models)
 

@@ -10,7 +10,8 @@ from app.training.architectures import ModelConfig
 from app.training.datasets.catalogue import open_dataset
 from app.training.datasets.dataset import Dataset
 from app.training.job import JobConfig
-from app.training.trainer import TrainerConfig
+from app.training.trainer import Trainer
+from app.training.trainer_config import TrainerConfig
 
 DATA = Path(__file__).parents[2] / ".." / "shared" / "data" / "sparrow58k"
 
@@ -43,9 +44,8 @@ def test_crosses_beat_what_has_none() -> None:
     loss = {}
     for name in ("lr", "fm"):
         model = ModelConfig(name)
-        trainer = TrainerConfig(table_l2=model.table_l2).build(
-            model.build(prepared.preprocessing), prepared.preprocessing
-        )
+        config = TrainerConfig(table_l2=model.table_l2)
+        trainer = Trainer(config, model.build(prepared.preprocessing), prepared.preprocessing)
         fitted = trainer.fit(prepared.rows["train"], prepared.rows["validation"])
         loss[name] = fitted.epochs[fitted.best_epoch].validation_loss
     assert loss["fm"] < loss["lr"] - 0.002

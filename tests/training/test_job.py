@@ -20,7 +20,7 @@ from app.training.architectures import ModelConfig
 from app.training.datasets.dataset import Dataset
 from app.training.job import JobConfig
 from app.training.publish import export, kept_aside, published, verify
-from app.training.trainer import TrainerConfig
+from app.training.trainer_config import TrainerConfig
 from tests.training.test_prepare import some_data
 
 FEW_YAML = """\

@@ -18,7 +18,8 @@ from app.training.predict import log_loss, predict
 from app.training.prepare import Preparation, Rows, encode, expand
 from app.training.run import Run, Step, user_id_place
 from app.training.table_steps import TableConfig
-from app.training.trainer import Trainer, TrainerConfig
+from app.training.trainer import Trainer
+from app.training.trainer_config import TrainerConfig
 from tests.training.test_prepare import some_data
 
 Prepared = tuple[Preprocessing, Rows, Rows]
@@ -40,7 +41,7 @@ def prepared() -> Prepared:
 def trainer(prepared: Prepared, seed: int = 0, model: str = "deepfm", **options: object) -> Trainer:
     preprocessing = prepared[0]
     config = TrainerConfig(**{"batch_size": 64, "seed": seed, **options})  # type: ignore[arg-type]
-    return config.build(ModelConfig(model, seed=seed).build(preprocessing), preprocessing)
+    return Trainer(config, ModelConfig(model, seed=seed).build(preprocessing), preprocessing)
 
 
 def running(prepared: Prepared, **options: object) -> Run:

@@ -17,7 +17,8 @@ from app.models.inputs import NumericStatistics, Preprocessing
 from app.registry.artifact import Artifact, load
 from app.training.predict import predict
 from app.training.prepare import Encoded, Rows, expand
-from app.training.trainer import TrainerConfig
+from app.training.trainer import Trainer
+from app.training.trainer_config import TrainerConfig
 from app.training.warm_start import joined, live_preprocessing, restore_absent, warm_start
 from tests.factories import fitted, raw_context, raw_item, raw_user, small_schema, write_tiny
 
@@ -116,7 +117,7 @@ def test_keys_without_a_row_are_as_they_were_after_training(tmp_path: Path) -> N
     model = build("deepfm", preprocessing)
     train = expand(preprocessing, encoded(range(20, MORE_USERS), range(MORE_ITEMS)))
     begun = warm_start(model, preprocessing, live, train)
-    TrainerConfig(epochs=1, batch_size=64).build(model, preprocessing).fit(train, train, warm=True)
+    Trainer(TrainerConfig(epochs=1, batch_size=64), model, preprocessing).fit(train, train, warm=True)
     absent = restore_absent(model, preprocessing, begun, train)
     seen_R = torch.zeros(preprocessing.rows, dtype=torch.bool)
     seen_R[train.rows_NT.flatten()] = True
@@ -134,7 +135,7 @@ def test_buckets_that_no_row_looks_up_are_as_they_were_too(tmp_path: Path) -> No
     begun = warm_start(model, preprocessing, live, train)
     table_C1 = model.get_parameter("cross_table_C1")
     assert torch.equal(table_C1, live.program.cross_table_C1)
-    TrainerConfig(epochs=1, batch_size=64).build(model, preprocessing).fit(train, train, warm=True)
+    Trainer(TrainerConfig(epochs=1, batch_size=64), model, preprocessing).fit(train, train, warm=True)
     decayed = float((table_C1 != live.program.cross_table_C1).float().mean())
     restore_absent(model, preprocessing, begun, train)
     moved_C = (table_C1 != live.program.cross_table_C1).squeeze(1)
@@ -146,7 +147,7 @@ def test_a_trainer_told_so_keeps_the_bias_it_is_given(tmp_path: Path) -> None:
     model, preprocessing, train = warm(live_version(tmp_path))
     with torch.no_grad():
         model.bias.fill_(5.0)
-    TrainerConfig(epochs=1, batch_size=400, averaging=0.0).build(model, preprocessing).fit(train, train, warm=True)
+    Trainer(TrainerConfig(epochs=1, batch_size=400, averaging=0.0), model, preprocessing).fit(train, train, warm=True)
     assert float(model.bias.detach()) == pytest.approx(5.0, abs=0.01)
 
 

@@ -18,7 +18,8 @@ from app.training.distributed import joined
 from app.training.predict import predict
 from app.training.prepare import Preparation, Rows, encode, expand
 from app.training.run import Step
-from app.training.trainer import TrainerConfig
+from app.training.trainer import Trainer
+from app.training.trainer_config import TrainerConfig
 from tests.training.test_prepare import some_data
 
 ROWS = 3000
@@ -35,7 +36,9 @@ def main(folder: Path, *, resume: bool, pause: float) -> None:
         config = TrainerConfig(batch_size=64, seed=1, epochs=6, patience=6)
         model = ModelConfig("deepfm", seed=1).build(preprocessing)
         checkpoint = Checkpoint(folder / "checkpoint.pt", every_seconds=0.05, resume=resume)
-        fitted = config.build(model, preprocessing).fit(train, validation, report, checkpoint=checkpoint, world=world)
+        fitted = Trainer(config, model, preprocessing).fit(
+            train, validation, report, checkpoint=checkpoint, world=world
+        )
         losses = [(epoch.train_loss, epoch.validation_loss) for epoch in fitted.epochs]
         ended = {"losses": losses, "weights": model.state_dict(), "logits": predict(model, validation)}
         torch.save({**ended, "labels": validation.labels_N}, folder / f"result-{world.rank}.pt")

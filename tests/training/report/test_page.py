@@ -18,7 +18,7 @@ from app.training.report import FINDINGS, PAGE, figures, write_report
 from app.training.report.findings import curves
 from app.training.report.page import render
 from app.training.split import SplitConfig
-from app.training.trainer import TrainerConfig
+from app.training.trainer_config import TrainerConfig
 from tests.training.test_job import labelled
 
 VOID = {"meta", "link", "br", "img", "input", "hr"}
