@@ -24,7 +24,7 @@ from tests.training.test_retrain import train_first
 
 CTR = [sys.executable, "-c", "from app.cli import main; main()"]
 ROWS = ["--data", "clicks.csv", "--label", "clicked", "--timestamp", "at"]
-ENDED_S = 30.0
+ENDED_S = 60.0
 
 
 @pytest.fixture
@@ -68,7 +68,7 @@ class Traffic:
 
     def _run(self) -> None:
         number = 0
-        with httpx.Client(timeout=10) as client:
+        with httpx.Client(timeout=60) as client:
             while not self._stop.is_set():
                 number += 1
                 time.sleep(0.01)
@@ -82,7 +82,7 @@ class Traffic:
 
 
 def version(service: Running) -> int | None:
-    return httpx.get(f"{service.url}/health", timeout=5).json()["model"]["version"]  # type: ignore[no-any-return]
+    return httpx.get(f"{service.url}/health", timeout=30).json()["model"]["version"]  # type: ignore[no-any-return]
 
 
 @pytest.mark.faults
