@@ -115,8 +115,8 @@ class Settings(BaseSettings):
         0.1,
         ge=0.0,
         le=1.0,
-        description="Share of requests that the shadow scores too, once they are answered; fewer when the process is "
-        "busy, and for 5 % of its time at most.",
+        description="Share of requests of which the shadow scores up to 100 items too, once they are answered; fewer "
+        "when the process is busy, and for 5 % at most of the time that requests leave.",
     )
 
     host: str = Field("127.0.0.1", description="Address to listen on; 0.0.0.0 opens it to the network.")

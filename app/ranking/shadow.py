@@ -1,7 +1,7 @@
 """A version that answers nobody scores a sample of the requests behind the answers' backs, and is compared with them.
 
-The sample is scored on the event loop, like everything that reads item states, but only where no request is at work,
-one at a time, and for a bounded share of the time. What is not scored is skipped, never queued.
+The sample is scored on the event loop, like everything that reads item states, but only in a lull, one at a time, and
+for a bounded share of the time that requests leave. What is not scored is skipped, never queued.
 """
 
 from __future__ import annotations
@@ -14,9 +14,12 @@ from random import random
 from typing import Literal
 
 import numpy as np
+import numpy.typing as npt
 import structlog
 
 from app.errors import RequestError
+from app.features.pace import NOTHING_S
+from app.features.wire_ids import WireIds
 from app.ranking.ranker import NOT_FINITE, Query, Ranking
 from app.ranking.rescue import Ranks, asking
 from app.ranking.routing import SHADOW
@@ -27,7 +30,12 @@ from app.registry.live import Live
 log = structlog.get_logger(__name__)
 
 BUSY_SHARE = 0.05
-"""Share of the time it may hold the event loop."""
+"""Of the time that requests leave, for which it may hold the event loop: the busier that is, the longer is the queue
+behind whatever holds it."""
+LEAST_IDLE = 0.1
+"""Share of the time that requests are taken to leave at the least, so that a busy service compares a little still."""
+SAMPLED = 100
+"""Items of an answer scored again at the most: five hundred would hold the event loop for a millisecond."""
 TIMEOUT_S = 1.0
 LOG_EVERY_S = 1.0
 
@@ -36,7 +44,7 @@ Outcome = Literal["compared", "skipped", "failed"]
 
 @dataclass(frozen=True)
 class Comparison:
-    """Of one request's scores, over the items that were answered."""
+    """Of one request's scores, over items that were answered, spread evenly over the answer's order."""
 
     answered: float
     """Mean score of the answer."""
@@ -105,6 +113,7 @@ class Shadow:
         self._figures: ShadowFigures | None = None
         self._task: asyncio.Task[None] | None = None
         self._not_before = 0.0
+        self._looked_at = self._worked_s = 0.0
         self._logged_at = -LOG_EVERY_S
 
     def figures(self) -> ShadowFigures | None:
@@ -133,29 +142,48 @@ class Shadow:
     async def _compare(self, figures: ShadowFigures, query: Query, answer: Ranking) -> None:
         comparison, outcome = None, "failed"
         try:
-            if not self._idle():  # a request came in before it was this task's turn
+            if not await self._lull():
                 outcome = "skipped"
                 return
-            due = time.perf_counter() + TIMEOUT_S
-            ranking = await self._ranker.rank(asking(query, SHADOW, top_k=None, explain=False), due)
+            began = time.perf_counter()
+            sample, answered_N = _sample(answer)
+            asked = asking(query, SHADOW, item_ids=sample, top_k=None, explain=False)
+            sampled_s = time.perf_counter() - began
+            ranking = await self._ranker.rank(asked, began + TIMEOUT_S)
             began = time.perf_counter()
             finite = NOT_FINITE not in ranking.degraded
             self._watch.answered(SHADOW, ranking.artifact.version, ranking.scores, finite=finite)
             if ranking.artifact.version != figures.version:
                 outcome = "skipped"
             elif finite:
-                comparison, outcome = compared(answer, ranking), "compared"
-            held_s = ranking.encode_s + ranking.score_s + time.perf_counter() - began
-            self._not_before = time.perf_counter() + held_s * (1 / BUSY_SHARE - 1)
+                comparison, outcome = compared(answered_N, ranking), "compared"
+            held_s = sampled_s + ranking.encode_s + ranking.score_s + time.perf_counter() - began
+            self._not_before = time.perf_counter() + held_s * (1 / (BUSY_SHARE * self._idle_share()) - 1)
         except RequestError as error:  # the shadow went, or the store is slow, or the schemas differ
             outcome = "failed" if error.status == 422 and self._live().shadow is not None else "skipped"
         except Exception as error:
             self._watch.failed(SHADOW, figures.version)
-            self._not_before = time.perf_counter() + LOG_EVERY_S
             log.error("shadow_failed", version=figures.version, exc_info=error)
+            self._not_before = time.perf_counter() + LOG_EVERY_S
         finally:
             self._task = None
             self._end(figures, outcome, comparison)  # type: ignore[arg-type]
+
+    async def _lull(self) -> bool:
+        """Whether two turns of the loop found nothing to do for requests, who would wait for the comparison."""
+        if not self._idle():  # a request came in before it was this task's turn
+            return False
+        began = time.thread_time()
+        await asyncio.sleep(0)  # what has come in is read,
+        await asyncio.sleep(0)  # and begun
+        return self._idle() and time.thread_time() - began < NOTHING_S
+
+    def _idle_share(self) -> float:
+        """Of the time since it was last asked, that this thread had nothing to do."""
+        now, worked_s = time.perf_counter(), time.thread_time()
+        busy = (worked_s - self._worked_s) / (now - self._looked_at)
+        self._looked_at, self._worked_s = now, worked_s
+        return min(1.0, max(LEAST_IDLE, 1.0 - busy))
 
     def _end(self, figures: ShadowFigures, outcome: Outcome, comparison: Comparison | None = None) -> None:
         setattr(figures, outcome, getattr(figures, outcome) + 1)
@@ -168,10 +196,17 @@ class Shadow:
         self._on_outcome(outcome, comparison)
 
 
-def compared(answer: Ranking, shadow: Ranking) -> Comparison:
-    """Both rankings' scores of the items that were answered, of which `top_k` may have left few."""
-    other = dict(zip(shadow.item_ids, shadow.scores.tolist(), strict=True))
-    answer_N = answer.scores.astype(np.float64)
-    shadow_N = np.array([other[item_id] for item_id in answer.item_ids], np.float64)
+def _sample(answer: Ranking) -> tuple[WireIds, npt.NDArray[np.float32]]:
+    """Ids of items of the answer, and its scores of them; which ones is left to chance."""
+    step = -(-len(answer.scores) // SAMPLED)
+    chosen = slice(int(random() * step), None, step)
+    ids = answer.asked.listed()
+    return WireIds.of([ids[place] for place in answer.places[chosen].tolist()]), answer.scores[chosen]
+
+
+def compared(answered_N: npt.NDArray[np.float32], shadow: Ranking) -> Comparison:
+    """The scores that items were answered with, and the shadow's ranking of the same items."""
+    answer_N, shadow_N = answered_N.astype(np.float64), np.empty(len(answered_N))
+    shadow_N[shadow.places] = shadow.scores
     tied = np.ptp(answer_N) == 0 or np.ptp(shadow_N) == 0
     return Comparison(float(answer_N.mean()), float(shadow_N.mean()), None if tied else spearman(shadow_N, answer_N))

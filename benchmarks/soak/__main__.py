@@ -14,18 +14,19 @@ from app.commands.output import emit
 from app.synthetic import Catalogue
 from benchmarks import machine
 from benchmarks.figure import Figure
-from benchmarks.report import console, figure_table
+from benchmarks.report import console
 from benchmarks.soak import page as pages
 from benchmarks.soak.distinct import distinct, resident_mb
 from benchmarks.soak.fleet import fleet
 from benchmarks.soak.loop import CARDINALITY, held
+from benchmarks.soak.shadow import ROUNDS, STRETCH_S, shadow
 from benchmarks.soak.swaps import POLL, TRIAL_S, swaps
 from benchmarks.soak.versions import publish
 from benchmarks.stage import Stage, set_up
 
 QUICK = {"CTR_REDIS_TIMEOUT_MS": "2000", "CTR_DEADLINE_MS": "10000"}
 """A smoke run shares its cores with other tests: it is to show what fails, not what is late."""
-PARTS = ("loop", "fleet", "swaps", "distinct")
+PARTS = ("loop", "fleet", "swaps", "distinct", "shadow")
 EXAMPLES = """Examples:
 
   make soak                                   everything; writes benchmarks/results/<date>-soak.md
@@ -53,9 +54,10 @@ def main(
     if unknown := set(parts) - set(PARTS):
         raise typer.BadParameter(f"{', '.join(sorted(unknown))}: choose from {', '.join(PARTS)}", param_hint="--only")
     catalogue, cardinality, control, trial, settings = Catalogue(), CARDINALITY, 10.0, TRIAL_S, {}
+    turns, turn = ROUNDS, STRETCH_S
     if quick:
         catalogue, cardinality, control, trial = Catalogue(users=50, items=300, cardinality=50), 500, 0.5, 0.3
-        settings = QUICK
+        settings, turns, turn = QUICK, 1, 1.0
         swaps_, period, steady, distinct_, responses, page = 2, 1.5, 1.0, 4, 500, False
     began, load_before = time.perf_counter(), os.getloadavg()[1]
     figures: list[Figure] = []
@@ -73,7 +75,7 @@ def main(
             failed[name] = (str(error).strip().splitlines() or [repr(error)])[0]
             _say(f"{name}: {error}")
         else:
-            console.print(figure_table(found))
+            console.print(pages.table(found))
             figures.extend(found)
 
     with machine.pinned(cores[1]):
@@ -84,6 +86,10 @@ def main(
                 lambda: held(
                     stage, cardinality=cardinality, control_s=control, trial_s=trial, settings=settings, say=_say
                 ),
+            )
+            part(
+                "shadow",
+                lambda: shadow(stage, rounds=turns, stretch_s=turn, trial_s=trial, settings=settings, say=_say),
             )
             if {"swaps", "distinct"} & set(parts):
                 _say(f"publishing {distinct_} versions")

@@ -2,13 +2,16 @@
 
 from __future__ import annotations
 
+import math
 from collections.abc import Sequence
 from datetime import UTC, datetime
 from pathlib import Path
 from typing import Any
 
+from rich.table import Table
+
 from benchmarks.figure import Figure
-from benchmarks.report import FIGURE_COLUMNS, RESULTS, Report, _markdown
+from benchmarks.report import FIGURE_COLUMNS, RESULTS, Report, _markdown, _table
 
 METHOD = """\
 The service has the first core to itself; the store, the load generator and what moves the pointer share the second (two
@@ -20,7 +23,8 @@ answer of a version, when the one before has gone, to the next pointer. (Until c
 counted, their first seconds included; the machine's own slower seconds then fell into one side of the comparison or the
 other.) *The second around a swap* is from half a second before the first answer of the new version to half a second
 after. The event loop writes the time each millisecond; *held* is what lies between two of these, so it counts all
-requests of one turn, and whatever else had the core. Versions differ in all their weights."""
+requests of one turn, and whatever else had the core. Versions differ in all their weights. A row without a bound is one
+of which nothing was asked."""
 
 
 def page(machine: dict[str, Any], settings: dict[str, Any], figures: Sequence[Figure], failed: dict[str, str]) -> str:
@@ -30,11 +34,24 @@ def page(machine: dict[str, Any], settings: dict[str, Any], figures: Sequence[Fi
         f"{machine['cpu']}, {machine['cores']} cores, {machine['system']}. Python {machine['python']}, {versions}.",
         f"Run: {', '.join(f'{name} {value}' for name, value in settings.items())}.",
         METHOD,
-        _markdown(FIGURE_COLUMNS, Report(machine, {}, {}, figures=list(figures)).figure_rows()),
+        _markdown(FIGURE_COLUMNS, rows(figures)),
     ]
     if failed:
         parts.append("Not measured: " + "; ".join(f"{name} ({why})" for name, why in failed.items()) + ".")
     return "\n\n".join(parts) + "\n"
+
+
+def rows(figures: Sequence[Figure]) -> list[list[str]]:
+    """Of the table. A figure with an infinite bound is told, not judged."""
+    told = Report({}, {}, {}, figures=list(figures)).figure_rows()
+    for row, figure in zip(told, figures, strict=True):
+        if math.isinf(figure.asked) and figure.met is not None:
+            row[1], row[3] = "-", "-"
+    return told
+
+
+def table(figures: Sequence[Figure]) -> Table:
+    return _table(FIGURE_COLUMNS, rows(figures), "The model store under load")
 
 
 def write(text: str, folder: Path = RESULTS) -> Path:
