@@ -11,10 +11,12 @@ import msgspec
 import numpy as np
 import pytest
 import redis
+from typer.testing import CliRunner
 
 from app.registry.artifact import load
 from app.synthetic import Catalogue
 from benchmarks import agreement
+from benchmarks.soak.__main__ import cli
 from benchmarks.soak.distinct import growth, numbered, recomputed
 from benchmarks.soak.fleet import followed
 from benchmarks.soak.recording import Recording
@@ -146,7 +148,6 @@ def test_a_quick_run_from_end_to_end(parts: str, timings: int) -> None:
 
 
 def test_help_shows_examples() -> None:
-    done = subprocess.run(
-        [sys.executable, "-m", "benchmarks.soak", "--help"], cwd=ROOT, capture_output=True, text=True, check=True
-    )
-    assert "make soak ARGS=--quick" in done.stdout
+    shown = CliRunner().invoke(cli, ["--help"])
+    assert shown.exit_code == 0
+    assert "make soak ARGS=--quick" in shown.stdout
