@@ -16,6 +16,8 @@ from typer.testing import CliRunner
 from app.registry.artifact import load
 from app.synthetic import Catalogue
 from benchmarks import agreement
+from benchmarks.figure import Figure
+from benchmarks.soak import page, shadow
 from benchmarks.soak.__main__ import cli
 from benchmarks.soak.distinct import growth, numbered, recomputed
 from benchmarks.soak.fleet import followed
@@ -107,6 +109,22 @@ def test_beats_tell_when_the_loop_did_not_turn(tmp_path: Path) -> None:
     assert beats.held_ms(1.0, 1.0015).max() == pytest.approx(0, abs=1e-6)
 
 
+def test_what_a_shadow_costs_is_of_the_settled_parts_of_its_stretches() -> None:
+    found, dice = Recording(), np.random.default_rng(0)
+    alone, shadowed = Course(steady=[(0.0, 5.0), (10.0, 15.0)]), Course(steady=[(5.0, 10.0), (15.0, 20.0)])
+    for due in np.arange(0, 20, 0.002):
+        taken_ms = 2 + dice.random() + 2 * (due // 5 % 2) + 50 * (due % 5 < 1.4)
+        found.due_s.append(float(due))
+        found.done_s.append(float(due + taken_ms / 1000))
+        found.version.append(1)
+    told = shadow.figure(found, alone, shadowed, 500, {"compared": 7, "skipped": 90, "failed": 1})
+    assert told.reached == pytest.approx(5 / 3, rel=0.01)
+    assert "7 were compared, 90 skipped, 1 failed" in told.note
+    assert page.met(told) is None
+    judged = Figure("another", "at most", 2.0, reached=1.0)
+    assert [row[1:4] for row in page.rows([told, judged])] == [["-", "1.67x", "-"], ["at most 2x", "1.00x", "yes"]]
+
+
 def test_an_answer_of_two_versions_is_found(tmp_path: Path, valkey_url: str, redis_client: redis.Redis) -> None:
     stage = Stage(tmp_path, valkey_url, CATALOGUE, set(), set())
     versions = publish(stage, "bench", [1, 2], hidden=(16, 8))
@@ -130,7 +148,7 @@ def test_an_answer_of_two_versions_is_found(tmp_path: Path, valkey_url: str, red
 
 @pytest.mark.slow
 @pytest.mark.parametrize(
-    ("parts", "timings"), [("swaps", 3), pytest.param("loop,swaps,distinct", 4, marks=pytest.mark.faults)]
+    ("parts", "timings"), [("swaps", 3), pytest.param("loop,shadow,swaps,distinct", 4, marks=pytest.mark.faults)]
 )
 def test_a_quick_run_from_end_to_end(parts: str, timings: int) -> None:
     command = [sys.executable, "-m", "benchmarks.soak", "--quick", "--only", parts, "--json"]
@@ -141,6 +159,7 @@ def test_a_quick_run_from_end_to_end(parts: str, timings: int) -> None:
     assert found["requests failed or degraded in 2 swaps under load"]["reached"] == 0
     recomputed = found.get("largest difference of a response from the version it names, recomputed")
     assert recomputed is None if parts == "swaps" else recomputed["met"]
+    assert ("p99 with a shadow over without, medians of stretches" in found) == ("shadow" in parts)
     # How quick it is depends on what else the machine does; that it was measured does not.
     timed = [figure["reached"] for what, figure in found.items() if "over the steady p99" in what or "held" in what]
     assert len(timed) == timings

@@ -108,7 +108,7 @@ def main(
     if page:
         _say(f"written to {pages.write(pages.page(document['machine'], run, figures, failed))}")
     if as_json:
-        found = [asdict(figure) | {"met": figure.met} for figure in figures]
+        found = [asdict(figure) | {"met": pages.met(figure)} for figure in figures]
         emit({**document, "figures": found, "failed": failed})
     if failed:
         raise typer.Exit(1)

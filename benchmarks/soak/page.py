@@ -45,9 +45,14 @@ def rows(figures: Sequence[Figure]) -> list[list[str]]:
     """Of the table. A figure with an infinite bound is told, not judged."""
     told = Report({}, {}, {}, figures=list(figures)).figure_rows()
     for row, figure in zip(told, figures, strict=True):
-        if math.isinf(figure.asked) and figure.met is not None:
+        if math.isinf(figure.asked):
             row[1], row[3] = "-", "-"
     return told
+
+
+def met(figure: Figure) -> bool | None:
+    """None where nothing was asked, or nothing measured."""
+    return None if math.isinf(figure.asked) else figure.met
 
 
 def table(figures: Sequence[Figure]) -> Table:
