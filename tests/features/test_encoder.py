@@ -28,7 +28,9 @@ RAW_NAMES = sorted({field.raw_name for field in SCHEMA.fields})
 text = st.text(st.characters(codec="utf-8"), max_size=20)
 scalars = st.none() | st.booleans() | st.integers(-(2**70), 2**70) | st.floats() | st.text(max_size=20)
 json_values = st.recursive(
-    scalars, lambda inner: st.lists(inner, max_size=6) | st.dictionaries(st.text(max_size=8), inner, max_size=6)
+    scalars,
+    lambda inner: st.lists(inner, max_size=6) | st.dictionaries(st.text(max_size=8), inner, max_size=6),
+    max_leaves=20,  # of each of twelve fields; a hundred take longer to draw than to encode
 )
 json_raws = st.dictionaries(st.sampled_from(RAW_NAMES) | st.text(max_size=5), json_values, max_size=12)
 # Python and JSON write smaller numbers differently, 1e-07 and 1e-7; as categories those are two.
