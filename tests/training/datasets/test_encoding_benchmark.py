@@ -8,7 +8,7 @@ import polars as pl
 import pytest
 
 from app.training.datasets.criteo import HEADER
-from benchmarks import encoding
+from benchmarks import encoding, encoding_processes
 
 
 def test_the_generated_file_has_criteos_shape(tmp_path: Path) -> None:
@@ -48,3 +48,10 @@ def test_the_page_says_what_was_held_and_what_was_missed() -> None:
     page = encoding._page(found, 3)
     assert "| read, encode, write | 40 | 0.40 | **missed**: at least 0.5 |" in page
     assert "held: within the limit" in page
+
+
+def test_the_parquet_files_have_the_rows_of_the_text(tmp_path: Path) -> None:
+    encoding_processes.files(tmp_path, 1003)
+    text = pl.read_csv(tmp_path / "day_0.tsv", separator="\t", has_header=False, new_columns=HEADER, infer_schema=False)
+    assert pl.read_parquet(tmp_path / "parquet").equals(text)
+    assert len(list((tmp_path / "parquet").iterdir())) == encoding_processes.FILES
