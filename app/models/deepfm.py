@@ -3,8 +3,9 @@
     logit = w0 + sum_s w_s x_s + 1/2 sum_k (S*S - Q)_k + D([e_1 .. e_F, numerics])          (eq. 1, 2 and 4)
 
 with e_f = sum of x_s v_s over a field's slots, S = sum_f e_f and Q = sum_f e_f*e_f. Numeric fields are slots whose x is
-the number, so they take part in the crosses. Two options: `crosses` sums chosen pairs of fields and not all of them;
-`element_wise` also feeds the crosses, unsummed, to D, inner and element-wise products together (as Qu et al. 2016 do).
+the number, so they take part in the crosses. Three options: `crosses` sums chosen pairs of fields and not all of them;
+`element_wise` also feeds the crosses, unsummed, to D, inner and element-wise products together (as Qu et al. 2016 do);
+with `dims` embeddings have sizes of their own, and the crosses are of P_f e_f (`app.models.sizes`), while D reads e_f.
 
 Split, exactly: FM(u, i) = FM_u + FM_i + S_u . S_i, and the first deep layer is W_u u + b + W_i i.
     user state  [ W_u u + b (H) | S_u (K) | w0 + FM_u ]        item state  [ W_i i (H) | S_i (K) | FM_i ]
@@ -17,17 +18,19 @@ from torch import Tensor
 from torch.nn.functional import linear
 
 from app.models.contract import CtrModel
-from app.models.crosses import AllPairs, Crosses, Pairs, field_crosses
+from app.models.crosses import AllPairs, Crosses
 from app.models.head import Head
 from app.models.inputs import Preprocessing
 from app.models.layers import SplitMlp
+from app.models.sizes import Sizes, sized_crosses, within_sizes
 
 
 class DeepFM(CtrModel):
     name = "deepfm"
-    __constants__ = ("element_wise", "fused")
+    __constants__ = ("element_wise", "fused", "sized")
     """So that a program holds only the branches it takes: compiling the others is a third of its load."""
 
+    within_FK: Tensor
     user_map_DI: Tensor
     user_offset_D: Tensor
 
@@ -40,10 +43,12 @@ class DeepFM(CtrModel):
         batch_norm: bool = True,
         crosses: Crosses | None = None,
         element_wise: bool = False,
+        dims: Sizes | None = None,
     ) -> None:
         super().__init__(preprocessing, dim)
-        self.crosses: Pairs = field_crosses(preprocessing.schema, dim, crosses)
-        self.element_wise = element_wise
+        self.crosses = sized_crosses(preprocessing.schema, dim, crosses, dims)
+        self.element_wise, self.sized = element_wise, bool(dims)
+        self.register_buffer("within_FK", within_sizes(preprocessing.schema, dim, dims) if dims else torch.zeros(0))
         self.all_pairs = isinstance(self.crosses, AllPairs) and not element_wise
         user_width, item_width = self.deep_widths()
         self.deep = SplitMlp(user_width, item_width + dim * element_wise, hidden, dropout, batch_norm)
@@ -78,6 +83,8 @@ class DeepFM(CtrModel):
             return self._trained(rows_BT, x_BT)
         first_BF1, e_BFK = torch.split(self.fields(rows_BT, x_BT), [1, self.dim], 2)
         crosses_BK: Tensor = self.crosses(e_BFK)
+        if self.sized:
+            e_BFK = e_BFK * self.within_FK
         inputs_BD = self.deep_parts(e_BFK, x_BT)
         if self.element_wise:
             inputs_BD = torch.cat([inputs_BD, crosses_BK], 1)
@@ -106,8 +113,11 @@ class DeepFM(CtrModel):
             e_BFK, sum_BK = fields_BFE.narrow(2, 1, k), state_BD.narrow(1, h, k)
             state_BD.select(1, h + k).add_((sum_BK * sum_BK).sum(1) - (e_BFK * e_BFK).sum([1, 2]), alpha=0.5)
             return state_BD
-        across_BC, within_BK = self.crosses.user_half(fields_BFE[:, :, 1:])
-        hidden_BH = self.deep.user_half(self.deep_half(fields_BFE, numerics_BM))
+        e_BFK = fields_BFE[:, :, 1:]
+        across_BC, within_BK = self.crosses.user_half(e_BFK)
+        if self.sized:
+            e_BFK = e_BFK * self.within_FK[: self.user.fields]
+        hidden_BH = self.deep.user_half(torch.cat([e_BFK.flatten(1), numerics_BM], 1))
         if self.element_wise:
             hidden_BH = hidden_BH + torch.matmul(within_BK, self._cross_weight_HK().t())
         own_B = self.bias + fields_BFE[:, :, 0].sum(1) + within_BK.sum(1)
@@ -115,8 +125,11 @@ class DeepFM(CtrModel):
 
     def encode_items(self, keys_NS: Tensor, values_NS: Tensor) -> Tensor:
         fields_NFE, numerics_NM = self.item_fields(keys_NS, values_NS)
-        across_NC, within_NK = self.crosses.item_half(fields_NFE[:, :, 1:])
-        inputs_ND = self.deep_half(fields_NFE, numerics_NM)
+        e_NFK = fields_NFE[:, :, 1:]
+        across_NC, within_NK = self.crosses.item_half(e_NFK)
+        if self.sized:
+            e_NFK = e_NFK * self.within_FK[self.user.fields :]
+        inputs_ND = torch.cat([e_NFK.flatten(1), numerics_NM], 1)
         if self.element_wise:
             inputs_ND = torch.cat([inputs_ND, within_NK], 1)
         own_N = fields_NFE[:, :, 0].sum(1) + within_NK.sum(1)

@@ -4,7 +4,8 @@
           = w0 + sum_s w_s x_s + 1/2 sum_k (S*S - Q)_k,   S = sum_f e_f,  Q = sum_f e_f*e_f     (lemma 3.1)
 
 with e_f = sum of x_s v_s over a field's slots: the weight of x_s x_t is v_s . v_t, and x multiplies it, so numbers take
-part. S*S - Q counts every pair twice, hence the half. With `crosses` only chosen pairs of fields are summed.
+part. S*S - Q counts every pair twice, hence the half. With `crosses` only chosen pairs of fields are summed; with
+`dims` embeddings have sizes of their own, and e_f here is P_f e_f (`app.models.sizes`).
 
 Split, exactly: FM(u, i) = FM_u + FM_i + S_u . S_i.
     user state  [ S_u (K) | w0 + FM_u ]        item state  [ S_i (K) | FM_i ]
@@ -14,16 +15,19 @@ import torch
 from torch import Tensor
 
 from app.models.contract import CtrModel
-from app.models.crosses import Crosses, Pairs, field_crosses
+from app.models.crosses import Crosses
 from app.models.inputs import Preprocessing
+from app.models.sizes import Sizes, sized_crosses
 
 
 class FM(CtrModel):
     name = "fm"
 
-    def __init__(self, preprocessing: Preprocessing, dim: int = 8, crosses: Crosses | None = None) -> None:
+    def __init__(
+        self, preprocessing: Preprocessing, dim: int = 8, crosses: Crosses | None = None, dims: Sizes | None = None
+    ) -> None:
         super().__init__(preprocessing, dim)
-        self.crosses: Pairs = field_crosses(preprocessing.schema, dim, crosses)
+        self.crosses = sized_crosses(preprocessing.schema, dim, crosses, dims)
 
     def logits(self, rows_BT: Tensor, x_BT: Tensor) -> Tensor:
         fields_BFE = self.fields(rows_BT, x_BT)

@@ -7,15 +7,17 @@ Batch norm and dropout on the pooled vector f, as on the hidden layers (their se
 Split, exactly, but for D: f(u, i) = f_u + f_i + S_u * S_i, which is cheap; D then runs for every pair.
     user state  [ S_u (K) | f_u (K) | w0 + first order ]        item state  [ S_i (K) | f_i (K) | first order ]
 With `crosses` only chosen pairs are pooled; then each crossed item field has its own K columns in the place of S_i.
+With `dims` embeddings have sizes of their own, and e_f here is P_f e_f (`app.models.sizes`).
 """
 
 import torch
 from torch import Tensor, nn
 
 from app.models.contract import CtrModel
-from app.models.crosses import Crosses, Pairs, field_crosses
+from app.models.crosses import Crosses
 from app.models.inputs import Preprocessing
 from app.models.layers import SplitMlp
+from app.models.sizes import Sizes, sized_crosses
 
 
 class NFM(CtrModel):
@@ -29,9 +31,10 @@ class NFM(CtrModel):
         dropout: float = 0.2,
         batch_norm: bool = True,
         crosses: Crosses | None = None,
+        dims: Sizes | None = None,
     ) -> None:
         super().__init__(preprocessing, dim)
-        self.crosses: Pairs = field_crosses(preprocessing.schema, dim, crosses)
+        self.crosses = sized_crosses(preprocessing.schema, dim, crosses, dims)
         self.pooled = Pooled(dim, hidden, dropout, batch_norm)
 
     def logits(self, rows_BT: Tensor, x_BT: Tensor) -> Tensor:

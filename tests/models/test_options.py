@@ -20,6 +20,7 @@ from app.models import MODELS, build
 from app.models.contract import CtrModel
 from app.models.inputs import Preprocessing
 from app.models.layers import Block
+from app.models.places import field_names
 from app.registry.artifact import load
 from app.registry.manifest import GoldenRequest
 from app.registry.writing import write
@@ -34,6 +35,7 @@ CHOSEN = [
     ("year", "tags"),
     ("hour", "tags"),
 ]
+DIMS = {"gender": 1, "age:bucket": 2, "genres": 5, "year": 3, "item_id": 8}
 VARIANTS: list[tuple[str, dict[str, Any]]] = [
     ("fm", {"crosses": CHOSEN}),
     ("fm", {"crosses": [("gender", "hour")]}),
@@ -43,6 +45,10 @@ VARIANTS: list[tuple[str, dict[str, Any]]] = [
     ("deepfm", {"element_wise": True, "hidden": (16, 8)}),
     ("deepfm", {"element_wise": True, "crosses": CHOSEN, "hidden": (16, 8)}),
     ("nfm", {"crosses": CHOSEN, "hidden": (16,)}),
+    ("fm", {"dims": DIMS}),
+    ("deepfm", {"dims": DIMS, "hidden": (16,)}),
+    ("deepfm", {"dims": {"item_id": 3}, "element_wise": True, "crosses": CHOSEN, "hidden": (16,)}),
+    ("nfm", {"dims": {"gender": 1, "age:bucket": 2}, "hidden": (16,)}),
     ("neural_cf", {"ids_only": False, "hidden": (16,)}),
     ("neural_cf_towers", {"ids_only": True, "hidden": (16,)}),
     ("deepfm_sparrow", {"movie": "tags", "user": "gender", "hidden": (16,)}),
@@ -204,6 +210,33 @@ def deepfm_element_wise(example: Example, weights: dict[str, Vector]) -> float:
     return fm_chosen(example, weights) + float(reference.network(weights, "deep", x)[0])
 
 
+def sized(example: Example, weights: dict[str, Vector]) -> tuple[list[Vector], list[Vector]]:
+    """Embeddings cut to their sizes, user side first, and what of them is crossed."""
+    table = weights["table_RE"][:, 1:]
+    names, _ = field_names(small_schema())
+    fields = example.fields["user"] + example.fields["item"]
+    cut = [reference.vector(f, table)[: DIMS.get(name, 8)] for name, f in zip(names, fields, strict=True)]
+    place = iter(weights["crosses.weight_JKK"])
+    common = [e_f if len(e_f) == 8 else e_f @ next(place)[: len(e_f)] for e_f in cut]
+    return cut, common
+
+
+def fm_sized(example: Example, weights: dict[str, Vector]) -> float:
+    _, common = sized(example, weights)
+    return reference.first_order(example, weights) + sum(float(a @ b) for a, b in combinations(common, 2))
+
+
+def deepfm_sized(example: Example, weights: dict[str, Vector]) -> float:
+    """The network by the columns of its first layer that the embeddings reach."""
+    cut, _ = sized(example, weights)
+    inputs, split = [], len(example.fields["user"])
+    for side, embeddings in (("user", cut[:split]), ("item", cut[split:])):
+        inputs += [np.pad(e_f, (0, 8 - len(e_f))) for e_f in embeddings]
+        inputs.append(np.array(example.numbers[side]))
+    x = np.concatenate(inputs)
+    return fm_sized(example, weights) + float(reference.network(weights, "deep", x)[0])
+
+
 def dcn_stacked(example: Example, weights: dict[str, Vector]) -> float:
     x_0 = x = reference.inputs(example, weights)
     for layer in ("first", "later.0", "later.1"):
@@ -219,6 +252,8 @@ def ncf_all_fields(example: Example, weights: dict[str, Vector]) -> float:
     ("name", "options", "formula"),
     [
         ("fm", {"crosses": CHOSEN}, fm_chosen),
+        ("fm", {"dims": DIMS}, fm_sized),
+        ("deepfm", {"dims": DIMS, "hidden": (16,)}, deepfm_sized),
         ("hofm", {"order": 4}, fourth_order),
         ("deepfm", {"crosses": CHOSEN, "element_wise": True, "hidden": (16, 8)}, deepfm_element_wise),
         ("dcn", {"stacked": True, "cross_layers": 3, "hidden": (16,)}, dcn_stacked),
@@ -261,7 +296,10 @@ def test_a_model_takes_its_options_and_refuses_others(name: str) -> None:
     ("name", "options", "complaint"),
     [
         ("resnet", {}, "unknown; choose one of deepfm, lr"),
-        ("fm", {"hidden": (8,)}, "fm has no hidden; it takes dim, crosses"),
+        ("fm", {"hidden": (8,)}, "fm has no hidden; it takes dim, crosses, dims"),
+        ("fm", {"dims": {"film": 2}}, "no field 'film'"),
+        ("nfm", {"dims": {"age": 0}}, "dims: age has 0; a size is from 1 to 8"),
+        ("deepfm", {"dims": {"age": 3, "gender": 9}}, "dims: gender has 9; a size is from 1 to 8"),
         ("lr", {"dim": 8}, "lr has no dim; it takes no options"),
         ("fm", {"crosses": [("age", "film")]}, "no field 'film' to cross; the schema has user_id, gender"),
         ("fm", {"crosses": [("age", "age")]}, "with itself"),

@@ -144,7 +144,9 @@ def test_training_by_it_is_training_by_autograd(given: Given, batch_norm: bool) 
         torch.testing.assert_close(tensor, state[name], rtol=0, atol=max(0.05 * moved, 1e-6))
 
 
-@pytest.mark.parametrize("options", [{"element_wise": True}, {"crosses": (("user_id", "item_id"),)}], ids=str)
+@pytest.mark.parametrize(
+    "options", [{"element_wise": True}, {"crosses": (("user_id", "item_id"),)}, {"dims": {"gender": 2}}], ids=str
+)
 def test_other_forms_go_by_autograd(given: Given, options: dict[str, object]) -> None:
     engine = Engine(build("deepfm", given[0], **options), given[0], TableConfig(1e-3, 0.0, 0.0))
     assert engine._by_hand is None
