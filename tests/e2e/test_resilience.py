@@ -205,7 +205,7 @@ def test_a_store_that_hangs(store: ModelStore, serve: Serve, own_valkey: Killabl
             taken.append(time.monotonic() - began)
             assert "user_features_unavailable" in answer["degraded"]
     # A busy machine may hold one up; whoever waits for a store that hangs holds up all, for 5 s where nothing is set.
-    assert min(taken) < 1.0
+    assert sorted(taken)[-2] < 1.0
     assert max(taken) < 5.0
     own_valkey.process.send_signal(signal.SIGCONT)
     wait_for_answer(service, [])
