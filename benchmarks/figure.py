@@ -10,7 +10,8 @@ from typing import Literal
 class Figure:
     what: str
     bound: Literal["at least", "at most"]
-    asked: float
+    asked: float | None
+    """None where nothing was, and the figure is told only."""
     unit: str = "x"
     reached: float | None = None
     note: str = ""
@@ -18,7 +19,7 @@ class Figure:
 
     @property
     def met(self) -> bool | None:
-        """None where it was not measured."""
-        if self.reached is None:
+        """None where it was not measured, or nothing was asked."""
+        if self.reached is None or self.asked is None:
             return None
         return self.reached >= self.asked if self.bound == "at least" else self.reached <= self.asked

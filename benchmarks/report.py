@@ -95,10 +95,6 @@ class Report:
             )
         return rows
 
-    def figure_rows(self) -> list[list[str]]:
-        words = {True: "yes", False: "NO", None: "not measured"}
-        return [[f.what, f"{f.bound} {f.asked:g}{_unit(f)}", _reached(f), words[f.met], f.note] for f in self.figures]
-
     def main_table(self) -> Table:
         return _table(COLUMNS, self.main_rows(), "Closed loop, the service on a core of its own")
 
@@ -125,13 +121,27 @@ class Report:
             f"Before anything was timed, every service gave the ranking of the published program's `forward`: scores "
             f"differ by at most {self.difference:.1g}.",
             "## Services",
-            _markdown(COLUMNS, self.main_rows()),
+            markdown(COLUMNS, self.main_rows()),
             "## Ratios",
-            _markdown(FIGURE_COLUMNS, self.figure_rows()),
+            markdown(FIGURE_COLUMNS, figure_rows(self.figures)),
         ]
         if lacking := {**self.skipped, **self.failed}:
             parts += ["Not measured: " + "; ".join(f"{name} ({why})" for name, why in lacking.items()) + "."]
         return "\n\n".join(parts) + "\n"
+
+
+def figure_rows(figures: Sequence[Figure]) -> list[list[str]]:
+    words = {True: "yes", False: "NO", None: "-"}
+    return [
+        [
+            f.what,
+            "-" if f.asked is None else f"{f.bound} {f.asked:g}{_unit(f)}",
+            _reached(f),
+            "not measured" if f.reached is None else words[f.met],
+            f.note,
+        ]
+        for f in figures
+    ]
 
 
 METHOD = """\
@@ -146,8 +156,8 @@ socket and the products 256-128-64-1 at the best speed found there."""
 FIGURE_COLUMNS = ("what", "asked", "reached", "met", "how")
 
 
-def figure_table(figures: Sequence[Figure]) -> Table:
-    return _table(FIGURE_COLUMNS, Report({}, {}, {}, figures=list(figures)).figure_rows(), "Ratios of this machine")
+def figure_table(figures: Sequence[Figure], title: str = "Ratios of this machine") -> Table:
+    return _table(FIGURE_COLUMNS, figure_rows(figures), title)
 
 
 def _unit(figure: Figure) -> str:
@@ -155,7 +165,10 @@ def _unit(figure: Figure) -> str:
 
 
 def _reached(figure: Figure) -> str:
-    return "-" if figure.reached is None else f"{figure.reached:.2f}{_unit(figure)}"
+    if figure.reached is None:
+        return "-"
+    digits = ".2g" if 0 < abs(figure.reached) < 0.1 else ".2f"
+    return f"{figure.reached:{digits}}{_unit(figure)}"
 
 
 def _times(ratio: float | None) -> str:
@@ -172,6 +185,6 @@ def _table(columns: Sequence[str], rows: Sequence[Sequence[str]], title: str) ->
     return table
 
 
-def _markdown(columns: Sequence[str], rows: Sequence[Sequence[str]]) -> str:
+def markdown(columns: Sequence[str], rows: Sequence[Sequence[str]]) -> str:
     lines = [columns, ["---"] * len(columns), *rows]
     return "\n".join("| " + " | ".join(cell.replace("|", "\\|") for cell in line) + " |" for line in lines)

@@ -20,7 +20,7 @@ import typer
 from app.commands.output import emit
 from benchmarks import machine
 from benchmarks.figure import Figure
-from benchmarks.report import console, figure_table
+from benchmarks.report import FIGURE_COLUMNS, console, figure_rows, figure_table, markdown
 from benchmarks.training_contenders import Contender, deepctr, epochs_of, ours, sklearn_mlp
 from benchmarks.training_data import Columns, columns, many_keys
 
@@ -197,18 +197,9 @@ def _write(
         "*regularised* adds batch norm and dropout, as by default. Reading and encoding are not timed. An epoch each "
         f"in turn, {rounds} rounds, medians of samples a second.",
         "",
-        "| " + " | ".join(heads) + " |",
-        "| " + " | ".join("---" for _ in heads) + " |",
-        *("| " + " | ".join(f"{v:,}" if isinstance(v, int) else str(v) for v in row.values()) + " |" for row in table),
+        markdown(heads, [[f"{v:,}" if isinstance(v, int) else str(v) for v in row.values()] for row in table]),
         "",
-        "| what | asked | reached | met | how |",
-        "| --- | --- | --- | --- | --- |",
-    ]
-    for f in figures:
-        reached = "-" if f.reached is None else f"{f.reached:.3g}{f.unit}"
-        met = {None: "-", True: "yes", False: "NO"}[f.met]
-        lines.append(f"| {f.what} | {f.bound} {f.asked}{f.unit} | {reached} | {met} | {f.note} |")
-    lines += [
+        markdown(FIGURE_COLUMNS, figure_rows(figures)),
         "",
         f"Keys: {KEY_FIELDS} categorical fields, {KEY_ROWS:,} rows, one thread. The r-th most frequent key of a field "
         "is drawn with a chance as 1 / r, unless said; frequent rows are spread over the table.",

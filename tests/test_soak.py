@@ -17,7 +17,8 @@ from app.registry.artifact import load
 from app.synthetic import Catalogue
 from benchmarks import agreement
 from benchmarks.figure import Figure
-from benchmarks.soak import page, shadow
+from benchmarks.report import figure_rows
+from benchmarks.soak import shadow
 from benchmarks.soak.__main__ import cli
 from benchmarks.soak.distinct import growth, numbered, recomputed
 from benchmarks.soak.fleet import followed
@@ -120,9 +121,9 @@ def test_what_a_shadow_costs_is_of_the_settled_parts_of_its_stretches() -> None:
     told = shadow.figure(found, alone, shadowed, 500, {"compared": 7, "skipped": 90, "failed": 1})
     assert told.reached == pytest.approx(5 / 3, rel=0.01)
     assert "7 were compared, 90 skipped, 1 failed" in told.note
-    assert page.met(told) is None
+    assert told.met is None
     judged = Figure("another", "at most", 2.0, reached=1.0)
-    assert [row[1:4] for row in page.rows([told, judged])] == [["-", "1.67x", "-"], ["at most 2x", "1.00x", "yes"]]
+    assert [row[1:4] for row in figure_rows([told, judged])] == [["-", "1.67x", "-"], ["at most 2x", "1.00x", "yes"]]
 
 
 def test_an_answer_of_two_versions_is_found(tmp_path: Path, valkey_url: str, redis_client: redis.Redis) -> None:

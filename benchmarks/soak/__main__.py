@@ -14,7 +14,7 @@ from app.commands.output import emit
 from app.synthetic import Catalogue
 from benchmarks import machine
 from benchmarks.figure import Figure
-from benchmarks.report import console
+from benchmarks.report import console, figure_table
 from benchmarks.soak import page as pages
 from benchmarks.soak.distinct import distinct, resident_mb
 from benchmarks.soak.fleet import fleet
@@ -75,7 +75,7 @@ def main(
             failed[name] = (str(error).strip().splitlines() or [repr(error)])[0]
             _say(f"{name}: {error}")
         else:
-            console.print(pages.table(found))
+            console.print(figure_table(found, "The model store under load"))
             figures.extend(found)
 
     with machine.pinned(cores[1]):
@@ -108,7 +108,7 @@ def main(
     if page:
         _say(f"written to {pages.write(pages.page(document['machine'], run, figures, failed))}")
     if as_json:
-        found = [asdict(figure) | {"met": pages.met(figure)} for figure in figures]
+        found = [asdict(figure) | {"met": figure.met} for figure in figures]
         emit({**document, "figures": found, "failed": failed})
     if failed:
         raise typer.Exit(1)

@@ -2,16 +2,13 @@
 
 from __future__ import annotations
 
-import math
 from collections.abc import Sequence
 from datetime import UTC, datetime
 from pathlib import Path
 from typing import Any
 
-from rich.table import Table
-
 from benchmarks.figure import Figure
-from benchmarks.report import FIGURE_COLUMNS, RESULTS, Report, _markdown, _table
+from benchmarks.report import FIGURE_COLUMNS, RESULTS, figure_rows, markdown
 
 METHOD = """\
 The service has the first core to itself; the store, the load generator and what moves the pointer share the second (two
@@ -34,29 +31,11 @@ def page(machine: dict[str, Any], settings: dict[str, Any], figures: Sequence[Fi
         f"{machine['cpu']}, {machine['cores']} cores, {machine['system']}. Python {machine['python']}, {versions}.",
         f"Run: {', '.join(f'{name} {value}' for name, value in settings.items())}.",
         METHOD,
-        _markdown(FIGURE_COLUMNS, rows(figures)),
+        markdown(FIGURE_COLUMNS, figure_rows(figures)),
     ]
     if failed:
         parts.append("Not measured: " + "; ".join(f"{name} ({why})" for name, why in failed.items()) + ".")
     return "\n\n".join(parts) + "\n"
-
-
-def rows(figures: Sequence[Figure]) -> list[list[str]]:
-    """Of the table. A figure with an infinite bound is told, not judged."""
-    told = Report({}, {}, {}, figures=list(figures)).figure_rows()
-    for row, figure in zip(told, figures, strict=True):
-        if math.isinf(figure.asked):
-            row[1], row[3] = "-", "-"
-    return told
-
-
-def met(figure: Figure) -> bool | None:
-    """None where nothing was asked, or nothing measured."""
-    return None if math.isinf(figure.asked) else figure.met
-
-
-def table(figures: Sequence[Figure]) -> Table:
-    return _table(FIGURE_COLUMNS, rows(figures), "The model store under load")
 
 
 def write(text: str, folder: Path = RESULTS) -> Path:

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import math
 import time
 from collections.abc import Callable, Mapping, Sequence
 from typing import Any
@@ -73,7 +72,7 @@ def figure(recording: Recording, alone: Course, shadowed: Course, rate: float, c
     return Figure(
         "p99 with a shadow over without, medians of stretches",
         "at most",
-        math.inf,
+        None,
         reached=p99s[1] / p99s[0],
         note=f"{rate:.0f} requests/s, {len(due):,} answers, {recording.failed} failed; p99 with {p99s[1]:.2f} ms, "
         f"without {p99s[0]:.2f} (stretches without and with: {both}); p50 {p50s[1]:.2f} and {p50s[0]:.2f} ms; of those "
