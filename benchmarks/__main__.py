@@ -106,7 +106,7 @@ def _on_a_service(stage: Stage, measure: Callable[[Stage, str], Figure]) -> Figu
 
 
 @cli.command("latency")
-def latency_command(seconds: float = 10.0, as_json: AsJson = False) -> None:
+def latency_command(seconds: float = 5.0, as_json: AsJson = False) -> None:
     """p99 over p50 at 70 % of capacity, open loop."""
     with _stage() as stage, stage.service() as (_, url):
         _show([latency.spread(stage, url, seconds=seconds)], as_json)

@@ -14,6 +14,7 @@ from pathlib import Path
 
 import httpx
 import msgspec
+import numpy as np
 import pytest
 import redis
 
@@ -26,6 +27,7 @@ from benchmarks.contenders import AFTERNOON, FLOOR, started
 from benchmarks.figure import Figure
 from benchmarks.latency import spread
 from benchmarks.machine import on_time
+from benchmarks.pauses import pauses, unavoidable
 from benchmarks.peers import published
 from benchmarks.peers.afternoon import BlockingAfternoon, RankRequest
 from benchmarks.peers.floor import SIZE
@@ -157,6 +159,25 @@ def test_a_generator_that_goes_first_is_ordinary_afterwards() -> None:
         thread.join()
     assert seen == [os.SCHED_RR if may else before]
     assert os.sched_getscheduler(0) == before
+
+
+def test_what_pauses_alone_make_requests_wait() -> None:
+    """1,000 a second of 0.5 ms each. A pause of 10 ms delays its own ten and the ten that come while they are done."""
+    for sender, server in (([], [(0.1, 0.01)]), ([(0.1, 0.01)], [])):
+        waits_ms = 1000 * unavoidable(sender, server, 1000, 2000, 0.3)
+        assert np.count_nonzero(waits_ms > 0.01) == pytest.approx(20, abs=2)
+        assert waits_ms.max() == pytest.approx(10, abs=0.1)
+        assert waits_ms[90] == pytest.approx(0, abs=1e-6)
+        assert waits_ms[105] == pytest.approx(5 + 5 * 0.5, abs=0.6)
+    assert unavoidable([], [], 1000, 2000, 0.1).max() == pytest.approx(0, abs=1e-9)
+    both_ms = 1000 * unavoidable([], [(0.1, 0.001), (0.1012, 0.001)], 1000, 2000, 0.3)
+    assert both_ms.max() == pytest.approx(2, abs=0.1), "work that a second pause falls into is stretched again"
+
+
+def test_pauses_are_those_of_a_program_that_was_stopped() -> None:
+    core = min(os.sched_getaffinity(0))
+    [found] = pauses([core], 0.2)
+    assert all(0 <= start < 0.2 and length > 0 for start, length in found)
 
 
 def capacity(**rates: float) -> Capacity:
