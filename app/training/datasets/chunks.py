@@ -6,10 +6,10 @@ Memory is that of one chunk whatever the size of the file. Rows that cannot be r
 from __future__ import annotations
 
 import csv
-from collections.abc import Callable, Iterator
+from collections.abc import Iterator
 from itertools import pairwise
 from pathlib import Path
-from typing import Any, NamedTuple
+from typing import Any
 
 import msgspec
 import numpy as np
@@ -21,26 +21,12 @@ from app.features.records import JSON_LINES, PARQUET, SEPARATORS
 from app.features.slots import canonical_text
 from app.training.datasets.bad_rows import BadRows
 from app.training.datasets.blocks import Block, Lines, Span, blocks, line_ends, with_cells, without
+from app.training.datasets.chunk import Chunk
 from app.training.datasets.files import unreadable
 from app.training.datasets.shares import Cut, FileChunks, data_files
 
 PARQUET_ROWS = 65_536
 FLOAT_EXACT = 2**53
-
-
-class Chunk(NamedTuple):
-    """Some rows of a table by column. Text formats give text: a guessed number would turn `01234` into 1234."""
-
-    frame: pl.DataFrame
-    rows_N: npt.NDArray[np.int64]
-    """Numbers of these rows in the file, from 1, the header not included."""
-    fraction: float
-    """How much of the file has been read, 0 to 1."""
-    open_ended: bool = False
-    """A column that is not here is null in these rows, as in JSON lines."""
-
-
-Chunks = Callable[[BadRows], Iterator[Chunk]]
 
 
 def table_chunks(path: Path) -> FileChunks:

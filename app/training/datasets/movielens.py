@@ -20,7 +20,8 @@ import polars as pl
 from app.errors import DataError
 from app.features.schema import FeatureSchema, Side
 from app.training.datasets.bad_rows import MAX_BAD_SHARE, BadRows
-from app.training.datasets.chunks import Chunk, stacked
+from app.training.datasets.chunk import Chunk
+from app.training.datasets.chunks import stacked
 from app.training.datasets.dataset import ID_COLUMN, Dataset
 from app.training.datasets.filling import Report
 from app.training.datasets.history import END_OF_TIME, Index

@@ -15,7 +15,8 @@ import polars as pl
 from app.errors import DataError
 from app.training.datasets.bad_rows import BadRows
 from app.training.datasets.blocks import Block, blocks
-from app.training.datasets.chunks import Chunk, delimited, delimited_chunks
+from app.training.datasets.chunk import Chunk
+from app.training.datasets.chunks import delimited, delimited_chunks
 from app.training.datasets.dataset import ID_COLUMN
 from app.training.datasets.files import read_text, unreadable
 from app.training.datasets.movielens_features import GENRES

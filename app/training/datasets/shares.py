@@ -12,20 +12,17 @@ from collections.abc import Callable, Iterator
 from dataclasses import dataclass, replace
 from enum import Enum
 from pathlib import Path
-from typing import TYPE_CHECKING
 
 import polars as pl
 
 from app.errors import DataError
 from app.training.datasets.bad_rows import BadRows
 from app.training.datasets.blocks import WHOLE, Span, next_line, quotes
+from app.training.datasets.chunk import Chunk
 from app.training.datasets.files import unreadable
 from app.training.distributed import World
 
-if TYPE_CHECKING:
-    from app.training.datasets.chunks import Chunk
-
-Read = Callable[[Path, Span, BadRows], "Iterator[Chunk]"]
+Read = Callable[[Path, Span, BadRows], Iterator[Chunk]]
 Stretch = tuple[Path, Span]
 
 

@@ -14,7 +14,7 @@ import polars as pl
 from app.errors import ConfigError, DataError
 from app.features.schema import FeatureSchema, Side
 from app.training.datasets.bad_rows import BadRows, no_rows
-from app.training.datasets.chunks import Chunk, Chunks
+from app.training.datasets.chunk import Chunk, Chunks
 from app.training.datasets.shares import FileChunks
 from app.training.distributed import World
 

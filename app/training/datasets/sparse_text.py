@@ -18,7 +18,7 @@ from app.errors import DataError
 from app.features.schema import FLOAT32_MAX, MAX_SLOTS_PER_FIELD, FeatureSchema, MultiCategorical
 from app.training.datasets.bad_rows import BadRows
 from app.training.datasets.blocks import BLOCK_BYTES, Span, blocks, with_cells
-from app.training.datasets.chunks import Chunk
+from app.training.datasets.chunk import Chunk
 from app.training.datasets.shares import Cut, FileChunks, data_files
 from app.training.datasets.source import LABELS, Source
 
