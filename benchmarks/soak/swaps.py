@@ -17,6 +17,7 @@ from app.registry.model_store import ModelStore
 from benchmarks.capacity import CONCURRENCY, complain
 from benchmarks.contenders import OURS
 from benchmarks.figure import Figure
+from benchmarks.machine import on_time
 from benchmarks.soak.recording import Floats, RecordedLoad, Recording
 from benchmarks.soak.versions import store_of
 from benchmarks.stage import Stage
@@ -87,7 +88,8 @@ def under_load(
     thread = threading.Thread(target=acted, name="soak-act")
     thread.start()
     try:
-        recording = uvloop.run(load.recorded(rate, done.is_set, keep_each=keep_each, connections=connections))
+        with on_time():  # only the generator: what keeps it from sending would count as the service's
+            recording = uvloop.run(load.recorded(rate, done.is_set, keep_each=keep_each, connections=connections))
     finally:
         thread.join()
     if raised:
