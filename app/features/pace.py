@@ -64,8 +64,13 @@ class Pace:
 async def _lull(due: float) -> None:
     """Let requests go on until none can, or until then: a slice that begins in a lull is done when the next comes."""
     while time.perf_counter() < due:
-        began = time.thread_time()
-        await asyncio.sleep(0)  # what has come in is read,
-        await asyncio.sleep(0)  # and begun
-        if time.thread_time() - began < NOTHING_S:
+        if await nothing_to_do():
             return
+
+
+async def nothing_to_do() -> bool:
+    """Whether two turns of the loop found no request to go on with."""
+    began = time.thread_time()
+    await asyncio.sleep(0)  # what has come in is read,
+    await asyncio.sleep(0)  # and begun
+    return time.thread_time() - began < NOTHING_S

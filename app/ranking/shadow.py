@@ -18,7 +18,7 @@ import numpy.typing as npt
 import structlog
 
 from app.errors import RequestError
-from app.features.pace import NOTHING_S
+from app.features.pace import nothing_to_do
 from app.features.wire_ids import WireIds
 from app.ranking.ranker import NOT_FINITE, Query, Ranking
 from app.ranking.rescue import Ranks, asking
@@ -170,13 +170,9 @@ class Shadow:
             self._end(figures, outcome, comparison)  # type: ignore[arg-type]
 
     async def _lull(self) -> bool:
-        """Whether two turns of the loop found nothing to do for requests, who would wait for the comparison."""
-        if not self._idle():  # a request came in before it was this task's turn
-            return False
-        began = time.thread_time()
-        await asyncio.sleep(0)  # what has come in is read,
-        await asyncio.sleep(0)  # and begun
-        return self._idle() and time.thread_time() - began < NOTHING_S
+        """Whether no request is at work or about to be: it would wait for the comparison."""
+        # One may have come in before it was this task's turn, or come in now.
+        return self._idle() and await nothing_to_do() and self._idle()
 
     def _idle_share(self) -> float:
         """Of the time since it was last asked, that this thread had nothing to do."""

@@ -12,6 +12,7 @@ from hypothesis import given
 from hypothesis import strategies as st
 from scipy.stats import spearmanr
 
+from app.features import pace
 from app.features.item_cache import ItemCache
 from app.features.memory import MemoryFeatureStore
 from app.features.refresher import Refresher
@@ -76,7 +77,7 @@ class Setting:
 def setting(ranker: Ranker, live: list[Live], versions: list[Artifact], monkeypatch: pytest.MonkeyPatch) -> Setting:
     monkeypatch.setattr(module, "BUSY_SHARE", 1.0)  # no pause between two,
     monkeypatch.setattr(module, "LEAST_IDLE", 1.0)  # though the loop be busy
-    monkeypatch.setattr(module, "NOTHING_S", 1.0)  # with what the test itself does
+    monkeypatch.setattr(pace, "NOTHING_S", 1.0)  # with what the test itself does
     live[0] = Live(stable=versions[0], shadow=versions[1])
     return Setting(ranker, live)
 
@@ -132,7 +133,7 @@ async def test_of_a_long_answer_a_sample_is_scored_spread_over_its_order(
 async def test_no_comparison_begins_where_requests_keep_the_loop_at_work(
     setting: Setting, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    monkeypatch.setattr(module, "NOTHING_S", 0.002)
+    monkeypatch.setattr(pace, "NOTHING_S", 0.002)
     loop = asyncio.get_running_loop()
 
     def work(turns: int) -> None:
@@ -251,7 +252,7 @@ async def test_a_shadow_is_attached_compared_swapped_and_freed_as_any_other_labe
 ) -> None:
     monkeypatch.setattr(module, "BUSY_SHARE", 1.0)
     monkeypatch.setattr(module, "LEAST_IDLE", 1.0)
-    monkeypatch.setattr(module, "NOTHING_S", 1.0)
+    monkeypatch.setattr(pace, "NOTHING_S", 1.0)
     cache = ItemCache(capacity=256)
     await features.start(cache)
     preparation = Preparation(cache, Refresher(features, cache, fill=True), max_candidates=50)
