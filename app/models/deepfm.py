@@ -15,7 +15,7 @@ W_p (f_u + f_i + S_u * S_i): the first two are in the halves, the last is S_i ti
 
 import torch
 from torch import Tensor
-from torch.nn.functional import linear
+from torch.nn.functional import linear, pad
 
 from app.models.contract import CtrModel
 from app.models.crosses import AllPairs, Crosses
@@ -30,7 +30,7 @@ class DeepFM(CtrModel):
     __constants__ = ("element_wise", "fused", "sized")
     """So that a program holds only the branches it takes: compiling the others is a third of its load."""
 
-    within_FK: Tensor
+    within_FE: Tensor
     user_map_DI: Tensor
     user_offset_D: Tensor
 
@@ -48,7 +48,8 @@ class DeepFM(CtrModel):
         super().__init__(preprocessing, dim)
         self.crosses = sized_crosses(preprocessing.schema, dim, crosses, dims)
         self.element_wise, self.sized = element_wise, bool(dims)
-        self.register_buffer("within_FK", within_sizes(preprocessing.schema, dim, dims) if dims else torch.zeros(0))
+        within_FK = within_sizes(preprocessing.schema, dim, dims or {})
+        self.register_buffer("within_FE", pad(within_FK, (1, 0), value=1.0) if dims else torch.zeros(0))
         self.all_pairs = isinstance(self.crosses, AllPairs) and not element_wise
         user_width, item_width = self.deep_widths()
         self.deep = SplitMlp(user_width, item_width + dim * element_wise, hidden, dropout, batch_norm)
@@ -81,10 +82,11 @@ class DeepFM(CtrModel):
     def logits(self, rows_BT: Tensor, x_BT: Tensor) -> Tensor:
         if not torch.jit.is_scripting() and self.training and self.all_pairs:  # type: ignore[attr-defined]
             return self._trained(rows_BT, x_BT)
-        first_BF1, e_BFK = torch.split(self.fields(rows_BT, x_BT), [1, self.dim], 2)
-        crosses_BK: Tensor = self.crosses(e_BFK)
+        fields_BFE = self.fields(rows_BT, x_BT)
         if self.sized:
-            e_BFK = e_BFK * self.within_FK
+            fields_BFE = fields_BFE * self.within_FE
+        first_BF1, e_BFK = torch.split(fields_BFE, [1, self.dim], 2)
+        crosses_BK: Tensor = self.crosses(e_BFK)
         inputs_BD = self.deep_parts(e_BFK, x_BT)
         if self.element_wise:
             inputs_BD = torch.cat([inputs_BD, crosses_BK], 1)
@@ -113,11 +115,10 @@ class DeepFM(CtrModel):
             e_BFK, sum_BK = fields_BFE.narrow(2, 1, k), state_BD.narrow(1, h, k)
             state_BD.select(1, h + k).add_((sum_BK * sum_BK).sum(1) - (e_BFK * e_BFK).sum([1, 2]), alpha=0.5)
             return state_BD
-        e_BFK = fields_BFE[:, :, 1:]
-        across_BC, within_BK = self.crosses.user_half(e_BFK)
         if self.sized:
-            e_BFK = e_BFK * self.within_FK[: self.user.fields]
-        hidden_BH = self.deep.user_half(torch.cat([e_BFK.flatten(1), numerics_BM], 1))
+            fields_BFE = fields_BFE * self.within_FE[: self.user.fields]
+        across_BC, within_BK = self.crosses.user_half(fields_BFE[:, :, 1:])
+        hidden_BH = self.deep.user_half(self.deep_half(fields_BFE, numerics_BM))
         if self.element_wise:
             hidden_BH = hidden_BH + torch.matmul(within_BK, self._cross_weight_HK().t())
         own_B = self.bias + fields_BFE[:, :, 0].sum(1) + within_BK.sum(1)
@@ -125,11 +126,10 @@ class DeepFM(CtrModel):
 
     def encode_items(self, keys_NS: Tensor, values_NS: Tensor) -> Tensor:
         fields_NFE, numerics_NM = self.item_fields(keys_NS, values_NS)
-        e_NFK = fields_NFE[:, :, 1:]
-        across_NC, within_NK = self.crosses.item_half(e_NFK)
         if self.sized:
-            e_NFK = e_NFK * self.within_FK[self.user.fields :]
-        inputs_ND = torch.cat([e_NFK.flatten(1), numerics_NM], 1)
+            fields_NFE = fields_NFE * self.within_FE[self.user.fields :]
+        across_NC, within_NK = self.crosses.item_half(fields_NFE[:, :, 1:])
+        inputs_ND = self.deep_half(fields_NFE, numerics_NM)
         if self.element_wise:
             inputs_ND = torch.cat([inputs_ND, within_NK], 1)
         own_N = fields_NFE[:, :, 0].sum(1) + within_NK.sum(1)
