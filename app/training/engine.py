@@ -13,7 +13,7 @@ from torch.nn.functional import binary_cross_entropy_with_logits
 from app.models.contract import CtrModel
 from app.models.deepfm import DeepFM
 from app.models.inputs import Preprocessing
-from app.training.distributed import World
+from app.training.distributed import ALONE, World
 from app.training.dropout import Masks
 from app.training.lookup import Lookup
 from app.training.optimiser import FlatWeights
@@ -47,7 +47,7 @@ class Engine:
         *,
         device: str = "cpu",
         bfloat16: bool = False,
-        world: World | None = None,
+        world: World = ALONE,
         seed: int = 0,
     ) -> None:
         """
@@ -55,7 +55,7 @@ class Engine:
             seed: of dropout.
             bfloat16: compute the forward pass in it where torch thinks it safe; weights stay float32.
         """
-        self.model, self.world = model.to(device), world or World()
+        self.model, self.world = model.to(device), world
         self._config, self._bfloat16, self._device = table, bfloat16, torch.device(device)
         # The average has no table of its own: while training, nobody reads the model's.
         shared = {id(tensor): tensor for tensor in (model.table_RE, model.vocabulary_V)}

@@ -114,7 +114,7 @@ class TrainingJob:
         report: Callable[[Step], None] | None = None,
         command: str = "",
         checkpoint: Checkpoint | None = None,
-        world: World | None = None,
+        world: World = ALONE,
     ) -> Result:
         """
         Args:
@@ -142,15 +142,12 @@ class TrainingJob:
         """A process's part in training a model that the first process keeps. Raises DataError, ConfigError."""
         self._fitted(self.prepare(data, test, world=world), None, checkpoint, world)
 
-    def prepare(
-        self, data: Dataset, test: Dataset | None, say: Say = lambda _: None, world: World | None = None
-    ) -> Prepared:
+    def prepare(self, data: Dataset, test: Dataset | None, say: Say = lambda _: None, world: World = ALONE) -> Prepared:
         """Split the rows, encode them and fit what preprocessing learns, the same in all processes.
 
         Raises:
             DataError, ConfigError: the rows or the options do not fit.
         """
-        world = world or ALONE
         machine = world.machine()
         parts = dict(zip(PARTS, world.agreed(lambda: self.config.split.parts(data, test)), strict=True))
         say("Encoding " + ", ".join(f"{len(part):,} {part_name}" for part_name, part in parts.items()) + " rows")
@@ -164,7 +161,7 @@ class TrainingJob:
         prepared: Prepared,
         report: Callable[[Step], None] | None = None,
         checkpoint: Checkpoint | None = None,
-        world: World | None = None,
+        world: World = ALONE,
     ) -> Trained:
         """A fresh model, trained, calibrated on the validation part and measured. Raises DataError."""
         return self.measured(prepared, *self._fitted(prepared, report, checkpoint, world))
@@ -174,7 +171,7 @@ class TrainingJob:
         prepared: Prepared,
         report: Callable[[Step], None] | None,
         checkpoint: Checkpoint | None,
-        world: World | None,
+        world: World,
     ) -> tuple[CtrModel, Fitted]:
         model = self.config.model.build(prepared.preprocessing)
         trainer = Trainer(self.config.trainer, model, prepared.preprocessing)

@@ -16,7 +16,7 @@ from app.errors import DataError
 from app.models.contract import CtrModel
 from app.models.inputs import Preprocessing
 from app.training.checkpoint import Checkpoint
-from app.training.distributed import World
+from app.training.distributed import ALONE, World
 from app.training.engine import Engine
 from app.training.prepare import Rows
 from app.training.run import Epoch, Run, Step
@@ -49,7 +49,7 @@ class Trainer:
         *,
         warm: bool = False,
         checkpoint: Checkpoint | None = None,
-        world: World | None = None,
+        world: World = ALONE,
     ) -> Fitted:
         """Train until the validation log loss stops falling; the model ends with the best epoch's averaged weights.
 
@@ -62,7 +62,7 @@ class Trainer:
         Raises:
             DataError: too few training rows, the loss is not finite, or the checkpoint is of another run.
         """
-        config, model, world = self.config, self.model, world or World()
+        config, model = self.config, self.model
         rows = len(train.labels_N)
         if rows < 2 * world.size:
             raise DataError(f"{rows} training rows are too few to train on")
