@@ -53,19 +53,11 @@ def unavoidable(
     waits, free = np.empty(int(rate * seconds)), 0.0
     for number in range(len(waits)):
         due = number / rate
-        begins = max(_resumed(sender, due), free)
-        ends = begins
-        left = 1 / capacity
-        while True:  # a pause stretches what it falls into
-            begins = _resumed(server, ends)
-            pause = next((start for start, _ in server if start >= begins), float("inf"))
-            if begins + left <= pause:
-                ends = begins + left
-                break
-            left -= pause - begins
-            ends = pause
-        free = ends
-        waits[number] = ends - due - 1 / capacity
+        at, left = _resumed(server, max(_resumed(sender, due), free)), 1 / capacity
+        while at + left > (pause := next((start for start, _ in server if start >= at), float("inf"))):
+            at, left = _resumed(server, pause), left - (pause - at)  # a pause stretches what it falls into
+        free = at + left
+        waits[number] = free - due - 1 / capacity
     return waits
 
 
