@@ -9,7 +9,7 @@ import functools
 import math
 import random
 import tempfile
-from collections.abc import Mapping, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from pathlib import Path
 from typing import Any
 
@@ -169,10 +169,23 @@ def write_tiny(folder: Path, seed: int = 0, architecture: str = MODEL_NAME, **de
 
 @functools.cache
 def written(seed: int, architecture: str) -> dict[str, bytes]:
-    """The files that `write_tiny` leaves, by name: many tests publish the same few versions."""
+    """What `write_tiny` leaves: many tests publish the same few versions."""
+    return files_left(lambda folder: write_tiny(folder, seed, architecture))
+
+
+def files_left(write_to: Callable[[Path], object]) -> dict[str, bytes]:
+    """Name to content of the files that it writes to a folder."""
     with tempfile.TemporaryDirectory() as folder:
-        write_tiny(Path(folder), seed, architecture)
+        write_to(Path(folder))
         return {file.name: file.read_bytes() for file in Path(folder).iterdir()}
+
+
+def publish_files(store: ModelStore, files: Mapping[str, bytes]) -> int:
+    """A version of these files; its number."""
+    with store.staging() as staged:
+        for name, content in files.items():
+            (staged / name).write_bytes(content)
+        return store.publish(staged)
 
 
 def publish_tiny(
@@ -184,11 +197,7 @@ def publish_tiny(
     architecture: str = MODEL_NAME,
 ) -> int:
     """Publish a version and point these labels at it; `labels=()` only publishes. Returns its number."""
-    files = written(seed, architecture)
-    with store.staging() as staged:
-        for name, content in files.items():
-            (staged / name).write_bytes(content)
-        version = store.publish(staged)
+    version = publish_files(store, written(seed, architecture))
     pointers: dict[str, Any] = {label: Canary(version, share) if label == "canary" else version for label in labels}
     if pointers:
         store.update_pointer(**pointers)

@@ -3,9 +3,7 @@
 from __future__ import annotations
 
 import hashlib
-import tempfile
 from collections.abc import Callable
-from pathlib import Path
 
 import torch
 from torch import Tensor
@@ -14,7 +12,7 @@ from app.models.contract import CtrModel
 from app.models.deepfm import DeepFM
 from app.registry.model_store import ModelStore
 from app.registry.writing import write
-from tests.factories import MODEL_NAME, fitted, golden, small_schema, tiny_model
+from tests.factories import MODEL_NAME, files_left, fitted, golden, publish_files, small_schema, tiny_model
 
 
 class Endless(DeepFM):
@@ -66,22 +64,18 @@ _written: dict[tuple[type[CtrModel], str], dict[str, bytes]] = {}
 
 
 def written(model: CtrModel) -> dict[str, bytes]:
-    """The files of a version, by name: many tests publish the same few models."""
+    """The files of a version: many tests publish the same few models."""
     state = hashlib.sha256(b"".join(tensor.numpy().tobytes() for tensor in model.state_dict().values()))
     key = type(model), state.hexdigest()
     if key not in _written:
-        with tempfile.TemporaryDirectory() as folder:
-            write(Path(folder), model, small_schema(), name=MODEL_NAME, golden=golden(4, 20))
-            _written[key] = {file.name: file.read_bytes() for file in Path(folder).iterdir()}
+        _written[key] = files_left(
+            lambda folder: write(folder, model, small_schema(), name=MODEL_NAME, golden=golden(4, 20))
+        )
     return _written[key]
 
 
 def publish_model(store: ModelStore, model: CtrModel, *, live: bool = False) -> int:
-    files = written(model)
-    with store.staging() as staged:
-        for name, content in files.items():
-            (staged / name).write_bytes(content)
-        version = store.publish(staged)
+    version = publish_files(store, written(model))
     if live:
         store.promote(version)
     return version
