@@ -22,14 +22,14 @@ from app.training.datasets.mapped import MappedDataset
 from app.training.datasets.source import Source
 from app.training.prepare import Preparation, encode, expand
 from app.training.split import SplitConfig
+from tests.training.datasets.large import every_file_is_large
 from tests.training.datasets.test_tables import FEATURES, csv_text
 
 
 @pytest.fixture(autouse=True)
 def small_chunks(monkeypatch: pytest.MonkeyPatch) -> None:
     """Every file is large, and has many chunks."""
-    monkeypatch.setattr("app.training.datasets.mapped.IN_MEMORY_BYTES", 0)
-    monkeypatch.setattr("app.training.datasets.blocks.blocks.__kwdefaults__", {"quoted": False, "size": 700})
+    every_file_is_large(monkeypatch, block_bytes=700)
     monkeypatch.setattr("app.training.prepare.CHUNK_ROWS", 37)
     monkeypatch.setattr("app.training.datasets.mapped.GATHER_ROWS", 29)
 

@@ -17,6 +17,7 @@ from app.training.datasets.catalogue import open_dataset
 from app.training.datasets.dataset import Dataset
 from app.training.prepare import encode
 from tests.training.conftest import Ctr
+from tests.training.datasets.large import every_file_is_large
 
 SMALL = ("--model", "lr", "--epochs", "1", "--batch-size", "64", "--json")
 AVAZU = (
@@ -110,8 +111,7 @@ def test_frames_and_the_mapped_form_are_the_same_slots(
 ) -> None:
     path = written(tmp_path, name)
     frames = open_dataset(name, path)
-    monkeypatch.setattr("app.training.datasets.mapped.IN_MEMORY_BYTES", 0)
-    monkeypatch.setattr("app.training.datasets.blocks.blocks.__kwdefaults__", {"quoted": False, "size": 1000})
+    every_file_is_large(monkeypatch, block_bytes=1000)
     mapped = open_dataset(name, path, cache=tmp_path / "cache")
     assert len(frames) == len(mapped) == 300
     one, other = encode(frames), encode(mapped)

@@ -29,6 +29,7 @@ from app.training.distributed import ALONE, World
 from app.training.job import JobConfig, Prepared
 from app.training.prepare import Preparation
 from app.training.split import SplitConfig
+from tests.training.datasets.large import every_file_is_large
 from tests.training.datasets.test_formats import JSON_FEATURES, libffm_text
 from tests.training.datasets.test_tables import FEATURES, csv_text
 from tests.training.together import together
@@ -37,8 +38,7 @@ from tests.training.together import together
 @pytest.fixture(autouse=True)
 def small_chunks(monkeypatch: pytest.MonkeyPatch) -> None:
     """Every file is large, and has many chunks."""
-    monkeypatch.setattr("app.training.datasets.mapped.IN_MEMORY_BYTES", 0)
-    monkeypatch.setattr("app.training.datasets.blocks.blocks.__kwdefaults__", {"quoted": False, "size": 700})
+    every_file_is_large(monkeypatch, block_bytes=700)
     monkeypatch.setattr("app.training.datasets.chunks.PARQUET_ROWS", 30)
     monkeypatch.setattr("app.training.datasets.filling.STRETCH", 512)
 
