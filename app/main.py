@@ -25,6 +25,7 @@ from app.api.openapi import document_rank
 from app.api.problems import install_problem_handlers
 from app.api.rank import RankEndpoint
 from app.api.state import FeatureStatus
+from app.busy_poll import BusyPoll
 from app.commands.remote import StoreCommands
 from app.errors import ConfigError
 from app.features.item_cache import ItemCache
@@ -183,10 +184,12 @@ def build_service(settings: Settings, store: FeatureStore | None = None) -> Serv
         )
     # Room for the candidates of two requests at the least, so that a request cannot evict its own items.
     dtype = torch.bfloat16 if settings.precision == "bf16" else torch.float32
-    cache = ItemCache(max(settings.item_cache_size, 2 * settings.max_candidates), device=device, dtype=dtype)
+    poll = BusyPoll(settings.busy_poll_us / 1e6)
+    capacity = max(settings.item_cache_size, 2 * settings.max_candidates)
+    cache = ItemCache(capacity, device=device, dtype=dtype, worked_s=poll.worked_s)
     CacheExport(cache.counts, exported)
     refresher = Refresher(store, cache, fill=settings.item_cache_warm)
-    preparation = Preparation(cache, refresher, max_candidates=settings.max_candidates)
+    preparation = Preparation(cache, refresher, max_candidates=settings.max_candidates, worked_s=poll.worked_s)
     model_store = ModelStore.opened(settings.model_store, settings.model, settings.signing_key, settings.trusted_keys)
 
     def swapped(event: SwapEvent) -> None:
@@ -218,6 +221,7 @@ def build_service(settings: Settings, store: FeatureStore | None = None) -> Serv
         watch,
         share=settings.shadow_share,
         idle=lambda: admission.inflight == 0,
+        worked_s=poll.worked_s,
         on_outcome=partial(count_shadow, exported),
     )
     rank = RankEndpoint(
@@ -227,6 +231,7 @@ def build_service(settings: Settings, store: FeatureStore | None = None) -> Serv
         watch,
         Rescue(ranker, lambda: lifecycle.live, watch),
         shadow,
+        poll,
         max_candidates=settings.max_candidates,
         deadline_s=settings.deadline_ms / 1000,
     )

@@ -138,6 +138,13 @@ class Settings(BaseSettings):
     batch_max_wait_us: float = Field(
         200.0, ge=0, le=100_000, description="Longest wait for others; 0 batches what arrived together."
     )
+    busy_poll_us: float = Field(
+        0.0,
+        ge=0,
+        le=1_000_000,
+        description="A worker looks for the next request for so long after an answer before it sleeps; 1000 where it "
+        "has a core to itself: slow answers get rarer, and the core looks busy.",
+    )
     item_cache_size: int = Field(
         1_000_000,
         ge=1,

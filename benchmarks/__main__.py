@@ -71,8 +71,8 @@ def main(
         report.figures = ratios(report.capacity, report.floors)
         console.print(report.main_table())
         if not quick:
-            _further(report, "open loop", lambda: [_on_a_service(stage, latency.spread)])
-            _further(report, "updates under load", lambda: [_on_a_service(stage, updates.visibility)])
+            _further(report, "open loop", lambda: latency.spread(stage))
+            _further(report, "updates under load", lambda: [_updates(stage)])
             _further(report, "one and two workers", lambda: workers.two_over_one(stage))
             _further(report, "fp32 and bf16", lambda: [precision.bf16_over_fp32(stage)])
     if with_million:
@@ -100,23 +100,23 @@ def _further(report: Report, what: str, measure: Callable[[], list[Figure]]) -> 
         _say(f"{what}: {error}")
 
 
-def _on_a_service(stage: Stage, measure: Callable[[Stage, str], Figure]) -> Figure:
+def _updates(stage: Stage, number: int = 300) -> Figure:
     with stage.service() as (_, url):
-        return measure(stage, url)
+        return updates.visibility(stage, url, updates=number)
 
 
 @cli.command("latency")
-def latency_command(seconds: float = 5.0, as_json: AsJson = False) -> None:
-    """p99 over p50 at 70 % of capacity, open loop."""
-    with _stage() as stage, stage.service() as (_, url):
-        _show([latency.spread(stage, url, seconds=seconds)], as_json)
+def latency_command(seconds: float = 1.5, rounds: int = 7, as_json: AsJson = False) -> None:
+    """p99 over p50 at 70 % of capacity, open loop, with and without busy polling."""
+    with _stage() as stage:
+        _show(latency.spread(stage, seconds=seconds, rounds=rounds), as_json)
 
 
 @cli.command("updates")
 def updates_command(number: int = 300, as_json: AsJson = False) -> None:
     """How soon an item update shows in /rank, under load."""
-    with _stage() as stage, stage.service() as (_, url):
-        _show([updates.visibility(stage, url, updates=number)], as_json)
+    with _stage() as stage:
+        _show([_updates(stage, number)], as_json)
 
 
 @cli.command("workers")

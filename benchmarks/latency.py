@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 
 import numpy as np
 import uvloop
@@ -18,6 +18,7 @@ from benchmarks.stage import Stage
 SHARE = 0.7
 CANDIDATES = 500
 WARM_S = 0.5
+BUSY_POLL_US = 1000
 
 
 @dataclass
@@ -29,36 +30,66 @@ class Round:
     latency_ms: dict[str, float]
 
 
-def spread(stage: Stage, url: str, *, seconds: float = 3.0, rounds: int = 7) -> Figure:
-    """At 70 % of what the closed loop reaches just before; latencies count from when a request was due.
+@dataclass
+class _Seen:
+    """Rounds of one service."""
 
-    The median of the rounds, many and short: one pause of a shared machine makes a round's p99. The generator has its
-    core before all others where it may: it shares that with the store and the kernel's own threads, and each
-    millisecond that those keep it from sending or reading would count as the service's. What it sees without that
-    stands beside, and so does what the pauses of the cores alone would make of a service that is never late itself.
+    ordinary: list[Round] = field(default_factory=list)
+    first: list[Round] = field(default_factory=list)
+    """The generator and the store go first on their core."""
+    alone: list[float] = field(default_factory=list)
+    """p99 over p50 of a service that is never late itself."""
+
+
+def spread(stage: Stage, *, seconds: float = 1.5, rounds: int = 7) -> list[Figure]:
+    """At 70 % of what the closed loop reaches just before; latencies count from when a request was due. Of the service
+    as it is by default, and of one that polls, in turn.
+
+    The median of the rounds, many and short: one pause of a shared machine makes a round's p99. The generator and the
+    store have their core before all others where they may: each millisecond that the kernel's threads and other
+    programs keep them from sending, answering or reading would count as the service's, which is an ordinary process on
+    its own. What is seen without that stands beside, and so does what the pauses of the cores alone would make of a
+    service that is never late itself.
     """
-    generator = LoadGenerator(url, stage.bodies(CANDIDATES))
-    uvloop.run(generator.closed(CONCURRENCY, WARM_S))
-    ordinary: list[Round] = []
-    first: list[Round] = []
-    alone: list[float] = []
-    for _ in range(rounds):
-        ordinary.append(_round(generator, seconds))
-        with on_time() as may:
-            if may:
-                first.append(_round(generator, seconds))
-        if stage.service_core and stage.other_core:
-            server, sender = pauses([*stage.service_core, *stage.other_core], seconds)
-            alone.append(_of_pauses(sender, server, (first or ordinary)[-1], seconds))
-    chosen = sorted(first or ordinary, key=lambda one: one.ratio)
-    median, how = chosen[rounds // 2], "the generator shares its core with the store"
-    if first:
-        how = f"the generator has its core first ({_ratios(ordinary)} where it shares it)"
-    if alone:
-        how += f"; what the cores' pauses alone would make of a service that is never late itself: {_listed(alone)}"
+    polling = {"CTR_BUSY_POLL_US": str(BUSY_POLL_US)}
+    with stage.service("latency") as default, stage.service("busy-poll", settings=polling) as polls:
+        services = [(process, LoadGenerator(url, stage.bodies(CANDIDATES))) for process, url in (default, polls)]
+        seen = [_Seen() for _ in services]
+        for _, generator in services:
+            uvloop.run(generator.closed(CONCURRENCY, WARM_S))
+        for process, _ in services:
+            process.pause()
+        for _ in range(rounds):
+            for (process, generator), found in zip(services, seen, strict=True):
+                process.resume()
+                _one_turn(stage, generator, found, seconds)
+                process.pause()
+    return [
+        _figure(f"p99 over p50 at {SHARE:.0%} of capacity, open loop, {CANDIDATES} candidates", seen[0], seconds),
+        _figure(f"the same, CTR_BUSY_POLL_US={BUSY_POLL_US}", seen[1], seconds),
+    ]
+
+
+def _one_turn(stage: Stage, generator: LoadGenerator, seen: _Seen, seconds: float) -> None:
+    seen.ordinary.append(_round(generator, seconds))
+    with on_time(*([stage.store.pid] if stage.store else [])) as may:
+        if may:
+            seen.first.append(_round(generator, seconds))
+    if stage.service_core and stage.other_core:
+        server, sender = pauses([*stage.service_core, *stage.other_core], seconds)
+        seen.alone.append(_of_pauses(sender, server, (seen.first or seen.ordinary)[-1], seconds))
+
+
+def _figure(what: str, seen: _Seen, seconds: float) -> Figure:
+    chosen = sorted(seen.first or seen.ordinary, key=lambda one: one.ratio)
+    median, how = chosen[len(chosen) // 2], "the generator and the store share their core with the rest"
+    if seen.first:
+        how = f"the generator and the store have their core first ({_ratios(seen.ordinary)} where they do not)"
+    if seen.alone:
+        how += f"; what the cores' pauses alone would make of a service that is never late: {_listed(seen.alone)}"
     latency = median.latency_ms
     return Figure(
-        f"p99 over p50 at {SHARE:.0%} of capacity, open loop, {CANDIDATES} candidates",
+        what,
         "at most",
         2.5,
         reached=median.ratio,

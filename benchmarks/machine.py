@@ -51,20 +51,22 @@ def pinned(to: set[int]) -> Iterator[None]:
 
 
 @contextlib.contextmanager
-def on_time() -> Iterator[bool]:
+def on_time(*pids: int) -> Iterator[bool]:
     """Run the block, and the threads it starts, before all ordinary work of their core; processes that it starts
-    inherit this. Yields whether the system lets us: Linux asks for root or CAP_SYS_NICE.
+    inherit this. So do, meanwhile, the main threads of the processes `pids`. Yields whether the system lets us: Linux
+    asks for root or CAP_SYS_NICE.
     """
-    try:
-        policy, parameters = os.sched_getscheduler(0), os.sched_getparam(0)
-        os.sched_setscheduler(0, os.SCHED_RR, os.sched_param(1))
-    except (AttributeError, OSError):
-        yield False
-        return
-    try:
+    with contextlib.ExitStack() as stack:
+        try:
+            for pid in (0, *pids):
+                before = os.sched_getscheduler(pid), os.sched_getparam(pid)
+                os.sched_setscheduler(pid, os.SCHED_RR, os.sched_param(1))
+                stack.callback(os.sched_setscheduler, pid, *before)
+        except (AttributeError, OSError):
+            stack.close()
+            yield False
+            return
         yield True
-    finally:
-        os.sched_setscheduler(0, policy, parameters)
 
 
 def cpu_seconds(pid: int) -> float:

@@ -31,6 +31,8 @@ class Stage:
     catalogue: Catalogue
     service_core: set[int]
     other_core: set[int]
+    store: Process | None = None
+    """None: one that was there before."""
     versions: dict[str, Path] = field(default_factory=dict)
     """Model name to the folder of its published version."""
 
@@ -106,7 +108,7 @@ def set_up(catalogue: Catalogue, service_core: set[int], other_core: set[int]) -
         port = free_port()
         command = [_server(), "--port", str(port), "--bind", "127.0.0.1", "--save", "", "--dir", name]
         with running(Process(command, folder / "store.log", core=other_core)) as store:
-            stage = Stage(folder, f"redis://127.0.0.1:{port}/0", catalogue, service_core, other_core)
+            stage = Stage(folder, f"redis://127.0.0.1:{port}/0", catalogue, service_core, other_core, store)
             store.wait_until(lambda: _answers(stage.redis_url))
             stage.load()
             stage.publish("bench")

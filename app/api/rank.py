@@ -14,6 +14,7 @@ from app.api.answer import answer
 from app.api.middleware import read_body, timeout_s_of
 from app.api.problems import problem_response
 from app.api.schemas import parse_rank
+from app.busy_poll import BusyPoll
 from app.errors import DeadlinePassed, NoModel, Overloaded, RequestError
 from app.ranking.admission import Admission
 from app.ranking.ranker import INVALID_FEATURES, NOT_FINITE, Ranker, Ranking
@@ -32,6 +33,7 @@ class RankEndpoint:
         watch: Watch,
         rescue: Rescue,
         shadow: Shadow,
+        poll: BusyPoll,
         *,
         max_candidates: int,
         deadline_s: float,
@@ -42,6 +44,7 @@ class RankEndpoint:
         self._watch = watch
         self._rescue = rescue
         self._shadow = shadow
+        self._poll = poll
         self._max_candidates = max_candidates
         self._deadline_s = deadline_s
 
@@ -94,6 +97,7 @@ class RankEndpoint:
             ranking.label, ranking.artifact.version, ranking.scores, finite=finite, pinned=body.model is not None
         )
         self._shadow.answered(body, ranking)
+        self._poll.answered()
 
     def _count(self, ranking: Ranking, stages_s: tuple[float, ...], total_s: float) -> None:
         metrics = self._metrics

@@ -10,7 +10,8 @@ All methods run on the event loop's thread, so none of them sees another half do
 
 from __future__ import annotations
 
-from collections.abc import Iterable, Sequence
+import time
+from collections.abc import Callable, Iterable, Sequence
 from dataclasses import dataclass
 from typing import NamedTuple, Protocol
 
@@ -93,8 +94,14 @@ class ItemCache:
     """Bounded; the least recently used items are dropped, a sixteenth of the capacity at a time."""
 
     def __init__(
-        self, capacity: int, *, device: torch.device | str = "cpu", dtype: torch.dtype = torch.float32
+        self,
+        capacity: int,
+        *,
+        device: torch.device | str = "cpu",
+        dtype: torch.dtype = torch.float32,
+        worked_s: Callable[[], float] = time.thread_time,
     ) -> None:
+        """Args: worked_s: as of `Pace`."""
         self.capacity = capacity
         self.counts = CacheCounts()
         self.epoch = 0
@@ -102,6 +109,7 @@ class ItemCache:
         self._device = torch.device(device)
         self.dtype = dtype
         """Of the item states."""
+        self._worked_s = worked_s
         self._rows = IdIndex()
         self._ids: list[str | None] = []
         self._free: list[int] = []
@@ -201,7 +209,7 @@ class ItemCache:
         )
         states = _States(model, table, self._table(one.shape[1]))
         self._states[id(model)] = states
-        pace = Pace()
+        pace = Pace(self._worked_s)
         unknown: list[str] = []
         for start in range(0, len(self._ids), ENCODE_CHUNK):
             stop = min(start + ENCODE_CHUNK, len(self._ids))

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import asyncio
 import time
+from collections.abc import Callable
 
 SHARE_OF_IDLE = 0.75
 """Of the time that requests leave; the rest is their room to come at once."""
@@ -26,14 +27,16 @@ class Pace:
     returns when the loop has nothing to do.
 
     Work is counted in processor time, so that what other programs take of the core does not make it slower still. How
-    busy requests keep the loop is this thread's processor time while the work rests.
+    busy requests keep the loop is what this thread worked while the work rests.
     """
 
-    def __init__(self) -> None:
+    def __init__(self, worked_s: Callable[[], float] = time.thread_time) -> None:
+        """Args: worked_s: processor time of this thread, without what it spends on looking for something to do."""
+        self._worked_s = worked_s
         # Owed in work and not in rest: what a rest has paid for stays worth as much when the share changes.
         self._debt_s = self._least_debt_s = 0.0
         self._rested_s = self._busy_s = UNKNOWN_S
-        self._began = time.thread_time()
+        self._began = worked_s()
 
     @property
     def share(self) -> float:
@@ -41,7 +44,7 @@ class Pace:
         return max(LEAST_SHARE, SHARE_OF_IDLE * (1.0 - self._busy_s / self._rested_s))
 
     async def rest(self) -> None:
-        ended = time.thread_time()
+        ended = self._worked_s()
         rest_for_work, most_rest = 1 / self.share - 1, 1 / LEAST_SHARE - 1
         self._debt_s += ended - self._began
         self._least_debt_s += ended - self._began
@@ -51,7 +54,7 @@ class Pace:
             await asyncio.sleep(due_s if due_s >= SLEEP_S else 0)
         await _lull(before + self._least_debt_s * most_rest)
         rested = time.perf_counter() - before
-        self._began = time.thread_time()
+        self._began = self._worked_s()
         self._debt_s = max(self._debt_s - rested / rest_for_work, -CATCH_UP_S)
         self._least_debt_s = max(self._least_debt_s - rested / most_rest, -CATCH_UP_S)
         self._rested_s += rested

@@ -2,6 +2,9 @@
 
 from __future__ import annotations
 
+import time
+from collections.abc import Callable
+
 import numpy as np
 import structlog
 import torch
@@ -27,7 +30,16 @@ went live; two thousand hold the event loop for 4 ms, where the first request of
 class Preparation:
     """The lifecycle's `prepare` and `retire`."""
 
-    def __init__(self, cache: ItemCache, refresher: Refresher, *, max_candidates: int) -> None:
+    def __init__(
+        self,
+        cache: ItemCache,
+        refresher: Refresher,
+        *,
+        max_candidates: int,
+        worked_s: Callable[[], float] = time.thread_time,
+    ) -> None:
+        """Args: worked_s: as of `Pace`."""
+        self._worked_s = worked_s
         self._cache = cache
         self._prepared = False
         self._refresher = refresher
@@ -60,7 +72,7 @@ class Preparation:
         What is compiled by a first call has been, where the version was loaded (`Artifact.check`), so that a turn of
         each size is enough where no kernels are chosen by size.
         """
-        pace, encoder, states_CD = Pace(), artifact.item_encoder, self._cache.states(artifact)
+        pace, encoder, states_CD = Pace(self._worked_s), artifact.item_encoder, self._cache.states(artifact)
         on_cpu = artifact.device.type == "cpu"
         one = encoder.encode({}, "")
         largest = WARM_BESIDE_REQUESTS if on_cpu and self._prepared else self._sizes[-1]

@@ -97,12 +97,14 @@ class Shadow:
         *,
         share: float,
         idle: Callable[[], bool],
+        worked_s: Callable[[], float] = time.thread_time,
         on_outcome: Callable[[Outcome, Comparison | None], None] = lambda outcome, comparison: None,
     ) -> None:
         """
         Args:
             share: of the requests to score again, in [0, 1].
             idle: whether no request is at work.
+            worked_s: as of `Pace`.
         """
         self._ranker = ranker
         self._live = live
@@ -113,7 +115,8 @@ class Shadow:
         self._figures: ShadowFigures | None = None
         self._task: asyncio.Task[None] | None = None
         self._not_before = 0.0
-        self._looked_at = self._worked_s = 0.0
+        self._worked_s = worked_s
+        self._looked_at = self._had_worked_s = 0.0
         self._logged_at = -LOG_EVERY_S
 
     def figures(self) -> ShadowFigures | None:
@@ -176,9 +179,9 @@ class Shadow:
 
     def _idle_share(self) -> float:
         """Of the time since it was last asked, that this thread had nothing to do."""
-        now, worked_s = time.perf_counter(), time.thread_time()
-        busy = (worked_s - self._worked_s) / (now - self._looked_at)
-        self._looked_at, self._worked_s = now, worked_s
+        now, worked_s = time.perf_counter(), self._worked_s()
+        busy = (worked_s - self._had_worked_s) / (now - self._looked_at)
+        self._looked_at, self._had_worked_s = now, worked_s
         return min(1.0, max(LEAST_IDLE, 1.0 - busy))
 
     def _end(self, figures: ShadowFigures, outcome: Outcome, comparison: Comparison | None = None) -> None:

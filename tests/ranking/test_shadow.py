@@ -159,7 +159,7 @@ async def test_a_busy_loop_leaves_the_shadow_less(setting: Setting, monkeypatch:
     assert shadow._idle_share() < 0.8
     await asyncio.sleep(0.05)
     assert shadow._idle_share() > 0.8
-    shadow._worked_s -= 10
+    shadow._had_worked_s -= 10
     assert shadow._idle_share() == 0.1
 
 
