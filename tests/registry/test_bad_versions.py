@@ -24,6 +24,7 @@ from app.registry.model_store import ModelStore
 from app.registry.signing import SIGNATURE
 from app.registry.writing import write_manifest
 from tests.factories import write_tiny
+from tests.registry.lifecycles import flip, score
 from tests.registry.test_artifact import (
     a_fifo,
     a_folder,
@@ -36,7 +37,6 @@ from tests.registry.test_artifact import (
     remade,
 )
 from tests.registry.test_gate import THRESHOLDS
-from tests.registry.test_lifecycle import flip, score
 from tests.registry.test_signing import key_pair
 from tests.registry.variants import Endless, Slow, alike, changed, publish_model
 
