@@ -11,7 +11,9 @@ import os
 import time
 from collections.abc import Callable
 
-TURN_S = 0.00005
+from app.features.pace import NOTHING_S
+
+TURN_S = NOTHING_S / 2
 """A turn of the loop that had a request to go on with takes more processor time."""
 
 

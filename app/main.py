@@ -184,11 +184,10 @@ def build_service(settings: Settings, store: FeatureStore | None = None) -> Serv
         )
     # Room for the candidates of two requests at the least, so that a request cannot evict its own items.
     dtype = torch.bfloat16 if settings.precision == "bf16" else torch.float32
-    poll = BusyPoll(settings.busy_poll_us / 1e6)
-    capacity = max(settings.item_cache_size, 2 * settings.max_candidates)
-    cache = ItemCache(capacity, device=device, dtype=dtype, worked_s=poll.worked_s)
+    cache = ItemCache(max(settings.item_cache_size, 2 * settings.max_candidates), device=device, dtype=dtype)
     CacheExport(cache.counts, exported)
     refresher = Refresher(store, cache, fill=settings.item_cache_warm)
+    poll = BusyPoll(settings.busy_poll_us / 1e6)
     preparation = Preparation(cache, refresher, max_candidates=settings.max_candidates, worked_s=poll.worked_s)
     model_store = ModelStore.opened(settings.model_store, settings.model, settings.signing_key, settings.trusted_keys)
 

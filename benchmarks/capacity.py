@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import itertools
 import statistics
 from collections import defaultdict
 from collections.abc import Callable, Sequence
@@ -14,7 +15,7 @@ from app.loadgen.generator import LoadGenerator
 from app.loadgen.result import LoadResult
 from benchmarks.contenders import FLOOR, OURS, Contender
 from benchmarks.peers.floor import SIZE
-from benchmarks.process import Process
+from benchmarks.process import Process, in_turn
 from benchmarks.stage import Stage
 
 CONCURRENCY = 8
@@ -72,18 +73,12 @@ def measure(
         for contender in contenders:
             headers = {SIZE.decode(): str(answer)} if contender.name == FLOOR else None
             generators[contender.name, size] = LoadGenerator(contender.url, stage.bodies(size), headers=headers)
-    for contender in contenders:
-        contender.process.pause()
-    for number in range(rounds):
-        for size in sizes:
-            for contender in contenders:
-                say(f"round {number + 1} of {rounds}, {size} candidates: {contender.name}")
-                contender.process.resume()
-                generator = generators[contender.name, size]
-                capacity.rounds[contender.name, size].append(one_round(contender, generator, seconds))
-                contender.process.pause()
-    for contender in contenders:
-        contender.process.resume()
+    with in_turn(contender.process for contender in contenders):
+        for number, size, contender in itertools.product(range(rounds), sizes, contenders):
+            say(f"round {number + 1} of {rounds}, {size} candidates: {contender.name}")
+            with contender.process.turn():
+                found = one_round(contender, generators[contender.name, size], seconds)
+            capacity.rounds[contender.name, size].append(found)
     return capacity
 
 
@@ -125,15 +120,11 @@ def side_by_side(
     contenders = [Contender(OURS, process, url) for process, url in services]
     generators = [LoadGenerator(contender.url, of) for contender, of in zip(contenders, bodies, strict=True)]
     rates: list[list[float]] = [[] for _ in contenders]
-    for contender in contenders:
-        contender.process.pause()
-    for _ in range(rounds):
-        for contender, generator, found in zip(contenders, generators, rates, strict=True):
-            contender.process.resume()
-            found.append(one_round(contender, generator, seconds).requests_per_second)
-            contender.process.pause()
-    for contender in contenders:
-        contender.process.resume()
+    with in_turn(contender.process for contender in contenders):
+        for _ in range(rounds):
+            for contender, generator, found in zip(contenders, generators, rates, strict=True):
+                with contender.process.turn():
+                    found.append(one_round(contender, generator, seconds).requests_per_second)
     return [statistics.median(found) for found in rates]
 
 

@@ -13,6 +13,7 @@ from benchmarks.contenders import OURS
 from benchmarks.figure import Figure
 from benchmarks.machine import on_time
 from benchmarks.pauses import Pauses, pauses, unavoidable
+from benchmarks.process import in_turn
 from benchmarks.stage import Stage
 
 SHARE = 0.7
@@ -57,13 +58,11 @@ def spread(stage: Stage, *, seconds: float = 1.5, rounds: int = 7) -> list[Figur
         seen = [_Seen() for _ in services]
         for _, generator in services:
             uvloop.run(generator.closed(CONCURRENCY, WARM_S))
-        for process, _ in services:
-            process.pause()
-        for _ in range(rounds):
-            for (process, generator), found in zip(services, seen, strict=True):
-                process.resume()
-                _one_turn(stage, generator, found, seconds)
-                process.pause()
+        with in_turn(process for process, _ in services):
+            for _ in range(rounds):
+                for (process, generator), found in zip(services, seen, strict=True):
+                    with process.turn():
+                        _one_turn(stage, generator, found, seconds)
     return [
         _figure(f"p99 over p50 at {SHARE:.0%} of capacity, open loop, {CANDIDATES} candidates", seen[0], seconds),
         _figure(f"the same, CTR_BUSY_POLL_US={BUSY_POLL_US}", seen[1], seconds),

@@ -14,7 +14,6 @@ from collections.abc import Sequence
 import numpy as np
 import numpy.typing as npt
 
-Floats = npt.NDArray[np.float64]
 LEAST_S = 0.0003
 """Shorter ones are the clock's own and a timer's."""
 _SPIN = """

@@ -10,7 +10,7 @@ import socket
 import subprocess
 import sys
 import time
-from collections.abc import Callable, Iterator, Mapping
+from collections.abc import Callable, Iterable, Iterator, Mapping
 from pathlib import Path
 
 from benchmarks.machine import core_seconds, cpu_seconds, delayed_seconds, pinned
@@ -92,6 +92,15 @@ class Process:
     def resume(self) -> None:
         self._signal(signal.SIGCONT)
 
+    @contextlib.contextmanager
+    def turn(self) -> Iterator[None]:
+        """Within `in_turn`: this one goes on for the block."""
+        self.resume()
+        try:
+            yield
+        finally:
+            self.pause()
+
     def stop(self) -> None:
         self.resume()
         self._signal(signal.SIGTERM)
@@ -112,3 +121,16 @@ def running(process: Process) -> Iterator[Process]:
         yield process
     finally:
         process.stop()
+
+
+@contextlib.contextmanager
+def in_turn(processes: Iterable[Process]) -> Iterator[None]:
+    """Stop all of them for the block, in which each has its `turn()`."""
+    stopped = list(processes)
+    for process in stopped:
+        process.pause()
+    try:
+        yield
+    finally:
+        for process in stopped:
+            process.resume()

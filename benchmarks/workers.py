@@ -11,7 +11,7 @@ from benchmarks.capacity import WARM_S, complain
 from benchmarks.contenders import OURS
 from benchmarks.figure import Figure
 from benchmarks.machine import cpu_seconds, pinned
-from benchmarks.process import Process
+from benchmarks.process import Process, in_turn
 from benchmarks.stage import Stage
 
 CANDIDATES = 500
@@ -30,19 +30,16 @@ def two_over_one(stage: Stage, *, rounds: int = 3, seconds: float = 1.5) -> list
     ):
         bodies = stage.bodies(CANDIDATES)
         services = {1: (one, LoadGenerator(one_url, bodies)), 2: (two, LoadGenerator(two_url, bodies))}
-        for process, _ in services.values():
-            process.pause()
-        for _ in range(rounds):
-            for number, (process, generator) in services.items():
-                process.resume()
-                uvloop.run(generator.closed(CONNECTIONS, WARM_S))
-                result = uvloop.run(generator.closed(CONNECTIONS, seconds))
-                complain(OURS, result)
-                rates[number].append(result.statuses[200] / result.seconds)
-                process.pause()
-        two.resume()
-        busiest = _busiest(two, services[2][1], statistics.median(rates[2]) / 2, 2 * seconds)
-        one.resume()
+        with in_turn((one, two)):
+            for _ in range(rounds):
+                for number, (process, generator) in services.items():
+                    with process.turn():
+                        uvloop.run(generator.closed(CONNECTIONS, WARM_S))
+                        result = uvloop.run(generator.closed(CONNECTIONS, seconds))
+                    complain(OURS, result)
+                    rates[number].append(result.statuses[200] / result.seconds)
+            with two.turn():
+                busiest = _busiest(two, services[2][1], statistics.median(rates[2]) / 2, 2 * seconds)
     medians = {number: statistics.median(found) for number, found in rates.items()}
     note = f"{medians[1]:.0f} and {medians[2]:.0f} requests/s, generator and store on the same two cores"
     return [

@@ -10,6 +10,7 @@ import uvloop
 
 from app.busy_poll import BusyPoll
 from app.features.pace import SHARE_OF_IDLE, Pace
+from tests.work import spin
 
 
 class Counted(BusyPoll):
@@ -20,12 +21,6 @@ class Counted(BusyPoll):
     def _turn(self) -> None:
         self.turns += 1
         super()._turn()
-
-
-def spin(seconds: float) -> None:
-    until = time.thread_time() + seconds
-    while time.thread_time() < until:
-        pass
 
 
 @pytest.fixture(params=[asyncio.run, uvloop.run], ids=["asyncio", "uvloop"])

@@ -94,14 +94,8 @@ class ItemCache:
     """Bounded; the least recently used items are dropped, a sixteenth of the capacity at a time."""
 
     def __init__(
-        self,
-        capacity: int,
-        *,
-        device: torch.device | str = "cpu",
-        dtype: torch.dtype = torch.float32,
-        worked_s: Callable[[], float] = time.thread_time,
+        self, capacity: int, *, device: torch.device | str = "cpu", dtype: torch.dtype = torch.float32
     ) -> None:
-        """Args: worked_s: as of `Pace`."""
         self.capacity = capacity
         self.counts = CacheCounts()
         self.epoch = 0
@@ -109,7 +103,6 @@ class ItemCache:
         self._device = torch.device(device)
         self.dtype = dtype
         """Of the item states."""
-        self._worked_s = worked_s
         self._rows = IdIndex()
         self._ids: list[str | None] = []
         self._free: list[int] = []
@@ -186,8 +179,11 @@ class ItemCache:
 
     # Live versions
 
-    async def attach(self, model: ItemModel) -> list[str]:
+    async def attach(self, model: ItemModel, worked_s: Callable[[], float] = time.thread_time) -> list[str]:
         """Compute a new version's states for all cached items, in the time that requests leave.
+
+        Args:
+            worked_s: as of `Pace`.
 
         Returns:
             Ids whose slots under the model's schema are not known, because the schema is new. They hold what an
@@ -209,7 +205,7 @@ class ItemCache:
         )
         states = _States(model, table, self._table(one.shape[1]))
         self._states[id(model)] = states
-        pace = Pace(self._worked_s)
+        pace = Pace(worked_s)
         unknown: list[str] = []
         for start in range(0, len(self._ids), ENCODE_CHUNK):
             stop = min(start + ENCODE_CHUNK, len(self._ids))

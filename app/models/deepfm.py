@@ -48,8 +48,8 @@ class DeepFM(CtrModel):
         super().__init__(preprocessing, dim)
         self.crosses = sized_crosses(preprocessing.schema, dim, crosses, dims)
         self.element_wise, self.sized = element_wise, bool(dims)
-        within_FK = within_sizes(preprocessing.schema, dim, dims or {})
-        self.register_buffer("within_FE", pad(within_FK, (1, 0), value=1.0) if dims else torch.zeros(0))
+        within_FE = pad(within_sizes(preprocessing.schema, dim, dims), (1, 0), value=1.0) if dims else torch.zeros(0)
+        self.register_buffer("within_FE", within_FE)
         self.all_pairs = isinstance(self.crosses, AllPairs) and not element_wise
         user_width, item_width = self.deep_widths()
         self.deep = SplitMlp(user_width, item_width + dim * element_wise, hidden, dropout, batch_norm)

@@ -51,7 +51,7 @@ class Preparation:
         Whatever is raised refuses the version, which is then detached again.
         """
         try:
-            unknown = await self._cache.attach(artifact)
+            unknown = await self._cache.attach(artifact, self._worked_s)
             if unknown:
                 try:
                     await self._refresher.fetch(unknown)

@@ -8,13 +8,7 @@ import time
 import uvloop
 
 from app.features.pace import LEAST_SHARE, SHARE_OF_IDLE, Pace, _lull
-
-
-def spin(seconds: float) -> None:
-    """Work by processor time, so that a busy machine does not shorten it."""
-    until = time.thread_time() + seconds
-    while time.thread_time() < until:
-        pass
+from tests.work import spin
 
 
 async def worked(slices: int, slice_s: float) -> tuple[float, Pace]:

@@ -28,6 +28,7 @@ from app.registry.live import Live
 from app.registry.model_store import ModelStore
 from tests.factories import publish_tiny
 from tests.ranking.conftest import Asked
+from tests.work import spin
 
 IDS = [str(number) for number in range(30)]
 
@@ -137,9 +138,7 @@ async def test_no_comparison_begins_where_requests_keep_the_loop_at_work(
     loop = asyncio.get_running_loop()
 
     def work(turns: int) -> None:
-        until = time.thread_time() + 0.005
-        while time.thread_time() < until:
-            pass
+        spin(0.005)
         if turns:
             loop.call_soon(work, turns - 1)
 
@@ -153,9 +152,7 @@ async def test_a_busy_loop_leaves_the_shadow_less(setting: Setting, monkeypatch:
     monkeypatch.setattr(module, "LEAST_IDLE", 0.1)
     shadow = setting.shadow
     shadow._idle_share()
-    until = time.thread_time() + 0.05
-    while time.thread_time() < until:
-        pass
+    spin(0.05)
     assert shadow._idle_share() < 0.8
     await asyncio.sleep(0.05)
     assert shadow._idle_share() > 0.8

@@ -6,12 +6,7 @@ import threading
 import time
 
 from app.registry.background import in_background, rest
-
-
-def spin(seconds: float) -> None:
-    until = time.thread_time() + seconds
-    while time.thread_time() < until:
-        pass
+from tests.work import spin
 
 
 def wall_of(pieces: int) -> float:
