@@ -16,7 +16,7 @@ READY_DEV := $(VENV)/.ready-dev
 READY_BENCH := $(VENV)/.ready-bench
 READY_BENCH_TRAIN := $(VENV)/.ready-bench-train
 # The compiled part is built when the package is installed.
-PINS := pyproject.toml constraints.txt setup.py $(wildcard app/kernels/source/*)
+PINS := pyproject.toml constraints.txt setup.py $(wildcard app/native/src/*)
 
 # Set in many images; here it would have every process compile what it imports anew. What pip installs is compiled when
 # it is first imported: most of it never is.

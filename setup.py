@@ -1,4 +1,4 @@
-"""Compiles app/kernels/source into app/kernels/kernels.so with the C compiler of the `ziglang` wheel.
+"""Compiles app/native/src into app/native/kernels.so with the C compiler of the `ziglang` wheel.
 
 So no machine needs a compiler of its own, and all builds come from the same one. The rest is in pyproject.toml.
 """
@@ -14,7 +14,7 @@ from pathlib import Path
 from setuptools import Extension, setup
 from setuptools.command.build_ext import build_ext
 
-SOURCE = Path("app/kernels/source")
+SOURCE = Path("app/native/src")
 OPTIONS = ["-O3", "-ffp-contract=fast", "-fvisibility=hidden", "-Wall", "-Wextra", "-shared", "-fPIC"]
 GLIBC = "2.17"
 """The oldest that a wheel of torch runs on."""
@@ -46,6 +46,6 @@ class BuildKernels(build_ext):
 
 
 setup(
-    ext_modules=[Extension("app.kernels.kernels", [str(SOURCE / "kernels.c")])],
+    ext_modules=[Extension("app.native.kernels", [str(SOURCE / "kernels.c")])],
     cmdclass={"build_ext": BuildKernels},
 )

@@ -19,31 +19,31 @@ from starlette.types import ASGIApp, Receive, Scope, Send
 from app import __version__
 from app.api import admin, health, metrics, models, page
 from app.api.admin import Admin
-from app.api.exports import CacheExport, WatchExport, count_shadow
+from app.api.metric_exporters import CacheExport, WatchExport, count_shadow
 from app.api.middleware import OPEN_PATHS, Edge
 from app.api.openapi import document_rank
 from app.api.problems import install_problem_handlers
 from app.api.rank import RankEndpoint
-from app.api.state import FeatureStatus
-from app.busy_poll import BusyPoll
-from app.commands.remote import StoreCommands
+from app.api.service_state import FeatureStatus
 from app.errors import ConfigError
+from app.features.cache_refresher import Refresher
 from app.features.item_cache import ItemCache
-from app.features.refresher import Refresher
 from app.features.store import FeatureStore, RedisFeatureStore
+from app.observability.metrics import Metrics
+from app.publishing.store_commands import StoreCommands
 from app.ranking.admission import Admission
 from app.ranking.batcher import Batcher
-from app.ranking.preparation import Preparation
+from app.ranking.fallback import Rescue
+from app.ranking.monitor import Fault, Limits, Watch
 from app.ranking.ranker import Ranker
-from app.ranking.rescue import Rescue
 from app.ranking.shadow import Shadow
-from app.ranking.watch import Fault, Limits, Watch
-from app.registry.lifecycle import Lifecycle
-from app.registry.live import SwapEvent
-from app.registry.model_store import ModelStore
-from app.registry.report import WITHDRAWN, Check
+from app.ranking.warmup import Preparation
+from app.registry.gate.gate_report import WITHDRAWN, Check
+from app.registry.lifecycle.lifecycle import Lifecycle
+from app.registry.lifecycle.snapshot import SwapEvent
+from app.registry.store.model_store import ModelStore
+from app.runtime.busy_poll import BusyPoll
 from app.settings import Settings, load_settings
-from app.telemetry import Metrics
 
 log = structlog.get_logger(__name__)
 

@@ -25,8 +25,8 @@ from app.features.field_encoders import CategoricalEncoder
 from app.features.schema import Categorical, FeatureSchema, Side
 from app.features.store import KeyTemplate
 from app.models.deepfm import DeepFM
-from app.models.inputs import Preprocessing
-from app.registry.manifest import GoldenRequest
+from app.models.side_input import Preprocessing
+from app.registry.artifact.manifest import GoldenRequest
 
 FIRST_ORDER, CROSSES, DEEP = 0.5, 1.25, 2.0
 """Deviations of the three parts of the logit: together about 1.8, so that probabilities fill (0.01, 0.99)."""

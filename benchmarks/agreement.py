@@ -11,7 +11,7 @@ import msgspec
 import torch
 
 from app.features.slots import Slots
-from app.registry.artifact import Artifact, load
+from app.registry.artifact.artifact import Artifact, load
 from benchmarks.contenders import Contender
 from benchmarks.stage import Stage
 

@@ -79,7 +79,7 @@ def files(folder: Path, rows: int) -> None:
     """Write the TSV and the Parquet files of the same rows, where they are not yet."""
     import polars as pl
 
-    from app.training.datasets.criteo import HEADER
+    from app.training.data.formats.criteo import HEADER
 
     path, parts = folder / "day_0.tsv", folder / "parquet"
     if path.exists() and parts.exists():
@@ -109,9 +109,9 @@ def _work(folder: Path, kind: str) -> None:
     import torch
 
     from app.features.schema import load_schema
-    from app.training.datasets import criteo
-    from app.training.datasets.mapped import load
-    from app.training.datasets.table import table_source
+    from app.training.data.formats import criteo
+    from app.training.data.formats.table import table_source
+    from app.training.data.mapped_dataset import load
     from app.training.distributed import joined
     from app.training.job import JobConfig
 

@@ -26,8 +26,8 @@ def main(name: str, path: Path, cache: Path, limit_mb: int) -> None:
         rows = len(pd.read_csv(path, sep="\t", header=None))
     else:
         from app.features.schema import load_schema
-        from app.training.datasets import criteo
-        from app.training.datasets.encoded import encode_file
+        from app.training.data.encoded_cache import encode_file
+        from app.training.data.formats import criteo
 
         schema = load_schema(Path(criteo.__file__).with_suffix(".yaml"))
         started = time.perf_counter()

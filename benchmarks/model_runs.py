@@ -15,15 +15,15 @@ from typing import Any
 import msgspec
 import numpy as np
 
-from app.registry.manifest import MANIFEST, PROGRAM, TABLES
+from app.registry.artifact.manifest import MANIFEST, PROGRAM, TABLES
 from app.training.architectures import ModelConfig
-from app.training.baselines import linear, trees
-from app.training.evaluate import evaluate
+from app.training.data.split import SplitConfig
+from app.training.evaluation.baselines import linear, trees
+from app.training.evaluation.metrics import evaluate
 from app.training.job import JobConfig, Prepared, Trained, TrainingJob
+from app.training.loop.trainer import Trainer
+from app.training.loop.trainer_config import TrainerConfig
 from app.training.publish import export, verify
-from app.training.split import SplitConfig
-from app.training.trainer import Trainer
-from app.training.trainer_config import TrainerConfig
 
 PEERS = ("logistic_regression", "gradient_boosting")
 """Of scikit-learn, on the same rows."""

@@ -114,7 +114,7 @@ class Work:
 
     def group(self, keys: list[Any]) -> None:
         """All models of one split and seed: the rows are read and encoded once, and only where a model is missing."""
-        from app.training.datasets.catalogue import open_dataset
+        from app.training.data.catalogue import open_dataset
         from app.training.job import TrainingJob
         from benchmarks.model_runs import file_digests, fingerprint, remembered
 

@@ -7,10 +7,10 @@ from pathlib import Path
 import numpy as np
 import torch
 
-from app.registry.artifact import serving_form
-from app.registry.compiled import tails
-from app.training.datasets.catalogue import open_dataset
-from app.training.evaluate import evaluate
+from app.registry.artifact.artifact import serving_form
+from app.registry.artifact.native_scorers import tails
+from app.training.data.catalogue import open_dataset
+from app.training.evaluation.metrics import evaluate
 from app.training.job import JobConfig
 
 

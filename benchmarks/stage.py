@@ -14,8 +14,8 @@ import redis
 
 from app.features.store import KeyTemplate
 from app.loadgen.requests import rank_bodies
-from app.registry.model_store import ModelStore
-from app.registry.writing import write
+from app.registry.artifact.export import write
+from app.registry.store.model_store import ModelStore
 from app.synthetic import Catalogue, build_model, load_features
 from benchmarks.process import Process, ctr, free_port, running
 

@@ -13,12 +13,12 @@ from typing import Any
 import numpy as np
 
 from app.models import build
-from app.models.inputs import Preprocessing
-from app.training.engine import Engine
-from app.training.prepare import Rows
-from app.training.run import Run
-from app.training.table_steps import TableConfig
-from app.training.trainer_config import TrainerConfig
+from app.models.side_input import Preprocessing
+from app.training.loop.epochs import Run
+from app.training.loop.train_step import Engine
+from app.training.loop.trainer_config import TrainerConfig
+from app.training.optim.rowwise_rmsprop import TableConfig
+from app.training.preprocessing.preparation import Rows
 from benchmarks.training_data import Columns, as_rows
 
 DIM, HIDDEN = 10, (128, 128)

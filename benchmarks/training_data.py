@@ -13,9 +13,9 @@ import polars as pl
 import torch
 
 from app.features.schema import Categorical, FeatureSchema, Numeric
-from app.models.inputs import Preprocessing, numeric_key
-from app.training.datasets.catalogue import open_dataset
-from app.training.prepare import Rows, numeric_statistics
+from app.models.side_input import Preprocessing, numeric_key
+from app.training.data.catalogue import open_dataset
+from app.training.preprocessing.preparation import Rows, numeric_statistics
 
 SPARROW = Path(__file__).parents[1] / ".." / "shared" / "data" / "sparrow58k" / "random.train.csv.gz"
 USER = ("user", "context")

@@ -18,12 +18,12 @@ import typer
 from app.commands.output import emit
 from app.models import build
 from app.training.distributed import joined
-from app.training.engine import Engine
-from app.training.predict import predict
-from app.training.prepare import Rows
-from app.training.run import Run
-from app.training.table_steps import TableConfig
-from app.training.trainer_config import TrainerConfig
+from app.training.evaluation.predict import predict
+from app.training.loop.epochs import Run
+from app.training.loop.train_step import Engine
+from app.training.loop.trainer_config import TrainerConfig
+from app.training.optim.rowwise_rmsprop import TableConfig
+from app.training.preprocessing.preparation import Rows
 from benchmarks.figure import Figure
 from benchmarks.report import console, figure_table
 from benchmarks.training_contenders import DIM, HIDDEN

@@ -11,10 +11,10 @@ import redis
 import torch
 from hypothesis import HealthCheck, settings
 
-from app.features.embedded import EmbeddedValkey
-from app.registry import checks, gate
-from app.registry.model_store import ModelStore
-from app.registry.report import Check
+from app.features.loading.embedded_valkey import EmbeddedValkey
+from app.registry.gate import checks, gate
+from app.registry.gate.gate_report import Check
+from app.registry.store.model_store import ModelStore
 from tests.factories import MODEL_NAME
 
 # Shared machines pause for longer than any honest deadline; a failing example is replayed from .hypothesis.
@@ -55,8 +55,8 @@ def redis_client(valkey_url: str) -> Iterator[redis.Redis]:
 
 @pytest.fixture
 def gate_in_process(monkeypatch: pytest.MonkeyPatch) -> None:
-    """The gate's checks without their process, which takes two seconds to import torch: tests/registry/test_gate.py has
-    what only a process can do, which is to be ended, to be refused memory, and to be lost."""
+    """The gate's checks without their process, which takes two seconds to import torch: what only a process can
+    do (be ended, be refused memory, be lost) is in tests/registry/gate/test_gate.py."""
 
     def tried(task: gate.Task) -> list[Check]:
         found: list[Check] = []

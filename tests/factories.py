@@ -21,11 +21,11 @@ from app.features.encoder import Encoder
 from app.features.schema import FeatureSchema, Numeric, parse_schema
 from app.features.slots import EMPTY_KEY
 from app.models import MODELS
-from app.models.contract import CtrModel
-from app.models.inputs import NumericStatistics, Preprocessing, numeric_key
-from app.registry.manifest import GoldenRequest, Manifest
-from app.registry.model_store import Canary, ModelStore
-from app.registry.writing import write
+from app.models.base import CtrModel
+from app.models.side_input import NumericStatistics, Preprocessing, numeric_key
+from app.registry.artifact.export import write
+from app.registry.artifact.manifest import GoldenRequest, Manifest
+from app.registry.store.model_store import Canary, ModelStore
 
 SCHEMA_YAML = """\
 version: 1

@@ -12,7 +12,7 @@ import pytest
 import typer
 from typer.testing import CliRunner
 
-from app.training.datasets.sparrow import LISTS
+from app.training.data.formats.sparrow import LISTS
 from benchmarks.model_runs import Key, RunResult, remember, remembered
 from benchmarks.model_table import BEGIN, END, placed, table
 from benchmarks.models import PAGE, SPLITS, main

@@ -17,8 +17,8 @@ from typer.testing import CliRunner
 
 from app.cli import cli
 from app.commands.retrain import NOTHING_PUBLISHED
+from app.observability.metrics import Metrics
 from app.settings import Settings
-from app.telemetry import Metrics
 
 ROOT = Path(__file__).parents[1]
 KUBERNETES = ROOT / "deploy" / "kubernetes"

@@ -10,9 +10,9 @@ import pytest
 from app.api.problems import BY_STATUS, TYPES
 from app.cli import COMMANDS
 from app.models import MODELS
+from app.observability.metrics import Metrics
 from app.ranking.ranker import DEGRADED
 from app.settings import Settings
-from app.telemetry import Metrics
 
 ROOT = Path(__file__).parents[1]
 REFERENCE = (ROOT / "docs" / "reference.md").read_text()

@@ -114,7 +114,7 @@ class TestMake:
     def test_what_is_compiled_is_compiled_again_when_its_source_changes(self, tmp_path: Path) -> None:
         for name in ("Makefile", "pyproject.toml", "constraints.txt", "setup.py"):
             shutil.copy(ROOT / name, tmp_path)
-        shutil.copytree(ROOT / "app/kernels/source", tmp_path / "app/kernels/source")
+        shutil.copytree(ROOT / "app/native/src", tmp_path / "app/native/src")
         (tmp_path / ".venv/bin").mkdir(parents=True)
         for name in ("bin/python", ".ready", ".ready-dev"):
             (tmp_path / ".venv" / name).touch()
@@ -122,7 +122,7 @@ class TestMake:
         for file in tmp_path.rglob("*"):
             os.utime(file, (now, now))
         assert "--editable" not in run_make("--dry-run", "test", folder=tmp_path).stdout
-        os.utime(tmp_path / "app/kernels/source/tail.h", (now + 10, now + 10))
+        os.utime(tmp_path / "app/native/src/tail.h", (now + 10, now + 10))
         assert "--editable" in run_make("--dry-run", "test", folder=tmp_path).stdout
 
 

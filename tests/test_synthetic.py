@@ -18,8 +18,8 @@ from app.errors import ConfigError, StoreError
 from app.features.encoder import Encoder
 from app.features.schema import Side
 from app.features.store import KeyTemplate
-from app.registry.artifact import load
-from app.registry.model_store import ModelStore
+from app.registry.artifact.artifact import load
+from app.registry.store.model_store import ModelStore
 from app.synthetic import BATCH, Catalogue, build_model, hashed, load_features
 
 SMALL = Catalogue(users=30, items=700, user_fields=3, item_fields=4, cardinality=50, seed=7)

@@ -33,10 +33,10 @@ from app.errors import (
     Unauthorized,
     VersionRefused,
 )
-from app.registry.artifact import read_manifest_bytes
-from app.registry.model_store import ModelStore
-from app.registry.report import WITHDRAWN, Check, read_report, refused_earlier
-from app.telemetry import Metrics
+from app.observability.metrics import Metrics
+from app.registry.artifact.artifact import read_manifest_bytes
+from app.registry.gate.gate_report import WITHDRAWN, Check, read_report, refused_earlier
+from app.registry.store.model_store import ModelStore
 
 log = structlog.get_logger(__name__)
 
@@ -62,7 +62,7 @@ class Done(BaseModel):
 
 
 class Commands(Protocol):
-    """`app.commands.remote.StoreCommands` is one."""
+    """`app.publishing.store_commands.StoreCommands` is one."""
 
     def run(self, command: str, *arguments: str) -> dict[str, Any]: ...
 

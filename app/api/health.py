@@ -8,8 +8,8 @@ from typing import Annotated, Literal
 from fastapi import APIRouter, Depends, Response
 from pydantic import BaseModel, Field
 
-from app.api.state import FeatureStatus, ServiceState, service_of
-from app.registry.live import LifecycleStatus
+from app.api.service_state import FeatureStatus, ServiceState, service_of
+from app.registry.lifecycle.snapshot import LifecycleStatus
 
 __all__ = ["FeatureStatus", "router"]
 

@@ -6,7 +6,7 @@ from typing import Annotated
 
 from fastapi import APIRouter, Depends, Response
 
-from app.api.state import ServiceState, service_of
+from app.api.service_state import ServiceState, service_of
 
 router = APIRouter(tags=["metrics"])
 

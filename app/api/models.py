@@ -9,12 +9,12 @@ from fastapi import APIRouter, Depends, Query
 from pydantic import BaseModel, Field
 
 from app.api.health import ModelProblem, problems_of
-from app.api.state import ServiceState, service_of
+from app.api.service_state import ServiceState, service_of
 from app.errors import ArtifactError
+from app.ranking.monitor import QUANTILES, Figures
 from app.ranking.shadow import ShadowFigures
-from app.ranking.watch import QUANTILES, Figures
-from app.registry.model_store import ModelStore, Pointer, labels_of
-from app.registry.report import read_report
+from app.registry.gate.gate_report import read_report
+from app.registry.store.model_store import ModelStore, Pointer, labels_of
 
 router = APIRouter(tags=["models"])
 

@@ -10,7 +10,7 @@ from fastapi import FastAPI
 
 from app.api.problems import MEDIA_TYPE, TYPES, URN
 from app.api.schemas import AcceptedBody
-from app.telemetry import STAGES
+from app.observability.metrics import STAGES
 
 REF = "#/components/schemas/"
 

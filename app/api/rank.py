@@ -10,18 +10,18 @@ import time
 from starlette.requests import ClientDisconnect
 from starlette.types import Receive, Scope, Send
 
-from app.api.answer import answer
 from app.api.middleware import read_body, timeout_s_of
 from app.api.problems import problem_response
+from app.api.rank_response import answer
 from app.api.schemas import parse_rank
-from app.busy_poll import BusyPoll
 from app.errors import DeadlinePassed, NoModel, Overloaded, RequestError
+from app.observability.metrics import Metrics
 from app.ranking.admission import Admission
+from app.ranking.fallback import Rescue
+from app.ranking.monitor import Watch
 from app.ranking.ranker import INVALID_FEATURES, NOT_FINITE, Ranker, Ranking
-from app.ranking.rescue import Rescue
 from app.ranking.shadow import Shadow
-from app.ranking.watch import Watch
-from app.telemetry import Metrics
+from app.runtime.busy_poll import BusyPoll
 
 
 class RankEndpoint:

@@ -1,7 +1,7 @@
 """The body of POST /rank, parsed strictly from its bytes.
 
 msgspec checks types, lengths and ranges while it parses, in C and without a Python step per id. In the usual body the
-ids are not even parsed but kept as they stand, see `app.features.wire_ids`; nulls for what may be left out, and ids
+ids are not even parsed but kept as they stand, see `app.features.request_ids`; nulls for what may be left out, and ids
 that are not printable ASCII, take a second pass.
 """
 
@@ -15,7 +15,7 @@ import msgspec
 from msgspec import Meta
 
 from app.errors import InvalidRequest, NotJson
-from app.features.wire_ids import WireIds
+from app.features.request_ids import WireIds
 
 MAX_ID = 256
 MAX_TEXT = 4096

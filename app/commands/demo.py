@@ -36,9 +36,9 @@ def demo(
     Example: ctr demo --port 9000
     """
     from app.commands.load import known_schema, load_file
-    from app.features.embedded import EmbeddedValkey
-    from app.registry.model_store import ModelStore
-    from app.serving import serve
+    from app.features.loading.embedded_valkey import EmbeddedValkey
+    from app.registry.store.model_store import ModelStore
+    from app.runtime.processes import serve
     from app.settings import load_settings
 
     settings = load_settings(host=host, port=port, workers=workers)

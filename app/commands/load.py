@@ -13,7 +13,7 @@ from rich.progress import BarColumn, Progress, TaskProgressColumn, TextColumn, T
 from app.commands.output import console, emit
 
 if TYPE_CHECKING:
-    from app.features.loader import Loaded
+    from app.features.loading.loader import Loaded
     from app.features.schema import FeatureSchema
     from app.settings import Settings
 
@@ -66,10 +66,10 @@ def load_file(
     max_bad: float = 0.001,
 ) -> Loaded:
     """Load one file into the configured Redis, or the embedded Valkey, with a progress bar. Raises CtrError."""
-    from app.features.embedded import EmbeddedValkey
     from app.features.encoder import Encoder
-    from app.features.loader import Loader, open_client
-    from app.features.records import Records
+    from app.features.loading.embedded_valkey import EmbeddedValkey
+    from app.features.loading.loader import Loader, open_client
+    from app.features.loading.records import Records
     from app.features.store import KeyTemplate
 
     records = Records(file)
@@ -123,7 +123,7 @@ def known_schema(settings: Settings, features: Path | None) -> FeatureSchema | N
 
     if features is not None:
         return load_schema(features)
-    from app.registry.model_store import ModelStore
+    from app.registry.store.model_store import ModelStore
 
     store = ModelStore(settings.model_store, settings.model)
     version = store.pointer().stable

@@ -13,8 +13,8 @@ from app.errors import ArtifactError, ConfigError
 from app.settings import Settings, load_settings
 
 if TYPE_CHECKING:
-    from app.registry.model_store import ModelStore
-    from app.registry.report import Report
+    from app.registry.gate.gate_report import Report
+    from app.registry.store.model_store import ModelStore
 
 
 class LabelName(StrEnum):
@@ -43,7 +43,7 @@ def publish(
 
     Example: ctr publish runs/deepfm-2026-01-31
     """
-    from app.commands.gate import admitted, pruned
+    from app.publishing.gate_version import admitted, pruned
 
     settings, store = _store(model, model_store)
     version = store.publish_copy(version_dir)
@@ -70,7 +70,7 @@ def promote(
 
     Example: ctr promote 8 --as canary --share 0.05
     """
-    from app.commands.gate import admitted, stays_refused
+    from app.publishing.gate_version import admitted, stays_refused
 
     settings, store = _store(model, model_store)
     known = store.versions()
@@ -156,7 +156,7 @@ def models(model: Model = None, model_store: Store = None, as_json: AsJson = Fal
 
 
 def _store(model: str | None, model_store: Path | None) -> tuple[Settings, ModelStore]:
-    from app.commands.gate import open_store
+    from app.publishing.gate_version import open_store
 
     settings = load_settings(model=model, model_store=model_store)
     return settings, open_store(settings)
@@ -196,7 +196,7 @@ def _serving(store: ModelStore) -> dict[str, Any]:
 
 
 def _row(store: ModelStore, version: int, serving: dict[str, Any]) -> dict[str, Any]:
-    from app.registry.report import read_report
+    from app.registry.gate.gate_report import read_report
 
     held = {label: held["version"] if isinstance(held, dict) else held for label, held in serving.items()}
     row: dict[str, Any] = {

@@ -28,10 +28,10 @@ def job_config(model: str, seed: int, split: Literal["auto", "time", "random"] =
     """Defaults with what was said on top; None means that nothing was. Raises ConfigError."""
     from app.models import MODELS
     from app.training.architectures import ModelConfig
+    from app.training.data.split import SplitConfig
     from app.training.job import JobConfig
-    from app.training.prepare import Preparation
-    from app.training.split import SplitConfig
-    from app.training.trainer_config import TrainerConfig
+    from app.training.loop.trainer_config import TrainerConfig
+    from app.training.preprocessing.preparation import Preparation
 
     said = {option: value for option, value in given.items() if value is not None}
     shape = {field: said[option] for option, field in OF_MODEL.items() if option in said}

@@ -19,9 +19,9 @@ from app.commands.schedule import ended_by_signals, repeat, seconds
 from app.errors import ConfigError, CtrError, DataError, NotPublished
 
 if TYPE_CHECKING:
-    from app.registry.artifact import Artifact
-    from app.registry.report import Report
-    from app.training.datasets.dataset import Dataset
+    from app.registry.artifact.artifact import Artifact
+    from app.registry.gate.gate_report import Report
+    from app.training.data.dataset import Dataset
     from app.training.retrain import RetrainConfig, Round
 
 PUBLISHED, FAILED, BAD_INPUT, NOTHING_PUBLISHED = 0, 1, 2, 3
@@ -119,13 +119,13 @@ def _round(
     as_json: bool,
     **options: Any,
 ) -> int:
-    from app.commands.gate import admitted, open_store, pruned
     from app.commands.options import quiet_threads
+    from app.publishing.gate_version import admitted, open_store, pruned
     from app.settings import load_settings
 
     quiet_threads(threads)
-    from app.training.comparison import newest_of
-    from app.training.progress import TrainingProgress
+    from app.training.evaluation.comparison import newest_of
+    from app.training.loop.progress import TrainingProgress
     from app.training.retrain import Round, alone
     from app.training.retrain import retrain as run
 
@@ -178,7 +178,7 @@ def _round(
 
 def _config(live: Artifact, options: dict[str, Any]) -> RetrainConfig:
     """As the live version was trained, with what the command line said on top. Raises ConfigError."""
-    from app.training.comparison import config_of
+    from app.training.evaluation.comparison import config_of
     from app.training.retrain import RetrainConfig, Window
 
     job = config_of(live.manifest)
@@ -202,8 +202,8 @@ def _read(live: Artifact, dataset: str | None, data: Path | None, features: Path
     """The rows by the live version's schema: what is not told otherwise goes on as it was."""
     import msgspec
 
-    from app.training.datasets.catalogue import open_dataset
-    from app.training.datasets.progress import EncodingProgress
+    from app.training.data.catalogue import open_dataset
+    from app.training.data.encoding_progress import EncodingProgress
 
     name = dataset or live.manifest.data.get("dataset")
     if not name:

@@ -27,7 +27,7 @@ def infer(
     """
     from app.errors import ConfigError
     from app.features.schema import parse_schema
-    from app.training.datasets.inference import infer as propose
+    from app.training.data.infer import infer as propose
 
     found = propose(file, label=label, user_id=user_id, item_id=item_id, rows=rows)
     if out:

@@ -22,8 +22,8 @@ def serve(
 
     Example: ctr serve --port 8000 --workers 2
     """
-    from app.features.embedded import EmbeddedValkey
-    from app.serving import serve as run
+    from app.features.loading.embedded_valkey import EmbeddedValkey
+    from app.runtime.processes import serve as run
     from app.settings import load_settings
 
     settings = load_settings(host=host, port=port, workers=workers, model=model)

@@ -80,8 +80,8 @@ def _write(
     settings: Settings, catalogue: Catalogue, dim: int, hidden: tuple[int, ...], publish: bool
 ) -> dict[str, Any]:
     """Write the model as a version; where it is, and its number (0 where it is not published)."""
-    from app.registry.model_store import ModelStore
-    from app.registry.writing import write
+    from app.registry.artifact.export import write
+    from app.registry.store.model_store import ModelStore
     from app.synthetic import build_model
 
     with console.status("building the model"):
@@ -108,8 +108,8 @@ def _load(settings: Settings, catalogue: Catalogue) -> float:
     """Seconds it took."""
     from rich.progress import BarColumn, MofNCompleteColumn, Progress, TextColumn, TimeRemainingColumn
 
-    from app.features.embedded import EmbeddedValkey
-    from app.features.loader import open_client
+    from app.features.loading.embedded_valkey import EmbeddedValkey
+    from app.features.loading.loader import open_client
     from app.features.store import KeyTemplate
     from app.synthetic import load_features
 

@@ -17,10 +17,10 @@ from app.commands.options import TUNING, job_config, quiet_threads
 from app.commands.output import console, emit
 
 if TYPE_CHECKING:
-    from app.training.checkpoint import Checkpoint
-    from app.training.datasets.dataset import Dataset
+    from app.training.data.dataset import Dataset
     from app.training.distributed import World
     from app.training.job import JobConfig, Result
+    from app.training.loop.checkpoint import Checkpoint
     from app.training.publish import Destination
     from app.training.tracking import Tracking
 
@@ -129,12 +129,12 @@ def train(
         precision=precision,
     )
 
-    from app.commands.gate import admitted, open_store, pruned
+    from app.publishing.gate_version import admitted, open_store, pruned
     from app.settings import load_settings
-    from app.training.checkpoint import Checkpoint
-    from app.training.datasets.catalogue import open_dataset
-    from app.training.datasets.dataset import export_states
-    from app.training.datasets.progress import EncodingProgress
+    from app.training.data.catalogue import open_dataset
+    from app.training.data.dataset import export_states
+    from app.training.data.encoding_progress import EncodingProgress
+    from app.training.loop.checkpoint import Checkpoint
     from app.training.publish import kept_aside, published
     from app.training.tracking import Tracking
 
@@ -199,7 +199,7 @@ def train(
 def _run(
     config: JobConfig, rows: Any, test_rows: Any, folder: Path, name: str, checkpoint: Checkpoint, world: World
 ) -> Result:
-    from app.training.progress import TrainingProgress
+    from app.training.loop.progress import TrainingProgress
 
     with TrainingProgress(console, config.trainer.epochs) as progress:
         return config.build().run(

@@ -15,7 +15,7 @@ from app.commands.output import console, emit
 from app.errors import ConfigError, DataError
 
 if TYPE_CHECKING:
-    from app.training.run import Step
+    from app.training.loop.epochs import Step
     from app.training.tuning import Search, Trial
 
 RUNS = Path("runs")
@@ -52,8 +52,8 @@ def tune(
     import functools
 
     from app.models import MODELS
-    from app.training.datasets.catalogue import open_dataset
-    from app.training.summary import digest
+    from app.training.data.catalogue import open_dataset
+    from app.training.evaluation.field_summary import digest
     from app.training.tuning import Search, searched
 
     if model not in MODELS:

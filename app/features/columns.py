@@ -1,7 +1,7 @@
 """A column of a table in the forms that the encoder takes whole, so that no value costs a step of Python twice.
 
 The encoder asks a column for the form that suits a field: one raw column may be read by two fields, say as a number and
-as a category. This module knows no table library; `app.training.datasets.series` makes columns out of polars.
+as a category. This module knows no table library; `app.training.data.readers.series_column` makes columns of polars.
 """
 
 from __future__ import annotations

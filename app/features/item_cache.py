@@ -21,12 +21,12 @@ import torch
 from torch import Tensor
 
 from app.features.encoder import Encoder
-from app.features.id_index import IdIndex, Rows
-from app.features.pace import Pace
-from app.features.pages import zeros
+from app.features.item_index import IdIndex, Rows
 from app.features.slots import Slots
 from app.features.store import Raw
-from app.kernels import library
+from app.native import bindings
+from app.runtime.huge_pages import zeros
+from app.runtime.loop_pacer import Pace
 
 FRESH, KNOWN = 1, 2
 DISTINCT = 1 << 8
@@ -37,7 +37,7 @@ ENCODE_CHUNK = 128
 
 
 class ItemModel(Protocol):
-    """What the cache needs of a live version (`app.registry.artifact.Artifact` is one)."""
+    """What the cache needs of a live version (`app.registry.artifact.artifact.Artifact` is one)."""
 
     item_encoder: Encoder
 
@@ -126,7 +126,7 @@ class ItemCache:
         rows = self._rows.find(item_ids)
         count = len(rows)
         # Each use has a number of its own, so of a row that comes twice one number is overwritten.
-        common = library.touch(rows.ctypes.data, count, self._flags, self._used, self.capacity, self._clock)
+        common = bindings.touch(rows.ctypes.data, count, self._flags, self._used, self.capacity, self._clock)
         self._clock += count
         return Found(rows, common & ~DISTINCT, bool(common & DISTINCT))
 

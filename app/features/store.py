@@ -1,7 +1,8 @@
 """Where raw features come from: one round trip per request, and news of what changed.
 
-`FeatureStore` is what the ranker needs; `RedisFeatureStore` speaks to Redis or Valkey, `app.features.memory` keeps
-everything in the process. Both tell a `Listener` which items changed, in order with the items they deliver.
+`FeatureStore` is what the ranker needs; `RedisFeatureStore` speaks to Redis or Valkey, and
+`app.features.memory_store` keeps everything in the process. Both tell a `Listener` which items changed, in order with
+the items they deliver.
 """
 
 from __future__ import annotations
@@ -16,7 +17,7 @@ import hiredis
 import structlog
 
 from app.errors import StoreError
-from app.features.connection import Connection, connect, pack
+from app.features.resp_connection import Connection, connect, pack
 
 log = structlog.get_logger(__name__)
 

@@ -3,7 +3,7 @@
 from typing import Any
 
 from app.errors import ConfigError
-from app.models.contract import CtrModel
+from app.models.base import CtrModel
 from app.models.dcn import DCN
 from app.models.deepfm import DeepFM
 from app.models.deepfm_sparrow import DeepFMSparrow
@@ -13,10 +13,10 @@ from app.models.finalmlp import FinalMLP
 from app.models.fm import FM
 from app.models.fusion import Fusion
 from app.models.hofm import HOFM
-from app.models.inputs import Preprocessing
 from app.models.lr import LogisticRegression
 from app.models.neural_cf import NeuralCF, NeuralCFTowers
 from app.models.nfm import NFM
+from app.models.side_input import Preprocessing
 from app.models.wide_deep import WideDeep
 
 MODELS: dict[str, type[CtrModel]] = {

@@ -13,9 +13,9 @@ import torch
 from torch import Tensor, nn
 
 from app.errors import ConfigError
-from app.models.contract import CtrModel
-from app.models.inputs import Preprocessing
+from app.models.base import CtrModel
 from app.models.layers import SplitMlp
+from app.models.side_input import Preprocessing
 
 
 class DCN(CtrModel):

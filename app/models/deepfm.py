@@ -5,7 +5,7 @@
 with e_f = sum of x_s v_s over a field's slots, S = sum_f e_f and Q = sum_f e_f*e_f. Numeric fields are slots whose x is
 the number, so they take part in the crosses. Three options: `crosses` sums chosen pairs of fields and not all of them;
 `element_wise` also feeds the crosses, unsummed, to D, inner and element-wise products together (as Qu et al. 2016 do);
-with `dims` embeddings have sizes of their own, and the crosses are of P_f e_f (`app.models.sizes`), while D reads e_f.
+with `dims` embeddings have sizes of their own, and the crosses are of P_f e_f (`app.models.mixed_dims`); D reads e_f.
 
 Split, exactly: FM(u, i) = FM_u + FM_i + S_u . S_i, and the first deep layer is W_u u + b + W_i i.
     user state  [ W_u u + b (H) | S_u (K) | w0 + FM_u ]        item state  [ W_i i (H) | S_i (K) | FM_i ]
@@ -17,12 +17,12 @@ import torch
 from torch import Tensor
 from torch.nn.functional import linear, pad
 
-from app.models.contract import CtrModel
-from app.models.crosses import AllPairs, Crosses
-from app.models.head import Head
-from app.models.inputs import Preprocessing
+from app.models.base import CtrModel
+from app.models.fm_autograd import Head
 from app.models.layers import SplitMlp
-from app.models.sizes import Sizes, sized_crosses, within_sizes
+from app.models.mixed_dims import Sizes, sized_crosses, within_sizes
+from app.models.pairwise import AllPairs, Crosses
+from app.models.side_input import Preprocessing
 
 
 class DeepFM(CtrModel):

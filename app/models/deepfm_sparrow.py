@@ -5,7 +5,7 @@
 The crosses are movie.user, movie genre.user genre, movie genre.user and movie.user genre. They and h, the last hidden
 layer, are concatenated before one sigmoid neuron (a_c and v are its weights) where Guo et al. 2017 sum the parts. Its
 first order and deep part know the four fields and the numerics; here the first order is of every field of the schema.
-Which fields play the four parts is found by `app.models.places.find_roles`, or named.
+Which fields play the four parts is found by `app.models.field_roles.find_roles`, or named.
 
 Split, exactly; the crosses are e_movie . (a_1 e_user + a_4 e_user_genre) + e_movie_genre . (a_2 e_user_genre + a_3
 e_user).
@@ -16,11 +16,11 @@ e_user).
 import torch
 from torch import Tensor
 
-from app.models.contract import CtrModel
-from app.models.crosses import Pairs, field_crosses
-from app.models.inputs import Preprocessing
+from app.models.base import CtrModel
+from app.models.field_roles import SidePart, find_roles, slot_places
 from app.models.layers import SplitMlp
-from app.models.places import SidePart, find_roles, slot_places
+from app.models.pairwise import Pairs, field_crosses
+from app.models.side_input import Preprocessing
 
 
 class DeepFMSparrow(CtrModel):

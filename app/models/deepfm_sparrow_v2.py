@@ -17,10 +17,10 @@ is linear in the p.
 import torch
 from torch import Tensor, nn
 
-from app.models.contract import CtrModel
-from app.models.inputs import Preprocessing
+from app.models.base import CtrModel
+from app.models.field_roles import find_roles, slot_places
 from app.models.layers import SplitMlp
-from app.models.places import find_roles, slot_places
+from app.models.side_input import Preprocessing
 
 
 class DeepFMSparrowV2(CtrModel):

@@ -10,9 +10,9 @@ Split, exactly: the first layer is W_u u + b + W_i i.    user state  [ W_u u + b
 
 from torch import Tensor
 
-from app.models.contract import CtrModel
-from app.models.inputs import Preprocessing
+from app.models.base import CtrModel
 from app.models.layers import SplitMlp
+from app.models.side_input import Preprocessing
 
 
 class EmbeddingMlp(CtrModel):

@@ -19,9 +19,9 @@ import math
 import torch
 from torch import Tensor, nn
 
-from app.models.contract import CtrModel
-from app.models.inputs import Preprocessing
+from app.models.base import CtrModel
 from app.models.layers import Mlp, SplitBlocks
+from app.models.side_input import Preprocessing
 
 GATE_HIDDEN = 64
 

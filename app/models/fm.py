@@ -5,7 +5,7 @@
 
 with e_f = sum of x_s v_s over a field's slots: the weight of x_s x_t is v_s . v_t, and x multiplies it, so numbers take
 part. S*S - Q counts every pair twice, hence the half. With `crosses` only chosen pairs of fields are summed; with
-`dims` embeddings have sizes of their own, and e_f here is P_f e_f (`app.models.sizes`).
+`dims` embeddings have sizes of their own, and e_f here is P_f e_f (`app.models.mixed_dims`).
 
 Split, exactly: FM(u, i) = FM_u + FM_i + S_u . S_i.
     user state  [ S_u (K) | w0 + FM_u ]        item state  [ S_i (K) | FM_i ]
@@ -14,10 +14,10 @@ Split, exactly: FM(u, i) = FM_u + FM_i + S_u . S_i.
 import torch
 from torch import Tensor
 
-from app.models.contract import CtrModel
-from app.models.crosses import Crosses
-from app.models.inputs import Preprocessing
-from app.models.sizes import Sizes, sized_crosses
+from app.models.base import CtrModel
+from app.models.mixed_dims import Sizes, sized_crosses
+from app.models.pairwise import Crosses
+from app.models.side_input import Preprocessing
 
 
 class FM(CtrModel):

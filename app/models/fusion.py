@@ -18,12 +18,12 @@ Split, exactly: the union of theirs.
 import torch
 from torch import Tensor, nn
 
-from app.models.contract import CtrModel
-from app.models.crosses import AllPairs
-from app.models.inputs import Preprocessing
+from app.models.base import CtrModel
+from app.models.hashed_crosses import HashedCrosses
 from app.models.layers import Mlp, SplitMlp
 from app.models.nfm import Pooled
-from app.models.wide import HashedCrosses
+from app.models.pairwise import AllPairs
+from app.models.side_input import Preprocessing
 
 
 class Fusion(CtrModel):

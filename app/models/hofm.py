@@ -14,8 +14,8 @@ import torch
 from torch import Tensor
 
 from app.errors import ConfigError
-from app.models.contract import CtrModel
-from app.models.inputs import Preprocessing
+from app.models.base import CtrModel
+from app.models.side_input import Preprocessing
 
 
 class HOFM(CtrModel):

@@ -1,4 +1,4 @@
-"""Building blocks that several models share. Shape suffixes are explained in `app.models.contract`."""
+"""Building blocks that several models share. Shape suffixes are explained in `app.models.base`."""
 
 from itertools import pairwise
 

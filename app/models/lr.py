@@ -8,8 +8,8 @@ Split, exactly: a sum of two halves. user state [ w0 + sum over user slots ]    
 import torch
 from torch import Tensor
 
-from app.models.contract import CtrModel
-from app.models.inputs import Preprocessing
+from app.models.base import CtrModel
+from app.models.side_input import Preprocessing
 
 
 class LogisticRegression(CtrModel):

@@ -16,10 +16,10 @@ import torch
 from torch import Tensor, nn
 
 from app.features.schema import Side
-from app.models.contract import CtrModel
-from app.models.inputs import Preprocessing
+from app.models.base import CtrModel
+from app.models.field_roles import SidePart, id_field, slot_places
 from app.models.layers import Mlp, SplitMlp
-from app.models.places import SidePart, id_field, slot_places
+from app.models.side_input import Preprocessing
 
 
 def side_part(preprocessing: Preprocessing, side: Side, dim: int, ids_only: bool) -> SidePart:

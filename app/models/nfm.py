@@ -7,17 +7,17 @@ Batch norm and dropout on the pooled vector f, as on the hidden layers (their se
 Split, exactly, but for D: f(u, i) = f_u + f_i + S_u * S_i, which is cheap; D then runs for every pair.
     user state  [ S_u (K) | f_u (K) | w0 + first order ]        item state  [ S_i (K) | f_i (K) | first order ]
 With `crosses` only chosen pairs are pooled; then each crossed item field has its own K columns in the place of S_i.
-With `dims` embeddings have sizes of their own, and e_f here is P_f e_f (`app.models.sizes`).
+With `dims` embeddings have sizes of their own, and e_f here is P_f e_f (`app.models.mixed_dims`).
 """
 
 import torch
 from torch import Tensor, nn
 
-from app.models.contract import CtrModel
-from app.models.crosses import Crosses
-from app.models.inputs import Preprocessing
+from app.models.base import CtrModel
 from app.models.layers import SplitMlp
-from app.models.sizes import Sizes, sized_crosses
+from app.models.mixed_dims import Sizes, sized_crosses
+from app.models.pairwise import Crosses
+from app.models.side_input import Preprocessing
 
 
 class NFM(CtrModel):

@@ -2,7 +2,7 @@
 
     logit = w0 + sum_s w_s x_s + wide + D([e_1 .. e_F, numerics])                                  (eq. 3)
 
-with wide the crosses of `app.models.wide`: those the schema declares, else those of fields that share a space.
+with wide the crosses of `app.models.hashed_crosses`: those the schema declares, else of fields that share a space.
 
 Split, exactly: the first deep layer is W_u u + b + W_i i; crosses of a user and an item field are looked up per pair.
     user state  [ W_u u + b (H) | crossed slots (5 each) | w0 + first order + user crosses ]
@@ -12,10 +12,10 @@ Split, exactly: the first deep layer is W_u u + b + W_i i; crosses of a user and
 import torch
 from torch import Tensor, nn
 
-from app.models.contract import CtrModel
-from app.models.inputs import Preprocessing
+from app.models.base import CtrModel
+from app.models.hashed_crosses import HashedCrosses
 from app.models.layers import SplitMlp
-from app.models.wide import HashedCrosses
+from app.models.side_input import Preprocessing
 
 
 class WideDeep(CtrModel):

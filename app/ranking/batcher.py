@@ -13,7 +13,7 @@ from dataclasses import dataclass, field
 import torch
 from torch import Tensor
 
-from app.registry.artifact import Artifact
+from app.registry.artifact.artifact import Artifact
 
 
 @dataclass(slots=True)

@@ -13,7 +13,7 @@ import torch
 
 from app.features.encoder import Encoder
 from app.features.slots import Slots
-from app.registry.artifact import Artifact
+from app.registry.artifact.artifact import Artifact
 
 
 class Explanation(NamedTuple):

@@ -19,16 +19,16 @@ import torch
 from torch import Tensor
 
 from app.errors import DeadlinePassed, StoreError
-from app.features.id_index import ABSENT, Rows
 from app.features.item_cache import FRESH, KNOWN, Found, ItemCache
+from app.features.item_index import ABSENT, Rows
+from app.features.request_ids import WireIds
 from app.features.slots import Slots
 from app.features.store import FeatureStore, Raw
-from app.features.wire_ids import WireIds
 from app.ranking.batcher import Batcher
 from app.ranking.explain import Explanation, explain
 from app.ranking.routing import Route, route
-from app.registry.artifact import Artifact, descending
-from app.registry.live import Live
+from app.registry.artifact.artifact import Artifact, descending
+from app.registry.lifecycle.snapshot import Live
 
 USER_UNAVAILABLE = "user_features_unavailable"
 ITEMS_UNAVAILABLE = "item_features_unavailable"

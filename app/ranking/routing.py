@@ -7,8 +7,8 @@ from typing import NamedTuple
 from xxhash import xxh3_64_intdigest
 
 from app.errors import InvalidRequest, NoModel
-from app.registry.artifact import Artifact
-from app.registry.live import Live
+from app.registry.artifact.artifact import Artifact
+from app.registry.lifecycle.snapshot import Live
 
 ARM_SALT = "ctr-canary\x1f"
 STABLE, CANARY, SHADOW = "stable", "canary", "shadow"

@@ -18,14 +18,14 @@ import numpy.typing as npt
 import structlog
 
 from app.errors import RequestError
-from app.features.pace import nothing_to_do
-from app.features.wire_ids import WireIds
+from app.features.request_ids import WireIds
+from app.ranking.fallback import Ranks, asking
+from app.ranking.monitor import Watch
 from app.ranking.ranker import NOT_FINITE, Query, Ranking
-from app.ranking.rescue import Ranks, asking
 from app.ranking.routing import SHADOW
-from app.ranking.watch import Watch
-from app.registry.checks import spearman
-from app.registry.live import Live
+from app.registry.gate.checks import spearman
+from app.registry.lifecycle.snapshot import Live
+from app.runtime.loop_pacer import nothing_to_do
 
 log = structlog.get_logger(__name__)
 

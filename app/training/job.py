@@ -12,25 +12,25 @@ from typing import Any
 import structlog
 import torch
 
-from app.models.contract import CtrModel
-from app.models.inputs import Preprocessing
+from app.models.base import CtrModel
+from app.models.side_input import Preprocessing
 from app.training.architectures import ModelConfig
-from app.training.baselines import baselines
-from app.training.calibration import Calibration, Floats, Method, fit
-from app.training.checkpoint import Checkpoint
-from app.training.datasets.dataset import Dataset, Skipped
+from app.training.data.dataset import Dataset, Skipped
+from app.training.data.split import HELD_OUT, PARTS, SplitConfig
 from app.training.distributed import ALONE, World
-from app.training.evaluate import evaluate
-from app.training.predict import predict
-from app.training.prepare import Encoded, Preparation, Rows, encode, expand
+from app.training.evaluation.baselines import baselines
+from app.training.evaluation.calibration import Calibration, Floats, Method, fit
+from app.training.evaluation.field_summary import user_groups
+from app.training.evaluation.metrics import evaluate
+from app.training.evaluation.predict import predict
+from app.training.loop.checkpoint import Checkpoint
+from app.training.loop.epochs import Step
+from app.training.loop.trainer import Fitted, Trainer
+from app.training.loop.trainer_config import TrainerConfig
+from app.training.preprocessing.preparation import Encoded, Preparation, Rows, encode, expand
 from app.training.publish import export, verify
 from app.training.report import PAGE, write_report
-from app.training.report.findings import Run, gather
-from app.training.run import Step
-from app.training.split import HELD_OUT, PARTS, SplitConfig
-from app.training.summary import user_groups
-from app.training.trainer import Fitted, Trainer
-from app.training.trainer_config import TrainerConfig
+from app.training.report.collect import Run, gather
 
 Metrics = dict[str, float]
 Say = Callable[[str], None]

@@ -14,14 +14,14 @@ import numpy as np
 import torch
 
 from app.errors import ArtifactError, ConfigError
-from app.models.contract import CtrModel
-from app.registry.artifact import Artifact, load
-from app.registry.manifest import GoldenRequest
-from app.registry.model_store import ModelStore
-from app.registry.writing import write
-from app.training.calibration import Floats
-from app.training.datasets.dataset import Dataset, id_field_of, raw_features, without_nan
-from app.training.prepare import Encoded
+from app.models.base import CtrModel
+from app.registry.artifact.artifact import Artifact, load
+from app.registry.artifact.export import write
+from app.registry.artifact.manifest import GoldenRequest
+from app.registry.store.model_store import ModelStore
+from app.training.data.dataset import Dataset, id_field_of, raw_features, without_nan
+from app.training.evaluation.calibration import Floats
+from app.training.preprocessing.preparation import Encoded
 
 GOLDEN_USERS, GOLDEN_ITEMS = 8, 20
 AGREEMENT = 1e-4

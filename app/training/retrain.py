@@ -23,14 +23,14 @@ from typing import Any
 import numpy as np
 
 from app.errors import ArtifactError, ConfigError, CtrError, NotPublished
-from app.registry.artifact import Artifact
-from app.registry.model_store import ModelStore, labels_of
-from app.training.comparison import Metric, compare, probabilities, same_schema, seen_share, shortfall
-from app.training.datasets.dataset import Dataset
+from app.registry.artifact.artifact import Artifact
+from app.registry.store.model_store import ModelStore, labels_of
+from app.training.data.dataset import Dataset
+from app.training.evaluation.comparison import Metric, compare, probabilities, same_schema, seen_share, shortfall
 from app.training.job import JobConfig, describe
-from app.training.run import Step
-from app.training.trainer import Fitted, Trainer
-from app.training.trainer_config import TrainerConfig
+from app.training.loop.epochs import Step
+from app.training.loop.trainer import Fitted, Trainer
+from app.training.loop.trainer_config import TrainerConfig
 from app.training.warm_start import Continued, live_preprocessing, restore_absent, warm_start
 
 LOCK = ".retrain.lock"

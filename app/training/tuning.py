@@ -13,8 +13,8 @@ from typing import TYPE_CHECKING, Any
 
 from app.errors import ConfigError, DataError
 from app.training.job import JobConfig, Prepared
-from app.training.run import Step
-from app.training.trainer import Trainer
+from app.training.loop.epochs import Step
+from app.training.loop.trainer import Trainer
 
 if TYPE_CHECKING:
     import optuna
@@ -157,7 +157,7 @@ def searched(model: str) -> Options:
     """The options that are searched for a model, with the defaults they begin with."""
     from app.models import MODELS
     from app.training.architectures import ModelConfig
-    from app.training.trainer_config import TrainerConfig
+    from app.training.loop.trainer_config import TrainerConfig
 
     own, trainer = MODELS[model].options(), TrainerConfig()
     hidden = ",".join(str(width) for width in own["hidden"]) if "hidden" in own else None

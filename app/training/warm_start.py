@@ -19,12 +19,12 @@ from torch import Tensor, nn
 
 from app.errors import ArtifactError
 from app.features.schema import FeatureSchema, Numeric
-from app.models.contract import CtrModel
-from app.models.inputs import NumericStatistics, Preprocessing
+from app.models.base import CtrModel
 from app.models.layers import Block
-from app.registry.artifact import Artifact
+from app.models.side_input import NumericStatistics, Preprocessing
+from app.registry.artifact.artifact import Artifact
 from app.training.distributed import ALONE, World
-from app.training.prepare import SIDES, Encoded, Preparation, Rows
+from app.training.preprocessing.preparation import SIDES, Encoded, Preparation, Rows
 
 SAMPLE_ROWS = 16_384
 """Training rows that the batch norms' first statistics are taken from."""

@@ -13,7 +13,7 @@ from dataclasses import dataclass, field
 import numpy as np
 import uvloop
 
-from app.registry.model_store import ModelStore
+from app.registry.store.model_store import ModelStore
 from benchmarks.capacity import CONCURRENCY, complain
 from benchmarks.contenders import OURS
 from benchmarks.figure import Figure

@@ -5,8 +5,8 @@ from __future__ import annotations
 from collections.abc import Callable, Sequence
 from dataclasses import replace
 
-from app.registry.model_store import ModelStore
-from app.registry.writing import write
+from app.registry.artifact.export import write
+from app.registry.store.model_store import ModelStore
 from app.synthetic import Catalogue, build_model
 from benchmarks.stage import DIM, HIDDEN, Stage
 

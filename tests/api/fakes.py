@@ -11,14 +11,14 @@ from starlette.types import ASGIApp
 from app.api import health, metrics, models, page
 from app.api.openapi import document_rank
 from app.api.problems import install_problem_handlers
-from app.api.state import FeatureStatus
+from app.api.service_state import FeatureStatus
+from app.observability.metrics import Metrics
+from app.ranking.monitor import Watch
 from app.ranking.ranker import Query, Ranking
 from app.ranking.shadow import Shadow
-from app.ranking.watch import Watch
-from app.registry.artifact import Artifact
-from app.registry.live import LifecycleStatus, Live
-from app.registry.model_store import ModelStore
-from app.telemetry import Metrics
+from app.registry.artifact.artifact import Artifact
+from app.registry.lifecycle.snapshot import LifecycleStatus, Live
+from app.registry.store.model_store import ModelStore
 
 
 @dataclass

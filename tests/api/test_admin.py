@@ -20,11 +20,11 @@ from structlog.testing import capture_logs
 from app.api import admin
 from app.api.admin import OPERATOR, Admin, AnyTarget, Target, parsed
 from app.errors import ActionFailed, ArtifactError, ConfigError, RequestError
-from app.features.memory import MemoryFeatureStore
+from app.features.memory_store import MemoryFeatureStore
 from app.main import create_app
-from app.registry.artifact import read_manifest_bytes
-from app.registry.model_store import Canary, ModelStore, Pointer
-from app.registry.report import Check, read_report, write_refusal
+from app.registry.artifact.artifact import read_manifest_bytes
+from app.registry.gate.gate_report import Check, read_report, write_refusal
+from app.registry.store.model_store import Canary, ModelStore, Pointer
 from app.settings import Settings
 from tests.api.fakes import FakeService, application, client
 from tests.factories import publish_tiny

@@ -10,15 +10,15 @@ from pathlib import Path
 import numpy as np
 import pytest
 
-from app.api.exports import CacheExport, WatchExport, count_shadow
+from app.api.metric_exporters import CacheExport, WatchExport, count_shadow
 from app.api.openapi import EXAMPLES
 from app.api.schemas import parse_rank
 from app.features.item_cache import CacheCounts
 from app.ranking.shadow import Comparison, ShadowFigures
-from app.registry.artifact import Artifact, load
-from app.registry.live import Live, Problem
-from app.registry.model_store import ModelStore
-from app.registry.report import Check, Report, write_report
+from app.registry.artifact.artifact import Artifact, load
+from app.registry.gate.gate_report import Check, Report, write_report
+from app.registry.lifecycle.snapshot import Live, Problem
+from app.registry.store.model_store import ModelStore
 from tests.api.fakes import FakeService, application, client
 from tests.factories import publish_tiny
 

@@ -12,8 +12,8 @@ from typer.testing import CliRunner
 
 from app.cli import cli
 from app.errors import DataError
-from app.features.embedded import EmbeddedValkey
-from app.registry.model_store import ModelStore
+from app.features.loading.embedded_valkey import EmbeddedValkey
+from app.registry.store.model_store import ModelStore
 from tests.factories import publish_tiny, raw_items
 
 

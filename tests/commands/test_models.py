@@ -12,9 +12,9 @@ from typer.testing import CliRunner, Result
 
 from app.commands.models import models, promote, publish, rollback
 from app.errors import ArtifactError, ConfigError
-from app.registry.manifest import PROGRAM
-from app.registry.model_store import Canary, ModelStore, Pointer
-from app.registry.report import WITHDRAWN, Check
+from app.registry.artifact.manifest import PROGRAM
+from app.registry.gate.gate_report import WITHDRAWN, Check
+from app.registry.store.model_store import Canary, ModelStore, Pointer
 from tests.factories import publish_tiny, write_tiny
 
 cli = typer.Typer()

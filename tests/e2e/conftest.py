@@ -20,9 +20,9 @@ import httpx
 import pytest
 import redis
 
-from app.features.embedded import EmbeddedValkey
-from app.registry.artifact import Artifact, load
-from app.registry.model_store import ModelStore
+from app.features.loading.embedded_valkey import EmbeddedValkey
+from app.registry.artifact.artifact import Artifact, load
+from app.registry.store.model_store import ModelStore
 from tests.factories import MODEL_NAME, publish_tiny, raw_items, raw_users, redis_text
 
 START_S = 60.0

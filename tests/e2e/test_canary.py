@@ -16,10 +16,10 @@ from app.loadgen.generator import LoadGenerator
 from app.loadgen.requests import rank_bodies
 from app.loadgen.result import LoadResult
 from app.models.deepfm import DeepFM
-from app.registry.model_store import ModelStore, Pointer
+from app.registry.store.model_store import ModelStore, Pointer
 from tests.e2e.conftest import Running, Serve, until
 from tests.factories import ITEMS, USERS
-from tests.registry.variants import alike, changed, publish_model
+from tests.registry.torchscript.variants import alike, changed, publish_model
 
 CANDIDATES, RATE, SHARE = 30, 80.0, 0.5
 KEY = "an admin's key"

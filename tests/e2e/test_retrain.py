@@ -17,7 +17,7 @@ import pytest
 import redis
 
 from app.errors import NotPublished
-from app.registry.model_store import ModelStore
+from app.registry.store.model_store import ModelStore
 from app.training.retrain import LOCK, alone
 from tests.e2e.conftest import Running, Serve
 from tests.training.test_retrain import train_first

@@ -10,7 +10,7 @@ import httpx
 import pytest
 import redis
 
-from app.registry.model_store import ModelStore
+from app.registry.store.model_store import ModelStore
 from tests.e2e.conftest import Running, Serve, Shared
 from tests.factories import publish_tiny, raw_item, raw_user, redis_text
 from tests.ranking.conftest import expected

@@ -9,10 +9,10 @@ import torch
 from hypothesis import given
 from hypothesis import strategies as st
 
-from app.features.id_index import ABSENT
 from app.features.item_cache import FRESH, KNOWN, ItemCache
-from app.registry.artifact import Artifact, load
-from app.registry.model_store import ModelStore
+from app.features.item_index import ABSENT
+from app.registry.artifact.artifact import Artifact, load
+from app.registry.store.model_store import ModelStore
 from tests.factories import MODEL_NAME, publish_tiny, raw_item
 
 

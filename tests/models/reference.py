@@ -15,8 +15,8 @@ import numpy as np
 
 from app.features.schema import FeatureSchema, Numeric, Side
 from app.features.slots import NUMERIC_MARK, Slots, slot_key
-from app.models.contract import CtrModel
-from app.models.inputs import NumericStatistics, Preprocessing
+from app.models.base import CtrModel
+from app.models.side_input import NumericStatistics, Preprocessing
 
 Vector = np.ndarray[Any, np.dtype[np.float64]]
 

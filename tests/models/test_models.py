@@ -14,10 +14,10 @@ from torch import Tensor
 from app.features.encoder import Encoder
 from app.features.slots import Slots
 from app.models import MODELS
-from app.models.contract import CtrModel
-from app.models.inputs import Preprocessing
+from app.models.base import CtrModel
 from app.models.layers import Block
-from app.registry.artifact import load, serving_form
+from app.models.side_input import Preprocessing
+from app.registry.artifact.artifact import load, serving_form
 from tests.factories import fitted, raw_context, raw_item, raw_user, small_schema, tiny_model, write_tiny
 from tests.models.reference import FORMULAS, first_order, logit
 

@@ -17,13 +17,13 @@ from app.features.encoder import Encoder
 from app.features.schema import FeatureSchema, parse_schema
 from app.features.slots import Slots
 from app.models import MODELS, build
-from app.models.contract import CtrModel
-from app.models.inputs import Preprocessing
+from app.models.base import CtrModel
+from app.models.field_roles import field_names
 from app.models.layers import Block
-from app.models.places import field_names
-from app.registry.artifact import load
-from app.registry.manifest import GoldenRequest
-from app.registry.writing import write
+from app.models.side_input import Preprocessing
+from app.registry.artifact.artifact import load
+from app.registry.artifact.export import write
+from app.registry.artifact.manifest import GoldenRequest
 from tests.factories import fitted, raw_context, raw_item, raw_user, small_schema, tiny_model
 from tests.models import reference
 from tests.models.reference import Example, Vector

@@ -8,12 +8,12 @@ from pathlib import Path
 import pytest
 
 from app.features.item_cache import ItemCache
-from app.features.memory import MemoryFeatureStore
+from app.features.memory_store import MemoryFeatureStore
 from app.models import MODELS
 from app.ranking.ranker import Ranker
-from app.registry.artifact import load
-from app.registry.live import Live
-from app.registry.model_store import ModelStore
+from app.registry.artifact.artifact import load
+from app.registry.lifecycle.snapshot import Live
+from app.registry.store.model_store import ModelStore
 from tests.factories import publish_tiny, raw_context, raw_item, raw_items, raw_user, raw_users
 from tests.ranking.conftest import Asked, expected
 

@@ -11,13 +11,13 @@ import numpy as np
 import pytest
 
 from app.features.item_cache import ItemCache
-from app.features.memory import MemoryFeatureStore
+from app.features.memory_store import MemoryFeatureStore
 from app.features.slots import Slots
 from app.ranking.batcher import Batcher
 from app.ranking.ranker import Ranker
-from app.registry.artifact import Artifact, load
-from app.registry.live import Live
-from app.registry.model_store import ModelStore
+from app.registry.artifact.artifact import Artifact, load
+from app.registry.lifecycle.snapshot import Live
+from app.registry.store.model_store import ModelStore
 from tests.factories import MODEL_NAME, publish_tiny, raw_items, raw_users
 
 

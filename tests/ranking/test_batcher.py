@@ -10,7 +10,7 @@ import torch
 from torch import Tensor
 
 from app.ranking.batcher import Batcher
-from app.registry.artifact import Artifact
+from app.registry.artifact.artifact import Artifact
 from tests.factories import raw_items, raw_users
 
 

@@ -8,11 +8,11 @@ import torch
 
 from app.errors import DeadlinePassed, EncodingError, InvalidRequest, NoModel
 from app.features.item_cache import ItemCache
-from app.features.memory import MemoryFeatureStore
+from app.features.memory_store import MemoryFeatureStore
 from app.ranking import ranker as module
 from app.ranking.ranker import Ranker, Ranking
-from app.registry.artifact import Artifact
-from app.registry.live import Live
+from app.registry.artifact.artifact import Artifact
+from app.registry.lifecycle.snapshot import Live
 from tests.factories import raw_context, raw_item, raw_items, raw_user
 from tests.ranking.conftest import Asked, expected
 

@@ -10,9 +10,9 @@ import pytest
 
 from app.errors import InvalidRequest, NoModel
 from app.ranking.routing import CANARY, STABLE, arm, route
-from app.registry.artifact import Artifact, load
-from app.registry.live import Live
-from app.registry.model_store import ModelStore
+from app.registry.artifact.artifact import Artifact, load
+from app.registry.lifecycle.snapshot import Live
+from app.registry.store.model_store import ModelStore
 from tests.factories import publish_tiny
 
 ROOT = Path(__file__).parents[2]

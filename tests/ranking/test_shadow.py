@@ -12,20 +12,20 @@ from hypothesis import given
 from hypothesis import strategies as st
 from scipy.stats import spearmanr
 
-from app.features import pace
+from app.features.cache_refresher import Refresher
 from app.features.item_cache import ItemCache
-from app.features.memory import MemoryFeatureStore
-from app.features.refresher import Refresher
-from app.features.wire_ids import WireIds
+from app.features.memory_store import MemoryFeatureStore
+from app.features.request_ids import WireIds
 from app.ranking import shadow as module
-from app.ranking.preparation import Preparation
+from app.ranking.monitor import Watch
 from app.ranking.ranker import NOT_FINITE, Query, Ranker, Ranking
 from app.ranking.shadow import Comparison, Shadow, compared
-from app.ranking.watch import Watch
-from app.registry.artifact import Artifact
-from app.registry.lifecycle import Lifecycle
-from app.registry.live import Live
-from app.registry.model_store import ModelStore
+from app.ranking.warmup import Preparation
+from app.registry.artifact.artifact import Artifact
+from app.registry.lifecycle.lifecycle import Lifecycle
+from app.registry.lifecycle.snapshot import Live
+from app.registry.store.model_store import ModelStore
+from app.runtime import loop_pacer as pace
 from tests.factories import publish_tiny
 from tests.ranking.conftest import Asked
 from tests.work import spin

@@ -4,9 +4,9 @@ from __future__ import annotations
 
 import pytest
 
-from app.registry.lifecycle import Lifecycle
-from app.registry.model_store import ModelStore
-from tests.registry.lifecycles import Recorder, make
+from app.registry.lifecycle.lifecycle import Lifecycle
+from app.registry.store.model_store import ModelStore
+from tests.registry.lifecycle.lifecycles import Recorder, make
 
 
 @pytest.fixture

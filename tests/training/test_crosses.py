@@ -14,16 +14,16 @@ import pytest
 import torch
 
 from app.features.encoder import Encoder
-from app.models.contract import CtrModel
-from app.registry.artifact import serving_form
+from app.models.base import CtrModel
+from app.registry.artifact.artifact import serving_form
 from app.training.architectures import ModelConfig
-from app.training.datasets.catalogue import open_dataset
-from app.training.datasets.dataset import Dataset, raw_features
-from app.training.evaluate import evaluate, grouped_auc
-from app.training.predict import predict
-from app.training.prepare import Preparation, Rows, encode, expand
-from app.training.trainer import Trainer
-from app.training.trainer_config import TrainerConfig
+from app.training.data.catalogue import open_dataset
+from app.training.data.dataset import Dataset, raw_features
+from app.training.evaluation.metrics import evaluate, grouped_auc
+from app.training.evaluation.predict import predict
+from app.training.loop.trainer import Trainer
+from app.training.loop.trainer_config import TrainerConfig
+from app.training.preprocessing.preparation import Preparation, Rows, encode, expand
 
 VALIDATION_USERS = 120
 SEED = 0

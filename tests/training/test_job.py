@@ -14,14 +14,14 @@ import pytest
 
 from app.errors import ArtifactError
 from app.features.schema import parse_schema
-from app.registry import artifact
-from app.registry.model_store import ModelStore
+from app.registry.artifact import artifact
+from app.registry.store.model_store import ModelStore
 from app.training.architectures import ModelConfig
-from app.training.datasets.dataset import Dataset
+from app.training.data.dataset import Dataset
 from app.training.job import JobConfig
+from app.training.loop.trainer_config import TrainerConfig
 from app.training.publish import export, kept_aside, published, verify
-from app.training.trainer_config import TrainerConfig
-from tests.training.test_prepare import some_data
+from tests.training.preprocessing.test_preparation import some_data
 
 FEW_YAML = """\
 version: 1

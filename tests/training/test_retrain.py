@@ -19,15 +19,15 @@ from sklearn.metrics import log_loss
 
 from app.cli import main
 from app.errors import ArtifactError, ConfigError, NotPublished
-from app.registry.model_store import ModelStore
-from app.registry.report import read_report
-from app.training.comparison import compare, config_of, newest_of, probabilities, same_schema, shortfall
-from app.training.datasets.catalogue import open_dataset
-from app.training.datasets.dataset import Dataset
-from app.training.prepare import encode
+from app.registry.gate.gate_report import read_report
+from app.registry.store.model_store import ModelStore
+from app.training.data.catalogue import open_dataset
+from app.training.data.dataset import Dataset
+from app.training.evaluation.comparison import compare, config_of, newest_of, probabilities, same_schema, shortfall
+from app.training.preprocessing.preparation import encode
 from app.training.retrain import LOCK, RetrainConfig, Round, Window, alone, retrain
 from tests.factories import publish_tiny
-from tests.registry.test_signing import key_pair
+from tests.registry.artifact.test_signing import key_pair
 from tests.training.conftest import Ctr
 
 FEATURES = """\

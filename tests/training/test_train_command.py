@@ -9,12 +9,12 @@ from pathlib import Path
 
 import pytest
 
-from app.registry import artifact
-from app.registry.model_store import ModelStore
-from app.registry.report import read_report
+from app.registry.artifact import artifact
+from app.registry.gate.gate_report import read_report
+from app.registry.store.model_store import ModelStore
 from tests.training.conftest import Ctr
-from tests.training.datasets.test_movielens import some_ratings, write_original
-from tests.training.datasets.test_tables import FEATURES, csv_text
+from tests.training.data.formats.test_movielens import some_ratings, write_original
+from tests.training.data.formats.test_tables import FEATURES, csv_text
 from tests.training.test_tracking import Recorder
 
 SMALL = ("--dim", "4", "--hidden", "8,4", "--batch-size", "64", "--epochs", "2", "--learning-rate", "0.01")

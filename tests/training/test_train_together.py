@@ -12,7 +12,7 @@ from pathlib import Path
 import numpy as np
 import pytest
 
-from tests.training.datasets.test_tables import FEATURES
+from tests.training.data.formats.test_tables import FEATURES
 
 ROOT = Path(__file__).parents[2]
 OPTIONS = (

@@ -9,7 +9,7 @@ from pathlib import Path
 import pytest
 
 from tests.training.conftest import Ctr
-from tests.training.datasets.test_tables import FEATURES, csv_text
+from tests.training.data.formats.test_tables import FEATURES, csv_text
 
 pytest.importorskip("optuna", reason="optuna is not installed: pip install ctr-serving[tune]")
 TABLE = ("--dataset", "table", "--data", "my clicks.csv", "--features", "features.yaml", "--label", "clicked")

@@ -13,8 +13,8 @@ from app.commands.options import job_config
 from app.errors import ConfigError
 from app.models import MODELS
 from app.training.job import Prepared
-from app.training.run import Step
-from app.training.trainer import Trainer
+from app.training.loop.epochs import Step
+from app.training.loop.trainer import Trainer
 from app.training.tuning import Search, Trial, searched
 from tests.training.test_job import labelled
 

@@ -12,13 +12,13 @@ import torch
 from app.errors import ArtifactError
 from app.features.encoder import Encoder
 from app.models import MODELS, build
-from app.models.contract import CtrModel
-from app.models.inputs import NumericStatistics, Preprocessing
-from app.registry.artifact import Artifact, load
-from app.training.predict import predict
-from app.training.prepare import Encoded, Rows, expand
-from app.training.trainer import Trainer
-from app.training.trainer_config import TrainerConfig
+from app.models.base import CtrModel
+from app.models.side_input import NumericStatistics, Preprocessing
+from app.registry.artifact.artifact import Artifact, load
+from app.training.evaluation.predict import predict
+from app.training.loop.trainer import Trainer
+from app.training.loop.trainer_config import TrainerConfig
+from app.training.preprocessing.preparation import Encoded, Rows, expand
 from app.training.warm_start import joined, live_preprocessing, restore_absent, warm_start
 from tests.factories import fitted, raw_context, raw_item, raw_user, small_schema, write_tiny
 

@@ -3,7 +3,8 @@
 from __future__ import annotations
 
 from app.cli import main
-from app.training.datasets import blocks, mapped
+from app.training.data import mapped_dataset as mapped
+from app.training.data.readers import line_blocks as blocks
 
 if __name__ == "__main__":
     mapped.IN_MEMORY_BYTES = 0

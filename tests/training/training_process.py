@@ -13,14 +13,14 @@ import numpy as np
 import torch
 
 from app.training.architectures import ModelConfig
-from app.training.checkpoint import Checkpoint
 from app.training.distributed import joined
-from app.training.predict import predict
-from app.training.prepare import Preparation, Rows, encode, expand
-from app.training.run import Step
-from app.training.trainer import Trainer
-from app.training.trainer_config import TrainerConfig
-from tests.training.test_prepare import some_data
+from app.training.evaluation.predict import predict
+from app.training.loop.checkpoint import Checkpoint
+from app.training.loop.epochs import Step
+from app.training.loop.trainer import Trainer
+from app.training.loop.trainer_config import TrainerConfig
+from app.training.preprocessing.preparation import Preparation, Rows, encode, expand
+from tests.training.preprocessing.test_preparation import some_data
 
 ROWS = 3000
 

@@ -8,9 +8,10 @@ from pathlib import Path
 from string import Template
 from typing import Any
 
-from app.training.report import facts, sections
-from app.training.report.facts import METRICS
+from app.training.report import sections
+from app.training.report import tables_section as facts
 from app.training.report.tables import number
+from app.training.report.tables_section import METRICS
 
 TEMPLATE = Path(__file__).with_name("page.html")
 Found = Mapping[str, Any]

@@ -13,9 +13,9 @@ import pytest
 from app.features.schema import FeatureSchema, parse_schema
 from app.models import MODELS
 from app.training.architectures import ModelConfig
-from app.training.datasets.dataset import Dataset
+from app.training.data.dataset import Dataset
 from app.training.job import JobConfig
-from app.training.trainer_config import TrainerConfig
+from app.training.loop.trainer_config import TrainerConfig
 from tests.training.test_job import labelled
 
 SHORT = JobConfig(trainer=TrainerConfig(batch_size=128, epochs=1))

@@ -13,12 +13,12 @@ import numpy as np
 import pytest
 
 from app.training.architectures import ModelConfig
+from app.training.data.split import SplitConfig
 from app.training.job import JobConfig
+from app.training.loop.trainer_config import TrainerConfig
 from app.training.report import FINDINGS, PAGE, figures, write_report
-from app.training.report.findings import curves
+from app.training.report.collect import curves
 from app.training.report.page import render
-from app.training.split import SplitConfig
-from app.training.trainer_config import TrainerConfig
 from tests.training.test_job import labelled
 
 VOID = {"meta", "link", "br", "img", "input", "hr"}

@@ -1,0 +1,239 @@
+"""A file of features into Redis: one HASH per entity, each replaced whole.
+
+The file is read twice. The first time every row is checked, by the encoder that will serve it where a schema is known;
+a file with too many bad rows is refused before anything is written. The second time its good rows are written.
+"""
+
+from __future__ import annotations
+
+import math
+import time
+from collections.abc import Callable, Iterable, Mapping
+from typing import Any, NamedTuple
+
+import msgspec
+import redis
+from redis.backoff import NoBackoff
+from redis.retry import Retry
+from xxhash import xxh3_64_intdigest
+
+from app.errors import MAX_REPORTED, ConfigError, DataError, EncodingError, StoreError
+from app.features.encoder import Encoder
+from app.features.loading.records import Record, Records
+from app.features.slots import canonical_text
+from app.features.store import KeyTemplate
+
+CONNECT_TIMEOUT_S, TIMEOUT_S = 3.0, 30.0
+BATCH = 100
+"""Entities a transaction: large enough to hide the round trip, small enough to hold up readers for a millisecond."""
+TOLD_EVERY = 500
+MAX_REASON = 200
+
+Progress = Callable[[str, int, float], None]
+"""Told ("checking" or "loading", rows so far, share of the file read)."""
+
+
+Fields = dict[Any, str]
+"""A hash: names are text, which is less than the client declares to take."""
+
+
+class Loaded(NamedTuple):
+    loaded: int
+    bad: int
+    problems: list[str]
+    """The first few bad rows, each with its number and reason."""
+    seconds: float
+
+    @property
+    def rows_per_second(self) -> float:
+        return self.loaded / self.seconds if self.seconds else 0.0
+
+
+def open_client(url: str) -> redis.Redis:
+    """A client that waits long enough for a bulk load and never repeats a write by itself. Raises ConfigError."""
+    try:
+        return redis.Redis.from_url(
+            url,
+            socket_connect_timeout=CONNECT_TIMEOUT_S,
+            socket_timeout=TIMEOUT_S,
+            retry=Retry(NoBackoff(), 0),
+        )
+    except ValueError as error:
+        raise ConfigError(f"CTR_REDIS_URL: {error}") from error
+
+
+def stored_text(value: object, field: str) -> str | None:
+    """A value as the hash holds it, None for one that is left out.
+
+    A list becomes a JSON array, a weighted list a JSON object, a number its shortest text, a boolean true or false;
+    null, NaN and empty text are left out.
+
+    Raises:
+        EncodingError: no feature is of this kind.
+    """
+    if isinstance(value, str) and value.isascii():  # nine values in ten
+        return value or None
+    if value is None or (isinstance(value, float) and math.isnan(value)):
+        return None
+    if isinstance(value, list | tuple):
+        if value and all(isinstance(part, Mapping) and part.keys() == {"key", "value"} for part in value):
+            return stored_text({part["key"]: part["value"] for part in value}, field)  # a Parquet map
+        return _json([_part(part, field) for part in value if part is not None], field)
+    if isinstance(value, Mapping):
+        # A Parquet struct has every key in every row, null where it does not apply.
+        return _json({str(name): _part(weight, field) for name, weight in value.items() if weight is not None}, field)
+    if isinstance(value, int) and not isinstance(value, bool):
+        return str(value)
+    text = canonical_text(value, field)
+    if not text.isascii():
+        _json(text, field)
+    return text
+
+
+def _part(value: object, field: str) -> object:
+    if isinstance(value, list | tuple | Mapping):
+        raise EncodingError(field, "a list of lists or objects is not a feature")
+    if isinstance(value, float) and not math.isfinite(value):
+        raise EncodingError(field, "a list cannot hold NaN or infinity")
+    return value
+
+
+def _json(value: object, field: str) -> str:
+    try:
+        return msgspec.json.encode(value).decode()
+    except UnicodeEncodeError:
+        raise EncodingError(field, "text must be valid Unicode, without lone surrogates") from None
+    except (TypeError, OverflowError, ValueError) as error:
+        raise EncodingError(field, f"cannot be stored: {error}") from error
+
+
+class Loader:
+    """Loads one kind of entity."""
+
+    def __init__(
+        self,
+        client: redis.Redis,
+        key: KeyTemplate,
+        *,
+        id_field: str = "id",
+        encoder: Encoder | None = None,
+        max_bad: float = 0.001,
+        progress: Progress = lambda *_: None,
+    ) -> None:
+        """
+        Args:
+            id_field: the column with the id; not stored, unless the schema reads it as a feature too.
+            encoder: of this entity's side; checks the values.
+            max_bad: share of rows, 0 to 1, that may be bad and are left out.
+        """
+        self._client = client
+        self._key = key
+        self._id_field = id_field
+        self._encoder = encoder
+        self._stores_id = encoder is not None and any(
+            field.raw_name == id_field and field.entity == encoder.side and not getattr(field, "id", False)
+            for field in encoder.fields
+        )
+        self._max_bad = max_bad
+        self._progress = progress
+
+    def load(self, records: Records) -> Loaded:
+        """Check all rows, then write the good ones. Loading the same file again is safe.
+
+        Raises:
+            DataError: the file cannot be read, holds no rows, or too many bad ones; nothing was written.
+            StoreError: Redis does not answer or refuses; says how many rows were written.
+        """
+        started = time.perf_counter()
+        self._asked(self._client.ping, written=0)  # before the file is read for minutes
+        bad, problems = self._check(records)
+        loaded = self._write(records, bad)
+        return Loaded(loaded, len(bad), problems, time.perf_counter() - started)
+
+    def _check(self, records: Records) -> tuple[set[int], list[str]]:
+        bad: set[int] = set()
+        problems: list[str] = []
+        seen: set[int] = set()
+        count = 0
+        for count, record in enumerate(records, 1):
+            try:
+                self._check_one(record, seen)
+            except EncodingError as error:
+                bad.add(record.row)
+                if len(problems) < MAX_REPORTED:
+                    problems.append(f"{records.unit} {record.row}: {error}")
+            if count % TOLD_EVERY == 0:
+                self._progress("checking", count, records.fraction)
+        self._progress("checking", count, 1.0)
+        if not count:
+            raise DataError(f"{records.path}: holds no rows")
+        if len(bad) > self._max_bad * count:
+            listed = "\n  ".join(problems)
+            more = f"\n  and {len(bad) - len(problems)} more" if len(bad) > len(problems) else ""
+            raise DataError(
+                f"{records.path}: {len(bad)} of {count} rows are bad, more than the {self._max_bad:.2%} allowed "
+                f"(--max-bad); nothing was written\n  {listed}{more}"
+            )
+        return bad, problems
+
+    def _check_one(self, record: Record, seen: set[int]) -> None:
+        entity_id, fields = self._converted(record)
+        digest = xxh3_64_intdigest(entity_id.encode())
+        if digest in seen:
+            raise EncodingError(self._id_field, f"{entity_id[:50]!r} was in an earlier row, which is kept")
+        if self._encoder is not None:
+            self._encoder.encode(fields, entity_id)
+        seen.add(digest)
+
+    def _converted(self, record: Record) -> tuple[str, Fields]:
+        """The id and the hash. Raises EncodingError."""
+        if record.problem:
+            raise EncodingError("row", record.problem)
+        if self._id_field not in record.values:
+            raise EncodingError(self._id_field, f"there is no such column, only {', '.join(record.values)[:100]}")
+        entity_id = stored_text(record.values[self._id_field], self._id_field)
+        if entity_id is None:
+            raise EncodingError(self._id_field, "is empty")
+        fields = {
+            name: text
+            for name, value in record.values.items()
+            if (name != self._id_field or self._stores_id) and (text := stored_text(value, name)) is not None
+        }
+        return entity_id, fields
+
+    def _write(self, records: Records, bad: set[int]) -> int:
+        loaded = 0
+        batch: list[tuple[str, Fields]] = []
+        for record in records:
+            if record.row in bad:
+                continue
+            batch.append(self._converted(record))
+            if len(batch) == BATCH:
+                self._replace(batch, loaded)
+                loaded += len(batch)
+                batch.clear()
+                self._progress("loading", loaded, records.fraction)
+        self._replace(batch, loaded)
+        self._progress("loading", loaded + len(batch), 1.0)
+        return loaded + len(batch)
+
+    def _replace(self, batch: Iterable[tuple[str, Fields]], written: int) -> None:
+        # In one transaction: no reader sees an entity without its features, and no old field stays.
+        with self._client.pipeline(transaction=True) as pipeline:
+            for entity_id, fields in batch:
+                key = self._key.key(entity_id)
+                pipeline.delete(key)
+                if fields:
+                    pipeline.hset(key, mapping=fields)
+            self._asked(pipeline.execute, written)
+
+    def _asked(self, command: Callable[[], Any], written: int) -> None:
+        so_far = f"; {written} rows were written, loading again is safe" if written else ""
+        try:
+            command()
+        except redis.RedisError as error:
+            refused = isinstance(error, redis.ResponseError | redis.AuthenticationError)
+            reason = str(error)
+            if len(reason) > MAX_REASON:  # it may quote the command, with all its values
+                reason = f"{reason[: MAX_REASON // 2]} … {reason[-MAX_REASON // 2 :]}"
+            raise StoreError(f"Redis {'refused' if refused else 'does not answer'}: {reason}{so_far}") from error

@@ -1,0 +1,130 @@
+"""From a trained model to the three files of a version: written, brought to the disk, answered by what was written."""
+
+from __future__ import annotations
+
+import contextlib
+import hashlib
+import os
+import tempfile
+from collections.abc import Sequence
+from pathlib import Path
+from typing import Any
+
+import msgspec
+import torch
+from safetensors import SafetensorError
+from safetensors.torch import save_file
+
+from app.errors import ArtifactError
+from app.features.schema import FeatureSchema
+from app.models.base import CtrModel
+from app.registry.artifact.artifact import Artifact, assemble, scripted, serving_form
+from app.registry.artifact.manifest import (
+    FORMAT,
+    MANIFEST,
+    PROGRAM,
+    TABLES,
+    FileProof,
+    GoldenRequest,
+    Manifest,
+    encode_manifest,
+    now,
+)
+
+
+def write(
+    folder: Path,
+    model: CtrModel,
+    schema: FeatureSchema,
+    *,
+    name: str,
+    golden: Sequence[GoldenRequest],
+    metrics: dict[str, Any] | None = None,
+    data: dict[str, Any] | None = None,
+    config: dict[str, Any] | None = None,
+    beside: Sequence[str] = (),
+) -> Manifest:
+    """Write a version (numbered 0) into an existing folder and fsync its files.
+
+    Args:
+        beside: files in the folder that are no part of what is served, a report say; the manifest proves them, but a
+            version that has lost them is still whole.
+        golden: requests without scores count too: scores are computed here, by the program as it will be loaded.
+    """
+    served = serving_form(model)
+    tables = {table: getattr(served, table).detach().contiguous() for table in served.tables}
+    try:
+        save_file(tables, folder / TABLES)
+        os.chmod(folder / TABLES, 0o644)  # safetensors makes it private; the service may run as another user
+        (folder / PROGRAM).write_bytes(scripted(served))
+        for file in (PROGRAM, TABLES, *beside):
+            fsync(folder / file)
+    except (OSError, SafetensorError) as error:
+        raise ArtifactError("file", f"the version cannot be written to {folder}: {error}") from error
+    manifest = Manifest(
+        name=name,
+        version=0,
+        format=FORMAT,
+        created_at=now(),
+        architecture=model.name,
+        files={file: _proof(folder / file) for file in (PROGRAM, TABLES, *beside)},
+        tables={name: list(table.shape) for name, table in tables.items()},
+        feature_schema=schema.model_dump(mode="json"),
+        schema_hash=schema.hash,
+        golden=[],
+        metrics=metrics or {},
+        data=data or {},
+        config=config or {},
+    )
+    loaded = assemble(folder, manifest, torch.device("cpu"))
+    manifest = msgspec.structs.replace(manifest, golden=[_answered(loaded, request) for request in golden])
+    write_manifest(folder, manifest)
+    return manifest
+
+
+def write_manifest(folder: Path, manifest: Manifest) -> bytes:
+    """Returns its bytes. Raises ArtifactError("file")."""
+    path, raw = folder / MANIFEST, encode_manifest(manifest)
+    try:
+        path.write_bytes(raw)
+        fsync(path)
+    except OSError as error:
+        raise ArtifactError("file", f"{path} cannot be written: {error.strerror}") from error
+    return raw
+
+
+def _answered(artifact: Artifact, request: GoldenRequest) -> GoldenRequest:
+    user = artifact.user_encoder.encode(request.user, request.user_id)
+    items = artifact.item_encoder.encode_many(request.items, request.item_ids)
+    scores_N = artifact.score(artifact.encode_user(user), artifact.encode_items(items))
+    return msgspec.structs.replace(request, scores=scores_N.tolist())
+
+
+def _proof(path: Path) -> FileProof:
+    with path.open("rb") as file:
+        return FileProof(hashlib.file_digest(file, "sha256").hexdigest(), path.stat().st_size)
+
+
+def fsync(path: Path) -> None:
+    """Bring a file or a folder to the disk."""
+    descriptor = os.open(path, os.O_RDONLY)
+    try:
+        os.fsync(descriptor)
+    finally:
+        os.close(descriptor)
+
+
+def replace(path: Path, content: bytes) -> None:
+    """Write a file aside, bring it to the disk and put it in the place of the one before. Raises OSError."""
+    descriptor, temporary = tempfile.mkstemp(prefix=f".tmp-{path.stem.strip('.')}-", dir=path.parent)
+    try:
+        with os.fdopen(descriptor, "wb") as file:
+            os.fchmod(descriptor, 0o644)
+            file.write(content)
+            file.flush()
+            os.fsync(descriptor)
+        os.replace(temporary, path)
+    except OSError:  # a full disk must not be left fuller
+        with contextlib.suppress(OSError):
+            os.unlink(temporary)
+        raise

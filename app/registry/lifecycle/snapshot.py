@@ -1,0 +1,80 @@
+"""What is live in this process: one immutable snapshot that a request reads once, and how it came about."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass, field
+from typing import Literal
+
+from app.registry.artifact.artifact import Artifact
+
+Label = Literal["stable", "canary", "shadow"]
+LABELS: tuple[Label, ...] = ("stable", "canary", "shadow")
+Outcome = Literal["live", "refused", "fallback", "retired", "withdrawn"]
+
+
+@dataclass(frozen=True)
+class Live:
+    """The models in service. Replaced as a whole by one reference: hold on to one snapshot for a whole request."""
+
+    stable: Artifact | None = None
+    canary: Artifact | None = None
+    canary_share: float = 0.0
+    """Share of users in [0, 1] that the canary answers."""
+    shadow: Artifact | None = None
+    previous: Artifact | None = None
+    """The stable before this one: loaded, so that a rollback is quick, but not prepared to serve."""
+    fallback: bool = False
+    """`stable` is not the version the pointer asks for, because that one was refused."""
+
+    def labels(self) -> dict[str, Artifact]:
+        """Label to version in service; labels nobody holds are left out."""
+        held = {"stable": self.stable, "canary": self.canary, "shadow": self.shadow}
+        return {label: artifact for label, artifact in held.items() if artifact is not None}
+
+    def by_version(self, version: int) -> Artifact | None:
+        """The version among those in service, for callers that pin one."""
+        return next((artifact for artifact in self.labels().values() if artifact.version == version), None)
+
+
+@dataclass(frozen=True)
+class SwapEvent:
+    """One thing that happened to a version in this process; counted in `ctr_model_swaps_total{outcome}`."""
+
+    outcome: Outcome
+    label: str
+    """A label, or `pointer` where `serving.json` itself is at fault."""
+    version: int | None
+    reason: str = ""
+    detail: str = ""
+    seconds: float = 0.0
+    """From the decision to load until it was live or refused."""
+
+
+@dataclass(frozen=True)
+class Problem:
+    """Why a label is not what the pointer asks for. Stands until that is put right."""
+
+    label: str
+    version: int | None
+    reason: str
+    """One short word, as in `ArtifactError.reason`."""
+    message: str
+
+
+@dataclass(frozen=True)
+class LifecycleStatus:
+    """For `/health` and `/models`."""
+
+    model: str
+    versions: dict[str, int]
+    """Label to version in service."""
+    canary_share: float
+    fallback: bool
+    last_swap_at: float | None
+    """Unix seconds; None before the first."""
+    problems: tuple[Problem, ...] = field(default=())
+    """What stands now, the latest last."""
+
+    @property
+    def last_error(self) -> Problem | None:
+        return self.problems[-1] if self.problems else None

@@ -1,0 +1,90 @@
+"""The formats by the name that `--dataset` gives them."""
+
+from __future__ import annotations
+
+from pathlib import Path
+
+from app.errors import ConfigError
+from app.features.schema import FeatureSchema, load_schema
+from app.training.data.dataset import Dataset
+from app.training.data.encode_shards import Report
+from app.training.data.formats.avazu import avazu_source
+from app.training.data.formats.criteo import criteo_source
+from app.training.data.formats.movielens import read_movielens
+from app.training.data.formats.sparrow import sparrow_source
+from app.training.data.formats.sparse_text import LIBFFM, LIBSVM, derived_schema, sparse_source
+from app.training.data.formats.table import table_source
+from app.training.data.mapped_dataset import CACHE, load
+from app.training.data.readers.bad_rows import MAX_BAD_SHARE
+from app.training.data.source import Source
+from app.training.distributed import ALONE, World
+
+LABEL = "label"
+DATASETS = ("movielens", "sparrow", "criteo", "avazu", "libsvm", "libffm", "table")
+SOURCES = {"sparrow": sparrow_source, "criteo": criteo_source, "avazu": avazu_source}
+SPARSE = {"libsvm": LIBSVM, "libffm": LIBFFM}
+
+
+def open_dataset(
+    name: str,
+    path: Path | None,
+    *,
+    features: Path | None = None,
+    label: str | None = None,
+    timestamp: str | None = None,
+    max_bad: float = MAX_BAD_SHARE,
+    cache: Path = CACHE,
+    report: Report | None = None,
+    world: World = ALONE,
+) -> Dataset:
+    """Read a dataset: a large file into its encoded form, unless that is there already.
+
+    Args:
+        path: file, folder of files or pattern that names several; a folder of its own for `movielens`, which can do
+            without.
+        features: a `features.yaml` in place of the format's own; `table` has none and needs it.
+        label: label column of a table, "label" unless said.
+        timestamp: time column of a table.
+        max_bad: share of bad rows above which the file is refused.
+        cache: folder of the encoded forms of large files.
+        report: told the rows encoded so far and the share of the file read.
+        world: the processes that open it, all of them.
+
+    Raises:
+        ConfigError: the arguments do not fit together, or the schema is wrong.
+        DataError: the data is.
+    """
+    if name not in DATASETS:
+        raise ConfigError(f"--dataset {name}: unknown; choose one of {', '.join(DATASETS)}")
+    if name != "table" and (label or timestamp):
+        raise ConfigError(f"--label and --timestamp are for --dataset table; {name} brings its own")
+    if name == "movielens":
+        schema, own = _schema(name, features), features is None
+        return read_movielens(path, schema, own_schema=own, max_bad=max_bad, cache=cache, report=report, world=world)
+    source = world.agreed(lambda: _source(name, path, features, label, timestamp))
+    return load(source, cache=cache, max_bad=max_bad, report=report, world=world)
+
+
+def _source(name: str, path: Path | None, features: Path | None, label: str | None, timestamp: str | None) -> Source:
+    if path is None and not (name == "table" and features is None):
+        raise ConfigError(f"--dataset {name} needs --data PATH")
+    schema = _schema(name, features, path)
+    assert path is not None
+    if name == "table":
+        return table_source(path, schema, label or LABEL, timestamp)
+    if name in SPARSE:
+        return sparse_source(path, schema, SPARSE[name], derived=features is None)
+    return SOURCES[name](path, schema)
+
+
+def _schema(name: str, features: Path | None, path: Path | None = None) -> FeatureSchema:
+    if features is not None:
+        return load_schema(features)
+    if name == "table":
+        raise ConfigError(
+            "--dataset table needs --features features.yaml, which says what the columns are; "
+            "`ctr schema infer FILE` proposes one"
+        )
+    if name in SPARSE and path is not None:
+        return derived_schema(path, SPARSE[name])
+    return load_schema(Path(__file__).parent / "formats" / f"{name}.yaml")

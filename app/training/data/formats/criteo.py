@@ -1,0 +1,25 @@
+"""Criteo's display advertising data: tab-separated, a label, 13 integers and 26 hashed categories, no header."""
+
+from __future__ import annotations
+
+from pathlib import Path
+
+from app.features.schema import FeatureSchema
+from app.training.data.readers.table_chunks import delimited_chunks
+from app.training.data.sharding import data_files
+from app.training.data.source import Source
+
+LABEL = "label"
+HEADER = [LABEL, *(f"I{n}" for n in range(1, 14)), *(f"C{n}" for n in range(1, 27))]
+
+
+def criteo_source(path: Path, schema: FeatureSchema) -> Source:
+    """Raises DataError."""
+    return Source(
+        "criteo",
+        path,
+        schema,
+        delimited_chunks(data_files(path), "\t", HEADER, quoted=False),
+        LABEL,
+        hint="Criteo's files have 40 tab-separated columns and no header",
+    )

@@ -1,0 +1,22 @@
+"""Any CSV, TSV, Parquet or JSON lines file with a column per feature and a column of labels."""
+
+from __future__ import annotations
+
+from pathlib import Path
+
+from app.features.schema import FeatureSchema
+from app.training.data.readers.table_chunks import table_chunks
+from app.training.data.source import Source
+
+
+def table_source(path: Path, schema: FeatureSchema, label: str, timestamp: str | None) -> Source:
+    """
+    Args:
+        label: column of 0 or 1.
+        timestamp: numeric column to split by time with, or None.
+
+    Raises:
+        ConfigError: the kind of file is not known, or the schema reads the label or the time.
+        DataError: there is no such file.
+    """
+    return Source("table", path, schema, table_chunks(path), label, timestamp)

@@ -1,0 +1,70 @@
+"""Which crosses of fields a factorisation machine relies on: mean |<v_i x_i, v_j x_j>| by pair of fields."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+
+import numpy as np
+import numpy.typing as npt
+import torch
+
+from app.features.schema import FeatureSchema
+from app.models.base import CtrModel
+from app.models.deepfm import DeepFM
+from app.models.deepfm_sparrow import DeepFMSparrow
+from app.models.field_roles import field_names
+from app.models.fm import FM
+from app.models.hofm import HOFM
+from app.models.pairwise import ChosenPairs
+from app.training.data.sampling import sample
+from app.training.preprocessing.preparation import Rows
+
+MAX_ROWS = 4096
+CHUNK = 256
+WITH_PAIRS = (FM, DeepFM, HOFM, DeepFMSparrow)
+"""Inner products of pairs of field embeddings are terms of their logit. The sparrow form weighs each pair."""
+REASONS = {
+    "lr": "it has no crosses",
+    "nfm": "its crosses go through a network, and no inner product of two fields is a term of its logit",
+    "neural_cf": "it crosses fields by a network alone",
+    "embedding_mlp": "it crosses fields by a network alone",
+    "wide_deep": "its crosses are hashed pairs of values and a network, not products of embeddings",
+    "fusion": "its crosses belong to four models joined at one neuron",
+}
+OTHER = "no inner product of two fields' embeddings is a term of its logit"
+
+
+@dataclass(frozen=True)
+class Interactions:
+    fields: list[str]
+    """Field vectors that are crossed; `<name>:bucket` is the bucket of a number."""
+    strength_FF: npt.NDArray[np.float64]
+    """In logits, symmetric, 0 on the diagonal and for pairs the model does not cross."""
+
+
+def interactions(
+    model: CtrModel, schema: FeatureSchema, rows: Rows, *, seed: int = 0, max_rows: int = MAX_ROWS
+) -> Interactions | str:
+    """Mean absolute pairwise terms over a sample of the rows, or why the model has none to show."""
+    if not isinstance(model, WITH_PAIRS):
+        return REASONS.get(model.name, OTHER)
+    rows = sample(rows, seed, max_rows)
+    names, _ = field_names(schema)
+    total_FF = torch.zeros(len(names), len(names), dtype=torch.float64)
+    with torch.inference_mode():
+        weight_FF = _weights(model, len(names)).double()
+        for chunk in zip(*(torch.split(tensor, CHUNK) for tensor in rows[:2]), strict=True):
+            e_BFK = model.fields(*chunk)[:, :, 1:]
+            total_FF += torch.bmm(e_BFK, e_BFK.transpose(1, 2)).abs().sum(0).double()
+    mean_FF = (total_FF * weight_FF / len(rows.labels_N)).numpy()
+    crossed = np.flatnonzero(weight_FF.numpy().any(1))
+    return Interactions([names[place] for place in crossed], mean_FF[np.ix_(crossed, crossed)])
+
+
+def _weights(model: CtrModel, fields: int) -> torch.Tensor:
+    """|a_fg| of every pair, both ways; 1 where all pairs are crossed."""
+    pairs = getattr(model, "crosses", None)
+    if isinstance(pairs, ChosenPairs):
+        upper_FF = pairs.weights().abs()
+        return upper_FF + upper_FF.t()
+    return 1.0 - torch.eye(fields)

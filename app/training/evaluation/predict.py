@@ -1,0 +1,28 @@
+"""Logits of many examples, and how wrong they are."""
+
+from __future__ import annotations
+
+import torch
+from torch import Tensor
+from torch.nn.functional import binary_cross_entropy_with_logits
+
+from app.models.base import CtrModel
+from app.training.preprocessing.preparation import Rows
+
+PREDICT_ROWS = 16_384
+
+
+@torch.inference_mode()
+def predict(model: CtrModel, examples: Rows) -> Tensor:
+    """Logits [N] on the processor, in evaluation mode; the model's mode is left as it was."""
+    training, device = model.training, model.table_RE.device
+    model.eval()
+    chunks = zip(torch.split(examples.rows_NT, PREDICT_ROWS), torch.split(examples.x_NT, PREDICT_ROWS), strict=True)
+    parts = [model.logits(rows_BT.to(device), x_BT.to(device)).cpu() for rows_BT, x_BT in chunks]
+    model.train(training)
+    return torch.cat(parts)
+
+
+def log_loss(logits_N: Tensor, labels_N: Tensor) -> float:
+    """Mean binary cross-entropy in nats."""
+    return float(binary_cross_entropy_with_logits(logits_N.double(), labels_N.double()))

@@ -1,0 +1,195 @@
+"""Hidden layers in training, forward and back without autograd: linear maps by BLAS, all between them in one loop each.
+
+A layer is `app.models.layers.Block`: linear, batch norm, ReLU, dropout. What autograd keeps and starts for it costs a
+batch of 256 rows more than the products of matrices do. Batch norm is that of Ioffe & Szegedy (2015), algorithm 1, and
+its gradient section 3's.
+
+Shape suffixes beside those of `app.models.base`: P and H are a layer's width before and after its linear map.
+"""
+
+from __future__ import annotations
+
+import math
+from collections.abc import Callable, Sequence
+
+import numpy as np
+import torch
+from torch import Tensor, nn
+
+from app.models.layers import Block
+from app.training.loop.dropout import Masks
+from app.training.numba.prefetch import Array, fast
+
+GradientOf = Callable[[Tensor], Tensor]
+"""Where the gradient of a parameter is to be written."""
+
+
+class HiddenLayer:
+    """One block. Arrays are views of the block's own tensors, which are changed in place while training."""
+
+    def __init__(self, block: Block, gradient_of: GradientOf, masks: Masks) -> None:
+        self.weight_HP, self.bias_H = block.linear.weight.detach(), block.linear.bias.detach()
+        self.weight_slope_HP = gradient_of(block.linear.weight)
+        self._bias_slope_H: Array = gradient_of(block.linear.bias).numpy()
+        self._norm = block.norm if isinstance(block.norm, nn.BatchNorm1d) else None
+        self._dropout, self._masks = masks.layer(block.dropout), masks
+        dtype = self._bias_slope_H.dtype
+        self._scale = dtype.type(self._dropout.scale if self._dropout else 1.0)
+        if self._norm:
+            assert self._norm.momentum is not None
+            assert self._norm.running_mean is not None
+            assert self._norm.running_var is not None
+            self._eps, self._momentum = self._norm.eps, self._norm.momentum
+            self._gamma_H, self._beta_H = self._norm.weight.detach().numpy(), self._norm.bias.detach().numpy()
+            self._slopes_2H = [gradient_of(self._norm.weight).numpy(), gradient_of(self._norm.bias).numpy()]
+            self._running_2H = [self._norm.running_mean.numpy(), self._norm.running_var.numpy()]
+            self._moments_4H = np.empty((4, len(self._gamma_H)), dtype)
+
+    def forward(self, linear_BH: Tensor) -> Tensor:
+        """What the linear map gave to the layer's output [B, H], in the same memory unless there is a batch norm."""
+        linear: Array = linear_BH.numpy()
+        kept, start = np.empty(0, np.uint16), 0
+        if self._dropout:
+            kept, start = self._dropout.bits(linear.size), self._dropout.start
+        self._linear = linear
+        if not self._norm:
+            self._output = linear
+            _activate(linear, linear, np.empty((0, 0), linear.dtype), kept, start, self._scale)
+            return linear_BH
+        mean_H, variance_H = self._running_2H
+        _standardise(
+            linear, self._gamma_H, self._beta_H, self._eps, self._momentum, mean_H, variance_H, self._moments_4H
+        )
+        output_BH = torch.empty_like(linear_BH)
+        self._output = output_BH.numpy()
+        _activate(linear, self._output, self._moments_4H, kept, start, self._scale)
+        return output_BH
+
+    def backward(self, slope_BH: Tensor) -> Tensor:
+        """The gradient of the layer's output to that of what its linear map gave, in the same memory."""
+        slope: Array = slope_BH.numpy()
+        if self._norm:
+            gamma_H, beta_H = self._slopes_2H
+            _back_norm(
+                slope, self._output, self._linear, self._moments_4H, self._scale, gamma_H, beta_H, self._bias_slope_H
+            )
+        else:
+            _back(slope, self._output, self._scale, self._bias_slope_H)
+        return slope_BH
+
+
+class HiddenLayers:
+    """Several, one after the other; the first one's linear map is the caller's."""
+
+    def __init__(self, blocks: Sequence[Block], gradient_of: GradientOf, masks: Masks) -> None:
+        self._layers = [HiddenLayer(block, gradient_of, masks) for block in blocks]
+        self._outputs: list[Tensor] = []
+
+    def forward(self, linear_BH: Tensor) -> Tensor:
+        """What the first linear map gave, which is overwritten, to the last layer's output."""
+        first, *others = self._layers
+        output_BH = first.forward(linear_BH)
+        self._outputs = [output_BH]
+        for layer in others:
+            output_BH = layer.forward(torch.addmm(layer.bias_H, output_BH, layer.weight_HP.t()))
+            self._outputs.append(output_BH)
+        return output_BH
+
+    def backward(self, slope_BH: Tensor) -> Tensor:
+        """From the gradient of the last output, which is overwritten; writes those of all but the first weight."""
+        for place in range(len(self._layers) - 1, 0, -1):
+            layer = self._layers[place]
+            slope_BH = layer.backward(slope_BH)
+            torch.mm(slope_BH.t(), self._outputs[place - 1], out=layer.weight_slope_HP)
+            slope_BH = slope_BH @ layer.weight_HP
+        return self._layers[0].backward(slope_BH)
+
+
+@fast
+def _standardise(
+    z: Array, gamma: Array, beta: Array, eps: float, momentum: float, running_mean: Array, running_variance: Array,
+    moments: Array,
+) -> None:  # fmt: skip
+    """Moments [4, H]: mean, 1 / deviation, and the factor and offset that batch norm comes to."""
+    examples, width = z.shape
+    mean, variance, gain, offset = moments[0], moments[1], moments[2], moments[3]
+    mean[:] = 0
+    variance[:] = 0
+    share = z.dtype.type(1.0 / examples)
+    for b in range(examples):
+        for h in range(width):
+            mean[h] += z[b, h]
+    for h in range(width):
+        mean[h] *= share
+    for b in range(examples):
+        for h in range(width):
+            apart = z[b, h] - mean[h]
+            variance[h] += apart * apart
+    for h in range(width):
+        found = variance[h] * share
+        running_mean[h] += momentum * (mean[h] - running_mean[h])
+        running_variance[h] += momentum * (variance[h] / max(examples - 1, 1) - running_variance[h])
+        variance[h] = 1.0 / math.sqrt(found + eps)
+        gain[h] = gamma[h] * variance[h]
+        offset[h] = beta[h] - mean[h] * gain[h]
+
+
+@fast
+def _activate(z: Array, output: Array, moments: Array, kept: Array, start: int, scale: float) -> None:
+    """ReLU and dropout, after the factor and offset of a batch norm if there is one."""
+    examples, width = z.shape
+    nothing = z.dtype.type(0)
+    if len(moments) == 0:
+        for b in range(examples):
+            for h in range(width):
+                output[b, h] = max(z[b, h], nothing) * scale
+    else:
+        gain, offset = moments[2], moments[3]
+        for b in range(examples):
+            for h in range(width):
+                output[b, h] = max(z[b, h] * gain[h] + offset[h], nothing) * scale
+    if len(kept) > 0:
+        bits = kept.reshape(examples, width)
+        for b in range(examples):
+            for h in range(width):
+                output[b, h] = output[b, h] if bits[b, h] >= start else nothing
+
+
+@fast
+def _back(slope: Array, output: Array, scale: float, bias: Array) -> None:
+    """Where the output is 0, ReLU or dropout made it so."""
+    examples, width = slope.shape
+    nothing = slope.dtype.type(0)
+    bias[:] = 0
+    for b in range(examples):
+        for h in range(width):
+            passed = slope[b, h] * scale if output[b, h] > nothing else nothing
+            slope[b, h] = passed
+            bias[h] += passed
+
+
+@fast
+def _back_norm(
+    slope: Array, output: Array, z: Array, moments: Array, scale: float, gamma: Array, beta: Array, bias: Array
+) -> None:
+    """The same, then through the batch norm."""
+    examples, width = slope.shape
+    mean, inverse, gain = moments[0], moments[1], moments[2]
+    nothing, share = slope.dtype.type(0), slope.dtype.type(1.0 / examples)
+    gamma[:] = 0
+    beta[:] = 0
+    bias[:] = 0
+    for b in range(examples):
+        for h in range(width):
+            passed = slope[b, h] * scale if output[b, h] > nothing else nothing
+            slope[b, h] = passed
+            beta[h] += passed
+            gamma[h] += passed * (z[b, h] - mean[h])
+    for h in range(width):
+        gamma[h] *= inverse[h]
+    for b in range(examples):
+        for h in range(width):
+            level = (z[b, h] - mean[h]) * inverse[h]
+            passed = gain[h] * (slope[b, h] - share * (beta[h] + level * gamma[h]))
+            slope[b, h] = passed
+            bias[h] += passed

@@ -1,0 +1,83 @@
+"""How often each key occurs, exactly, whatever the number of keys: what does not fit in memory waits in sorted runs."""
+
+from __future__ import annotations
+
+from pathlib import Path
+
+import numpy as np
+import numpy.typing as npt
+
+from app.features.slots import Keys
+from app.training.distributed import ALONE, World
+from app.training.scratch_array import room
+
+MAX_HELD = 8 << 20
+"""Keys held with their counts before a run is put aside: 128 MiB, and as much again while they are merged."""
+
+Counts = npt.NDArray[np.int64]
+
+_NONE = (np.empty(0, np.int64), np.empty(0, np.int64))
+
+
+class KeyCounts:
+    def __init__(self, scratch: Path | None = None, max_held: int = MAX_HELD) -> None:
+        """
+        Args:
+            scratch: where runs are put aside, in files without a name; None keeps them in memory.
+        """
+        self._scratch, self._max_held = scratch, max_held
+        self._fresh: list[tuple[Keys, Counts]] = []
+        self._held = 0
+        self._runs: list[tuple[Keys, Counts]] = []
+
+    def add(self, keys: Keys) -> None:
+        distinct, counts = np.unique(keys, return_counts=True)
+        self._fresh.append((distinct, counts))
+        self._held += len(distinct)
+        if self._held > self._max_held:
+            merged = _merged(self._fresh)
+            self._fresh, self._held = [merged], len(merged[0])
+            if self._held > self._max_held // 2:
+                self._runs.append((self._aside(merged[0]), self._aside(merged[1])))
+                self._fresh, self._held = [], 0
+
+    def at_least(self, count: int, world: World = ALONE) -> Keys:
+        """The sorted keys that occur so often, in what all processes have added."""
+        runs = [*self._runs, *([_merged(self._fresh)] if self._fresh else [])]
+        held = sum(world.gathered(sum(len(keys) for keys, _ in runs)))
+        if not held:
+            return np.empty(0, np.int64)
+        # Keys are hashes, spread evenly: equal ranges of them have about as many each.
+        ranges = 1 + held // self._max_held
+        borders = [-(2**63) + place * 2**64 // ranges for place in range(1, ranges)]
+        found: list[Keys] = []
+        starts = [0] * len(runs)
+        for border in [*borders, None]:
+            stops = [len(keys) if border is None else int(np.searchsorted(keys, border)) for keys, _ in runs]
+            pieces = [
+                (keys[start:stop], counts[start:stop])
+                for (keys, counts), start, stop in zip(runs, starts, stops, strict=True)
+            ]
+            if world.size > 1:
+                pieces = world.gathered(_merged(pieces) if pieces else _NONE)
+            keys, counts = _merged(pieces)
+            found.append(keys[counts >= count])
+            starts = stops
+        return np.concatenate(found)
+
+    def _aside(self, values: npt.NDArray[np.int64]) -> npt.NDArray[np.int64]:
+        kept = room(values.shape, values.dtype, self._scratch, heap=0)
+        kept[:] = values
+        return kept
+
+
+def _merged(runs: list[tuple[Keys, Counts]]) -> tuple[Keys, Counts]:
+    if len(runs) == 1:
+        return runs[0]
+    keys = np.concatenate([keys for keys, _ in runs])
+    order = np.argsort(keys, kind="stable")  # a merge of sorted runs
+    keys, counts = keys[order], np.concatenate([counts for _, counts in runs])[order]
+    if not len(keys):
+        return keys, counts
+    starts = np.concatenate([[0], np.flatnonzero(keys[1:] != keys[:-1]) + 1])
+    return keys[starts], np.add.reduceat(counts, starts)

@@ -1,0 +1,186 @@
+"""Everything a report says, as one JSON document: computed here, drawn elsewhere."""
+
+from __future__ import annotations
+
+import math
+import platform
+from collections.abc import Mapping
+from dataclasses import asdict, dataclass
+from importlib.metadata import PackageNotFoundError, version
+from typing import Any
+
+import numpy as np
+import numpy.typing as npt
+from sklearn.metrics import precision_recall_curve, roc_curve
+
+from app import __version__
+from app.models.base import CtrModel
+from app.models.side_input import Preprocessing
+from app.registry.artifact.manifest import now
+from app.training.data.split import HELD_OUT
+from app.training.evaluation.calibration import Calibration, Reliability, reliability, sigmoid
+from app.training.evaluation.field_summary import digest, field_summaries, user_groups
+from app.training.evaluation.importance import MAX_ROWS, REPEATS, importances
+from app.training.evaluation.interactions import interactions
+from app.training.evaluation.metrics import Floats, group_aucs
+from app.training.loop.trainer import Fitted
+from app.training.preprocessing.preparation import Encoded, Rows
+
+PACKAGES = ("torch", "numpy", "polars", "scikit-learn")
+MAX_POINTS = 200
+SCORE_BINS, USER_BINS = 30, 20
+
+
+@dataclass(frozen=True)
+class Run:
+    """What a training run left behind."""
+
+    name: str
+    model: CtrModel
+    preprocessing: Preprocessing
+    encoded: dict[str, Encoded]
+    rows: dict[str, Rows]
+    fitted: Fitted
+    calibration: Calibration
+    logits: dict[str, Floats]
+    """Uncalibrated, of the held-out parts."""
+    metrics: dict[str, dict[str, float]]
+    uncalibrated: dict[str, dict[str, float]]
+    baselines: dict[str, dict[str, float]]
+    data: dict[str, Any]
+    config: dict[str, Any]
+    unreadable: dict[str, str]
+    seed: int
+    command: str
+    """That runs it again; empty where it was not started by one."""
+
+
+def gather(run: Run) -> dict[str, Any]:
+    """The document. Curves, histogram and users are of the test part, field importance of the validation part."""
+    labels_N = run.encoded["test"].labels_N
+    scores_N = run.calibration.probabilities(run.logits["test"])
+    schema = run.preprocessing.schema
+    return {
+        "model": {
+            "name": run.name,
+            "architecture": run.model.name,
+            "parameters": sum(parameter.numel() for parameter in run.model.parameters()),
+            "table_rows": run.preprocessing.rows,
+        },
+        "created_at": now(),
+        "metrics": run.metrics,
+        "uncalibrated": run.uncalibrated,
+        "baselines": run.baselines,
+        "training": {**asdict(run.fitted), "best_epoch": run.fitted.best_epoch + 1},
+        "curves": curves(labels_N, scores_N),
+        "calibration": {**asdict(run.calibration), **_diagrams(run)},
+        "scores": _histogram(labels_N, scores_N),
+        "users": _users(user_groups(schema, run.encoded["test"]), labels_N, scores_N),
+        "importance": _importance(run),
+        "crosses": _crosses(run),
+        "fields": field_summaries(run.preprocessing, run.encoded, run.seed),
+        "data": {**run.data, "unreadable": run.unreadable},
+        "reproduce": {
+            "command": run.command,
+            "seed": run.seed,
+            "versions": {"ctr-serving": __version__, "python": platform.python_version(), **_versions()},
+            "digest": {part: digest(encoded) for part, encoded in run.encoded.items()},
+            "schema_hash": schema.hash,
+            "config": run.config,
+        },
+    }
+
+
+def curves(labels_N: Floats, scores_N: npt.NDArray[np.float64]) -> dict[str, list[list[float]]]:
+    """Points of the ROC curve (false positive rate, true) and the PR curve (recall, precision), x ascending."""
+    if labels_N.min() == labels_N.max():
+        return {"roc": [], "pr": []}
+    false_N, true_N, _ = roc_curve(labels_N, scores_N)
+    precision_N, recall_N, _ = precision_recall_curve(labels_N, scores_N)
+    return {"roc": _thinned(false_N, true_N), "pr": _thinned(recall_N[::-1], precision_N[::-1])}
+
+
+def _thinned(x_N: Floats, y_N: Floats) -> list[list[float]]:
+    """At most about `MAX_POINTS` points of a curve, evenly along x, both ends among them.
+
+    Of tied scores a curve has few points, and its corners would be between those chosen: then it is all of them.
+    """
+    chosen = np.arange(len(x_N))
+    if len(x_N) > MAX_POINTS:
+        wanted = np.linspace(x_N[0], x_N[-1], MAX_POINTS)
+        chosen = np.unique(np.r_[0, np.searchsorted(x_N, wanted).clip(max=len(x_N) - 1), len(x_N) - 1])
+    return [[round(float(x), 5), round(float(y), 5)] for x, y in zip(x_N[chosen], y_N[chosen], strict=True)]
+
+
+def _diagrams(run: Run) -> dict[str, Any]:
+    found = {}
+    for part in HELD_OUT:
+        labels_N, logits_N = run.encoded[part].labels_N, run.logits[part]
+        before = reliability(labels_N, sigmoid(logits_N.astype(np.float64)))
+        found[part] = {
+            "before": _bins(before),
+            "after": _bins(reliability(labels_N, run.calibration.probabilities(logits_N))),
+        }
+    return found
+
+
+def _bins(found: Reliability) -> list[dict[str, float]]:
+    columns = zip(found.predicted_G.tolist(), found.observed_G.tolist(), found.rows_G.tolist(), strict=True)
+    return [{"predicted": round(p, 6), "observed": round(o, 6), "rows": rows} for p, o, rows in columns]
+
+
+def _histogram(labels_N: Floats, scores_N: npt.NDArray[np.float64]) -> dict[str, Any]:
+    edges = np.linspace(0, max(float(scores_N.max()), 1e-9), SCORE_BINS + 1)
+    counts = {name: np.histogram(scores_N[labels_N == label], edges)[0] for name, label in (("click", 1), ("none", 0))}
+    return {"edges": np.round(edges, 6).tolist(), **{name: count.tolist() for name, count in counts.items()}}
+
+
+def _users(groups_N: npt.NDArray[np.int64] | None, labels_N: Floats, scores_N: Floats) -> dict[str, Any]:
+    if groups_N is None:
+        return {"omitted": "the schema has no user id"}
+    auc_G, rows_G = group_aucs(groups_N, labels_N, scores_N)
+    users = len(np.unique(groups_N))
+    if not len(auc_G):
+        return {"omitted": f"none of {users} users has both a click and a row without one"}
+    return {
+        "gauc": float((auc_G * rows_G).sum() / rows_G.sum()),
+        "users": users,
+        "with_both": len(auc_G),
+        "rows": int(rows_G.sum()),
+        "quartiles": [round(float(q), 4) for q in np.quantile(auc_G, (0.25, 0.5, 0.75))],
+        "edges": np.linspace(0, 1, USER_BINS + 1).round(4).tolist(),
+        "weights": (np.histogram(auc_G, USER_BINS, (0, 1), weights=rows_G)[0] / rows_G.sum()).round(5).tolist(),
+    }
+
+
+def _importance(run: Run) -> dict[str, Any]:
+    rows = run.rows["validation"]
+    found = importances(run.model, run.preprocessing.schema, rows, seed=run.seed)
+    return {
+        "part": "validation",
+        "rows": min(len(rows.labels_N), MAX_ROWS),
+        "repeats": REPEATS,
+        "fields": [asdict(importance) for importance in found],
+    }
+
+
+def _crosses(run: Run) -> dict[str, Any]:
+    found = interactions(run.model, run.preprocessing.schema, run.rows["validation"], seed=run.seed)
+    if isinstance(found, str):
+        return {"omitted": f"{run.model.name}: {found}"}
+    return {"fields": found.fields, "strength": np.round(found.strength_FF, 5).tolist()}
+
+
+def _versions() -> Mapping[str, str]:
+    found = {}
+    for package in PACKAGES:
+        try:
+            found[package] = version(package)
+        except PackageNotFoundError:  # installed under another name, as CUDA builds of some are
+            continue
+    return found
+
+
+def finite(value: float | None) -> bool:
+    """JSON's null is how a document spells NaN."""
+    return value is not None and math.isfinite(value)

@@ -1,0 +1,56 @@
+from __future__ import annotations
+
+import json
+from types import SimpleNamespace
+from typing import Any
+
+import numpy as np
+from hypothesis import given
+from hypothesis import strategies as st
+
+from app.api.rank_response import answer
+from app.features.request_ids import WireIds
+from app.ranking.explain import Explanation
+from app.ranking.ranker import Ranking
+
+ids = st.text(st.characters(exclude_categories=("Cs",)), min_size=1, max_size=8)
+score = st.floats(0, 1, width=32)
+
+
+def ranking(items: list[tuple[str, float]], **changes: Any) -> Ranking:
+    values: dict[str, Any] = {
+        "artifact": SimpleNamespace(manifest=SimpleNamespace(name="deepfm"), version=7),
+        "label": "stable",
+        "asked": WireIds.of([item_id for item_id, _ in items]),
+        "places": np.arange(len(items)),
+        "scores": np.array([value for _, value in items], np.float32),
+        "degraded": [],
+        "missing_user": False,
+        "missing_items": [],
+        "explanations": [],
+    }
+    return Ranking(**(values | changes))
+
+
+@given(st.lists(st.tuples(ids, score), min_size=1, max_size=20), ids)
+def test_it_is_the_json_of_what_was_ranked(items: list[tuple[str, float]], request_id: str) -> None:
+    """Whatever is in an id: quotes, backslashes, control characters, other scripts."""
+    missing = [items[0][0]]
+    read = json.loads(answer(ranking(items, missing_items=missing, degraded=["stale_item_features"]), request_id))
+    assert read == {
+        "request_id": request_id,
+        "model": "deepfm",
+        "version": 7,
+        "label": "stable",
+        "items": [{"item_id": item_id, "score": read["items"][n]["score"]} for n, (item_id, _) in enumerate(items)],
+        "degraded": ["stale_item_features"],
+        "missing": {"user": False, "items": missing},
+    }
+    assert [np.float32(item["score"]) for item in read["items"]] == [np.float32(value) for _, value in items]
+
+
+def test_explanations_follow_their_items() -> None:
+    explained = ranking([("a", 0.5), ("b", 0.25)], explanations=[[Explanation("age", 0.5), Explanation("year", -0.25)]])
+    read = json.loads(answer(explained, "x"))
+    assert read["items"][0]["explanation"] == [{"field": "age", "effect": 0.5}, {"field": "year", "effect": -0.25}]
+    assert "explanation" not in read["items"][1]

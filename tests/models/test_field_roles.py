@@ -1,0 +1,77 @@
+"""Roles and places that models find in a schema."""
+
+from __future__ import annotations
+
+import pytest
+
+from app.errors import ConfigError
+from app.features.schema import FeatureSchema, parse_schema
+from app.models.field_roles import Roles, field_index, field_names, find_roles, id_field, shared_spaces, slot_places
+from app.models.side_input import SideInput
+from tests.factories import fitted, small_schema
+
+
+def schema_of(*fields: str) -> FeatureSchema:
+    return parse_schema("fields:\n" + "".join(f"  - {{{field}}}\n" for field in fields))
+
+
+def test_places_are_those_of_the_side_input() -> None:
+    schema = small_schema()
+    for side in ("user", "item"):
+        places = slot_places(schema, side)  # type: ignore[arg-type]
+        module = SideInput(fitted(), side)  # type: ignore[arg-type]
+        assert [slot for there in places.values() for slot in there] == list(range(module.width))
+        if module.pooled:
+            pooled = [module.pool_FT[field].nonzero().flatten().tolist() for field in range(module.fields)]
+            assert pooled == [list(there) for there in places.values()]
+    names, user_fields = field_names(schema)
+    assert names[user_fields - 1] == "age:bucket"
+    assert names[-1] == "year:bucket"
+    assert names[field_index(schema, "genres")] == "genres"
+    with pytest.raises(ConfigError, match="no field 'genre' to cross"):
+        field_index(schema, "genre")
+
+
+def test_roles_are_ids_and_the_shared_space() -> None:
+    assert find_roles(small_schema()) == Roles("item_id", "user_id", "genres", "liked_genres")
+    assert id_field(small_schema(), "user") == "user_id"
+    assert shared_spaces(small_schema()) == [("liked_genres", "genres")]
+
+
+def test_a_history_in_the_space_of_the_ids_is_no_genre() -> None:
+    schema = schema_of(
+        "name: user, entity: user, type: categorical, id: true",
+        "name: watched, entity: user, type: multi_categorical, space: film",
+        "name: taste, entity: user, type: multi_categorical, space: genre",
+        "name: film, entity: item, type: categorical, id: true",
+        "name: genre, entity: item, type: multi_categorical",
+    )
+    assert shared_spaces(schema) == [("watched", "film"), ("taste", "genre")]
+    assert find_roles(schema) == Roles("film", "user", "genre", "taste")
+    assert find_roles(schema, movie="genre", user_genre="watched") == Roles("genre", "user", "film", "watched")
+
+
+@pytest.mark.parametrize(
+    ("fields", "roles"),
+    [
+        (
+            ["name: a, entity: user, type: categorical", "name: b, entity: item, type: categorical"],
+            Roles("b", "a", None, None),
+        ),
+        (
+            ["name: n, entity: context, type: numeric", "name: b, entity: item, type: categorical"],
+            Roles("b", "n", None, None),
+        ),
+        (
+            [
+                "name: n, entity: user, type: numeric",
+                "name: hour, entity: context, type: categorical",
+                "name: year, entity: item, type: numeric",
+                "name: b, entity: item, type: categorical",
+            ],
+            Roles("b", "hour", "year", "n"),
+        ),
+    ],
+)
+def test_other_fields_step_in(fields: list[str], roles: Roles) -> None:
+    assert find_roles(schema_of(*fields)) == roles

@@ -1,0 +1,57 @@
+"""Log lines: JSON for machines, text for people, and no local variables in either."""
+
+from __future__ import annotations
+
+import json
+import logging
+from collections.abc import Iterator
+
+import pytest
+import structlog
+
+from app.observability.logs import configure_logging
+
+
+@pytest.fixture
+def _restored_logging() -> Iterator[None]:
+    root = logging.getLogger()
+    handlers, level = root.handlers, root.level
+    yield
+    root.handlers = handlers
+    root.setLevel(level)
+    structlog.reset_defaults()
+
+
+@pytest.mark.usefixtures("_restored_logging")
+def test_log_lines_are_json_for_machines(capsys: pytest.CaptureFixture[str]) -> None:
+    configure_logging("info")
+    log = structlog.get_logger("app.somewhere")
+    log.debug("hidden")
+    log.info("model_live", version=7, text="\ud800")
+    logging.getLogger("uvicorn.error").warning("from %s", "a library")
+    secret = "user-4711"
+    try:
+        raise ValueError("bad")
+    except ValueError:
+        log.exception("failed")
+    out, err = capsys.readouterr()
+    lines = [json.loads(line) for line in err.splitlines()]
+    assert out == "", "standard output belongs to `--json`"
+    assert [line["event"] for line in lines] == ["model_live", "from a library", "failed"]
+    assert (lines[0]["version"], lines[0]["level"], lines[0]["logger"]) == (7, "info", "app.somewhere")
+    assert lines[0]["timestamp"].endswith("Z")
+    assert "ValueError: bad" in lines[2]["exception"]
+    assert secret not in err, "local variables stay out of tracebacks"
+
+
+@pytest.mark.usefixtures("_restored_logging")
+def test_log_lines_are_text_for_people(capsys: pytest.CaptureFixture[str]) -> None:
+    configure_logging("warning", json=False)
+    log = structlog.get_logger("app.somewhere")
+    log.info("hidden")
+    log.warning("model_refused", reason="hash")
+    err = capsys.readouterr().err
+    assert "model_refused" in err
+    assert "hash" in err
+    assert "hidden" not in err
+    assert not err.startswith("{")

@@ -1,0 +1,110 @@
+"""`ctr promote` and `ctr rollback` as a service runs them: other processes, its settings and none of its secrets."""
+
+from __future__ import annotations
+
+import os
+import threading
+import time
+from pathlib import Path
+
+import pytest
+
+from app.errors import ActionFailed, ArtifactError, ConfigError
+from app.publishing.store_commands import StoreCommands
+from app.registry.gate.gate_report import read_report
+from app.registry.store.model_store import ModelStore, Pointer
+from app.settings import Settings
+from tests.factories import publish_tiny
+from tests.registry.torchscript.variants import Endless, alike, publish_model
+
+
+def commands(store: ModelStore, tmp_path: Path, **settings: object) -> StoreCommands:
+    place = {"model_store": store.folder.parent, "model": store.name, "data_dir": tmp_path, "redis_url": ""}
+    return StoreCommands(Settings(**{"gate_latency_ratio": 1e9, **place, **settings}))  # type: ignore[arg-type]
+
+
+def test_promote_judges_and_points(store: ModelStore, tmp_path: Path) -> None:
+    publish_model(store, alike(), live=True)
+    publish_model(store, alike(seed=1))
+    ours = commands(store, tmp_path)
+    document = ours.run("promote", "2")
+    assert (document["version"], document["serving"], document["gate"]["passed"]) == (2, {"stable": 2}, True)
+    assert store.pointer() == Pointer(2)
+    report = read_report(store.path(2))
+    assert report is not None
+    assert report.against == 1
+    with pytest.raises(ConfigError, match="no version 9"):
+        ours.run("promote", "9")
+
+
+@pytest.mark.faults
+def test_what_the_gate_refuses_comes_back_with_its_reason(store: ModelStore, tmp_path: Path) -> None:
+    publish_tiny(store)
+    bad = publish_tiny(store, 1, labels=())
+    (store.path(bad) / "model.pt").write_bytes(b"")
+    with pytest.raises(ArtifactError, match="version 2 is refused") as refused:
+        commands(store, tmp_path).run("promote", str(bad))
+    assert refused.value.reason in ("file", "hash")
+    assert store.pointer() == Pointer(1)
+
+
+def children(pid: int) -> list[int]:
+    try:
+        listed = Path(f"/proc/{pid}/task/{pid}/children").read_text().split()
+    except OSError:
+        return []
+    return [int(child) for child in listed]
+
+
+def test_stopping_ends_the_command_and_the_gates_process(store: ModelStore, tmp_path: Path) -> None:
+    publish_model(store, alike(), live=True)
+    endless = publish_model(store, alike(Endless))
+    ours = commands(store, tmp_path)
+    raised: list[Exception] = []
+
+    def promote() -> None:
+        try:
+            ours.run("promote", str(endless))
+        except ActionFailed as error:
+            raised.append(error)
+
+    promoting = threading.Thread(target=promote)
+    promoting.start()
+    due = time.monotonic() + 60
+    gate: list[int] = []
+    while not gate and time.monotonic() < due:
+        time.sleep(0.05)
+        gate = children(ours._process.pid) if ours._process is not None else []
+    assert gate, "the gate runs in a process of its own"
+    ours.stop()
+    promoting.join(30)
+    assert len(raised) == 1
+    while any(Path(f"/proc/{pid}").exists() for pid in gate):
+        assert time.monotonic() < due
+        time.sleep(0.05)
+    assert store.pointer() == Pointer(1)
+    with pytest.raises(ActionFailed, match="stopping"):
+        ours.run("promote", str(endless))
+
+
+def test_the_process_is_told_the_settings_and_no_secret(
+    store: ModelStore, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setenv("CTR_API_KEYS", "for callers")
+    monkeypatch.setenv("CTR_ADMIN_KEY", "an admin's")
+    monkeypatch.setenv("CTR_GATE_TIMEOUT_S", "7")
+    monkeypatch.setenv("PROMETHEUS_MULTIPROC_DIR", "/nowhere")
+    keys = (tmp_path / "a.pem", tmp_path / "b.pem")
+    environment = commands(store, tmp_path, trusted_keys=keys)._environment()
+    assert not {"CTR_API_KEYS", "CTR_ADMIN_KEY", "PROMETHEUS_MULTIPROC_DIR"} & environment.keys()
+    assert environment["CTR_GATE_TIMEOUT_S"] == "7.0"
+    assert environment["CTR_TRUSTED_KEYS"] == f"{keys[0]},{keys[1]}"
+    assert "CTR_SIGNING_KEY" not in environment
+    assert environment["PATH"] == os.environ["PATH"]
+    for name in list(os.environ):
+        if name.startswith("CTR_"):
+            monkeypatch.delenv(name)
+    for name, value in environment.items():
+        monkeypatch.setenv(name, value)
+    again = Settings()
+    assert (again.model_store, again.trusted_keys, again.gate_latency_ratio) == (store.folder.parent, keys, 1e9)

@@ -1,0 +1,59 @@
+"""What is run before a version goes live, and that it is taken back where that fails."""
+
+from __future__ import annotations
+
+from typing import Any
+
+import pytest
+from torch import Tensor
+
+from app.features.cache_refresher import Refresher
+from app.features.item_cache import ItemCache
+from app.features.memory_store import MemoryFeatureStore
+from app.ranking.warmup import WARM_BESIDE_REQUESTS, Preparation
+from app.registry.artifact.artifact import Artifact
+
+
+@pytest.fixture
+async def preparation(cache: ItemCache, features: MemoryFeatureStore) -> Preparation:
+    await features.start(cache)
+    return Preparation(cache, Refresher(features, cache, fill=True), max_candidates=256)
+
+
+async def test_large_sizes_are_warmed_up_for_the_first_version_only(
+    preparation: Preparation, versions: list[Artifact], monkeypatch: pytest.MonkeyPatch
+) -> None:
+    ranked, sizes = Artifact.ranked, list[int]()
+
+    def counted(self: Artifact, user_D: Tensor, states_CD: Tensor, row_N: Any) -> Any:
+        sizes.append(len(row_N))
+        return ranked(self, user_D, states_CD, row_N)
+
+    monkeypatch.setattr(Artifact, "ranked", counted)
+    await preparation.prepare(versions[0])
+    assert sizes == [1, 10, 50, 100, 200, 256]
+    sizes.clear()
+    await preparation.prepare(versions[1])
+    assert sizes == [1, 10, 50, 100, 200]
+    assert sizes[-1] == WARM_BESIDE_REQUESTS
+
+
+async def test_after_a_first_version_that_failed_all_sizes_are_warmed_up(
+    preparation: Preparation, cache: ItemCache, versions: list[Artifact], monkeypatch: pytest.MonkeyPatch
+) -> None:
+    ranked, largest = Artifact.ranked, 0
+
+    def failing(self: Artifact, user_D: Tensor, states_CD: Tensor, row_N: Any) -> Any:
+        nonlocal largest
+        largest = max(largest, len(row_N))
+        if self is versions[0]:
+            raise RuntimeError("this version fails")
+        return ranked(self, user_D, states_CD, row_N)
+
+    monkeypatch.setattr(Artifact, "ranked", failing)
+    with pytest.raises(RuntimeError, match="fails"):
+        await preparation.prepare(versions[0])
+    with pytest.raises(KeyError):
+        cache.states(versions[0])
+    await preparation.prepare(versions[1])
+    assert largest == 256

@@ -1,0 +1,185 @@
+"""The gate lets an honest retraining pass, and refuses with a reason what would not serve as the live version does."""
+
+from __future__ import annotations
+
+import time
+from collections.abc import Callable
+from pathlib import Path
+
+import msgspec
+import numpy as np
+import pytest
+
+from app.errors import ArtifactError
+from app.models.base import CtrModel
+from app.registry.artifact.export import write_manifest
+from app.registry.artifact.manifest import MANIFEST, PROGRAM
+from app.registry.gate.checks import spearman
+from app.registry.gate.gate import Limits, Sample, Thresholds, judge
+from app.registry.gate.gate_report import REPORT, Check, Report, read_report, write_report
+from app.registry.store.model_store import ModelStore
+from app.settings import Settings
+from tests.factories import raw_item, raw_user, redis_text
+from tests.registry.torchscript.variants import Endless, Greedy, Slow, alike, changed, publish_model
+
+DEFAULTS = {name: field.default for name, field in Settings.model_fields.items()}
+THRESHOLDS = Thresholds(*(DEFAULTS[f"gate_{name}"] for name in Thresholds.__struct_fields__))
+LIMITS = Limits(60.0, DEFAULTS["gate_memory_mb"])
+STORED = Sample(
+    {str(n): redis_text(raw_user(n)) for n in range(20)}, {str(n): redis_text(raw_item(n)) for n in range(40)}
+)
+
+FAULT = pytest.mark.faults
+"""The same again from another side; each judgement starts a process."""
+
+
+def judged(store: ModelStore, version: int, **options: object) -> Report:
+    given = {"thresholds": THRESHOLDS, "limits": LIMITS} | options
+    return judge(store, version, **given)  # type: ignore[arg-type]
+
+
+def refused(store: ModelStore, version: int, **options: object) -> tuple[str, Report]:
+    with pytest.raises(ArtifactError) as error:
+        judged(store, version, **options)
+    report = read_report(store.path(version))
+    assert report is not None
+    assert not report.passed
+    assert report.refusal is not None
+    assert report.refusal.reason == error.value.reason
+    assert report.refusal.detail in str(error.value)
+    with pytest.raises(ArtifactError, match="it was refused") as later:
+        store.load(version)
+    assert later.value.reason == "gate", "whatever points at it, no service loads it"
+    return error.value.reason, report
+
+
+def test_a_retraining_passes_and_its_report_says_what_was_found(store: ModelStore) -> None:
+    publish_model(store, alike(), live=True)
+    version = publish_model(store, alike(seed=1))
+    report = judged(store, version, sample=STORED)
+    assert report == read_report(store.path(version))
+    assert (report.passed, report.against, report.forced, report.refusal) == (True, 1, False, None)
+    checks = {check.name: check.figures for check in report.checks}
+    assert list(checks) == ["integrity", "schema", "scores", "shift", "latency"]
+    assert 0.8 < checks["shift"]["ctr_ratio"] < 1.25
+    assert 0.9 < checks["shift"]["rank_correlation"] < 1
+    assert checks["schema"]["known_user"] > 0.9
+    assert checks["schema"]["known_item"] > 0.9
+    assert checks["scores"]["scores"] == (2 * 4 + 20) * (2 * 4 * 20 + 40)
+    assert checks["latency"]["request_ms"] > 0
+    assert store.load(version).version == version
+
+
+def test_the_first_version_is_compared_with_nothing(store: ModelStore) -> None:
+    report = judged(store, publish_model(store, alike()))
+    assert (report.passed, report.against) == (True, None)
+    assert [check.name for check in report.checks] == ["integrity", "live", "scores", "latency"]
+
+
+@pytest.mark.usefixtures("gate_in_process")
+def test_a_damaged_live_version_does_not_stop_the_one_that_mends_it(store: ModelStore) -> None:
+    publish_model(store, alike(), live=True)
+    (store.path(1) / PROGRAM).write_bytes(b"x")
+    report = judged(store, publish_model(store, alike(seed=1)))
+    assert report.passed
+    assert "cannot be compared with" in report.checks[1].detail
+
+
+@pytest.mark.parametrize(
+    ("reason", "model"),
+    [
+        pytest.param("latency", lambda: alike(Slow), marks=FAULT),
+        ("shift", lambda: changed(lambda model: model.calibration_2[1].add_(1.0))),
+        ("order", lambda: changed(lambda model: model.calibration_2[0].neg_())),
+        pytest.param("shift", lambda: changed(lambda model: model.calibration_2[1].sub_(2.0)), marks=FAULT),
+        pytest.param("order", lambda: changed(lambda model: model.calibration_2.zero_()), marks=FAULT),
+    ],
+)
+@pytest.mark.usefixtures("gate_in_process")
+def test_what_compares_badly_is_refused_unless_forced(
+    store: ModelStore, reason: str, model: Callable[[], CtrModel]
+) -> None:
+    publish_model(store, alike(), live=True)
+    version = publish_model(store, model())
+    # What turns the order round shifts the mean too.
+    thresholds = msgspec.structs.replace(THRESHOLDS, ctr_ratio=9.0) if reason == "order" else THRESHOLDS
+    assert refused(store, version, thresholds=thresholds)[0] == reason
+    forced = judged(store, version, forced=True)
+    assert (forced.passed, forced.forced) == (True, True)
+    assert store.load(version).version == version
+
+
+@pytest.mark.faults
+def test_a_forward_that_never_ends_is_ended(store: ModelStore) -> None:
+    publish_model(store, alike(), live=True)
+    began = time.monotonic()
+    version = publish_model(store, alike(Endless))
+    reason, report = refused(store, version, limits=Limits(6.0, 4096))
+    assert reason == "timeout"
+    assert time.monotonic() - began < 20
+    assert report.checks[-1].detail.startswith("the checks did not end within 6 s")
+    assert refused(store, version, limits=Limits(6.0, 4096), forced=True)[0] == "timeout", "no force makes it serve"
+
+
+def test_a_forward_that_takes_all_memory_is_ended(store: ModelStore) -> None:
+    assert refused(store, publish_model(store, alike(Greedy)), limits=Limits(60.0, 1024))[0] in {"memory", "golden"}
+
+
+def test_a_damaged_version_is_refused_for_its_damage(store: ModelStore) -> None:
+    version = publish_model(store, alike())
+    (store.path(version) / PROGRAM).write_bytes(b"x")
+    assert refused(store, version)[0] == "hash"
+    (store.path(version) / MANIFEST).unlink()
+    with pytest.raises(ArtifactError) as gone:
+        judged(store, version)
+    assert gone.value.reason == "file"
+
+
+@pytest.mark.parametrize("side", ["users", "items"])
+@pytest.mark.usefixtures("gate_in_process")
+def test_a_store_with_other_features_is_noticed(store: ModelStore, side: str) -> None:
+    version = publish_model(store, alike())
+    other = {str(10_000 + n): {"colour": "red", "size": str(n)} for n in range(30)}
+    sample = msgspec.structs.replace(STORED, **{side: other})
+    reason, report = refused(store, version, sample=sample)
+    assert reason == "schema"
+    figures = report.checks[1].figures
+    low, high = ("known_user", "known_item") if side == "users" else ("known_item", "known_user")
+    assert figures[low] < 0.1 < 0.9 < figures[high]
+    assert judged(store, version, sample=Sample(), forced=False).passed, "an empty store says nothing"
+
+
+@pytest.mark.usefixtures("gate_in_process")
+def test_a_report_is_of_one_manifest(store: ModelStore) -> None:
+    version = publish_model(store, alike())
+    report = judged(store, version)
+    bad = Check("shift", False, "shift", "too far", comparison=True)
+    write_report(store.path(version), msgspec.structs.replace(report, passed=False, checks=[*report.checks, bad]))
+    with pytest.raises(ArtifactError, match=r"it was refused \(shift\): too far"):
+        store.load(version)
+    write_manifest(store.path(version), msgspec.structs.replace(store.manifest(version), data={"note": "mended"}))
+    assert store.load(version).version == version
+
+
+@pytest.mark.parametrize("content", [b"", b"{", b"\xff", b"[" * 5000, b'{"passed": "no"}'])
+def test_a_damaged_report_refuses_nothing(store: ModelStore, content: bytes) -> None:
+    version = publish_model(store, alike())
+    (store.path(version) / REPORT).write_bytes(content)
+    assert read_report(store.path(version)) is None
+    assert store.load(version).version == version
+
+
+def test_a_report_that_cannot_be_written_is_an_error_of_the_store(tmp_path: Path) -> None:
+    report = Report(1, "", None, "", True, False, 0.0, [])
+    with pytest.raises(ArtifactError, match="cannot be written"):
+        write_report(tmp_path / "absent", report)
+
+
+def test_spearman_is_pearson_of_mean_ranks() -> None:
+    scipy_stats = pytest.importorskip("scipy.stats")
+    rng = np.random.default_rng(0)
+    for _ in range(20):
+        x_N, y_N = rng.integers(0, 12, 200) / 7.0, rng.integers(0, 12, 200) / 3.0
+        y_N = y_N + x_N * rng.integers(-1, 2)
+        assert spearman(x_N, y_N) == pytest.approx(scipy_stats.spearmanr(x_N, y_N).statistic, abs=1e-12)
+    assert spearman(np.arange(5.0), np.ones(5)) == 0.0

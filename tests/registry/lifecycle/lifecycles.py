@@ -1,0 +1,68 @@
+"""A lifecycle with the rest of the service written down in place of running, for its tests."""
+
+from __future__ import annotations
+
+import asyncio
+import os
+from collections.abc import Callable, Coroutine
+from pathlib import Path
+from typing import Any
+
+from app.registry.artifact.artifact import Artifact
+from app.registry.lifecycle.lifecycle import Lifecycle, SwapEvent
+from app.registry.store.model_store import ModelStore
+from tests.factories import raw_context, raw_item, raw_user
+
+
+class Recorder:
+    """The ranking room's part, written down."""
+
+    def __init__(self) -> None:
+        self.prepared: list[int] = []
+        self.retired: list[int] = []
+        self.events: list[SwapEvent] = []
+        self.refuse: dict[int, Exception] = {}
+
+    async def prepare(self, artifact: Artifact) -> None:
+        self.prepared.append(artifact.version)
+        if error := self.refuse.get(artifact.version):
+            raise error
+
+    def retire(self, artifact: Artifact) -> None:
+        self.retired.append(artifact.version)
+
+    def outcomes(self) -> list[tuple[str, str, int | None]]:
+        return [(event.outcome, event.label, event.version) for event in self.events]
+
+
+def make(store: ModelStore, seen: Recorder, **options: Any) -> Lifecycle:
+    options = {"poll_s": 0.01, "grace_s": 0.0} | options
+    return Lifecycle(store, prepare=seen.prepare, retire=seen.retire, on_event=seen.events.append, **options)
+
+
+def run(test: Coroutine[Any, Any, None]) -> None:
+    asyncio.run(asyncio.wait_for(test, 60))
+
+
+async def until(condition: Callable[[], bool], timeout_s: float = 20.0) -> None:
+    async with asyncio.timeout(timeout_s):
+        while not condition():  # noqa: ASYNC110  # the condition is of another thread or task, which tells nobody
+            await asyncio.sleep(0.005)
+
+
+def versions(lifecycle: Lifecycle) -> dict[str, int]:
+    return lifecycle.status().versions
+
+
+def flip(path: Path, offset: int = 100) -> None:
+    """Damage one bit the way a bad disk does: the inode stays, the content does not."""
+    raw = bytearray(path.read_bytes())
+    raw[offset] ^= 1
+    path.with_suffix(".new").write_bytes(raw)
+    os.replace(path.with_suffix(".new"), path)
+
+
+def score(artifact: Artifact) -> list[float]:
+    user = artifact.user_encoder.encode(raw_user(1) | raw_context(1), "1")
+    items = artifact.item_encoder.encode_many([raw_item(n) for n in range(4)], [str(n) for n in range(4)])
+    return artifact.score(artifact.encode_user(user), artifact.encode_items(items)).tolist()

@@ -1,0 +1,94 @@
+"""Polling ends by itself, is one chain of turns, and is not taken for work."""
+
+from __future__ import annotations
+
+import asyncio
+import time
+
+import pytest
+import uvloop
+
+from app.runtime.busy_poll import BusyPoll
+from app.runtime.loop_pacer import SHARE_OF_IDLE, Pace
+from tests.work import spin
+
+
+class Counted(BusyPoll):
+    def __init__(self, seconds: float) -> None:
+        super().__init__(seconds)
+        self.turns = 0
+
+    def _turn(self) -> None:
+        self.turns += 1
+        super()._turn()
+
+
+@pytest.fixture(params=[asyncio.run, uvloop.run], ids=["asyncio", "uvloop"])
+def run(request: pytest.FixtureRequest) -> object:
+    return request.param
+
+
+def test_the_loop_turns_until_the_time_is_over_and_then_sleeps(run) -> None:  # type: ignore[no-untyped-def]
+    async def test() -> tuple[int, int]:
+        poll.answered()
+        await asyncio.sleep(0.1)
+        then = poll.turns
+        await asyncio.sleep(0.05)
+        return then, poll.turns
+
+    poll = Counted(0.05)
+    turned, later = run(test())
+    assert turned > 5
+    assert later == turned
+
+
+def test_each_answer_puts_the_end_off_and_begins_no_second_chain_of_turns() -> None:
+    async def test() -> None:
+        for _ in range(20):
+            poll.answered()
+            await asyncio.sleep(0)
+            await asyncio.sleep(0)
+        assert poll.turns <= 2 * 20 + 1
+        seen = poll.turns
+        await asyncio.sleep(0.02)
+        assert poll.turns > seen
+
+    poll = Counted(0.05)
+    uvloop.run(test())
+
+
+def test_without_it_nothing_turns() -> None:
+    async def test() -> None:
+        poll.answered()
+        await asyncio.sleep(0.01)
+
+    poll = Counted(0.0)
+    uvloop.run(test())
+    assert poll.turns == 0
+
+
+def test_what_turns_take_is_not_work_and_what_requests_take_is() -> None:
+    async def test() -> None:
+        for _ in range(20):
+            poll.answered()
+            spin(0.0005)
+            await asyncio.sleep(0.003)
+
+    poll = BusyPoll(0.1)
+    began, cpu_began = poll.worked_s(), time.thread_time()
+    uvloop.run(test())
+    worked, taken = poll.worked_s() - began, time.thread_time() - cpu_began
+    assert 20 * 0.0005 <= worked < 20 * 0.0005 + 0.5 * (taken - 20 * 0.0005) + 0.003
+
+
+def test_background_work_keeps_its_share_beside_it() -> None:
+    async def test() -> Pace:
+        pace = Pace(poll.worked_s)
+        poll.answered()
+        for _ in range(100):
+            spin(0.0004)
+            await pace.rest()
+        return pace
+
+    poll = BusyPoll(10.0)
+    assert uvloop.run(test()).share > 0.6 * SHARE_OF_IDLE

@@ -1,0 +1,131 @@
+"""Answers over a connection: what is written, and in how many writes."""
+
+from __future__ import annotations
+
+import asyncio
+from collections.abc import AsyncIterator
+from typing import Any
+
+import pytest
+import uvicorn
+from starlette.types import Receive, Scope, Send
+from uvicorn.server import ServerState
+
+from app.runtime.http_protocol import HttpProtocol
+
+pytestmark = pytest.mark.anyio
+
+HEAD = b"HTTP/1.1 200 OK\r\ncontent-length: 4\r\n"
+
+
+class Wire(asyncio.Transport):
+    """What the client sees."""
+
+    def __init__(self) -> None:
+        super().__init__()
+        self.writes: list[bytes] = []
+        self.closed = False
+        self.paused = False
+
+    def write(self, data: Any) -> None:
+        assert not self.closed
+        self.writes.append(bytes(data))
+
+    def close(self) -> None:
+        self.closed = True
+
+    def is_closing(self) -> bool:
+        return self.closed
+
+    def pause_reading(self) -> None:
+        self.paused = True
+
+    def resume_reading(self) -> None:
+        self.paused = False
+
+
+async def app(scope: Scope, receive: Receive, send: Send) -> None:
+    """Answers `done`; in two pieces, or not to its end, where the path says so."""
+    while (await receive()).get("more_body"):
+        pass
+    await send({"type": "http.response.start", "status": 200, "headers": [(b"content-length", b"4")]})
+    if scope["path"] == "/breaks":
+        raise ValueError
+    if scope["path"] == "/pieces":
+        await send({"type": "http.response.body", "body": b"do", "more_body": True})
+        await send({"type": "http.response.body", "body": memoryview(b"ne")})
+    else:
+        await send({"type": "http.response.body", "body": b"done"})
+
+
+class Asked:
+    """One connection, and what was written to it."""
+
+    def __init__(self) -> None:
+        config = uvicorn.Config(app, http=HttpProtocol, ws="none", log_config=None)
+        config.load()
+        self.wire = Wire()
+        self._protocol = HttpProtocol(config, ServerState(), {})
+        self._protocol.connection_made(self.wire)
+
+    async def __call__(self, *requests: bytes) -> list[bytes]:
+        self.wire.writes.clear()
+        for request in requests:
+            self._protocol.data_received(request)
+        for _ in range(20):
+            await asyncio.sleep(0)
+        return list(self.wire.writes)
+
+    def end(self) -> None:
+        self._protocol.connection_lost(None)
+
+
+@pytest.fixture
+async def ask() -> AsyncIterator[Asked]:
+    asked = Asked()
+    yield asked
+    asked.end()
+
+
+async def test_an_answer_is_one_write(ask: Asked) -> None:
+    for _ in range(2):
+        assert await ask(b"GET / HTTP/1.1\r\n\r\n") == [HEAD + b"\r\ndone"]
+    both = await ask(b"GET / HTTP/1.1\r\n\r\nGET / HTTP/1.1\r\n\r\n")
+    assert both == [HEAD + b"\r\ndone"] * 2, "pipelined"
+    assert not ask.wire.paused
+    assert not ask.wire.closed
+
+
+async def test_an_answer_in_pieces_begins_with_its_first(ask: Asked) -> None:
+    assert await ask(b"GET /pieces HTTP/1.1\r\n\r\n") == [HEAD + b"\r\ndo", b"ne"]
+
+
+async def test_an_answer_without_a_body_is_sent(ask: Asked) -> None:
+    assert await ask(b"HEAD / HTTP/1.1\r\n\r\n") == [HEAD + b"\r\n"]
+
+
+async def test_an_answer_that_ends_the_connection_is_sent_first(ask: Asked) -> None:
+    assert await ask(b"GET / HTTP/1.1\r\nConnection: close\r\n\r\n") == [HEAD + b"connection: close\r\n\r\ndone"]
+    assert ask.wire.closed
+
+
+async def test_an_answer_that_breaks_off_looks_broken(ask: Asked) -> None:
+    assert await ask(b"GET /breaks HTTP/1.1\r\n\r\n") == [HEAD + b"\r\n"]
+    assert ask.wire.closed
+
+
+async def test_what_is_not_http_is_refused(ask: Asked) -> None:
+    (refusal,) = await ask(b"nonsense\r\n\r\n")
+    assert refusal.startswith(b"HTTP/1.1 400 ")
+    assert ask.wire.closed
+
+
+async def test_a_client_that_asks_whether_to_go_on_is_told_at_once(ask: Asked) -> None:
+    first = b"POST / HTTP/1.1\r\nExpect: 100-continue\r\nContent-Length: 2\r\n\r\n"
+    assert await ask(first) == [b"HTTP/1.1 100 Continue\r\n\r\n"]
+    assert await ask(b"{}") == [HEAD + b"\r\ndone"]
+
+
+async def test_an_upgrade_is_answered_like_any_other_request(ask: Asked) -> None:
+    wanted = b"GET / HTTP/1.1\r\nConnection: Upgrade\r\nUpgrade: websocket\r\n\r\n"
+    assert await ask(wanted) == [HEAD + b"\r\ndone"]

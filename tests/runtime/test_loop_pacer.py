@@ -1,0 +1,125 @@
+"""Background work leaves the loop to requests: its share of the time is held to, whatever the loop's clock can tell."""
+
+from __future__ import annotations
+
+import asyncio
+import time
+
+import uvloop
+
+from app.runtime.loop_pacer import LEAST_SHARE, SHARE_OF_IDLE, Pace, _lull
+from tests.work import spin
+
+
+async def worked(slices: int, slice_s: float) -> tuple[float, Pace]:
+    """The share of the time that the slices took."""
+    pace, began = Pace(), time.perf_counter()
+    for _ in range(slices):
+        spin(slice_s)
+        await pace.rest()
+    return slices * slice_s / (time.perf_counter() - began), pace
+
+
+def most(began_s: float, began_cpu_s: float) -> float:
+    """Share that may be left for work by half of the processor time that this thread had since then: other programs'
+    time counts as idle."""
+    return SHARE_OF_IDLE * (1 - 0.5 * (time.thread_time() - began_cpu_s) / (time.perf_counter() - began_s))
+
+
+def test_on_an_idle_loop_it_takes_half_even_in_slices_shorter_than_the_loops_clock_knows() -> None:
+    share, pace = uvloop.run(worked(200, 0.0004))
+    assert share < 1.25 * SHARE_OF_IDLE
+    assert 0.5 * SHARE_OF_IDLE < pace.share <= SHARE_OF_IDLE
+
+
+def test_on_a_busy_loop_it_takes_what_requests_leave() -> None:
+    async def test() -> None:
+        done = False
+
+        async def requests() -> None:
+            while not done:
+                spin(0.002)
+                await asyncio.sleep(0.0005)
+
+        busy = asyncio.create_task(requests())
+        began, began_cpu = time.perf_counter(), time.thread_time()
+        share, pace = await worked(60, 0.0005)
+        done = True
+        await busy
+        assert LEAST_SHARE <= pace.share < most(began, began_cpu)
+        assert share < 0.3
+
+    asyncio.run(test())
+
+
+def test_however_busy_the_loop_is_the_work_ends() -> None:
+    async def test() -> None:
+        done = False
+
+        def request() -> None:
+            if not done:
+                spin(0.001)
+                asyncio.get_running_loop().call_soon(request)
+
+        request()
+        began, began_cpu = time.perf_counter(), time.thread_time()
+        share, pace = await asyncio.wait_for(worked(20, 0.0005), 20)
+        done = True
+        assert LEAST_SHARE <= pace.share < most(began, began_cpu)
+        assert share < 0.3
+
+    asyncio.run(test())
+
+
+def test_an_overloaded_loop_whose_turns_are_long_does_not_starve_the_work() -> None:
+    async def test() -> None:
+        done, turns = False, 0
+
+        def turn() -> None:
+            nonlocal turns
+            if not done:
+                turns += 1
+                spin(0.05)
+                asyncio.get_running_loop().call_soon(turn)
+
+        turn()
+        await asyncio.wait_for(worked(40, 0.0005), 20)
+        done = True
+        assert turns < 20, "several slices a turn"
+
+    asyncio.run(test())
+
+
+def test_a_slice_begins_when_no_request_can_go_on() -> None:
+    async def test() -> None:
+        loop, left, done = asyncio.get_running_loop(), 0, False
+
+        def go_on() -> None:
+            nonlocal left
+            spin(0.0003)
+            left -= 1
+            if left:
+                loop.call_soon(go_on)
+
+        async def requests() -> None:
+            nonlocal left
+            while not done:
+                if not left:
+                    left = 6
+                    loop.call_soon(go_on)
+                await asyncio.sleep(0.003)
+
+        coming = asyncio.create_task(requests())
+        amid = 0
+        for _ in range(100):
+            spin(0.0002)
+            await _lull(time.perf_counter() + 10)
+            amid += 0 < left < 6  # all six: it has only just come
+        began = time.perf_counter()
+        await _lull(began)
+        assert time.perf_counter() - began < 0.1, "nor is it waited for longer than that"
+        done = True
+        await coming
+        assert amid == 0, "half of the time a request is at work"
+
+    asyncio.run(test())

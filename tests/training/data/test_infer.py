@@ -1,0 +1,162 @@
+"""The proposed schema: what it makes of columns, that it says why, and that it trains on its own file."""
+
+from __future__ import annotations
+
+import json
+import random
+from collections.abc import Callable
+from pathlib import Path
+from typing import Any
+
+import polars as pl
+import pytest
+
+from app.errors import ConfigError, DataError
+from app.features.schema import parse_schema
+from app.training.data.infer import infer
+from tests.training.conftest import Ctr
+
+GENRES = ["drama", "comedy", "war", "crime"]
+
+
+def impressions(rows: int = 400) -> pl.DataFrame:
+    """Clicks with every kind of column that the guesses know."""
+    dice = random.Random(3)
+    films = {film: (dice.sample(GENRES, 2), 1950 + film * 3, dice.lognormvariate(3, 2)) for film in range(1, 25)}
+    table = []
+    for n in range(rows):
+        user, film = dice.randint(1, 40), dice.randint(1, 24)
+        genres, year, price = films[film]
+        clicked = int(dice.random() < 0.4)
+        table.append(
+            {
+                "request": f"r{n:05}",
+                "userId": user,
+                "zip": f"0{user % 10}234",
+                "userLikedGenres": json.dumps({genre: dice.randint(1, 5) for genre in dice.sample(GENRES, 2)}),
+                "userLastMovie": dice.randint(1, 24),
+                "hour": dice.randint(0, 23),
+                "movieId": film,
+                "genres": "|".join(genres),
+                "releaseYear": year,
+                "price": round(price, 2),
+                "stars": 4 + dice.randint(0, 1) if clicked else dice.randint(1, 3),
+                "source": "web",
+                "at": 1_700_000_000 + n,
+                "shoe size": dice.randint(36, 46),
+                "click": clicked,
+            }
+        )
+    return pl.DataFrame(table)
+
+
+def fields_of(text: str) -> dict[str, Any]:
+    return {field.name: field for field in parse_schema(text).fields}
+
+
+def test_every_column_is_what_it_is_and_every_line_says_why(tmp_path: Path) -> None:
+    path = tmp_path / "clicks.csv"
+    impressions().write_csv(path)
+    found = infer(path)
+    assert (found.label, found.timestamp) == ("click", "at")
+    fields = fields_of(found.text)
+    assert {name: (field.entity, field.type) for name, field in fields.items()} == {
+        "userId": ("user", "categorical"),
+        "zip": ("user", "categorical"),
+        "userLikedGenres": ("user", "multi_categorical"),
+        "userLastMovie": ("user", "categorical"),
+        "hour": ("context", "categorical"),
+        "movieId": ("item", "categorical"),
+        "genres": ("item", "multi_categorical"),
+        "releaseYear": ("item", "numeric"),
+        "price": ("item", "numeric"),
+    }
+    assert fields["userId"].id
+    assert fields["movieId"].id
+    assert fields["userLastMovie"].vocabulary == fields["movieId"].vocabulary
+    assert (fields["genres"].separator, fields["genres"].max_length) == ("|", 2)
+    assert fields["userLikedGenres"].weighted
+    assert fields["userLikedGenres"].vocabulary == fields["genres"].vocabulary
+    assert fields["price"].transforms == ("log1p", "standardise")
+    assert fields["releaseYear"].transforms == ("standardise",)
+    assert "same in 100% of the rows of one movieId" in found.text
+    assert {name: reason.split()[0] for name, reason in found.left_out.items()} == {
+        "click": "the", "at": "the", "request": "another", "stars": "tells", "source": "always", "shoe size": "its",
+    }  # fmt: skip
+    lines = found.text.splitlines()
+    declared = [place for place, line in enumerate(lines) if line.startswith("  - ")]
+    assert all(lines[place - 1].startswith("  # ") for place in declared)
+
+
+def write_jsonl(frame: pl.DataFrame, path: Path) -> None:
+    rows = frame.to_dicts()
+    for row in rows:
+        row["userLikedGenres"], row["genres"] = json.loads(row["userLikedGenres"]), row["genres"].split("|")
+    path.write_text("\n".join(json.dumps(row) for row in rows))
+
+
+def write_parquet(frame: pl.DataFrame, path: Path) -> None:
+    frame.with_columns(pl.col("genres").str.split("|"), pl.col("price").cast(pl.Float32)).write_parquet(path)
+
+
+WRITERS: dict[str, Callable[[pl.DataFrame, Path], Any]] = {
+    "csv": lambda frame, path: frame.write_csv(path),
+    "tsv": lambda frame, path: frame.write_csv(path, separator="\t"),
+    "jsonl": write_jsonl,
+    "parquet": write_parquet,
+}
+
+
+@pytest.fixture
+def ctr(tmp_path: Path, monkeypatch: pytest.MonkeyPatch, run_ctr: Ctr) -> Ctr:
+    monkeypatch.chdir(tmp_path)
+    return run_ctr
+
+
+@pytest.mark.parametrize("kind", WRITERS)
+def test_what_is_proposed_trains_on_the_file_it_came_from(ctr: Ctr, tmp_path: Path, kind: str) -> None:
+    WRITERS[kind](impressions(), tmp_path / f"clicks.{kind}")
+    status, out, err = ctr("schema", "infer", f"clicks.{kind}", "--json")
+    assert status == 0, err
+    found = json.loads(out)
+    assert {field["name"]: field["entity"] for field in found["schema"]["fields"]}["genres"] == "item"
+    (tmp_path / "features.yaml").write_text(found["yaml"])
+    status, out, err = ctr(
+        "train", "--dataset", "table", "--data", f"clicks.{kind}", "--features", "features.yaml",
+        "--label", found["label"], "--timestamp", found["timestamp"], "--model", "lr", "--epochs", "1", "--json",
+    )  # fmt: skip
+    assert status == 0, err
+    assert "note:" not in err, "every value of every field fits"
+
+
+def test_the_text_goes_to_standard_output_or_to_a_new_file(ctr: Ctr, tmp_path: Path) -> None:
+    impressions().write_csv("clicks.csv")
+    status, out, err = ctr("schema", "infer", "clicks.csv")
+    assert status == 0
+    assert fields_of(out)
+    assert "ctr train --dataset table --data clicks.csv" in err
+    assert ctr("schema", "infer", "clicks.csv", "--out", "features.yaml")[0] == 0
+    assert (tmp_path / "features.yaml").read_text() == out
+    status, _, err = ctr("schema", "infer", "clicks.csv", "--out", "features.yaml")
+    assert status == 1
+    assert "File exists" in err
+
+
+def test_what_it_cannot_know_it_asks_for(tmp_path: Path) -> None:
+    path = tmp_path / "a.csv"
+    path.write_text("a,b,c\n" + "".join(f"{n % 2},{n // 2 % 2},x{n % 5}\n" for n in range(40)))
+    with pytest.raises(
+        ConfigError, match=r"several columns are 0 or 1 throughout \(a, b\): name the label with --label"
+    ):
+        infer(path)
+    fields = fields_of(infer(path, label="b", user_id="c").text)
+    assert fields["c"].id
+    assert fields["a"].entity == "context"
+    with pytest.raises(ConfigError, match="no column d"):
+        infer(path, label="d")
+    path.write_text("a,b\n1,x\n2,y\n")
+    with pytest.raises(ConfigError, match="no column is 0 or 1"):
+        infer(path)
+    path.write_text("a,b\n")
+    with pytest.raises(DataError, match="no rows"):
+        infer(path)

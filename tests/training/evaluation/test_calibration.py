@@ -1,0 +1,99 @@
+"""Platt scaling finds the numbers that were put in; `auto` scales where it helps and only there."""
+
+from __future__ import annotations
+
+import numpy as np
+import pytest
+import torch
+from sklearn.linear_model import LogisticRegression
+
+from app.training.architectures import ModelConfig
+from app.training.evaluation.calibration import BINS, Calibration, cross_fitted_gain, fit, platt, reliability, sigmoid
+from app.training.preprocessing.preparation import Preparation, encode
+from tests.training.preprocessing.test_preparation import some_data
+
+
+def drawn(slope: float, offset: float, rows: int = 20_000, seed: int = 0) -> tuple[np.ndarray, np.ndarray]:
+    """Logits, and labels that follow sigmoid(slope * logit + offset)."""
+    rng = np.random.default_rng(seed)
+    logits = rng.normal(0, 1.5, rows)
+    return logits.astype(np.float32), (rng.random(rows) < sigmoid(slope * logits + offset)).astype(np.float32)
+
+
+@pytest.mark.parametrize(("slope", "offset"), [(0.6, -0.4), (1.0, 0.0), (1.7, 1.1)])
+def test_it_finds_what_the_labels_follow(slope: float, offset: float) -> None:
+    assert platt(*drawn(slope, offset)) == pytest.approx((slope, offset), abs=0.05)
+
+
+def test_it_is_the_maximum_of_the_likelihood() -> None:
+    logits, labels = drawn(0.7, -0.3)
+    peer = LogisticRegression(C=1e12, tol=1e-10, max_iter=1000).fit(logits[:, None].astype(float), labels)
+    found = platt(logits, labels)
+    # Platt's targets are off 0 and 1 by 1 / rows, and so is the answer.
+    assert found == pytest.approx((peer.coef_[0, 0], peer.intercept_[0]), abs=2e-3)
+
+
+@pytest.mark.parametrize(
+    ("logits", "labels"),
+    [([-1.0, -0.5, 0.5, 1.0], [0, 0, 1, 1]), ([0.3] * 6, [0, 1, 0, 0, 1, 0]), ([40.0, -40.0, 39.0], [1, 0, 1])],
+)
+def test_separable_and_constant_logits_have_a_finite_answer(logits: list[float], labels: list[int]) -> None:
+    assert np.isfinite(platt(np.array(logits, np.float32), np.array(labels, np.float32))).all()
+
+
+def test_auto_scales_where_it_helps_and_only_there() -> None:
+    off, right = drawn(0.5, 0.5, 4000), drawn(1.0, 0.0, 4000)
+    assert cross_fitted_gain(*off) > 5
+    assert fit("auto", *off).method == "platt"
+    assert (fit("auto", *right).slope, fit("auto", *right).method) == (1.0, "none")
+    assert fit("platt", *right).method == "platt"
+    assert (fit("none", *off).slope, fit("none", *off).offset) == (1.0, 0.0)
+
+
+def test_a_model_that_is_worse_than_chance_keeps_its_order() -> None:
+    logits, labels = drawn(-1.0, 0.0, 4000)
+    assert platt(logits, labels)[0] < 0
+    assert fit("auto", logits, labels).slope == 1.0
+    assert fit("platt", logits, labels).slope == 1.0
+
+
+def test_a_model_that_has_hardly_learned_is_not_blown_up() -> None:
+    logits, labels = drawn(1.0, 0.0, 4000)
+    assert platt(logits / 50, labels)[0] > 40
+    assert fit("auto", logits / 50, labels).slope == 1.0
+    assert fit("auto", logits / 5, labels).slope == pytest.approx(5, abs=0.5)
+
+
+def test_too_few_rows_to_say_leave_it() -> None:
+    assert fit("auto", np.zeros(3, np.float32), np.array([0, 1, 0], np.float32)) == Calibration()
+
+
+def test_the_model_scores_as_the_calibration_says() -> None:
+    data = some_data()
+    model = ModelConfig("lr").build(Preparation().fit(data.schema, encode(data)))
+    calibration = Calibration(0.8, -0.2, "platt")
+    calibration.apply(model)
+    logits = torch.linspace(-30, 30, 101)
+    np.testing.assert_allclose(model.probability(logits), calibration.probabilities(logits.numpy()), rtol=2e-5)
+
+
+def test_reliability_is_the_share_of_clicks_in_each_bin() -> None:
+    logits, labels = drawn(1.0, 0.0)
+    found = reliability(labels, sigmoid(logits.astype(np.float64)))
+    assert found.rows_G.sum() == len(labels)
+    assert found.rows_G.min() > len(labels) / BINS * 0.9
+    assert (found.predicted_G * found.rows_G).sum() == pytest.approx(sigmoid(logits.astype(np.float64)).sum())
+    assert (found.observed_G * found.rows_G).sum() == pytest.approx(labels.sum())
+    np.testing.assert_allclose(found.observed_G, found.predicted_G, atol=0.06)
+    assert found.ece < 0.015
+    assert reliability(labels, sigmoid(2 * logits.astype(np.float64) + 1)).ece > 0.1
+
+
+def test_ece_is_its_definition_and_equal_predictions_share_a_bin() -> None:
+    labels = np.array([1, 0, 0, 0, 1, 1], np.float32)
+    p = np.array([0.2, 0.2, 0.2, 0.2, 0.9, 0.9])
+    found = reliability(labels, p)
+    assert found.predicted_G.tolist() == pytest.approx([0.2, 0.9])
+    assert found.observed_G.tolist() == pytest.approx([0.25, 1.0])
+    assert found.ece == pytest.approx((4 * 0.05 + 2 * 0.1) / 6)
+    assert reliability(labels, np.full(6, 0.5)).rows_G.tolist() == [6]

@@ -1,0 +1,88 @@
+"""Missing and unseen shares against the raw rows; the digest tells rows apart."""
+
+from __future__ import annotations
+
+import numpy as np
+import polars as pl
+import pytest
+
+from app.features.schema import parse_schema
+from app.training.data.dataset import Dataset
+from app.training.evaluation import field_summary as summary
+from app.training.evaluation.field_summary import digest, field_summaries, user_groups
+from app.training.preprocessing.preparation import Encoded, Preparation, encode
+from tests.training.preprocessing.test_preparation import some_data
+
+SCHEMA = parse_schema("""
+fields:
+  - {name: user_id, entity: user, type: categorical, id: true}
+  - {name: age, entity: user, type: numeric, buckets: 4}
+  - {name: likes, entity: user, type: multi_categorical, max_length: 3, separator: "|"}
+  - {name: city, entity: item, type: categorical}
+""")
+
+
+def rows(users: list[str], ages: list[float | None], likes: list[str | None], cities: list[str | None]) -> Encoded:
+    user = pl.DataFrame({"user_id": users, "age": ages, "likes": likes}, schema_overrides={"age": pl.Float64})
+    labels = np.array([n % 2 for n in range(len(users))], np.float32)
+    return encode(Dataset("tiny", SCHEMA, user, pl.DataFrame({"city": cities}), labels, None, "x"))
+
+
+TRAIN = rows(["a", "a", "b", "c"], [1, None, 3, 4], ["x|y", None, "x", "x|z"], ["r", "r", "s", None])
+TEST = rows(["a", "d"], [None, None], ["x|new|y", "z"], ["s", "t"])
+
+
+def test_shares_are_those_of_the_raw_rows() -> None:
+    found = {
+        f["name"]: f
+        for f in field_summaries(Preparation(min_count=1).fit(SCHEMA, TRAIN), {"train": TRAIN, "test": TEST})
+    }
+    assert found["user_id"]["missing"] == {"train": 0.0, "test": 0.0}
+    assert found["user_id"]["unseen"] == {"train": 0.0, "test": 0.5}
+    assert (found["user_id"]["distinct"], found["user_id"]["in_table"]) == (3, 3)
+    assert found["age"]["missing"] == {"train": 0.25, "test": 1.0}
+    assert found["age"]["unseen"] == {}
+    assert found["age"]["mean"] == pytest.approx(8 / 3)
+    assert found["likes"]["missing"] == {"train": 0.25, "test": 0.0}
+    assert found["likes"]["unseen"] == {"train": 0.0, "test": 0.25}
+    assert found["city"]["missing"] == {"train": 0.25, "test": 0.0}
+    assert found["city"]["unseen"]["test"] == 0.5
+
+
+def test_values_that_are_too_rare_have_no_row_and_count_as_unseen() -> None:
+    found = field_summaries(Preparation(min_count=2).fit(SCHEMA, TRAIN), {"train": TRAIN})
+    users = next(f for f in found if f["name"] == "user_id")
+    assert (users["distinct"], users["in_table"], users["unseen"]["train"]) == (3, 1, 0.5)
+
+
+def test_large_parts_are_sampled(monkeypatch: pytest.MonkeyPatch) -> None:
+    data = some_data(300)
+    encoded = encode(data)
+    preprocessing = Preparation().fit(data.schema, encoded)
+    whole = field_summaries(preprocessing, {"train": encoded})
+    monkeypatch.setattr(summary, "MAX_ROWS", 100)
+    some = field_summaries(preprocessing, {"train": encoded})
+    assert [f["name"] for f in some] == [f["name"] for f in whole]
+    for one, other in zip(some, whole, strict=True):
+        assert one["missing"]["train"] == pytest.approx(other["missing"]["train"], abs=0.2)
+
+
+def test_one_changed_slot_label_or_order_is_another_digest() -> None:
+    keys = TRAIN.item.keys.copy()
+    keys[2, 0] += 1
+    labels = TRAIN.labels_N.copy()
+    labels[0] = 1 - labels[0]
+    changed = [
+        TRAIN._replace(item=TRAIN.item._replace(keys=keys)),
+        TRAIN._replace(labels_N=labels),
+        rows(["a", "b", "a", "c"], [1, 3, None, 4], ["x|y", "x", None, "x|z"], ["r", "s", "r", None]),
+    ]
+    assert len({digest(encoded) for encoded in [TRAIN, *changed]}) == 4
+    assert digest(TRAIN) == digest(TRAIN._replace(labels_N=TRAIN.labels_N.copy()))
+
+
+def test_users_are_told_apart_by_their_id() -> None:
+    groups = user_groups(SCHEMA, TRAIN)
+    assert groups is not None
+    assert [int(np.flatnonzero(groups == key)[0]) for key in groups] == [0, 0, 2, 3]
+    assert user_groups(SCHEMA.model_copy(update={"fields": SCHEMA.fields[1:]}), TRAIN) is None

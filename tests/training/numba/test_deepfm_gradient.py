@@ -1,0 +1,153 @@
+"""The flagship's hand-written loss and gradient are those of its formula, differentiated by torch in float64."""
+
+from __future__ import annotations
+
+import numpy as np
+import pytest
+import torch
+from torch import Tensor
+from torch.nn.functional import binary_cross_entropy_with_logits
+
+from app.models import build
+from app.models.deepfm import DeepFM
+from app.models.side_input import Preprocessing
+from app.training.loop.dropout import Masks
+from app.training.loop.train_step import Engine
+from app.training.numba.deepfm_gradient import DeepFmGradient
+from app.training.numba.table_kernels import CompiledSteps
+from app.training.optim.embedding_lookup import Lookup
+from app.training.optim.flat_weights import FlatWeights
+from app.training.optim.rowwise_rmsprop import TableConfig
+from app.training.preprocessing.preparation import Preparation, Rows, encode, expand
+from tests.training.preprocessing.test_preparation import some_data
+
+Given = tuple[Preprocessing, Rows]
+
+
+@pytest.fixture(scope="module")
+def given() -> Given:
+    data = some_data(80)
+    encoded = encode(data)
+    preprocessing = Preparation().fit(data.schema, encoded)
+    return preprocessing, expand(preprocessing, encoded)
+
+
+def small(preprocessing: Preprocessing, batch_norm: bool, dropout: float, hidden: tuple[int, ...] = (9, 5)) -> DeepFM:
+    torch.manual_seed(1)
+    model = build("deepfm", preprocessing, dim=3, hidden=hidden, dropout=dropout, batch_norm=batch_norm)
+    assert isinstance(model, DeepFM)
+    with torch.no_grad():
+        for parameter in model.parameters():
+            parameter.normal_(std=0.4)
+    return model
+
+
+def by_hand(model: DeepFM, preprocessing: Preprocessing, batch: Rows, own: slice) -> tuple[float, dict[str, Tensor]]:
+    """Loss, and the gradient of every parameter."""
+    rows_BT, x_BT, labels_B = batch
+    with torch.no_grad():
+        lookup = Lookup(preprocessing, len(model.table_RE), torch.device("cpu"))
+        table = CompiledSteps(model.table_RE.detach().clone(), lookup, TableConfig(1e-3, 0.0, 0.9))
+        weights = FlatWeights(model, model, [model.table_RE], set())
+    masks = Masks(model, 7)
+    gradient = DeepFmGradient(model, preprocessing, table, weights.gradient_of, masks)
+    loss, gradient_UE = gradient(rows_BT, x_BT[own].contiguous(), labels_B[own], own)
+    masks.close()
+    table_RE = torch.zeros_like(model.table_RE)
+    table_RE[torch.from_numpy(table.unique)] = gradient_UE
+    names = {id(parameter): name for name, parameter in model.named_parameters()}
+    found = {names[id(p)]: weights.gradient_of(p).clone() for p in weights.parameters}
+    return loss, {**found, "table_RE": table_RE}
+
+
+def plainly(model: DeepFM, batch: Rows, own: slice) -> tuple[float, dict[str, Tensor]]:
+    rows_BT, x_BT, labels_B = batch
+    masks = Masks(model, 7)
+    model.all_pairs = False  # the operators of the formula, one by one
+    logits_O = model.logits(rows_BT[own], x_BT[own])
+    model.all_pairs = True
+    masks.close()
+    loss = binary_cross_entropy_with_logits(logits_O, labels_B[own], reduction="sum")
+    gradients = torch.autograd.grad(loss / len(rows_BT), list(model.parameters()))
+    named = zip(model.named_parameters(), gradients, strict=True)
+    return float(loss.detach()), {name: gradient for (name, _), gradient in named}
+
+
+@pytest.fixture
+def one_batch(given: Given) -> Rows:
+    rows = given[1]
+    x_NT = rows.x_NT.double()
+    # Weights of multi-valued fields and missing numbers are among them; other numbers take any value.
+    assert (x_NT == 0).any()
+    return Rows(rows.rows_NT[:50], x_NT[:50], rows.labels_N[:50].double())
+
+
+@pytest.mark.parametrize("own", [slice(0, 50), slice(17, 40)], ids=["alone", "a part"])
+@pytest.mark.parametrize("dropout", [0.0, 0.3, 1.0])
+@pytest.mark.parametrize("batch_norm", [False, True])
+@pytest.mark.parametrize("hidden", [(9, 5), (4,), (6, 8, 5)], ids=str)
+def test_it_is_autograds(
+    given: Given, one_batch: Rows, batch_norm: bool, dropout: float, own: slice, hidden: tuple[int, ...]
+) -> None:
+    model, other = (small(given[0], batch_norm, dropout, hidden).double().train() for _ in range(2))
+    loss, found = by_hand(model, given[0], one_batch, own)
+    expected_loss, expected = plainly(other, one_batch, own)
+    assert loss == pytest.approx(expected_loss, rel=1e-12)
+    assert found.keys() == expected.keys()
+    for name, gradient in expected.items():
+        torch.testing.assert_close(found[name], gradient, rtol=1e-9, atol=1e-12, msg=lambda m, n=name: f"{n}: {m}")
+    state = other.state_dict()
+    for name, tensor in model.state_dict().items():
+        if "running" in name:
+            torch.testing.assert_close(tensor, state[name], rtol=1e-12, atol=1e-12)
+    learned = ("table_RE", "bias", *(["deep.first.linear.weight"] if dropout < 1 else []))
+    assert all(float(expected[name].abs().max()) > 0 for name in learned)
+
+
+def test_extreme_logits_give_finite_losses(given: Given, one_batch: Rows) -> None:
+    for bias in (-800.0, 800.0):
+        model = small(given[0], False, 0.0).double().train()
+        with torch.no_grad():
+            model.bias.fill_(bias)
+        loss, found = by_hand(model, given[0], one_batch, slice(0, 50))
+        assert loss == pytest.approx(plainly(model, one_batch, slice(0, 50))[0], rel=1e-9)
+        assert all(bool(gradient.isfinite().all()) for gradient in found.values())
+
+
+@pytest.mark.parametrize("batch_norm", [False, True])
+def test_training_by_it_is_training_by_autograd(given: Given, batch_norm: bool) -> None:
+    """The same weights after 30 steps, up to what float32 makes of it; dropout draws the same numbers."""
+    preprocessing, rows = given
+    engines = []
+    for hand_written in (True, False):
+        model = small(preprocessing, batch_norm, 0.2)
+        engine = Engine(model, preprocessing, TableConfig(1e-3, 1e-4, 0.9), seed=3)
+        assert engine._by_hand is not None
+        engine._by_hand = engine._by_hand if hand_written else None
+        generator = np.random.default_rng(0)
+        losses = []
+        for _ in range(30):
+            chosen_B = torch.from_numpy(generator.choice(len(rows.labels_N), 32, replace=False))
+            losses.append(float(engine.step(*(tensor[chosen_B] for tensor in rows))))
+        engine.averaged()
+        engines.append((engine, losses))
+        engine.close()
+    (first, losses), (second, expected) = engines
+    np.testing.assert_allclose(losses, expected, rtol=2e-3)
+    assert np.mean(losses[-10:]) < np.mean(losses[:10])
+    before = small(preprocessing, batch_norm, 0.2).state_dict()
+    state = second.average.state_dict()
+    for name, tensor in first.average.state_dict().items():
+        if not tensor.numel() or (batch_norm and name.endswith("linear.bias")):
+            continue  # a batch norm takes it out again: its gradient is rounding, which Adam makes steps of
+        moved = float((state[name] - before[name]).abs().max())
+        torch.testing.assert_close(tensor, state[name], rtol=0, atol=max(0.05 * moved, 1e-6))
+
+
+@pytest.mark.parametrize(
+    "options", [{"element_wise": True}, {"crosses": (("user_id", "item_id"),)}, {"dims": {"gender": 2}}], ids=str
+)
+def test_other_forms_go_by_autograd(given: Given, options: dict[str, object]) -> None:
+    engine = Engine(build("deepfm", given[0], **options), given[0], TableConfig(1e-3, 0.0, 0.0))
+    assert engine._by_hand is None
+    engine.close()
