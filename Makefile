@@ -41,10 +41,12 @@ test: $(READY_DEV) ## run all tests (ARGS="-k name" passes options to pytest)
 test-faults: $(READY_DEV) ## run the fault tests that take minutes
 	@$(BIN)/python -m pytest -m faults $(ARGS)
 
-lint: $(READY_DEV) ## check style and types
+lint: $(READY_DEV) ## check style, types, the direction of imports, and that all are declared
 	@$(BIN)/ruff check .
 	@$(BIN)/ruff format --check .
 	@$(BIN)/mypy
+	@$(BIN)/lint-imports
+	@$(BIN)/deptry app
 
 bench: $(READY_BENCH) ## run the benchmarks and their peers (ARGS passes options)
 	@$(BIN)/python -m benchmarks $(ARGS)

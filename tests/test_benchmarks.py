@@ -8,9 +8,11 @@ from __future__ import annotations
 import asyncio
 import math
 import os
+import signal
 import subprocess
 import sys
 import threading
+import time
 from argparse import Namespace
 from pathlib import Path
 
@@ -29,7 +31,7 @@ from benchmarks.contenders import AFTERNOON, FLOOR, started
 from benchmarks.figure import Figure
 from benchmarks.latency import spread
 from benchmarks.machine import on_time
-from benchmarks.pauses import pauses, unavoidable
+from benchmarks.pauses import pauses, read_pauses, start_spinning, unavoidable
 from benchmarks.peers import published
 from benchmarks.peers.afternoon import BlockingAfternoon, RankRequest
 from benchmarks.peers.floor import SIZE
@@ -187,10 +189,24 @@ def test_what_pauses_alone_make_requests_wait() -> None:
     assert both_ms.max() == pytest.approx(2, abs=0.1), "work that a second pause falls into is stretched again"
 
 
-def test_pauses_are_those_of_a_program_that_was_stopped() -> None:
-    core = min(os.sched_getaffinity(0))
-    [found] = pauses([core], 0.2)
-    assert all(0 <= start < 0.2 and length > 0 for start, length in found)
+def test_a_stopped_program_is_a_pause_as_long_as_it_was_stopped() -> None:
+    process = start_spinning(min(os.sched_getaffinity(0)), 1.0)
+    assert process.stdout is not None
+    assert process.stdout.readline() == b"spinning\n"
+    time.sleep(0.2)
+    os.kill(process.pid, signal.SIGSTOP)
+    time.sleep(0.3)
+    os.kill(process.pid, signal.SIGCONT)
+    noticed = read_pauses(process)
+    start, length = max(noticed, key=lambda pause: pause[1])
+    assert length >= 0.29
+    assert start > 0.15
+    assert all(0 <= start < 1.0 and length > 0 for start, length in noticed)
+
+
+def test_pauses_are_measured_on_each_core() -> None:
+    cores = sorted(os.sched_getaffinity(0))[:2]
+    assert len(pauses(cores, 0.05)) == len(cores)
 
 
 def capacity(**rates: float) -> Capacity:

@@ -213,9 +213,36 @@ def test_the_training_job_runs_commands_that_exist(compose: dict[str, Any]) -> N
     assert set(verbs) <= set(COMMANDS)
 
 
-def test_the_changelog_has_a_place_for_what_comes() -> None:
-    text = (ROOT / "CHANGELOG.md").read_text()
-    assert re.search(r"^## \[Unreleased]$", text, re.M)
-    assert set(re.findall(r"^### (\w+)$", text, re.M)) <= {
-        "Added", "Changed", "Deprecated", "Removed", "Fixed", "Security",
-    }  # fmt: skip
+def check_changelog(text: str) -> None:
+    """Check a changelog against Keep a Changelog 1.1.0: its sections, and the headings of each."""
+    sections = re.split(r"^## (.*)$", text, flags=re.M)[1:]
+    titles = sections[::2]
+    assert titles[0] == "[Unreleased]"
+    assert all(re.fullmatch(r"\[[0-9]+\.[0-9]+\.[0-9]+] - [0-9]{4}-[0-9]{2}-[0-9]{2}", title) for title in titles[1:])
+    for title, content in zip(titles, sections[1::2], strict=True):
+        headings = re.findall(r"^###+ ?(.*)$", content, re.M)
+        assert headings == [heading for heading in CHANGES if heading in headings], (title, headings)
+        assert headings, title
+
+
+CHANGES = ("Added", "Changed", "Deprecated", "Removed", "Fixed", "Security")
+
+
+def test_the_changelog_keeps_to_its_format() -> None:
+    check_changelog((ROOT / "CHANGELOG.md").read_text())
+
+
+@pytest.mark.parametrize(
+    "wrong",
+    [
+        "## [Unreleased]\n\n### Fixed things\n",
+        "## [Unreleased]\n\n### Fixed\n\n### Added\n",
+        "## [Unreleased]\n\n### Added\n\n### Added\n",
+        "## [Unreleased]\n\nNo heading.\n",
+        "## Unreleased\n\n### Added\n",
+        "## [Unreleased]\n\n### Added\n\n## 0.1.0\n\n### Added\n",
+    ],
+)
+def test_a_changelog_of_another_format_is_found_out(wrong: str) -> None:
+    with pytest.raises(AssertionError):
+        check_changelog(wrong)
