@@ -34,7 +34,7 @@ open('training.txt', 'w').write('\n'.join(extras['training']))" \
 FROM base AS wheel
 COPY constraints.txt ./
 RUN pip install --constraint constraints.txt setuptools ziglang
-COPY pyproject.toml setup.py README.md ./
+COPY pyproject.toml setup.py README.md LICENSE ./
 COPY app ./app
 RUN pip wheel --no-deps --no-build-isolation --wheel-dir /wheels .
 
