@@ -9,7 +9,7 @@ import msgspec
 from fastapi import FastAPI
 
 from app.api.problems import MEDIA_TYPE, TYPES, URN
-from app.api.schemas import AcceptedBody
+from app.api.schemas import RankBody
 from app.observability.metrics import STAGES
 
 REF = "#/components/schemas/"
@@ -125,8 +125,8 @@ def document_rank(app: FastAPI) -> None:
 
     def openapi() -> dict[str, Any]:
         document = generate()
-        (_,), components = msgspec.json.schema_components([AcceptedBody], ref_template=REF + "{name}")
-        request = components.pop("AcceptedBody")
+        (_,), components = msgspec.json.schema_components([RankBody], ref_template=REF + "{name}")
+        request = components.pop("RankBody")
         request["title"] = "RankRequest"
         schemas = document.setdefault("components", {}).setdefault("schemas", {})
         schemas.update({"RankRequest": request, "Ranking": RANKING, "Problem": PROBLEM, **components})

@@ -101,7 +101,7 @@ class RankEndpoint:
 
     def _count(self, ranking: Ranking, stages_s: tuple[float, ...], total_s: float) -> None:
         metrics = self._metrics
-        metrics.observe_request(stages_s, total_s, ranking.candidates, ranking.artifact.version)
+        metrics.observe_request(stages_s, total_s, len(ranking.candidates), ranking.artifact.version)
         if ranking.degraded:
             for reason in ranking.degraded:
                 metrics.degraded[reason].inc()

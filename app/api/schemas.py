@@ -1,14 +1,13 @@
-"""The body of POST /rank, parsed strictly from its bytes.
+"""`parse_rank` turns the bytes of POST /rank into a `RankRequest`, or refuses them.
 
-msgspec checks types, lengths and ranges while it parses, in C and without a Python step per id. In the usual body the
-ids are not even parsed but kept as they stand, see `app.features.request_ids`; nulls for what may be left out, and ids
-that are not printable ASCII, take a second pass.
+msgspec checks types, lengths and ranges while it parses, in C and without a Python step per id. A plain body's ids are
+not even parsed but stay as they are in its bytes (`app.features.request_ids`). A body with nulls for optional fields,
+or with ids that are not printable ASCII, takes a second pass.
 """
 
 from __future__ import annotations
 
 import re
-from collections.abc import Sequence
 from typing import Annotated, Any, NoReturn
 
 import msgspec
@@ -16,11 +15,12 @@ from msgspec import Meta
 
 from app.errors import InvalidRequest, NotJson
 from app.features.request_ids import WireIds
+from app.ranking.request import RankRequest
 
 MAX_ID = 256
 MAX_TEXT = 4096
 MAX_ENTRIES = 1000
-"""Of one object of features, or one list or object in it; a schema has at most as many fields."""
+"""Most entries of one object of features, or of one list or object in it; a schema has at most as many fields."""
 MAX_NAME_SHOWN = 64
 INT64_MAX = 2**63 - 1
 
@@ -39,8 +39,8 @@ Feature = (
 Features = Annotated[dict[Id, Feature], Meta(max_length=MAX_ENTRIES)]
 
 
-class UsualBody(msgspec.Struct, forbid_unknown_fields=True):
-    """The body as it nearly always is: no nulls. The ids are left as they are, for `WireIds` to read."""
+class PlainRankBody(msgspec.Struct, forbid_unknown_fields=True):
+    """The body as nearly every client sends it: without nulls. Its ids stay unparsed, for `WireIds` to scan."""
 
     user_id: Id | Int64
     item_ids: msgspec.Raw
@@ -53,8 +53,8 @@ class UsualBody(msgspec.Struct, forbid_unknown_fields=True):
     request_id: RequestId | None = None
 
 
-class AcceptedBody(msgspec.Struct, forbid_unknown_fields=True):
-    """All that is accepted: also ids as JSON integers, and null for what may be left out."""
+class RankBody(msgspec.Struct, forbid_unknown_fields=True):
+    """Everything that is accepted, which the OpenAPI document shows: optional fields may be null."""
 
     user_id: Id | Int64
     item_ids: Annotated[list[Id | Int64], Meta(min_length=1)]
@@ -67,100 +67,88 @@ class AcceptedBody(msgspec.Struct, forbid_unknown_fields=True):
     request_id: RequestId | None = None
 
 
-class RankBody(msgspec.Struct):
-    """A valid request. Ids are in the order sent, duplicates included; `model` is a label or a version number."""
-
-    user_id: Id
-    item_ids: Sequence[str]
-    context: Features = {}
-    user_features: Features = {}
-    item_features: dict[Id, Features] = {}
-    top_k: Count | None = None
-    model: ModelChoice | None = None
-    explain: bool = False
-    request_id: RequestId | None = None
-
-
-_usual = msgspec.json.Decoder(UsualBody)
-_accepted = msgspec.json.Decoder(AcceptedBody)
+_plain_decoder = msgspec.json.Decoder(PlainRankBody)
+_decoder = msgspec.json.Decoder(RankBody)
 _any_json = msgspec.json.Decoder(msgspec.Raw)
-_COMPLAINT = re.compile(r"(?P<message>.*?)(?: - at (?P<key>`key` in )?`\$\.?(?P<location>[^`]*)`)?", re.DOTALL)
-_UNKNOWN = re.compile(r"Object contains unknown field `(?P<name>.*?)`(?: - at `.*`)?", re.DOTALL)
+_MISFIT = re.compile(r"(?P<message>.*?)(?: - at (?P<key>`key` in )?`\$\.?(?P<location>[^`]*)`)?", re.DOTALL)
+_UNKNOWN_FIELD = re.compile(r"Object contains unknown field `(?P<name>.*?)`(?: - at `.*`)?", re.DOTALL)
 _BYTE = re.compile(r"\(byte \d+\)\Z")
 
 
-def parse_rank(raw: bytes, max_candidates: int) -> RankBody:
-    """Read the body of POST /rank.
+def parse_rank(raw: bytes, max_candidates: int) -> RankRequest:
+    """Parse the body of POST /rank.
 
     Raises:
         NotJson: the bytes are not one JSON document in UTF-8. NaN, Infinity and lone surrogates are not JSON.
-        InvalidRequest: it is JSON, but not a ranking request; one (location, message) pair says what is wrong first.
+        InvalidRequest: it is JSON, but not a ranking request; one (location, message) pair names the first misfit.
     """
     try:
-        usual = _usual.decode(raw)
-        item_ids = WireIds.read(bytes(usual.item_ids), max_candidates)
+        body = _plain_decoder.decode(raw)
+        item_ids = WireIds.read(bytes(body.item_ids), max_candidates)
     except msgspec.ValidationError:
         item_ids = None
     except (msgspec.DecodeError, UnicodeDecodeError, RecursionError) as error:
         _refuse(raw, error)
-    body = _parse_loosely(raw, max_candidates) if item_ids is None else _rank_body(usual, item_ids)
-    if body.model.__class__ is str and body.model.isdecimal() and body.model.isascii():
-        body.model = int(body.model)
-    return body
+    return _parse_fully(raw, max_candidates) if item_ids is None else _request(body, item_ids)
 
 
-def _rank_body(body: UsualBody | AcceptedBody, item_ids: WireIds) -> RankBody:
-    return RankBody(
+def _parse_fully(raw: bytes, max_candidates: int) -> RankRequest:
+    try:
+        body = _decoder.decode(raw)
+    except (msgspec.DecodeError, UnicodeDecodeError, RecursionError) as error:
+        _refuse(raw, error)
+    if len(body.item_ids) > max_candidates:
+        raise _invalid("item_ids", f"{len(body.item_ids)} ids, at most {max_candidates} in one request")
+    return _request(body, WireIds.of([str(item_id) for item_id in body.item_ids]))
+
+
+def _request(body: PlainRankBody | RankBody, item_ids: WireIds) -> RankRequest:
+    model = body.model
+    if isinstance(model, str) and model.isdecimal() and model.isascii():
+        model = int(model)
+    return RankRequest(
         user_id=str(body.user_id),
         item_ids=item_ids,
         context=body.context or {},
         user_features=body.user_features or {},
         item_features={item_id: features or {} for item_id, features in (body.item_features or {}).items()},
         top_k=body.top_k,
-        model=body.model,
+        model=model,
         explain=bool(body.explain),
         request_id=body.request_id,
     )
 
 
-def _parse_loosely(raw: bytes, max_candidates: int) -> RankBody:
-    try:
-        body = _accepted.decode(raw)
-    except (msgspec.DecodeError, UnicodeDecodeError, RecursionError) as error:
-        _refuse(raw, error)
-    if len(body.item_ids) > max_candidates:
-        raise _invalid("item_ids", f"{len(body.item_ids)} ids, at most {max_candidates} in one request")
-    return _rank_body(body, WireIds.of([str(item_id) for item_id in body.item_ids]))
-
-
 def _refuse(raw: bytes, error: Exception) -> NoReturn:
+    """Raise what `parse_rank` promises for a decoder's error."""
     if isinstance(error, RecursionError):
         raise _invalid("", "nested too deeply") from None
     if isinstance(error, msgspec.ValidationError):
-        try:  # the first wrong value hides whether the rest is JSON at all
+        try:  # the decoder stops at the first misfit, so the rest may not be JSON at all
             _any_json.decode(raw)
         except (msgspec.DecodeError, UnicodeDecodeError):
             pass
         except RecursionError:
-            raise _complaint(error) from None
+            raise _misfit(error) from None
         else:
-            raise _complaint(error) from None
-    place = _BYTE.search(str(error))
+            raise _misfit(error) from None
+    position = _BYTE.search(str(error))
     raise NotJson(
         "expected one JSON object in UTF-8; NaN, Infinity and lone surrogates are not JSON"
-        + (f" {place[0]}" if place else "")
+        + (f" {position[0]}" if position else "")
     ) from None
 
 
-def _complaint(error: msgspec.ValidationError) -> InvalidRequest:
-    unknown = _UNKNOWN.fullmatch(str(error))
+def _misfit(error: msgspec.ValidationError) -> InvalidRequest:
+    """Translate msgspec's message into a location and a message without the input."""
+    unknown = _UNKNOWN_FIELD.fullmatch(str(error))
     if unknown:
-        # The name is the client's: the one piece of input that is repeated, because a typo is hard to find without it.
+        # The one piece of the client's input that is repeated, because a typo is hard to find without it.
         name = "".join(letter if letter.isprintable() else "?" for letter in unknown["name"][:MAX_NAME_SHOWN])
         return _invalid("", f"unknown field '{name}'")
-    found: Any = _COMPLAINT.fullmatch(str(error))
-    message = found["message"].replace("`", "'")
-    return _invalid(found["location"] or "", f"key: {message}" if found["key"] else message)
+    parts: Any = _MISFIT.fullmatch(str(error))
+    message = parts["message"].replace("`", "'")
+    return _invalid(parts["location"] or "", f"key: {message}" if parts["key"] else message)
 
 
 def _invalid(location: str, message: str) -> InvalidRequest:

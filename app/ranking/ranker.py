@@ -11,7 +11,7 @@ from __future__ import annotations
 import time
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass, field
-from typing import Any, Protocol
+from typing import Any
 
 import numpy as np
 import numpy.typing as npt
@@ -26,6 +26,7 @@ from app.features.slots import Slots
 from app.features.store import FeatureStore, Raw
 from app.ranking.batcher import Batcher
 from app.ranking.explain import Explanation, explain
+from app.ranking.request import RankRequest
 from app.ranking.routing import Route, route
 from app.registry.artifact.artifact import Artifact, descending
 from app.registry.lifecycle.snapshot import Live
@@ -45,39 +46,18 @@ MAX_FETCHES = 3
 MAX_EXPLAINED = 10
 
 
-class Query(Protocol):
-    """What is asked; `app.api.schemas.RankBody` is one."""
-
-    @property
-    def user_id(self) -> str: ...
-    @property
-    def item_ids(self) -> Sequence[str]: ...
-    @property
-    def context(self) -> Mapping[str, Any]: ...
-    @property
-    def user_features(self) -> Mapping[str, Any]: ...
-    @property
-    def item_features(self) -> Mapping[str, Mapping[str, Any]]: ...
-    @property
-    def top_k(self) -> int | None: ...
-    @property
-    def model(self) -> str | int | None: ...
-    @property
-    def explain(self) -> bool: ...
-
-
 @dataclass(slots=True)
 class Ranking:
-    """The answer: ids and probabilities, best first, and what was lacking."""
+    """The answer to a request: items with their probabilities, best first, and what was lacking."""
 
     artifact: Artifact
     label: str
-    asked: WireIds
-    """As asked for, but each once."""
-    places: npt.NDArray[np.int64]
-    """[K], of the candidates."""
+    candidates: WireIds
+    """[N] item ids of the request, each once."""
+    order: npt.NDArray[np.int64]
+    """[K] indices into `candidates`, best first."""
     scores: npt.NDArray[np.float32]
-    """[K], descending."""
+    """[K] probabilities, descending."""
     degraded: list[str]
     missing_user: bool
     missing_items: list[str]
@@ -87,14 +67,10 @@ class Ranking:
     score_s: float = 0.0
 
     @property
-    def candidates(self) -> int:
-        return len(self.asked)
-
-    @property
     def item_ids(self) -> list[str]:
-        """[K]"""
-        ids = self.asked.listed()
-        return [ids[place] for place in self.places.tolist()]
+        """Return the ids [K] of the ranked items, best first."""
+        ids = self.candidates.listed()
+        return [ids[index] for index in self.order.tolist()]
 
 
 @dataclass(slots=True)
@@ -123,7 +99,7 @@ class Ranker:
         self._store_timeout_s = store_timeout_s
         self._batcher = batcher
 
-    async def rank(self, query: Query, due: float) -> Ranking:
+    async def rank(self, request: RankRequest, due: float) -> Ranking:
         """Rank the candidates of one request.
 
         Args:
@@ -134,23 +110,23 @@ class Ranker:
                 be encoded, or the deadline passed.
         """
         began = time.perf_counter()
-        chosen = route(self._live(), query.user_id, query.model)
-        item_ids = WireIds.of(query.item_ids)
+        chosen = route(self._live(), request.user_id, request.model)
+        item_ids = WireIds.of(request.item_ids)
         epoch, found = self._cache.epoch, self._cache.find(item_ids)
         if not found.distinct and len(set(item_ids)) != len(item_ids):
             item_ids = WireIds.of(list(dict.fromkeys(item_ids)))
             found = self._cache.find(item_ids)
         timeout_s = min(self._store_timeout_s, due - began)
-        features = await self._features(query.user_id, item_ids, found, epoch, timeout_s)
+        features = await self._features(request.user_id, item_ids, found, epoch, timeout_s)
         fetched = time.perf_counter()
         if fetched >= due:
             raise DeadlinePassed(f"{(fetched - began) * 1000:.0f} ms went by before scoring")
         # Nothing is awaited while rows are in use: they stay what they are, and the version stays attached.
-        artifact, batcher = chosen.artifact, None if query.explain else self._batcher
+        artifact, batcher = chosen.artifact, None if request.explain else self._batcher
         with torch.inference_mode():  # once a request: entering it costs as much as an operator
-            user_slots, user_D = self._user(artifact, query, features)
+            user_slots, user_D = self._user(artifact, request, features)
             encoded = time.perf_counter()
-            states_CD, rows_N = self._candidates(artifact, item_ids, features.found, query.item_features)
+            states_CD, rows_N = self._candidates(artifact, item_ids, features.found, request.item_features)
             if batcher is None:
                 score_N, place_N = artifact.ranked(user_D, states_CD, rows_N)
             else:
@@ -158,7 +134,7 @@ class Ranker:
         missing = [] if ITEMS_UNAVAILABLE in features.degraded else self._missing(item_ids, features.found)
         if batcher is not None:
             score_N, place_N = descending(await batcher.probabilities(artifact, user_D, items_ND))
-        ranking = self._ranking(chosen, query, item_ids, features, missing, user_slots, score_N, place_N)
+        ranking = self._ranking(chosen, request, item_ids, features, missing, user_slots, score_N, place_N)
         ranking.features_s = fetched - began
         ranking.encode_s = encoded - fetched
         ranking.score_s = time.perf_counter() - encoded
@@ -205,21 +181,21 @@ class Ranker:
             return []
         return [item_ids[index] for index in np.flatnonzero(self._cache.flags(found) & KNOWN == 0).tolist()]
 
-    def _user(self, artifact: Artifact, query: Query, features: _Features) -> tuple[Slots, Tensor]:
+    def _user(self, artifact: Artifact, request: RankRequest, features: _Features) -> tuple[Slots, Tensor]:
         def invalid(_: str) -> None:
             if INVALID_FEATURES not in features.degraded:
                 features.degraded.append(INVALID_FEATURES)
 
         encoder = artifact.user_encoder
-        slots = encoder.encode(features.user, query.user_id, invalid)
-        if query.context or query.user_features:
-            slots = encoder.patch(slots, {**query.user_features, **query.context})
+        slots = encoder.encode(features.user, request.user_id, invalid)
+        if request.context or request.user_features:
+            slots = encoder.patch(slots, {**request.user_features, **request.context})
         return slots, artifact.encode_user(slots)
 
     def _ranking(
         self,
         chosen: Route,
-        query: Query,
+        request: RankRequest,
         item_ids: WireIds,
         features: _Features,
         missing: list[str],
@@ -235,17 +211,17 @@ class Ranker:
             place_N = np.concatenate([place_N[first:], place_N[:first]])
         if chosen.fallback:
             degraded.append(MODEL_FALLBACK)
-        score_K, place_K = score_N[: query.top_k], place_N[: query.top_k]
+        score_K, place_K = score_N[: request.top_k], place_N[: request.top_k]
         explanations: list[list[Explanation]] = []
-        if query.explain:
+        if request.explain:
             for index in place_K[:MAX_EXPLAINED].tolist():
-                slots = self._item_slots(artifact, item_ids[index], int(found.rows[index]), query.item_features)
+                slots = self._item_slots(artifact, item_ids[index], int(found.rows[index]), request.item_features)
                 explanations.append(explain(artifact, user_slots, slots))
         return Ranking(
             artifact=artifact,
             label=chosen.label,
-            asked=item_ids,
-            places=place_K,
+            candidates=item_ids,
+            order=place_K,
             scores=score_K,
             degraded=degraded,
             missing_user=features.user_missing,

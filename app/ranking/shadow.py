@@ -19,9 +19,10 @@ import structlog
 
 from app.errors import RequestError
 from app.features.request_ids import WireIds
-from app.ranking.fallback import Ranks, asking
+from app.ranking.fallback import Ranks
 from app.ranking.monitor import Watch
-from app.ranking.ranker import NOT_FINITE, Query, Ranking
+from app.ranking.ranker import NOT_FINITE, Ranking
+from app.ranking.request import RankRequest
 from app.ranking.routing import SHADOW
 from app.registry.gate.checks import spearman
 from app.registry.lifecycle.snapshot import Live
@@ -124,7 +125,7 @@ class Shadow:
         shadow, figures = self._live().shadow, self._figures
         return figures if shadow is not None and figures is not None and figures.version == shadow.version else None
 
-    def answered(self, query: Query, answer: Ranking) -> None:
+    def answered(self, request: RankRequest, answer: Ranking) -> None:
         """An answer was sent: perhaps have the shadow score the request too."""
         shadow = self._live().shadow
         if shadow is None or random() >= self._share or shadow is answer.artifact or NOT_FINITE in answer.degraded:
@@ -135,14 +136,14 @@ class Shadow:
         if self._task is not None or time.perf_counter() < self._not_before or not self._idle():
             self._end(figures, "skipped")
             return
-        self._task = asyncio.create_task(self._compare(figures, query, answer), name="shadow")
+        self._task = asyncio.create_task(self._compare(figures, request, answer), name="shadow")
 
     async def stop(self) -> None:
         if self._task is not None:
             self._task.cancel()
             await asyncio.gather(self._task, return_exceptions=True)
 
-    async def _compare(self, figures: ShadowFigures, query: Query, answer: Ranking) -> None:
+    async def _compare(self, figures: ShadowFigures, request: RankRequest, answer: Ranking) -> None:
         comparison, outcome = None, "failed"
         try:
             if not await self._lull():
@@ -150,7 +151,7 @@ class Shadow:
                 return
             began = time.perf_counter()
             sample, answered_N = _sample(answer)
-            asked = asking(query, SHADOW, item_ids=sample, top_k=None, explain=False)
+            asked = request.replace(model=SHADOW, item_ids=sample, top_k=None, explain=False)
             sampled_s = time.perf_counter() - began
             ranking = await self._ranker.rank(asked, began + TIMEOUT_S)
             began = time.perf_counter()
@@ -199,13 +200,13 @@ def _sample(answer: Ranking) -> tuple[WireIds, npt.NDArray[np.float32]]:
     """Ids of items of the answer, and its scores of them; which ones is left to chance."""
     step = -(-len(answer.scores) // SAMPLED)
     chosen = slice(int(random() * step), None, step)
-    ids = answer.asked.listed()
-    return WireIds.of([ids[place] for place in answer.places[chosen].tolist()]), answer.scores[chosen]
+    ids = answer.candidates.listed()
+    return WireIds.of([ids[index] for index in answer.order[chosen].tolist()]), answer.scores[chosen]
 
 
 def compared(answered_N: npt.NDArray[np.float32], shadow: Ranking) -> Comparison:
     """The scores that items were answered with, and the shadow's ranking of the same items."""
     answer_N, shadow_N = answered_N.astype(np.float64), np.empty(len(answered_N))
-    shadow_N[shadow.places] = shadow.scores
+    shadow_N[shadow.order] = shadow.scores
     tied = np.ptp(answer_N) == 0 or np.ptp(shadow_N) == 0
     return Comparison(float(answer_N.mean()), float(shadow_N.mean()), None if tied else spearman(shadow_N, answer_N))

@@ -14,7 +14,8 @@ from app.api.problems import install_problem_handlers
 from app.api.service_state import FeatureStatus
 from app.observability.metrics import Metrics
 from app.ranking.monitor import Watch
-from app.ranking.ranker import Query, Ranking
+from app.ranking.ranker import Ranking
+from app.ranking.request import RankRequest
 from app.ranking.shadow import Shadow
 from app.registry.artifact.artifact import Artifact
 from app.registry.lifecycle.snapshot import LifecycleStatus, Live
@@ -34,7 +35,7 @@ class FakeLifecycle:
 class NoRanker:
     """Nothing is ranked here."""
 
-    async def rank(self, query: Query, due: float) -> Ranking:
+    async def rank(self, request: RankRequest, due: float) -> Ranking:
         raise AssertionError
 
 

@@ -21,8 +21,8 @@ def ranking(items: list[tuple[str, float]], **changes: Any) -> Ranking:
     values: dict[str, Any] = {
         "artifact": SimpleNamespace(manifest=SimpleNamespace(name="deepfm"), version=7),
         "label": "stable",
-        "asked": WireIds.of([item_id for item_id, _ in items]),
-        "places": np.arange(len(items)),
+        "candidates": WireIds.of([item_id for item_id, _ in items]),
+        "order": np.arange(len(items)),
         "scores": np.array([value for _, value in items], np.float32),
         "degraded": [],
         "missing_user": False,

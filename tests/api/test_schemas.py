@@ -11,14 +11,15 @@ from hypothesis import example, given
 from hypothesis import strategies as st
 
 from app.api.problems import problem_response
-from app.api.schemas import RankBody, parse_rank
+from app.api.schemas import parse_rank
 from app.errors import InvalidRequest, NotJson
+from app.ranking.request import RankRequest
 
 LIMIT = 2000
 DEEP = 100_000
 
 
-def parse(**fields: Any) -> RankBody:
+def parse(**fields: Any) -> RankRequest:
     return parse_rank(json.dumps({"user_id": "42", "item_ids": ["10", "20"], **fields}).encode(), LIMIT)
 
 
@@ -29,7 +30,7 @@ def with_field(name: str, value: str) -> bytes:
 
 
 def test_the_smallest_body() -> None:
-    assert parse() == RankBody("42", ["10", "20"])
+    assert parse() == RankRequest("42", ["10", "20"])
 
 
 def test_the_body_of_the_contract() -> None:

@@ -11,11 +11,12 @@ from app.features.item_cache import ItemCache
 from app.features.memory_store import MemoryFeatureStore
 from app.models import MODELS
 from app.ranking.ranker import Ranker
+from app.ranking.request import RankRequest
 from app.registry.artifact.artifact import load
 from app.registry.lifecycle.snapshot import Live
 from app.registry.store.model_store import ModelStore
 from tests.factories import publish_tiny, raw_context, raw_item, raw_items, raw_user, raw_users
-from tests.ranking.conftest import Asked, expected
+from tests.ranking.conftest import expected
 
 
 @pytest.mark.parametrize("architecture", MODELS)
@@ -29,10 +30,10 @@ async def test_a_published_model_ranks_as_forward_does(tmp_path: Path, architect
     known = {str(number): raw_item(number) for number in range(30)}
     candidates = {**known, "nobody knows": {}}
     context, override = raw_context(5), {"year": 1994, "genres": ["Drama"], "popularity": 3}
-    query = Asked("4", list(candidates), context=context, item_features={"7": override})
+    request = RankRequest("4", list(candidates), context=context, item_features={"7": override})
     wanted = expected(version, "4", raw_user(4) | context, {**candidates, "7": {**candidates["7"], **override}})
     for cached in (False, True):
-        ranking = await ranker.rank(query, time.perf_counter() + 10)
+        ranking = await ranker.rank(request, time.perf_counter() + 10)
         assert features.fetches == 1 + cached, "one round trip a request"
         found = dict(zip(ranking.item_ids, ranking.scores, strict=True))
         assert found == pytest.approx(wanted, abs=1e-5)

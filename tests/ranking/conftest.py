@@ -2,8 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping, Sequence
-from dataclasses import dataclass, field
+from collections.abc import Mapping
 from pathlib import Path
 from typing import Any
 
@@ -19,20 +18,6 @@ from app.registry.artifact.artifact import Artifact, load
 from app.registry.lifecycle.snapshot import Live
 from app.registry.store.model_store import ModelStore
 from tests.factories import MODEL_NAME, publish_tiny, raw_items, raw_users
-
-
-@dataclass
-class Asked:
-    """A `Query` with the contract's defaults."""
-
-    user_id: str
-    item_ids: Sequence[str]
-    context: Mapping[str, Any] = field(default_factory=dict)
-    user_features: Mapping[str, Any] = field(default_factory=dict)
-    item_features: Mapping[str, Mapping[str, Any]] = field(default_factory=dict)
-    top_k: int | None = None
-    model: str | int | None = None
-    explain: bool = False
 
 
 def expected(

@@ -10,13 +10,13 @@ import pytest
 from structlog.testing import capture_logs
 
 from app.errors import DeadlinePassed, EncodingError, InvalidRequest
-from app.ranking.fallback import Rescue, asking
+from app.ranking.fallback import Rescue
 from app.ranking.monitor import PINNED, Watch
-from app.ranking.ranker import MODEL_FALLBACK, Query, Ranker, Ranking
+from app.ranking.ranker import MODEL_FALLBACK, Ranker, Ranking
+from app.ranking.request import RankRequest
 from app.ranking.routing import arm, route
 from app.registry.artifact.artifact import Artifact
 from app.registry.lifecycle.snapshot import Live
-from tests.ranking.conftest import Asked
 
 IDS = [str(number) for number in range(10)]
 CANARY_USER = next(str(n) for n in range(100) if arm(str(n)) < 0.5)
@@ -30,12 +30,12 @@ class Failing:
         self.ranker, self.live, self.bad = ranker, live, bad
         self.after: Callable[[], Any] = lambda: None
 
-    async def rank(self, query: Query, due: float) -> Ranking:
-        version = route(self.live[0], query.user_id, query.model).artifact.version
+    async def rank(self, request: RankRequest, due: float) -> Ranking:
+        version = route(self.live[0], request.user_id, request.model).artifact.version
         if version in self.bad:
             self.after()
             raise self.bad[version]
-        return await self.ranker.rank(query, due)
+        return await self.ranker.rank(request, due)
 
 
 class Service:
@@ -44,12 +44,12 @@ class Service:
         self.failing = Failing(ranker, live, {int(name[1:]): error for name, error in bad.items()})
         self.rescue = Rescue(self.failing, lambda: live[0], self.watch)
 
-    async def ask(self, query: Asked) -> Ranking:
+    async def ask(self, request: RankRequest) -> Ranking:
         due = time.perf_counter() + 10
         try:
-            return await self.failing.rank(query, due)
+            return await self.failing.rank(request, due)
         except Exception as error:
-            return await self.rescue.rank(query, due, error)
+            return await self.rescue.rank(request, due, error)
 
     def errors(self) -> dict[tuple[str, int], int]:
         return {key: figures.errors for key, figures in self.watch.figures().items()}
@@ -64,15 +64,15 @@ def canary(live: list[Live], versions: list[Artifact]) -> None:
 async def test_stable_answers_for_a_canary_that_raises(ranker: Ranker, live: list[Live]) -> None:
     service = Service(ranker, live, v2=RuntimeError("index out of range"))
     with capture_logs() as logs:
-        rescued = await service.ask(Asked(CANARY_USER, IDS))
-        await service.ask(Asked(CANARY_USER, IDS))
+        rescued = await service.ask(RankRequest(CANARY_USER, IDS))
+        await service.ask(RankRequest(CANARY_USER, IDS))
     assert (rescued.label, rescued.artifact.version, rescued.degraded) == ("stable", 1, [MODEL_FALLBACK])
-    plain = await ranker.rank(Asked(CANARY_USER, IDS, model="stable"), time.perf_counter() + 10)
+    plain = await ranker.rank(RankRequest(CANARY_USER, IDS, model="stable"), time.perf_counter() + 10)
     assert rescued.item_ids == plain.item_ids
     assert rescued.scores.tolist() == plain.scores.tolist()
     assert service.errors() == {("canary", 2): 2}
     assert [line["event"] for line in logs] == ["scoring_failed"], "once a second, not once a request"
-    assert (await service.ask(Asked(STABLE_USER, IDS))).degraded == []
+    assert (await service.ask(RankRequest(STABLE_USER, IDS))).degraded == []
 
 
 @pytest.mark.usefixtures("canary")
@@ -81,7 +81,7 @@ async def test_a_pinned_version_that_raises_is_answered_by_stable_and_counted_ap
 ) -> None:
     service = Service(ranker, live, v2=RuntimeError())
     for model in ("canary", 2):
-        assert (await service.ask(Asked(STABLE_USER, IDS, model=model))).artifact.version == 1
+        assert (await service.ask(RankRequest(STABLE_USER, IDS, model=model))).artifact.version == 1
     assert service.errors() == {(PINNED, 2): 2}
 
 
@@ -95,7 +95,7 @@ async def test_a_request_in_flight_when_the_canary_goes_is_answered_too(
         live[0] = Live(stable=versions[0])
 
     service.failing.after = gone
-    assert (await service.ask(Asked(CANARY_USER, IDS))).artifact.version == 1
+    assert (await service.ask(RankRequest(CANARY_USER, IDS))).artifact.version == 1
     assert service.errors() == {}, "nobody knows any more who failed"
 
 
@@ -104,7 +104,7 @@ async def test_where_stable_fails_too_the_first_error_stands(ranker: Ranker, liv
     service = Service(ranker, live, v1=ValueError("stable"), v2=RuntimeError("canary"))
     for user, wanted in ((CANARY_USER, RuntimeError), (STABLE_USER, ValueError)):
         with pytest.raises(wanted):
-            await service.ask(Asked(user, IDS))
+            await service.ask(RankRequest(user, IDS))
     assert service.errors() == {("canary", 2): 1, ("stable", 1): 1}
 
 
@@ -113,16 +113,16 @@ async def test_a_bad_request_is_not_the_versions_fault(ranker: Ranker, live: lis
     service = Service(ranker, live)
     for user in (CANARY_USER, STABLE_USER):
         with pytest.raises(EncodingError):
-            await service.ask(Asked(user, IDS, context={"session_length": "long"}))
+            await service.ask(RankRequest(user, IDS, context={"session_length": "long"}))
         with pytest.raises(InvalidRequest, match="not live"):
-            await service.ask(Asked(user, IDS, model=99))
+            await service.ask(RankRequest(user, IDS, model=99))
     assert service.errors() == {}
 
 
 @pytest.mark.usefixtures("canary")
 async def test_a_field_that_only_the_canary_cannot_read_is_its_fault(ranker: Ranker, live: list[Live]) -> None:
     service = Service(ranker, live, v2=EncodingError("hour", "not a number"))
-    assert (await service.ask(Asked(CANARY_USER, IDS))).artifact.version == 1
+    assert (await service.ask(RankRequest(CANARY_USER, IDS))).artifact.version == 1
     assert service.errors() == {("canary", 2): 1}
 
 
@@ -130,12 +130,5 @@ async def test_a_field_that_only_the_canary_cannot_read_is_its_fault(ranker: Ran
 async def test_a_passed_deadline_stays_one(ranker: Ranker, live: list[Live]) -> None:
     service = Service(ranker, live)
     with pytest.raises(DeadlinePassed):
-        await service.rescue.rank(Asked(CANARY_USER, IDS), time.perf_counter() + 10, DeadlinePassed())
+        await service.rescue.rank(RankRequest(CANARY_USER, IDS), time.perf_counter() + 10, DeadlinePassed())
     assert service.errors() == {}
-
-
-def test_asking_another_label_leaves_the_request_as_it_was() -> None:
-    query = Asked("1", IDS, top_k=3)
-    other = asking(query, "shadow", top_k=None)
-    assert (other.model, other.top_k, other.item_ids) == ("shadow", None, IDS)
-    assert (query.model, query.top_k) == (None, 3)

@@ -11,16 +11,17 @@ from app.features.item_cache import ItemCache
 from app.features.memory_store import MemoryFeatureStore
 from app.ranking import ranker as module
 from app.ranking.ranker import Ranker, Ranking
+from app.ranking.request import RankRequest
 from app.registry.artifact.artifact import Artifact
 from app.registry.lifecycle.snapshot import Live
 from tests.factories import raw_context, raw_item, raw_items, raw_user
-from tests.ranking.conftest import Asked, expected
+from tests.ranking.conftest import expected
 
 IDS = [str(number) for number in range(30)]
 
 
-async def ask(ranker: Ranker, query: Asked, seconds: float = 10.0) -> Ranking:
-    return await ranker.rank(query, time.perf_counter() + seconds)
+async def ask(ranker: Ranker, request: RankRequest, seconds: float = 10.0) -> Ranking:
+    return await ranker.rank(request, time.perf_counter() + seconds)
 
 
 def scores(ranking: Ranking) -> dict[str, float]:
@@ -32,7 +33,7 @@ async def test_scores_are_those_of_forward_cold_and_cached(
 ) -> None:
     wanted = expected(versions[0], "4", raw_user(4), {i: raw_item(int(i)) for i in IDS})
     for _ in range(2):
-        ranking = await ask(ranker, Asked("4", IDS))
+        ranking = await ask(ranker, RankRequest("4", IDS))
         assert scores(ranking) == pytest.approx(wanted, abs=1e-5)
         assert ranking.scores.tolist() == sorted(ranking.scores.tolist(), reverse=True)
         assert ranking.degraded == []
@@ -43,23 +44,23 @@ async def test_scores_are_those_of_forward_cold_and_cached(
 
 async def test_ties_keep_the_order_of_the_request(ranker: Ranker) -> None:
     unknown = [f"new{number}" for number in (5, 3, 9, 1)]
-    ranking = await ask(ranker, Asked("4", unknown))
+    ranking = await ask(ranker, RankRequest("4", unknown))
     assert ranking.item_ids == unknown, "items nobody knows score alike"
     assert len(set(ranking.scores.tolist())) == 1
 
 
 async def test_a_duplicate_is_ranked_once_and_top_k_cuts(ranker: Ranker) -> None:
-    ranking = await ask(ranker, Asked("4", ["3", "7", "3", "9", "7"]))
+    ranking = await ask(ranker, RankRequest("4", ["3", "7", "3", "9", "7"]))
     assert sorted(ranking.item_ids) == ["3", "7", "9"]
-    best = await ask(ranker, Asked("4", ["3", "7", "9"], top_k=1))
+    best = await ask(ranker, RankRequest("4", ["3", "7", "9"], top_k=1))
     assert best.item_ids == ranking.item_ids[:1]
-    assert best.candidates == 3
+    assert len(best.candidates) == 3
 
 
 async def test_unknown_user_and_items_are_named_and_scored_from_defaults(
     ranker: Ranker, versions: list[Artifact]
 ) -> None:
-    ranking = await ask(ranker, Asked("nobody", ["1", "nothing"]))
+    ranking = await ask(ranker, RankRequest("nobody", ["1", "nothing"]))
     assert ranking.missing_user
     assert ranking.missing_items == ["nothing"]
     assert scores(ranking) == pytest.approx(
@@ -70,24 +71,24 @@ async def test_unknown_user_and_items_are_named_and_scored_from_defaults(
 async def test_an_item_written_is_scored_anew_by_the_next_request(
     ranker: Ranker, features: MemoryFeatureStore, versions: list[Artifact]
 ) -> None:
-    await ask(ranker, Asked("4", IDS))
+    await ask(ranker, RankRequest("4", IDS))
     changed = raw_item(3) | {"year": 1931, "genres": ["Film-Noir"]}
     features.put_item("3", changed)
     wanted = expected(versions[0], "4", raw_user(4), {"3": changed, "5": raw_item(5)})
-    assert scores(await ask(ranker, Asked("4", ["3", "5"]))) == pytest.approx(wanted, abs=1e-5)
+    assert scores(await ask(ranker, RankRequest("4", ["3", "5"]))) == pytest.approx(wanted, abs=1e-5)
 
 
 async def test_an_item_that_appears_is_no_longer_missing(ranker: Ranker, features: MemoryFeatureStore) -> None:
-    assert (await ask(ranker, Asked("4", ["late"]))).missing_items == ["late"]
+    assert (await ask(ranker, RankRequest("4", ["late"]))).missing_items == ["late"]
     features.put_item("late", raw_item(1))
-    assert (await ask(ranker, Asked("4", ["late"]))).missing_items == []
+    assert (await ask(ranker, RankRequest("4", ["late"]))).missing_items == []
 
 
 async def test_what_the_request_brings_goes_over_what_is_stored(ranker: Ranker, versions: list[Artifact]) -> None:
     context = raw_context(8)
     ranking = await ask(
         ranker,
-        Asked(
+        RankRequest(
             "4",
             ["1", "2", "new"],
             context=context,
@@ -98,33 +99,33 @@ async def test_what_the_request_brings_goes_over_what_is_stored(ranker: Ranker, 
     items = {"1": raw_item(1), "2": raw_item(2) | {"year": 1930}, "new": {"year": 2001}}
     wanted = expected(versions[0], "4", raw_user(4) | {"age": 71} | context, items)
     assert scores(ranking) == pytest.approx(wanted, abs=1e-5)
-    again = await ask(ranker, Asked("4", ["2"]))
+    again = await ask(ranker, RankRequest("4", ["2"]))
     assert scores(again) == pytest.approx(expected(versions[0], "4", raw_user(4), {"2": raw_item(2)}), abs=1e-5), (
         "an override is for one request"
     )
 
 
 async def test_overrides_for_items_that_are_not_candidates_are_ignored(ranker: Ranker) -> None:
-    plain = await ask(ranker, Asked("4", ["1"]))
-    assert scores(await ask(ranker, Asked("4", ["1"], item_features={"99": {"year": 1}}))) == scores(plain)
+    plain = await ask(ranker, RankRequest("4", ["1"]))
+    assert scores(await ask(ranker, RankRequest("4", ["1"], item_features={"99": {"year": 1}}))) == scores(plain)
 
 
 async def test_a_value_sent_that_no_slot_can_hold_is_the_clients_error(ranker: Ranker) -> None:
-    for query in (
-        Asked("4", ["1"], user_features={"age": "old"}),
-        Asked("4", ["1"], context={"session_length": [1]}),
-        Asked("4", ["1"], item_features={"1": {"year": {"a": 1.0}}}),
+    for request in (
+        RankRequest("4", ["1"], user_features={"age": "old"}),
+        RankRequest("4", ["1"], context={"session_length": [1]}),
+        RankRequest("4", ["1"], item_features={"1": {"year": {"a": 1.0}}}),
     ):
         with pytest.raises(EncodingError):
-            await ask(ranker, query)
-    assert (await ask(ranker, Asked("4", ["1"]))).degraded == []
+            await ask(ranker, request)
+    assert (await ask(ranker, RankRequest("4", ["1"]))).degraded == []
 
 
 async def test_a_stored_value_that_no_slot_can_hold_degrades_the_answer(
     ranker: Ranker, features: MemoryFeatureStore, versions: list[Artifact]
 ) -> None:
     features.put_user("4", raw_user(4) | {"liked_genres": "[not JSON"})
-    ranking = await ask(ranker, Asked("4", ["1"]))
+    ranking = await ask(ranker, RankRequest("4", ["1"]))
     assert ranking.degraded == [module.INVALID_FEATURES]
     user = {name: value for name, value in raw_user(4).items() if name != "liked_genres"}
     assert scores(ranking) == pytest.approx(expected(versions[0], "4", user, {"1": raw_item(1)}), abs=1e-5)
@@ -133,16 +134,16 @@ async def test_a_stored_value_that_no_slot_can_hold_degrades_the_answer(
 async def test_without_the_store_cached_items_are_stale_and_the_user_is_a_default(
     ranker: Ranker, features: MemoryFeatureStore, versions: list[Artifact]
 ) -> None:
-    await ask(ranker, Asked("4", IDS[:5]))
+    await ask(ranker, RankRequest("4", IDS[:5]))
     features.failing = True
-    ranking = await ask(ranker, Asked("4", [*IDS[:5], "40"]))
+    ranking = await ask(ranker, RankRequest("4", [*IDS[:5], "40"]))
     assert set(ranking.degraded) == {module.USER_UNAVAILABLE, module.STALE_ITEMS, module.ITEMS_UNAVAILABLE}
     assert not ranking.missing_user, "nobody knows whether the user exists"
     assert ranking.missing_items == []
     items = {i: raw_item(int(i)) for i in IDS[:5]} | {"40": {}}
     assert scores(ranking) == pytest.approx(expected(versions[0], "4", {}, items), abs=1e-5)
     features.failing = False
-    recovered = await ask(ranker, Asked("4", [*IDS[:5], "40"]))
+    recovered = await ask(ranker, RankRequest("4", [*IDS[:5], "40"]))
     assert recovered.degraded == []
     wanted = expected(versions[0], "4", raw_user(4), {i: raw_item(int(i)) for i in [*IDS[:5], "40"]})
     assert scores(recovered) == pytest.approx(wanted, abs=1e-5)
@@ -156,7 +157,7 @@ async def test_more_items_than_the_cache_holds(versions: list[Artifact]) -> None
     ranker = Ranker(store, cache, lambda: Live(stable=versions[0]), store_timeout_s=1.0)
     for start in (0, 8, 30, 0, 44):
         ids = [str(number) for number in range(start, start + 8)]
-        ranking = await ask(ranker, Asked("4", ids))
+        ranking = await ask(ranker, RankRequest("4", ids))
         wanted = expected(versions[0], "4", raw_user(4), {i: raw_item(int(i)) for i in ids})
         assert scores(ranking) == pytest.approx(wanted, abs=1e-5)
         assert len(cache) <= 16
@@ -165,9 +166,9 @@ async def test_more_items_than_the_cache_holds(versions: list[Artifact]) -> None
 async def test_scores_that_are_not_finite_rank_last_and_are_named(
     ranker: Ranker, cache: ItemCache, versions: list[Artifact]
 ) -> None:
-    await ask(ranker, Asked("4", ["1", "2", "3"]))
+    await ask(ranker, RankRequest("4", ["1", "2", "3"]))
     cache.states(versions[0])[int(cache.find(["2"]).rows[0])] = torch.nan
-    ranking = await ask(ranker, Asked("4", ["1", "2", "3"]))
+    ranking = await ask(ranker, RankRequest("4", ["1", "2", "3"]))
     assert ranking.degraded == [module.NOT_FINITE]
     assert ranking.item_ids[-1] == "2"
     assert ranking.scores[-1] == 0.0
@@ -179,7 +180,7 @@ async def test_a_swap_changes_the_scores_to_the_new_versions(
 ) -> None:
     for artifact in (versions[0], versions[1], versions[0]):
         live[0] = Live(stable=artifact)
-        ranking = await ask(ranker, Asked("4", IDS))
+        ranking = await ask(ranker, RankRequest("4", IDS))
         assert ranking.artifact is artifact
         wanted = expected(artifact, "4", raw_user(4), {i: raw_item(int(i)) for i in IDS})
         assert scores(ranking) == pytest.approx(wanted, abs=1e-5)
@@ -188,29 +189,29 @@ async def test_a_swap_changes_the_scores_to_the_new_versions(
 async def test_labels_and_versions_can_be_pinned(ranker: Ranker, live: list[Live], versions: list[Artifact]) -> None:
     live[0] = Live(stable=versions[0], canary=versions[1], canary_share=0.0, shadow=versions[2])
     for wanted, artifact in (("canary", versions[1]), (versions[2].version, versions[2]), ("stable", versions[0])):
-        assert (await ask(ranker, Asked("4", ["1"], model=wanted))).artifact is artifact
+        assert (await ask(ranker, RankRequest("4", ["1"], model=wanted))).artifact is artifact
     for unknown in ("champion", 99, "99"):
         with pytest.raises(InvalidRequest, match="live are stable, canary, shadow"):
-            await ask(ranker, Asked("4", ["1"], model=unknown))
+            await ask(ranker, RankRequest("4", ["1"], model=unknown))
 
 
 async def test_the_last_good_version_answers_with_a_word_about_it(
     ranker: Ranker, live: list[Live], versions: list[Artifact]
 ) -> None:
     live[0] = replace(live[0], fallback=True)
-    assert (await ask(ranker, Asked("4", ["1"]))).degraded == [module.MODEL_FALLBACK]
+    assert (await ask(ranker, RankRequest("4", ["1"]))).degraded == [module.MODEL_FALLBACK]
 
 
 async def test_no_model_and_no_time_are_errors(ranker: Ranker, live: list[Live]) -> None:
     with pytest.raises(DeadlinePassed):
-        await ask(ranker, Asked("4", ["1"]), seconds=0.0)
+        await ask(ranker, RankRequest("4", ["1"]), seconds=0.0)
     live[0] = Live()
     with pytest.raises(NoModel):
-        await ask(ranker, Asked("4", ["1"]))
+        await ask(ranker, RankRequest("4", ["1"]))
 
 
 async def test_an_explanation_names_the_fields_that_moved_the_score(ranker: Ranker, versions: list[Artifact]) -> None:
-    ranking = await ask(ranker, Asked("4", ["1", "5"], explain=True, context=raw_context(3)))
+    ranking = await ask(ranker, RankRequest("4", ["1", "5"], explain=True, context=raw_context(3)))
     assert len(ranking.explanations) == 2
     effects = dict(ranking.explanations[0])
     best = ranking.item_ids[0]
@@ -233,7 +234,9 @@ async def test_bfloat16_states_move_scores_little_and_tie_none(
     cache = ItemCache(capacity=256, dtype=torch.bfloat16)
     await features.start(cache)
     await cache.attach(versions[0])
-    ranking = await ask(Ranker(features, cache, lambda: Live(stable=versions[0]), store_timeout_s=1.0), Asked("4", IDS))
+    ranking = await ask(
+        Ranker(features, cache, lambda: Live(stable=versions[0]), store_timeout_s=1.0), RankRequest("4", IDS)
+    )
     wanted = expected(versions[0], "4", raw_user(4), {i: raw_item(int(i)) for i in IDS})
     assert scores(ranking) == pytest.approx(wanted, abs=0.02)
     assert scores(ranking) != pytest.approx(wanted, abs=1e-6), "it did compute in bfloat16"

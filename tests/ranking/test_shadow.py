@@ -18,7 +18,8 @@ from app.features.memory_store import MemoryFeatureStore
 from app.features.request_ids import WireIds
 from app.ranking import shadow as module
 from app.ranking.monitor import Watch
-from app.ranking.ranker import NOT_FINITE, Query, Ranker, Ranking
+from app.ranking.ranker import NOT_FINITE, Ranker, Ranking
+from app.ranking.request import RankRequest
 from app.ranking.shadow import Comparison, Shadow, compared
 from app.ranking.warmup import Preparation
 from app.registry.artifact.artifact import Artifact
@@ -27,7 +28,6 @@ from app.registry.lifecycle.snapshot import Live
 from app.registry.store.model_store import ModelStore
 from app.runtime import loop_pacer as pace
 from tests.factories import publish_tiny
-from tests.ranking.conftest import Asked
 from tests.work import spin
 
 IDS = [str(number) for number in range(30)]
@@ -39,7 +39,7 @@ class Setting:
     def __init__(self, ranker: Ranker, live: list[Live], share: float = 1.0) -> None:
         self.ranker = ranker
         self.busy = False
-        self.asked: list[Query] = []
+        self.asked: list[RankRequest] = []
         self.slow = asyncio.Event()
         self.slow.set()
         self.held_s: list[float] = []
@@ -55,18 +55,18 @@ class Setting:
             on_outcome=lambda outcome, comparison: self.outcomes.append((outcome, comparison)),
         )
 
-    async def rank(self, query: Query, due: float) -> Ranking:
-        self.asked.append(query)
+    async def rank(self, request: RankRequest, due: float) -> Ranking:
+        self.asked.append(request)
         await self.slow.wait()
         if self.fails is not None:
             raise self.fails
-        ranking = await self.ranker.rank(query, due)
+        ranking = await self.ranker.rank(request, due)
         self.held_s.append(ranking.encode_s + ranking.score_s)
         return ranking
 
-    async def serve(self, query: Asked) -> Ranking:
-        answer = await self.ranker.rank(query, time.perf_counter() + 10)
-        self.shadow.answered(query, answer)
+    async def serve(self, request: RankRequest) -> Ranking:
+        answer = await self.ranker.rank(request, time.perf_counter() + 10)
+        self.shadow.answered(request, answer)
         return answer
 
     async def settled(self) -> None:
@@ -86,12 +86,12 @@ def setting(ranker: Ranker, live: list[Live], versions: list[Artifact], monkeypa
 async def test_the_comparison_is_with_what_was_answered(
     setting: Setting, ranker: Ranker, versions: list[Artifact]
 ) -> None:
-    answer = await setting.serve(Asked("4", IDS, top_k=12, explain=True))
+    answer = await setting.serve(RankRequest("4", IDS, top_k=12, explain=True))
     await setting.settled()
     [(outcome, comparison)] = setting.outcomes
     assert outcome == "compared"
     assert comparison is not None
-    other = await ranker.rank(Asked("4", IDS, model="shadow"), time.perf_counter() + 10)
+    other = await ranker.rank(RankRequest("4", IDS, model="shadow"), time.perf_counter() + 10)
     assert other.artifact is versions[1]
     by_id = dict(zip(other.item_ids, other.scores.tolist(), strict=True))
     shadow_N = np.array([by_id[item_id] for item_id in answer.item_ids])
@@ -113,7 +113,7 @@ async def test_of_a_long_answer_a_sample_is_scored_spread_over_its_order(
     monkeypatch.setattr(module, "SAMPLED", 10)
     seen = set()
     for _ in range(30):
-        answer = await setting.serve(Asked("4", IDS, top_k=29))
+        answer = await setting.serve(RankRequest("4", IDS, top_k=29))
         await setting.settled()
         place = {item_id: number for number, item_id in enumerate(answer.item_ids)}
         order = [place[item_id] for item_id in setting.asked[-1].item_ids]
@@ -122,7 +122,7 @@ async def test_of_a_long_answer_a_sample_is_scored_spread_over_its_order(
         seen.add(order[0])
         comparison = setting.outcomes[-1][1]
         assert comparison is not None
-        other = await ranker.rank(Asked("4", IDS, model="shadow"), time.perf_counter() + 10)
+        other = await ranker.rank(RankRequest("4", IDS, model="shadow"), time.perf_counter() + 10)
         by_id = dict(zip(other.item_ids, other.scores.tolist(), strict=True))
         shadow_N = [by_id[item_id] for item_id in setting.asked[-1].item_ids]
         assert comparison.shadowed == pytest.approx(np.mean(shadow_N), rel=1e-5)
@@ -143,7 +143,7 @@ async def test_no_comparison_begins_where_requests_keep_the_loop_at_work(
             loop.call_soon(work, turns - 1)
 
     loop.call_soon(work, 5)
-    await setting.serve(Asked("4", IDS))
+    await setting.serve(RankRequest("4", IDS))
     await setting.settled()
     assert [outcome for outcome, _ in setting.outcomes] == ["skipped"]
 
@@ -161,30 +161,30 @@ async def test_a_busy_loop_leaves_the_shadow_less(setting: Setting, monkeypatch:
 
 
 async def test_the_share_is_what_was_asked_for(setting: Setting, ranker: Ranker) -> None:
-    answer = await ranker.rank(Asked("4", IDS), time.perf_counter() + 10)
+    answer = await ranker.rank(RankRequest("4", IDS), time.perf_counter() + 10)
     setting.busy = True
     setting.shadow._share = 0.3
     for _ in range(10_000):
-        setting.shadow.answered(Asked("4", IDS), answer)
+        setting.shadow.answered(RankRequest("4", IDS), answer)
     assert len(setting.outcomes) == pytest.approx(3000, abs=200)
     setting.outcomes.clear()
     setting.shadow._share = 0.0
-    setting.shadow.answered(Asked("4", IDS), answer)
+    setting.shadow.answered(RankRequest("4", IDS), answer)
     assert setting.outcomes == []
 
 
 async def test_one_at_a_time_and_nothing_while_requests_are_at_work(setting: Setting) -> None:
     setting.slow.clear()
     for _ in range(3):
-        await setting.serve(Asked("4", IDS))
+        await setting.serve(RankRequest("4", IDS))
     assert [outcome for outcome, _ in setting.outcomes] == ["skipped", "skipped"]
     setting.slow.set()
     await setting.settled()
     setting.busy = True
-    await setting.serve(Asked("4", IDS))
+    await setting.serve(RankRequest("4", IDS))
     setting.busy = False
-    answer = await setting.ranker.rank(Asked("4", IDS), time.perf_counter() + 10)
-    setting.shadow.answered(Asked("4", IDS), answer)
+    answer = await setting.ranker.rank(RankRequest("4", IDS), time.perf_counter() + 10)
+    setting.shadow.answered(RankRequest("4", IDS), answer)
     setting.busy = True  # a request comes in before the shadow's turn
     await setting.settled()
     assert [outcome for outcome, _ in setting.outcomes] == ["skipped", "skipped", "compared", "skipped", "skipped"]
@@ -195,7 +195,7 @@ async def test_its_share_of_the_time_is_bounded(setting: Setting, monkeypatch: p
     monkeypatch.setattr(module, "BUSY_SHARE", 0.05)
     began = time.perf_counter()
     while len(setting.held_s) < 5:
-        await setting.serve(Asked("4", IDS))
+        await setting.serve(RankRequest("4", IDS))
         await setting.settled()
     elapsed_s = time.perf_counter() - began
     assert sum(setting.held_s[:-1]) <= 0.05 * elapsed_s, "the last has not been waited for"
@@ -203,10 +203,10 @@ async def test_its_share_of_the_time_is_bounded(setting: Setting, monkeypatch: p
 
 async def test_a_shadow_that_raises_is_counted_and_hurts_nobody(setting: Setting, versions: list[Artifact]) -> None:
     setting.fails = RuntimeError("index out of range")
-    await setting.serve(Asked("4", IDS))
+    await setting.serve(RankRequest("4", IDS))
     await setting.settled()
     setting.fails = None
-    await setting.serve(Asked("4", IDS))
+    await setting.serve(RankRequest("4", IDS))
     assert [outcome for outcome, _ in setting.outcomes] == ["failed", "skipped"], "left alone for a while"
     assert setting.watch.figures()["shadow", versions[1].version].errors == 1
 
@@ -214,12 +214,12 @@ async def test_a_shadow_that_raises_is_counted_and_hurts_nobody(setting: Setting
 async def test_nothing_is_compared_with_no_shadow_itself_or_an_answer_that_is_broken(
     setting: Setting, live: list[Live], versions: list[Artifact]
 ) -> None:
-    answer = await setting.serve(Asked("4", IDS, model="shadow"))
+    answer = await setting.serve(RankRequest("4", IDS, model="shadow"))
     answer.degraded.append(NOT_FINITE)
     live[0] = Live(stable=versions[2], shadow=versions[1])
-    setting.shadow.answered(Asked("4", IDS), answer)
+    setting.shadow.answered(RankRequest("4", IDS), answer)
     live[0] = Live(stable=versions[0])
-    await setting.serve(Asked("4", IDS))
+    await setting.serve(RankRequest("4", IDS))
     await setting.settled()
     assert (setting.outcomes, setting.asked) == ([], [])
     assert setting.shadow.figures() is None
@@ -228,16 +228,16 @@ async def test_nothing_is_compared_with_no_shadow_itself_or_an_answer_that_is_br
 async def test_a_shadow_that_changes_meanwhile_is_skipped_and_the_new_one_begins_at_nothing(
     setting: Setting, live: list[Live], versions: list[Artifact]
 ) -> None:
-    await setting.serve(Asked("4", IDS))
+    await setting.serve(RankRequest("4", IDS))
     await setting.settled()
     for now in (Live(stable=versions[0], shadow=versions[2]), Live(stable=versions[0])):
         live[0] = Live(stable=versions[0], shadow=versions[1])
-        await setting.serve(Asked("4", IDS))
+        await setting.serve(RankRequest("4", IDS))
         live[0] = now
         await setting.settled()
     assert [outcome for outcome, _ in setting.outcomes] == ["compared", "skipped", "skipped"]
     live[0] = Live(stable=versions[0], shadow=versions[2])
-    await setting.serve(Asked("4", IDS))
+    await setting.serve(RankRequest("4", IDS))
     await setting.settled()
     figures = setting.shadow.figures()
     assert figures is not None
@@ -271,7 +271,7 @@ async def test_a_shadow_is_attached_compared_swapped_and_freed_as_any_other_labe
         version = publish_tiny(store, seed, labels=("shadow",))
         await lifecycle.refresh()
         assert lifecycle.status().versions == {"stable": 1, "shadow": version}
-        await setting.serve(Asked("4", IDS))
+        await setting.serve(RankRequest("4", IDS))
         await setting.settled()
         figures = setting.shadow.figures()
         assert figures is not None
@@ -287,7 +287,7 @@ async def test_a_shadow_is_attached_compared_swapped_and_freed_as_any_other_labe
 
 async def test_stopping_ends_what_is_at_work(setting: Setting) -> None:
     setting.slow.clear()
-    await setting.serve(Asked("4", IDS))
+    await setting.serve(RankRequest("4", IDS))
     await asyncio.sleep(0)
     await setting.shadow.stop()
     assert setting.shadow._task is None
