@@ -112,26 +112,26 @@ def _work(folder: Path, kind: str) -> None:
     from app.training.data.formats import criteo
     from app.training.data.formats.table import table_source
     from app.training.data.mapped_dataset import load
-    from app.training.distributed import joined
+    from app.training.distributed import join_process_group
     from app.training.job import JobConfig
 
     torch.set_num_threads(1)
     schema = load_schema(Path(criteo.__file__).with_suffix(".yaml"))
-    with joined() as world:
-        cache = world.gathered(tempfile.mkdtemp(dir=folder) if world.first else "")[0]
-        world.wait()
+    with join_process_group() as group:
+        cache = group.all_gather(tempfile.mkdtemp(dir=folder) if group.is_first else "")[0]
+        group.barrier()
         started = time.perf_counter()
         if kind == "tsv":
             source = criteo.criteo_source(folder / "day_0.tsv", schema)
         else:
             source = table_source(folder / "parquet", schema, criteo.LABEL, None)
-        data = load(source, cache=Path(cache), world=world)
-        world.wait()
+        data = load(source, cache=Path(cache), group=group)
+        group.barrier()
         encoded = time.perf_counter()
-        JobConfig().build().prepare(data, None, world=world)
-        world.wait()
+        JobConfig().build().prepare(data, None, group=group)
+        group.barrier()
         ended = time.perf_counter()
-        if world.first:
+        if group.is_first:
             shutil.rmtree(cache)
             result = {"encoding": encoded - started, "preparing": ended - encoded}
             (folder / "result.json").write_text(json.dumps(result))

@@ -17,7 +17,7 @@ import typer
 
 from app.commands.output import emit
 from app.models import build
-from app.training.distributed import joined
+from app.training.distributed import join_process_group
 from app.training.evaluation.predict import predict
 from app.training.loop.epochs import Run
 from app.training.loop.train_step import Engine
@@ -86,19 +86,19 @@ def _train(folder: Path) -> None:
     held = len(rows.labels_N) // 10
     order_N = torch.randperm(len(rows.labels_N), generator=torch.Generator().manual_seed(0))
     train, test = (Rows(*(tensor[chosen] for tensor in rows)) for chosen in (order_N[held:], order_N[:held]))
-    with joined() as world:
+    with join_process_group() as group:
         torch.manual_seed(0)
         config = TrainerConfig(batch_size=BATCH)
         model = build("deepfm", preprocessing, dim=DIM, hidden=HIDDEN)
         table = TableConfig(config.learning_rate, config.table_l2, config.averaging)
-        run = Run(config, Engine(model, preprocessing, table, world=world), preprocessing, train, None, None)
+        run = Run(config, Engine(model, preprocessing, table, group=group), preprocessing, train, None, None)
         for _ in range(EPOCHS):
             run.epoch()
             run.judge(test)
         # The first epoch warms up.
         seconds = statistics.median(epoch.seconds for epoch in run.at.epochs[1:])
         auc = float(roc_auc_score(test.labels_N, predict(run._engine.average, test)))
-        if world.first:
+        if group.is_first:
             result = {"samples_per_second": len(train.labels_N) / seconds, "auc": auc}
             (folder / "result.json").write_text(json.dumps(result))
 

@@ -18,7 +18,7 @@ from app.commands.output import console, emit
 
 if TYPE_CHECKING:
     from app.training.data.dataset import Dataset
-    from app.training.distributed import World
+    from app.training.distributed import ProcessGroup
     from app.training.job import JobConfig, Result
     from app.training.loop.checkpoint import Checkpoint
     from app.training.publish import Destination
@@ -107,9 +107,9 @@ def train(
 
     Example: ctr train --dataset movielens --export .ctr/movielens --publish
     """
-    from app.training.distributed import joined, speaks
+    from app.training.distributed import is_main_process, join_process_group
 
-    console.quiet = not speaks()
+    console.quiet = not is_main_process()
     quiet_threads(threads)
     config = job_config(
         model,
@@ -138,7 +138,7 @@ def train(
     from app.training.publish import kept_aside, published
     from app.training.tracking import Tracking
 
-    with joined(config.trainer.device) as world:
+    with join_process_group(config.trainer.device) as group:
         name = name or model
         settings = load_settings(model=name, mlflow_uri=mlflow)
         tracking = Tracking(settings.mlflow_uri, name) if settings.mlflow_uri else None
@@ -147,7 +147,7 @@ def train(
 
         def read(path: Path | None) -> Dataset:
             with EncodingProgress(console, path.name if path else dataset) as progress:
-                return opened(path, max_bad=max_bad, cache=cache, report=progress.report, world=world)
+                return opened(path, max_bad=max_bad, cache=cache, report=progress.report, group=group)
 
         rows, test_rows = read(data), read(test) if test else None
         for part in (rows, test_rows):
@@ -155,8 +155,8 @@ def train(
                 _warn(f"{part.source}: {part.skipped}")
 
         checkpoint = Checkpoint(RUNS / "checkpoints" / f"{dataset}-{model}-{seed}.pt", resume=resume)
-        if not world.first:
-            config.build().follow(rows, test_rows, world, checkpoint=checkpoint)
+        if not group.is_first:
+            config.build().follow(rows, test_rows, group, checkpoint=checkpoint)
             return
         store = open_store(settings) if publish else None
         target = (
@@ -165,7 +165,7 @@ def train(
             else kept_aside(RUNS, model)
         )
         with target as destination:
-            result = _run(config, rows, test_rows, destination.folder, name, checkpoint, world)
+            result = _run(config, rows, test_rows, destination.folder, name, checkpoint, group)
         if store:
             pruned(store, settings)
         for field, skipped in result.unreadable.items():
@@ -197,7 +197,7 @@ def train(
 
 
 def _run(
-    config: JobConfig, rows: Any, test_rows: Any, folder: Path, name: str, checkpoint: Checkpoint, world: World
+    config: JobConfig, rows: Any, test_rows: Any, folder: Path, name: str, checkpoint: Checkpoint, group: ProcessGroup
 ) -> Result:
     from app.training.loop.progress import TrainingProgress
 
@@ -211,7 +211,7 @@ def _run(
             report=progress.report,
             command=_command_line(),
             checkpoint=checkpoint,
-            world=world,
+            group=group,
         )
 
 

@@ -17,7 +17,7 @@ from app.models.side_input import Preprocessing
 from app.training.architectures import ModelConfig
 from app.training.data.dataset import Dataset, Skipped
 from app.training.data.split import HELD_OUT, PARTS, SplitConfig
-from app.training.distributed import ALONE, World
+from app.training.distributed import SINGLE_PROCESS, ProcessGroup
 from app.training.evaluation.baselines import baselines
 from app.training.evaluation.calibration import Calibration, Floats, Method, fit
 from app.training.evaluation.field_summary import user_groups
@@ -114,7 +114,7 @@ class TrainingJob:
         report: Callable[[Step], None] | None = None,
         command: str = "",
         checkpoint: Checkpoint | None = None,
-        world: World = ALONE,
+        group: ProcessGroup = SINGLE_PROCESS,
     ) -> Result:
         """
         Args:
@@ -123,37 +123,39 @@ class TrainingJob:
             say: told what is being done, for people.
             command: the command line that started it, for the report.
             checkpoint: where training keeps its state, and whether to go on from it.
-            world: the processes that train together; the others `follow`.
+            group: the processes that train together; the others `follow`.
 
         Raises:
             DataError, ConfigError: the rows or the options do not fit.
             ArtifactError: what was written does not read back with the same scores.
         """
         started = time.perf_counter()
-        prepared = self.prepare(data, test, say, world)
+        prepared = self.prepare(data, test, say, group)
         say(f"Training {self.config.model.name}: {prepared.preprocessing.rows:,} table rows")
-        trained = self.train(prepared, report, checkpoint, world)
+        trained = self.train(prepared, report, checkpoint, group)
         beside = self.baselines(prepared, say)
         return self.finish(prepared, trained, beside, folder, name, command, started, say)
 
     def follow(
-        self, data: Dataset, test: Dataset | None, world: World, *, checkpoint: Checkpoint | None = None
+        self, data: Dataset, test: Dataset | None, group: ProcessGroup, *, checkpoint: Checkpoint | None = None
     ) -> None:
         """A process's part in training a model that the first process keeps. Raises DataError, ConfigError."""
-        self._fitted(self.prepare(data, test, world=world), None, checkpoint, world)
+        self._fitted(self.prepare(data, test, group=group), None, checkpoint, group)
 
-    def prepare(self, data: Dataset, test: Dataset | None, say: Say = lambda _: None, world: World = ALONE) -> Prepared:
+    def prepare(
+        self, data: Dataset, test: Dataset | None, say: Say = lambda _: None, group: ProcessGroup = SINGLE_PROCESS
+    ) -> Prepared:
         """Split the rows, encode them and fit what preprocessing learns, the same in all processes.
 
         Raises:
             DataError, ConfigError: the rows or the options do not fit.
         """
-        machine = world.machine()
-        parts = dict(zip(PARTS, world.agreed(lambda: self.config.split.parts(data, test)), strict=True))
+        machine_group = group.on_this_machine()
+        parts = dict(zip(PARTS, group.run_all_or_raise(lambda: self.config.split.parts(data, test)), strict=True))
         say("Encoding " + ", ".join(f"{len(part):,} {part_name}" for part_name, part in parts.items()) + " rows")
-        encoded = {part: encode(rows, machine) for part, rows in parts.items()}
-        preprocessing = self.config.preparation.fit(data.schema, encoded["train"], world)
-        rows = {part: expand(preprocessing, slots, machine) for part, slots in encoded.items()}
+        encoded = {part: encode(rows, machine_group) for part, rows in parts.items()}
+        preprocessing = self.config.preparation.fit(data.schema, encoded["train"], group)
+        rows = {part: expand(preprocessing, slots, machine_group) for part, slots in encoded.items()}
         return Prepared(parts, encoded, preprocessing, rows)
 
     def train(
@@ -161,22 +163,22 @@ class TrainingJob:
         prepared: Prepared,
         report: Callable[[Step], None] | None = None,
         checkpoint: Checkpoint | None = None,
-        world: World = ALONE,
+        group: ProcessGroup = SINGLE_PROCESS,
     ) -> Trained:
         """A fresh model, trained, calibrated on the validation part and measured. Raises DataError."""
-        return self.measured(prepared, *self._fitted(prepared, report, checkpoint, world))
+        return self.measured(prepared, *self._fitted(prepared, report, checkpoint, group))
 
     def _fitted(
         self,
         prepared: Prepared,
         report: Callable[[Step], None] | None,
         checkpoint: Checkpoint | None,
-        world: World,
+        group: ProcessGroup,
     ) -> tuple[CtrModel, Fitted]:
         model = self.config.model.build(prepared.preprocessing)
         trainer = Trainer(self.config.trainer, model, prepared.preprocessing)
         train, validation = prepared.rows["train"], prepared.rows["validation"]
-        return model, trainer.fit(train, validation, report, checkpoint=checkpoint, world=world)
+        return model, trainer.fit(train, validation, report, checkpoint=checkpoint, group=group)
 
     def measured(self, prepared: Prepared, model: CtrModel, fitted: Fitted) -> Trained:
         """Calibrate a trained model, in place, and measure it."""

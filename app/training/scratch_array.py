@@ -13,7 +13,7 @@ import numpy as np
 import numpy.typing as npt
 
 from app.errors import ConfigError
-from app.training.distributed import World
+from app.training.distributed import ProcessGroup
 
 HEAP_BYTES = 256 << 20
 """A larger array goes to a file, whose pages the system drops and reads again as memory gets short."""
@@ -38,22 +38,24 @@ def room(shape: tuple[int, ...], dtype: npt.DTypeLike, folder: Path | None, heap
         return np.memmap(file, dtype, "r+", shape=shape)
 
 
-def shared_room(shape: tuple[int, ...], dtype: npt.DTypeLike, folder: Path | None, world: World) -> npt.NDArray[Any]:
+def shared_room(
+    shape: tuple[int, ...], dtype: npt.DTypeLike, folder: Path | None, group: ProcessGroup
+) -> npt.NDArray[Any]:
     """The same array in every process, each of which fills its part; then they `wait` for each other.
 
     Args:
         folder: as above; with None every process has an array of its own, which it has to fill.
-        world: the processes of this machine.
+        group: the processes of this machine.
 
     Raises:
         ConfigError: the folder has not enough room, in any of the processes.
     """
     size = int(np.prod(shape, dtype=np.int64)) * np.dtype(dtype).itemsize
-    if world.size == 1 or folder is None or size == 0:
+    if group.size == 1 or folder is None or size == 0:
         return room(shape, dtype, folder)
 
     def made() -> str:
-        if not world.first:
+        if not group.is_first:
             return ""
         with _said(folder, size):
             number, name = tempfile.mkstemp(prefix=".shared-", dir=folder)
@@ -69,11 +71,11 @@ def shared_room(shape: tuple[int, ...], dtype: npt.DTypeLike, folder: Path | Non
         with _said(folder, size):
             return np.memmap(name, dtype, "r+", shape=shape)
 
-    name = world.gathered(world.agreed(made))[0]
+    name = group.all_gather(group.run_all_or_raise(made))[0]
     try:
-        return world.agreed(opened)
+        return group.run_all_or_raise(opened)
     finally:  # all have it open, or none will
-        if world.first:
+        if group.is_first:
             os.unlink(name)
 
 

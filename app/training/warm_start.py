@@ -23,7 +23,7 @@ from app.models.base import CtrModel
 from app.models.layers import Block
 from app.models.side_input import NumericStatistics, Preprocessing
 from app.registry.artifact.artifact import Artifact
-from app.training.distributed import ALONE, World
+from app.training.distributed import SINGLE_PROCESS, ProcessGroup
 from app.training.preprocessing.preparation import SIDES, Encoded, Preparation, Rows
 
 SAMPLE_ROWS = 16_384
@@ -77,8 +77,8 @@ class Continued(Preparation):
 
     live: Preprocessing | None = None
 
-    def fit(self, schema: FeatureSchema, train: Encoded, world: World = ALONE) -> Preprocessing:
-        fitted = super().fit(schema, train, world)
+    def fit(self, schema: FeatureSchema, train: Encoded, group: ProcessGroup = SINGLE_PROCESS) -> Preprocessing:
+        fitted = super().fit(schema, train, group)
         return fitted if self.live is None else joined(self.live, fitted)
 
 

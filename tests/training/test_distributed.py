@@ -12,7 +12,7 @@ import pytest
 import torch
 from sklearn.metrics import roc_auc_score
 
-from app.training.distributed import World, joined
+from app.training.distributed import ProcessGroup, join_process_group
 
 ROOT = Path(__file__).parents[2]
 
@@ -45,7 +45,7 @@ def test_two_processes_are_one(tmp_path: Path) -> None:
 
 @pytest.mark.parametrize(("count", "size"), [(10, 2), (11, 2), (3, 4), (0, 2), (512, 3)])
 def test_parts_are_the_whole(count: int, size: int) -> None:
-    parts = [World(rank, size).part(count) for rank in range(size)]
+    parts = [ProcessGroup(rank, size).own_slice(count) for rank in range(size)]
     assert [n for part in parts for n in range(count)[part]] == list(range(count))
     lengths = [part.stop - part.start for part in parts]
     assert max(lengths) - min(lengths) <= 1
@@ -54,10 +54,10 @@ def test_parts_are_the_whole(count: int, size: int) -> None:
 def test_without_torchrun_there_is_one_process(monkeypatch: pytest.MonkeyPatch) -> None:
     for name in ("TORCHELASTIC_RUN_ID", "RANK", "WORLD_SIZE", "MASTER_ADDR"):
         monkeypatch.delenv(name, raising=False)
-    with joined() as world:
-        assert (world.rank, world.size, world.first) == (0, 1, True)
+    with join_process_group() as group:
+        assert (group.rank, group.size, group.is_first) == (0, 1, True)
         tensor = torch.ones(3)
-        world.add(tensor)
-        world.wait()
+        group.sum_in_place(tensor)
+        group.barrier()
         assert tensor.tolist() == [1, 1, 1]
-        assert world.gathered(tensor) == [tensor]
+        assert group.all_gather(tensor) == [tensor]

@@ -1,4 +1,4 @@
-"""Processes that train together, as threads: what they hand each other is pickled, as it is on its way to a process."""
+"""A process group of threads. The values that they exchange are pickled, as they are between processes."""
 
 from __future__ import annotations
 
@@ -11,46 +11,48 @@ from typing import TypeVar
 
 import torch
 
-from app.training.distributed import World
+from app.training.distributed import ProcessGroup
 
 T = TypeVar("T")
 
 
-class Meeting:
+class Exchange:
+    """The memory through which the threads of a group exchange values."""
+
     def __init__(self, size: int) -> None:
         self.barrier = threading.Barrier(size, timeout=30)
-        self.brought: list[bytes] = [b""] * size
+        self.pickled: list[bytes] = [b""] * size
 
 
 @dataclass(frozen=True)
-class ThreadWorld(World):
-    meeting: Meeting = field(default_factory=lambda: Meeting(1))
+class ThreadGroup(ProcessGroup):
+    exchange: Exchange = field(default_factory=lambda: Exchange(1))
 
-    def gathered(self, own: T) -> list[T]:
-        self.meeting.brought[self.rank] = pickle.dumps(own)
-        self.meeting.barrier.wait()
-        found = [pickle.loads(brought) for brought in self.meeting.brought]
-        self.meeting.barrier.wait()
-        return found
+    def all_gather(self, value: T) -> list[T]:
+        self.exchange.pickled[self.rank] = pickle.dumps(value)
+        self.exchange.barrier.wait()
+        values = [pickle.loads(pickled) for pickled in self.exchange.pickled]
+        self.exchange.barrier.wait()
+        return values
 
-    def add(self, *tensors: torch.Tensor) -> None:
-        for place, each in enumerate(zip(*self.gathered(tensors), strict=True)):
+    def sum_in_place(self, *tensors: torch.Tensor) -> None:
+        for place, each in enumerate(zip(*self.all_gather(tensors), strict=True)):
             tensors[place].copy_(torch.stack(each).sum(0))
 
-    def wait(self) -> None:
-        self.meeting.barrier.wait()
+    def barrier(self) -> None:
+        self.exchange.barrier.wait()
 
-    def machine(self) -> World:
+    def on_this_machine(self) -> ProcessGroup:
         return self
 
 
-def together(size: int, act: Callable[[World], T]) -> list[T | BaseException]:
-    """What each of so many processes returns or raises."""
-    meeting = Meeting(size)
+def together(size: int, act: Callable[[ProcessGroup], T]) -> list[T | BaseException]:
+    """Run `act` in each process of a group of this size; return what each returns or raises, in rank order."""
+    exchange = Exchange(size)
 
     def run(rank: int) -> T | BaseException:
         try:
-            return act(ThreadWorld(rank, size, meeting=meeting))
+            return act(ThreadGroup(rank, size, exchange=exchange))
         except BaseException as error:
             return error
 

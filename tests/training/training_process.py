@@ -13,7 +13,7 @@ import numpy as np
 import torch
 
 from app.training.architectures import ModelConfig
-from app.training.distributed import joined
+from app.training.distributed import join_process_group
 from app.training.evaluation.predict import predict
 from app.training.loop.checkpoint import Checkpoint
 from app.training.loop.epochs import Step
@@ -32,16 +32,16 @@ def main(folder: Path, *, resume: bool, pause: float) -> None:
     def report(step: Step) -> None:
         time.sleep(pause)
 
-    with joined() as world:
+    with join_process_group() as group:
         config = TrainerConfig(batch_size=64, seed=1, epochs=6, patience=6)
         model = ModelConfig("deepfm", seed=1).build(preprocessing)
         checkpoint = Checkpoint(folder / "checkpoint.pt", every_seconds=0.05, resume=resume)
         fitted = Trainer(config, model, preprocessing).fit(
-            train, validation, report, checkpoint=checkpoint, world=world
+            train, validation, report, checkpoint=checkpoint, group=group
         )
         losses = [(epoch.train_loss, epoch.validation_loss) for epoch in fitted.epochs]
         ended = {"losses": losses, "weights": model.state_dict(), "logits": predict(model, validation)}
-        torch.save({**ended, "labels": validation.labels_N}, folder / f"result-{world.rank}.pt")
+        torch.save({**ended, "labels": validation.labels_N}, folder / f"result-{group.rank}.pt")
 
 
 def made_up() -> tuple[object, Rows, Rows]:

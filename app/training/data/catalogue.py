@@ -17,7 +17,7 @@ from app.training.data.formats.table import table_source
 from app.training.data.mapped_dataset import CACHE, load
 from app.training.data.readers.bad_rows import MAX_BAD_SHARE
 from app.training.data.source import Source
-from app.training.distributed import ALONE, World
+from app.training.distributed import SINGLE_PROCESS, ProcessGroup
 
 LABEL = "label"
 DATASETS = ("movielens", "sparrow", "criteo", "avazu", "libsvm", "libffm", "table")
@@ -35,7 +35,7 @@ def open_dataset(
     max_bad: float = MAX_BAD_SHARE,
     cache: Path = CACHE,
     report: Report | None = None,
-    world: World = ALONE,
+    group: ProcessGroup = SINGLE_PROCESS,
 ) -> Dataset:
     """Read a dataset: a large file into its encoded form, unless that is there already.
 
@@ -48,7 +48,7 @@ def open_dataset(
         max_bad: share of bad rows above which the file is refused.
         cache: folder of the encoded forms of large files.
         report: told the rows encoded so far and the share of the file read.
-        world: the processes that open it, all of them.
+        group: the processes that open it, all of them.
 
     Raises:
         ConfigError: the arguments do not fit together, or the schema is wrong.
@@ -60,9 +60,9 @@ def open_dataset(
         raise ConfigError(f"--label and --timestamp are for --dataset table; {name} brings its own")
     if name == "movielens":
         schema, own = _schema(name, features), features is None
-        return read_movielens(path, schema, own_schema=own, max_bad=max_bad, cache=cache, report=report, world=world)
-    source = world.agreed(lambda: _source(name, path, features, label, timestamp))
-    return load(source, cache=cache, max_bad=max_bad, report=report, world=world)
+        return read_movielens(path, schema, own_schema=own, max_bad=max_bad, cache=cache, report=report, group=group)
+    source = group.run_all_or_raise(lambda: _source(name, path, features, label, timestamp))
+    return load(source, cache=cache, max_bad=max_bad, report=report, group=group)
 
 
 def _source(name: str, path: Path | None, features: Path | None, label: str | None, timestamp: str | None) -> Source:

@@ -24,7 +24,7 @@ from app.training.data.readers.bad_rows import BadRows, Skipped, no_rows
 from app.training.data.readers.table_chunks import stacked
 from app.training.data.source import SIDES, Source
 from app.training.data.table_encoder import TableEncoder
-from app.training.distributed import World
+from app.training.distributed import ProcessGroup
 
 NAMES = ("labels", "times", *(f"{side}_{part}" for side in SIDES for part in ("keys", "values")))
 EXAMPLE_ROWS, EXAMPLE_CHUNKS = 64, 32
@@ -61,7 +61,7 @@ def kept(source: Source, cache: Path, act: Callable[[], T]) -> T:
         ) from error
 
 
-def fill(source: Source, aside: Path, max_bad: float, report: Report | None, world: World) -> Filled:
+def fill(source: Source, aside: Path, max_bad: float, report: Report | None, group: ProcessGroup) -> Filled:
     """Write the arrays and the examples to an existing folder.
 
     Raises:
@@ -69,26 +69,28 @@ def fill(source: Source, aside: Path, max_bad: float, report: Report | None, wor
         DataError: the file cannot be read, or too much of it is bad.
     """
     cache = aside.parent
-    share, before = source.share(world) if world.size > 1 else (source, no_rows)
-    folder = aside / str(world.rank) if world.size > 1 else aside
-    own = world.agreed(lambda: kept(source, cache, lambda: _share(share, before, folder, max_bad, report, world)))
-    found = _joined(source, world.gathered(own), max_bad)
-    if report and world.size > 1:
+    share, before = source.share(group) if group.size > 1 else (source, no_rows)
+    folder = aside / str(group.rank) if group.size > 1 else aside
+    own = group.run_all_or_raise(
+        lambda: kept(source, cache, lambda: _share(share, before, folder, max_bad, report, group))
+    )
+    found = _joined(source, group.all_gather(own), max_bad)
+    if report and group.size > 1:
         report(found.rows, 1.0)
-    world.agreed(lambda: kept(source, cache, lambda: _assemble(aside, world)))
-    if world.first:
+    group.run_all_or_raise(lambda: kept(source, cache, lambda: _assemble(aside, group)))
+    if group.is_first:
         _write_examples(found, aside)
     return found
 
 
 def _share(
-    source: Source, before: Callable[[], int], folder: Path, max_bad: float, report: Report | None, world: World
+    source: Source, before: Callable[[], int], folder: Path, max_bad: float, report: Report | None, group: ProcessGroup
 ) -> Filled:
     bad = BadRows(str(source.path), max_bad, before=before)
     encoder = TableEncoder(source.schema, str(source.path), max_bad, before)
     found, examples, stopped = Filled(bad), _Examples(), folder.parent / STOPPED
     with contextlib.ExitStack() as stack:
-        if world.size > 1:
+        if group.size > 1:
             folder.mkdir()
             stack.push(lambda kind, *_: stopped.touch() if kind else None)
         files = {name: stack.enter_context((folder / f"{name}.bin").open("wb")) for name in NAMES}
@@ -106,11 +108,11 @@ def _share(
             encoder.check(bad.rows, part.fraction)
             examples.add(part.user, part.item)
             if report:  # of several processes, as if the others were as far
-                report(found.rows * world.size, part.fraction if world.size == 1 else _own(part.fraction, world))
+                report(found.rows * group.size, part.fraction if group.size == 1 else _own(part.fraction, group))
             del part, encoded  # or this chunk stays while the next one is read
-            if world.size > 1 and stopped.exists():  # another process has said why
+            if group.size > 1 and stopped.exists():  # another process has said why
                 break
-        if world.size == 1:
+        if group.size == 1:
             for file in files.values():
                 file.flush()
                 os.fsync(file.fileno())
@@ -119,9 +121,9 @@ def _share(
     return found
 
 
-def _own(fraction: float, world: World) -> float:
+def _own(fraction: float, group: ProcessGroup) -> float:
     """How much of this share has been read, where that much of the whole has."""
-    return min(1.0, fraction * world.size)
+    return min(1.0, fraction * group.size)
 
 
 def _joined(source: Source, shares: list[Filled], max_bad: float) -> Filled:
@@ -145,14 +147,14 @@ def _joined(source: Source, shares: list[Filled], max_bad: float) -> Filled:
     )
 
 
-def _assemble(aside: Path, world: World) -> None:
+def _assemble(aside: Path, group: ProcessGroup) -> None:
     """Copy this process's stretch of every array out of the shares. Raises OSError."""
-    if world.size == 1:
+    if group.size == 1:
         return
     for name in NAMES:
-        pieces = [aside / str(rank) / f"{name}.bin" for rank in range(world.size)]
+        pieces = [aside / str(rank) / f"{name}.bin" for rank in range(group.size)]
         sizes = [piece.stat().st_size for piece in pieces]
-        own = world.part(-(-sum(sizes) // STRETCH))
+        own = group.own_slice(-(-sum(sizes) // STRETCH))
         whole = aside / f"{name}.bin"
         whole.touch()
         with whole.open("r+b") as to:

@@ -31,7 +31,7 @@ from app.features.slots import Slots
 from app.training.data.encode_shards import Report, fill, kept
 from app.training.data.readers.bad_rows import BadRows, Skipped
 from app.training.data.source import SIDES, Source
-from app.training.distributed import ALONE, World
+from app.training.distributed import SINGLE_PROCESS, ProcessGroup
 
 FORMAT = 1
 META = "meta.json"
@@ -96,12 +96,12 @@ class EncodedFolder:
 
 
 def encode_file(
-    source: Source, cache: Path, *, max_bad: float, report: Report | None = None, world: World = ALONE
+    source: Source, cache: Path, *, max_bad: float, report: Report | None = None, group: ProcessGroup = SINGLE_PROCESS
 ) -> EncodedFolder:
     """The folder of a file, or of several: the one that is there, or a new one.
 
     Args:
-        world: the processes of this machine. All call it, and each encodes its share of the rows.
+        group: the processes of this machine. All call it, and each encodes its share of the rows.
 
     Raises:
         ConfigError: the cache has no room, or cannot be written, or the processes do not all see it.
@@ -112,7 +112,7 @@ def encode_file(
         def look() -> tuple[dict[str, Any], Path, EncodedFolder | None]:
             identity = _identity(source.path, source.files)
             folder = cache / _digest(source, identity)
-            if not world.first:
+            if not group.is_first:
                 return identity, folder, None
             cache.mkdir(parents=True, exist_ok=True)
             stack.enter_context(_locked(folder.with_suffix(".lock")))  # a second run waits, and finds it done
@@ -121,10 +121,10 @@ def encode_file(
                 _forget(cache, identity)
             return identity, folder, encoded
 
-        identity, folder, encoded = world.agreed(lambda: kept(source, cache, look))
-        if not world.gathered(encoded is not None)[0]:
-            _write(source, folder, identity, max_bad, report, world)
-        encoded = world.agreed(lambda: encoded or kept(source, cache, lambda: EncodedFolder(folder)))
+        identity, folder, encoded = group.run_all_or_raise(lambda: kept(source, cache, look))
+        if not group.all_gather(encoded is not None)[0]:
+            _write(source, folder, identity, max_bad, report, group)
+        encoded = group.run_all_or_raise(lambda: encoded or kept(source, cache, lambda: EncodedFolder(folder)))
     bad = BadRows(str(source.path), max_bad, encoded.meta.seen, {encoded.skipped.reason: encoded.skipped})
     bad.check()
     return encoded
@@ -186,27 +186,27 @@ def _forget(cache: Path, identity: dict[str, Any]) -> None:
 
 
 def _write(
-    source: Source, folder: Path, identity: dict[str, Any], max_bad: float, report: Report | None, world: World
+    source: Source, folder: Path, identity: dict[str, Any], max_bad: float, report: Report | None, group: ProcessGroup
 ) -> None:
     started = time.perf_counter()
     cache, aside = folder.parent, folder.with_name(f".tmp-{folder.name}")
 
     def begin() -> None:
-        if world.first:
+        if group.is_first:
             shutil.rmtree(aside, ignore_errors=True)
             aside.mkdir()
 
     def end() -> None:
-        if world.first:
+        if group.is_first:
             for piece in aside.glob("*/"):
                 shutil.rmtree(piece)
             (aside / META).write_bytes(msgspec.json.encode(meta))
             shutil.rmtree(folder, ignore_errors=True)
             os.replace(aside, folder)
 
-    world.agreed(lambda: kept(source, cache, begin))
+    group.run_all_or_raise(lambda: kept(source, cache, begin))
     try:
-        filled = fill(source, aside, max_bad, report, world)
+        filled = fill(source, aside, max_bad, report, group)
         meta = Meta(
             format=FORMAT,
             path=identity["path"],
@@ -220,8 +220,8 @@ def _write(
             unreadable=msgspec.to_builtins(filled.unreadable),
             seconds=round(time.perf_counter() - started, 3),
         )
-        world.agreed(lambda: kept(source, cache, end))
+        group.run_all_or_raise(lambda: kept(source, cache, end))
     except BaseException:
-        if world.first:
+        if group.is_first:
             shutil.rmtree(aside, ignore_errors=True)
         raise

@@ -21,7 +21,7 @@ from app.training.data.encoded_cache import EncodedFolder, encode_file
 from app.training.data.readers.bad_rows import MAX_BAD_SHARE, BadRows
 from app.training.data.readers.table_chunks import stacked
 from app.training.data.source import Part, Source
-from app.training.distributed import ALONE, World
+from app.training.distributed import SINGLE_PROCESS, ProcessGroup
 from app.training.scratch_array import shared_room
 
 IN_MEMORY_BYTES = 64 << 20
@@ -55,11 +55,11 @@ class MappedDataset(Dataset):
             self.name, self.schema, self.user, self.item, np.zeros(rows, np.float32), None, self.source, self.skipped
         )
 
-    def slots(self, side: Side, machine: World = ALONE) -> Slots:
+    def slots(self, side: Side, machine_group: ProcessGroup = SINGLE_PROCESS) -> Slots:
         """All rows' slots: mapped where the rows lie together, gathered into an unlinked file where they do not.
 
         Args:
-            machine: the processes that gather them together.
+            machine_group: the processes that gather them together.
         """
         assert self.folder is not None
         whole, index = self.folder.slots(side), self.index_N
@@ -70,12 +70,12 @@ class MappedDataset(Dataset):
             return Slots(whole.keys[place], whole.values[place])
         width = whole.keys.shape[1]
         shape, scratch = (len(index), width), self.scratch
-        found = Slots(*(shared_room(shape, dtype, scratch, machine) for dtype in (np.int64, np.float32)))
-        own = machine.part(len(index))
+        found = Slots(*(shared_room(shape, dtype, scratch, machine_group) for dtype in (np.int64, np.float32)))
+        own = machine_group.own_slice(len(index))
         for start in range(own.start, own.stop, GATHER_ROWS):
             place = slice(start, min(start + GATHER_ROWS, own.stop))
             found.keys[place], found.values[place] = whole.keys[index[place]], whole.values[index[place]]
-        machine.wait()
+        machine_group.barrier()
         return found
 
     @property
@@ -122,12 +122,12 @@ def load(
     cache: Path = CACHE,
     max_bad: float = MAX_BAD_SHARE,
     report: Report | None = None,
-    world: World = ALONE,
+    group: ProcessGroup = SINGLE_PROCESS,
 ) -> Dataset:
     """A file in memory where it is small, by its encoded folder where it is not.
 
     Args:
-        world: the processes that load it. Those of a machine encode a share each of a large one, for their machine;
+        group: the processes that load it. Those of a machine encode a share each of a large one, for their machine;
             a small one is read by all.
 
     Raises:
@@ -136,12 +136,12 @@ def load(
             different files under this name.
     """
     size = sum(file.stat().st_size * (PACKED if file.suffix in PACKED_KINDS else 1) for file in source.files)
-    _check_same(source, size, world)
+    _check_same(source, size, group)
     if size <= IN_MEMORY_BYTES:
-        return world.agreed(lambda: from_source(source, max_bad))
-    folder = encode_file(source, cache, max_bad=max_bad, report=report, world=world.machine())
+        return group.run_all_or_raise(lambda: from_source(source, max_bad))
+    folder = encode_file(source, cache, max_bad=max_bad, report=report, group=group.on_this_machine())
     labels_N = np.array(folder.labels_N)
-    _check_same(source, (folder.meta.seen, xxhash.xxh3_64_hexdigest(labels_N.data)), world)
+    _check_same(source, (folder.meta.seen, xxhash.xxh3_64_hexdigest(labels_N.data)), group)
     if not len(labels_N):
         raise DataError(f"{source.path}: has no usable rows")
     check_labels(source, labels_N)
@@ -160,6 +160,6 @@ def load(
     )
 
 
-def _check_same(source: Source, known: object, world: World) -> None:
-    if any(other != known for other in world.gathered(known)):
+def _check_same(source: Source, known: object, group: ProcessGroup) -> None:
+    if any(other != known for other in group.all_gather(known)):
         raise DataError(f"{source.path}: is not the same on all machines; copy it anew, or share the folder it is in")

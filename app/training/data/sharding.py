@@ -20,7 +20,7 @@ from app.training.data.readers.bad_rows import BadRows
 from app.training.data.readers.chunk import Chunk
 from app.training.data.readers.line_blocks import WHOLE, Span, next_line, quotes
 from app.training.data.readers.text_file import unreadable
-from app.training.distributed import World
+from app.training.distributed import ProcessGroup
 
 Read = Callable[[Path, Span, BadRows], Iterator[Chunk]]
 Stretch = tuple[Path, Span]
@@ -68,35 +68,35 @@ class FileChunks:
                 pass
         return bad.rows
 
-    def share(self, world: World) -> FileChunks:
+    def share(self, group: ProcessGroup) -> FileChunks:
         """What this process reads. All processes have to ask, as quotes are counted together.
 
         Raises:
             DataError: a file cannot be read.
         """
-        sizes = world.agreed(lambda: [self._size(file) for file in self.files])
+        sizes = group.run_all_or_raise(lambda: [self._size(file) for file in self.files])
         total = sum(sizes)
-        nominal = [total * rank // world.size for rank in range(world.size + 1)]
-        odd = self._odd(sizes, nominal, world)
-        begins = world.agreed(lambda: self._begin(sizes, nominal[world.rank], odd))
-        borders = [*world.gathered(begins), (len(self.files), 0)]
-        own = self._between(borders[world.rank], borders[world.rank + 1])
-        return replace(self, own=own, earlier=self._between((0, 0), borders[world.rank]))
+        nominal = [total * rank // group.size for rank in range(group.size + 1)]
+        odd = self._odd(sizes, nominal, group)
+        begins = group.run_all_or_raise(lambda: self._begin(sizes, nominal[group.rank], odd))
+        borders = [*group.all_gather(begins), (len(self.files), 0)]
+        own = self._between(borders[group.rank], borders[group.rank + 1])
+        return replace(self, own=own, earlier=self._between((0, 0), borders[group.rank]))
 
-    def _odd(self, sizes: list[int], nominal: list[int], world: World) -> bool:
+    def _odd(self, sizes: list[int], nominal: list[int], group: ProcessGroup) -> bool:
         """Whether the file that this share begins in has an odd number of quotes before."""
         if self.cut is not Cut.QUOTED_LINES:
             return False
 
         def counted() -> dict[int, int]:
-            place, at = _place(sizes, nominal[world.rank])
-            last, stop = _place(sizes, nominal[world.rank + 1])
+            place, at = _place(sizes, nominal[group.rank])
+            last, stop = _place(sizes, nominal[group.rank + 1])
             spans = {n: Span(at if n == place else 0, stop if n == last else None) for n in range(place, last + 1)}
             return {n: quotes(self.files[n], span) for n, span in spans.items() if n < len(sizes) and self._cuts(n)}
 
-        counts = world.gathered(world.agreed(counted))
-        place, _ = _place(sizes, nominal[world.rank])
-        return bool(sum(count.get(place, 0) for count in counts[: world.rank]) % 2)
+        counts = group.all_gather(group.run_all_or_raise(counted))
+        place, _ = _place(sizes, nominal[group.rank])
+        return bool(sum(count.get(place, 0) for count in counts[: group.rank]) % 2)
 
     def _cuts(self, place: int) -> bool:
         return self.files[place].suffix != ".gz"

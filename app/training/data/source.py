@@ -16,7 +16,7 @@ from app.features.schema import FeatureSchema, Side
 from app.training.data.readers.bad_rows import BadRows, no_rows
 from app.training.data.readers.chunk import Chunk, Chunks
 from app.training.data.sharding import FileChunks
-from app.training.distributed import World
+from app.training.distributed import ProcessGroup
 
 NOTHING = "\x1f"
 """A column of nulls that stands for a side without fields, whose rows would have no place otherwise."""
@@ -109,12 +109,12 @@ class Source:
         """Those that `chunks` reads."""
         return self.chunks.files if isinstance(self.chunks, FileChunks) else (self.path,)
 
-    def share(self, world: World) -> tuple[Source, Callable[[], int]]:
+    def share(self, group: ProcessGroup) -> tuple[Source, Callable[[], int]]:
         """What this process reads of it, and how to count the rows before. A format whose rows can only be made
         together is read by the first process. All processes have to ask. Raises DataError."""
         if not isinstance(self.chunks, FileChunks):
-            return (self if world.first else replace(self, chunks=lambda _: iter(()))), no_rows
-        chunks = self.chunks.share(world)
+            return (self if group.is_first else replace(self, chunks=lambda _: iter(()))), no_rows
+        chunks = self.chunks.share(group)
         return replace(self, chunks=chunks), chunks.rows_before
 
     def _wanted(self) -> list[str]:

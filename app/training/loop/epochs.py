@@ -84,26 +84,26 @@ class Run:
         self.best: dict[str, Tensor] = {}
         """The model's state after its best epoch, without the vocabulary."""
         if checkpoint:
-            found = engine.world.agreed(lambda: checkpoint.read(self._identity))
-            if len(set(engine.world.gathered(found is None))) > 1:
+            found = engine.group.run_all_or_raise(lambda: checkpoint.read(self._identity))
+            if len(set(engine.group.all_gather(found is None))) > 1:
                 raise DataError(f"{checkpoint.path} is not on all machines: share its folder, or copy it to each")
             if found:
                 self._restore(found)
 
     def epoch(self) -> None:
         """Train on what is left of an epoch."""
-        engine, train, at, world = self._engine, self._train, self.at, self._engine.world
+        engine, train, at, group = self._engine, self._train, self.at, self._engine.group
         rows, size, device = len(train.labels_N), self._config.batch_size, self._config.device
         order_N = self._order()
         # Batch norm cannot take one row: a last batch with less than two for each process joins the one before it.
-        starts = [start for start in range(0, rows, size) if start == 0 or rows - start >= 2 * world.size]
+        starts = [start for start in range(0, rows, size) if start == 0 or rows - start >= 2 * group.size]
         losses = torch.zeros((), device=device)
         started = time.perf_counter()
         while at.batch < len(starts):
             start = starts[at.batch]
             at.batch += 1
             chosen_B = order_N[start : start + size] if at.batch < len(starts) else order_N[start:]
-            own_O = chosen_B[world.part(len(chosen_B))]
+            own_O = chosen_B[group.own_slice(len(chosen_B))]
             rows_BT = train.rows_NT.index_select(0, chosen_B)
             self._forget_ids(rows_BT)
             x_OT, labels_O = train.x_NT.index_select(0, own_O), train.labels_N.index_select(0, own_O)
@@ -111,7 +111,7 @@ class Run:
             if self._report and (at.batch - 1) % REPORT_EVERY == 0:
                 self._report(Step(at.epoch, start + len(chosen_B), rows))
             # Several processes could not agree on when it is due; theirs is written at the end of an epoch.
-            if self._checkpoint and world.size == 1 and at.batch < len(starts) and self._checkpoint.due:
+            if self._checkpoint and group.size == 1 and at.batch < len(starts) and self._checkpoint.due:
                 at.seconds, at.loss = at.seconds + time.perf_counter() - started, at.loss + float(losses)
                 losses.zero_()
                 self.save()
@@ -125,15 +125,15 @@ class Run:
         Raises:
             DataError: the loss is not finite.
         """
-        at, world, rows = self.at, self._engine.world, len(self._train.labels_N)
-        average, own = self._engine.averaged(), world.part(len(validation.labels_N))
+        at, group, rows = self.at, self._engine.group, len(self._train.labels_N)
+        average, own = self._engine.averaged(), group.own_slice(len(validation.labels_N))
         part = Rows(*(tensor[own] for tensor in validation))
         count = len(part.labels_N)
         sums = torch.tensor(
             [at.loss, log_loss(predict(average, part), part.labels_N) * count if count else 0.0]
         ).double()
         sums = sums.to(self._config.device)
-        world.add(sums)
+        group.sum_in_place(sums)
         train_loss, validation_loss = float(sums[0]) / rows, float(sums[1]) / len(validation.labels_N)
         if not math.isfinite(train_loss) or not math.isfinite(validation_loss):
             raise DataError(f"the loss is not finite in epoch {at.epoch + 1}; lower the learning rate")
@@ -151,9 +151,9 @@ class Run:
         """Write a checkpoint: one file for all processes, whose weights are the same. Raises DataError."""
         if not self._checkpoint:
             return
-        world = self._engine.world
-        dropout = world.gathered(self._engine.random_state())
-        if not world.first:
+        group = self._engine.group
+        dropout = group.all_gather(self._engine.random_state())
+        if not group.is_first:
             return
         position = {**asdict(self.at), "epochs": [list(asdict(epoch).values()) for epoch in self.at.epochs]}
         state = {
@@ -170,7 +170,7 @@ class Run:
         position = state["position"]
         self.at = Position(**{**position, "epochs": [Epoch(*epoch) for epoch in position["epochs"]]})
         self._engine.load(state["engine"])
-        self._engine.set_random_state(state["dropout"][self._engine.world.rank])
+        self._engine.set_random_state(state["dropout"][self._engine.group.rank])
         self.best, self._shuffle = state["best"], state["shuffle"]
         self._generator.set_state(state["generator"])
 
@@ -209,5 +209,5 @@ def _identity(config: TrainerConfig, engine: Engine, preprocessing: Preprocessin
         "model": engine.model.name,
         "weights": sum(tensor.numel() for tensor in engine.state().values()),
         "training data": f"{len(train.labels_N)} rows, {preprocessing.rows} table rows, {seen.hexdigest()}",
-        "processes": engine.world.size,
+        "processes": engine.group.size,
     }

@@ -13,7 +13,7 @@ from torch.nn.functional import binary_cross_entropy_with_logits
 from app.models.base import CtrModel
 from app.models.deepfm import DeepFM
 from app.models.side_input import Preprocessing
-from app.training.distributed import ALONE, World
+from app.training.distributed import SINGLE_PROCESS, ProcessGroup
 from app.training.loop.dropout import Masks
 from app.training.optim.embedding_lookup import Lookup
 from app.training.optim.flat_weights import FlatWeights
@@ -47,7 +47,7 @@ class Engine:
         *,
         device: str = "cpu",
         bfloat16: bool = False,
-        world: World = ALONE,
+        group: ProcessGroup = SINGLE_PROCESS,
         seed: int = 0,
     ) -> None:
         """
@@ -55,7 +55,7 @@ class Engine:
             seed: of dropout.
             bfloat16: compute the forward pass in it where torch thinks it safe; weights stay float32.
         """
-        self.model, self.world = model.to(device), world
+        self.model, self.group = model.to(device), group
         self._config, self._bfloat16, self._device = table, bfloat16, torch.device(device)
         # The average has no table of its own: while training, nobody reads the model's.
         shared = {id(tensor): tensor for tensor in (model.table_RE, model.vocabulary_V)}
@@ -68,7 +68,7 @@ class Engine:
         self.weights = FlatWeights(model, self.average, [model.table_RE], crosses)
         self._fields_BFE = torch.empty(0)
         # Parts of one batch should not drop alike.
-        seed += self.world.rank
+        seed += self.group.rank
         torch.manual_seed(seed)
         self._masks = Masks(model, seed) if self._device.type == "cpu" else None
         self._by_hand = None if bfloat16 else self._hand_written(preprocessing)
@@ -90,9 +90,11 @@ class Engine:
         Args:
             rows_BT: of all processes' parts of the batch; x and labels of this process's part alone.
         """
-        loss, gradient_UE = (self._by_hand or self._by_autograd)(rows_BT, x_OT, labels_O, self.world.part(len(rows_BT)))
+        loss, gradient_UE = (self._by_hand or self._by_autograd)(
+            rows_BT, x_OT, labels_O, self.group.own_slice(len(rows_BT))
+        )
         with torch.no_grad():
-            self.world.add(self.weights.gradient, gradient_UE)
+            self.group.sum_in_place(self.weights.gradient, gradient_UE)
             self.table.update(gradient_UE)
             table = self._config
             self.weights.step(self.table.step, table.learning_rate, table.l2, table.averaging)
@@ -101,7 +103,7 @@ class Engine:
     def _by_autograd(self, rows_BT: Tensor, x_OT: Tensor, labels_O: Tensor, own: slice) -> tuple[Tensor, Tensor]:
         """As `DeepFmGradient`, of any model."""
         with torch.no_grad():
-            self._fields_BFE = self.table.fields(rows_BT, x_OT, None if self.world.size == 1 else own)
+            self._fields_BFE = self.table.fields(rows_BT, x_OT, None if self.group.size == 1 else own)
         # An attribute of the instance hides the method of the class.
         self.model.__dict__["fields"] = self._read
         with torch.autocast(self._device.type, torch.bfloat16, enabled=self._bfloat16):
@@ -123,11 +125,11 @@ class Engine:
         """The model with its averaged weights, good until the next step; the same on all processes."""
         self.table.write_back()
         self.model.__dict__.pop("fields", None)
-        if self.world.size > 1:
+        if self.group.size > 1:
             statistics = self.weights.statistics()
-            self.world.add(*statistics)
+            self.group.sum_in_place(*statistics)
             for tensor in statistics:
-                tensor /= self.world.size
+                tensor /= self.group.size
         return self.average
 
     def random_state(self) -> Tensor:

@@ -15,7 +15,7 @@ import torch
 from app.errors import DataError
 from app.models.base import CtrModel
 from app.models.side_input import Preprocessing
-from app.training.distributed import ALONE, World
+from app.training.distributed import SINGLE_PROCESS, ProcessGroup
 from app.training.loop.checkpoint import Checkpoint
 from app.training.loop.epochs import Epoch, Run, Step
 from app.training.loop.train_step import Engine
@@ -49,7 +49,7 @@ class Trainer:
         *,
         warm: bool = False,
         checkpoint: Checkpoint | None = None,
-        world: World = ALONE,
+        group: ProcessGroup = SINGLE_PROCESS,
     ) -> Fitted:
         """Train until the validation log loss stops falling; the model ends with the best epoch's averaged weights.
 
@@ -57,14 +57,14 @@ class Trainer:
             train, validation: all rows, in every process; they may be memory-mapped, only batches are copied.
             warm: the model has learned before; else its bias begins at the training rows' log odds.
             checkpoint: where to keep the run's state, and whether to go on from it; deleted at the end.
-            world: this process among those that train together.
+            group: this process among those that train together.
 
         Raises:
             DataError: too few training rows, the loss is not finite, or the checkpoint is of another run.
         """
         config, model = self.config, self.model
         rows = len(train.labels_N)
-        if rows < 2 * world.size:
+        if rows < 2 * group.size:
             raise DataError(f"{rows} training rows are too few to train on")
         if not warm:
             share = float(train.labels_N.mean().clamp(1e-4, 1 - 1e-4))
@@ -76,7 +76,7 @@ class Trainer:
             TableConfig(config.learning_rate, config.table_l2, config.averaging),
             device=config.device,
             bfloat16=config.precision == "bfloat16",
-            world=world,
+            group=group,
             seed=config.seed,
         )
         try:
@@ -89,7 +89,7 @@ class Trainer:
             engine.close()
         with torch.no_grad():
             model.load_state_dict({**model.state_dict(), **run.best})
-        if checkpoint and world.first:
+        if checkpoint and group.is_first:
             checkpoint.done()
         epochs = run.at.epochs
         return Fitted(epochs, run.at.best_epoch, rows * len(epochs) / max(sum(e.seconds for e in epochs), 1e-9))

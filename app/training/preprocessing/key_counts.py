@@ -8,7 +8,7 @@ import numpy as np
 import numpy.typing as npt
 
 from app.features.slots import Keys
-from app.training.distributed import ALONE, World
+from app.training.distributed import SINGLE_PROCESS, ProcessGroup
 from app.training.scratch_array import room
 
 MAX_HELD = 8 << 20
@@ -41,10 +41,10 @@ class KeyCounts:
                 self._runs.append((self._aside(merged[0]), self._aside(merged[1])))
                 self._fresh, self._held = [], 0
 
-    def at_least(self, count: int, world: World = ALONE) -> Keys:
+    def at_least(self, count: int, group: ProcessGroup = SINGLE_PROCESS) -> Keys:
         """The sorted keys that occur so often, in what all processes have added."""
         runs = [*self._runs, *([_merged(self._fresh)] if self._fresh else [])]
-        held = sum(world.gathered(sum(len(keys) for keys, _ in runs)))
+        held = sum(group.all_gather(sum(len(keys) for keys, _ in runs)))
         if not held:
             return np.empty(0, np.int64)
         # Keys are hashes, spread evenly: equal ranges of them have about as many each.
@@ -58,8 +58,8 @@ class KeyCounts:
                 (keys[start:stop], counts[start:stop])
                 for (keys, counts), start, stop in zip(runs, starts, stops, strict=True)
             ]
-            if world.size > 1:
-                pieces = world.gathered(_merged(pieces) if pieces else _NONE)
+            if group.size > 1:
+                pieces = group.all_gather(_merged(pieces) if pieces else _NONE)
             keys, counts = _merged(pieces)
             found.append(keys[counts >= count])
             starts = stops

@@ -16,7 +16,7 @@ import torch
 from app.features.schema import Numeric
 from app.features.slots import Values
 from app.models.side_input import NumericStatistics, transform
-from app.training.distributed import ALONE, World
+from app.training.distributed import SINGLE_PROCESS, ProcessGroup
 
 MIN_DEVIATION = 1e-6
 HALVES = 1 << 16
@@ -26,7 +26,9 @@ Chunks = Callable[[], Iterator[Values]]
 """Gives the raw numbers [n, M] of M fields from the beginning, missing ones NaN."""
 
 
-def fit_numerics(fields: Sequence[Numeric], chunks: Chunks, world: World = ALONE) -> dict[str, NumericStatistics]:
+def fit_numerics(
+    fields: Sequence[Numeric], chunks: Chunks, group: ProcessGroup = SINGLE_PROCESS
+) -> dict[str, NumericStatistics]:
     """Mean and deviation as `standardise` will meet the numbers, after the transforms before it; quantile borders.
 
     Missing numbers are left out; a constant field gets deviation 1. Several processes, each with its chunks, fit the
@@ -36,15 +38,15 @@ def fit_numerics(fields: Sequence[Numeric], chunks: Chunks, world: World = ALONE
     for chunk_NM in chunks() if streams else ():
         for column, stream in enumerate(streams):
             stream.first_pass(chunk_NM[:, column])
-    for stream in streams if world.size > 1 else ():
-        stream.gather_first(world)
+    for stream in streams if group.size > 1 else ():
+        stream.gather_first(group)
     if any(stream.wanted() for stream in streams):
         for chunk_NM in chunks():
             for column, stream in enumerate(streams):
                 if stream.wanted():
                     stream.second_pass(chunk_NM[:, column])
-    for stream in streams if world.size > 1 else ():
-        stream.gather_second(world)
+    for stream in streams if group.size > 1 else ():
+        stream.gather_second(group)
     return {field.name: stream.statistics() for field, stream in zip(fields, streams, strict=True)}
 
 
@@ -84,17 +86,17 @@ class _Stream:
         self._mean += apart * count / total
         self._count = total
 
-    def gather_first(self, world: World) -> None:
+    def gather_first(self, group: ProcessGroup) -> None:
         """Know of all processes' numbers after the first pass."""
-        gathered = world.gathered((self._count, self._mean, self._squares, self._upper))
+        gathered = group.all_gather((self._count, self._mean, self._squares, self._upper))
         self._count, self._mean, self._squares = 0, 0.0, 0.0
         for count, mean, squares, _ in gathered:
             if count:
                 self._add(count, mean, squares)
         self._upper = np.sum([upper for *_, upper in gathered], axis=0, dtype=np.int64)
 
-    def gather_second(self, world: World) -> None:
-        gathered = world.gathered((self._bits, self._counts))
+    def gather_second(self, group: ProcessGroup) -> None:
+        gathered = group.all_gather((self._bits, self._counts))
         self._bits, self._counts = np.empty(0, np.uint32), np.empty(0, np.int64)
         for bits, counts in gathered:
             self._add_bits(bits, counts)

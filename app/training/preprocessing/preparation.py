@@ -19,7 +19,7 @@ from app.training.data.dataset import Dataset, without_nan
 from app.training.data.mapped_dataset import MappedDataset
 from app.training.data.readers.bad_rows import Skipped
 from app.training.data.table_encoder import TableEncoder
-from app.training.distributed import ALONE, World
+from app.training.distributed import SINGLE_PROCESS, ProcessGroup
 from app.training.preprocessing.key_counts import KeyCounts
 from app.training.preprocessing.numeric_statistics import fit_numerics
 from app.training.preprocessing.numeric_statistics import numeric_statistics as numeric_statistics
@@ -61,13 +61,13 @@ class Preparation:
 
     min_count: int = 2
 
-    def fit(self, schema: FeatureSchema, train: Encoded, world: World = ALONE) -> Preprocessing:
+    def fit(self, schema: FeatureSchema, train: Encoded, group: ProcessGroup = SINGLE_PROCESS) -> Preprocessing:
         """One pass over the slots for the categories and two over the numbers, in chunks. All counts are exact.
 
         Args:
-            world: the processes that have these rows, of which each goes over its part; they find the same.
+            group: the processes that have these rows, of which each goes over its part; they find the same.
         """
-        own = world.part(len(train.labels_N))
+        own = group.own_slice(len(train.labels_N))
         counts = KeyCounts(train.scratch)
         numerics = {}
         for side in SIDES:
@@ -88,9 +88,9 @@ class Preparation:
             def values_of(slots: Slots = slots, columns: npt.NDArray[np.int64] = columns) -> Iterator[Values]:
                 return (values[:, columns] for _, values in _chunks(slots, own))
 
-            numerics.update(fit_numerics(fields, values_of, world))
+            numerics.update(fit_numerics(fields, values_of, group))
         fixed = [EMPTY_KEY, *(numeric_key(name) for name in numerics)]
-        vocabulary = np.union1d(counts.at_least(self.min_count, world), np.array(fixed, np.int64))
+        vocabulary = np.union1d(counts.at_least(self.min_count, group), np.array(fixed, np.int64))
         return Preprocessing(schema, torch.from_numpy(vocabulary), numerics)
 
 
@@ -104,19 +104,19 @@ def _places(own: slice) -> Iterator[slice]:
         yield slice(start, min(start + CHUNK_ROWS, own.stop))
 
 
-def encode(data: Dataset, machine: World = ALONE) -> Encoded:
+def encode(data: Dataset, machine_group: ProcessGroup = SINGLE_PROCESS) -> Encoded:
     """Slots of a dataset's rows.
 
     Args:
-        machine: the processes of this machine, which gather the rows of a mapped dataset together; those of another
-            each encode all of them.
+        machine_group: the processes of this machine, which gather the rows of a mapped dataset together; others
+            each encode all rows.
 
     Raises:
         DataError: a field has more than `data.max_bad` values that cannot be read.
     """
     if isinstance(data, MappedDataset):
         unreadable = data.folder.unreadable if data.folder else {}
-        user, item = (data.slots(side, machine) for side in SIDES)
+        user, item = (data.slots(side, machine_group) for side in SIDES)
         return Encoded(user, item, data.labels_N, unreadable, data.scratch)
     encoder = TableEncoder(data.schema, data.source, data.max_bad)
     numbers_N = np.arange(1, len(data) + 1)
@@ -125,20 +125,20 @@ def encode(data: Dataset, machine: World = ALONE) -> Encoded:
     return Encoded(user, item, data.labels_N, encoder.unreadable)
 
 
-def expand(preprocessing: Preprocessing, encoded: Encoded, machine: World = ALONE) -> Rows:
+def expand(preprocessing: Preprocessing, encoded: Encoded, machine_group: ProcessGroup = SINGLE_PROCESS) -> Rows:
     """Table rows and numbers of encoded examples, by the very module that serving uses.
 
     Args:
-        machine: the processes of this machine, which share the work where the arrays go to a file.
+        machine_group: the processes of this machine, which share the work where the arrays go to a file.
     """
     inputs = {side: SideInput(preprocessing, side) for side in SIDES}
     shape = len(encoded.labels_N), sum(module.width for module in inputs.values())
     if encoded.scratch is None:
-        machine = ALONE
+        machine_group = SINGLE_PROCESS
     rows_NT, x_NT = (
-        torch.from_numpy(shared_room(shape, dtype, encoded.scratch, machine)) for dtype in (np.int64, np.float32)
+        torch.from_numpy(shared_room(shape, dtype, encoded.scratch, machine_group)) for dtype in (np.int64, np.float32)
     )
-    own = machine.part(len(encoded.labels_N))
+    own = machine_group.own_slice(len(encoded.labels_N))
     column = 0
     for side in SIDES:
         place = slice(column, column + inputs[side].width)
@@ -147,5 +147,5 @@ def expand(preprocessing: Preprocessing, encoded: Encoded, machine: World = ALON
             # Copied, because a mapped array is read-only and torch knows no such tensor.
             slots = (torch.from_numpy(np.array(part[chunk])) for part in encoded.side(side))
             rows_NT[chunk, place], x_NT[chunk, place] = inputs[side].expand(preprocessing.vocabulary_V, *slots)
-    machine.wait()
+    machine_group.barrier()
     return Rows(rows_NT, x_NT, torch.from_numpy(encoded.labels_N))

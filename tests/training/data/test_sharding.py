@@ -26,7 +26,7 @@ from app.training.data.readers.bad_rows import BadRows
 from app.training.data.readers.table_chunks import delimited_chunks, table_chunks
 from app.training.data.sharding import FileChunks
 from app.training.data.split import SplitConfig
-from app.training.distributed import ALONE, World
+from app.training.distributed import SINGLE_PROCESS, ProcessGroup
 from app.training.job import JobConfig, Prepared
 from app.training.preprocessing.preparation import Preparation
 from tests.training.data.formats.test_formats import JSON_FEATURES, libffm_text
@@ -200,10 +200,10 @@ def test_processes_write_to_the_byte_what_one_writes(tmp_path: Path, name: str, 
     format_name, path, options = written(tmp_path, name)
     reports: list[list[int]] = [[] for _ in range(processes)]
 
-    def opened(cache: str, world: World = ALONE) -> Dataset:
-        report = reports[world.rank]
+    def opened(cache: str, group: ProcessGroup = SINGLE_PROCESS) -> Dataset:
+        report = reports[group.rank]
         return open_dataset(
-            format_name, path, **options, max_bad=0.02, cache=tmp_path / cache, world=world,
+            format_name, path, **options, max_bad=0.02, cache=tmp_path / cache, group=group,
             report=lambda rows, _: report.append(rows),
         )  # fmt: skip
 
@@ -212,7 +212,7 @@ def test_processes_write_to_the_byte_what_one_writes(tmp_path: Path, name: str, 
     assert alone.folder is not None
     reports[0].clear()
     for attempt in ("fresh", "again"):
-        for data in together(processes, lambda world: opened("many", world)):
+        for data in together(processes, lambda group: opened("many", group)):
             assert isinstance(data, MappedDataset), data
             assert data.folder is not None
             assert (data.skipped, data.folder.unreadable) == (alone.skipped, alone.folder.unreadable)
@@ -242,12 +242,12 @@ def test_processes_prepare_together_what_one_prepares(
     _, path, options = written(tmp_path, "csv")
     config = JobConfig(split=SplitConfig(kind=kind), preparation=Preparation(min_count=60))
 
-    def prepared(world: World) -> Prepared:
-        data = open_dataset("table", path, **options, max_bad=0.02, cache=tmp_path / "cache", world=world)
+    def prepared(group: ProcessGroup) -> Prepared:
+        data = open_dataset("table", path, **options, max_bad=0.02, cache=tmp_path / "cache", group=group)
         assert isinstance(data, MappedDataset) == (size == "mapped")
-        return config.build().prepare(data, None, world=world)
+        return config.build().prepare(data, None, group=group)
 
-    alone = prepared(ALONE)
+    alone = prepared(SINGLE_PROCESS)
     assert len(alone.preprocessing.vocabulary_V) < 20, "the count decides"
     for found in together(3, prepared):
         assert isinstance(found, Prepared), found
@@ -268,7 +268,7 @@ def test_too_many_bad_rows_in_one_share_end_all_with_one_message(tmp_path: Path,
     lines = csv_text(1000).splitlines()
     lines[place:place] = ["a,b"] * 200
     path.write_text("\n".join(lines) + "\n")
-    found = together(3, lambda world: open_dataset("table", path, **options, cache=tmp_path / "cache", world=world))
+    found = together(3, lambda group: open_dataset("table", path, **options, cache=tmp_path / "cache", group=group))
     assert {type(error) for error in found} == {DataError}
     assert len({str(error) for error in found}) == 1
     assert f"rows {place}, {place + 1}, {place + 2}" in str(found[0])
@@ -280,7 +280,7 @@ def test_unfit_values_in_a_later_share_are_named_by_their_row(tmp_path: Path) ->
     lines = csv_text(400).splitlines()
     lines[301:341] = [line.replace(".5,", "EUR,") for line in lines[301:341]]
     path.write_text("\n".join(lines) + "\n")
-    found = together(2, lambda world: open_dataset("table", path, **options, cache=tmp_path / "cache", world=world))
+    found = together(2, lambda group: open_dataset("table", path, **options, cache=tmp_path / "cache", group=group))
     assert len({str(error) for error in found}) == 1
     assert "price cannot be read as numeric" in str(found[0])
     assert "first in rows 301, 302" in str(found[0])
@@ -289,7 +289,7 @@ def test_unfit_values_in_a_later_share_are_named_by_their_row(tmp_path: Path) ->
 def test_a_cache_that_cannot_be_ends_all(tmp_path: Path) -> None:
     _, path, options = written(tmp_path, "csv")
     (tmp_path / "cache").write_text("a file")
-    found = together(2, lambda world: open_dataset("table", path, **options, cache=tmp_path / "cache", world=world))
+    found = together(2, lambda group: open_dataset("table", path, **options, cache=tmp_path / "cache", group=group))
     assert {type(error) for error in found} == {ConfigError}
 
 
@@ -301,8 +301,8 @@ def test_files_that_differ_between_machines_are_refused(tmp_path: Path) -> None:
         paths[rank][0].write_text(csv_text(rows))
     found = together(
         2,
-        lambda world: open_dataset(
-            "table", paths[world.rank][0], **paths[world.rank][1], cache=tmp_path / "cache", world=world
+        lambda group: open_dataset(
+            "table", paths[group.rank][0], **paths[group.rank][1], cache=tmp_path / "cache", group=group
         ),
     )
     assert ["not the same on all machines" in str(error) for error in found] == [True, True]

@@ -11,7 +11,7 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from app.errors import ConfigError
-from app.training.distributed import World
+from app.training.distributed import ProcessGroup
 from app.training.preprocessing.key_counts import KeyCounts
 from app.training.scratch_array import room
 from tests.training.together import together
@@ -59,10 +59,10 @@ def test_no_room_says_how_much_is_wanted_and_what_to_do(tmp_path: Path) -> None:
 def test_counts_of_processes_are_those_of_all_keys(keys: list[list[int]], least: int, held: int) -> None:
     spread = [np.array(own, np.int64) * 2**60 for own in keys]
 
-    def counted(world: World) -> list[int]:
+    def counted(group: ProcessGroup) -> list[int]:
         counts = KeyCounts(max_held=held)
-        counts.add(spread[world.rank])
-        return counts.at_least(least, world).tolist()
+        counts.add(spread[group.rank])
+        return counts.at_least(least, group).tolist()
 
     whole = Counter(np.concatenate(spread).tolist())
     expected = sorted(key for key, count in whole.items() if count >= least)

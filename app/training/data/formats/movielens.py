@@ -29,7 +29,7 @@ from app.training.data.readers.bad_rows import MAX_BAD_SHARE, BadRows
 from app.training.data.readers.chunk import Chunk
 from app.training.data.readers.table_chunks import stacked
 from app.training.data.source import Source
-from app.training.distributed import ALONE, World
+from app.training.distributed import SINGLE_PROCESS, ProcessGroup
 
 INSTALL = "pip install --no-deps recbole==1.2.1"
 LABEL, TIMESTAMP = "label", "timestamp"
@@ -48,7 +48,7 @@ def read_movielens(
     max_bad: float = MAX_BAD_SHARE,
     cache: Path = CACHE,
     report: Report | None = None,
-    world: World = ALONE,
+    group: ProcessGroup = SINGLE_PROCESS,
 ) -> Dataset:
     """
     Args:
@@ -58,7 +58,7 @@ def read_movielens(
     Raises:
         DataError: no files, or they cannot be read.
     """
-    reader = world.agreed(lambda: _Reader(find_layout(path or _installed())))
+    reader = group.run_all_or_raise(lambda: _Reader(find_layout(path or _installed())))
     if own_schema and reader.layout.users is None:
         schema = FeatureSchema(fields=tuple(f for f in schema.fields if f.raw_name not in TRAITS))
     source = Source(
@@ -72,7 +72,7 @@ def read_movielens(
         also=tuple(reader.layout.others),
         states=reader.states,
     )
-    data = load(source, cache=cache, max_bad=max_bad, report=report, world=world)
+    data = load(source, cache=cache, max_bad=max_bad, report=report, group=group)
     data = replace(data, source="MovieLens-100K" if path is None else str(path))
     if isinstance(data, MappedDataset):
         return data
@@ -100,9 +100,9 @@ class _Reader:
         ratings, users, films = self._known = self._read(bad)
         items = ItemStates(films, ratings)
         done = 0
-        for group in _groups(ratings):
-            done += len(group)
-            yield Chunk(_features(UserStates(films, users, group), items, group), group.rows_N, done / len(ratings))
+        for some in _groups(ratings):
+            done += len(some)
+            yield Chunk(_features(UserStates(films, users, some), items, some), some.rows_N, done / len(ratings))
 
     def states(self, side: Side) -> pl.DataFrame:
         """The last state of every user or film."""
@@ -112,9 +112,9 @@ class _Reader:
         silent = np.setdiff1d(np.arange(len(users)), ratings.users_N)
         parts = [UserStates(films, users, ratings.take(np.empty(0, np.int64))).at(silent, _ends(len(silent)))]
         places = [silent]
-        for group in _groups(ratings):
-            places.append(np.unique(group.users_N))
-            parts.append(UserStates(films, users, group).at(places[-1], _ends(len(places[-1]))))
+        for some in _groups(ratings):
+            places.append(np.unique(some.users_N))
+            parts.append(UserStates(films, users, some).at(places[-1], _ends(len(places[-1]))))
         return stacked([part for part in parts if len(part)])[np.argsort(np.concatenate(places))]
 
     def _read(self, bad: BadRows) -> tuple[Ratings, pl.DataFrame, Films]:

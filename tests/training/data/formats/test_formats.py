@@ -184,7 +184,7 @@ def test_libffm_rows_that_are_not_are_named_by_what_is_wrong(tmp_path: Path) -> 
         open_dataset("libffm", path)
     data = open_dataset("libffm", path, max_bad=0.02)
     assert (len(data), data.skipped.count, data.skipped.first_rows) == (300, 5, (301, 302, 303, 304, 305))
-    path.write_text("hello world\n")
+    path.write_text("hello group\n")
     with pytest.raises(DataError, match="libffm"):
         open_dataset("libffm", path)
 
