@@ -24,9 +24,9 @@ from app.ranking.monitor import Watch
 from app.ranking.ranker import NOT_FINITE, Ranking
 from app.ranking.request import RankRequest
 from app.ranking.routing import SHADOW
-from app.registry.gate.checks import spearman
 from app.registry.lifecycle.snapshot import Live
 from app.runtime.loop_pacer import nothing_to_do
+from app.stats import spearman
 
 log = structlog.get_logger(__name__)
 

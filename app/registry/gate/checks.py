@@ -27,6 +27,7 @@ from app.features.slots import EMPTY_KEY, Slots
 from app.registry.artifact.artifact import Artifact, load
 from app.registry.gate.gate import Sample, Task
 from app.registry.gate.gate_report import Check
+from app.stats import spearman
 
 CANDIDATES = 500
 TIMING_S = 1.0
@@ -198,18 +199,6 @@ def _shift(new_UN: Floats, live_UN: Floats, task: Task) -> Iterator[Check]:
         yield Check("shift", False, "order", detail, figures, comparison=True)
     else:
         yield Check("shift", True, figures=figures)
-
-
-def spearman(x_N: Floats, y_N: Floats) -> float:
-    """Rank correlation, ties at their mean rank; 0 where one side is all ties."""
-    x_N, y_N = _ranks(x_N), _ranks(y_N)
-    spread = float(x_N.std() * y_N.std())
-    return float(((x_N - x_N.mean()) * (y_N - y_N.mean())).mean() / spread) if spread else 0.0
-
-
-def _ranks(x_N: Floats) -> Floats:
-    _, place_N, counts = np.unique(x_N, return_inverse=True, return_counts=True)
-    return np.asarray((np.cumsum(counts) - (counts - 1) / 2)[place_N], np.float64)
 
 
 def _latency(new: Artifact, live: Artifact | None, users: Entities, items: Entities, most: float) -> Check:

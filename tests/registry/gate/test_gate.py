@@ -7,14 +7,12 @@ from collections.abc import Callable
 from pathlib import Path
 
 import msgspec
-import numpy as np
 import pytest
 
 from app.errors import ArtifactError
 from app.models.base import CtrModel
 from app.registry.artifact.export import write_manifest
 from app.registry.artifact.manifest import MANIFEST, PROGRAM
-from app.registry.gate.checks import spearman
 from app.registry.gate.gate import Limits, Sample, Thresholds, judge
 from app.registry.gate.gate_report import REPORT, Check, Report, read_report, write_report
 from app.registry.store.model_store import ModelStore
@@ -173,13 +171,3 @@ def test_a_report_that_cannot_be_written_is_an_error_of_the_store(tmp_path: Path
     report = Report(1, "", None, "", True, False, 0.0, [])
     with pytest.raises(ArtifactError, match="cannot be written"):
         write_report(tmp_path / "absent", report)
-
-
-def test_spearman_is_pearson_of_mean_ranks() -> None:
-    scipy_stats = pytest.importorskip("scipy.stats")
-    rng = np.random.default_rng(0)
-    for _ in range(20):
-        x_N, y_N = rng.integers(0, 12, 200) / 7.0, rng.integers(0, 12, 200) / 3.0
-        y_N = y_N + x_N * rng.integers(-1, 2)
-        assert spearman(x_N, y_N) == pytest.approx(scipy_stats.spearmanr(x_N, y_N).statistic, abs=1e-12)
-    assert spearman(np.arange(5.0), np.ones(5)) == 0.0
