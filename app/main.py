@@ -38,7 +38,7 @@ from app.ranking.monitor import Fault, Limits, Watch
 from app.ranking.ranker import Ranker
 from app.ranking.shadow import Shadow
 from app.ranking.warmup import Preparation
-from app.registry.gate.gate_report import WITHDRAWN, Check
+from app.registry.gate.gate_report import WITHDRAWN, GateCheck
 from app.registry.lifecycle.lifecycle import Lifecycle
 from app.registry.lifecycle.snapshot import SwapEvent
 from app.registry.store.model_store import ModelStore
@@ -189,7 +189,7 @@ def build_service(settings: Settings, store: FeatureStore | None = None) -> Serv
     refresher = Refresher(store, cache, fill=settings.item_cache_warm)
     poll = BusyPoll(settings.busy_poll_us / 1e6)
     preparation = Preparation(cache, refresher, max_candidates=settings.max_candidates, worked_s=poll.worked_s)
-    model_store = ModelStore.opened(settings.model_store, settings.model, settings.signing_key, settings.trusted_keys)
+    model_store = ModelStore.open(settings.model_store, settings.model, settings.signing_key, settings.trusted_keys)
 
     def swapped(event: SwapEvent) -> None:
         exported.model_swaps[event.outcome].inc()
@@ -252,7 +252,7 @@ def _watch(settings: Settings, lifecycle: Lifecycle, exported: Metrics) -> Watch
 
     def take_out(version: int, found: Fault) -> None:
         exported.canary_withdrawn[found.reason].inc()
-        check = Check(WITHDRAWN, False, found.reason, found.detail, found.figures, comparison=True)
+        check = GateCheck(WITHDRAWN, False, found.reason, found.detail, found.figures, comparison=True)
         task = asyncio.create_task(lifecycle.withdraw(version, check), name="canary-withdrawal")
         withdrawing.add(task)
         task.add_done_callback(withdrawing.discard)

@@ -13,7 +13,7 @@ from hypothesis import HealthCheck, settings
 
 from app.features.loading.embedded_valkey import EmbeddedValkey
 from app.registry.gate import checks, gate
-from app.registry.gate.gate_report import Check
+from app.registry.gate.gate_report import GateCheck
 from app.registry.store.model_store import ModelStore
 from tests.factories import MODEL_NAME
 
@@ -58,11 +58,11 @@ def gate_in_process(monkeypatch: pytest.MonkeyPatch) -> None:
     """The gate's checks without their process, which takes two seconds to import torch: what only a process can
     do (be ended, be refused memory, be lost) is in tests/registry/gate/test_gate.py."""
 
-    def tried(task: gate.Task) -> list[Check]:
-        found: list[Check] = []
+    def tried(task: gate.GateTask) -> list[GateCheck]:
+        found: list[GateCheck] = []
         with torch.inference_mode():
             for check in checks.checks(task):
-                found.append(msgspec.json.decode(msgspec.json.encode(check), type=Check))
+                found.append(msgspec.json.decode(msgspec.json.encode(check), type=GateCheck))
                 if not check.passed and not check.comparison:
                     break
         return found

@@ -25,7 +25,7 @@ from app.models.base import CtrModel
 from app.models.side_input import NumericStatistics, Preprocessing, numeric_key
 from app.registry.artifact.export import write
 from app.registry.artifact.manifest import GoldenRequest, Manifest
-from app.registry.store.model_store import Canary, ModelStore
+from app.registry.store.model_store import CanaryPointer, ModelStore
 
 SCHEMA_YAML = """\
 version: 1
@@ -198,7 +198,9 @@ def publish_tiny(
 ) -> int:
     """Publish a version and point these labels at it; `labels=()` only publishes. Returns its number."""
     version = publish_files(store, written(seed, architecture))
-    pointers: dict[str, Any] = {label: Canary(version, share) if label == "canary" else version for label in labels}
+    pointers: dict[str, Any] = {
+        label: CanaryPointer(version, share) if label == "canary" else version for label in labels
+    }
     if pointers:
         store.update_pointer(**pointers)
     return version

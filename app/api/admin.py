@@ -35,14 +35,14 @@ from app.errors import (
 )
 from app.observability.metrics import Metrics
 from app.registry.artifact.artifact import read_manifest_bytes
-from app.registry.gate.gate_report import WITHDRAWN, Check, read_report, refused_earlier
+from app.registry.gate.gate_report import WITHDRAWN, GateCheck, read_report, recorded_refusal
 from app.registry.store.model_store import ModelStore
 
 log = structlog.get_logger(__name__)
 
 PATHS = frozenset({"/admin/promote", "/admin/rollback", "/admin/refuse"})
 MAX_BODY_BYTES = 1000
-OPERATOR = Check(WITHDRAWN, False, "operator", "an operator refused it over HTTP", comparison=True)
+OPERATOR = GateCheck(WITHDRAWN, False, "operator", "an operator refused it over HTTP", comparison=True)
 
 
 class Target(msgspec.Struct, forbid_unknown_fields=True):
@@ -107,7 +107,7 @@ class Admin:
         """The command would say so too, seconds later."""
         refused = None
         with contextlib.suppress(ArtifactError):  # what cannot be read is the gate's to say
-            refused = refused_earlier(self._store.path(version), read_manifest_bytes(self._store.path(version)))
+            refused = recorded_refusal(self._store.path(version), read_manifest_bytes(self._store.path(version)))
         if refused is not None:
             raise ArtifactError(refused.reason, f"version {version} was refused: {refused.detail}")
 
@@ -115,7 +115,7 @@ class Admin:
     def _turn(self, version: int | None) -> Iterator[None]:
         """One action at a time; what goes wrong in it becomes a problem."""
         try:
-            with self._store.action():
+            with self._store.exclusive_action():
                 if version is not None and version not in self._store.versions():
                     raise NotFound(f"there is no version {version}; GET /models lists them")
                 yield

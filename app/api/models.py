@@ -14,7 +14,7 @@ from app.errors import ArtifactError
 from app.ranking.monitor import QUANTILES, Figures
 from app.ranking.shadow import ShadowFigures
 from app.registry.gate.gate_report import read_report
-from app.registry.store.model_store import ModelStore, Pointer, labels_of
+from app.registry.store.model_store import ModelStore, Pointer
 
 router = APIRouter(tags=["models"])
 
@@ -83,7 +83,7 @@ def models(
         pointer = store.pointer()
     except ArtifactError as damaged:
         error = str(damaged)
-    wanted = labels_of(pointer)
+    wanted = pointer.versions_by_label()
     # A version that is live is listed however old, and though its folder be gone.
     newest = set(store.versions()[-limit:]) | set(status.versions.values()) | set(wanted.values())
     serving: dict[str, Any] = dict(wanted)

@@ -13,7 +13,7 @@ from app.errors import ArtifactError, ConfigError
 from app.settings import Settings, load_settings
 
 if TYPE_CHECKING:
-    from app.registry.gate.gate_report import Report
+    from app.registry.gate.gate_report import GateReport
     from app.registry.store.model_store import ModelStore
 
 
@@ -43,14 +43,14 @@ def publish(
 
     Example: ctr publish runs/deepfm-2026-01-31
     """
-    from app.publishing.gate_version import admitted, pruned
+    from app.publishing.gate_version import gate_version, prune_old_versions
 
     settings, store = _store(model, model_store)
     version = store.publish_copy(version_dir)
-    report = admitted(store, version, settings=settings, forced=force) if live else None
+    report = gate_version(store, version, settings=settings, forced=force) if live else None
     if live:
         store.promote(version)
-    removed = pruned(store, settings)
+    removed = prune_old_versions(store, settings)
     console.print(f"{store.name} {version} is published{' and stable' if live else ''}: {store.path(version)}")
     if as_json:
         place = {"version": version, "version_dir": str(store.path(version)), "pruned": removed}
@@ -70,7 +70,7 @@ def promote(
 
     Example: ctr promote 8 --as canary --share 0.05
     """
-    from app.publishing.gate_version import admitted, stays_refused
+    from app.publishing.gate_version import check_not_refused, gate_version
 
     settings, store = _store(model, model_store)
     known = store.versions()
@@ -78,8 +78,8 @@ def promote(
         listed = ", ".join(map(str, known)) or "none yet"
         raise ConfigError(f"{store.name} has no version {version}; published in {store.folder}: {listed}")
     if not force:
-        stays_refused(store, version)
-    report = admitted(store, version, settings=settings, forced=force)
+        check_not_refused(store, version)
+    report = gate_version(store, version, settings=settings, forced=force)
     store.promote(version, label.value, share)
     with_share = f" for {share:.1%} of users" if label is LabelName.canary else ""
     console.print(f"{store.name} {version} is {label.value}{with_share}")
@@ -163,7 +163,7 @@ def _store(model: str | None, model_store: Path | None) -> tuple[Settings, Model
 
 
 def _that_was_stable(store: ModelStore, version: int, left: int | None) -> int:
-    once = [number for number in store.last_good(before=left) if number in store.history()]
+    once = [number for number in store.rollback_candidates(before=left) if number in store.history()]
     if version not in once:
         listed = ", ".join(map(str, once)) or "none"
         raise ConfigError(f"{store.name} has no version {version} to return to; stable before {left} were: {listed}")
@@ -173,7 +173,7 @@ def _that_was_stable(store: ModelStore, version: int, left: int | None) -> int:
 
 def _newest_that_loads(store: ModelStore, left: int | None) -> tuple[int, list[dict[str, Any]]]:
     passed_over = []
-    for version in store.last_good(before=left):
+    for version in store.rollback_candidates(before=left):
         try:
             store.load(version)
         except ArtifactError as error:
@@ -213,7 +213,7 @@ def _row(store: ModelStore, version: int, serving: dict[str, Any]) -> dict[str, 
     return row | details | {"schema_hash": manifest.schema_hash, "data": manifest.data, "problem": None}
 
 
-def _judgement(report: Report | None) -> str:
+def _judgement(report: GateReport | None) -> str:
     if report is None:
         return ""
     if report.refusal is not None:

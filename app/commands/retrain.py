@@ -20,7 +20,7 @@ from app.errors import ConfigError, CtrError, DataError, NotPublished
 
 if TYPE_CHECKING:
     from app.registry.artifact.artifact import Artifact
-    from app.registry.gate.gate_report import Report
+    from app.registry.gate.gate_report import GateReport
     from app.training.data.dataset import Dataset
     from app.training.retrain import RetrainConfig, Round
 
@@ -120,7 +120,7 @@ def _round(
     **options: Any,
 ) -> int:
     from app.commands.options import quiet_threads
-    from app.publishing.gate_version import admitted, open_store, pruned
+    from app.publishing.gate_version import gate_version, open_store, prune_old_versions
     from app.settings import load_settings
 
     quiet_threads(threads)
@@ -148,7 +148,7 @@ def _round(
                 raise NotPublished("old", f"not published: no row is newer than those version {stable} came from")
 
             def admit(version: int) -> None:
-                judged["gate"] = admitted(store, version, settings=settings)
+                judged["gate"] = gate_version(store, version, settings=settings)
 
             with TrainingProgress(console, config.job.trainer.epochs) as progress:
                 folder = run(
@@ -162,7 +162,7 @@ def _round(
                     report=progress.report,
                     command=shlex.join(["ctr", *sys.argv[1:]]),
                 )
-        pruned(store, settings)
+        prune_old_versions(store, settings)
     except NotPublished as error:
         reason, message, folder = error.reason, str(error), None
     if found.evaluation:
@@ -220,7 +220,7 @@ def _read(live: Artifact, dataset: str | None, data: Path | None, features: Path
 
 
 def _document(
-    name: str, found: Round, folder: Path | None, reason: str | None, message: str | None, gate: Report | None
+    name: str, found: Round, folder: Path | None, reason: str | None, message: str | None, gate: GateReport | None
 ) -> dict[str, Any]:
     return {
         "model": name,

@@ -129,7 +129,7 @@ def train(
         precision=precision,
     )
 
-    from app.publishing.gate_version import admitted, open_store, pruned
+    from app.publishing.gate_version import gate_version, open_store, prune_old_versions
     from app.settings import load_settings
     from app.training.data.catalogue import open_dataset
     from app.training.data.dataset import export_states
@@ -160,14 +160,14 @@ def train(
             return
         store = open_store(settings) if publish else None
         target = (
-            published(store, functools.partial(admitted, store, settings=settings))
+            published(store, functools.partial(gate_version, store, settings=settings))
             if store
             else kept_aside(RUNS, model)
         )
         with target as destination:
             result = _run(config, rows, test_rows, destination.folder, name, checkpoint, group)
         if store:
-            pruned(store, settings)
+            prune_old_versions(store, settings)
         for field, skipped in result.unreadable.items():
             _warn(f"{field}: {skipped}")
         console.print(_table(model, result))

@@ -10,8 +10,8 @@ from app.errors import ArtifactError, CtrError
 from app.settings import Settings
 
 if TYPE_CHECKING:
-    from app.registry.gate.gate import Sample
-    from app.registry.gate.gate_report import Report
+    from app.registry.gate.gate import FeatureSample
+    from app.registry.gate.gate_report import GateReport
     from app.registry.store.model_store import ModelStore
 
 USERS, ITEMS = 32, 256
@@ -22,21 +22,21 @@ def open_store(settings: Settings) -> ModelStore:
     """Raises ConfigError."""
     from app.registry.store.model_store import ModelStore
 
-    return ModelStore.opened(settings.model_store, settings.model, settings.signing_key, settings.trusted_keys)
+    return ModelStore.open(settings.model_store, settings.model, settings.signing_key, settings.trusted_keys)
 
 
-def admitted(store: ModelStore, version: int, *, settings: Settings, forced: bool = False) -> Report:
+def gate_version(store: ModelStore, version: int, *, settings: Settings, forced: bool = False) -> GateReport:
     """Judge a version with a sample of the feature store, where one is reachable. Raises ArtifactError: refused."""
-    from app.registry.gate.gate import Limits, Thresholds, judge
+    from app.registry.gate.gate import GateLimits, GateThresholds, run_gate
 
-    thresholds = Thresholds(
+    thresholds = GateThresholds(
         settings.gate_ctr_ratio, settings.gate_rank_correlation, settings.gate_latency_ratio, settings.gate_known_keys
     )
-    limits = Limits(settings.gate_timeout_s, settings.gate_memory_mb)
+    limits = GateLimits(settings.gate_timeout_s, settings.gate_memory_mb)
     with console.status(f"checking version {version}"):
         sample = _sample(settings)
         try:
-            report = judge(store, version, thresholds=thresholds, limits=limits, sample=sample, forced=forced)
+            report = run_gate(store, version, thresholds=thresholds, limits=limits, sample=sample, forced=forced)
         except ArtifactError as error:
             again = (
                 ""
@@ -50,21 +50,21 @@ def admitted(store: ModelStore, version: int, *, settings: Settings, forced: boo
     return report
 
 
-def stays_refused(store: ModelStore, version: int) -> None:
+def check_not_refused(store: ModelStore, version: int) -> None:
     """Raises ArtifactError where the gate refused it before; what cannot be read is the gate's to say."""
     from app.registry.artifact.artifact import read_manifest_bytes
-    from app.registry.gate.gate_report import refused_earlier
+    from app.registry.gate.gate_report import recorded_refusal
 
     refused = None
     with contextlib.suppress(ArtifactError):
-        refused = refused_earlier(store.path(version), read_manifest_bytes(store.path(version)))
+        refused = recorded_refusal(store.path(version), read_manifest_bytes(store.path(version)))
     if refused is not None:
         raise ArtifactError(
             refused.reason, f"version {version} was refused: {refused.detail}; --force has it judged again"
         )
 
 
-def pruned(store: ModelStore, settings: Settings) -> list[int]:
+def prune_old_versions(store: ModelStore, settings: Settings) -> list[int]:
     """The versions that were removed."""
     from app.registry.store.pruning import prune
 
@@ -74,13 +74,13 @@ def pruned(store: ModelStore, settings: Settings) -> list[int]:
     return removed
 
 
-def _sample(settings: Settings) -> Sample | None:
+def _sample(settings: Settings) -> FeatureSample | None:
     """Some users and items; None where there is no store, or it holds neither."""
     import redis
 
     from app.features.loading.embedded_valkey import EmbeddedValkey
     from app.features.loading.loader import open_client
-    from app.registry.gate.gate import Sample
+    from app.registry.gate.gate import FeatureSample
 
     folder = settings.data_dir / "valkey"
     if not settings.redis_url and not any((folder / name).exists() for name in ("server.json", "features.rdb")):
@@ -89,7 +89,7 @@ def _sample(settings: Settings) -> Sample | None:
         with contextlib.ExitStack() as stack:
             url = settings.redis_url or stack.enter_context(EmbeddedValkey(folder)).url
             client = stack.enter_context(open_client(url))
-            sample = Sample(_some(client, settings.user_key, USERS), _some(client, settings.item_key, ITEMS))
+            sample = FeatureSample(_some(client, settings.user_key, USERS), _some(client, settings.item_key, ITEMS))
     except (redis.RedisError, CtrError) as error:
         console.print(f"not compared with the feature store: {error}", markup=False)
         return None

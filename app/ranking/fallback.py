@@ -13,7 +13,7 @@ from app.ranking.monitor import Watch
 from app.ranking.ranker import MODEL_FALLBACK, Ranking
 from app.ranking.request import RankRequest
 from app.ranking.routing import STABLE, route
-from app.registry.lifecycle.snapshot import Live
+from app.registry.lifecycle.snapshot import LiveSnapshot
 
 log = structlog.get_logger(__name__)
 
@@ -27,7 +27,7 @@ class Ranks(Protocol):
 
 
 class Rescue:
-    def __init__(self, ranker: Ranks, live: Callable[[], Live], watch: Watch) -> None:
+    def __init__(self, ranker: Ranks, live: Callable[[], LiveSnapshot], watch: Watch) -> None:
         self._ranker = ranker
         self._live = live
         self._watch = watch

@@ -17,7 +17,7 @@ import numpy.typing as npt
 
 from app.observability.metrics import SCORES
 from app.ranking.routing import CANARY, STABLE
-from app.registry.lifecycle.snapshot import Live
+from app.registry.lifecycle.snapshot import LiveSnapshot
 
 PINNED = "pinned"
 """Requests whose caller chose the version: counted apart, because who asks for what is not left to chance."""
@@ -183,7 +183,7 @@ class Watch:
 
     def __init__(
         self,
-        live: Callable[[], Live],
+        live: Callable[[], LiveSnapshot],
         limits: Limits | None = None,
         on_fault: Callable[[int, Fault], None] = lambda version, found: None,
     ) -> None:

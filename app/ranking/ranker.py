@@ -29,7 +29,7 @@ from app.ranking.explain import Explanation, explain
 from app.ranking.request import RankRequest
 from app.ranking.routing import Route, route
 from app.registry.artifact.artifact import Artifact, descending
-from app.registry.lifecycle.snapshot import Live
+from app.registry.lifecycle.snapshot import LiveSnapshot
 
 USER_UNAVAILABLE = "user_features_unavailable"
 ITEMS_UNAVAILABLE = "item_features_unavailable"
@@ -88,7 +88,7 @@ class Ranker:
         self,
         store: FeatureStore,
         cache: ItemCache,
-        live: Callable[[], Live],
+        live: Callable[[], LiveSnapshot],
         *,
         store_timeout_s: float,
         batcher: Batcher | None = None,

@@ -8,7 +8,7 @@ from xxhash import xxh3_64_intdigest
 
 from app.errors import InvalidRequest, NoModel
 from app.registry.artifact.artifact import Artifact
-from app.registry.lifecycle.snapshot import Live
+from app.registry.lifecycle.snapshot import LiveSnapshot
 
 ARM_SALT = "ctr-canary\x1f"
 STABLE, CANARY, SHADOW = "stable", "canary", "shadow"
@@ -22,7 +22,7 @@ class Route(NamedTuple):
     """The version that should be stable was refused, and the last good one answers."""
 
 
-def route(live: Live, user_id: str, wanted: str | int | None = None) -> Route:
+def route(live: LiveSnapshot, user_id: str, wanted: str | int | None = None) -> Route:
     """The version for this user.
 
     Args:

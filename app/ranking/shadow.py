@@ -24,7 +24,7 @@ from app.ranking.monitor import Watch
 from app.ranking.ranker import NOT_FINITE, Ranking
 from app.ranking.request import RankRequest
 from app.ranking.routing import SHADOW
-from app.registry.lifecycle.snapshot import Live
+from app.registry.lifecycle.snapshot import LiveSnapshot
 from app.runtime.loop_pacer import nothing_to_do
 from app.stats import spearman
 
@@ -93,7 +93,7 @@ class Shadow:
     def __init__(
         self,
         ranker: Ranks,
-        live: Callable[[], Live],
+        live: Callable[[], LiveSnapshot],
         watch: Watch,
         *,
         share: float,

@@ -16,7 +16,7 @@ SHARE_OF_IDLE = 0.5
 """Less than the event loop's own slices take, which begin when no request can go on: this thread cannot tell."""
 SERVING = 0.05
 """A process whose other threads take less of the time than this has nobody to spare."""
-PIECE_BYTES = 1 << 20
+SLICE_BYTES = 1 << 20
 """Hashed or looked at between two rests: less than a millisecond."""
 
 _thread = threading.local()
@@ -45,7 +45,7 @@ class _Rests:
 
 @contextlib.contextmanager
 def in_background() -> Iterator[None]:
-    """What this thread does within the block rests where it calls `rest()`."""
+    """What this thread does within the block rests where it calls `throttle()`."""
     _thread.rests = _Rests()
     try:
         yield
@@ -53,7 +53,7 @@ def in_background() -> Iterator[None]:
         _thread.rests = None
 
 
-def rest() -> None:
+def throttle() -> None:
     """Leave the processor to requests for a while, where they need it; nothing outside of `in_background`."""
     rests: _Rests | None = getattr(_thread, "rests", None)
     if rests is not None:

@@ -24,7 +24,7 @@ import numpy as np
 
 from app.errors import ArtifactError, ConfigError, CtrError, NotPublished
 from app.registry.artifact.artifact import Artifact
-from app.registry.store.model_store import ModelStore, labels_of
+from app.registry.store.model_store import ModelStore
 from app.training.data.dataset import Dataset
 from app.training.evaluation.comparison import Metric, compare, probabilities, same_schema, seen_share, shortfall
 from app.training.job import JobConfig, describe
@@ -244,8 +244,8 @@ def _withdrawn_if_interrupted(store: ModelStore, version: int) -> Iterator[None]
     except CtrError:
         raise
     except BaseException:
-        with _uninterrupted(), store.locked():
-            if version not in labels_of(store.pointer()).values():
+        with _uninterrupted(), store.lock():
+            if version not in store.pointer().versions_by_label().values():
                 aside = store.folder / f".tmp-withdrawn-{version}"
                 os.rename(store.path(version), aside)
                 shutil.rmtree(aside, ignore_errors=True)

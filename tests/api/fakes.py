@@ -18,13 +18,13 @@ from app.ranking.ranker import Ranking
 from app.ranking.request import RankRequest
 from app.ranking.shadow import Shadow
 from app.registry.artifact.artifact import Artifact
-from app.registry.lifecycle.snapshot import LifecycleStatus, Live
+from app.registry.lifecycle.snapshot import LifecycleStatus, LiveSnapshot
 from app.registry.store.model_store import ModelStore
 
 
 @dataclass
 class FakeLifecycle:
-    live: Live = field(default_factory=Live)
+    live: LiveSnapshot = field(default_factory=LiveSnapshot)
     problems: tuple = ()
 
     def status(self) -> LifecycleStatus:
@@ -74,5 +74,5 @@ def client(app: ASGIApp) -> httpx.AsyncClient:
     return httpx.AsyncClient(transport=httpx.ASGITransport(app), base_url="http://service")
 
 
-def live(**labels: Artifact) -> Live:
-    return Live(**labels)
+def live(**labels: Artifact) -> LiveSnapshot:
+    return LiveSnapshot(**labels)

@@ -23,8 +23,8 @@ from app.errors import ActionFailed, ArtifactError, ConfigError, RequestError
 from app.features.memory_store import MemoryFeatureStore
 from app.main import create_app
 from app.registry.artifact.artifact import read_manifest_bytes
-from app.registry.gate.gate_report import Check, read_report, write_refusal
-from app.registry.store.model_store import Canary, ModelStore, Pointer
+from app.registry.gate.gate_report import GateCheck, read_report, write_refusal
+from app.registry.store.model_store import CanaryPointer, ModelStore, Pointer
 from app.settings import Settings
 from tests.api.fakes import FakeService, application, client
 from tests.factories import publish_tiny
@@ -47,7 +47,7 @@ class Commands:
     def run(self, command: str, *arguments: str) -> dict[str, Any]:
         self.calls.append((command, *arguments))
         self.before()
-        version = int(arguments[0]) if arguments else self.store.last_good(self.store.pointer().stable)[0]
+        version = int(arguments[0]) if arguments else self.store.rollback_candidates(self.store.pointer().stable)[0]
         self.store.promote(version)
         return {"model": self.store.name, "version": version, "gate": None, "serving": {"stable": version}}
 
@@ -167,7 +167,7 @@ async def test_rollback_takes_a_version_or_none(app: FastAPI, commands: Commands
 
 
 async def test_refuse_takes_the_labels_away_and_stays(app: FastAPI, store: ModelStore) -> None:
-    assert store.pointer() == Pointer(2, Canary(3, 0.05), 3)
+    assert store.pointer() == Pointer(2, CanaryPointer(3, 0.05), 3)
     response = await post(app, "refuse", {"version": 3})
     assert response.status_code == 200
     assert response.json()["labels"] == ["canary", "shadow"]
@@ -267,7 +267,7 @@ async def test_what_the_gate_refuses_is_named_and_the_rest_is_not_our_fault(
     assert (await post(app, "promote", {"version": 3})).status_code == 503
     fail(ConfigError("deepfm 2 is stable and there is no earlier version to return to"))
     assert (await post(app, "rollback")).status_code == 409
-    shifted = Check("shift", False, "shift", "its mean score is 3.00 times that of version 2", comparison=True)
+    shifted = GateCheck("shift", False, "shift", "its mean score is 3.00 times that of version 2", comparison=True)
 
     def judged() -> None:
         write_refusal(store.path(3), 3, read_manifest_bytes(store.path(3)), shifted, 2)

@@ -16,8 +16,8 @@ from app.api.schemas import parse_rank
 from app.features.item_cache import CacheCounts
 from app.ranking.shadow import Comparison, ShadowFigures
 from app.registry.artifact.artifact import Artifact, load
-from app.registry.gate.gate_report import Check, Report, write_report
-from app.registry.lifecycle.snapshot import Live, Problem
+from app.registry.gate.gate_report import GateCheck, GateReport, write_report
+from app.registry.lifecycle.snapshot import LiveSnapshot, Problem
 from app.registry.store.model_store import ModelStore
 from tests.api.fakes import FakeService, application, client
 from tests.factories import publish_tiny
@@ -35,7 +35,7 @@ def artifact(tmp_path_factory: pytest.TempPathFactory) -> Artifact:
 def service(store: ModelStore, artifact: Artifact) -> FakeService:
     """Everything is well and one version is live."""
     service = FakeService(store)
-    service.lifecycle.live = Live(stable=artifact)
+    service.lifecycle.live = LiveSnapshot(stable=artifact)
     return service
 
 
@@ -75,7 +75,7 @@ async def test_health_names_a_refused_version_and_keeps_ranking(service: FakeSer
 
 
 async def test_health_without_a_model_is_unavailable(service: FakeService) -> None:
-    service.lifecycle.live = Live()
+    service.lifecycle.live = LiveSnapshot()
     async with client(application(service)) as http:
         response = await http.get("/health")
         ready = await http.get("/health/ready")
@@ -114,8 +114,8 @@ async def test_models_lists_versions_labels_and_what_is_live(service: FakeServic
     for labels in (("stable",), (), ("stable",), ("canary",)):
         publish_tiny(store, labels=labels, share=0.1)
     (store.path(2) / "manifest.json").write_text("{")
-    slow = Check("latency", False, "latency", "10 times as slow", {"request_ratio": 10.0}, comparison=True)
-    write_report(store.path(3), Report(3, "0" * 64, 1, "2026-01-01T00:00:00+00:00", False, False, 2.5, [slow]))
+    slow = GateCheck("latency", False, "latency", "10 times as slow", {"request_ratio": 10.0}, comparison=True)
+    write_report(store.path(3), GateReport(3, "0" * 64, 1, "2026-01-01T00:00:00+00:00", False, False, 2.5, [slow]))
     async with client(application(service)) as http:
         body = (await http.get("/models")).json()
         newest = (await http.get("/models", params={"limit": 1})).json()
@@ -137,7 +137,7 @@ async def test_models_lists_versions_labels_and_what_is_live(service: FakeServic
 
 
 async def test_models_tells_what_live_versions_did(service: FakeService, artifact: Artifact) -> None:
-    service.lifecycle.live = Live(stable=artifact, shadow=artifact)
+    service.lifecycle.live = LiveSnapshot(stable=artifact, shadow=artifact)
     for score in (0.25, 0.75):
         service.watch.answered("stable", 1, np.full(4, score, np.float32))
     service.watch.answered("stable", 1, np.zeros(4, np.float32), finite=False)

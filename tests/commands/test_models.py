@@ -13,8 +13,8 @@ from typer.testing import CliRunner, Result
 from app.commands.models import models, promote, publish, rollback
 from app.errors import ArtifactError, ConfigError
 from app.registry.artifact.manifest import PROGRAM
-from app.registry.gate.gate_report import WITHDRAWN, Check
-from app.registry.store.model_store import Canary, ModelStore, Pointer
+from app.registry.gate.gate_report import WITHDRAWN, GateCheck
+from app.registry.store.model_store import CanaryPointer, ModelStore, Pointer
 from tests.factories import publish_tiny, write_tiny
 
 cli = typer.Typer()
@@ -87,7 +87,7 @@ def test_promote_gives_each_label(store: ModelStore) -> None:
     run(store, "promote", "1")
     run(store, "promote", "2", "--as", "canary", "--share", "0.2")
     run(store, "promote", "3", "--as", "shadow")
-    assert store.pointer() == Pointer(stable=1, canary=Canary(2, 0.2), shadow=3)
+    assert store.pointer() == Pointer(stable=1, canary=CanaryPointer(2, 0.2), shadow=3)
     document = answer(store, "promote", "2")
     gate = document.pop("gate")
     assert (gate["passed"], gate["against"], gate["version"]) == (True, 1, 2)
@@ -206,7 +206,7 @@ def test_rollback_to_one_that_was_stable_and_to_no_other(store: ModelStore) -> N
 def test_a_canary_that_was_taken_out_stays_out_until_it_is_asked_for_again(store: ModelStore) -> None:
     publish_tiny(store)
     publish_tiny(store, 1, labels=("canary",))
-    store.withdraw(2, Check(WITHDRAWN, False, "shift", "its mean score is 2.00 times stable's", comparison=True))
+    store.withdraw(2, GateCheck(WITHDRAWN, False, "shift", "its mean score is 2.00 times stable's", comparison=True))
     shown = answer(store, "models")
     assert shown["serving"] == {"stable": 1}
     assert shown["versions"][1]["gate"]["checks"][0]["reason"] == "shift"

@@ -13,7 +13,7 @@ from app.models import MODELS
 from app.ranking.ranker import Ranker
 from app.ranking.request import RankRequest
 from app.registry.artifact.artifact import load
-from app.registry.lifecycle.snapshot import Live
+from app.registry.lifecycle.snapshot import LiveSnapshot
 from app.registry.store.model_store import ModelStore
 from tests.factories import publish_tiny, raw_context, raw_item, raw_items, raw_user, raw_users
 from tests.ranking.conftest import expected
@@ -26,7 +26,7 @@ async def test_a_published_model_ranks_as_forward_does(tmp_path: Path, architect
     features, cache = MemoryFeatureStore(raw_users(), raw_items()), ItemCache(capacity=256)
     await features.start(cache)
     await cache.attach(version)
-    ranker = Ranker(features, cache, lambda: Live(stable=version), store_timeout_s=1.0)
+    ranker = Ranker(features, cache, lambda: LiveSnapshot(stable=version), store_timeout_s=1.0)
     known = {str(number): raw_item(number) for number in range(30)}
     candidates = {**known, "nobody knows": {}}
     context, override = raw_context(5), {"year": 1994, "genres": ["Drama"], "popularity": 3}

@@ -9,8 +9,8 @@ import redis
 
 from app.errors import ArtifactError
 from app.features.loading.embedded_valkey import EmbeddedValkey
-from app.publishing.gate_version import admitted, open_store
-from app.registry.gate.gate_report import Report
+from app.publishing.gate_version import gate_version, open_store
+from app.registry.gate.gate_report import GateReport
 from app.registry.store.model_store import ModelStore
 from app.settings import Settings
 from tests.factories import publish_tiny, raw_items, raw_users, redis_text
@@ -21,7 +21,7 @@ def settings(store: ModelStore, redis_url: str, **others: object) -> Settings:
     return Settings(**{"data_dir": store.folder.parent / "data", **place, **others})  # type: ignore[arg-type]
 
 
-def schema_check(report: Report) -> dict[str, float] | None:
+def schema_check(report: GateReport) -> dict[str, float] | None:
     return next((check.figures for check in report.checks if check.name == "schema"), None)
 
 
@@ -39,7 +39,7 @@ def test_the_live_features_are_compared_with_the_vocabulary(
     redis_client.hset("uf:\udcff".encode("utf-8", "surrogateescape"), mapping={b"gender": b"\xff\xfe"})  # type: ignore[arg-type]
     version = publish_tiny(store, labels=())
     own = settings(store, valkey_url, user_key="uf:{id}", item_key="if:{id}")
-    figures = schema_check(admitted(open_store(own), version, settings=own))
+    figures = schema_check(gate_version(open_store(own), version, settings=own))
     assert figures is not None
     assert figures["users"] >= 32
     assert figures["items"] == 60
@@ -55,10 +55,10 @@ def test_other_features_refuse_a_version(store: ModelStore, redis_client: redis.
     version = publish_tiny(store, labels=())
     own = settings(store, valkey_url)
     with pytest.raises(ArtifactError, match=f"known_item.*ctr promote {version} --force") as refused:
-        admitted(store, version, settings=own)
+        gate_version(store, version, settings=own)
     assert refused.value.reason == "schema"
-    assert admitted(store, version, settings=own, forced=True).passed
-    assert admitted(store, version, settings=settings(store, valkey_url, gate_known_keys=0.0)).passed
+    assert gate_version(store, version, settings=own, forced=True).passed
+    assert gate_version(store, version, settings=settings(store, valkey_url, gate_known_keys=0.0)).passed
 
 
 @pytest.mark.faults
@@ -67,8 +67,8 @@ def test_an_empty_or_absent_store_is_not_held_against_a_version(
     store: ModelStore, redis_client: redis.Redis, valkey_url: str, capsys: pytest.CaptureFixture[str]
 ) -> None:
     version = publish_tiny(store, labels=())
-    assert schema_check(admitted(store, version, settings=settings(store, valkey_url))) is None
-    assert schema_check(admitted(store, version, settings=settings(store, "redis://127.0.0.1:1"))) is None
+    assert schema_check(gate_version(store, version, settings=settings(store, valkey_url))) is None
+    assert schema_check(gate_version(store, version, settings=settings(store, "redis://127.0.0.1:1"))) is None
     assert "not compared with the feature store" in capsys.readouterr().err
     assert not (store.folder.parent / "data").exists(), "no embedded server is started where none was used"
 
@@ -79,6 +79,6 @@ def test_an_embedded_store_that_was_loaded_is_asked(store: ModelStore, tmp_path:
     with EmbeddedValkey(tmp_path / "valkey") as server, redis.Redis.from_url(server.url) as client:
         load(client)
     version = publish_tiny(store, labels=())
-    figures = schema_check(admitted(store, version, settings=own))
+    figures = schema_check(gate_version(store, version, settings=own))
     assert figures is not None
     assert figures["known_item"] > 0.9

@@ -15,7 +15,7 @@ from app.features.slots import Slots
 from app.ranking.batcher import Batcher
 from app.ranking.ranker import Ranker
 from app.registry.artifact.artifact import Artifact, load
-from app.registry.lifecycle.snapshot import Live
+from app.registry.lifecycle.snapshot import LiveSnapshot
 from app.registry.store.model_store import ModelStore
 from tests.factories import MODEL_NAME, publish_tiny, raw_items, raw_users
 
@@ -50,9 +50,9 @@ def cache() -> ItemCache:
 
 
 @pytest.fixture
-def live(versions: list[Artifact]) -> list[Live]:
+def live(versions: list[Artifact]) -> list[LiveSnapshot]:
     """One element: replace it to change what is live."""
-    return [Live(stable=versions[0])]
+    return [LiveSnapshot(stable=versions[0])]
 
 
 @pytest.fixture(params=[0, 64], ids=["alone", "batched"])
@@ -60,7 +60,7 @@ async def ranker(
     request: pytest.FixtureRequest,
     features: MemoryFeatureStore,
     cache: ItemCache,
-    live: list[Live],
+    live: list[LiveSnapshot],
     versions: list[Artifact],
 ) -> Ranker:
     """Each test runs twice: what a request gets must not depend on whether it is scored alone."""

@@ -16,7 +16,7 @@ from app.ranking.ranker import MODEL_FALLBACK, Ranker, Ranking
 from app.ranking.request import RankRequest
 from app.ranking.routing import arm, route
 from app.registry.artifact.artifact import Artifact
-from app.registry.lifecycle.snapshot import Live
+from app.registry.lifecycle.snapshot import LiveSnapshot
 
 IDS = [str(number) for number in range(10)]
 CANARY_USER = next(str(n) for n in range(100) if arm(str(n)) < 0.5)
@@ -26,7 +26,7 @@ STABLE_USER = next(str(n) for n in range(100) if arm(str(n)) >= 0.5)
 class Failing:
     """A ranker one of whose versions raises."""
 
-    def __init__(self, ranker: Ranker, live: list[Live], bad: dict[int, Exception]) -> None:
+    def __init__(self, ranker: Ranker, live: list[LiveSnapshot], bad: dict[int, Exception]) -> None:
         self.ranker, self.live, self.bad = ranker, live, bad
         self.after: Callable[[], Any] = lambda: None
 
@@ -39,7 +39,7 @@ class Failing:
 
 
 class Service:
-    def __init__(self, ranker: Ranker, live: list[Live], **bad: Exception) -> None:
+    def __init__(self, ranker: Ranker, live: list[LiveSnapshot], **bad: Exception) -> None:
         self.watch = Watch(lambda: live[0])
         self.failing = Failing(ranker, live, {int(name[1:]): error for name, error in bad.items()})
         self.rescue = Rescue(self.failing, lambda: live[0], self.watch)
@@ -56,12 +56,12 @@ class Service:
 
 
 @pytest.fixture
-def canary(live: list[Live], versions: list[Artifact]) -> None:
-    live[0] = Live(stable=versions[0], canary=versions[1], canary_share=0.5)
+def canary(live: list[LiveSnapshot], versions: list[Artifact]) -> None:
+    live[0] = LiveSnapshot(stable=versions[0], canary=versions[1], canary_share=0.5)
 
 
 @pytest.mark.usefixtures("canary")
-async def test_stable_answers_for_a_canary_that_raises(ranker: Ranker, live: list[Live]) -> None:
+async def test_stable_answers_for_a_canary_that_raises(ranker: Ranker, live: list[LiveSnapshot]) -> None:
     service = Service(ranker, live, v2=RuntimeError("index out of range"))
     with capture_logs() as logs:
         rescued = await service.ask(RankRequest(CANARY_USER, IDS))
@@ -77,7 +77,7 @@ async def test_stable_answers_for_a_canary_that_raises(ranker: Ranker, live: lis
 
 @pytest.mark.usefixtures("canary")
 async def test_a_pinned_version_that_raises_is_answered_by_stable_and_counted_apart(
-    ranker: Ranker, live: list[Live]
+    ranker: Ranker, live: list[LiveSnapshot]
 ) -> None:
     service = Service(ranker, live, v2=RuntimeError())
     for model in ("canary", 2):
@@ -87,12 +87,12 @@ async def test_a_pinned_version_that_raises_is_answered_by_stable_and_counted_ap
 
 @pytest.mark.usefixtures("canary")
 async def test_a_request_in_flight_when_the_canary_goes_is_answered_too(
-    ranker: Ranker, live: list[Live], versions: list[Artifact]
+    ranker: Ranker, live: list[LiveSnapshot], versions: list[Artifact]
 ) -> None:
     service = Service(ranker, live, v2=RuntimeError())
 
     def gone() -> None:
-        live[0] = Live(stable=versions[0])
+        live[0] = LiveSnapshot(stable=versions[0])
 
     service.failing.after = gone
     assert (await service.ask(RankRequest(CANARY_USER, IDS))).artifact.version == 1
@@ -100,7 +100,7 @@ async def test_a_request_in_flight_when_the_canary_goes_is_answered_too(
 
 
 @pytest.mark.usefixtures("canary")
-async def test_where_stable_fails_too_the_first_error_stands(ranker: Ranker, live: list[Live]) -> None:
+async def test_where_stable_fails_too_the_first_error_stands(ranker: Ranker, live: list[LiveSnapshot]) -> None:
     service = Service(ranker, live, v1=ValueError("stable"), v2=RuntimeError("canary"))
     for user, wanted in ((CANARY_USER, RuntimeError), (STABLE_USER, ValueError)):
         with pytest.raises(wanted):
@@ -109,7 +109,7 @@ async def test_where_stable_fails_too_the_first_error_stands(ranker: Ranker, liv
 
 
 @pytest.mark.usefixtures("canary")
-async def test_a_bad_request_is_not_the_versions_fault(ranker: Ranker, live: list[Live]) -> None:
+async def test_a_bad_request_is_not_the_versions_fault(ranker: Ranker, live: list[LiveSnapshot]) -> None:
     service = Service(ranker, live)
     for user in (CANARY_USER, STABLE_USER):
         with pytest.raises(EncodingError):
@@ -120,14 +120,14 @@ async def test_a_bad_request_is_not_the_versions_fault(ranker: Ranker, live: lis
 
 
 @pytest.mark.usefixtures("canary")
-async def test_a_field_that_only_the_canary_cannot_read_is_its_fault(ranker: Ranker, live: list[Live]) -> None:
+async def test_a_field_that_only_the_canary_cannot_read_is_its_fault(ranker: Ranker, live: list[LiveSnapshot]) -> None:
     service = Service(ranker, live, v2=EncodingError("hour", "not a number"))
     assert (await service.ask(RankRequest(CANARY_USER, IDS))).artifact.version == 1
     assert service.errors() == {("canary", 2): 1}
 
 
 @pytest.mark.usefixtures("canary")
-async def test_a_passed_deadline_stays_one(ranker: Ranker, live: list[Live]) -> None:
+async def test_a_passed_deadline_stays_one(ranker: Ranker, live: list[LiveSnapshot]) -> None:
     service = Service(ranker, live)
     with pytest.raises(DeadlinePassed):
         await service.rescue.rank(RankRequest(CANARY_USER, IDS), time.perf_counter() + 10, DeadlinePassed())

@@ -12,7 +12,7 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from app.ranking.monitor import BOUNDS, JUDGED, MAX_KEPT, PINNED, Fault, Figures, Limits, Watch, distance, fault
-from app.registry.lifecycle.snapshot import Live
+from app.registry.lifecycle.snapshot import LiveSnapshot
 
 LIMITS = Limits(requests=200, error_rate=0.02, non_finite_rate=0.02, ctr_ratio=1.5, distance=0.3)
 
@@ -28,8 +28,8 @@ class Version:
         return f"{self.version:064x}"
 
 
-def live(stable: int = 1, canary: int | None = 2) -> Live:
-    return Live(stable=Version(stable), canary=canary and Version(canary), canary_share=0.1)  # type: ignore[arg-type]
+def live(stable: int = 1, canary: int | None = 2) -> LiveSnapshot:
+    return LiveSnapshot(stable=Version(stable), canary=canary and Version(canary), canary_share=0.1)  # type: ignore[arg-type]
 
 
 def scores(dice: np.random.Generator, shift: float = 0.0, spread: float = 1.0, count: int = 50) -> npt.NDArray:

@@ -13,7 +13,7 @@ from app.ranking import ranker as module
 from app.ranking.ranker import Ranker, Ranking
 from app.ranking.request import RankRequest
 from app.registry.artifact.artifact import Artifact
-from app.registry.lifecycle.snapshot import Live
+from app.registry.lifecycle.snapshot import LiveSnapshot
 from tests.factories import raw_context, raw_item, raw_items, raw_user
 from tests.ranking.conftest import expected
 
@@ -154,7 +154,7 @@ async def test_more_items_than_the_cache_holds(versions: list[Artifact]) -> None
     store = MemoryFeatureStore({"4": raw_user(4)}, raw_items(60))
     await store.start(cache)
     await cache.attach(versions[0])
-    ranker = Ranker(store, cache, lambda: Live(stable=versions[0]), store_timeout_s=1.0)
+    ranker = Ranker(store, cache, lambda: LiveSnapshot(stable=versions[0]), store_timeout_s=1.0)
     for start in (0, 8, 30, 0, 44):
         ids = [str(number) for number in range(start, start + 8)]
         ranking = await ask(ranker, RankRequest("4", ids))
@@ -176,18 +176,20 @@ async def test_scores_that_are_not_finite_rank_last_and_are_named(
 
 
 async def test_a_swap_changes_the_scores_to_the_new_versions(
-    ranker: Ranker, live: list[Live], versions: list[Artifact]
+    ranker: Ranker, live: list[LiveSnapshot], versions: list[Artifact]
 ) -> None:
     for artifact in (versions[0], versions[1], versions[0]):
-        live[0] = Live(stable=artifact)
+        live[0] = LiveSnapshot(stable=artifact)
         ranking = await ask(ranker, RankRequest("4", IDS))
         assert ranking.artifact is artifact
         wanted = expected(artifact, "4", raw_user(4), {i: raw_item(int(i)) for i in IDS})
         assert scores(ranking) == pytest.approx(wanted, abs=1e-5)
 
 
-async def test_labels_and_versions_can_be_pinned(ranker: Ranker, live: list[Live], versions: list[Artifact]) -> None:
-    live[0] = Live(stable=versions[0], canary=versions[1], canary_share=0.0, shadow=versions[2])
+async def test_labels_and_versions_can_be_pinned(
+    ranker: Ranker, live: list[LiveSnapshot], versions: list[Artifact]
+) -> None:
+    live[0] = LiveSnapshot(stable=versions[0], canary=versions[1], canary_share=0.0, shadow=versions[2])
     for wanted, artifact in (("canary", versions[1]), (versions[2].version, versions[2]), ("stable", versions[0])):
         assert (await ask(ranker, RankRequest("4", ["1"], model=wanted))).artifact is artifact
     for unknown in ("champion", 99, "99"):
@@ -196,16 +198,16 @@ async def test_labels_and_versions_can_be_pinned(ranker: Ranker, live: list[Live
 
 
 async def test_the_last_good_version_answers_with_a_word_about_it(
-    ranker: Ranker, live: list[Live], versions: list[Artifact]
+    ranker: Ranker, live: list[LiveSnapshot], versions: list[Artifact]
 ) -> None:
     live[0] = replace(live[0], fallback=True)
     assert (await ask(ranker, RankRequest("4", ["1"]))).degraded == [module.MODEL_FALLBACK]
 
 
-async def test_no_model_and_no_time_are_errors(ranker: Ranker, live: list[Live]) -> None:
+async def test_no_model_and_no_time_are_errors(ranker: Ranker, live: list[LiveSnapshot]) -> None:
     with pytest.raises(DeadlinePassed):
         await ask(ranker, RankRequest("4", ["1"]), seconds=0.0)
-    live[0] = Live()
+    live[0] = LiveSnapshot()
     with pytest.raises(NoModel):
         await ask(ranker, RankRequest("4", ["1"]))
 
@@ -235,7 +237,7 @@ async def test_bfloat16_states_move_scores_little_and_tie_none(
     await features.start(cache)
     await cache.attach(versions[0])
     ranking = await ask(
-        Ranker(features, cache, lambda: Live(stable=versions[0]), store_timeout_s=1.0), RankRequest("4", IDS)
+        Ranker(features, cache, lambda: LiveSnapshot(stable=versions[0]), store_timeout_s=1.0), RankRequest("4", IDS)
     )
     wanted = expected(versions[0], "4", raw_user(4), {i: raw_item(int(i)) for i in IDS})
     assert scores(ranking) == pytest.approx(wanted, abs=0.02)

@@ -11,7 +11,7 @@ import pytest
 from app.errors import InvalidRequest, NoModel
 from app.ranking.routing import CANARY, STABLE, arm, route
 from app.registry.artifact.artifact import Artifact, load
-from app.registry.lifecycle.snapshot import Live
+from app.registry.lifecycle.snapshot import LiveSnapshot
 from app.registry.store.model_store import ModelStore
 from tests.factories import publish_tiny
 
@@ -26,11 +26,11 @@ def versions(tmp_path_factory: pytest.TempPathFactory) -> tuple[Artifact, Artifa
     return first, second
 
 
-def live(versions: tuple[Artifact, Artifact], share: float) -> Live:
-    return Live(stable=versions[0], canary=versions[1], canary_share=share)
+def live(versions: tuple[Artifact, Artifact], share: float) -> LiveSnapshot:
+    return LiveSnapshot(stable=versions[0], canary=versions[1], canary_share=share)
 
 
-def canary_users(snapshot: Live, ids: list[str]) -> set[str]:
+def canary_users(snapshot: LiveSnapshot, ids: list[str]) -> set[str]:
     return {user for user in ids if route(snapshot, user).label == CANARY}
 
 
@@ -45,7 +45,7 @@ def test_the_canarys_share_is_what_was_asked_for(versions: tuple[Artifact, Artif
 def test_nobody_changes_arm(versions: tuple[Artifact, Artifact]) -> None:
     ids = [str(number) for number in range(USERS)]
     one_in_twenty = canary_users(live(versions, 0.05), ids)
-    swapped = Live(stable=versions[1], canary=versions[0], canary_share=0.05)
+    swapped = LiveSnapshot(stable=versions[1], canary=versions[0], canary_share=0.05)
     assert canary_users(live(versions, 0.05), ids) == one_in_twenty, "asked again"
     assert canary_users(swapped, ids) == one_in_twenty, "whatever the versions are"
     assert canary_users(live(versions, 0.2), ids) > one_in_twenty, "who was in it stays in it as it grows"
@@ -72,11 +72,11 @@ def test_callers_may_ask_for_a_label_or_a_version(versions: tuple[Artifact, Arti
         with pytest.raises(InvalidRequest, match="live are stable, canary, 1, 2"):
             route(snapshot, "1", unknown)
     with pytest.raises(NoModel):
-        route(Live(), "1")
+        route(LiveSnapshot(), "1")
 
 
 def test_who_is_answered_by_a_fallback_is_told(versions: tuple[Artifact, Artifact]) -> None:
-    snapshot = Live(stable=versions[0], fallback=True)
+    snapshot = LiveSnapshot(stable=versions[0], fallback=True)
     assert route(snapshot, "1").fallback
     assert route(snapshot, "1", STABLE).fallback
-    assert not route(Live(stable=versions[0]), "1").fallback
+    assert not route(LiveSnapshot(stable=versions[0]), "1").fallback

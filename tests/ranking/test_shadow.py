@@ -24,7 +24,7 @@ from app.ranking.shadow import Comparison, Shadow, compared
 from app.ranking.warmup import Preparation
 from app.registry.artifact.artifact import Artifact
 from app.registry.lifecycle.lifecycle import Lifecycle
-from app.registry.lifecycle.snapshot import Live
+from app.registry.lifecycle.snapshot import LiveSnapshot
 from app.registry.store.model_store import ModelStore
 from app.runtime import loop_pacer as pace
 from tests.factories import publish_tiny
@@ -36,7 +36,7 @@ IDS = [str(number) for number in range(30)]
 class Setting:
     """A shadow beside a ranker, with what is live and what is at work set by the test."""
 
-    def __init__(self, ranker: Ranker, live: list[Live], share: float = 1.0) -> None:
+    def __init__(self, ranker: Ranker, live: list[LiveSnapshot], share: float = 1.0) -> None:
         self.ranker = ranker
         self.busy = False
         self.asked: list[RankRequest] = []
@@ -75,11 +75,13 @@ class Setting:
 
 
 @pytest.fixture
-def setting(ranker: Ranker, live: list[Live], versions: list[Artifact], monkeypatch: pytest.MonkeyPatch) -> Setting:
+def setting(
+    ranker: Ranker, live: list[LiveSnapshot], versions: list[Artifact], monkeypatch: pytest.MonkeyPatch
+) -> Setting:
     monkeypatch.setattr(module, "BUSY_SHARE", 1.0)  # no pause between two,
     monkeypatch.setattr(module, "LEAST_IDLE", 1.0)  # though the loop be busy
     monkeypatch.setattr(pace, "NOTHING_S", 1.0)  # with what the test itself does
-    live[0] = Live(stable=versions[0], shadow=versions[1])
+    live[0] = LiveSnapshot(stable=versions[0], shadow=versions[1])
     return Setting(ranker, live)
 
 
@@ -212,13 +214,13 @@ async def test_a_shadow_that_raises_is_counted_and_hurts_nobody(setting: Setting
 
 
 async def test_nothing_is_compared_with_no_shadow_itself_or_an_answer_that_is_broken(
-    setting: Setting, live: list[Live], versions: list[Artifact]
+    setting: Setting, live: list[LiveSnapshot], versions: list[Artifact]
 ) -> None:
     answer = await setting.serve(RankRequest("4", IDS, model="shadow"))
     answer.degraded.append(NOT_FINITE)
-    live[0] = Live(stable=versions[2], shadow=versions[1])
+    live[0] = LiveSnapshot(stable=versions[2], shadow=versions[1])
     setting.shadow.answered(RankRequest("4", IDS), answer)
-    live[0] = Live(stable=versions[0])
+    live[0] = LiveSnapshot(stable=versions[0])
     await setting.serve(RankRequest("4", IDS))
     await setting.settled()
     assert (setting.outcomes, setting.asked) == ([], [])
@@ -226,17 +228,17 @@ async def test_nothing_is_compared_with_no_shadow_itself_or_an_answer_that_is_br
 
 
 async def test_a_shadow_that_changes_meanwhile_is_skipped_and_the_new_one_begins_at_nothing(
-    setting: Setting, live: list[Live], versions: list[Artifact]
+    setting: Setting, live: list[LiveSnapshot], versions: list[Artifact]
 ) -> None:
     await setting.serve(RankRequest("4", IDS))
     await setting.settled()
-    for now in (Live(stable=versions[0], shadow=versions[2]), Live(stable=versions[0])):
-        live[0] = Live(stable=versions[0], shadow=versions[1])
+    for now in (LiveSnapshot(stable=versions[0], shadow=versions[2]), LiveSnapshot(stable=versions[0])):
+        live[0] = LiveSnapshot(stable=versions[0], shadow=versions[1])
         await setting.serve(RankRequest("4", IDS))
         live[0] = now
         await setting.settled()
     assert [outcome for outcome, _ in setting.outcomes] == ["compared", "skipped", "skipped"]
-    live[0] = Live(stable=versions[0], shadow=versions[2])
+    live[0] = LiveSnapshot(stable=versions[0], shadow=versions[2])
     await setting.serve(RankRequest("4", IDS))
     await setting.settled()
     figures = setting.shadow.figures()

@@ -5,7 +5,7 @@ from __future__ import annotations
 import threading
 import time
 
-from app.runtime.thread_pacer import in_background, rest
+from app.runtime.thread_pacer import in_background, throttle
 from tests.work import spin
 
 
@@ -19,7 +19,7 @@ def wall_of(pieces: int) -> float:
         with in_background():
             for _ in range(pieces):
                 spin(0.001)
-                rest()
+                throttle()
         taken = time.perf_counter() - began
 
     thread = threading.Thread(target=work)
@@ -61,5 +61,5 @@ def test_outside_it_costs_nothing_and_ends_with_the_block() -> None:
         pass
     began = time.thread_time()
     for _ in range(1000):
-        rest()
+        throttle()
     assert time.thread_time() - began < 0.05

@@ -205,7 +205,7 @@ def test_a_live_version_that_is_not_trusted_is_not_run(
     assert "not signed" in err
     left_alone(folder)
     monkeypatch.setenv("CTR_SIGNING_KEY", str(private))
-    store = ModelStore.opened(folder / "model_store", "deepfm", private, [public])
+    store = ModelStore.open(folder / "model_store", "deepfm", private, [public])
     store.promote(store.publish_copy(store.path(1)))
     status, out, err = ctr(*TABLE, "--min-gain", "-1", "--json")
     assert status == 0, err

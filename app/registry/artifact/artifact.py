@@ -43,7 +43,7 @@ from app.registry.artifact.signing import Trust
 from app.registry.artifact.version_lock import Hold
 from app.registry.torchscript import incremental_import as pieces
 from app.registry.torchscript.program_cache import Programs
-from app.runtime.thread_pacer import PIECE_BYTES, rest
+from app.runtime.thread_pacer import SLICE_BYTES, throttle
 
 MAX_PROGRAM_BYTES = 1 << 30
 GOLDEN_TOLERANCE = 1e-5
@@ -154,19 +154,19 @@ class Artifact:
                 user = self.user_encoder.encode(golden.user, golden.user_id)
                 items = self.item_encoder.encode_many(golden.items, golden.item_ids)
                 user_D = self.encode_user(user)
-                rest()
+                throttle()
                 items_ND = self.encode_items(items)
-                rest()
+                throttle()
                 split_N = self.score(user_D, items_ND).cpu()
-                rest()
+                throttle()
                 plain_N = self.reference(user, items).cpu()
-                rest()
+                throttle()
                 widths = user_D.shape[-1], items_ND.shape[-1]
                 for tail in self._tails.values():
                     if widths != (tail.shape.user_width, tail.shape.item_width):
                         raise ValueError(f"states of {widths} columns do not fit the tail of {tail.shape}")
                 served_2N = self._served(user_D, items_ND)
-                rest()
+                throttle()
             except (RuntimeError, ValueError, IndexError, EncodingError) as error:
                 raise ArtifactError("golden", f"golden request {number} fails: {_last_line(error)}") from error
             if not bool(torch.isfinite(split_N).all()):
@@ -189,7 +189,7 @@ class Artifact:
         """Probabilities [2, N] by the two routes that answer requests, which are compiled by it."""
         with torch.inference_mode():
             ranked_N, place_N = map(torch.from_numpy, self.ranked(user_D, items_ND, np.arange(len(items_ND))))
-            rest()
+            throttle()
             together_N = self.probabilities(user_D.unsqueeze(0), items_ND.clone(), [len(items_ND)])
             return torch.stack([torch.empty_like(ranked_N).index_copy_(0, place_N, ranked_N), together_N.cpu()])
 
@@ -340,7 +340,7 @@ def _last_line(error: Exception) -> str:
 
 
 def _check_finite(name: str, tensor: Tensor) -> None:
-    for piece in torch.split(tensor.reshape(-1), PIECE_BYTES // tensor.itemsize):
+    for piece in torch.split(tensor.reshape(-1), SLICE_BYTES // tensor.itemsize):
         if not bool(torch.isfinite(piece).all()):
             raise ArtifactError("finite", f"{name} holds weights that are not finite")
-        rest()
+        throttle()

@@ -15,7 +15,7 @@ from torch import Tensor
 
 from app.errors import ArtifactError
 from app.registry.artifact.manifest import FileProof
-from app.runtime.thread_pacer import PIECE_BYTES, rest
+from app.runtime.thread_pacer import SLICE_BYTES, throttle
 
 
 class Mapped:
@@ -46,9 +46,9 @@ class Mapped:
         if len(self.view) != proof.size:
             raise ArtifactError("hash", f"{self.name} has {len(self.view)} bytes, the manifest says {proof.size}")
         digest = hashlib.sha256()
-        for start in range(0, len(self.view), PIECE_BYTES):
-            digest.update(self.view[start : start + PIECE_BYTES])
-            rest()
+        for start in range(0, len(self.view), SLICE_BYTES):
+            digest.update(self.view[start : start + SLICE_BYTES])
+            throttle()
         if digest.hexdigest() != proof.sha256:
             raise ArtifactError("hash", f"{self.name} does not have the SHA-256 the manifest says")
 

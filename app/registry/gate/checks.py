@@ -25,8 +25,8 @@ from app.features.encoder import Encoder
 from app.features.schema import Numeric
 from app.features.slots import EMPTY_KEY, Slots
 from app.registry.artifact.artifact import Artifact, load
-from app.registry.gate.gate import Sample, Task
-from app.registry.gate.gate_report import Check
+from app.registry.gate.gate import FeatureSample, GateTask
+from app.registry.gate.gate_report import GateCheck
 from app.stats import spearman
 
 CANDIDATES = 500
@@ -40,7 +40,7 @@ Floats = npt.NDArray[np.float64]
 
 
 def main() -> None:
-    task = msgspec.json.decode(sys.stdin.buffer.read(), type=Task)
+    task = msgspec.json.decode(sys.stdin.buffer.read(), type=GateTask)
     answers = os.fdopen(os.dup(1), "wb")
     os.dup2(2, 1)  # a program may print
     _limit(task)
@@ -53,20 +53,20 @@ def main() -> None:
                 return
 
 
-def checks(task: Task) -> Iterator[Check]:
+def checks(task: GateTask) -> Iterator[GateCheck]:
     """In order; the caller stops after one that makes the rest pointless."""
     started = time.perf_counter()
     try:
         new = load(Path(task.folder), version=task.version, manifest_sha256=task.manifest_sha256)
     except ArtifactError as error:
-        yield Check("integrity", False, error.reason, str(error))
+        yield GateCheck("integrity", False, error.reason, str(error))
         return
-    yield Check("integrity", True, figures={"seconds": round(time.perf_counter() - started, 3)})
+    yield GateCheck("integrity", True, figures={"seconds": round(time.perf_counter() - started, 3)})
     if task.sample is not None:
         yield from _schema(new, task.sample, task.thresholds.known_keys)
     live, said = _live(task)
     if said:
-        yield Check("live", True, detail=said)
+        yield GateCheck("live", True, detail=said)
     users, items = _entities(new, live, task.sample)
     new_UN = _scores(new, users, items)
     live_UN = _scores(live, users, items) if live else None
@@ -76,7 +76,7 @@ def checks(task: Task) -> Iterator[Check]:
     yield _latency(new, live, users, items, task.thresholds.latency_ratio)
 
 
-def _limit(task: Task) -> None:
+def _limit(task: GateTask) -> None:
     """Memory beyond what is taken now, processor time, and no file may be written."""
     with contextlib.suppress(OSError, ValueError):
         pages = int(Path("/proc/self/statm").read_text().split()[0])
@@ -88,7 +88,7 @@ def _limit(task: Task) -> None:
     resource.setrlimit(resource.RLIMIT_CORE, (0, 0))
 
 
-def _live(task: Task) -> tuple[Artifact | None, str]:
+def _live(task: GateTask) -> tuple[Artifact | None, str]:
     if task.live_folder is None:
         return None, task.no_live
     try:
@@ -98,7 +98,7 @@ def _live(task: Task) -> tuple[Artifact | None, str]:
         return None, f"the live version {task.live_version} cannot be compared with: {error}"
 
 
-def _schema(new: Artifact, sample: Sample, least: float) -> Iterator[Check]:
+def _schema(new: Artifact, sample: FeatureSample, least: float) -> Iterator[GateCheck]:
     """Do the entities in the store look as those that the version was trained on?"""
     vocabulary_V = np.sort(new.program.vocabulary_V.numpy())
     figures: dict[str, float] = {}
@@ -113,9 +113,9 @@ def _schema(new: Artifact, sample: Sample, least: float) -> Iterator[Check]:
     if low:
         name = low[0]
         detail = f"{figures[name]:.0%} of what the store holds is known to the version ({name}), {least:.0%} is asked"
-        yield Check("schema", False, "schema", f"{detail}; least of all {worst[name]}", figures, comparison=True)
+        yield GateCheck("schema", False, "schema", f"{detail}; least of all {worst[name]}", figures, comparison=True)
     else:
-        yield Check("schema", True, figures=figures)
+        yield GateCheck("schema", True, figures=figures)
 
 
 def _known(
@@ -143,7 +143,7 @@ def _known(
     return shares
 
 
-def _entities(new: Artifact, live: Artifact | None, sample: Sample | None) -> tuple[Entities, Entities]:
+def _entities(new: Artifact, live: Artifact | None, sample: FeatureSample | None) -> tuple[Entities, Entities]:
     """Users and items of both versions' golden requests, and some of the store's."""
     users: Entities = []
     items: Entities = []
@@ -170,20 +170,20 @@ def _scores(artifact: Artifact, users: Entities, items: Entities) -> Floats:
     return torch.stack([artifact.score(user_D, items_ND) for user_D in states]).double().numpy()
 
 
-def _shape(scores_UN: Floats) -> Check:
+def _shape(scores_UN: Floats) -> GateCheck:
     figures = {"scores": float(scores_UN.size)}
     bad = int((~np.isfinite(scores_UN)).sum())
     if bad:
-        return Check("scores", False, "finite", f"{bad} of {scores_UN.size} scores are not finite", figures)
+        return GateCheck("scores", False, "finite", f"{bad} of {scores_UN.size} scores are not finite", figures)
     figures |= {"least": float(scores_UN.min()), "mean": float(scores_UN.mean()), "most": float(scores_UN.max())}
     if figures["least"] < 0 or figures["most"] > 1:
-        return Check("scores", False, "range", "scores are not all between 0 and 1", figures)
-    return Check("scores", True, figures=figures)
+        return GateCheck("scores", False, "range", "scores are not all between 0 and 1", figures)
+    return GateCheck("scores", True, figures=figures)
 
 
-def _shift(new_UN: Floats, live_UN: Floats, task: Task) -> Iterator[Check]:
+def _shift(new_UN: Floats, live_UN: Floats, task: GateTask) -> Iterator[GateCheck]:
     if not np.isfinite(live_UN).all() or live_UN.mean() <= 0:
-        yield Check("shift", True, detail="the live version's scores are nothing to compare with")
+        yield GateCheck("shift", True, detail="the live version's scores are nothing to compare with")
         return
     most, least = task.thresholds.ctr_ratio, task.thresholds.rank_correlation
     ratio = float(new_UN.mean() / live_UN.mean())
@@ -193,15 +193,15 @@ def _shift(new_UN: Floats, live_UN: Floats, task: Task) -> Iterator[Check]:
     order = figures.get("rank_correlation", 1.0)
     if not 1 / most <= ratio <= most:
         detail = f"its mean score is {ratio:.2f} times that of version {task.live_version}, {most:g} is allowed"
-        yield Check("shift", False, "shift", detail, figures, comparison=True)
+        yield GateCheck("shift", False, "shift", detail, figures, comparison=True)
     elif order < least:
         detail = f"its order agrees with version {task.live_version} by {order:.2f} (Spearman), {least:g} is asked"
-        yield Check("shift", False, "order", detail, figures, comparison=True)
+        yield GateCheck("shift", False, "order", detail, figures, comparison=True)
     else:
-        yield Check("shift", True, figures=figures)
+        yield GateCheck("shift", True, figures=figures)
 
 
-def _latency(new: Artifact, live: Artifact | None, users: Entities, items: Entities, most: float) -> Check:
+def _latency(new: Artifact, live: Artifact | None, users: Entities, items: Entities, most: float) -> GateCheck:
     """Best of interleaved turns, so that a busy machine slows both."""
     artifacts = [new, *([live] if live else [])]
     parts: dict[str, list[Callable[[], object]]] = {"request": [], "items": []}
@@ -224,8 +224,8 @@ def _latency(new: Artifact, live: Artifact | None, users: Entities, items: Entit
         what = "scoring" if slow[0] == "request" else "encoding"
         detail = f"{what} {CANDIDATES} items takes {ratio:.1f} times as long as with version {live.version}"
         detail += f", {most:g} is allowed"
-        return Check("latency", False, "latency", detail, figures, comparison=True)
-    return Check("latency", True, figures=figures)
+        return GateCheck("latency", False, "latency", detail, figures, comparison=True)
+    return GateCheck("latency", True, figures=figures)
 
 
 def _request(artifact: Artifact, user: Slots, items_ND: Tensor) -> object:

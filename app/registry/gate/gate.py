@@ -20,14 +20,14 @@ import msgspec
 from app.errors import ArtifactError
 from app.registry.artifact.artifact import read_manifest_bytes
 from app.registry.artifact.manifest import now
-from app.registry.gate.gate_report import Check, Report, write_report
+from app.registry.gate.gate_report import GateCheck, GateReport, write_report
 from app.registry.store.model_store import ModelStore
 
 PACKAGE_ROOT = str(Path(__file__).parents[3])
 MAX_DETAIL = 300
 
 
-class Thresholds(msgspec.Struct, frozen=True):
+class GateThresholds(msgspec.Struct, frozen=True):
     """What a version may differ by from the live one; advice is in `app.settings`."""
 
     ctr_ratio: float
@@ -36,20 +36,20 @@ class Thresholds(msgspec.Struct, frozen=True):
     known_keys: float
 
 
-class Limits(msgspec.Struct, frozen=True):
+class GateLimits(msgspec.Struct, frozen=True):
     timeout_s: float
     memory_mb: int
     """Beyond what an idle process has."""
 
 
-class Sample(msgspec.Struct, frozen=True):
+class FeatureSample(msgspec.Struct, frozen=True):
     """Entities of the live feature store, raw, by id."""
 
     users: dict[str, dict[str, str]] = {}
     items: dict[str, dict[str, str]] = {}
 
 
-class Task(msgspec.Struct, frozen=True):
+class GateTask(msgspec.Struct, frozen=True):
     """What the process is told."""
 
     folder: str
@@ -60,20 +60,20 @@ class Task(msgspec.Struct, frozen=True):
     live_manifest_sha256: str | None
     no_live: str
     """Why there is no live version to compare with, where there is none."""
-    sample: Sample | None
-    thresholds: Thresholds
-    limits: Limits
+    sample: FeatureSample | None
+    thresholds: GateThresholds
+    limits: GateLimits
 
 
-def judge(
+def run_gate(
     store: ModelStore,
     version: int,
     *,
-    thresholds: Thresholds,
-    limits: Limits,
-    sample: Sample | None = None,
+    thresholds: GateThresholds,
+    limits: GateLimits,
+    sample: FeatureSample | None = None,
     forced: bool = False,
-) -> Report:
+) -> GateReport:
     """Try a published version, against the stable one if there is one, and keep the report beside it.
 
     Args:
@@ -94,7 +94,7 @@ def judge(
         if live_digest is None:
             no_live = f"the live version {live} cannot be compared with: {doubts[0].detail}"
     if digest is not None:
-        task = Task(
+        task = GateTask(
             folder=str(store.path(version)),
             version=version,
             manifest_sha256=digest,
@@ -107,7 +107,7 @@ def judge(
             limits=limits,
         )
         checks += _tried(task)
-    report = Report(
+    report = GateReport(
         version=version,
         manifest_sha256=digest or "",
         against=live,
@@ -124,7 +124,7 @@ def judge(
     return report
 
 
-def _trusted(store: ModelStore, version: int) -> tuple[list[Check], str | None]:
+def _trusted(store: ModelStore, version: int) -> tuple[list[GateCheck], str | None]:
     """The manifest's signature, where one is asked for, and its hash; None where it cannot be trusted."""
     folder = store.path(version)
     try:
@@ -133,11 +133,11 @@ def _trusted(store: ModelStore, version: int) -> tuple[list[Check], str | None]:
             return [], hashlib.sha256(raw).hexdigest()
         store.trust.check_manifest(folder, raw)
     except ArtifactError as error:
-        return [Check("signature" if store.trust else "integrity", False, error.reason, str(error))], None
-    return [Check("signature", True)], hashlib.sha256(raw).hexdigest()
+        return [GateCheck("signature" if store.trust else "integrity", False, error.reason, str(error))], None
+    return [GateCheck("signature", True)], hashlib.sha256(raw).hexdigest()
 
 
-def _tried(task: Task) -> list[Check]:
+def _tried(task: GateTask) -> list[GateCheck]:
     """What the process reported, and what became of it."""
     command = [sys.executable, "-P", "-W", "ignore", "-m", "app.registry.gate.checks"]
     environment = {name: value for name, value in os.environ.items() if not name.startswith("CTR_")}
@@ -160,19 +160,19 @@ def _tried(task: Task) -> list[Check]:
     checks = []
     for line in out.splitlines():
         with contextlib.suppress(msgspec.DecodeError, UnicodeDecodeError):  # the last line of a killed process
-            checks.append(msgspec.json.decode(line, type=Check))
+            checks.append(msgspec.json.decode(line, type=GateCheck))
     if timed_out or process.returncode == -signal.SIGXCPU:
         detail = f"the checks did not end within {task.limits.timeout_s:g} s; {_after(checks)}"
-        checks.append(Check("time", False, "timeout", detail))
+        checks.append(GateCheck("time", False, "timeout", detail))
     elif process.returncode:
         said = problems.decode(errors="replace").strip().splitlines() or [f"exit status {process.returncode}"]
         memory = "memory" in said[-1].lower()
         detail = f"the checks crashed; {_after(checks)}: {said[-1][:MAX_DETAIL]}"
-        checks.append(Check("memory" if memory else "crash", False, "memory" if memory else "crash", detail))
+        checks.append(GateCheck("memory" if memory else "crash", False, "memory" if memory else "crash", detail))
     return checks
 
 
-def _after(checks: list[Check]) -> str:
+def _after(checks: list[GateCheck]) -> str:
     return f"the last to end was {checks[-1].name}" if checks else "none came to an end"
 
 

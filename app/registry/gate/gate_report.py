@@ -18,7 +18,7 @@ WITHDRAWN = "withdrawn"
 """Name of the check that stands for what a version did in service, or what an operator said of it."""
 
 
-class Check(msgspec.Struct, frozen=True):
+class GateCheck(msgspec.Struct, frozen=True):
     name: str
     passed: bool
     reason: str = ""
@@ -29,7 +29,7 @@ class Check(msgspec.Struct, frozen=True):
     """It compares with the live version or the store; a version that fails may still be wanted."""
 
 
-class Report(msgspec.Struct, frozen=True):
+class GateReport(msgspec.Struct, frozen=True):
     version: int
     manifest_sha256: str
     """Of the manifest that was looked at: another one under the same number was not."""
@@ -40,24 +40,24 @@ class Report(msgspec.Struct, frozen=True):
     forced: bool
     """Somebody asked for it although a comparison failed."""
     seconds: float
-    checks: list[Check]
+    checks: list[GateCheck]
 
     @property
-    def refusal(self) -> Check | None:
+    def refusal(self) -> GateCheck | None:
         """Why it was refused."""
         return None if self.passed else next((check for check in self.checks if not check.passed), None)
 
 
-def read_report(folder: Path) -> Report | None:
+def read_report(folder: Path) -> GateReport | None:
     """None where there is none that can be read: a version need not have one."""
     try:
         with Mapped(folder / REPORT, MAX_REPORT_BYTES) as mapped:
-            return msgspec.json.decode(mapped.view, type=Report)
+            return msgspec.json.decode(mapped.view, type=GateReport)
     except (ArtifactError, msgspec.DecodeError, UnicodeDecodeError, RecursionError):
         return None
 
 
-def write_report(folder: Path, report: Report) -> None:
+def write_report(folder: Path, report: GateReport) -> None:
     """Raises ArtifactError("file")."""
     try:
         replace(folder / REPORT, msgspec.json.format(msgspec.json.encode(report), indent=1) + b"\n")
@@ -66,17 +66,17 @@ def write_report(folder: Path, report: Report) -> None:
         raise ArtifactError("file", f"{folder / REPORT} cannot be written: {error.strerror}") from error
 
 
-def write_refusal(folder: Path, version: int, manifest: bytes, refusal: Check, against: int | None) -> None:
+def write_refusal(folder: Path, version: int, manifest: bytes, refusal: GateCheck, against: int | None) -> None:
     """Add to a version's report that it is refused after all. Raises ArtifactError("file")."""
     digest = hashlib.sha256(manifest).hexdigest()
     earlier = read_report(folder)
     known = earlier is not None and earlier.manifest_sha256 == digest
     checks = [check for check in earlier.checks if check.name != WITHDRAWN] if earlier is not None and known else []
     # Ahead of those that a forced promotion let pass: the first that failed is the reason.
-    write_report(folder, Report(version, digest, against, now(), False, False, 0.0, [refusal, *checks]))
+    write_report(folder, GateReport(version, digest, against, now(), False, False, 0.0, [refusal, *checks]))
 
 
-def withdrawn_earlier(folder: Path, manifest_sha256: str) -> Check | None:
+def recorded_withdrawal(folder: Path, manifest_sha256: str) -> GateCheck | None:
     """Why the version with this manifest was taken out of service, where nobody has asked for it again since."""
     report = read_report(folder)
     if report is None or report.manifest_sha256 != manifest_sha256:
@@ -84,7 +84,7 @@ def withdrawn_earlier(folder: Path, manifest_sha256: str) -> Check | None:
     return report.refusal if report.refusal is not None and report.refusal.name == WITHDRAWN else None
 
 
-def refused_earlier(folder: Path, manifest: bytes) -> Check | None:
+def recorded_refusal(folder: Path, manifest: bytes) -> GateCheck | None:
     """Why the gate refused the version with this manifest, where it did and nobody has asked again since."""
     report = read_report(folder)
     if report is None or report.manifest_sha256 != hashlib.sha256(manifest).hexdigest():

@@ -19,13 +19,13 @@ import structlog
 
 from app.errors import ArtifactError
 from app.registry.artifact.artifact import Artifact
-from app.registry.gate.gate_report import Check, withdrawn_earlier
-from app.registry.lifecycle.poll import Look, Wanted, look_at, wanted_version
-from app.registry.lifecycle.snapshot import LABELS, Label, LifecycleStatus, Live, Outcome, Problem, SwapEvent
+from app.registry.gate.gate_report import GateCheck, recorded_withdrawal
+from app.registry.lifecycle.poll import StoreState, TargetVersion, read_store_state, target_version
+from app.registry.lifecycle.snapshot import LABELS, Label, LifecycleStatus, LiveSnapshot, Outcome, Problem, SwapEvent
 from app.registry.store.model_store import ModelStore
 from app.runtime.thread_pacer import in_background
 
-__all__ = ["Label", "Lifecycle", "LifecycleStatus", "Live", "Problem", "SwapEvent"]
+__all__ = ["Label", "Lifecycle", "LifecycleStatus", "LiveSnapshot", "Problem", "SwapEvent"]
 
 T = TypeVar("T")
 log = structlog.get_logger(__name__)
@@ -68,12 +68,12 @@ class Lifecycle:
         self.store = store
         self._prepare, self._retire, self._on_event = prepare, retire, on_event
         self._device, self._poll_s, self._grace_s = device, poll_s, grace_s
-        self._live = Live()
+        self._live = LiveSnapshot()
         self._lock = asyncio.Lock()
         # One thread of its own: loads never wait for other work, and every model comes from one malloc arena.
         self._loader = ThreadPoolExecutor(1, thread_name_prefix="model-store")
         self._content: bytes | None = None
-        self._refused: dict[Wanted, _Refusal] = {}
+        self._refused: dict[TargetVersion, _Refusal] = {}
         self._problems: dict[str, Problem] = {}
         self._withdrawn: Problem | None = None
         self._last_swap_at: float | None = None
@@ -81,7 +81,7 @@ class Lifecycle:
         self._poller: asyncio.Task[None] | None = None
 
     @property
-    def live(self) -> Live:
+    def live(self) -> LiveSnapshot:
         return self._live
 
     def status(self) -> LifecycleStatus:
@@ -113,10 +113,10 @@ class Lifecycle:
         async with self._lock:
             # Not the snapshot itself: it would keep the version before alive while the next one loads.
             before = self._in_service()
-            await self._follow(await self._in_thread(look_at, self.store))
+            await self._follow(await self._in_thread(read_store_state, self.store))
             return self._in_service() != before
 
-    async def withdraw(self, version: int, refusal: Check) -> None:
+    async def withdraw(self, version: int, refusal: GateCheck) -> None:
         """Take a canary out: here at once, and in the model store, from where the other workers learn of it.
 
         It stays out until it is asked for again, here even where the store cannot be written to.
@@ -126,7 +126,7 @@ class Lifecycle:
             return
         before = self._live.labels().values()
         refused = _Refusal(refusal.reason, refusal.detail, 1, math.inf)
-        self._refused[Wanted(version, canary.manifest_sha256)] = refused
+        self._refused[TargetVersion(version, canary.manifest_sha256)] = refused
         del canary
         self._withdrawn = Problem("canary", version, refusal.reason, refusal.detail)
         self._live = replace(self._live, canary=None, canary_share=0.0)
@@ -157,24 +157,24 @@ class Lifecycle:
         except Exception:  # the poller outlives any bug in a step: a dead poller would serve one model for ever
             log.exception("model_poll_failed", model=self.store.name)
 
-    async def _follow(self, look: Look) -> None:
-        if look.content is not None and look.content != self._content:
-            self._content = look.content
+    async def _follow(self, state: StoreState) -> None:
+        if state.content is not None and state.content != self._content:
+            self._content = state.content
             self._refused.clear()  # a rewritten pointer asks again
-        if look.error is not None:
-            self._complain("pointer", None, look.error.reason, str(look.error))
-            if self._live.stable is None and look.error.reason == "pointer":
+        if state.error is not None:
+            self._complain("pointer", None, state.error.reason, str(state.error))
+            if self._live.stable is None and state.error.reason == "pointer":
                 await self._fall_back(None)
             return
         self._problems.pop("pointer", None)
         for label in LABELS:
-            wanted = look.wanted.get(label)
+            wanted = state.targets.get(label)
             if wanted is None:
                 await self._release(label)
             elif await self._follow_label(label, wanted) and label == "canary":
-                self._live = replace(self._live, canary_share=look.canary_share)
+                self._live = replace(self._live, canary_share=state.canary_share)
 
-    async def _follow_label(self, label: Label, wanted: Wanted) -> bool:
+    async def _follow_label(self, label: Label, wanted: TargetVersion) -> bool:
         """True where the label now is what was wanted."""
         if not wanted.matches(getattr(self._live, label)) and not await self._bring_up(label, wanted):
             refusal = self._refused[wanted]
@@ -192,13 +192,13 @@ class Lifecycle:
 
     async def _fall_back(self, refused: int | None) -> None:
         """Nothing is live and what was asked for is bad: the last good version is better than none."""
-        for version in await self._in_thread(self.store.last_good, refused):
-            wanted = await self._in_thread(wanted_version, self.store, version)
+        for version in await self._in_thread(self.store.rollback_candidates, refused):
+            wanted = await self._in_thread(target_version, self.store, version)
             if await self._bring_up("stable", wanted, "fallback"):
                 self._live = replace(self._live, fallback=True)
                 return
 
-    async def _bring_up(self, label: Label, wanted: Wanted, outcome: Outcome = "live") -> bool:
+    async def _bring_up(self, label: Label, wanted: TargetVersion, outcome: Outcome = "live") -> bool:
         refusal = self._refused.get(wanted)
         if refusal is not None and time.monotonic() < refusal.retry_at:
             return False
@@ -216,7 +216,7 @@ class Lifecycle:
         self._tell(SwapEvent(outcome, label, wanted.version, seconds=time.monotonic() - started))
         return True
 
-    async def _ready(self, label: Label, wanted: Wanted) -> Artifact:
+    async def _ready(self, label: Label, wanted: TargetVersion) -> Artifact:
         """The version loaded, checked and prepared. Raises ArtifactError, or whatever `prepare` raises."""
         if self.store.trust is not None:
             self.store.trust.permit(wanted.version)
@@ -253,7 +253,7 @@ class Lifecycle:
         self._problems.pop(label, None)
         if label == "canary" and self._live.canary is not None:
             version, digest = self._live.canary.version, self._live.canary.manifest_sha256
-            why = await self._in_thread(withdrawn_earlier, self.store.path(version), digest)
+            why = await self._in_thread(recorded_withdrawal, self.store.path(version), digest)
             if why is not None:
                 self._withdrawn = Problem(label, version, why.reason, why.detail)
         old = self._live
@@ -279,7 +279,7 @@ class Lifecycle:
             log.exception("model_not_retired", version=artifact.version)
         self._tell(SwapEvent("retired", label, artifact.version))
 
-    def _refuse(self, label: str, wanted: Wanted, reason: str, message: str, seconds: float) -> None:
+    def _refuse(self, label: str, wanted: TargetVersion, reason: str, message: str, seconds: float) -> None:
         earlier = self._refused.get(wanted)
         attempts = earlier.attempts + 1 if earlier else 1
         wait_s = min(MAX_BACKOFF_S, self._poll_s * 2**attempts) if reason in TRANSIENT else math.inf

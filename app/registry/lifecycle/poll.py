@@ -9,11 +9,11 @@ from dataclasses import dataclass, field
 from app.errors import ArtifactError
 from app.registry.artifact.artifact import Artifact, read_manifest_bytes
 from app.registry.lifecycle.snapshot import LABELS, Label
-from app.registry.store.model_store import POINTER, ModelStore, decode_pointer, labels_of
+from app.registry.store.model_store import POINTER, ModelStore, decode_pointer
 
 
 @dataclass(frozen=True)
-class Wanted:
+class TargetVersion:
     """A version the pointer names, told from others of its number by its manifest."""
 
     version: int
@@ -28,32 +28,32 @@ class Wanted:
 
 
 @dataclass(frozen=True)
-class Look:
+class StoreState:
     content: bytes | None
     """Of the pointer; None where it is not there or cannot be read."""
-    wanted: dict[Label, Wanted] = field(default_factory=dict)
+    targets: dict[Label, TargetVersion] = field(default_factory=dict)
     canary_share: float = 0.0
     error: ArtifactError | None = None
     """Why there is nothing to follow: `missing`, or `pointer` where it is damaged."""
 
 
-def look_at(store: ModelStore) -> Look:
+def read_store_state(store: ModelStore) -> StoreState:
     content = None
     try:
         content = store.pointer_bytes()
         pointer = decode_pointer(content)
-        store.follow(pointer)
+        store.authorize(pointer)
         if pointer.stable is None:
             state = "is not there" if content is None else "names no stable version"
             raise ArtifactError("missing", f"{POINTER} {state}: `ctr promote VERSION` or `ctr train --publish`")
     except ArtifactError as error:
-        return Look(content, error=error)
-    versions = labels_of(pointer)
-    wanted = {label: wanted_version(store, versions[label]) for label in LABELS if label in versions}
-    return Look(content, wanted, pointer.canary.share if pointer.canary else 0.0)
+        return StoreState(content, error=error)
+    versions = pointer.versions_by_label()
+    wanted = {label: target_version(store, versions[label]) for label in LABELS if label in versions}
+    return StoreState(content, wanted, pointer.canary.share if pointer.canary else 0.0)
 
 
-def wanted_version(store: ModelStore, version: int) -> Wanted:
+def target_version(store: ModelStore, version: int) -> TargetVersion:
     with contextlib.suppress(ArtifactError):  # loading it will say what is wrong
-        return Wanted(version, hashlib.sha256(read_manifest_bytes(store.path(version))).hexdigest())
-    return Wanted(version, None)
+        return TargetVersion(version, hashlib.sha256(read_manifest_bytes(store.path(version))).hexdigest())
+    return TargetVersion(version, None)

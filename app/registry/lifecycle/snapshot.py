@@ -13,7 +13,7 @@ Outcome = Literal["live", "refused", "fallback", "retired", "withdrawn"]
 
 
 @dataclass(frozen=True)
-class Live:
+class LiveSnapshot:
     """The models in service. Replaced as a whole by one reference: hold on to one snapshot for a whole request."""
 
     stable: Artifact | None = None

@@ -30,20 +30,19 @@ from app.registry.artifact.artifact import Artifact, load, read_manifest, read_m
 from app.registry.artifact.export import fsync, replace, write_manifest
 from app.registry.artifact.manifest import MANIFEST, PROGRAM, TABLES, Manifest
 from app.registry.artifact.signing import MANIFEST_CONTEXT, POINTER_CONTEXT, SIGNATURE, Signer, Trust
-from app.registry.gate.gate_report import Check, refused_earlier, write_refusal
+from app.registry.gate.gate_report import GateCheck, recorded_refusal, write_refusal
 from app.registry.store.pointer import (
     MAX_POINTER_BYTES,
     POINTER,
-    Canary,
+    CanaryPointer,
     Pointer,
-    Seal,
-    Version,
+    PointerSeal,
+    VersionNumber,
     decode_pointer,
-    labels_of,
     signed_content,
 )
 
-__all__ = ["HISTORY", "POINTER", "Canary", "ModelStore", "Pointer", "decode_pointer", "labels_of"]
+__all__ = ["HISTORY", "POINTER", "CanaryPointer", "ModelStore", "Pointer", "decode_pointer"]
 
 log = structlog.get_logger(__name__)
 
@@ -71,7 +70,7 @@ class ModelStore:
         self._signer = signer
 
     @classmethod
-    def opened(cls, root: Path, name: str, signing_key: Path | None, trusted_keys: Sequence[Path]) -> ModelStore:
+    def open(cls, root: Path, name: str, signing_key: Path | None, trusted_keys: Sequence[Path]) -> ModelStore:
         """With the keys of these PEM files. Raises ConfigError."""
         signer = Signer.read(signing_key) if signing_key else None
         return cls(root, name, signer=signer, trust=Trust.read(trusted_keys) if trusted_keys else None)
@@ -81,7 +80,7 @@ class ModelStore:
         raw = read_manifest_bytes(self.path(version))
         if self.trust is not None:  # ahead of everything, the gate's report included
             self.trust.check_manifest(self.path(version), raw)
-        refused = refused_earlier(self.path(version), raw)
+        refused = recorded_refusal(self.path(version), raw)
         if refused is not None:
             raise ArtifactError("gate", f"it was refused ({refused.reason}): {refused.detail}")
         return load(self.path(version), device, version=version, name=self.name, trust=self.trust)
@@ -119,7 +118,7 @@ class ModelStore:
         Raises ArtifactError for a folder that holds no whole version.
         """
         manifest = read_manifest(staged)
-        with self.locked():
+        with self.lock():
             version = (self.versions() or [0])[-1] + 1
             raw = write_manifest(staged, msgspec.structs.replace(manifest, name=self.name, version=version))
             (staged / SIGNATURE).unlink(missing_ok=True)
@@ -169,15 +168,15 @@ class ModelStore:
 
     def update_pointer(self, **labels: object) -> Pointer:
         """Change some labels and keep the others: `update_pointer(stable=7)`. Raises ArtifactError."""
-        with self.locked():
+        with self.lock():
             return self._point(msgspec.structs.replace(self._pointer_or_new(), **labels))
 
     def promote(self, version: int, label: str = "stable", share: float = 0.05) -> Pointer:
         """Give a version a label. One that becomes stable is no longer a canary or a shadow. Raises ArtifactError."""
-        with self.locked():
+        with self.lock():
             pointer = self._pointer_or_new()
             if label == "canary":
-                pointer = msgspec.structs.replace(pointer, canary=Canary(version, share))
+                pointer = msgspec.structs.replace(pointer, canary=CanaryPointer(version, share))
             else:
                 pointer = msgspec.structs.replace(pointer, **{label: version})
             if label == "stable" and pointer.canary is not None and pointer.canary.version == version:
@@ -188,12 +187,12 @@ class ModelStore:
 
     def roll_back(self, version: int) -> Pointer:
         """Make an earlier version stable and forget those that were stable since. Raises ArtifactError."""
-        with self.locked():
+        with self.lock():
             past = self.history()
             past = past[: past.index(version)] if version in past else past[:-1]
             return self._point(msgspec.structs.replace(self._pointer_or_new(), stable=version), past)
 
-    def withdraw(self, version: int, refusal: Check) -> list[str]:
+    def withdraw(self, version: int, refusal: GateCheck) -> list[str]:
         """Refuse a version, and take away the labels it has: the canary, the shadow, never stable.
 
         Returns:
@@ -202,19 +201,19 @@ class ModelStore:
         Raises:
             ArtifactError: `stable` where it is that, `file` where nothing can be written.
         """
-        with self.locked():
+        with self.lock():
             pointer = self.pointer()
             if pointer.stable == version:
                 raise ArtifactError("stable", f"version {version} is stable: roll back first")
-            held = [label for label, named in labels_of(pointer).items() if named == version]
+            held = [label for label, named in pointer.versions_by_label().items() if named == version]
             manifest = read_manifest_bytes(self.path(version))
-            if held or refused_earlier(self.path(version), manifest) is None:
+            if held or recorded_refusal(self.path(version), manifest) is None:
                 write_refusal(self.path(version), version, manifest, refusal, pointer.stable)
             if held:
                 self._point(msgspec.structs.replace(pointer, **dict.fromkeys(held)))
             return held
 
-    def last_good(self, before: int | None = None) -> list[int]:
+    def rollback_candidates(self, before: int | None = None) -> list[int]:
         """Published versions to return to, best first: those that were stable, the latest first, then lower numbers.
 
         Args:
@@ -236,13 +235,13 @@ class ModelStore:
     def history(self) -> list[int]:
         """What was stable, the last one last; empty where that is not known."""
         try:
-            return msgspec.json.decode((self.folder / HISTORY).read_bytes(), type=list[Version])
+            return msgspec.json.decode((self.folder / HISTORY).read_bytes(), type=list[VersionNumber])
         except (OSError, msgspec.DecodeError, UnicodeDecodeError):
             return []  # a convenience: whatever is wrong with it must not stop a promotion
 
     def _point(self, pointer: Pointer, history: list[int] | None = None) -> Pointer:
         """Replace the pointer; the caller holds the lock."""
-        pointer = self._sealed(pointer)
+        pointer = self._signed(pointer)
         content = msgspec.json.encode(pointer)
         decode_pointer(content)
         past = self.history() if history is None else history
@@ -253,15 +252,15 @@ class ModelStore:
         fsync(self.folder)
         return pointer
 
-    def _sealed(self, pointer: Pointer) -> Pointer:
+    def _signed(self, pointer: Pointer) -> Pointer:
         if self._signer is None:
             return msgspec.structs.replace(pointer, seal=None)
         # The clock, so that a lost pointer does not begin again at 1; one more, so that it never stands still.
         serial = max(time.time_ns(), pointer.seal.serial + 1 if pointer.seal else 0)
-        seal = Seal(serial, self._signer.sign(POINTER_CONTEXT, signed_content(self.name, pointer, serial)).hex())
+        seal = PointerSeal(serial, self._signer.sign(POINTER_CONTEXT, signed_content(self.name, pointer, serial)).hex())
         return msgspec.structs.replace(pointer, seal=seal)
 
-    def follow(self, pointer: Pointer) -> None:
+    def authorize(self, pointer: Pointer) -> None:
         """Remember what a signed pointer allows; called for each pointer that is read to be followed."""
         if self.trust is None:
             return
@@ -270,7 +269,7 @@ class ModelStore:
             content = signed_content(self.name, pointer, seal.serial)
             if self.trust.signed(POINTER_CONTEXT, content, bytes.fromhex(seal.signature)):
                 serial = seal.serial
-        self.trust.follow(serial, frozenset(labels_of(pointer).values()))
+        self.trust.follow(serial, frozenset(pointer.versions_by_label().values()))
 
     def _sweep(self) -> None:
         """Remove what killed publishers left a day or more ago."""
@@ -280,7 +279,7 @@ class ModelStore:
                     shutil.rmtree(entry) if entry.is_dir() else entry.unlink()
 
     @contextlib.contextmanager
-    def locked(self) -> Iterator[None]:
+    def lock(self) -> Iterator[None]:
         """Publishers take turns; readers never wait."""
         with self._writing():
             self.folder.mkdir(parents=True, exist_ok=True)
@@ -289,7 +288,7 @@ class ModelStore:
                 yield
 
     @contextlib.contextmanager
-    def action(self) -> Iterator[None]:
+    def exclusive_action(self) -> Iterator[None]:
         """For what takes long: one at a time, over all processes; nobody waits. Raises ArtifactError("busy")."""
         with self._writing():
             lock = (self.folder / ".action.lock").open("w")

@@ -11,15 +11,15 @@ from app.errors import ArtifactError
 POINTER = "serving.json"
 MAX_POINTER_BYTES = 64 * 1024
 
-Version = Annotated[int, msgspec.Meta(ge=1)]
+VersionNumber = Annotated[int, msgspec.Meta(ge=1)]
 
 
-class Canary(msgspec.Struct, frozen=True, forbid_unknown_fields=True):
-    version: Version
+class CanaryPointer(msgspec.Struct, frozen=True, forbid_unknown_fields=True):
+    version: VersionNumber
     share: Annotated[float, msgspec.Meta(ge=0.0, le=1.0)]
 
 
-class Seal(msgspec.Struct, frozen=True, forbid_unknown_fields=True):
+class PointerSeal(msgspec.Struct, frozen=True, forbid_unknown_fields=True):
     """The publisher's word that the labels are as they should be."""
 
     serial: Annotated[int, msgspec.Meta(ge=1)]
@@ -31,18 +31,17 @@ class Seal(msgspec.Struct, frozen=True, forbid_unknown_fields=True):
 class Pointer(msgspec.Struct, frozen=True, forbid_unknown_fields=True, omit_defaults=True):
     """What the service should run."""
 
-    stable: Version | None = None
-    canary: Canary | None = None
-    shadow: Version | None = None
-    seal: Seal | None = None
-    """Where the publisher has a signing key."""
+    stable: VersionNumber | None = None
+    canary: CanaryPointer | None = None
+    shadow: VersionNumber | None = None
+    seal: PointerSeal | None = None
+    """Set where the publisher has a signing key."""
 
-
-def labels_of(pointer: Pointer) -> dict[str, int]:
-    """Label to version; labels nobody holds are left out."""
-    canary = pointer.canary.version if pointer.canary else None
-    named = {"stable": pointer.stable, "canary": canary, "shadow": pointer.shadow}
-    return {label: version for label, version in named.items() if version is not None}
+    def versions_by_label(self) -> dict[str, int]:
+        """Map each label that some version has to that version."""
+        canary = self.canary.version if self.canary else None
+        versions = {"stable": self.stable, "canary": canary, "shadow": self.shadow}
+        return {label: version for label, version in versions.items() if version is not None}
 
 
 def decode_pointer(content: bytes | None) -> Pointer:

@@ -9,7 +9,7 @@ import shutil
 from app.errors import ArtifactError
 from app.registry.artifact.manifest import MANIFEST
 from app.registry.artifact.version_lock import unused
-from app.registry.store.model_store import ModelStore, labels_of
+from app.registry.store.model_store import ModelStore
 
 KEPT_FOR_ROLLBACK = 3
 
@@ -22,9 +22,9 @@ def prune(store: ModelStore, keep: int) -> list[int]:
 
     Raises ArtifactError where the store cannot be written to.
     """
-    with store.locked():
+    with store.lock():
         try:
-            labelled = set(labels_of(store.pointer()).values())
+            labelled = set(store.pointer().versions_by_label().values())
         except ArtifactError:
             return []  # what is labelled cannot be known
         once_stable = list(dict.fromkeys(reversed(store.history())))[:KEPT_FOR_ROLLBACK]

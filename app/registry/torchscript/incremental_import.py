@@ -22,7 +22,7 @@ from typing import Any
 import torch
 from torch.jit._recursive import wrap_cpp_module
 
-from app.runtime.thread_pacer import rest
+from app.runtime.thread_pacer import throttle
 
 FREE_S = 0.0001
 """Slept between two pieces, so that whoever waits for the interpreter has it: letting go for no time wakes nobody."""
@@ -54,7 +54,7 @@ def load(archive: bytes, device: torch.device) -> Any:
     for piece in _pieces(archive):
         root: Any = torch._C.import_ir_module_from_buffer(unit, piece, device, {}, False)  # type: ignore[call-arg,arg-type]
         time.sleep(FREE_S)
-        rest()
+        throttle()
     return wrap_cpp_module(root.getattr(_HELD))  # type: ignore[no-untyped-call]
 
 

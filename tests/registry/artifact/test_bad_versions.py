@@ -20,7 +20,7 @@ from app.registry.artifact.artifact import Artifact, load, read_manifest
 from app.registry.artifact.export import write_manifest
 from app.registry.artifact.manifest import MANIFEST, PROGRAM, TABLES, FileProof
 from app.registry.artifact.signing import SIGNATURE
-from app.registry.gate.gate import Limits, judge
+from app.registry.gate.gate import GateLimits, run_gate
 from app.registry.lifecycle.lifecycle import Lifecycle
 from app.registry.store.model_store import ModelStore
 from tests.factories import write_tiny
@@ -77,7 +77,7 @@ def unsigned(store: ModelStore) -> None:
 def of_a_wrong_key(store: ModelStore) -> None:
     private, _ = key_pair(store.folder.parent.parent, "theirs")
     shutil.rmtree(store.path(BAD))
-    assert publish_model(ModelStore.opened(store.folder.parent, store.name, private, []), alike(seed=2)) == BAD
+    assert publish_model(ModelStore.open(store.folder.parent, store.name, private, []), alike(seed=2)) == BAD
 
 
 def replayed(store: ModelStore) -> None:
@@ -204,7 +204,7 @@ def test_a_damaged_version(open_folder: Path, kind: str) -> None:
 def test_an_untrusted_version(tmp_path: Path, kind: str) -> None:
     pytest.importorskip("cryptography", reason="the extra `signing` is not installed")
     private, public = key_pair(tmp_path, "ours")
-    store = filled(ModelStore.opened(tmp_path / "model_store", "deepfm", private, [public]))
+    store = filled(ModelStore.open(tmp_path / "model_store", "deepfm", private, [public]))
     reason, damage = TRUST[kind]
     damage(store)
     assert asyncio.run(pointed_at(store, nullcontext())) == reason
@@ -220,7 +220,7 @@ def test_a_version_that_misbehaves(store: ModelStore, kind: str, request: pytest
     reason, model = BEHAVIOUR[kind]
     publish_model(store, model())
     with pytest.raises(ArtifactError, match=f"version {BAD} is refused") as refused:
-        judge(store, BAD, thresholds=THRESHOLDS, limits=Limits(6.0 if reason == "timeout" else 60.0, 4096))
+        run_gate(store, BAD, thresholds=THRESHOLDS, limits=GateLimits(6.0 if reason == "timeout" else 60.0, 4096))
     assert refused.value.reason == reason
     assert store.pointer().stable == LIVE
     assert asyncio.run(asyncio.wait_for(pointed_at(store, nullcontext()), 60)) == "gate"

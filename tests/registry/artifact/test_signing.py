@@ -15,13 +15,13 @@ from app.registry.artifact.artifact import Artifact, load
 from app.registry.artifact.export import write_manifest
 from app.registry.artifact.manifest import MANIFEST, PROGRAM
 from app.registry.artifact.signing import SIGNATURE, Signer, Trust
-from app.registry.gate.gate import Limits, Thresholds, judge
-from app.registry.gate.gate_report import WITHDRAWN, Check
+from app.registry.gate.gate import GateLimits, GateThresholds, run_gate
+from app.registry.gate.gate_report import WITHDRAWN, GateCheck
 from app.registry.lifecycle.lifecycle import Lifecycle
 from app.registry.store.model_store import POINTER, ModelStore, Pointer
 from tests.factories import publish_tiny
 
-THRESHOLDS, LIMITS = Thresholds(1.3, 0.5, 5.0, 0.3), Limits(60.0, 4096)
+THRESHOLDS, LIMITS = GateThresholds(1.3, 0.5, 5.0, 0.3), GateLimits(60.0, 4096)
 
 pytest.importorskip("cryptography", reason="the extra `signing` is not installed")
 
@@ -47,12 +47,12 @@ def keys(tmp_path: Path) -> tuple[Path, Path]:
 
 @pytest.fixture
 def signed(tmp_path: Path, keys: tuple[Path, Path]) -> ModelStore:
-    return ModelStore.opened(tmp_path / "model_store", "deepfm", keys[0], [keys[1]])
+    return ModelStore.open(tmp_path / "model_store", "deepfm", keys[0], [keys[1]])
 
 
 def follower(signed: ModelStore, keys: tuple[Path, Path]) -> ModelStore:
     """The same store as a service opens it: without the private key."""
-    return ModelStore.opened(signed.folder.parent, signed.name, None, [keys[1]])
+    return ModelStore.open(signed.folder.parent, signed.name, None, [keys[1]])
 
 
 def unsigned(signed: ModelStore) -> ModelStore:
@@ -73,7 +73,7 @@ def test_a_signed_version_loads_and_any_trusted_key_will_do(
     version = publish_tiny(signed)
     assert (signed.path(version) / SIGNATURE).stat().st_size == 64
     old, new = key_pair(tmp_path, "old")[1], keys[1]
-    trusting = ModelStore.opened(signed.folder.parent, signed.name, None, [old, new])
+    trusting = ModelStore.open(signed.folder.parent, signed.name, None, [old, new])
     assert trusting.load(version).version == trusting.manifest(version).version == version
     assert unsigned(signed).load(version).version == version, "whoever asks for no signature needs none"
 
@@ -118,7 +118,7 @@ def _manifest(folder: Path) -> msgspec.Struct:
 
 
 def test_another_key_is_refused(signed: ModelStore, tmp_path: Path) -> None:
-    theirs = ModelStore.opened(signed.folder.parent, signed.name, key_pair(tmp_path, "theirs")[0], [])
+    theirs = ModelStore.open(signed.folder.parent, signed.name, key_pair(tmp_path, "theirs")[0], [])
     assert refusal(signed, publish_tiny(theirs)) == "signature"
 
 
@@ -126,7 +126,7 @@ def test_a_signed_version_in_anothers_place_is_refused(signed: ModelStore, keys:
     publish_tiny(signed)
     shutil.copytree(signed.path(1), signed.path(2))
     assert refusal(signed, 2) == "replayed"
-    other = ModelStore.opened(signed.folder.parent, "other", *keys[:1], [keys[1]])
+    other = ModelStore.open(signed.folder.parent, "other", *keys[:1], [keys[1]])
     shutil.copytree(signed.path(1), other.path(1))
     assert refusal(other, 1) == "replayed"
 
@@ -177,7 +177,7 @@ def test_an_old_version_needs_a_newly_signed_pointer(signed: ModelStore, keys: t
 
 def test_a_pointer_of_another_model_allows_nothing(signed: ModelStore, keys: tuple[Path, Path]) -> None:
     async def test() -> None:
-        other = ModelStore.opened(signed.folder.parent, "other", *keys[:1], [keys[1]])
+        other = ModelStore.open(signed.folder.parent, "other", *keys[:1], [keys[1]])
         for seed in range(2):
             publish_tiny(signed, seed)
         service = Service(follower(signed, keys))
@@ -229,13 +229,13 @@ def test_the_gate_runs_no_live_version_that_is_not_trusted(signed: ModelStore) -
     """It runs where the signing key is: there of all places nothing unsigned may."""
     publish_tiny(unsigned(signed))
     version = publish_tiny(signed, labels=())
-    report = judge(signed, version, thresholds=THRESHOLDS, limits=LIMITS)
+    report = run_gate(signed, version, thresholds=THRESHOLDS, limits=LIMITS)
     assert report.passed
     checks = {check.name: check.detail for check in report.checks}
     assert "shift" not in checks
     assert "1 cannot be compared with: the manifest is not signed" in checks["live"]
     with pytest.raises(ArtifactError) as refused:
-        judge(signed, 1, thresholds=THRESHOLDS, limits=LIMITS, forced=True)
+        run_gate(signed, 1, thresholds=THRESHOLDS, limits=LIMITS, forced=True)
     assert refused.value.reason == "unsigned"
 
 
@@ -269,7 +269,7 @@ def test_a_service_without_the_private_key_takes_a_canary_out_and_stays_where_it
         for lifecycle in (one, other):
             await lifecycle.refresh()
             assert lifecycle.status().versions == {"stable": 1, "canary": 3}
-        await one.withdraw(3, Check(WITHDRAWN, False, "shift", "its mean score is 2.00 times stable's"))
+        await one.withdraw(3, GateCheck(WITHDRAWN, False, "shift", "its mean score is 2.00 times stable's"))
         assert signed.pointer() == Pointer(1), "nobody signed it"
         for lifecycle in (one, other, restarted := service()):
             await lifecycle.refresh()

@@ -13,17 +13,17 @@ from app.errors import ArtifactError
 from app.models.base import CtrModel
 from app.registry.artifact.export import write_manifest
 from app.registry.artifact.manifest import MANIFEST, PROGRAM
-from app.registry.gate.gate import Limits, Sample, Thresholds, judge
-from app.registry.gate.gate_report import REPORT, Check, Report, read_report, write_report
+from app.registry.gate.gate import FeatureSample, GateLimits, GateThresholds, run_gate
+from app.registry.gate.gate_report import REPORT, GateCheck, GateReport, read_report, write_report
 from app.registry.store.model_store import ModelStore
 from app.settings import Settings
 from tests.factories import raw_item, raw_user, redis_text
 from tests.registry.torchscript.variants import Endless, Greedy, Slow, alike, changed, publish_model
 
 DEFAULTS = {name: field.default for name, field in Settings.model_fields.items()}
-THRESHOLDS = Thresholds(*(DEFAULTS[f"gate_{name}"] for name in Thresholds.__struct_fields__))
-LIMITS = Limits(60.0, DEFAULTS["gate_memory_mb"])
-STORED = Sample(
+THRESHOLDS = GateThresholds(*(DEFAULTS[f"gate_{name}"] for name in GateThresholds.__struct_fields__))
+LIMITS = GateLimits(60.0, DEFAULTS["gate_memory_mb"])
+STORED = FeatureSample(
     {str(n): redis_text(raw_user(n)) for n in range(20)}, {str(n): redis_text(raw_item(n)) for n in range(40)}
 )
 
@@ -31,12 +31,12 @@ FAULT = pytest.mark.faults
 """The same again from another side; each judgement starts a process."""
 
 
-def judged(store: ModelStore, version: int, **options: object) -> Report:
+def judged(store: ModelStore, version: int, **options: object) -> GateReport:
     given = {"thresholds": THRESHOLDS, "limits": LIMITS} | options
-    return judge(store, version, **given)  # type: ignore[arg-type]
+    return run_gate(store, version, **given)  # type: ignore[arg-type]
 
 
-def refused(store: ModelStore, version: int, **options: object) -> tuple[str, Report]:
+def refused(store: ModelStore, version: int, **options: object) -> tuple[str, GateReport]:
     with pytest.raises(ArtifactError) as error:
         judged(store, version, **options)
     report = read_report(store.path(version))
@@ -112,15 +112,15 @@ def test_a_forward_that_never_ends_is_ended(store: ModelStore) -> None:
     publish_model(store, alike(), live=True)
     began = time.monotonic()
     version = publish_model(store, alike(Endless))
-    reason, report = refused(store, version, limits=Limits(6.0, 4096))
+    reason, report = refused(store, version, limits=GateLimits(6.0, 4096))
     assert reason == "timeout"
     assert time.monotonic() - began < 20
     assert report.checks[-1].detail.startswith("the checks did not end within 6 s")
-    assert refused(store, version, limits=Limits(6.0, 4096), forced=True)[0] == "timeout", "no force makes it serve"
+    assert refused(store, version, limits=GateLimits(6.0, 4096), forced=True)[0] == "timeout", "no force makes it serve"
 
 
 def test_a_forward_that_takes_all_memory_is_ended(store: ModelStore) -> None:
-    assert refused(store, publish_model(store, alike(Greedy)), limits=Limits(60.0, 1024))[0] in {"memory", "golden"}
+    assert refused(store, publish_model(store, alike(Greedy)), limits=GateLimits(60.0, 1024))[0] in {"memory", "golden"}
 
 
 def test_a_damaged_version_is_refused_for_its_damage(store: ModelStore) -> None:
@@ -144,14 +144,14 @@ def test_a_store_with_other_features_is_noticed(store: ModelStore, side: str) ->
     figures = report.checks[1].figures
     low, high = ("known_user", "known_item") if side == "users" else ("known_item", "known_user")
     assert figures[low] < 0.1 < 0.9 < figures[high]
-    assert judged(store, version, sample=Sample(), forced=False).passed, "an empty store says nothing"
+    assert judged(store, version, sample=FeatureSample(), forced=False).passed, "an empty store says nothing"
 
 
 @pytest.mark.usefixtures("gate_in_process")
 def test_a_report_is_of_one_manifest(store: ModelStore) -> None:
     version = publish_model(store, alike())
     report = judged(store, version)
-    bad = Check("shift", False, "shift", "too far", comparison=True)
+    bad = GateCheck("shift", False, "shift", "too far", comparison=True)
     write_report(store.path(version), msgspec.structs.replace(report, passed=False, checks=[*report.checks, bad]))
     with pytest.raises(ArtifactError, match=r"it was refused \(shift\): too far"):
         store.load(version)
@@ -168,6 +168,6 @@ def test_a_damaged_report_refuses_nothing(store: ModelStore, content: bytes) -> 
 
 
 def test_a_report_that_cannot_be_written_is_an_error_of_the_store(tmp_path: Path) -> None:
-    report = Report(1, "", None, "", True, False, 0.0, [])
+    report = GateReport(1, "", None, "", True, False, 0.0, [])
     with pytest.raises(ArtifactError, match="cannot be written"):
         write_report(tmp_path / "absent", report)

@@ -14,7 +14,7 @@ from app.registry.artifact.artifact import Artifact, load
 from app.registry.artifact.export import write
 from app.registry.artifact.manifest import PROGRAM
 from app.registry.lifecycle.lifecycle import Lifecycle
-from app.registry.store.model_store import Canary, ModelStore
+from app.registry.store.model_store import CanaryPointer, ModelStore
 from tests.factories import fitted, golden, publish_tiny, tiny_model
 from tests.registry.lifecycle.lifecycles import Recorder, make, run, score, until, versions
 
@@ -112,7 +112,7 @@ def test_labels_come_change_and_go(store: ModelStore, lifecycle: Lifecycle, seen
         assert lifecycle.live.by_version(2) is lifecycle.live.canary
         assert lifecycle.live.by_version(9) is None
 
-        store.update_pointer(canary=Canary(2, 0.5), shadow=None)
+        store.update_pointer(canary=CanaryPointer(2, 0.5), shadow=None)
         assert await lifecycle.refresh()
         assert lifecycle.live.canary_share == 0.5
         assert versions(lifecycle) == {"stable": 1, "canary": 2}

@@ -13,7 +13,7 @@ from app.errors import ArtifactError, StoreError
 from app.registry.artifact.export import write_manifest
 from app.registry.artifact.manifest import MANIFEST, PROGRAM, TABLES
 from app.registry.lifecycle.lifecycle import Lifecycle
-from app.registry.store.model_store import HISTORY, POINTER, Canary, ModelStore
+from app.registry.store.model_store import HISTORY, POINTER, CanaryPointer, ModelStore
 from tests.factories import publish_tiny
 from tests.registry.lifecycle.lifecycles import Recorder, flip, make, run, score, until, versions
 
@@ -104,7 +104,7 @@ def test_one_label_failing_does_not_stop_the_others(store: ModelStore, lifecycle
         for seed in range(3):
             publish_tiny(store, seed, labels=())
         flip(store.path(2) / TABLES)
-        store.update_pointer(stable=1, canary=Canary(2, 0.1), shadow=3)
+        store.update_pointer(stable=1, canary=CanaryPointer(2, 0.1), shadow=3)
         await lifecycle.refresh()
         assert versions(lifecycle) == {"stable": 1, "shadow": 3}
         assert [(p.label, p.version, p.reason) for p in lifecycle.status().problems] == [("canary", 2, "hash")]

@@ -11,19 +11,21 @@ from app.errors import ArtifactError
 from app.registry.artifact.artifact import load, read_manifest_bytes
 from app.registry.gate.gate_report import (
     WITHDRAWN,
-    Check,
-    Report,
+    GateCheck,
+    GateReport,
     read_report,
-    withdrawn_earlier,
+    recorded_withdrawal,
     write_refusal,
     write_report,
 )
 from app.registry.lifecycle.lifecycle import Problem
-from app.registry.store.model_store import Canary, ModelStore, Pointer
+from app.registry.store.model_store import CanaryPointer, ModelStore, Pointer
 from tests.factories import publish_tiny
 from tests.registry.lifecycle.lifecycles import Recorder, make, run, until, versions
 
-SHIFTED = Check(WITHDRAWN, False, "shift", "its mean score is 2.00 times stable's", {"ctr_ratio": 2.0}, comparison=True)
+SHIFTED = GateCheck(
+    WITHDRAWN, False, "shift", "its mean score is 2.00 times stable's", {"ctr_ratio": 2.0}, comparison=True
+)
 
 
 def test_a_withdrawn_canary_is_out_at_once_everywhere_and_stays_out(store: ModelStore, seen: Recorder) -> None:
@@ -70,7 +72,7 @@ def test_a_canary_is_withdrawn_though_the_store_cannot_be_written(store: ModelSt
         (store.folder / ".lock").unlink(missing_ok=True)
         (store.folder / ".lock").mkdir()
         await lifecycle.withdraw(2, SHIFTED)
-        assert store.pointer().canary == Canary(2, 0.5)
+        assert store.pointer().canary == CanaryPointer(2, 0.5)
         for _ in range(3):
             await lifecycle.refresh()
             assert versions(lifecycle) == {"stable": 1}
@@ -91,7 +93,7 @@ def test_of_many_who_withdraw_a_version_one_does_and_another_canary_is_left_alon
     assert sorted(taken) == [[]] * 7 + [["canary", "shadow"]]
     publish_tiny(store, 2, labels=("canary",))
     assert store.withdraw(2, SHIFTED) == []
-    assert store.pointer().canary == Canary(3, 0.05)
+    assert store.pointer().canary == CanaryPointer(3, 0.05)
     with pytest.raises(ArtifactError, match="roll back first") as refused:
         store.withdraw(1, SHIFTED)
     assert refused.value.reason == "stable"
@@ -101,10 +103,10 @@ def test_of_many_who_withdraw_a_version_one_does_and_another_canary_is_left_alon
 def test_a_refusal_is_the_first_reason_though_a_forced_promotion_let_another_pass(store: ModelStore) -> None:
     version = publish_tiny(store)
     raw = read_manifest_bytes(store.path(version))
-    slow = Check("latency", False, "latency", "ten times as slow", comparison=True)
+    slow = GateCheck("latency", False, "latency", "ten times as slow", comparison=True)
     digest = load(store.path(version)).manifest_sha256
     write_report(
-        store.path(version), Report(version, digest, None, "2026-01-01T00:00:00+00:00", True, True, 1.0, [slow])
+        store.path(version), GateReport(version, digest, None, "2026-01-01T00:00:00+00:00", True, True, 1.0, [slow])
     )
     for _ in range(2):
         write_refusal(store.path(version), version, raw, SHIFTED, None)
@@ -112,5 +114,5 @@ def test_a_refusal_is_the_first_reason_though_a_forced_promotion_let_another_pas
     assert report is not None
     assert report.refusal == SHIFTED
     assert [check.name for check in report.checks] == [WITHDRAWN, "latency"]
-    assert withdrawn_earlier(store.path(version), digest) == SHIFTED
-    assert withdrawn_earlier(store.path(version), "0" * 64) is None
+    assert recorded_withdrawal(store.path(version), digest) == SHIFTED
+    assert recorded_withdrawal(store.path(version), "0" * 64) is None

@@ -19,7 +19,7 @@ import pytest
 from app.errors import ArtifactError, ConfigError
 from app.registry.artifact.artifact import load
 from app.registry.artifact.manifest import MANIFEST, PROGRAM, TABLES
-from app.registry.store.model_store import HISTORY, POINTER, Canary, ModelStore, Pointer
+from app.registry.store.model_store import HISTORY, POINTER, CanaryPointer, ModelStore, Pointer
 from tests.factories import write_tiny
 
 ROOT = Path(__file__).parents[2]
@@ -306,11 +306,11 @@ def test_the_pointer_is_whole_at_every_moment(store: ModelStore) -> None:
         "print(len(seen))",
         store.folder.parent,
     )
-    store.update_pointer(stable=1, canary=Canary(2, 0.5))
+    store.update_pointer(stable=1, canary=CanaryPointer(2, 0.5))
     assert reader.stdout is not None
     assert reader.stdout.readline() == "ready\n"
     for version in range(2, 301):
-        store.update_pointer(stable=version, canary=Canary(version + 1, 1 / version))
+        store.update_pointer(stable=version, canary=CanaryPointer(version + 1, 1 / version))
     seen = int(reader.communicate(timeout=60)[0])
     assert reader.returncode == 0
     assert seen > 1
@@ -318,16 +318,16 @@ def test_the_pointer_is_whole_at_every_moment(store: ModelStore) -> None:
 
 def test_labels_change_one_by_one(store: ModelStore) -> None:
     store.update_pointer(stable=7)
-    store.update_pointer(canary=Canary(8, 0.05), shadow=9)
+    store.update_pointer(canary=CanaryPointer(8, 0.05), shadow=9)
     assert (store.folder / POINTER).read_text() == '{"stable":7,"canary":{"version":8,"share":0.05},"shadow":9}\n'
     assert store.promote(8) == Pointer(stable=8, shadow=9), "the canary has become stable"
-    assert store.promote(9, "canary", 0.25) == Pointer(stable=8, canary=Canary(9, 0.25), shadow=9)
-    assert store.promote(10, "shadow") == Pointer(stable=8, canary=Canary(9, 0.25), shadow=10)
+    assert store.promote(9, "canary", 0.25) == Pointer(stable=8, canary=CanaryPointer(9, 0.25), shadow=9)
+    assert store.promote(10, "shadow") == Pointer(stable=8, canary=CanaryPointer(9, 0.25), shadow=10)
     with pytest.raises(ArtifactError):
         store.promote(9, "canary", 1.5)
     with pytest.raises(ArtifactError):
         store.update_pointer(stable=-1)
-    assert store.pointer() == Pointer(stable=8, canary=Canary(9, 0.25), shadow=10)
+    assert store.pointer() == Pointer(stable=8, canary=CanaryPointer(9, 0.25), shadow=10)
 
 
 def test_a_damaged_pointer_is_repaired_by_the_next_promotion(store: ModelStore) -> None:
@@ -345,15 +345,15 @@ def test_the_last_good_version_is_remembered(store: ModelStore, source: Path) ->
         store.update_pointer(stable=stable)
     store.update_pointer(shadow=4)
     assert (store.folder / HISTORY).read_bytes() == b"[2,5,3,6]"
-    assert store.last_good(before=6) == [3, 5, 2, 4, 1]
+    assert store.rollback_candidates(before=6) == [3, 5, 2, 4, 1]
     store.roll_back(3)
-    assert store.last_good(before=3) == [5, 2, 1]
+    assert store.rollback_candidates(before=3) == [5, 2, 1]
     assert store.pointer() == Pointer(stable=3, shadow=4)
     shutil.rmtree(store.path(5))
-    assert store.last_good(before=3) == [2, 1], "one that is gone is nothing to return to"
+    assert store.rollback_candidates(before=3) == [2, 1], "one that is gone is nothing to return to"
     store.roll_back(1)  # never stable before
-    assert store.last_good(before=1) == [2]
+    assert store.rollback_candidates(before=1) == [2]
     (store.folder / HISTORY).write_bytes(b"\xff")
-    assert store.last_good() == [6, 4, 3, 2, 1]
+    assert store.rollback_candidates() == [6, 4, 3, 2, 1]
     store.update_pointer(stable=4)
     assert (store.folder / HISTORY).read_bytes() == b"[4]"

@@ -16,7 +16,7 @@ from app.errors import ArtifactError
 from app.registry.artifact.artifact import load
 from app.registry.artifact.manifest import MANIFEST, PROGRAM
 from app.registry.artifact.version_lock import Hold, unused
-from app.registry.store.model_store import POINTER, Canary, ModelStore
+from app.registry.store.model_store import POINTER, CanaryPointer, ModelStore
 from app.registry.store.pruning import prune
 from tests.factories import publish_tiny, write_tiny
 
@@ -49,10 +49,10 @@ def test_what_has_a_label_or_was_lately_stable_stays(store: ModelStore, source: 
     filled(store, source, 12)
     for stable in (1, 2, 3, 4, 2, 12):
         store.promote(stable)
-    store.update_pointer(canary=Canary(6, 0.1), shadow=7)
+    store.update_pointer(canary=CanaryPointer(6, 0.1), shadow=7)
     assert prune(store, 2) == [1, 3, 5, 8, 9, 10]
     assert store.versions() == [2, 4, 6, 7, 11, 12]
-    assert store.last_good(before=12) == [2, 4, 11, 7, 6]
+    assert store.rollback_candidates(before=12) == [2, 4, 11, 7, 6]
 
 
 def test_a_damaged_pointer_prunes_nothing(store: ModelStore, source: Path) -> None:
