@@ -18,7 +18,7 @@ from app.training.loop.epochs import Run
 from app.training.loop.train_step import Engine
 from app.training.loop.trainer_config import TrainerConfig
 from app.training.optim.rowwise_rmsprop import TableConfig
-from app.training.preprocessing.preparation import Rows
+from app.training.preprocessing.expand import ExpandedRows
 from benchmarks.training_data import Columns, as_rows
 
 DIM, HIDDEN = 10, (128, 128)
@@ -33,7 +33,7 @@ def ours(given: Columns, batch: int, *, regularised: bool) -> Contender:
     return epochs_of(preprocessing, rows, batch, **extra)
 
 
-def epochs_of(preprocessing: Preprocessing, rows: Rows, batch: int, **options: Any) -> Contender:
+def epochs_of(preprocessing: Preprocessing, rows: ExpandedRows, batch: int, **options: Any) -> Contender:
     config = TrainerConfig(batch_size=batch)
     model = build("deepfm", preprocessing, dim=DIM, hidden=HIDDEN, **options)
     table = TableConfig(config.learning_rate, config.table_l2, config.averaging)

@@ -15,7 +15,8 @@ import torch
 from app.features.schema import Categorical, FeatureSchema, Numeric
 from app.models.side_input import Preprocessing, numeric_key
 from app.training.data.catalogue import open_dataset
-from app.training.preprocessing.preparation import Rows, numeric_statistics
+from app.training.preprocessing.expand import ExpandedRows
+from app.training.preprocessing.numeric_statistics import numeric_statistics
 
 SPARROW = Path(__file__).parents[1] / ".." / "shared" / "data" / "sparrow58k" / "random.train.csv.gz"
 USER = ("user", "context")
@@ -71,7 +72,7 @@ def _columns(source: str, frame: pl.DataFrame, sparse: list[str], dense: list[st
     return Columns(source, categories, numbers, np.asarray(labels, np.float32))
 
 
-def as_rows(given: Columns) -> tuple[Preprocessing, Rows]:
+def as_rows(given: Columns) -> tuple[Preprocessing, ExpandedRows]:
     """The same columns as one field each, every category with a row of its own."""
     fields: list[Categorical | Numeric] = [Categorical(name=name, entity=_entity(name)) for name in given.categories]
     fields += [
@@ -96,7 +97,7 @@ def as_rows(given: Columns) -> tuple[Preprocessing, Rows]:
             x.append(np.ones(len(given), np.float32))
             taken += given.distinct[field.name]
     stacked = torch.from_numpy(np.stack(rows, 1)), torch.from_numpy(np.stack(x, 1))
-    return preprocessing, Rows(*stacked, torch.from_numpy(given.labels))
+    return preprocessing, ExpandedRows(*stacked, torch.from_numpy(given.labels))
 
 
 def _entity(name: str) -> Any:
@@ -105,7 +106,7 @@ def _entity(name: str) -> Any:
 
 def many_keys(
     keys: int, rows: int, fields: int, *, tail: str, drawn_of: int | None = None, seed: int = 0
-) -> tuple[Preprocessing, Rows]:
+) -> tuple[Preprocessing, ExpandedRows]:
     """Random rows over a vocabulary of so many keys, shared out evenly among the fields.
 
     Args:
@@ -125,4 +126,4 @@ def many_keys(
     spread = (np.minimum(places, some - 1) * 2_654_435_761) % each
     rows_NT = torch.from_numpy(spread + np.arange(fields) * each + preprocessing.oov_rows)
     labels_N = torch.from_numpy((rng.random(rows) < 0.3).astype(np.float32))
-    return preprocessing, Rows(rows_NT, torch.ones(rows, fields), labels_N)
+    return preprocessing, ExpandedRows(rows_NT, torch.ones(rows, fields), labels_N)

@@ -31,7 +31,7 @@ def job_config(model: str, seed: int, split: Literal["auto", "time", "random"] =
     from app.training.data.split import SplitConfig
     from app.training.job import JobConfig
     from app.training.loop.trainer_config import TrainerConfig
-    from app.training.preprocessing.preparation import Preparation
+    from app.training.preprocessing.preprocessing_fit import PreprocessingFit
 
     said = {option: value for option, value in given.items() if value is not None}
     shape = {field: said[option] for option, field in OF_MODEL.items() if option in said}
@@ -47,7 +47,7 @@ def job_config(model: str, seed: int, split: Literal["auto", "time", "random"] =
         model=architecture,
         trainer=TrainerConfig(seed=seed, **training),
         split=SplitConfig(kind=split, seed=seed),
-        preparation=Preparation(**({"min_count": said["min_count"]} if "min_count" in said else {})),
+        preparation=PreprocessingFit(**({"min_count": said["min_count"]} if "min_count" in said else {})),
         **rest,
     )
 

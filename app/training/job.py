@@ -27,7 +27,9 @@ from app.training.loop.checkpoint import Checkpoint
 from app.training.loop.epochs import Step
 from app.training.loop.trainer import Fitted, Trainer
 from app.training.loop.trainer_config import TrainerConfig
-from app.training.preprocessing.preparation import Encoded, Preparation, Rows, encode, expand
+from app.training.preprocessing.encode import EncodedRows, encode
+from app.training.preprocessing.expand import ExpandedRows, expand
+from app.training.preprocessing.preprocessing_fit import PreprocessingFit
 from app.training.publish import export, verify
 from app.training.report import PAGE, write_report
 from app.training.report.collect import Run, gather
@@ -45,7 +47,7 @@ class JobConfig:
     model: ModelConfig = field(default_factory=ModelConfig)
     trainer: TrainerConfig = field(default_factory=TrainerConfig)
     split: SplitConfig = field(default_factory=SplitConfig)
-    preparation: Preparation = field(default_factory=Preparation)
+    preparation: PreprocessingFit = field(default_factory=PreprocessingFit)
     calibration: Method = "auto"
 
     def build(self) -> TrainingJob:
@@ -57,9 +59,9 @@ class Prepared:
     """The three parts of the data, by name, as every model of a schema takes them."""
 
     data: dict[str, Dataset]
-    encoded: dict[str, Encoded]
+    encoded: dict[str, EncodedRows]
     preprocessing: Preprocessing
-    rows: dict[str, Rows]
+    rows: dict[str, ExpandedRows]
 
     def groups(self, part: str) -> Any:
         """Whose row each is, for GAUC."""

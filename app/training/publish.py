@@ -21,7 +21,7 @@ from app.registry.artifact.manifest import GoldenRequest
 from app.registry.store.model_store import ModelStore
 from app.training.data.dataset import Dataset, id_field_of, raw_features, without_nan
 from app.training.evaluation.calibration import Floats
-from app.training.preprocessing.preparation import Encoded
+from app.training.preprocessing.encode import EncodedRows
 
 GOLDEN_USERS, GOLDEN_ITEMS = 8, 20
 AGREEMENT = 1e-4
@@ -66,7 +66,7 @@ def export(folder: Path, model: CtrModel, validation: Dataset, *, name: str, **d
     write(folder, model, validation.schema, name=name, golden=golden_requests(validation), **details)
 
 
-def verify(folder: Path, test: Encoded, expected_N: Floats) -> None:
+def verify(folder: Path, test: EncodedRows, expected_N: Floats) -> None:
     """Read the version back and check that it gives each row the probability that was measured.
 
     Scores and not metrics are compared: where many rows have equal scores, as in a small catalogue, the last bit of a
@@ -131,7 +131,7 @@ def _run_folder(root: Path, model: str) -> Path:
     raise ConfigError(f"{root}: has {MAX_RUNS_A_SECOND} runs of this second")
 
 
-def _probabilities(loaded: Artifact, examples: Encoded) -> np.ndarray[Any, np.dtype[np.float32]]:
+def _probabilities(loaded: Artifact, examples: EncodedRows) -> np.ndarray[Any, np.dtype[np.float32]]:
     parts = []
     with torch.inference_mode():
         for start in range(0, len(examples.labels_N), CHECK_ROWS):

@@ -23,8 +23,11 @@ from app.models.base import CtrModel
 from app.models.layers import Block
 from app.models.side_input import NumericStatistics, Preprocessing
 from app.registry.artifact.artifact import Artifact
+from app.training.data.source import SIDES
 from app.training.distributed import SINGLE_PROCESS, ProcessGroup
-from app.training.preprocessing.preparation import SIDES, Encoded, Preparation, Rows
+from app.training.preprocessing.encode import EncodedRows
+from app.training.preprocessing.expand import ExpandedRows
+from app.training.preprocessing.preprocessing_fit import PreprocessingFit
 
 SAMPLE_ROWS = 16_384
 """Training rows that the batch norms' first statistics are taken from."""
@@ -72,17 +75,17 @@ def joined(live: Preprocessing, fitted: Preprocessing) -> Preprocessing:
 
 
 @dataclass(frozen=True)
-class Continued(Preparation):
+class Continued(PreprocessingFit):
     """What is fitted on new rows, joined with what the live version knows."""
 
     live: Preprocessing | None = None
 
-    def fit(self, schema: FeatureSchema, train: Encoded, group: ProcessGroup = SINGLE_PROCESS) -> Preprocessing:
+    def fit(self, schema: FeatureSchema, train: EncodedRows, group: ProcessGroup = SINGLE_PROCESS) -> Preprocessing:
         fitted = super().fit(schema, train, group)
         return fitted if self.live is None else joined(self.live, fitted)
 
 
-def warm_start(model: CtrModel, preprocessing: Preprocessing, live: Artifact, train: Rows) -> Warm:
+def warm_start(model: CtrModel, preprocessing: Preprocessing, live: Artifact, train: ExpandedRows) -> Warm:
     """Give a fresh model, made for `joined(...)`, the live version's weights.
 
     Raises:
@@ -109,7 +112,7 @@ def warm_start(model: CtrModel, preprocessing: Preprocessing, live: Artifact, tr
     return Warm(len(known.vocabulary_V), new, model.table_RE.detach().clone(), kept_R, hashed)
 
 
-def restore_absent(model: CtrModel, preprocessing: Preprocessing, warm: Warm, train: Rows) -> int:
+def restore_absent(model: CtrModel, preprocessing: Preprocessing, warm: Warm, train: ExpandedRows) -> int:
     """Give what no training row had its live weights back: weight decay must not forget it for that.
 
     Returns:
@@ -132,7 +135,7 @@ def _hashed(model: CtrModel) -> dict[str, nn.Parameter]:
     return {name: table for name, table in tables.items() if isinstance(table, nn.Parameter)}
 
 
-def _used(model: CtrModel, table: nn.Parameter, train: Rows) -> Tensor:
+def _used(model: CtrModel, table: nn.Parameter, train: ExpandedRows) -> Tensor:
     """Which rows of a table any training row looks up: those the sum of the logits has a gradient for."""
     used_C = torch.zeros(len(table), dtype=torch.bool)
     model.eval()
@@ -174,7 +177,7 @@ def _weight(learned: dict[str, Tensor], name: str, like: Tensor, rows: Tensor | 
     return (found if rows is None else found[rows]).to(like.dtype)
 
 
-def _unfold(model: CtrModel, train: Rows) -> None:
+def _unfold(model: CtrModel, train: ExpandedRows) -> None:
     """Set every folded batch norm to do nothing to the training rows, and to know them."""
     blocks = [block for block in model.modules() if isinstance(block, Block)]
     norms = [block.norm for block in blocks if isinstance(block.norm, nn.BatchNorm1d)]

@@ -6,15 +6,17 @@ import pytest
 import torch
 
 from app.models import build
-from app.training.preprocessing.preparation import Preparation, encode, expand
-from tests.training.preprocessing.test_preparation import some_data
+from app.training.preprocessing.encode import encode
+from app.training.preprocessing.expand import expand
+from app.training.preprocessing.preprocessing_fit import PreprocessingFit
+from tests.training.preprocessing.test_preprocessing_fit import some_data
 
 
 @pytest.mark.parametrize("rows", [2, 50])
 def test_the_gradient_is_the_formulas(rows: int) -> None:
     data = some_data(50)
     encoded = encode(data)
-    preprocessing = Preparation().fit(data.schema, encoded)
+    preprocessing = PreprocessingFit().fit(data.schema, encoded)
     given = expand(preprocessing, encoded)
     torch.manual_seed(0)
     model = build("deepfm", preprocessing, dim=3, hidden=(5,), dropout=0.0, batch_norm=False).double()

@@ -23,7 +23,9 @@ from app.training.evaluation.metrics import evaluate, grouped_auc
 from app.training.evaluation.predict import predict
 from app.training.loop.trainer import Trainer
 from app.training.loop.trainer_config import TrainerConfig
-from app.training.preprocessing.preparation import Preparation, Rows, encode, expand
+from app.training.preprocessing.encode import encode
+from app.training.preprocessing.expand import ExpandedRows, expand
+from app.training.preprocessing.preprocessing_fit import PreprocessingFit
 
 VALIDATION_USERS = 120
 SEED = 0
@@ -32,7 +34,7 @@ SEED = 0
 class Trained(NamedTuple):
     data: Dataset
     held_out: Dataset
-    held_rows: Rows
+    held_rows: ExpandedRows
     deepfm: CtrModel
     first_order: CtrModel
 
@@ -56,7 +58,7 @@ def train_without_them(seed: int) -> Trained:
     watched = np.isin(data.user["user_id"].to_numpy(), strangers)
     train, validation, test = (data.take(np.flatnonzero(part)) for part in (~held & ~watched, watched, held))
     encoded = encode(train)
-    preprocessing = Preparation().fit(data.schema, encoded)
+    preprocessing = PreprocessingFit().fit(data.schema, encoded)
     rows = [expand(preprocessing, part) for part in (encoded, encode(validation), encode(test))]
     models = []
     for name in ("deepfm", "lr"):

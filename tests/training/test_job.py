@@ -21,7 +21,7 @@ from app.training.data.dataset import Dataset
 from app.training.job import JobConfig
 from app.training.loop.trainer_config import TrainerConfig
 from app.training.publish import export, kept_aside, published, verify
-from tests.training.preprocessing.test_preparation import some_data
+from tests.training.preprocessing.test_preprocessing_fit import some_data
 
 FEW_YAML = """\
 version: 1

@@ -24,7 +24,7 @@ from app.registry.store.model_store import ModelStore
 from app.training.data.catalogue import open_dataset
 from app.training.data.dataset import Dataset
 from app.training.evaluation.comparison import compare, config_of, newest_of, probabilities, same_schema, shortfall
-from app.training.preprocessing.preparation import encode
+from app.training.preprocessing.encode import encode
 from app.training.retrain import LOCK, RetrainConfig, Round, Window, alone, retrain
 from tests.factories import publish_tiny
 from tests.registry.artifact.test_signing import key_pair

@@ -18,14 +18,15 @@ from app.registry.artifact.artifact import Artifact, load
 from app.training.evaluation.predict import predict
 from app.training.loop.trainer import Trainer
 from app.training.loop.trainer_config import TrainerConfig
-from app.training.preprocessing.preparation import Encoded, Rows, expand
+from app.training.preprocessing.encode import EncodedRows
+from app.training.preprocessing.expand import ExpandedRows, expand
 from app.training.warm_start import joined, live_preprocessing, restore_absent, warm_start
 from tests.factories import fitted, raw_context, raw_item, raw_user, small_schema, write_tiny
 
 MORE_USERS, MORE_ITEMS = 70, 90
 
 
-def encoded(users: range, items: range, rows: int = 400) -> Encoded:
+def encoded(users: range, items: range, rows: int = 400) -> EncodedRows:
     """Pairs of these users and items; the first 40 users and 60 items are those the live version knows."""
     schema = small_schema()
     pairs = [(users[n % len(users)], items[(7 * n) % len(items)]) for n in range(rows)]
@@ -34,7 +35,7 @@ def encoded(users: range, items: range, rows: int = 400) -> Encoded:
     )
     item = Encoder(schema, "item").encode_many([raw_item(i) for _, i in pairs], [str(i) for _, i in pairs])
     labels_N = np.random.default_rng(0).integers(0, 2, rows).astype(np.float32)
-    return Encoded(user, item, labels_N, {})
+    return EncodedRows(user, item, labels_N, {})
 
 
 def live_version(folder: Path, architecture: str = "deepfm") -> Artifact:
@@ -42,7 +43,7 @@ def live_version(folder: Path, architecture: str = "deepfm") -> Artifact:
     return load(folder)
 
 
-def warm(live: Artifact, architecture: str = "deepfm") -> tuple[CtrModel, Preprocessing, Rows]:
+def warm(live: Artifact, architecture: str = "deepfm") -> tuple[CtrModel, Preprocessing, ExpandedRows]:
     preprocessing = joined(live_preprocessing(live), fitted(users=MORE_USERS, items=MORE_ITEMS))
     torch.manual_seed(1)
     model = build(architecture, preprocessing)

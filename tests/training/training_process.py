@@ -19,8 +19,10 @@ from app.training.loop.checkpoint import Checkpoint
 from app.training.loop.epochs import Step
 from app.training.loop.trainer import Trainer
 from app.training.loop.trainer_config import TrainerConfig
-from app.training.preprocessing.preparation import Preparation, Rows, encode, expand
-from tests.training.preprocessing.test_preparation import some_data
+from app.training.preprocessing.encode import encode
+from app.training.preprocessing.expand import ExpandedRows, expand
+from app.training.preprocessing.preprocessing_fit import PreprocessingFit
+from tests.training.preprocessing.test_preprocessing_fit import some_data
 
 ROWS = 3000
 
@@ -44,13 +46,13 @@ def main(folder: Path, *, resume: bool, pause: float) -> None:
         torch.save({**ended, "labels": validation.labels_N}, folder / f"result-{group.rank}.pt")
 
 
-def made_up() -> tuple[object, Rows, Rows]:
+def made_up() -> tuple[object, ExpandedRows, ExpandedRows]:
     data = some_data(ROWS)
     hour, noise = data.user["hour"].to_numpy(), np.random.default_rng(0).random(ROWS)
     data.labels_N[:] = (hour < 12) ^ (noise < 0.25)
     train, validation = data.take(np.arange(2400)), data.take(np.arange(2400, ROWS))
     encoded = encode(train)
-    preprocessing = Preparation().fit(data.schema, encoded)
+    preprocessing = PreprocessingFit().fit(data.schema, encoded)
     return preprocessing, expand(preprocessing, encoded), expand(preprocessing, encode(validation))
 
 

@@ -27,7 +27,7 @@ class Dataset:
     """N labelled impressions. `user` (request side, context included) and `item` are N rows by raw field name.
 
     A dataset that is larger than memory is a `MappedDataset`, whose `user` and `item` are a few examples: what is
-    done with all rows is done with `app.training.preprocessing.preparation.encode`.
+    done with all rows is done with `app.training.preprocessing.encode.encode`.
     """
 
     name: str

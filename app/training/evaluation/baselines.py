@@ -16,9 +16,11 @@ from sklearn.preprocessing import TargetEncoder
 
 from app.features.schema import FeatureSchema, MultiCategorical, Numeric
 from app.models.side_input import Preprocessing
-from app.training.data.sampling import sampled, taken
+from app.training.data.source import SIDES
 from app.training.evaluation.metrics import evaluate
-from app.training.preprocessing.preparation import SIDES, Encoded, Rows
+from app.training.preprocessing.encode import EncodedRows
+from app.training.preprocessing.expand import ExpandedRows
+from app.training.preprocessing.sampling import sampled, taken
 
 Matrix = npt.NDArray[np.float64]
 MAX_ITERATIONS = 100
@@ -34,8 +36,8 @@ MAX_ONE_HOT = 40
 
 def baselines(
     preprocessing: Preprocessing,
-    train: tuple[Encoded, Rows],
-    test: tuple[Encoded, Rows],
+    train: tuple[EncodedRows, ExpandedRows],
+    test: tuple[EncodedRows, ExpandedRows],
     seed: int = 0,
     groups_N: npt.NDArray[np.int64] | None = None,
 ) -> dict[str, dict[str, float]]:
@@ -53,17 +55,17 @@ def baselines(
     }
 
 
-def linear(preprocessing: Preprocessing, train: Rows, test: Rows) -> Matrix:
+def linear(preprocessing: Preprocessing, train: ExpandedRows, test: ExpandedRows) -> Matrix:
     """Test probabilities of logistic regression over the one-hot slots, buckets included."""
     model = LogisticRegression(C=INVERSE_L2, max_iter=MAX_ITERATIONS)
     with warnings.catch_warnings():
         warnings.simplefilter("ignore", ConvergenceWarning)  # capped on purpose: a baseline must not cost more than us
         model.fit(_sparse(train, preprocessing.rows), train.labels_N.numpy())
     chunks = zip(*(torch.split(tensor, CHUNK_ROWS) for tensor in test), strict=True)
-    return np.concatenate([model.predict_proba(_sparse(Rows(*c), preprocessing.rows))[:, 1] for c in chunks])
+    return np.concatenate([model.predict_proba(_sparse(ExpandedRows(*c), preprocessing.rows))[:, 1] for c in chunks])
 
 
-def trees(schema: FeatureSchema, train: Encoded, test: Encoded, seed: int = 0) -> Matrix:
+def trees(schema: FeatureSchema, train: EncodedRows, test: EncodedRows, seed: int = 0) -> Matrix:
     """Test probabilities of histogram gradient boosting over raw numbers, target-encoded categories and lists."""
     train_NC, categories = _columns(schema, train, train)
     if categories:
@@ -85,13 +87,13 @@ def trees(schema: FeatureSchema, train: Encoded, test: Encoded, seed: int = 0) -
     return np.concatenate(scores)
 
 
-def _sparse(rows: Rows, width: int) -> csr_matrix:
+def _sparse(rows: ExpandedRows, width: int) -> csr_matrix:
     count, slots = rows.rows_NT.shape
     starts = np.arange(count + 1) * slots
     return csr_matrix((rows.x_NT.numpy().ravel(), rows.rows_NT.numpy().ravel(), starts), shape=(count, width))
 
 
-def _columns(schema: FeatureSchema, data: Encoded, train: Encoded) -> tuple[Matrix, list[int]]:
+def _columns(schema: FeatureSchema, data: EncodedRows, train: EncodedRows) -> tuple[Matrix, list[int]]:
     """Columns [N, C] and which of them hold category codes. Codes and frequent values are those of `train`."""
     columns: list[npt.NDArray[np.floating]] = []
     categories: list[int] = []

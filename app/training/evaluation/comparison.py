@@ -19,7 +19,7 @@ from app.training.data.dataset import Dataset
 from app.training.data.split import PARTS
 from app.training.evaluation.metrics import evaluate
 from app.training.job import JobConfig
-from app.training.preprocessing.preparation import Encoded
+from app.training.preprocessing.encode import EncodedRows
 from app.training.publish import CHECK_ROWS
 
 Metric = Literal["log_loss", "auc"]
@@ -59,7 +59,7 @@ def same_schema(schema: FeatureSchema, live: Artifact) -> None:
     )
 
 
-def probabilities(artifact: Artifact, examples: Encoded) -> Floats:
+def probabilities(artifact: Artifact, examples: EncodedRows) -> Floats:
     """What a version would answer for these rows, [N]."""
     parts = []
     with torch.inference_mode():

@@ -12,15 +12,16 @@ from app.features.encoder import Encoder
 from app.features.schema import Categorical, FeatureSchema, Numeric
 from app.features.slots import EMPTY_KEY
 from app.models.side_input import Preprocessing
-from app.training.data.sampling import taken
-from app.training.preprocessing.preparation import SIDES, Encoded
+from app.training.data.source import SIDES
+from app.training.preprocessing.encode import EncodedRows
+from app.training.preprocessing.sampling import taken
 
 MAX_ROWS = 100_000
 """Rows of a part that shares are taken from: their standard error is then 0.16 % at most."""
 DIGEST_ROWS = 65_536
 
 
-def field_summaries(preprocessing: Preprocessing, parts: dict[str, Encoded], seed: int = 0) -> list[dict[str, Any]]:
+def field_summaries(preprocessing: Preprocessing, parts: dict[str, EncodedRows], seed: int = 0) -> list[dict[str, Any]]:
     """One entry a field: `missing`, the share of rows by part without a value (or with the default that stands for
     one), and `unseen`, the share of given values that get no row of the table: new since training, or too rare there.
     Numbers have a mean and a deviation instead. Parts of more than `MAX_ROWS` rows are sampled.
@@ -56,7 +57,7 @@ def field_summaries(preprocessing: Preprocessing, parts: dict[str, Encoded], see
     return summaries
 
 
-def digest(encoded: Encoded) -> str:
+def digest(encoded: EncodedRows) -> str:
     """Hex SHA-256 of slots and labels in order: the same for the same rows under the same schema, whatever file."""
     sha = hashlib.sha256()
     arrays: list[npt.NDArray[Any]] = [*encoded.user, *encoded.item, encoded.labels_N]
@@ -66,7 +67,7 @@ def digest(encoded: Encoded) -> str:
     return sha.hexdigest()
 
 
-def user_groups(schema: FeatureSchema, encoded: Encoded) -> npt.NDArray[np.int64] | None:
+def user_groups(schema: FeatureSchema, encoded: EncodedRows) -> npt.NDArray[np.int64] | None:
     """Whose row each is, by the key of the user's id [N]; None where the schema has no such field."""
     start = 0
     for field in schema.side("user"):
@@ -76,7 +77,7 @@ def user_groups(schema: FeatureSchema, encoded: Encoded) -> npt.NDArray[np.int64
     return None
 
 
-def _sample(encoded: Encoded, seed: int) -> Encoded:
+def _sample(encoded: EncodedRows, seed: int) -> EncodedRows:
     rows = len(encoded.labels_N)
     if rows <= MAX_ROWS:
         return encoded

@@ -15,9 +15,9 @@ from sklearn.metrics import roc_auc_score
 from app.features.schema import FeatureSchema
 from app.models.base import CtrModel
 from app.models.field_roles import SIDES, slot_places
-from app.training.data.sampling import sample
 from app.training.evaluation.predict import log_loss, predict
-from app.training.preprocessing.preparation import Rows
+from app.training.preprocessing.expand import ExpandedRows
+from app.training.preprocessing.sampling import sample
 
 MAX_ROWS = 10_000
 REPEATS = 3
@@ -36,14 +36,14 @@ class Importance:
 
 
 def importances(
-    model: CtrModel, schema: FeatureSchema, rows: Rows, *, seed: int = 0, max_rows: int = MAX_ROWS
+    model: CtrModel, schema: FeatureSchema, rows: ExpandedRows, *, seed: int = 0, max_rows: int = MAX_ROWS
 ) -> list[Importance]:
     """Of every field, the most important first, on a sample of the rows. A number and its bucket move together."""
     rows = sample(rows, seed, max_rows)
     labels = rows.labels_N.numpy()
     both = labels.min() < labels.max()
 
-    def measured(examples: Rows) -> tuple[float, float]:
+    def measured(examples: ExpandedRows) -> tuple[float, float]:
         logits_N = predict(model, examples)
         auc = float(roc_auc_score(labels, logits_N.numpy())) if both else float("nan")
         return log_loss(logits_N, examples.labels_N), auc
@@ -55,7 +55,7 @@ def importances(
     for field, slots in field_slots(schema).items():
         rises, falls = [], []
         for order_N in orders:
-            moved = Rows(rows.rows_NT.clone(), rows.x_NT.clone(), rows.labels_N)
+            moved = ExpandedRows(rows.rows_NT.clone(), rows.x_NT.clone(), rows.labels_N)
             moved.rows_NT[:, slots] = rows.rows_NT[order_N][:, slots]
             moved.x_NT[:, slots] = rows.x_NT[order_N][:, slots]
             moved_loss, moved_auc = measured(moved)

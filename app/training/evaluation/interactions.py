@@ -16,8 +16,8 @@ from app.models.field_roles import field_names
 from app.models.fm import FM
 from app.models.hofm import HOFM
 from app.models.pairwise import ChosenPairs
-from app.training.data.sampling import sample
-from app.training.preprocessing.preparation import Rows
+from app.training.preprocessing.expand import ExpandedRows
+from app.training.preprocessing.sampling import sample
 
 MAX_ROWS = 4096
 CHUNK = 256
@@ -43,7 +43,7 @@ class Interactions:
 
 
 def interactions(
-    model: CtrModel, schema: FeatureSchema, rows: Rows, *, seed: int = 0, max_rows: int = MAX_ROWS
+    model: CtrModel, schema: FeatureSchema, rows: ExpandedRows, *, seed: int = 0, max_rows: int = MAX_ROWS
 ) -> Interactions | str:
     """Mean absolute pairwise terms over a sample of the rows, or why the model has none to show."""
     if not isinstance(model, WITH_PAIRS):

@@ -7,13 +7,13 @@ from torch import Tensor
 from torch.nn.functional import binary_cross_entropy_with_logits
 
 from app.models.base import CtrModel
-from app.training.preprocessing.preparation import Rows
+from app.training.preprocessing.expand import ExpandedRows
 
 PREDICT_ROWS = 16_384
 
 
 @torch.inference_mode()
-def predict(model: CtrModel, examples: Rows) -> Tensor:
+def predict(model: CtrModel, examples: ExpandedRows) -> Tensor:
     """Logits [N] on the processor, in evaluation mode; the model's mode is left as it was."""
     training, device = model.training, model.table_RE.device
     model.eval()

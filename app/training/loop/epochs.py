@@ -19,7 +19,7 @@ from app.training.evaluation.predict import log_loss, predict
 from app.training.loop.checkpoint import Checkpoint
 from app.training.loop.train_step import Engine
 from app.training.loop.trainer_config import TrainerConfig
-from app.training.preprocessing.preparation import Rows
+from app.training.preprocessing.expand import ExpandedRows
 
 MIN_IMPROVEMENT = 1e-5
 REPORT_EVERY = 16
@@ -70,7 +70,7 @@ class Run:
         config: TrainerConfig,
         engine: Engine,
         preprocessing: Preprocessing,
-        train: Rows,
+        train: ExpandedRows,
         checkpoint: Checkpoint | None,
         report: Callable[[Step], None] | None,
     ) -> None:
@@ -119,7 +119,7 @@ class Run:
         at.loss += float(losses)
         at.seconds += time.perf_counter() - started
 
-    def judge(self, validation: Rows) -> None:
+    def judge(self, validation: ExpandedRows) -> None:
         """End the epoch, and keep the model if it is the best so far.
 
         Raises:
@@ -127,7 +127,7 @@ class Run:
         """
         at, group, rows = self.at, self._engine.group, len(self._train.labels_N)
         average, own = self._engine.averaged(), group.own_slice(len(validation.labels_N))
-        part = Rows(*(tensor[own] for tensor in validation))
+        part = ExpandedRows(*(tensor[own] for tensor in validation))
         count = len(part.labels_N)
         sums = torch.tensor(
             [at.loss, log_loss(predict(average, part), part.labels_N) * count if count else 0.0]
@@ -200,7 +200,9 @@ def user_id_place(preprocessing: Preprocessing) -> tuple[int, int] | None:
     return None
 
 
-def _identity(config: TrainerConfig, engine: Engine, preprocessing: Preprocessing, train: Rows) -> dict[str, Any]:
+def _identity(
+    config: TrainerConfig, engine: Engine, preprocessing: Preprocessing, train: ExpandedRows
+) -> dict[str, Any]:
     """What a run and its continuation have in common."""
     seen = xxhash.xxh3_64(train.labels_N.numpy().tobytes())
     seen.update(train.rows_NT[:: max(1, len(train.rows_NT) // 1000)].numpy().tobytes())

@@ -21,7 +21,7 @@ from app.training.loop.epochs import Epoch, Run, Step
 from app.training.loop.train_step import Engine
 from app.training.loop.trainer_config import TrainerConfig
 from app.training.optim.rowwise_rmsprop import TableConfig
-from app.training.preprocessing.preparation import Rows
+from app.training.preprocessing.expand import ExpandedRows
 
 
 @dataclass(frozen=True)
@@ -43,8 +43,8 @@ class Trainer:
 
     def fit(
         self,
-        train: Rows,
-        validation: Rows,
+        train: ExpandedRows,
+        validation: ExpandedRows,
         report: Callable[[Step], None] | None = None,
         *,
         warm: bool = False,

@@ -24,7 +24,8 @@ from app.training.evaluation.importance import MAX_ROWS, REPEATS, importances
 from app.training.evaluation.interactions import interactions
 from app.training.evaluation.metrics import Floats, group_aucs
 from app.training.loop.trainer import Fitted
-from app.training.preprocessing.preparation import Encoded, Rows
+from app.training.preprocessing.encode import EncodedRows
+from app.training.preprocessing.expand import ExpandedRows
 
 PACKAGES = ("torch", "numpy", "polars", "scikit-learn")
 MAX_POINTS = 200
@@ -38,8 +39,8 @@ class Run:
     name: str
     model: CtrModel
     preprocessing: Preprocessing
-    encoded: dict[str, Encoded]
-    rows: dict[str, Rows]
+    encoded: dict[str, EncodedRows]
+    rows: dict[str, ExpandedRows]
     fitted: Fitted
     calibration: Calibration
     logits: dict[str, Floats]

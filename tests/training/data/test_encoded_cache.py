@@ -21,7 +21,9 @@ from app.training.data.readers.bad_rows import BadRows
 from app.training.data.readers.line_blocks import blocks, with_cells
 from app.training.data.source import Source
 from app.training.data.split import SplitConfig
-from app.training.preprocessing.preparation import Preparation, encode, expand
+from app.training.preprocessing.encode import encode
+from app.training.preprocessing.expand import expand
+from app.training.preprocessing.preprocessing_fit import PreprocessingFit
 from tests.training.data.formats.test_tables import FEATURES, csv_text
 from tests.training.data.large import every_file_is_large
 
@@ -30,7 +32,7 @@ from tests.training.data.large import every_file_is_large
 def small_chunks(monkeypatch: pytest.MonkeyPatch) -> None:
     """Every file is large, and has many chunks."""
     every_file_is_large(monkeypatch, block_bytes=700)
-    monkeypatch.setattr("app.training.preprocessing.preparation.CHUNK_ROWS", 37)
+    monkeypatch.setattr("app.training.preprocessing.row_chunks.CHUNK_ROWS", 37)
     monkeypatch.setattr("app.training.data.mapped_dataset.GATHER_ROWS", 29)
 
 
@@ -171,13 +173,13 @@ def test_parts_are_prepared_as_those_of_frames_are(clicks: Path, monkeypatch: py
     # As for data larger than memory: everything that is made of it lies in files.
     monkeypatch.setattr("app.training.scratch_array.room.__defaults__", (0,))
     encoded = [encode(part) for part in mapped]
-    preprocessing = Preparation().fit(mapped[0].schema, encoded[0])
+    preprocessing = PreprocessingFit().fit(mapped[0].schema, encoded[0])
     rows = [expand(preprocessing, part) for part in encoded]
     monkeypatch.undo()
     frames = split.parts(read(clicks), None)
     assert not isinstance(frames[0], MappedDataset)
     expected = [encode(part) for part in frames]
-    fitted = Preparation().fit(frames[0].schema, expected[0])
+    fitted = PreprocessingFit().fit(frames[0].schema, expected[0])
     assert preprocessing.vocabulary_V.tolist() == fitted.vocabulary_V.tolist()
     assert preprocessing.numerics == fitted.numerics
     for part, other in zip(rows, (expand(fitted, part) for part in expected), strict=True):

@@ -28,7 +28,7 @@ from app.training.data.sharding import FileChunks
 from app.training.data.split import SplitConfig
 from app.training.distributed import SINGLE_PROCESS, ProcessGroup
 from app.training.job import JobConfig, Prepared
-from app.training.preprocessing.preparation import Preparation
+from app.training.preprocessing.preprocessing_fit import PreprocessingFit
 from tests.training.data.formats.test_formats import JSON_FEATURES, libffm_text
 from tests.training.data.formats.test_tables import FEATURES, csv_text
 from tests.training.data.large import every_file_is_large
@@ -235,12 +235,12 @@ def test_processes_write_to_the_byte_what_one_writes(tmp_path: Path, name: str, 
 def test_processes_prepare_together_what_one_prepares(
     tmp_path: Path, monkeypatch: pytest.MonkeyPatch, kind: Any, size: str
 ) -> None:
-    monkeypatch.setattr("app.training.preprocessing.preparation.CHUNK_ROWS", 37)
+    monkeypatch.setattr("app.training.preprocessing.row_chunks.CHUNK_ROWS", 37)
     monkeypatch.setattr("app.training.data.mapped_dataset.GATHER_ROWS", 29)
     if size == "in memory":
         monkeypatch.undo()
     _, path, options = written(tmp_path, "csv")
-    config = JobConfig(split=SplitConfig(kind=kind), preparation=Preparation(min_count=60))
+    config = JobConfig(split=SplitConfig(kind=kind), preparation=PreprocessingFit(min_count=60))
 
     def prepared(group: ProcessGroup) -> Prepared:
         data = open_dataset("table", path, **options, max_bad=0.02, cache=tmp_path / "cache", group=group)

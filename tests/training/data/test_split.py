@@ -9,7 +9,7 @@ import pytest
 
 from app.errors import ConfigError, DataError
 from app.training.data.split import SplitConfig
-from tests.training.preprocessing.test_preparation import some_data
+from tests.training.preprocessing.test_preprocessing_fit import some_data
 
 
 def test_by_time_the_newest_rows_are_test_and_the_ones_before_them_validation() -> None:

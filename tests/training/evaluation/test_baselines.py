@@ -9,11 +9,13 @@ import torch
 
 from app.features.schema import parse_schema
 from app.training.data.dataset import Dataset
-from app.training.data.sampling import sampled
 from app.training.evaluation import baselines as baselines_module
 from app.training.evaluation.baselines import baselines, trees
-from app.training.preprocessing.preparation import Preparation, encode, expand
-from tests.training.preprocessing.test_preparation import some_data
+from app.training.preprocessing.encode import encode
+from app.training.preprocessing.expand import expand
+from app.training.preprocessing.preprocessing_fit import PreprocessingFit
+from app.training.preprocessing.sampling import sampled
+from tests.training.preprocessing.test_preprocessing_fit import some_data
 
 
 def test_each_baseline_learns_what_it_can() -> None:
@@ -24,7 +26,7 @@ def test_each_baseline_learns_what_it_can() -> None:
     object.__setattr__(data, "labels_N", np.where(flipped, 1 - by_gender, by_gender).astype(np.float32))
     order = np.random.default_rng(1).permutation(600)
     train, test = encode(data.take(order[:400])), encode(data.take(order[400:]))
-    preprocessing = Preparation().fit(data.schema, train)
+    preprocessing = PreprocessingFit().fit(data.schema, train)
     rows = expand(preprocessing, train), expand(preprocessing, test)
     found = baselines(preprocessing, (train, rows[0]), (test, rows[1]))
     assert list(found) == ["constant", "logistic_regression", "gradient_boosting"]
@@ -39,7 +41,7 @@ def test_each_baseline_learns_what_it_can() -> None:
 def test_values_that_training_never_saw() -> None:
     data = some_data(300)
     train, test = encode(data.take(np.arange(20))), encode(data.take(np.arange(20, 300)))
-    preprocessing = Preparation().fit(data.schema, train)
+    preprocessing = PreprocessingFit().fit(data.schema, train)
     found = baselines(preprocessing, (train, expand(preprocessing, train)), (test, expand(preprocessing, test)))
     assert all(np.isfinite(metrics["log_loss"]) for metrics in found.values())
 
@@ -47,7 +49,7 @@ def test_values_that_training_never_saw() -> None:
 def test_large_data_is_sampled_for_fitting_and_predicted_in_chunks(monkeypatch: pytest.MonkeyPatch) -> None:
     data = some_data(300)
     encoded = encode(data)
-    preprocessing = Preparation().fit(data.schema, encoded)
+    preprocessing = PreprocessingFit().fit(data.schema, encoded)
     rows = expand(preprocessing, encoded)
     whole = baselines_module.baselines(preprocessing, (encoded, rows), (encoded, rows))
     monkeypatch.setattr(baselines_module, "CHUNK_ROWS", 70)

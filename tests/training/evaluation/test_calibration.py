@@ -9,8 +9,9 @@ from sklearn.linear_model import LogisticRegression
 
 from app.training.architectures import ModelConfig
 from app.training.evaluation.calibration import BINS, Calibration, cross_fitted_gain, fit, platt, reliability, sigmoid
-from app.training.preprocessing.preparation import Preparation, encode
-from tests.training.preprocessing.test_preparation import some_data
+from app.training.preprocessing.encode import encode
+from app.training.preprocessing.preprocessing_fit import PreprocessingFit
+from tests.training.preprocessing.test_preprocessing_fit import some_data
 
 
 def drawn(slope: float, offset: float, rows: int = 20_000, seed: int = 0) -> tuple[np.ndarray, np.ndarray]:
@@ -70,7 +71,7 @@ def test_too_few_rows_to_say_leave_it() -> None:
 
 def test_the_model_scores_as_the_calibration_says() -> None:
     data = some_data()
-    model = ModelConfig("lr").build(Preparation().fit(data.schema, encode(data)))
+    model = ModelConfig("lr").build(PreprocessingFit().fit(data.schema, encode(data)))
     calibration = Calibration(0.8, -0.2, "platt")
     calibration.apply(model)
     logits = torch.linspace(-30, 30, 101)

@@ -10,8 +10,9 @@ from app.features.schema import parse_schema
 from app.training.data.dataset import Dataset
 from app.training.evaluation import field_summary as summary
 from app.training.evaluation.field_summary import digest, field_summaries, user_groups
-from app.training.preprocessing.preparation import Encoded, Preparation, encode
-from tests.training.preprocessing.test_preparation import some_data
+from app.training.preprocessing.encode import EncodedRows, encode
+from app.training.preprocessing.preprocessing_fit import PreprocessingFit
+from tests.training.preprocessing.test_preprocessing_fit import some_data
 
 SCHEMA = parse_schema("""
 fields:
@@ -22,7 +23,7 @@ fields:
 """)
 
 
-def rows(users: list[str], ages: list[float | None], likes: list[str | None], cities: list[str | None]) -> Encoded:
+def rows(users: list[str], ages: list[float | None], likes: list[str | None], cities: list[str | None]) -> EncodedRows:
     user = pl.DataFrame({"user_id": users, "age": ages, "likes": likes}, schema_overrides={"age": pl.Float64})
     labels = np.array([n % 2 for n in range(len(users))], np.float32)
     return encode(Dataset("tiny", SCHEMA, user, pl.DataFrame({"city": cities}), labels, None, "x"))
@@ -35,7 +36,7 @@ TEST = rows(["a", "d"], [None, None], ["x|new|y", "z"], ["s", "t"])
 def test_shares_are_those_of_the_raw_rows() -> None:
     found = {
         f["name"]: f
-        for f in field_summaries(Preparation(min_count=1).fit(SCHEMA, TRAIN), {"train": TRAIN, "test": TEST})
+        for f in field_summaries(PreprocessingFit(min_count=1).fit(SCHEMA, TRAIN), {"train": TRAIN, "test": TEST})
     }
     assert found["user_id"]["missing"] == {"train": 0.0, "test": 0.0}
     assert found["user_id"]["unseen"] == {"train": 0.0, "test": 0.5}
@@ -50,7 +51,7 @@ def test_shares_are_those_of_the_raw_rows() -> None:
 
 
 def test_values_that_are_too_rare_have_no_row_and_count_as_unseen() -> None:
-    found = field_summaries(Preparation(min_count=2).fit(SCHEMA, TRAIN), {"train": TRAIN})
+    found = field_summaries(PreprocessingFit(min_count=2).fit(SCHEMA, TRAIN), {"train": TRAIN})
     users = next(f for f in found if f["name"] == "user_id")
     assert (users["distinct"], users["in_table"], users["unseen"]["train"]) == (3, 1, 0.5)
 
@@ -58,7 +59,7 @@ def test_values_that_are_too_rare_have_no_row_and_count_as_unseen() -> None:
 def test_large_parts_are_sampled(monkeypatch: pytest.MonkeyPatch) -> None:
     data = some_data(300)
     encoded = encode(data)
-    preprocessing = Preparation().fit(data.schema, encoded)
+    preprocessing = PreprocessingFit().fit(data.schema, encoded)
     whole = field_summaries(preprocessing, {"train": encoded})
     monkeypatch.setattr(summary, "MAX_ROWS", 100)
     some = field_summaries(preprocessing, {"train": encoded})

@@ -9,14 +9,16 @@ import torch
 from app.models import MODELS
 from app.models.field_roles import field_names
 from app.training.architectures import ModelConfig
-from app.training.data.sampling import sample
 from app.training.evaluation.importance import field_slots, importances
 from app.training.evaluation.interactions import REASONS, WITH_PAIRS, Interactions, interactions
-from app.training.preprocessing.preparation import Preparation, Rows, encode, expand
-from tests.training.preprocessing.test_preparation import some_data
+from app.training.preprocessing.encode import encode
+from app.training.preprocessing.expand import ExpandedRows, expand
+from app.training.preprocessing.preprocessing_fit import PreprocessingFit
+from app.training.preprocessing.sampling import sample
+from tests.training.preprocessing.test_preprocessing_fit import some_data
 
 DATA = some_data(300)
-PREPROCESSING = Preparation(min_count=1).fit(DATA.schema, encode(DATA))
+PREPROCESSING = PreprocessingFit(min_count=1).fit(DATA.schema, encode(DATA))
 ROWS = expand(PREPROCESSING, encode(DATA))
 
 
@@ -40,7 +42,9 @@ def test_the_field_that_decides_is_the_important_one(decides: str) -> None:
         rows = ROWS.rows_NT[:, slots].unique()
         model.table_RE[rows, 0] = torch.randn(len(rows), generator=generator) * 3
         logits = model.logits(ROWS.rows_NT, ROWS.x_NT)
-    labelled = Rows(ROWS.rows_NT, ROWS.x_NT, (torch.rand(300, generator=generator) < torch.sigmoid(logits)).float())
+    labelled = ExpandedRows(
+        ROWS.rows_NT, ROWS.x_NT, (torch.rand(300, generator=generator) < torch.sigmoid(logits)).float()
+    )
     before = labelled.rows_NT.clone()
     first, *others = importances(model, DATA.schema, labelled, seed=3)
     assert first.field == decides

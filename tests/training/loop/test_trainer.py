@@ -19,10 +19,12 @@ from app.training.loop.train_step import Engine
 from app.training.loop.trainer import Trainer
 from app.training.loop.trainer_config import TrainerConfig
 from app.training.optim.rowwise_rmsprop import TableConfig
-from app.training.preprocessing.preparation import Preparation, Rows, encode, expand
-from tests.training.preprocessing.test_preparation import some_data
+from app.training.preprocessing.encode import encode
+from app.training.preprocessing.expand import ExpandedRows, expand
+from app.training.preprocessing.preprocessing_fit import PreprocessingFit
+from tests.training.preprocessing.test_preprocessing_fit import some_data
 
-Prepared = tuple[Preprocessing, Rows, Rows]
+Prepared = tuple[Preprocessing, ExpandedRows, ExpandedRows]
 
 
 @pytest.fixture(scope="module")
@@ -34,7 +36,7 @@ def prepared() -> Prepared:
     data = replace(data, labels_N=((hour < 12) ^ (noise < 0.25)).astype(np.float32))
     train, validation = data.take(np.arange(450)), data.take(np.arange(450, 600))
     encoded = encode(train)
-    preprocessing = Preparation().fit(data.schema, encoded)
+    preprocessing = PreprocessingFit().fit(data.schema, encoded)
     return preprocessing, expand(preprocessing, encoded), expand(preprocessing, encode(validation))
 
 
@@ -88,7 +90,7 @@ def test_a_rows_logit_does_not_depend_on_its_batch_mates(prepared: Prepared) -> 
     run.fit(prepared[1], prepared[2])
     rows = prepared[2]
     whole = predict(run.model, rows)
-    alone = torch.cat([predict(run.model, Rows(*(tensor[n : n + 1] for tensor in rows))) for n in range(20)])
+    alone = torch.cat([predict(run.model, ExpandedRows(*(tensor[n : n + 1] for tensor in rows))) for n in range(20)])
     torch.testing.assert_close(whole[:20], alone, rtol=1e-5, atol=1e-6)
 
 
@@ -146,7 +148,7 @@ def test_ids_are_forgotten_at_the_rate_asked_for(prepared: Prepared) -> None:
 def test_every_row_is_trained_on_and_none_alone(
     prepared: Prepared, monkeypatch: pytest.MonkeyPatch, rows: int, size: int
 ) -> None:
-    train = Rows(*(tensor[:rows] for tensor in prepared[1]))
+    train = ExpandedRows(*(tensor[:rows] for tensor in prepared[1]))
     seen: list[torch.Tensor] = []
     step = Engine.step
 
@@ -171,7 +173,7 @@ def test_progress_is_reported(prepared: Prepared) -> None:
 
 def test_too_few_rows_and_a_loss_that_runs_away(prepared: Prepared) -> None:
     with pytest.raises(DataError, match="too few"):
-        trainer(prepared).fit(Rows(*(tensor[:1] for tensor in prepared[1])), prepared[2])
+        trainer(prepared).fit(ExpandedRows(*(tensor[:1] for tensor in prepared[1])), prepared[2])
     broken = prepared[1]._replace(x_NT=prepared[1].x_NT * float("nan"))
     with pytest.raises(DataError, match="not finite"):
         trainer(prepared).fit(broken, prepared[2])

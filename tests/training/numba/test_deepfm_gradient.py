@@ -18,17 +18,19 @@ from app.training.numba.table_kernels import CompiledSteps
 from app.training.optim.embedding_lookup import Lookup
 from app.training.optim.flat_weights import FlatWeights
 from app.training.optim.rowwise_rmsprop import TableConfig
-from app.training.preprocessing.preparation import Preparation, Rows, encode, expand
-from tests.training.preprocessing.test_preparation import some_data
+from app.training.preprocessing.encode import encode
+from app.training.preprocessing.expand import ExpandedRows, expand
+from app.training.preprocessing.preprocessing_fit import PreprocessingFit
+from tests.training.preprocessing.test_preprocessing_fit import some_data
 
-Given = tuple[Preprocessing, Rows]
+Given = tuple[Preprocessing, ExpandedRows]
 
 
 @pytest.fixture(scope="module")
 def given() -> Given:
     data = some_data(80)
     encoded = encode(data)
-    preprocessing = Preparation().fit(data.schema, encoded)
+    preprocessing = PreprocessingFit().fit(data.schema, encoded)
     return preprocessing, expand(preprocessing, encoded)
 
 
@@ -42,7 +44,9 @@ def small(preprocessing: Preprocessing, batch_norm: bool, dropout: float, hidden
     return model
 
 
-def by_hand(model: DeepFM, preprocessing: Preprocessing, batch: Rows, own: slice) -> tuple[float, dict[str, Tensor]]:
+def by_hand(
+    model: DeepFM, preprocessing: Preprocessing, batch: ExpandedRows, own: slice
+) -> tuple[float, dict[str, Tensor]]:
     """Loss, and the gradient of every parameter."""
     rows_BT, x_BT, labels_B = batch
     with torch.no_grad():
@@ -60,7 +64,7 @@ def by_hand(model: DeepFM, preprocessing: Preprocessing, batch: Rows, own: slice
     return loss, {**found, "table_RE": table_RE}
 
 
-def plainly(model: DeepFM, batch: Rows, own: slice) -> tuple[float, dict[str, Tensor]]:
+def plainly(model: DeepFM, batch: ExpandedRows, own: slice) -> tuple[float, dict[str, Tensor]]:
     rows_BT, x_BT, labels_B = batch
     masks = Masks(model, 7)
     model.all_pairs = False  # the operators of the formula, one by one
@@ -74,12 +78,12 @@ def plainly(model: DeepFM, batch: Rows, own: slice) -> tuple[float, dict[str, Te
 
 
 @pytest.fixture
-def one_batch(given: Given) -> Rows:
+def one_batch(given: Given) -> ExpandedRows:
     rows = given[1]
     x_NT = rows.x_NT.double()
     # Weights of multi-valued fields and missing numbers are among them; other numbers take any value.
     assert (x_NT == 0).any()
-    return Rows(rows.rows_NT[:50], x_NT[:50], rows.labels_N[:50].double())
+    return ExpandedRows(rows.rows_NT[:50], x_NT[:50], rows.labels_N[:50].double())
 
 
 @pytest.mark.parametrize("own", [slice(0, 50), slice(17, 40)], ids=["alone", "a part"])
@@ -87,7 +91,7 @@ def one_batch(given: Given) -> Rows:
 @pytest.mark.parametrize("batch_norm", [False, True])
 @pytest.mark.parametrize("hidden", [(9, 5), (4,), (6, 8, 5)], ids=str)
 def test_it_is_autograds(
-    given: Given, one_batch: Rows, batch_norm: bool, dropout: float, own: slice, hidden: tuple[int, ...]
+    given: Given, one_batch: ExpandedRows, batch_norm: bool, dropout: float, own: slice, hidden: tuple[int, ...]
 ) -> None:
     model, other = (small(given[0], batch_norm, dropout, hidden).double().train() for _ in range(2))
     loss, found = by_hand(model, given[0], one_batch, own)
@@ -104,7 +108,7 @@ def test_it_is_autograds(
     assert all(float(expected[name].abs().max()) > 0 for name in learned)
 
 
-def test_extreme_logits_give_finite_losses(given: Given, one_batch: Rows) -> None:
+def test_extreme_logits_give_finite_losses(given: Given, one_batch: ExpandedRows) -> None:
     for bias in (-800.0, 800.0):
         model = small(given[0], False, 0.0).double().train()
         with torch.no_grad():

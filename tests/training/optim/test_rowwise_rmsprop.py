@@ -12,9 +12,11 @@ from app.models.side_input import Preprocessing, SideInput
 from app.training.numba.table_kernels import CompiledSteps
 from app.training.optim.embedding_lookup import Lookup
 from app.training.optim.rowwise_rmsprop import TableConfig, TableSteps
-from app.training.preprocessing.preparation import Preparation, encode, expand
+from app.training.preprocessing.encode import encode
+from app.training.preprocessing.expand import expand
+from app.training.preprocessing.preprocessing_fit import PreprocessingFit
 from tests.training.optim.dense_reference import DenseTable
-from tests.training.preprocessing.test_preparation import some_data
+from tests.training.preprocessing.test_preprocessing_fit import some_data
 
 CPU = torch.device("cpu")
 Examples = tuple[Preprocessing, Tensor, Tensor]
@@ -24,7 +26,7 @@ Examples = tuple[Preprocessing, Tensor, Tensor]
 def examples() -> Examples:
     data = some_data(400)
     encoded = encode(data)
-    preprocessing = Preparation().fit(data.schema, encoded)
+    preprocessing = PreprocessingFit().fit(data.schema, encoded)
     rows = expand(preprocessing, encoded)
     return preprocessing, rows.rows_NT, rows.x_NT
 

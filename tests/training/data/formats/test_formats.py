@@ -15,7 +15,7 @@ from app.features.encoder import Encoder
 from app.registry.artifact import artifact
 from app.training.data.catalogue import open_dataset
 from app.training.data.dataset import Dataset
-from app.training.preprocessing.preparation import encode
+from app.training.preprocessing.encode import encode
 from tests.training.conftest import Ctr
 from tests.training.data.large import every_file_is_large
 

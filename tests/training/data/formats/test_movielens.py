@@ -17,7 +17,7 @@ from app.errors import DataError
 from app.training.data.catalogue import open_dataset
 from app.training.data.dataset import Dataset, export_states
 from app.training.data.formats.movielens_features import GENRES, SHRINKAGE
-from app.training.preprocessing.preparation import encode
+from app.training.preprocessing.encode import encode
 
 Rating = tuple[int, int, int, int]
 """user, film, stars, time"""

@@ -12,7 +12,7 @@ import pytest
 from app.errors import ConfigError, DataError, SchemaError
 from app.training.data.catalogue import open_dataset
 from app.training.data.dataset import Dataset, export_states
-from app.training.preprocessing.preparation import encode
+from app.training.preprocessing.encode import encode
 
 FEATURES = """\
 fields:

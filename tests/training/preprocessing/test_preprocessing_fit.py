@@ -12,7 +12,10 @@ from app.features.slots import EMPTY_KEY
 from app.models.side_input import CLIP, numeric_key
 from app.training.architectures import ModelConfig
 from app.training.data.dataset import Dataset
-from app.training.preprocessing.preparation import Preparation, encode, expand, numeric_statistics
+from app.training.preprocessing.encode import encode
+from app.training.preprocessing.expand import expand
+from app.training.preprocessing.numeric_statistics import numeric_statistics
+from app.training.preprocessing.preprocessing_fit import PreprocessingFit
 from tests.factories import raw_context, raw_item, raw_user, small_schema
 
 
@@ -54,21 +57,21 @@ def test_the_vocabulary_has_frequent_keys_and_all_fixed_ones() -> None:
     encoded = encode(data)
     fixed = {EMPTY_KEY} | {numeric_key(f.name) for f in data.schema.fields if isinstance(f, Numeric)}
     for min_count in (1, 5, 10_000):
-        vocabulary = Preparation(min_count).fit(data.schema, encoded).vocabulary_V
+        vocabulary = PreprocessingFit(min_count).fit(data.schema, encoded).vocabulary_V
         assert torch.equal(vocabulary, torch.unique(vocabulary))
         present = set(vocabulary.tolist())
         assert fixed <= present
         genres = {key for key, weight in zip(encoded.item.keys[:, 1], encoded.item.values[:, 1], strict=True) if weight}
         assert (genres <= present) == (min_count < 10_000)
     assert present == fixed
-    all_keys = set(Preparation(1).fit(data.schema, encoded).vocabulary_V.tolist())
+    all_keys = set(PreprocessingFit(1).fit(data.schema, encoded).vocabulary_V.tolist())
     assert len(all_keys - fixed) > 100
 
 
 def test_rare_keys_share_the_fields_own_row() -> None:
     data = some_data()
     encoded = encode(data)
-    preprocessing = Preparation(min_count=10_000).fit(data.schema, encoded)
+    preprocessing = PreprocessingFit(min_count=10_000).fit(data.schema, encoded)
     rows = expand(preprocessing, encoded)
     assert set(rows.rows_NT[:, 0].tolist()) == {preprocessing.oov_row("user_id")}
 
@@ -76,7 +79,7 @@ def test_rare_keys_share_the_fields_own_row() -> None:
 def test_training_rows_give_the_logits_that_serving_gives() -> None:
     data = some_data()
     encoded = encode(data)
-    preprocessing = Preparation().fit(data.schema, encoded)
+    preprocessing = PreprocessingFit().fit(data.schema, encoded)
     rows = expand(preprocessing, encoded)
     model = ModelConfig().build(preprocessing).eval()
     slots = [torch.from_numpy(part) for part in (*encoded.user, *encoded.item)]

@@ -1,0 +1,59 @@
+"""What preprocessing learns from the training rows: which categories get a table row, and the scale of numbers."""
+
+from __future__ import annotations
+
+from collections.abc import Iterator
+from dataclasses import dataclass
+
+import numpy as np
+import numpy.typing as npt
+import torch
+
+from app.features.schema import FeatureSchema, Numeric
+from app.features.slots import EMPTY_KEY, Slots, Values
+from app.models.side_input import Preprocessing, numeric_key
+from app.training.data.source import SIDES
+from app.training.distributed import SINGLE_PROCESS, ProcessGroup
+from app.training.preprocessing.encode import EncodedRows
+from app.training.preprocessing.key_counts import KeyCounts
+from app.training.preprocessing.numeric_statistics import fit_numerics
+from app.training.preprocessing.row_chunks import slot_chunks
+
+
+@dataclass(frozen=True)
+class PreprocessingFit:
+    """The options of fitting preprocessing; a category must occur `min_count` times to get a table row of its own."""
+
+    min_count: int = 2
+
+    def fit(self, schema: FeatureSchema, train: EncodedRows, group: ProcessGroup = SINGLE_PROCESS) -> Preprocessing:
+        """Fit in one pass over the slots for the categories and two over the numbers, in chunks. Counts are exact.
+
+        Args:
+            group: the processes that have these rows, of which each goes over its own slice; all get the same result.
+        """
+        own_rows = group.own_slice(len(train.labels_N))
+        counts = KeyCounts(train.scratch)
+        numerics = {}
+        for side in SIDES:
+            categorical: list[int] = []
+            numbers: dict[int, Numeric] = {}
+            start = 0
+            for field in schema.side(side):
+                if isinstance(field, Numeric):
+                    numbers[start] = field
+                else:
+                    categorical.extend(range(start, start + field.width))
+                start += field.width
+            slots, fields, columns = train.side(side), list(numbers.values()), np.array(list(numbers), np.int64)
+            chosen = np.array(categorical, np.int64)
+            for keys, values in slot_chunks(slots, own_rows) if categorical else ():
+                counts.add(keys[:, chosen][values[:, chosen] != 0.0])
+
+            def number_chunks(slots: Slots = slots, columns: npt.NDArray[np.int64] = columns) -> Iterator[Values]:
+                return (values[:, columns] for _, values in slot_chunks(slots, own_rows))
+
+            numerics.update(fit_numerics(fields, number_chunks, group))
+        fixed = [EMPTY_KEY, *(numeric_key(name) for name in numerics)]
+        vocabulary = np.union1d(counts.at_least(self.min_count, group), np.array(fixed, np.int64))
+        return Preprocessing(schema, torch.from_numpy(vocabulary), numerics)
