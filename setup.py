@@ -1,6 +1,6 @@
-"""Compiles app/native/src into app/native/kernels.so with the C compiler of the `ziglang` wheel.
+"""Compile app/native/src to app/native/library.so with the C compiler of the `ziglang` wheel.
 
-So no machine needs a compiler of its own, and all builds come from the same one. The rest is in pyproject.toml.
+No machine needs a compiler of its own, and all builds come from the same one. The rest is in pyproject.toml.
 """
 
 import hashlib
@@ -17,10 +17,10 @@ from setuptools.command.build_ext import build_ext
 SOURCE = Path("app/native/src")
 OPTIONS = ["-O3", "-ffp-contract=fast", "-fvisibility=hidden", "-Wall", "-Wextra", "-shared", "-fPIC"]
 GLIBC = "2.17"
-"""The oldest that a wheel of torch runs on."""
+"""The oldest version that a wheel of torch runs on."""
 
 
-class BuildKernels(build_ext):
+class BuildLibrary(build_ext):
     def get_ext_filename(self, ext_name: str) -> str:
         return str(Path(*ext_name.split("."))) + ".so"  # plain C, which any Python loads
 
@@ -28,10 +28,10 @@ class BuildKernels(build_ext):
         target = ["-mcpu=baseline"]
         if sys.platform == "linux":
             target = ["-target", f"{platform.machine()}-linux-gnu.{GLIBC}"]
-        command = [sys.executable, "-m", "ziglang", "cc", *OPTIONS, *target, str(SOURCE / "kernels.c"), "-lm"]
+        command = [sys.executable, "-m", "ziglang", "cc", *OPTIONS, *target, str(SOURCE / "library.c"), "-lm"]
         sources = sorted(SOURCE.iterdir())
         digest = hashlib.sha256(" ".join(command).encode() + b"".join(map(Path.read_bytes, sources))).hexdigest()
-        built = Path("build", f"kernels-{digest[:16]}.so").absolute()
+        built = Path("build", f"library-{digest[:16]}.so").absolute()
         if not built.exists():
             built.parent.mkdir(exist_ok=True)
             cache = str(Path(self.build_temp, "zig").absolute())
@@ -40,12 +40,12 @@ class BuildKernels(build_ext):
                 check=True,
                 env=os.environ | {"ZIG_GLOBAL_CACHE_DIR": cache, "ZIG_LOCAL_CACHE_DIR": cache},
             )
-        made = Path(self.get_ext_fullpath(ext.name))
-        made.parent.mkdir(parents=True, exist_ok=True)
-        shutil.copyfile(built, made)
+        target_path = Path(self.get_ext_fullpath(ext.name))
+        target_path.parent.mkdir(parents=True, exist_ok=True)
+        shutil.copyfile(built, target_path)
 
 
 setup(
-    ext_modules=[Extension("app.native.kernels", [str(SOURCE / "kernels.c")])],
-    cmdclass={"build_ext": BuildKernels},
+    ext_modules=[Extension("app.native.library", [str(SOURCE / "library.c")])],
+    cmdclass={"build_ext": BuildLibrary},
 )

@@ -27,7 +27,7 @@ def auc_change(train: Path, test: Path) -> dict[str, float]:
         for name, dtype in (("fp32", torch.float32), ("bf16", torch.bfloat16)):
             tail, table_ND = tails(served)[dtype], states_ND.to(dtype)
             pairs = enumerate(users_UD)
-            scores[name] = np.concatenate([tail.rank(user_D, table_ND, np.array([row]))[0] for row, user_D in pairs])
+            scores[name] = np.concatenate([tail.ranked(user_D, table_ND, np.array([row]))[0] for row, user_D in pairs])
     found = {
         f"{name} {metric}": evaluate(rows.labels_N, scores_N)[metric]
         for name, scores_N in scores.items()

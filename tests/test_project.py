@@ -122,7 +122,7 @@ class TestMake:
         for file in tmp_path.rglob("*"):
             os.utime(file, (now, now))
         assert "--editable" not in run_make("--dry-run", "test", folder=tmp_path).stdout
-        os.utime(tmp_path / "app/native/src/tail.h", (now + 10, now + 10))
+        os.utime(tmp_path / "app/native/src/top_mlp.h", (now + 10, now + 10))
         assert "--editable" in run_make("--dry-run", "test", folder=tmp_path).stdout
 
 

@@ -34,8 +34,8 @@ def _items(ranking: Ranking) -> bytes:
     """`[{"item_id":"20","score":0.1321},...]`, each id in the characters of the request."""
     ids, count = ranking.candidates, len(ranking.scores)
     order, scores = ranking.order.ctypes.data, ranking.scores.ctypes.data
-    room = ctypes.create_string_buffer(bindings.items_room(ids.begins, ids.ends, order, count))
-    size = bindings.put_items(ids.wire, ids.begins, ids.ends, order, scores, count, room)
+    room = ctypes.create_string_buffer(bindings.max_items_bytes(ids.begins, ids.ends, order, count))
+    size = bindings.write_items(ids.wire, ids.begins, ids.ends, order, scores, count, room)
     return ctypes.string_at(room, size)
 
 

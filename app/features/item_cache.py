@@ -24,13 +24,13 @@ from app.features.encoder import Encoder
 from app.features.item_index import IdIndex, Rows
 from app.features.slots import Slots
 from app.features.store import Raw
-from app.native import bindings
+from app.native import bindings, layout
 from app.runtime.huge_pages import zeros
 from app.runtime.loop_pacer import Pace
 
 FRESH, KNOWN = 1, 2
-DISTINCT = 1 << 8
-"""Beside the flags in what `touch` returns."""
+DISTINCT = layout.ALL_DISTINCT
+"""Beside the flags in what `mark_used` returns."""
 EVICT_SHARE = 16
 ENCODE_CHUNK = 128
 """Rows encoded at a time for a new version: about half a millisecond beside requests; shorter slices cost more."""
@@ -126,7 +126,7 @@ class ItemCache:
         rows = self._rows.find(item_ids)
         count = len(rows)
         # Each use has a number of its own, so of a row that comes twice one number is overwritten.
-        common = bindings.touch(rows.ctypes.data, count, self._flags, self._used, self.capacity, self._clock)
+        common = bindings.mark_used(rows.ctypes.data, count, self._flags, self._used, self.capacity, self._clock)
         self._clock += count
         return Found(rows, common & ~DISTINCT, bool(common & DISTINCT))
 

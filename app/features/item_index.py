@@ -1,7 +1,7 @@
 """From ids to row numbers, for hundreds of ids at a time.
 
 A dictionary follows three pointers per id, and with a million items each of them leaves the processor's caches. Beside
-it stands a flat table of hashes, asked for all ids of a request in one call (`app/native/src/index.h`).
+it stands a flat table of hashes, asked for all ids of a request in one call (`app/native/src/id_index.h`).
 """
 
 from __future__ import annotations
@@ -12,12 +12,12 @@ import numpy as np
 import numpy.typing as npt
 
 from app.features.request_ids import WireIds, id_hash
-from app.native import bindings
+from app.native import bindings, layout
 from app.runtime.huge_pages import zeros
 
 Rows = npt.NDArray[np.int64]
 
-ABSENT, AMBIGUOUS = -1, -2
+ABSENT, AMBIGUOUS = layout.ABSENT, layout.AMBIGUOUS
 FIRST_SLOTS = 4096
 
 
@@ -72,4 +72,4 @@ class IdIndex:
     def _grow(self) -> None:
         old, pointer, mask = self._table, self._pointer, self._mask
         self._allocate(2 * len(old))
-        bindings.index_move(pointer, mask, self._pointer, self._mask)
+        bindings.index_copy(pointer, mask, self._pointer, self._mask)

@@ -1,1 +1,1 @@
-"""The compiled part of a request's path: C functions over whole arrays of ids and candidates, and their Python side."""
+"""The compiled part of a request's path: C functions over whole arrays of ids or candidates, and their Python side."""

@@ -1,60 +1,63 @@
-/* The items of an answer: [{"item_id":"20","score":0.1321},...], ids copied as they stood in the request. */
+/* The items of an answer: [{"item_id":"20","score":0.1321},...]. Ids are copied as they stand in the request. */
 
 static const double POWERS[] = {1e0, 1e1, 1e2, 1e3, 1e4, 1e5, 1e6, 1e7, 1e8, 1e9, 1e10, 1e11, 1e12, 1e13};
-enum { LEAST_DIGITS = 7, MOST_DIGITS = 9, MAX_NUMBER = 24, AROUND_ID = 12, AROUND_SCORE = 12 };
+enum { MIN_DIGITS = 7, MAX_FLOAT_DIGITS = 9, MAX_SCORE_BYTES = 24 };
 
 static const char TWO_DIGITS[] = "00010203040506070809101112131415161718192021222324252627282930313233343536373839404142434445464748"
                                  "49505152535455565758596061626364656667686970717273747576777879808182838485868788899091929394959697"
                                  "9899";
+#define BEFORE_ID "{\"item_id\":\""
+#define BEFORE_SCORE "\",\"score\":"
+#define LENGTH(literal) ((int64_t)sizeof(literal) - 1)
 
-static char *put(char *out, const char *text, int64_t size) {
+static char *append(char *out, const char *text, int64_t size) {
     memcpy(out, text, (size_t)size);
     return out + size;
 }
 
-/* A probability in the fewest digits that are read as the same float32. */
-static char *put_score(char *out, float p) {
+/* Append a probability in the fewest digits that are read as the same float32. */
+static char *append_score(char *out, float p) {
     if (p >= 1e-4f && p < 1.0f) {
-        int places = LEAST_DIGITS;
-        for (double first = 0.1; (double)p < first; first /= 10) places++;
-        for (int digits = LEAST_DIGITS; digits <= MOST_DIGITS; digits++, places++) {
-            uint32_t whole = (uint32_t)((double)p * POWERS[places] + 0.5);
-            if ((float)((double)whole / POWERS[places]) != p) continue;
-            while (whole % 10 == 0) whole /= 10, places--;
+        int decimals = MIN_DIGITS;
+        for (double first = 0.1; (double)p < first; first /= 10) decimals++;
+        for (int digits = MIN_DIGITS; digits <= MAX_FLOAT_DIGITS; digits++, decimals++) {
+            uint32_t whole = (uint32_t)((double)p * POWERS[decimals] + 0.5);
+            if ((float)((double)whole / POWERS[decimals]) != p) continue;
+            while (whole % 10 == 0) whole /= 10, decimals--;
             *out++ = '0', *out++ = '.';
-            int place = places;
-            for (; place >= 2; place -= 2, whole /= 100) memcpy(out + place - 2, TWO_DIGITS + 2 * (whole % 100), 2);
-            if (place) *out = (char)('0' + whole);
-            return out + places;
+            int left = decimals;
+            for (; left >= 2; left -= 2, whole /= 100) memcpy(out + left - 2, TWO_DIGITS + 2 * (whole % 100), 2);
+            if (left) *out = (char)('0' + whole);
+            return out + decimals;
         }
     }
-    if (p == 0.0f || p == 1.0f) return put(out, p == 0.0f ? "0.0" : "1.0", 3);
+    if (p == 0.0f || p == 1.0f) return append(out, p == 0.0f ? "0.0" : "1.0", 3);
     int size = 0;
-    for (int digits = 1; digits <= MOST_DIGITS; digits++) {
-        size = snprintf(out, MAX_NUMBER, "%.*g", digits, (double)p);
+    for (int digits = 1; digits <= MAX_FLOAT_DIGITS; digits++) {
+        size = snprintf(out, MAX_SCORE_BYTES, "%.*g", digits, (double)p);
         if (strtof(out, 0) == p) break;
     }
     return out + size;
 }
 
-/* Room that K items need at most. */
-EXPORT int64_t ctr_items_room(const int32_t *begin_N, const int32_t *end_N, const int64_t *place_K, int64_t k) {
-    int64_t room = 2;
-    for (int64_t i = 0; i < k; i++) room += end_N[place_K[i]] - begin_N[place_K[i]];
-    return room + k * (AROUND_ID + AROUND_SCORE + MAX_NUMBER);
+/* Return a bound of the bytes that ctr_write_items writes for the ids at K positions among those of the request. */
+EXPORT int64_t ctr_max_items_bytes(const int32_t *begin_N, const int32_t *end_N, const int64_t *position_K, int64_t k) {
+    int64_t bytes = 2;
+    for (int64_t i = 0; i < k; i++) bytes += end_N[position_K[i]] - begin_N[position_K[i]];
+    return bytes + k * (LENGTH(BEFORE_ID) + LENGTH(BEFORE_SCORE) + MAX_SCORE_BYTES + LENGTH("},"));
 }
 
-/* Writes K items; returns the bytes written. */
-EXPORT int64_t ctr_put_items(const char *text, const int32_t *begin_N, const int32_t *end_N, const int64_t *place_K,
-                             const float *score_K, int64_t k, char *out) {
+/* Write K items. Return the number of bytes written. */
+EXPORT int64_t ctr_write_items(const char *text, const int32_t *begin_N, const int32_t *end_N, const int64_t *position_K,
+                               const float *score_K, int64_t k, char *out) {
     char *start = out;
     *out++ = '[';
     for (int64_t i = 0; i < k; i++) {
         if (i) *out++ = ',';
-        out = put(out, "{\"item_id\":\"", AROUND_ID);
-        out = put(out, text + begin_N[place_K[i]], end_N[place_K[i]] - begin_N[place_K[i]]);
-        out = put(out, "\",\"score\":", 10);
-        out = put_score(out, score_K[i]);
+        out = append(out, BEFORE_ID, LENGTH(BEFORE_ID));
+        out = append(out, text + begin_N[position_K[i]], end_N[position_K[i]] - begin_N[position_K[i]]);
+        out = append(out, BEFORE_SCORE, LENGTH(BEFORE_SCORE));
+        out = append_score(out, score_K[i]);
         *out++ = '}';
     }
     *out++ = ']';

@@ -27,7 +27,7 @@ from app.features.item_index import Rows
 from app.features.schema import FeatureSchema, schema_from_json
 from app.features.slots import Slots
 from app.models.base import CtrModel
-from app.native.scorer import Floats, Places
+from app.native.scorer import Floats, Positions
 from app.registry.artifact import native_scorers
 from app.registry.artifact.manifest import (
     MANIFEST,
@@ -116,12 +116,12 @@ class Artifact:
         """Calibrated click probabilities [N]."""
         return self.program.probability(self.program.score(user_D, items_ND))  # type: ignore[no-any-return]
 
-    def ranked(self, user_D: Tensor, states_CD: Tensor, row_N: Rows) -> tuple[Floats, Places]:
+    def ranked(self, user_D: Tensor, states_CD: Tensor, row_N: Rows) -> tuple[Floats, Positions]:
         """Calibrated probabilities [N] of candidates by their rows among item states [C, D], highest first, and the
         place [N] of each among the rows. Ties keep their order; NaN comes first."""
         tail = self._tails.get(states_CD.dtype)
         if tail is not None:
-            return tail.rank(user_D, states_CD, row_N)
+            return tail.ranked(user_D, states_CD, row_N)
         return _arrays(*self._ranked(user_D, states_CD, self._tensor(row_N)))
 
     def probabilities(self, users_UD: Tensor, items_PD: Tensor, counts: list[int]) -> Tensor:
@@ -163,8 +163,8 @@ class Artifact:
                 throttle()
                 widths = user_D.shape[-1], items_ND.shape[-1]
                 for tail in self._tails.values():
-                    if widths != (tail.shape.user_width, tail.shape.item_width):
-                        raise ValueError(f"states of {widths} columns do not fit the tail of {tail.shape}")
+                    if widths != (tail.state_layout.user_width, tail.state_layout.item_width):
+                        raise ValueError(f"states of {widths} columns do not fit the tail of {tail.state_layout}")
                 served_2N = self._served(user_D, items_ND)
                 throttle()
             except (RuntimeError, ValueError, IndexError, EncodingError) as error:
@@ -194,12 +194,12 @@ class Artifact:
             return torch.stack([torch.empty_like(ranked_N).index_copy_(0, place_N, ranked_N), together_N.cpu()])
 
 
-def descending(p_N: Tensor) -> tuple[Floats, Places]:
+def descending(p_N: Tensor) -> tuple[Floats, Positions]:
     """Probabilities [N] as `Artifact.ranked` gives them."""
     return _arrays(*torch.sort(p_N, stable=True, descending=True))
 
 
-def _arrays(score_N: Tensor, place_N: Tensor) -> tuple[Floats, Places]:
+def _arrays(score_N: Tensor, place_N: Tensor) -> tuple[Floats, Positions]:
     return score_N.cpu().numpy(), place_N.cpu().numpy()
 
 

@@ -10,10 +10,13 @@ import torch
 
 from app.features.slots import Slots
 from app.models import MODELS
-from app.native.scorer import KINDS, Kind
+from app.models.deepfm import DeepFM
+from app.native.layout import Isa
+from app.native.scorer import SUPPORTED_ISAS
 from app.registry.artifact.artifact import load
 from app.registry.artifact.artifact import native_scorers as compiled
-from tests.factories import raw_context, raw_item, raw_user, write_tiny
+from app.registry.artifact.export import write
+from tests.factories import fitted, golden, raw_context, raw_item, raw_user, small_schema, write_tiny
 
 TAILS = {"lr", "fm", "deepfm", "embedding_mlp", "neural_cf", "neural_cf_towers", "deepfm_sparrow"}
 
@@ -27,7 +30,7 @@ def test_a_compiled_version_ranks_as_its_program_does(tmp_path: Path, architectu
     assert (user_state is not None) == (architecture == "deepfm")
     if not tails:
         return
-    assert (torch.bfloat16 in tails) == (Kind.BFLOAT16 in KINDS)
+    assert (torch.bfloat16 in tails) == (Isa.BFLOAT16 in SUPPORTED_ISAS)
     user = version.user_encoder.encode(raw_user(4) | raw_context(4), "4")
     items = [version.item_encoder.encode(raw_item(number), str(number)) for number in range(50)]
     keys_1S, values_1S = torch.from_numpy(user.keys[None]), torch.from_numpy(user.values[None])
@@ -39,7 +42,7 @@ def test_a_compiled_version_ranks_as_its_program_does(tmp_path: Path, architectu
     wanted_N, order_N = version.program.ranked(user_D, states_CD, torch.from_numpy(row_N))
     assert wanted_N.max() - wanted_N.min() > 1e-3
     for dtype, tail in tails.items():
-        score_N, place_N = tail.rank(user_D, states_CD.to(dtype), row_N)
+        score_N, place_N = tail.ranked(user_D, states_CD.to(dtype), row_N)
         by_place_N = np.empty_like(score_N)
         by_place_N[place_N] = score_N
         wanted = np.empty_like(score_N)
@@ -47,12 +50,9 @@ def test_a_compiled_version_ranks_as_its_program_does(tmp_path: Path, architectu
         assert np.abs(by_place_N - wanted).max() < (1e-5 if dtype == torch.float32 else 2e-2)
 
 
-def test_what_is_wider_than_a_compiled_tail_goes_by_its_program(
-    monkeypatch: pytest.MonkeyPatch, tmp_path: Path
-) -> None:
-    write_tiny(tmp_path, 3, "deepfm")
+def test_a_model_wider_than_what_is_compiled_goes_by_its_program(tmp_path: Path) -> None:
+    model = DeepFM(fitted(), dim=600, hidden=(1100,))
+    write(tmp_path, model, small_schema(), name="deepfm", golden=golden())
     program = load(tmp_path).program
-    monkeypatch.setattr("app.native.scorer.MAX_WIDTH", 4)
-    monkeypatch.setattr("app.native.user_encoder.MAX_INPUTS", 4)
     assert compiled.tails(program) == {}
     assert compiled.user_state(program) is None

@@ -1,14 +1,14 @@
-/* From logits to calibrated probabilities in order. */
+/* From logits to calibrated probabilities in descending order. */
 
-/* A number whose order is the descending order of floats, NaN before all. */
-static inline uint32_t descending(float x) {
+/* Return a number whose ascending order is the descending order of floats, with NaN before all. */
+static inline uint32_t key_of_float(float x) {
     uint32_t bits;
     memcpy(&bits, &x, 4);
     if (x != x) return 0;
     return bits >> 31 ? bits : ~bits & 0x7fffffff;
 }
 
-static inline float ascending(uint32_t key) {
+static inline float float_of_key(uint32_t key) {
     float x;
     uint32_t bits = key >> 31 ? key : ~key & 0x7fffffff;
     if (!key) return __builtin_nanf("");
@@ -16,13 +16,14 @@ static inline float ascending(uint32_t key) {
     return x;
 }
 
-/* sigmoid(a logit + b), highest first, equal ones in the order they came, NaN before all; and where each one stood.
-   A radix sort of (score, place) pairs, byte by byte; a byte that all scores share takes no turn. */
-static void ordered(const float *logit_N, int64_t n, float a, float b, uint64_t *pair_2N, float *score_N, int64_t *place_N) {
+/* Write sigmoid(scale logit + offset), highest first, and the position that each had. Ties keep their order and NaN comes
+   first. It is a radix sort of (score, position) pairs, byte by byte; a byte that all scores share is skipped. */
+static void sort_scores(const float *logit_N, int64_t n, float scale, float offset, uint64_t *pair_2N, float *score_N,
+                        int64_t *position_N) {
     uint64_t *from = pair_2N, *to = pair_2N + n;
     uint32_t counts[4][256] = {{0}};
     for (int64_t i = 0; i < n; i++) {
-        uint32_t key = descending(1.0f / (1.0f + expf(-(a * logit_N[i] + b))));
+        uint32_t key = key_of_float(1.0f / (1.0f + expf(-(scale * logit_N[i] + offset))));
         from[i] = (uint64_t)key << 32 | (uint64_t)i;
         for (int byte = 0; byte < 4; byte++) counts[byte][key >> (8 * byte) & 0xff]++;
     }
@@ -41,7 +42,7 @@ static void ordered(const float *logit_N, int64_t n, float a, float b, uint64_t 
         to = swapped;
     }
     for (int64_t i = 0; i < n; i++) {
-        score_N[i] = ascending((uint32_t)(from[i] >> 32));
-        place_N[i] = (int64_t)(from[i] & 0xffffffff);
+        score_N[i] = float_of_key((uint32_t)(from[i] >> 32));
+        position_N[i] = (int64_t)(from[i] & 0xffffffff);
     }
 }
