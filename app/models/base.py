@@ -68,10 +68,17 @@ class CtrModel(nn.Module):
         """The reference: logits [B] of B (request, item) pairs given their slots."""
         user_rows_BT, user_x_BT = self.user.expand(self.vocabulary_V, user_keys_BS, user_values_BS)
         item_rows_BT, item_x_BT = self.item.expand(self.vocabulary_V, item_keys_BS, item_values_BS)
-        return self.logits(torch.cat([user_rows_BT, item_rows_BT], 1), torch.cat([user_x_BT, item_x_BT], 1))
+        rows_BT, x_BT = torch.cat([user_rows_BT, item_rows_BT], 1), torch.cat([user_x_BT, item_x_BT], 1)
+        return self.logits(rows_BT, x_BT, self.fields(rows_BT, x_BT))
 
-    def logits(self, rows_BT: Tensor, x_BT: Tensor) -> Tensor:
-        """Logits [B] from table rows and numbers, as `SideInput.expand` gives them, user side first."""
+    def logits(self, rows_BT: Tensor, x_BT: Tensor, fields_BFE: Tensor) -> Tensor:
+        """Compute logits [B].
+
+        Args:
+            rows_BT, x_BT: table rows and numbers, as `SideInput.expand` gives them, user side first.
+            fields_BFE: their field vectors [B, F, 1 + K], as `fields` computes them. The trainer hands in vectors that
+                it pooled itself, so that no gradient is as large as the table.
+        """
         raise NotImplementedError
 
     def encode_user(self, keys_BS: Tensor, values_BS: Tensor) -> Tensor:

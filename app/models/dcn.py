@@ -43,8 +43,8 @@ class DCN(CtrModel):
         self.output = nn.Linear(width, 1)
         self.deep = SplitMlp(self.user_width, self.item_width, hidden, dropout, batch_norm)
 
-    def logits(self, rows_BT: Tensor, x_BT: Tensor) -> Tensor:
-        x0_BD = self.deep_inputs(self.fields(rows_BT, x_BT), x_BT)
+    def logits(self, rows_BT: Tensor, x_BT: Tensor, fields_BFE: Tensor) -> Tensor:
+        x0_BD = self.deep_inputs(fields_BFE, x_BT)
         crossed_BD = self._crossed(x0_BD, self.first(x0_BD))
         if self.stacked:
             stacked_B: Tensor = self.deep(crossed_BD)

@@ -79,10 +79,9 @@ class DeepFM(CtrModel):
         self.user_offset_D = torch.cat([first.bias, torch.zeros(k, dtype=map_DI.dtype), self.bias])
         self.fused = True
 
-    def logits(self, rows_BT: Tensor, x_BT: Tensor) -> Tensor:
+    def logits(self, rows_BT: Tensor, x_BT: Tensor, fields_BFE: Tensor) -> Tensor:
         if not torch.jit.is_scripting() and self.training and self.all_pairs:  # type: ignore[attr-defined]
-            return self._trained(rows_BT, x_BT)
-        fields_BFE = self.fields(rows_BT, x_BT)
+            return self._trained(x_BT, fields_BFE)
         if self.sized:
             fields_BFE = fields_BFE * self.within_FE
         first_BF1, e_BFK = torch.split(fields_BFE, [1, self.dim], 2)
@@ -95,11 +94,10 @@ class DeepFM(CtrModel):
         return self.bias + first_B + crosses_BK.sum(1) + deep_B
 
     @torch.jit.unused
-    def _trained(self, rows_BT: Tensor, x_BT: Tensor) -> Tensor:
+    def _trained(self, x_BT: Tensor, fields_BFE: Tensor) -> Tensor:
         """The same, with a gradient that costs less."""
         split = self.user.width
         user_BM, item_BM = self.user.numerics(x_BT[:, :split]), self.item.numerics(x_BT[:, split:])
-        fields_BFE = self.fields(rows_BT, x_BT)
         inputs_BD, crossed_B = Head.apply(fields_BFE, user_BM, item_BM, self.user.fields)  # type: ignore[no-untyped-call]
         logits_B: Tensor = self.bias + crossed_B + self.deep(inputs_BD)
         return logits_B

@@ -55,8 +55,8 @@ class DeepFMSparrow(CtrModel):
         self.item_part = SidePart([items.index(roles.movie)] if roles.movie else [], dim, self.item.numeric_fields)
         self.deep = SplitMlp(self.user_part.width, self.item_part.width, hidden, dropout, batch_norm)
 
-    def logits(self, rows_BT: Tensor, x_BT: Tensor) -> Tensor:
-        fields_BFE, split = self.fields(rows_BT, x_BT), self.user.width
+    def logits(self, rows_BT: Tensor, x_BT: Tensor, fields_BFE: Tensor) -> Tensor:
+        split = self.user.width
         user_BD: Tensor = self.user_part(fields_BFE[:, : self.user.fields], self.user.numerics(x_BT[:, :split]))
         item_BD: Tensor = self.item_part(fields_BFE[:, self.user.fields :], self.item.numerics(x_BT[:, split:]))
         deep_B: Tensor = self.deep(torch.cat([user_BD, item_BD], 1))

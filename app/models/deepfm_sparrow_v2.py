@@ -54,8 +54,8 @@ class DeepFMSparrowV2(CtrModel):
         user_width, item_width = (self.user_blocks.fields + 1) * projection, self.item_blocks.fields * projection
         self.deep = SplitMlp(user_width, item_width, hidden, dropout, batch_norm)
 
-    def logits(self, rows_BT: Tensor, x_BT: Tensor) -> Tensor:
-        fields_BFE, split = self.fields(rows_BT, x_BT), self.user.width
+    def logits(self, rows_BT: Tensor, x_BT: Tensor, fields_BFE: Tensor) -> Tensor:
+        split = self.user.width
         numbers_BD = self._user_numbers(self.user.numerics(x_BT[:, :split]))
         numbers_BD = numbers_BD + self._item_numbers(self.item.numerics(x_BT[:, split:]))
         user_BJD: Tensor = self.user_blocks(fields_BFE[:, : self.user.fields])

@@ -29,8 +29,8 @@ class EmbeddingMlp(CtrModel):
         super().__init__(preprocessing, dim)
         self.deep = SplitMlp(*self.deep_widths(), hidden, dropout, batch_norm)
 
-    def logits(self, rows_BT: Tensor, x_BT: Tensor) -> Tensor:
-        deep_B: Tensor = self.deep(self.deep_inputs(self.fields(rows_BT, x_BT), x_BT))
+    def logits(self, rows_BT: Tensor, x_BT: Tensor, fields_BFE: Tensor) -> Tensor:
+        deep_B: Tensor = self.deep(self.deep_inputs(fields_BFE, x_BT))
         return self.bias + deep_B
 
     def encode_user(self, keys_BS: Tensor, values_BS: Tensor) -> Tensor:

@@ -52,8 +52,8 @@ class FinalMLP(CtrModel):
         self.linear = nn.Linear(2 * outputs, 1)
         self.bilinear_HOO = nn.Parameter(torch.randn(self.heads, head, head) / head)
 
-    def logits(self, rows_BT: Tensor, x_BT: Tensor) -> Tensor:
-        x_BD = self.deep_inputs(self.fields(rows_BT, x_BT), x_BT)
+    def logits(self, rows_BT: Tensor, x_BT: Tensor, fields_BFE: Tensor) -> Tensor:
+        x_BD = self.deep_inputs(fields_BFE, x_BT)
         user_gate_BD: Tensor = self.user_gate(x_BD[:, : self.user_width])
         item_gate_BD: Tensor = self.item_gate(x_BD[:, self.user_width :])
         user_BO = self.user_stream.whole(2 * torch.sigmoid(user_gate_BD) * x_BD)

@@ -29,8 +29,7 @@ class FM(CtrModel):
         super().__init__(preprocessing, dim)
         self.crosses = sized_crosses(preprocessing.schema, dim, crosses, dims)
 
-    def logits(self, rows_BT: Tensor, x_BT: Tensor) -> Tensor:
-        fields_BFE = self.fields(rows_BT, x_BT)
+    def logits(self, rows_BT: Tensor, x_BT: Tensor, fields_BFE: Tensor) -> Tensor:
         crosses_BK: Tensor = self.crosses(fields_BFE[:, :, 1:])
         return self.bias + fields_BFE[:, :, 0].sum(1) + crosses_BK.sum(1)
 

@@ -52,8 +52,7 @@ class Fusion(CtrModel):
         self.nfm = Pooled(dim, hidden, dropout, batch_norm)
         self.joint_4 = nn.Parameter(torch.full((4,), 0.25))
 
-    def logits(self, rows_BT: Tensor, x_BT: Tensor) -> Tensor:
-        fields_BFE = self.fields(rows_BT, x_BT)
+    def logits(self, rows_BT: Tensor, x_BT: Tensor, fields_BFE: Tensor) -> Tensor:
         x_BD = self.deep_inputs(fields_BFE, x_BT)
         user_BD: Tensor = self.user_tower(x_BD[:, : self.user_width])
         item_BD: Tensor = self.item_tower(x_BD[:, self.user_width :])

@@ -28,8 +28,7 @@ class HOFM(CtrModel):
         super().__init__(preprocessing, dim)
         self.order = order
 
-    def logits(self, rows_BT: Tensor, x_BT: Tensor) -> Tensor:
-        fields_BFE = self.fields(rows_BT, x_BT)
+    def logits(self, rows_BT: Tensor, x_BT: Tensor, fields_BFE: Tensor) -> Tensor:
         sums_BLK = self.anova(fields_BFE[:, :, 1:])
         return self.bias + fields_BFE[:, :, 0].sum(1) + sums_BLK[:, 1:].sum((1, 2))
 

@@ -1,10 +1,36 @@
 """Building blocks that several models share. Shape suffixes are explained in `app.models.base`."""
 
 from itertools import pairwise
+from typing import Protocol
 
 import torch
 from torch import Tensor, nn
 from torch.nn.utils.fusion import fuse_linear_bn_eval
+
+
+class MaskSource(Protocol):
+    """Draws dropout masks."""
+
+    def __call__(self, x: Tensor, p: float) -> Tensor:
+        """Draw a mask of x's shape and dtype: 0 with probability p, else 1 / (1 - p)."""
+
+
+class Dropout(nn.Dropout):
+    """Dropout (Srivastava et al. 2014) whose masks come from `mask_source` where one is set, else from torch."""
+
+    def __init__(self, p: float) -> None:
+        super().__init__(p)
+        self.mask_source: MaskSource | None = None
+
+    def forward(self, x: Tensor) -> Tensor:
+        """Drop numbers of x, of any shape, in training mode; return x itself in evaluation mode."""
+        return self._masked(x) if self.training and self.p > 0 else x
+
+    @torch.jit.unused
+    def _masked(self, x: Tensor) -> Tensor:
+        if self.mask_source is None:
+            return nn.functional.dropout(x, self.p)
+        return x * self.mask_source(x, self.p)
 
 
 class Block(nn.Module):
@@ -14,7 +40,7 @@ class Block(nn.Module):
         super().__init__()
         self.linear = nn.Linear(inputs, outputs)
         self.norm: nn.Module = nn.BatchNorm1d(outputs) if batch_norm else nn.Identity()
-        self.dropout: nn.Module = nn.Dropout(float(dropout))  # TorchScript refuses an int
+        self.dropout: nn.Module = Dropout(float(dropout))  # TorchScript refuses an int
 
     def forward(self, x_BD: Tensor) -> Tensor:
         return self.after(self.linear(x_BD))

@@ -18,8 +18,8 @@ class LogisticRegression(CtrModel):
     def __init__(self, preprocessing: Preprocessing) -> None:
         super().__init__(preprocessing, dim=0)
 
-    def logits(self, rows_BT: Tensor, x_BT: Tensor) -> Tensor:
-        return self.bias + self.fields(rows_BT, x_BT)[:, :, 0].sum(1)
+    def logits(self, rows_BT: Tensor, x_BT: Tensor, fields_BFE: Tensor) -> Tensor:
+        return self.bias + fields_BFE[:, :, 0].sum(1)
 
     def encode_user(self, keys_BS: Tensor, values_BS: Tensor) -> Tensor:
         fields_BFE, _ = self.user_fields(keys_BS, values_BS)

@@ -49,8 +49,8 @@ class NeuralCF(CtrModel):
         self.item_part = side_part(preprocessing, "item", dim, ids_only)
         self.deep = SplitMlp(self.user_part.width, self.item_part.width, hidden, dropout, batch_norm)
 
-    def logits(self, rows_BT: Tensor, x_BT: Tensor) -> Tensor:
-        fields_BFE, split = self.fields(rows_BT, x_BT), self.user.width
+    def logits(self, rows_BT: Tensor, x_BT: Tensor, fields_BFE: Tensor) -> Tensor:
+        split = self.user.width
         user_BD: Tensor = self.user_part(fields_BFE[:, : self.user.fields], self.user.numerics(x_BT[:, :split]))
         item_BD: Tensor = self.item_part(fields_BFE[:, self.user.fields :], self.item.numerics(x_BT[:, split:]))
         deep_B: Tensor = self.deep(torch.cat([user_BD, item_BD], 1))
@@ -93,8 +93,8 @@ class NeuralCFTowers(CtrModel):
         self.item_tower = Mlp(self.item_part.width, hidden[:-1], hidden[-1], dropout, batch_norm)
         self.scale = nn.Parameter(torch.ones(1))
 
-    def logits(self, rows_BT: Tensor, x_BT: Tensor) -> Tensor:
-        fields_BFE, split = self.fields(rows_BT, x_BT), self.user.width
+    def logits(self, rows_BT: Tensor, x_BT: Tensor, fields_BFE: Tensor) -> Tensor:
+        split = self.user.width
         user_BD: Tensor = self.user_tower(
             self.user_part(fields_BFE[:, : self.user.fields], self.user.numerics(x_BT[:, :split]))
         )

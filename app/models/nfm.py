@@ -14,7 +14,7 @@ import torch
 from torch import Tensor, nn
 
 from app.models.base import CtrModel
-from app.models.layers import SplitMlp
+from app.models.layers import Dropout, SplitMlp
 from app.models.mixed_dims import Sizes, sized_crosses
 from app.models.pairwise import Crosses
 from app.models.side_input import Preprocessing
@@ -37,8 +37,7 @@ class NFM(CtrModel):
         self.crosses = sized_crosses(preprocessing.schema, dim, crosses, dims)
         self.pooled = Pooled(dim, hidden, dropout, batch_norm)
 
-    def logits(self, rows_BT: Tensor, x_BT: Tensor) -> Tensor:
-        fields_BFE = self.fields(rows_BT, x_BT)
+    def logits(self, rows_BT: Tensor, x_BT: Tensor, fields_BFE: Tensor) -> Tensor:
         deep_B: Tensor = self.pooled(self.crosses(fields_BFE[:, :, 1:]))
         return self.bias + fields_BFE[:, :, 0].sum(1) + deep_B
 
@@ -66,7 +65,7 @@ class Pooled(nn.Module):
     def __init__(self, dim: int, hidden: tuple[int, ...], dropout: float, batch_norm: bool) -> None:
         super().__init__()
         self.norm: nn.Module = nn.BatchNorm1d(dim) if batch_norm else nn.Identity()
-        self.dropout = nn.Dropout(float(dropout))
+        self.dropout = Dropout(float(dropout))
         self.deep = SplitMlp(0, dim, hidden, dropout, batch_norm)
 
     def forward(self, f_BK: Tensor) -> Tensor:

@@ -35,8 +35,7 @@ class WideDeep(CtrModel):
         self.cross_table_C1 = nn.Parameter(torch.zeros(self.wide.rows, 1))
         self.deep = SplitMlp(*self.deep_widths(), hidden, dropout, batch_norm)
 
-    def logits(self, rows_BT: Tensor, x_BT: Tensor) -> Tensor:
-        fields_BFE = self.fields(rows_BT, x_BT)
+    def logits(self, rows_BT: Tensor, x_BT: Tensor, fields_BFE: Tensor) -> Tensor:
         wide_B: Tensor = self.wide(self.cross_table_C1, self.vocabulary_V, rows_BT, x_BT)
         deep_B: Tensor = self.deep(self.deep_inputs(fields_BFE, x_BT))
         return self.bias + fields_BFE[:, :, 0].sum(1) + wide_B + deep_B

@@ -141,7 +141,9 @@ def _used(model: CtrModel, table: nn.Parameter, train: ExpandedRows) -> Tensor:
     model.eval()
     chunks = (torch.split(tensor, SAMPLE_ROWS) for tensor in (train.rows_NT, train.x_NT))
     for rows_BT, x_BT in zip(*chunks, strict=True):
-        (gradient,) = torch.autograd.grad(model.logits(rows_BT, x_BT).sum(), table)
+        with torch.no_grad():
+            fields_BFE = model.fields(rows_BT, x_BT)
+        (gradient,) = torch.autograd.grad(model.logits(rows_BT, x_BT, fields_BFE).sum(), table)
         used_C |= gradient.ne(0).any(1)
     return used_C
 
@@ -193,7 +195,8 @@ def _unfold(model: CtrModel, train: ExpandedRows) -> None:
     handles = [norm.register_forward_pre_hook(note) for norm in norms]
     model.eval()
     stride = max(1, len(train.labels_N) // SAMPLE_ROWS)
-    model.logits(train.rows_NT[::stride][:SAMPLE_ROWS], train.x_NT[::stride][:SAMPLE_ROWS])
+    rows_BT, x_BT = train.rows_NT[::stride][:SAMPLE_ROWS], train.x_NT[::stride][:SAMPLE_ROWS]
+    model.logits(rows_BT, x_BT, model.fields(rows_BT, x_BT))
     for handle in handles:
         handle.remove()
     for norm in norms:

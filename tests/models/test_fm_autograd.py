@@ -26,7 +26,8 @@ def test_the_gradient_is_the_formulas(rows: int) -> None:
     found = []
     for training in (True, False):
         model.train(training)
-        logits_B = model.logits(given.rows_NT[:rows], given.x_NT[:rows].double())
+        rows_BT, x_BT = given.rows_NT[:rows], given.x_NT[:rows].double()
+        logits_B = model.logits(rows_BT, x_BT, model.fields(rows_BT, x_BT))
         found.append((logits_B, *torch.autograd.grad(logits_B, list(model.parameters()), slope_B)))
     for by_hand, plain in zip(*found, strict=True):
         torch.testing.assert_close(by_hand, plain, rtol=1e-12, atol=1e-12)

@@ -83,7 +83,7 @@ def test_training_mode_begins_there_too(tmp_path: Path) -> None:
     plain_N = predict(model, train)
     model.train()
     with torch.no_grad():
-        batch_N = model.logits(train.rows_NT, train.x_NT)
+        batch_N = model.logits(train.rows_NT, train.x_NT, model.fields(train.rows_NT, train.x_NT))
     torch.testing.assert_close(batch_N, plain_N, atol=1e-3, rtol=1e-3)
     assert preprocessing.rows == model.table_RE.shape[0]
 

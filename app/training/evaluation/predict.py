@@ -18,7 +18,10 @@ def predict(model: CtrModel, examples: ExpandedRows) -> Tensor:
     training, device = model.training, model.table_RE.device
     model.eval()
     chunks = zip(torch.split(examples.rows_NT, PREDICT_ROWS), torch.split(examples.x_NT, PREDICT_ROWS), strict=True)
-    parts = [model.logits(rows_BT.to(device), x_BT.to(device)).cpu() for rows_BT, x_BT in chunks]
+    parts = []
+    for chunk in chunks:
+        rows_BT, x_BT = (tensor.to(device) for tensor in chunk)
+        parts.append(model.logits(rows_BT, x_BT, model.fields(rows_BT, x_BT)).cpu())
     model.train(training)
     return torch.cat(parts)
 

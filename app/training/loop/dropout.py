@@ -1,6 +1,6 @@
-"""Dropout for processors: torch draws each number of a mask by itself, which costs as much as a layer's product.
+"""Dropout masks on the CPU: torch draws every number of a mask by itself, which costs as much as a layer's product.
 
-16 random bits decide a number, so the share is right to 1 / 65,536.
+16 random bits decide a number, so the probability is exact to 1 / 65,536.
 """
 
 from __future__ import annotations
@@ -10,53 +10,52 @@ import numpy.typing as npt
 import torch
 from torch import Tensor, nn
 
+from app.models.layers import Dropout
 
-class Masks:
-    """Draws the masks of all dropout layers of a model in training."""
 
-    def __init__(self, model: nn.Module, seed: int) -> None:
-        self._layers = [layer for layer in model.modules() if type(layer) is nn.Dropout and layer.p > 0]
-        self._bits = np.random.SFC64(seed)
-        for layer in self._layers:
-            # An attribute of the instance hides the method of the class.
-            layer.__dict__["forward"] = _Dropout(layer, self._bits)
+class DropoutMasks:
+    """A seeded source of masks (`app.models.layers.MaskSource`), shared by all dropout layers of a model."""
 
-    def layer(self, layer: nn.Module) -> _Dropout | None:
-        """What draws for a layer; None where it drops nothing."""
-        return layer.__dict__["forward"] if any(layer is other for other in self._layers) else None
+    def __init__(self, seed: int) -> None:
+        self._generator = np.random.SFC64(seed)
+
+    def __call__(self, x: Tensor, p: float) -> Tensor:
+        """Draw a mask of x's shape and dtype: 0 with probability p, else 1 / (1 - p)."""
+        kept = (self.bits(x.numel()) >= threshold(p)).astype(np.float32)
+        return torch.from_numpy(kept).to(x.dtype).view(x.shape).mul_(scale(p))
+
+    def bits(self, count: int) -> npt.NDArray[np.uint16]:
+        """Draw 16 random bits for each of `count` numbers."""
+        words: npt.NDArray[np.uint64] = self._generator.random_raw(-(-count // 4))
+        return words.view(np.uint16)[:count]
 
     def state(self) -> Tensor:
-        state = self._bits.state
+        """Return the generator's state as int64 numbers, for a checkpoint."""
+        state = self._generator.state
         words = [*state["state"]["state"].tolist(), state["has_uint32"], state["uinteger"]]
         return torch.from_numpy(np.array(words, np.uint64).view(np.int64))
 
     def load(self, state: Tensor) -> None:
-        *words, half, rest = state.numpy().view(np.uint64).tolist()
-        known = self._bits.state
-        known["state"]["state"] = np.array(words, np.uint64)
-        known["has_uint32"], known["uinteger"] = half, rest
-        self._bits.state = known
-
-    def close(self) -> None:
-        """Give the layers back their own way."""
-        for layer in self._layers:
-            layer.__dict__.pop("forward", None)
+        """Restore a state that `state` returned."""
+        *words, has_uint32, uinteger = state.numpy().view(np.uint64).tolist()
+        current = self._generator.state
+        current["state"]["state"] = np.array(words, np.uint64)
+        current["has_uint32"], current["uinteger"] = has_uint32, uinteger
+        self._generator.state = current
 
 
-class _Dropout:
-    def __init__(self, layer: nn.Dropout, bits: np.random.SFC64) -> None:
-        self._layer, self._bits = layer, bits
-        self.start = round(layer.p * (1 << 16))
-        """From these 16 bits on a number is kept."""
-        self.scale = 1.0 / (1.0 - layer.p) if layer.p < 1 else 0.0
+def threshold(p: float) -> int:
+    """Return the least 16 random bits that keep a number, where the dropout probability is p."""
+    return round(p * (1 << 16))
 
-    def __call__(self, x_BD: Tensor) -> Tensor:
-        if not self._layer.training:
-            return x_BD
-        kept = (self.bits(x_BD.numel()) >= self.start).astype(np.float32)
-        return x_BD * torch.from_numpy(kept).to(x_BD.dtype).view(x_BD.shape).mul_(self.scale)
 
-    def bits(self, count: int) -> npt.NDArray[np.uint16]:
-        """16 random bits for each of so many numbers."""
-        words: npt.NDArray[np.uint64] = self._bits.random_raw(-(-count // 4))
-        return words.view(np.uint16)[:count]
+def scale(p: float) -> float:
+    """Return the factor of the numbers that dropout keeps, so that their expectation stays."""
+    return 1.0 / (1.0 - p) if p < 1 else 0.0
+
+
+def set_mask_source(model: nn.Module, masks: DropoutMasks | None) -> None:
+    """Let all dropout layers of a model draw from `masks`; None gives them back to torch's generator."""
+    for layer in model.modules():
+        if isinstance(layer, Dropout):
+            layer.mask_source = masks

@@ -14,7 +14,7 @@ from app.models.base import CtrModel
 from app.models.deepfm import DeepFM
 from app.models.side_input import Preprocessing
 from app.training.distributed import SINGLE_PROCESS, ProcessGroup
-from app.training.loop.dropout import Masks
+from app.training.loop.dropout import DropoutMasks, set_mask_source
 from app.training.optim.embedding_lookup import Lookup
 from app.training.optim.flat_weights import FlatWeights
 from app.training.optim.rowwise_rmsprop import TableConfig, TableSteps
@@ -66,11 +66,11 @@ class Engine:
             self.table = steps(model.table_RE.detach(), lookup, table)
         crosses = {name for name in model.tables if isinstance(getattr(model, name), nn.Parameter)} - {"table_RE"}
         self.weights = FlatWeights(model, self.average, [model.table_RE], crosses)
-        self._fields_BFE = torch.empty(0)
         # Parts of one batch should not drop alike.
         seed += self.group.rank
         torch.manual_seed(seed)
-        self._masks = Masks(model, seed) if self._device.type == "cpu" else None
+        self._masks = DropoutMasks(seed) if self._device.type == "cpu" else None
+        set_mask_source(model, self._masks)
         self._by_hand = None if bfloat16 else self._hand_written(preprocessing)
         model.train()
 
@@ -103,28 +103,24 @@ class Engine:
     def _by_autograd(self, rows_BT: Tensor, x_OT: Tensor, labels_O: Tensor, own: slice) -> tuple[Tensor, Tensor]:
         """As `DeepFmGradient`, of any model."""
         with torch.no_grad():
-            self._fields_BFE = self.table.fields(rows_BT, x_OT, None if self.group.size == 1 else own)
-        # An attribute of the instance hides the method of the class.
-        self.model.__dict__["fields"] = self._read
+            fields_OFE = self.table.fields(rows_BT, x_OT, None if self.group.size == 1 else own)
         with torch.autocast(self._device.type, torch.bfloat16, enabled=self._bfloat16):
-            logits_O = self.model.logits(rows_BT[own], x_OT)
+            logits_O = self.model.logits(rows_BT[own], x_OT, fields_OFE)
         logits_O = logits_O.float()
         # d loss / d logit is written out here; a loss in the graph would cost five operators more.
         slope_O = (logits_O.detach().sigmoid() - labels_O) / len(rows_BT)
-        gradients = torch.autograd.grad(
-            logits_O, [self._fields_BFE, *self.weights.parameters], slope_O, allow_unused=True
+        slope_OFE, *slopes = torch.autograd.grad(
+            logits_O, [fields_OFE, *self.weights.parameters], slope_O, allow_unused=True
         )
         with torch.no_grad():
-            fields_BFE = gradients[0] if gradients[0] is not None else torch.zeros_like(self._fields_BFE)
-            gradient_UE = self.table.gradient(fields_BFE)
-            self.weights.take(gradients[1:])
+            gradient_UE = self.table.gradient(torch.zeros_like(fields_OFE) if slope_OFE is None else slope_OFE)
+            self.weights.take(slopes)
             return binary_cross_entropy_with_logits(logits_O, labels_O, reduction="sum"), gradient_UE
 
     @torch.no_grad()
     def averaged(self) -> CtrModel:
         """The model with its averaged weights, good until the next step; the same on all processes."""
         self.table.write_back()
-        self.model.__dict__.pop("fields", None)
         if self.group.size > 1:
             statistics = self.weights.statistics()
             self.group.sum_in_place(*statistics)
@@ -155,11 +151,6 @@ class Engine:
 
     def close(self) -> None:
         """Give the model back as an ordinary module on the processor; its table is as `averaged` left it."""
-        self.model.__dict__.pop("fields", None)
-        if self._masks:
-            self._masks.close()
+        set_mask_source(self.model, None)
         self.weights.release()
         self.model.to("cpu").eval()
-
-    def _read(self, rows_BT: Tensor, x_BT: Tensor) -> Tensor:
-        return self._fields_BFE

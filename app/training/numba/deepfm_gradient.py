@@ -14,7 +14,7 @@ from torch import Tensor
 
 from app.models.deepfm import DeepFM
 from app.models.side_input import Preprocessing
-from app.training.loop.dropout import Masks
+from app.training.loop.dropout import DropoutMasks
 from app.training.numba.field_inputs import FieldInputs
 from app.training.numba.hidden_layers import GradientOf, HiddenLayers
 from app.training.numba.prefetch import Array, fast
@@ -25,7 +25,12 @@ class DeepFmGradient:
     """Holds views of the model's weights: good for as long as they stay where they are."""
 
     def __init__(
-        self, model: DeepFM, preprocessing: Preprocessing, table: CompiledSteps, gradient_of: GradientOf, masks: Masks
+        self,
+        model: DeepFM,
+        preprocessing: Preprocessing,
+        table: CompiledSteps,
+        gradient_of: GradientOf,
+        masks: DropoutMasks,
     ) -> None:
         """Of a model that crosses all pairs, summed (`DeepFM.all_pairs`)."""
         deep = model.deep

@@ -16,8 +16,8 @@ import numpy as np
 import torch
 from torch import Tensor, nn
 
-from app.models.layers import Block
-from app.training.loop.dropout import Masks
+from app.models.layers import Block, Dropout
+from app.training.loop.dropout import DropoutMasks, scale, threshold
 from app.training.numba.prefetch import Array, fast
 
 GradientOf = Callable[[Tensor], Tensor]
@@ -27,14 +27,15 @@ GradientOf = Callable[[Tensor], Tensor]
 class HiddenLayer:
     """One block. Arrays are views of the block's own tensors, which are changed in place while training."""
 
-    def __init__(self, block: Block, gradient_of: GradientOf, masks: Masks) -> None:
+    def __init__(self, block: Block, gradient_of: GradientOf, masks: DropoutMasks) -> None:
         self.weight_HP, self.bias_H = block.linear.weight.detach(), block.linear.bias.detach()
         self.weight_slope_HP = gradient_of(block.linear.weight)
         self._bias_slope_H: Array = gradient_of(block.linear.bias).numpy()
         self._norm = block.norm if isinstance(block.norm, nn.BatchNorm1d) else None
-        self._dropout, self._masks = masks.layer(block.dropout), masks
+        p = block.dropout.p if isinstance(block.dropout, Dropout) else 0.0
+        self._masks, self._threshold = masks if p > 0 else None, threshold(p)
         dtype = self._bias_slope_H.dtype
-        self._scale = dtype.type(self._dropout.scale if self._dropout else 1.0)
+        self._scale = dtype.type(scale(p))
         if self._norm:
             assert self._norm.momentum is not None
             assert self._norm.running_mean is not None
@@ -48,9 +49,7 @@ class HiddenLayer:
     def forward(self, linear_BH: Tensor) -> Tensor:
         """What the linear map gave to the layer's output [B, H], in the same memory unless there is a batch norm."""
         linear: Array = linear_BH.numpy()
-        kept, start = np.empty(0, np.uint16), 0
-        if self._dropout:
-            kept, start = self._dropout.bits(linear.size), self._dropout.start
+        kept, start = self._masks.bits(linear.size) if self._masks else np.empty(0, np.uint16), self._threshold
         self._linear = linear
         if not self._norm:
             self._output = linear
@@ -81,7 +80,7 @@ class HiddenLayer:
 class HiddenLayers:
     """Several, one after the other; the first one's linear map is the caller's."""
 
-    def __init__(self, blocks: Sequence[Block], gradient_of: GradientOf, masks: Masks) -> None:
+    def __init__(self, blocks: Sequence[Block], gradient_of: GradientOf, masks: DropoutMasks) -> None:
         self._layers = [HiddenLayer(block, gradient_of, masks) for block in blocks]
         self._outputs: list[Tensor] = []
 

@@ -41,7 +41,7 @@ def test_the_field_that_decides_is_the_important_one(decides: str) -> None:
         model.table_RE.zero_()
         rows = ROWS.rows_NT[:, slots].unique()
         model.table_RE[rows, 0] = torch.randn(len(rows), generator=generator) * 3
-        logits = model.logits(ROWS.rows_NT, ROWS.x_NT)
+        logits = model.logits(ROWS.rows_NT, ROWS.x_NT, model.fields(ROWS.rows_NT, ROWS.x_NT))
     labelled = ExpandedRows(
         ROWS.rows_NT, ROWS.x_NT, (torch.rand(300, generator=generator) < torch.sigmoid(logits)).float()
     )

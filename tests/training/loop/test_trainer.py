@@ -11,6 +11,7 @@ import pytest
 import torch
 
 from app.errors import ConfigError, DataError
+from app.models.base import CtrModel
 from app.models.side_input import Preprocessing
 from app.training.architectures import ModelConfig
 from app.training.evaluation.predict import log_loss, predict
@@ -114,10 +115,10 @@ def test_the_decay_is_the_l2_term_of_the_loss(prepared: Prepared) -> None:
     run.fit(train, train)
     optimizer = torch.optim.LBFGS(plain.parameters(), max_iter=300, line_search_fn="strong_wolfe")
 
-    def penalised(model: torch.nn.Module) -> torch.Tensor:
-        logits = model.logits(train.rows_NT, train.x_NT)  # type: ignore[operator]
+    def penalised(model: CtrModel) -> torch.Tensor:
+        logits = model.logits(train.rows_NT, train.x_NT, model.fields(train.rows_NT, train.x_NT))
         loss = torch.nn.functional.binary_cross_entropy_with_logits(logits, train.labels_N)
-        return loss + weight * model.table_RE.square().sum()  # type: ignore[operator, union-attr]
+        return loss + weight * model.table_RE.square().sum()
 
     def closure() -> torch.Tensor:
         optimizer.zero_grad()

@@ -11,7 +11,7 @@ from torch.nn.functional import binary_cross_entropy_with_logits
 from app.models import build
 from app.models.deepfm import DeepFM
 from app.models.side_input import Preprocessing
-from app.training.loop.dropout import Masks
+from app.training.loop.dropout import DropoutMasks, set_mask_source
 from app.training.loop.train_step import Engine
 from app.training.numba.deepfm_gradient import DeepFmGradient
 from app.training.numba.table_kernels import CompiledSteps
@@ -53,10 +53,8 @@ def by_hand(
         lookup = Lookup(preprocessing, len(model.table_RE), torch.device("cpu"))
         table = CompiledSteps(model.table_RE.detach().clone(), lookup, TableConfig(1e-3, 0.0, 0.9))
         weights = FlatWeights(model, model, [model.table_RE], set())
-    masks = Masks(model, 7)
-    gradient = DeepFmGradient(model, preprocessing, table, weights.gradient_of, masks)
+    gradient = DeepFmGradient(model, preprocessing, table, weights.gradient_of, DropoutMasks(7))
     loss, gradient_UE = gradient(rows_BT, x_BT[own].contiguous(), labels_B[own], own)
-    masks.close()
     table_RE = torch.zeros_like(model.table_RE)
     table_RE[torch.from_numpy(table.unique)] = gradient_UE
     names = {id(parameter): name for name, parameter in model.named_parameters()}
@@ -66,11 +64,11 @@ def by_hand(
 
 def plainly(model: DeepFM, batch: ExpandedRows, own: slice) -> tuple[float, dict[str, Tensor]]:
     rows_BT, x_BT, labels_B = batch
-    masks = Masks(model, 7)
+    set_mask_source(model, DropoutMasks(7))
     model.all_pairs = False  # the operators of the formula, one by one
-    logits_O = model.logits(rows_BT[own], x_BT[own])
+    logits_O = model.logits(rows_BT[own], x_BT[own], model.fields(rows_BT[own], x_BT[own]))
     model.all_pairs = True
-    masks.close()
+    set_mask_source(model, None)
     loss = binary_cross_entropy_with_logits(logits_O, labels_B[own], reduction="sum")
     gradients = torch.autograd.grad(loss / len(rows_BT), list(model.parameters()))
     named = zip(model.named_parameters(), gradients, strict=True)

@@ -83,7 +83,8 @@ def test_training_rows_give_the_logits_that_serving_gives() -> None:
     rows = expand(preprocessing, encoded)
     model = ModelConfig().build(preprocessing).eval()
     slots = [torch.from_numpy(part) for part in (*encoded.user, *encoded.item)]
-    torch.testing.assert_close(model.logits(rows.rows_NT, rows.x_NT), model(*slots))
+    fields_NFE = model.fields(rows.rows_NT, rows.x_NT)
+    torch.testing.assert_close(model.logits(rows.rows_NT, rows.x_NT, fields_NFE), model(*slots))
     assert float(rows.x_NT[:, preprocessing_numeric_slot(data)].abs().max()) <= CLIP
 
 
