@@ -22,7 +22,8 @@ from xxhash import xxh3_64_intdigest
 from app.errors import ConfigError, StoreError
 from app.features.encoder import Encoder
 from app.features.field_encoders import CategoricalEncoder
-from app.features.schema import Categorical, FeatureSchema, Side
+from app.features.fields import Categorical, Side
+from app.features.schema import FeatureSchema
 from app.features.store import KeyTemplate
 from app.models.deepfm import DeepFM
 from app.models.side_input import Preprocessing

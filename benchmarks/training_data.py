@@ -12,7 +12,8 @@ import numpy.typing as npt
 import polars as pl
 import torch
 
-from app.features.schema import Categorical, FeatureSchema, Numeric
+from app.features.fields import Categorical, Numeric
+from app.features.schema import FeatureSchema
 from app.models.side_input import Preprocessing, numeric_key
 from app.training.data.catalogue import open_dataset
 from app.training.preprocessing.expand import ExpandedRows

@@ -18,7 +18,8 @@ import numpy as np
 import torch
 
 from app.features.encoder import Encoder
-from app.features.schema import FeatureSchema, Numeric, parse_schema
+from app.features.fields import Numeric
+from app.features.schema import FeatureSchema, parse_schema
 from app.features.slots import EMPTY_KEY
 from app.models import MODELS
 from app.models.base import CtrModel

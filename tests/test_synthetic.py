@@ -16,7 +16,7 @@ from xxhash import xxh3_64_intdigest
 from app.cli import cli
 from app.errors import ConfigError, StoreError
 from app.features.encoder import Encoder
-from app.features.schema import Side
+from app.features.fields import Side
 from app.features.store import KeyTemplate
 from app.registry.artifact.artifact import load
 from app.registry.store.model_store import ModelStore

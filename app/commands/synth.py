@@ -14,7 +14,7 @@ from app.commands.output import console, emit
 from app.errors import ConfigError
 
 if TYPE_CHECKING:
-    from app.features.schema import Side
+    from app.features.fields import Side
     from app.settings import Settings
     from app.synthetic import Catalogue
 

@@ -21,7 +21,8 @@ import numpy as np
 from app.errors import EncodingError, SchemaError
 from app.features.columns import Column, Plain
 from app.features.field_encoders import FieldEncoder, field_encoder
-from app.features.schema import Categorical, FeatureSchema, Side
+from app.features.fields import Side
+from app.features.schema import FeatureSchema
 from app.features.slots import FieldSlots, Slots
 
 Invalid = Callable[[str], None]
@@ -32,8 +33,7 @@ class _Part(NamedTuple):
 
     raw_name: str
     is_id: bool
-    start: int
-    stop: int
+    slots: slice
     encoder: FieldEncoder
     absent: FieldSlots  # what a missing value becomes: the encoded default, or the missing slots
 
@@ -44,21 +44,20 @@ class Encoder:
     def __init__(self, schema: FeatureSchema, side: Side) -> None:
         """Raises SchemaError where a declared default does not fit its own field."""
         self.side = side
-        self.fields = schema.side(side)
+        layout = schema.layout(side)
+        self.fields = layout.fields
         self._parts: list[_Part] = []
-        start = 0
-        for field in self.fields:
+        for field, slots in layout:
             encoder = field_encoder(field)
             try:
                 if not _is_missing(field.default):
                     encoder.absent = encoder.encode(field.default)
             except EncodingError as error:
                 raise SchemaError(f"field {field.name!r}, default: {error}") from error
-            is_id = isinstance(field, Categorical) and field.id
-            self._parts.append(_Part(field.raw_name, is_id, start, start + field.width, encoder, encoder.absent))
-            start += field.width
-        self.slots = start
-        self.id_source = next((part.raw_name for part in self._parts if part.is_id), None)
+            self._parts.append(_Part(field.raw_name, field is layout.id_field, slots, encoder, encoder.absent))
+        self.layout = layout
+        self.slots = layout.width
+        self.id_source = layout.id_field and layout.id_field.raw_name
 
     def encode(self, raw: Mapping[str, Any], entity_id: str | None = None, invalid: Invalid | None = None) -> Slots:
         """Encode one entity.
@@ -78,7 +77,7 @@ class Encoder:
         """
         keys: list[int] = []
         values: list[float] = []
-        for raw_name, is_id, _, _, encoder, absent in self._parts:
+        for raw_name, is_id, _, encoder, absent in self._parts:
             value = entity_id if is_id else raw.get(raw_name)
             if value is None or value == "":
                 slots = absent
@@ -104,9 +103,7 @@ class Encoder:
             if part.is_id or part.raw_name not in raw:
                 continue
             value = raw[part.raw_name]
-            keys[part.start : part.stop], values[part.start : part.stop] = (
-                part.absent if _is_missing(value) else part.encoder.encode(value)
-            )
+            keys[part.slots], values[part.slots] = part.absent if _is_missing(value) else part.encoder.encode(value)
         return Slots(keys, values)
 
     @property
@@ -119,7 +116,7 @@ class Encoder:
         keys, values = slots.keys.copy(), slots.values.copy()
         for part in self._parts:
             if part.raw_name == raw_name:
-                keys[part.start : part.stop], values[part.start : part.stop] = part.encoder.missing()
+                keys[part.slots], values[part.slots] = part.encoder.missing()
         return Slots(keys, values)
 
     def encode_many(
@@ -142,20 +139,22 @@ class Encoder:
         known = {name: Plain(column) if isinstance(column, Sequence) else column for name, column in columns.items()}
         for part in self._parts:
             column = known.get(part.raw_name)
-            place = slice(part.start, part.stop)
             if column is None:
-                slots.keys[:, place], slots.values[:, place] = part.absent
+                slots.keys[:, part.slots], slots.values[:, part.slots] = part.absent
                 continue
             whole = part.encoder.encode_column(column, part.absent)
             if whole is not None:
-                slots.keys[:, place], slots.values[:, place] = whole
+                slots.keys[:, part.slots], slots.values[:, part.slots] = whole
                 continue
             distinct = column.distinct()
             encoded = [self._encode_field(part, value, invalid) for value in distinct.values]
-            shape = len(encoded), part.stop - part.start
+            shape = len(encoded), part.slots.stop - part.slots.start
             keys_D = np.array([keys for keys, _ in encoded], np.int64).reshape(shape)
             values_D = np.array([values for _, values in encoded], np.float32).reshape(shape)
-            slots.keys[:, place], slots.values[:, place] = keys_D[distinct.codes_N], values_D[distinct.codes_N]
+            slots.keys[:, part.slots], slots.values[:, part.slots] = (
+                keys_D[distinct.codes_N],
+                values_D[distinct.codes_N],
+            )
         return slots
 
     @staticmethod

@@ -13,7 +13,7 @@ from xxhash import xxh3_64_digest, xxh3_64_intdigest
 
 from app.errors import EncodingError
 from app.features.columns import Column, Lists
-from app.features.schema import FLOAT32_MAX, AnyField, Categorical, MultiCategorical, Numeric
+from app.features.fields import FLOAT32_MAX, AnyField, Categorical, MultiCategorical, Numeric
 from app.features.slots import (
     EMPTY_KEY,
     INT64_MAX,

@@ -7,96 +7,22 @@ nothing learned: vocabularies, scales and bucket borders live in the artifact.
 from __future__ import annotations
 
 import hashlib
+from collections.abc import Mapping
 from functools import cached_property
 from pathlib import Path
+from types import MappingProxyType
 from typing import Annotated, Any, Literal
 
 import msgspec
 import yaml
-from pydantic import BaseModel, ConfigDict, Field, StringConstraints, ValidationError, model_validator
+from pydantic import Field, ValidationError, model_validator
 
 from app.errors import SchemaError
-
-Entity = Literal["user", "item", "context"]
-Side = Literal["user", "item"]
-Name = Annotated[str, StringConstraints(pattern=r"^[A-Za-z][A-Za-z0-9_.-]{0,63}$")]
-
-FLOAT32_MAX = 3.4028234663852886e38
-MAX_SLOTS_PER_FIELD = 256
+from app.features.fields import SIDES, AnyField, Categorical, Declaration, MultiCategorical, Name, Numeric, Side
+from app.features.slot_layout import SlotLayout
 
 
-class _Spec(BaseModel):
-    model_config = ConfigDict(extra="forbid", frozen=True, strict=True)
-
-
-class _Field(_Spec):
-    name: Name
-    entity: Entity
-    source: Name | None = None
-    """Raw field to read; two fields may read one raw field, say `age` as a number and as a category."""
-
-    @property
-    def raw_name(self) -> str:
-        return self.source or self.name
-
-    @property
-    def side(self) -> Side:
-        return "item" if self.entity == "item" else "user"
-
-
-class Categorical(_Field):
-    type: Literal["categorical"] = "categorical"
-    default: str | int | float | bool | None = None
-    """Here and below: the raw value used where the field is absent, null or empty."""
-    space: Name | None = None
-    id: bool = False
-    """The field is the entity's own id: taken from the request, not from the store."""
-
-    @property
-    def vocabulary(self) -> str:
-        return self.space or self.name
-
-    @property
-    def width(self) -> int:
-        return 1
-
-
-class MultiCategorical(_Field):
-    type: Literal["multi_categorical"]
-    default: str | list[str] | dict[str, float] | None = None
-    space: Name | None = None
-    weighted: bool = False
-    pooling: Literal["mean", "sum"] = "mean"
-    max_length: Annotated[int, Field(ge=1, le=MAX_SLOTS_PER_FIELD)] = 16
-    separator: Annotated[str, StringConstraints(min_length=1, max_length=4)] | None = None
-    """Splits a text value that is not a JSON array or object: `Adventure|Children`."""
-
-    @property
-    def vocabulary(self) -> str:
-        return self.space or self.name
-
-    @property
-    def width(self) -> int:
-        return self.max_length
-
-
-class Numeric(_Field):
-    type: Literal["numeric"]
-    default: Annotated[float, Field(ge=-FLOAT32_MAX, le=FLOAT32_MAX)] | None = None
-    transforms: tuple[Literal["log1p", "sqrt", "square", "standardise"], ...] = ("standardise",)
-    """Applied in this order inside the model, which learns the mean and deviation; empty feeds the raw number."""
-    buckets: Annotated[int, Field(ge=0, le=1000)] = 0
-    """Also embed the quantile bucket the number falls in; the borders are learned."""
-
-    @property
-    def width(self) -> int:
-        return 1
-
-
-AnyField = Annotated[Categorical | MultiCategorical | Numeric, Field(discriminator="type")]
-
-
-class Cross(_Spec):
+class Cross(Declaration):
     """A pair of fields whose value pairs get weights of their own in a wide part; other models do not look at it."""
 
     fields: tuple[Name, Name]
@@ -104,7 +30,7 @@ class Cross(_Spec):
     """Pairs of values are hashed into so many weights; a number takes part by its own quantile bucket."""
 
 
-class FeatureSchema(_Spec):
+class FeatureSchema(Declaration):
     version: Literal[1] = 1
     fields: Annotated[tuple[AnyField, ...], Field(min_length=1, max_length=1000)]
     crosses: Annotated[tuple[Cross, ...], Field(max_length=100)] = ()
@@ -140,6 +66,18 @@ class FeatureSchema(_Spec):
     def side(self, side: Side) -> tuple[Categorical | MultiCategorical | Numeric, ...]:
         """Fields of the request side (user and context) or the item side, in declared order."""
         return tuple(f for f in self.fields if f.side == side)
+
+    def layout(self, side: Side) -> SlotLayout:
+        """Slots and field vectors of one side."""
+        return SlotLayout(side, self.side(side))
+
+    @cached_property
+    def vectors(self) -> Mapping[str, slice]:
+        """Slots of each field vector among the T of both sides, user side first, in the order of the F vectors."""
+        user, item = (self.layout(side) for side in SIDES)
+        start = user.expanded_width
+        item_vectors = {name: slice(start + s.start, start + s.stop) for name, s in item.vectors.items()}
+        return MappingProxyType({**user.vectors, **item_vectors})
 
     @cached_property
     def hash(self) -> str:

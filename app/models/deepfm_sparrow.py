@@ -16,8 +16,9 @@ e_user).
 import torch
 from torch import Tensor
 
+from app.features.fields import SIDES
 from app.models.base import CtrModel
-from app.models.field_roles import SidePart, find_roles, slot_places
+from app.models.field_roles import SidePart, find_roles
 from app.models.layers import SplitMlp
 from app.models.pairwise import Pairs, field_crosses
 from app.models.side_input import Preprocessing
@@ -50,7 +51,7 @@ class DeepFMSparrow(CtrModel):
         ]
         chosen = [(item, user) for item, user in pairs if item is not None and user is not None]
         self.crosses: Pairs = field_crosses(schema, dim, chosen, learned=True)
-        users, items = list(slot_places(schema, "user")), list(slot_places(schema, "item"))
+        users, items = (list(schema.layout(side).vectors) for side in SIDES)
         self.user_part = SidePart([users.index(roles.user)] if roles.user else [], dim, self.user.numeric_fields)
         self.item_part = SidePart([items.index(roles.movie)] if roles.movie else [], dim, self.item.numeric_fields)
         self.deep = SplitMlp(self.user_part.width, self.item_part.width, hidden, dropout, batch_norm)

@@ -17,8 +17,9 @@ is linear in the p.
 import torch
 from torch import Tensor, nn
 
+from app.features.fields import SIDES
 from app.models.base import CtrModel
-from app.models.field_roles import find_roles, slot_places
+from app.models.field_roles import find_roles
 from app.models.layers import SplitMlp
 from app.models.side_input import Preprocessing
 
@@ -42,7 +43,7 @@ class DeepFMSparrowV2(CtrModel):
         """Raises ConfigError where the schema lacks a field that is named."""
         super().__init__(preprocessing, dim)
         roles = find_roles(preprocessing.schema, movie, user, movie_genre, user_genre)
-        users, items = list(slot_places(preprocessing.schema, "user")), list(slot_places(preprocessing.schema, "item"))
+        users, items = (list(preprocessing.schema.layout(side).vectors) for side in SIDES)
         self.user_blocks = Projection([users.index(f) for f in (roles.user, roles.user_genre) if f], dim, projection)
         self.item_blocks = Projection([items.index(f) for f in (roles.movie, roles.movie_genre) if f], dim, projection)
         numbers = self.user.numeric_fields + self.item.numeric_fields

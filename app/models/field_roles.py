@@ -11,28 +11,13 @@ import torch
 from torch import Tensor, nn
 
 from app.errors import ConfigError
-from app.features.schema import AnyField, Categorical, FeatureSchema, MultiCategorical, Numeric, Side
-
-SIDES: tuple[Side, Side] = ("user", "item")
-
-
-def slot_places(schema: FeatureSchema, side: Side) -> dict[str, range]:
-    """Field name to its slots among a side's T, in the order of the side's F field vectors."""
-    places, slots = {}, 0
-    for field in schema.side(side):
-        places[field.name] = range(slots, slots + field.width)
-        slots += field.width
-    for field in schema.side(side):
-        if isinstance(field, Numeric) and field.buckets:
-            places[f"{field.name}:bucket"] = range(slots, slots + 1)
-            slots += 1
-    return places
+from app.features.fields import Side
+from app.features.schema import FeatureSchema
 
 
 def field_names(schema: FeatureSchema) -> tuple[list[str], int]:
     """Names of the F field vectors of both sides, user side first, and how many are the user side's."""
-    user, item = (list(slot_places(schema, side)) for side in SIDES)
-    return user + item, len(user)
+    return list(schema.vectors), len(schema.layout("user").vectors)
 
 
 def field_index(schema: FeatureSchema, name: str) -> int:
@@ -113,25 +98,17 @@ def shared_spaces(schema: FeatureSchema) -> list[tuple[str, str]]:
     """Pairs of a user-side and an item-side field whose values are of one space, in declared order."""
     return [
         (user.name, item.name)
-        for user in _categorical(schema, "user")
-        for item in _categorical(schema, "item")
+        for user in schema.layout("user").categoricals
+        for item in schema.layout("item").categoricals
         if user.vocabulary == item.vocabulary
     ]
 
 
-def id_field(schema: FeatureSchema, side: Side) -> str | None:
-    """Name of the field that is the entity's own id."""
-    return next((field.name for field in schema.side(side) if isinstance(field, Categorical) and field.id), None)
-
-
-def _categorical(schema: FeatureSchema, side: Side) -> list[Categorical | MultiCategorical]:
-    return [field for field in schema.side(side) if not isinstance(field, Numeric)]
-
-
 def _first(schema: FeatureSchema, side: Side, but: str | None) -> str | None:
-    fields: Sequence[AnyField] = [*_categorical(schema, side), *schema.side(side)]
-    return next((field.name for field in fields if field.name != but), None)
+    layout = schema.layout(side)
+    return next((field.name for field in (*layout.categoricals, *layout.numerics) if field.name != but), None)
 
 
 def _id_or_first(schema: FeatureSchema, side: Side, but: str | None) -> str | None:
-    return id_field(schema, side) or _first(schema, side, but)
+    id_field = schema.layout(side).id_field
+    return id_field.name if id_field is not None else _first(schema, side, but)

@@ -15,8 +15,10 @@ from collections.abc import Sequence
 import torch
 from torch import Tensor, nn
 
+from app.features.fields import SIDES
 from app.features.schema import Cross, FeatureSchema
-from app.models.field_roles import SIDES, shared_spaces, slot_places
+from app.features.slot_layout import SlotLayout, bucket_name
+from app.models.field_roles import shared_spaces
 from app.models.side_input import Preprocessing
 
 
@@ -68,7 +70,7 @@ class HashedCrosses(nn.Module):
 
     def __init__(self, preprocessing: Preprocessing) -> None:
         super().__init__()
-        places = {side: slot_places(preprocessing.schema, side) for side in SIDES}
+        layouts = {side: preprocessing.schema.layout(side) for side in SIDES}
         side_of = {field.name: field.side for field in preprocessing.schema.fields}
         within: dict[str, list[tuple[int, int, int, int]]] = {"user": [], "item": []}
         across: list[tuple[int, int, int, int]] = []
@@ -77,14 +79,12 @@ class HashedCrosses(nn.Module):
             # User side first, so that a cross means the same whichever of its fields is named first.
             left, right = sorted(cross.fields, key=lambda name: side_of[name] == "item")
             pairs = across if side_of[left] != side_of[right] else within[side_of[left]]
-            left_slots, right_slots = (
-                places[side_of[name]].get(f"{name}:bucket", places[side_of[name]][name]) for name in (left, right)
-            )
+            left_slots, right_slots = (_crossed_slots(layouts[side_of[name]], name) for name in (left, right))
             pairs += [(s, t, cross.buckets, rows) for s in left_slots for t in right_slots]
             rows += cross.buckets
         self.rows = max(rows, 1)  # the artifact cannot hold an empty table
         self.oov_rows = preprocessing.oov_rows
-        self.user_slots = sum(map(len, places["user"].values()))
+        self.user_slots = layouts["user"].expanded_width
         user, item = (sorted({pair[end] for pair in across}) for end in (0, 1))
         self.users, self.items = len(user), len(item)
         self.register_buffer("user_L", torch.tensor(user, dtype=torch.int64))
@@ -138,6 +138,12 @@ class HashedCrosses(nn.Module):
         known_BT = vocabulary_V[place_BT.clamp(0, keys - 1)] & 0x7FFFFFFF
         other_BT = torch.where(place_BT < 0, rows_BT, rows_BT - keys)
         return torch.where((place_BT >= 0) & (place_BT < keys), known_BT, other_BT)
+
+
+def _crossed_slots(layout: SlotLayout, name: str) -> range:
+    """Slots among the side's T that stand for a field in a cross: a number takes part by its bucket."""
+    slots = layout.vectors.get(bucket_name(name), layout.vectors[name])
+    return range(slots.start, slots.stop)
 
 
 def packed(codes_BL: Tensor, x_BL: Tensor) -> Tensor:

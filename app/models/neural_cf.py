@@ -15,21 +15,19 @@ Split, exactly.
 import torch
 from torch import Tensor, nn
 
-from app.features.schema import Side
+from app.features.fields import Side
 from app.models.base import CtrModel
-from app.models.field_roles import SidePart, id_field, slot_places
+from app.models.field_roles import SidePart
 from app.models.layers import Mlp, SplitMlp
 from app.models.side_input import Preprocessing
 
 
 def side_part(preprocessing: Preprocessing, side: Side, dim: int, ids_only: bool) -> SidePart:
     """The side's id alone, or all its fields and numerics."""
-    places = list(slot_places(preprocessing.schema, side))
-    own_id = id_field(preprocessing.schema, side) if ids_only else None
-    if own_id is not None:
-        return SidePart([places.index(own_id)], dim, 0)
-    numerics = sum(field.type == "numeric" for field in preprocessing.schema.side(side))
-    return SidePart(range(len(places)), dim, numerics)
+    layout = preprocessing.schema.layout(side)
+    if ids_only and layout.id_field is not None:
+        return SidePart([list(layout.vectors).index(layout.id_field.name)], dim, 0)
+    return SidePart(range(len(layout.vectors)), dim, len(layout.numerics))
 
 
 class NeuralCF(CtrModel):

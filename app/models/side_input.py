@@ -9,7 +9,8 @@ from dataclasses import dataclass
 import torch
 from torch import Tensor, nn
 
-from app.features.schema import FeatureSchema, Numeric, Side
+from app.features.fields import Numeric, Side
+from app.features.schema import FeatureSchema
 from app.features.slots import NUMERIC_MARK, slot_key
 
 CLIP = 4.0
@@ -91,19 +92,13 @@ class SideInput(nn.Module):
 
     def __init__(self, preprocessing: Preprocessing, side: Side) -> None:
         super().__init__()
-        fields = preprocessing.schema.side(side)
-        numerics = [field for field in fields if isinstance(field, Numeric)]
-        bucketed = [field for field in numerics if field.buckets]
-        starts = {}
-        slots = 0
-        for field in fields:
-            starts[field.name] = slots
-            slots += field.width
-        self.slots = slots
+        layout = preprocessing.schema.layout(side)
+        numerics, bucketed = layout.numerics, layout.bucketed
+        self.slots = layout.width
         self.clip = CLIP
-        self.width = slots + len(bucketed)
+        self.width = layout.expanded_width
         """T: slots and, behind them, one bucket each for the fields that have buckets."""
-        self.fields = len(fields) + len(bucketed)
+        self.fields = len(layout.vectors)
         """F: declared fields and, behind them, the bucket of each field that has buckets."""
         self.numeric_fields = len(numerics)
         self.bucketed_fields = len(bucketed)
@@ -111,12 +106,14 @@ class SideInput(nn.Module):
 
         oov = [
             0 if isinstance(field, Numeric) else preprocessing.oov_row(field.name)
-            for field in fields
+            for field in layout.fields
             for _ in range(field.width)
         ]
         self.register_buffer("oov_S", torch.tensor(oov, dtype=torch.int64))
 
-        self.register_buffer("numeric_M", torch.tensor([starts[f.name] for f in numerics], dtype=torch.int64))
+        self.register_buffer(
+            "numeric_M", torch.tensor([layout.slots[f.name].start for f in numerics], dtype=torch.int64)
+        )
         # steps_PM[p, m]: the transform field m applies at step p; 0 none, 1 log1p, 2 sqrt, 3 square, 4 standardise.
         codes = {"log1p": 1, "sqrt": 2, "square": 3, "standardise": 4}
         steps = max((len(field.transforms) for field in numerics), default=0)
@@ -127,7 +124,9 @@ class SideInput(nn.Module):
         self.register_buffer("mean_M", torch.tensor([s.mean for s in statistics]))
         self.register_buffer("deviation_M", torch.tensor([s.deviation for s in statistics]))
 
-        self.register_buffer("bucket_G", torch.tensor([starts[f.name] for f in bucketed], dtype=torch.int64))
+        self.register_buffer(
+            "bucket_G", torch.tensor([layout.slots[f.name].start for f in bucketed], dtype=torch.int64)
+        )
         rows = [preprocessing.bucket_row(field.name) for field in bucketed]
         self.register_buffer("bucket_row_G", torch.tensor(rows, dtype=torch.int64))
         borders = [preprocessing.numerics[field.name].borders for field in bucketed]
@@ -138,10 +137,8 @@ class SideInput(nn.Module):
         # Field vectors are sums of slot vectors; where every field is one slot the sum is the identity and is skipped.
         self.pooled = self.width != self.fields
         pool_FT = torch.zeros(self.fields, self.width)
-        for index, field in enumerate(fields):
-            pool_FT[index, starts[field.name] : starts[field.name] + field.width] = 1.0
-        for index in range(len(bucketed)):
-            pool_FT[len(fields) + index, slots + index] = 1.0
+        for index, slots in enumerate(layout.vectors.values()):
+            pool_FT[index, slots] = 1.0
         self.register_buffer("pool_FT", pool_FT)
 
     def expand(self, vocabulary_V: Tensor, keys_BS: Tensor, values_BS: Tensor) -> tuple[Tensor, Tensor]:

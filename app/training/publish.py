@@ -14,12 +14,13 @@ import numpy as np
 import torch
 
 from app.errors import ArtifactError, ConfigError
+from app.features.fields import SIDES
 from app.models.base import CtrModel
 from app.registry.artifact.artifact import Artifact, load
 from app.registry.artifact.export import write
 from app.registry.artifact.manifest import GoldenRequest
 from app.registry.store.model_store import ModelStore
-from app.training.data.dataset import Dataset, id_field_of, raw_features, without_nan
+from app.training.data.dataset import Dataset, raw_features, without_nan
 from app.training.evaluation.calibration import Floats
 from app.training.preprocessing.encode import EncodedRows
 
@@ -42,7 +43,8 @@ def golden_requests(data: Dataset, seed: int = 0) -> list[GoldenRequest]:
     """Up to 8 real users with up to 20 real items each, raw, without scores."""
     data = data.examples()
     rng = np.random.default_rng(seed)
-    schema, user_id, item_id = data.schema, id_field_of(data.schema, "user"), id_field_of(data.schema, "item")
+    schema = data.schema
+    user_id, item_id = (schema.layout(side).id_field for side in SIDES)
     users, items = without_nan(data.user), without_nan(data.item)
     requests = []
     for number, row in enumerate(rng.choice(len(data), min(GOLDEN_USERS, len(data)), replace=False)):

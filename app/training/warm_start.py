@@ -18,12 +18,12 @@ import torch
 from torch import Tensor, nn
 
 from app.errors import ArtifactError
-from app.features.schema import FeatureSchema, Numeric
+from app.features.fields import SIDES, Numeric
+from app.features.schema import FeatureSchema
 from app.models.base import CtrModel
 from app.models.layers import Block
 from app.models.side_input import NumericStatistics, Preprocessing
 from app.registry.artifact.artifact import Artifact
-from app.training.data.source import SIDES
 from app.training.distributed import SINGLE_PROCESS, ProcessGroup
 from app.training.preprocessing.encode import EncodedRows
 from app.training.preprocessing.expand import ExpandedRows
@@ -52,9 +52,9 @@ def live_preprocessing(live: Artifact) -> Preprocessing:
     numerics = {}
     for side in SIDES:
         part = getattr(live.program, side)
-        fields = [field for field in live.schema.side(side) if isinstance(field, Numeric)]
-        borders = {f.name: row for f, row in zip([f for f in fields if f.buckets], part.borders_GQ, strict=True)}
-        for place, field in enumerate(fields):
+        layout = live.schema.layout(side)
+        borders = {f.name: row for f, row in zip(layout.bucketed, part.borders_GQ, strict=True)}
+        for place, field in enumerate(layout.numerics):
             known = borders.get(field.name, torch.empty(0))
             numerics[field.name] = NumericStatistics(
                 float(part.mean_M[place]),

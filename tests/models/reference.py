@@ -13,7 +13,8 @@ from typing import Any
 
 import numpy as np
 
-from app.features.schema import FeatureSchema, Numeric, Side
+from app.features.fields import Numeric, Side
+from app.features.schema import FeatureSchema
 from app.features.slots import NUMERIC_MARK, Slots, slot_key
 from app.models.base import CtrModel
 from app.models.side_input import NumericStatistics, Preprocessing

@@ -5,8 +5,9 @@ from __future__ import annotations
 import pytest
 
 from app.errors import ConfigError
+from app.features.fields import SIDES
 from app.features.schema import FeatureSchema, parse_schema
-from app.models.field_roles import Roles, field_index, field_names, find_roles, id_field, shared_spaces, slot_places
+from app.models.field_roles import Roles, field_index, field_names, find_roles, shared_spaces
 from app.models.side_input import SideInput
 from tests.factories import fitted, small_schema
 
@@ -17,13 +18,13 @@ def schema_of(*fields: str) -> FeatureSchema:
 
 def test_places_are_those_of_the_side_input() -> None:
     schema = small_schema()
-    for side in ("user", "item"):
-        places = slot_places(schema, side)  # type: ignore[arg-type]
-        module = SideInput(fitted(), side)  # type: ignore[arg-type]
-        assert [slot for there in places.values() for slot in there] == list(range(module.width))
+    for side in SIDES:
+        layout = schema.layout(side)
+        module = SideInput(fitted(), side)
+        slots = [list(range(vector.start, vector.stop)) for vector in layout.vectors.values()]
+        assert [slot for of_vector in slots for slot in of_vector] == list(range(module.width))
         if module.pooled:
-            pooled = [module.pool_FT[field].nonzero().flatten().tolist() for field in range(module.fields)]
-            assert pooled == [list(there) for there in places.values()]
+            assert slots == [module.pool_FT[field].nonzero().flatten().tolist() for field in range(module.fields)]
     names, user_fields = field_names(schema)
     assert names[user_fields - 1] == "age:bucket"
     assert names[-1] == "year:bucket"
@@ -34,7 +35,6 @@ def test_places_are_those_of_the_side_input() -> None:
 
 def test_roles_are_ids_and_the_shared_space() -> None:
     assert find_roles(small_schema()) == Roles("item_id", "user_id", "genres", "liked_genres")
-    assert id_field(small_schema(), "user") == "user_id"
     assert shared_spaces(small_schema()) == [("liked_genres", "genres")]
 
 

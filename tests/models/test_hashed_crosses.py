@@ -10,7 +10,8 @@ import torch
 
 from app.errors import SchemaError
 from app.features.field_encoders import CategoricalEncoder
-from app.features.schema import Categorical, FeatureSchema, parse_schema, schema_from_json
+from app.features.fields import Categorical
+from app.features.schema import FeatureSchema, parse_schema, schema_from_json
 from app.models.hashed_crosses import HashedCrosses, crosses_of, hashed, packed, unpacked
 from app.models.side_input import Preprocessing
 from app.registry.artifact.artifact import load

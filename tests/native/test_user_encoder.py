@@ -10,7 +10,8 @@ import torch
 from hypothesis import given
 from hypothesis import strategies as st
 
-from app.features.schema import Numeric, parse_schema
+from app.features.fields import Numeric
+from app.features.schema import parse_schema
 from app.models.deepfm import DeepFM
 from app.models.side_input import NumericStatistics, Preprocessing, numeric_key
 from app.native.layout import Transform

@@ -22,7 +22,7 @@ from torch import Tensor
 
 from app.errors import ArtifactError
 from app.features.encoder import Encoder
-from app.features.schema import Numeric
+from app.features.fields import Numeric
 from app.features.slots import EMPTY_KEY, Slots
 from app.registry.artifact.artifact import Artifact, load
 from app.registry.gate.gate import FeatureSample, GateTask
@@ -125,10 +125,8 @@ def _known(
     slots = encoder.encode_many(list(raws.values()), list(raws), lambda _: None)
     absent = encoder.encode({}, None, lambda _: None)
     known_NS = np.isin(slots.keys, vocabulary_V)
-    shares, start = {}, 0
-    for field in encoder.fields:
-        place = slice(start, start + field.width)
-        start += field.width
+    shares = {}
+    for field, place in encoder.layout:
         if field.entity == "context":
             continue
         if isinstance(field, Numeric):

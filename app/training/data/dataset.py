@@ -13,7 +13,8 @@ import numpy.typing as npt
 import polars as pl
 
 from app.errors import ConfigError, DataError
-from app.features.schema import AnyField, Categorical, FeatureSchema, MultiCategorical, Side
+from app.features.fields import SIDES, AnyField, Categorical, MultiCategorical, Side
+from app.features.schema import FeatureSchema
 from app.training.data.readers.bad_rows import MAX_BAD_SHARE, BadRows
 from app.training.data.readers.bad_rows import Skipped as Skipped
 from app.training.data.readers.table_chunks import stacked
@@ -74,7 +75,7 @@ class Dataset:
     def states(self, side: Side) -> pl.DataFrame | None:
         """The last state of every user or item; where the format knows none better, its newest row."""
         known = self.users if side == "user" else self.items
-        id_field = id_field_of(self.schema, side)
+        id_field = self.schema.layout(side).id_field
         if known is not None or id_field is None:
             return known
         frame, context = self.side(side), {f.raw_name for f in self.schema.fields if f.entity == "context"}
@@ -83,10 +84,6 @@ class Dataset:
         frame = frame.drop(context & set(frame.columns)).drop_nulls(id_field.raw_name)
         newest = frame.unique(id_field.raw_name, keep="last", maintain_order=True)
         return newest.rename({id_field.raw_name: ID_COLUMN})
-
-
-def id_field_of(schema: FeatureSchema, side: Side) -> Categorical | None:
-    return next((f for f in schema.side(side) if isinstance(f, Categorical) and f.id), None)
 
 
 def from_source(source: Source, max_bad: float = MAX_BAD_SHARE) -> Dataset:
@@ -159,8 +156,7 @@ def export_states(dataset: Dataset, folder: Path) -> dict[Side, int]:
     """
     folder.mkdir(parents=True, exist_ok=True)
     written: dict[Side, int] = {}
-    sides: tuple[Side, Side] = ("user", "item")
-    for side in sides:
+    for side in SIDES:
         states = dataset.states(side)
         if states is None:
             continue

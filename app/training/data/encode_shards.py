@@ -20,9 +20,10 @@ import numpy as np
 import polars as pl
 
 from app.errors import ConfigError
+from app.features.fields import SIDES
 from app.training.data.readers.bad_rows import BadRows, Skipped, no_rows
 from app.training.data.readers.table_chunks import stacked
-from app.training.data.source import SIDES, Source
+from app.training.data.source import Source
 from app.training.data.table_encoder import TableEncoder
 from app.training.distributed import ProcessGroup
 

@@ -26,11 +26,11 @@ import numpy as np
 import numpy.typing as npt
 import polars as pl
 
-from app.features.schema import Side
+from app.features.fields import SIDES, Side
 from app.features.slots import Slots
 from app.training.data.encode_shards import Report, fill, kept
 from app.training.data.readers.bad_rows import BadRows, Skipped
-from app.training.data.source import SIDES, Source
+from app.training.data.source import Source
 from app.training.distributed import SINGLE_PROCESS, ProcessGroup
 
 FORMAT = 1

@@ -10,7 +10,8 @@ from pathlib import Path
 import polars as pl
 
 from app.errors import ConfigError, DataError
-from app.features.schema import Entity, parse_schema
+from app.features.fields import Entity
+from app.features.schema import parse_schema
 from app.training.data.column_profile import Profile, shared
 from app.training.data.readers.bad_rows import BadRows
 from app.training.data.readers.table_chunks import stacked, table_chunks

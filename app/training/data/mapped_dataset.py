@@ -12,10 +12,10 @@ import polars as pl
 import xxhash
 
 from app.errors import DataError
+from app.features.fields import Side
 from app.features.loading.records import PARQUET
-from app.features.schema import Side
 from app.features.slots import Slots
-from app.training.data.dataset import ID_COLUMN, Dataset, check_labels, from_source, id_field_of
+from app.training.data.dataset import ID_COLUMN, Dataset, check_labels, from_source
 from app.training.data.encode_shards import Report
 from app.training.data.encoded_cache import EncodedFolder, encode_file
 from app.training.data.readers.bad_rows import MAX_BAD_SHARE, BadRows
@@ -89,7 +89,7 @@ class MappedDataset(Dataset):
         assert self.origin is not None
         if self.origin.states:
             return self.origin.states(side)
-        id_field = id_field_of(self.schema, side)
+        id_field = self.schema.layout(side).id_field
         if id_field is None:
             return None
         context = {f.raw_name for f in self.schema.fields if f.entity == "context"}

@@ -12,7 +12,8 @@ import numpy.typing as npt
 import polars as pl
 
 from app.errors import ConfigError, DataError
-from app.features.schema import FeatureSchema, Side
+from app.features.fields import SIDES, Side
+from app.features.schema import FeatureSchema
 from app.training.data.readers.bad_rows import BadRows, no_rows
 from app.training.data.readers.chunk import Chunk, Chunks
 from app.training.data.sharding import FileChunks
@@ -21,9 +22,6 @@ from app.training.distributed import ProcessGroup
 NOTHING = "\x1f"
 """A column of nulls that stands for a side without fields, whose rows would have no place otherwise."""
 LABELS = {"0": 0.0, "0.0": 0.0, "false": 0.0, "1": 1.0, "1.0": 1.0, "true": 1.0}
-
-
-SIDES: tuple[Side, Side] = ("user", "item")
 
 
 @dataclass(frozen=True)

@@ -11,7 +11,8 @@ import polars as pl
 
 from app.errors import DataError, EncodingError
 from app.features.encoder import Encoder
-from app.features.schema import FeatureSchema, Side
+from app.features.fields import SIDES, Side
+from app.features.schema import FeatureSchema
 from app.features.slots import Slots
 from app.training.data.readers.bad_rows import MAX_BAD_SHARE, BadRows, Skipped, no_rows
 from app.training.data.readers.series_column import SeriesColumn, columns
@@ -35,8 +36,7 @@ class TableEncoder:
             before: rows before the ones that are encoded here, for what is said of an error.
         """
         self._schema, self._source, self._max_bad, self._before = schema, source, max_bad, before
-        sides: tuple[Side, Side] = ("user", "item")
-        self._encoders = {side: Encoder(schema, side) for side in sides}
+        self._encoders = {side: Encoder(schema, side) for side in SIDES}
         self.unfit: dict[str, BadRows] = {}
         """Field name to what was found in it."""
 

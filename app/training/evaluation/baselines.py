@@ -14,9 +14,9 @@ from sklearn.linear_model import LogisticRegression
 from sklearn.model_selection import StratifiedKFold
 from sklearn.preprocessing import TargetEncoder
 
-from app.features.schema import FeatureSchema, MultiCategorical, Numeric
+from app.features.fields import SIDES, MultiCategorical, Numeric
+from app.features.schema import FeatureSchema
 from app.models.side_input import Preprocessing
-from app.training.data.source import SIDES
 from app.training.evaluation.metrics import evaluate
 from app.training.preprocessing.encode import EncodedRows
 from app.training.preprocessing.expand import ExpandedRows
@@ -99,10 +99,7 @@ def _columns(schema: FeatureSchema, data: EncodedRows, train: EncodedRows) -> tu
     categories: list[int] = []
     for side in SIDES:
         slots, known = data.side(side), train.side(side)
-        start = 0
-        for field in schema.side(side):
-            place = slice(start, start + field.width)
-            start += field.width
+        for field, place in schema.layout(side):
             if isinstance(field, Numeric):
                 columns.append(slots.values[:, place.start])
             elif isinstance(field, MultiCategorical):

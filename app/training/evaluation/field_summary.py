@@ -9,10 +9,10 @@ import numpy as np
 import numpy.typing as npt
 
 from app.features.encoder import Encoder
-from app.features.schema import Categorical, FeatureSchema, Numeric
+from app.features.fields import SIDES, Numeric
+from app.features.schema import FeatureSchema
 from app.features.slots import EMPTY_KEY
 from app.models.side_input import Preprocessing
-from app.training.data.source import SIDES
 from app.training.preprocessing.encode import EncodedRows
 from app.training.preprocessing.sampling import taken
 
@@ -31,10 +31,7 @@ def field_summaries(preprocessing: Preprocessing, parts: dict[str, EncodedRows],
     summaries = []
     for side in SIDES:
         absent = Encoder(schema, side).encode({}, None, _ignore)
-        start = 0
-        for field in schema.side(side):
-            place = slice(start, start + field.width)
-            start += field.width
+        for field, place in schema.layout(side):
             found: dict[str, Any] = {"name": field.name, "entity": field.entity, "type": field.type}
             missing, unseen = {}, {}
             for part, encoded in sampled.items():
@@ -69,12 +66,8 @@ def digest(encoded: EncodedRows) -> str:
 
 def user_groups(schema: FeatureSchema, encoded: EncodedRows) -> npt.NDArray[np.int64] | None:
     """Whose row each is, by the key of the user's id [N]; None where the schema has no such field."""
-    start = 0
-    for field in schema.side("user"):
-        if isinstance(field, Categorical) and field.id:
-            return encoded.user.keys[:, start]
-        start += field.width
-    return None
+    slot = schema.layout("user").id_slot
+    return None if slot is None else encoded.user.keys[:, slot]
 
 
 def _sample(encoded: EncodedRows, seed: int) -> EncodedRows:

@@ -13,8 +13,8 @@ import torch
 from sklearn.metrics import roc_auc_score
 
 from app.features.schema import FeatureSchema
+from app.features.slot_layout import declared_name
 from app.models.base import CtrModel
-from app.models.field_roles import SIDES, slot_places
 from app.training.evaluation.predict import log_loss, predict
 from app.training.preprocessing.expand import ExpandedRows
 from app.training.preprocessing.sampling import sample
@@ -69,10 +69,6 @@ def importances(
 def field_slots(schema: FeatureSchema) -> dict[str, list[int]]:
     """Declared field to its places among the T slots of both sides, its bucket's included."""
     found: dict[str, list[int]] = {}
-    start = 0
-    for side in SIDES:
-        places = slot_places(schema, side)
-        for name, place in places.items():
-            found.setdefault(name.removesuffix(":bucket"), []).extend(start + slot for slot in place)
-        start += sum(len(place) for place in places.values())
+    for name, slots in schema.vectors.items():
+        found.setdefault(declared_name(name), []).extend(range(slots.start, slots.stop))
     return found

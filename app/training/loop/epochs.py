@@ -13,7 +13,6 @@ import xxhash
 from torch import Tensor
 
 from app.errors import DataError
-from app.features.schema import Categorical
 from app.models.side_input import Preprocessing
 from app.training.evaluation.predict import log_loss, predict
 from app.training.loop.checkpoint import Checkpoint
@@ -192,12 +191,10 @@ class Run:
 
 def user_id_place(preprocessing: Preprocessing) -> tuple[int, int] | None:
     """Slot of the user's id among T, and its out-of-vocabulary row; None where the schema has no such field."""
-    slot = 0
-    for spec in preprocessing.schema.side("user"):
-        if isinstance(spec, Categorical) and spec.id:
-            return slot, preprocessing.oov_row(spec.name)
-        slot += spec.width
-    return None
+    layout = preprocessing.schema.layout("user")
+    if layout.id_field is None or layout.id_slot is None:
+        return None
+    return layout.id_slot, preprocessing.oov_row(layout.id_field.name)
 
 
 def _identity(

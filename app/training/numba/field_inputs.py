@@ -14,8 +14,7 @@ import numpy as np
 import torch
 from torch import Tensor
 
-from app.features.schema import Numeric
-from app.models.field_roles import SIDES, slot_places
+from app.features.fields import SIDES
 from app.models.side_input import Preprocessing, numeric_key
 from app.training.numba.prefetch import Array, fast
 from app.training.numba.table_kernels import CompiledSteps
@@ -36,20 +35,21 @@ class FieldInputs:
         of_fields: list[int] = []
         of_numbers: list[int] = []
         of_vectors: list[list[int]] = []
-        slot = column = 0
+        column = 0
         for side in SIDES:
-            numeric = {field.name for field in schema.side(side) if isinstance(field, Numeric)}
-            for name, slots in slot_places(schema, side).items():
-                columns = list(range(column, column + dim))
+            layout = schema.layout(side)
+            numeric = {field.name for field in layout.numerics}
+            for name in layout.vectors:
+                slots, columns = schema.vectors[name], list(range(column, column + dim))
                 if name in numeric:
-                    numbers.append(slot)
+                    numbers.append(slots.start)
                     of_vectors.append(columns)
                     rows.append(preprocessing.oov_rows + int(np.searchsorted(vocabulary, numeric_key(name))))
                 else:
-                    places += range(slot, slot + len(slots))
+                    places += range(slots.start, slots.stop)
                     starts.append(len(places))
                     of_fields += columns
-                slot, column = slot + len(slots), column + dim
+                column += dim
             of_numbers += range(column, column + len(numeric))
             column += len(numeric)
         self._places_P, self._starts_C, self._numbers_M = (np.array(n, np.int64) for n in (places, starts, numbers))

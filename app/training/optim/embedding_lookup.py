@@ -12,7 +12,7 @@ import numpy as np
 import torch
 from torch import Tensor
 
-from app.models.side_input import Preprocessing, SideInput
+from app.models.side_input import Preprocessing
 
 
 class Used(NamedTuple):
@@ -28,20 +28,13 @@ class Lookup:
     """Finds the distinct table rows of a batch without sorting, by a note per row of the table."""
 
     def __init__(self, preprocessing: Preprocessing, rows: int, device: torch.device) -> None:
-        starts: list[int] = []
-        width = 0
-        for side in ("user", "item"):
-            given = SideInput(preprocessing, side)
-            counts_F = given.pool_FT.sum(1).to(torch.int64)
-            starts += (width + counts_F.cumsum(0) - counts_F).tolist()
-            width += given.width
-        self.width, self.fields = width, len(starts)
-        self.starts = starts
+        fields = list(preprocessing.schema.vectors.values())
+        self.width, self.fields = fields[-1].stop, len(fields)
+        self.starts: list[int] = [slots.start for slots in fields]
         """First slot of each field."""
-        self._starts_F = torch.tensor(starts, dtype=torch.int64, device=device)
-        field_of_T = torch.zeros(width, dtype=torch.int64)
-        field_of_T[[start for start in starts if start < width]] = 1
-        self._field_T = (field_of_T.cumsum(0) - 1).to(device)
+        self._starts_F = torch.tensor(self.starts, dtype=torch.int64, device=device)
+        field_T = [field for field, slots in enumerate(fields) for _ in range(slots.start, slots.stop)]
+        self._field_T = torch.tensor(field_T, dtype=torch.int64, device=device)
         self._on_cpu = device.type == "cpu"
         self._note_R = np.zeros(rows if self._on_cpu else 0, np.int32)
         self._layouts: dict[int, tuple[Tensor, Tensor]] = {}

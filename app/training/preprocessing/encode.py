@@ -8,12 +8,11 @@ from typing import NamedTuple
 import numpy as np
 import numpy.typing as npt
 
-from app.features.schema import Side
+from app.features.fields import SIDES, Side
 from app.features.slots import Slots
 from app.training.data.dataset import Dataset, without_nan
 from app.training.data.mapped_dataset import MappedDataset
 from app.training.data.readers.bad_rows import Skipped
-from app.training.data.source import SIDES
 from app.training.data.table_encoder import TableEncoder
 from app.training.distributed import SINGLE_PROCESS, ProcessGroup
 

@@ -13,7 +13,7 @@ import numpy as np
 import numpy.typing as npt
 import torch
 
-from app.features.schema import Numeric
+from app.features.fields import Numeric
 from app.features.slots import Values
 from app.models.side_input import NumericStatistics, transform
 from app.training.distributed import SINGLE_PROCESS, ProcessGroup

@@ -9,10 +9,10 @@ import numpy as np
 import numpy.typing as npt
 import torch
 
-from app.features.schema import FeatureSchema, Numeric
+from app.features.fields import SIDES
+from app.features.schema import FeatureSchema
 from app.features.slots import EMPTY_KEY, Slots, Values
 from app.models.side_input import Preprocessing, numeric_key
-from app.training.data.source import SIDES
 from app.training.distributed import SINGLE_PROCESS, ProcessGroup
 from app.training.preprocessing.encode import EncodedRows
 from app.training.preprocessing.key_counts import KeyCounts
@@ -36,24 +36,16 @@ class PreprocessingFit:
         counts = KeyCounts(train.scratch)
         numerics = {}
         for side in SIDES:
-            categorical: list[int] = []
-            numbers: dict[int, Numeric] = {}
-            start = 0
-            for field in schema.side(side):
-                if isinstance(field, Numeric):
-                    numbers[start] = field
-                else:
-                    categorical.extend(range(start, start + field.width))
-                start += field.width
-            slots, fields, columns = train.side(side), list(numbers.values()), np.array(list(numbers), np.int64)
-            chosen = np.array(categorical, np.int64)
-            for keys, values in slot_chunks(slots, own_rows) if categorical else ():
-                counts.add(keys[:, chosen][values[:, chosen] != 0.0])
+            layout, slots = schema.layout(side), train.side(side)
+            columns = np.array([layout.slots[field.name].start for field in layout.numerics], np.int64)
+            categorical = np.delete(np.arange(layout.width), columns)
+            for keys, values in slot_chunks(slots, own_rows) if len(categorical) else ():
+                counts.add(keys[:, categorical][values[:, categorical] != 0.0])
 
             def number_chunks(slots: Slots = slots, columns: npt.NDArray[np.int64] = columns) -> Iterator[Values]:
                 return (values[:, columns] for _, values in slot_chunks(slots, own_rows))
 
-            numerics.update(fit_numerics(fields, number_chunks, group))
+            numerics.update(fit_numerics(layout.numerics, number_chunks, group))
         fixed = [EMPTY_KEY, *(numeric_key(name) for name in numerics)]
         vocabulary = np.union1d(counts.at_least(self.min_count, group), np.array(fixed, np.int64))
         return Preprocessing(schema, torch.from_numpy(vocabulary), numerics)

@@ -9,7 +9,7 @@ import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from app.features.schema import Numeric
+from app.features.fields import Numeric
 from app.features.slots import Values
 from app.training.preprocessing.numeric_statistics import fit_numerics
 from tests.training.together import together

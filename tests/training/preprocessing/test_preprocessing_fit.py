@@ -7,7 +7,7 @@ import polars as pl
 import pytest
 import torch
 
-from app.features.schema import Numeric
+from app.features.fields import Numeric
 from app.features.slots import EMPTY_KEY
 from app.models.side_input import CLIP, numeric_key
 from app.training.architectures import ModelConfig

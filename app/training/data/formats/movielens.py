@@ -18,7 +18,8 @@ import numpy as np
 import polars as pl
 
 from app.errors import DataError
-from app.features.schema import FeatureSchema, Side
+from app.features.fields import Side
+from app.features.schema import FeatureSchema
 from app.training.data.dataset import ID_COLUMN, Dataset
 from app.training.data.encode_shards import Report
 from app.training.data.formats.history import END_OF_TIME, Index

@@ -15,7 +15,8 @@ from typing import NamedTuple
 import polars as pl
 
 from app.errors import DataError
-from app.features.schema import FLOAT32_MAX, MAX_SLOTS_PER_FIELD, FeatureSchema, MultiCategorical
+from app.features.fields import FLOAT32_MAX, MAX_SLOTS_PER_FIELD, MultiCategorical
+from app.features.schema import FeatureSchema
 from app.training.data.readers.bad_rows import BadRows
 from app.training.data.readers.chunk import Chunk
 from app.training.data.readers.line_blocks import BLOCK_BYTES, Span, blocks, with_cells

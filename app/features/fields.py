@@ -1,0 +1,106 @@
+"""The kinds of raw fields that a feature schema declares, and how many slots each of them takes."""
+
+from __future__ import annotations
+
+from typing import Annotated, Literal
+
+from pydantic import BaseModel, ConfigDict, Field, StringConstraints
+
+Entity = Literal["user", "item", "context"]
+Side = Literal["user", "item"]
+"""The two halves of a model's input. Context fields come with the request and belong to the user side."""
+SIDES: tuple[Side, Side] = ("user", "item")
+Name = Annotated[str, StringConstraints(pattern=r"^[A-Za-z][A-Za-z0-9_.-]{0,63}$")]
+
+FLOAT32_MAX = 3.4028234663852886e38
+MAX_SLOTS_PER_FIELD = 256
+
+
+class Declaration(BaseModel):
+    """Base of everything that a schema declares: immutable, strictly typed, and without unknown keys."""
+
+    model_config = ConfigDict(extra="forbid", frozen=True, strict=True)
+
+
+class _Field(Declaration):
+    name: Name
+    entity: Entity
+    source: Name | None = None
+    """Raw field to read; two fields may read one raw field, say `age` as a number and as a category."""
+
+    @property
+    def raw_name(self) -> str:
+        """Name of the raw field that this field reads."""
+        return self.source or self.name
+
+    @property
+    def side(self) -> Side:
+        """Side of the model that this field belongs to."""
+        return "item" if self.entity == "item" else "user"
+
+
+class Categorical(_Field):
+    """A field with one category per entity."""
+
+    type: Literal["categorical"] = "categorical"
+    default: str | int | float | bool | None = None
+    """Raw value used where the field is absent, null or empty."""
+    space: Name | None = None
+    """Name that fields share whose equal values mean the same; the field's own name by default."""
+    id: bool = False
+    """Marks the entity's own id, which is taken from the request and not from the store."""
+
+    @property
+    def vocabulary(self) -> str:
+        """Space that the field's keys are hashed in."""
+        return self.space or self.name
+
+    @property
+    def width(self) -> int:
+        """Number of slots that the field takes."""
+        return 1
+
+
+class MultiCategorical(_Field):
+    """A field with several categories per entity, weighted or not."""
+
+    type: Literal["multi_categorical"]
+    default: str | list[str] | dict[str, float] | None = None
+    """Raw value used where the field is absent, null or empty."""
+    space: Name | None = None
+    """Name that fields share whose equal values mean the same; the field's own name by default."""
+    weighted: bool = False
+    pooling: Literal["mean", "sum"] = "mean"
+    max_length: Annotated[int, Field(ge=1, le=MAX_SLOTS_PER_FIELD)] = 16
+    separator: Annotated[str, StringConstraints(min_length=1, max_length=4)] | None = None
+    """Splits a text value that is not a JSON array or object: `Adventure|Children`."""
+
+    @property
+    def vocabulary(self) -> str:
+        """Space that the field's keys are hashed in."""
+        return self.space or self.name
+
+    @property
+    def width(self) -> int:
+        """Number of slots that the field takes."""
+        return self.max_length
+
+
+class Numeric(_Field):
+    """A field with one number per entity."""
+
+    type: Literal["numeric"]
+    default: Annotated[float, Field(ge=-FLOAT32_MAX, le=FLOAT32_MAX)] | None = None
+    """Raw value used where the field is absent, null or empty."""
+    transforms: tuple[Literal["log1p", "sqrt", "square", "standardise"], ...] = ("standardise",)
+    """Transforms that the model applies in this order, with a learned mean and deviation; none feeds the raw number."""
+    buckets: Annotated[int, Field(ge=0, le=1000)] = 0
+    """Number of quantile buckets that are embedded beside the number; their borders are learned. 0 is none."""
+
+    @property
+    def width(self) -> int:
+        """Number of slots that the field takes."""
+        return 1
+
+
+AnyField = Annotated[Categorical | MultiCategorical | Numeric, Field(discriminator="type")]
