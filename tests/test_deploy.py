@@ -200,7 +200,7 @@ def test_labels_in_alerts_are_ones_the_metrics_have() -> None:
         "ctr_model_swaps_total": {"outcome"},
         "ctr_degraded_total": {"reason"},
     }
-    source = (ROOT / "app" / "telemetry.py").read_text()
+    source = (ROOT / "app" / "observability" / "metrics.py").read_text()
     for metric, labels in known.items():
         declared = re.search(rf'"{metric.removesuffix("_total")}",[^)]*', source)
         assert declared is not None
