@@ -11,7 +11,8 @@ import msgspec
 import torch
 
 from app.features.slots import Slots
-from app.registry.artifact.artifact import Artifact, load
+from app.registry.artifact.artifact import Artifact
+from app.registry.artifact.load import load
 from benchmarks.contenders import Contender
 from benchmarks.stage import Stage
 

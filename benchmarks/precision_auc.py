@@ -7,7 +7,7 @@ from pathlib import Path
 import numpy as np
 import torch
 
-from app.registry.artifact.artifact import serving_form
+from app.registry.artifact.export import serving_form
 from app.registry.artifact.native_scorers import tails
 from app.training.data.catalogue import open_dataset
 from app.training.evaluation.metrics import evaluate

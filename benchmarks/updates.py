@@ -13,7 +13,8 @@ import torch
 import uvloop
 
 from app.loadgen.generator import LoadGenerator
-from app.registry.artifact.artifact import Artifact, load
+from app.registry.artifact.artifact import Artifact
+from app.registry.artifact.load import load
 from benchmarks.capacity import CONCURRENCY, complain
 from benchmarks.contenders import OURS
 from benchmarks.figure import Figure

@@ -23,7 +23,7 @@ import pytest
 import redis
 
 from app.loadgen.generator import LoadGenerator
-from app.registry.artifact.artifact import load
+from app.registry.artifact.load import load
 from app.synthetic import Catalogue
 from benchmarks import agreement
 from benchmarks.capacity import Capacity, Round, one_round

@@ -13,7 +13,7 @@ import pytest
 import redis
 from typer.testing import CliRunner
 
-from app.registry.artifact.artifact import load
+from app.registry.artifact.load import load
 from app.synthetic import Catalogue
 from benchmarks import agreement
 from benchmarks.figure import Figure

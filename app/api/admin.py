@@ -34,7 +34,7 @@ from app.errors import (
     VersionRefused,
 )
 from app.observability.metrics import Metrics
-from app.registry.artifact.artifact import read_manifest_bytes
+from app.registry.artifact.load import read_manifest_bytes
 from app.registry.gate.gate_report import WITHDRAWN, GateCheck, read_report, recorded_refusal
 from app.registry.store.model_store import ModelStore
 

@@ -52,7 +52,7 @@ def gate_version(store: ModelStore, version: int, *, settings: Settings, forced:
 
 def check_not_refused(store: ModelStore, version: int) -> None:
     """Raises ArtifactError where the gate refused it before; what cannot be read is the gate's to say."""
-    from app.registry.artifact.artifact import read_manifest_bytes
+    from app.registry.artifact.load import read_manifest_bytes
     from app.registry.gate.gate_report import recorded_refusal
 
     refused = None

@@ -103,4 +103,4 @@ def _scored(artifact: Artifact, waiters: list[_Waiter]) -> list[Tensor]:
     # `cat` copies, so that a call that fails half-way leaves the waiters' states as they were.
     users_UD = torch.stack([waiter.user_D for waiter in waiters])
     items_PD = torch.cat([waiter.items_ND for waiter in waiters])
-    return list(torch.split_with_sizes(artifact.probabilities(users_UD, items_PD, counts).cpu(), counts))
+    return list(torch.split_with_sizes(artifact.score_users(users_UD, items_PD, counts).cpu(), counts))

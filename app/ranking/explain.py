@@ -35,7 +35,7 @@ def explain(artifact: Artifact, user: Slots, item: Slots) -> list[Explanation]:
         np.concatenate([np.repeat(item.keys[None], 1 + len(user_fields), 0), items.keys]),
         np.concatenate([np.repeat(item.values[None], 1 + len(user_fields), 0), items.values]),
     )
-    logits = torch.logit(artifact.pairs(changed_users, changed_items).double(), eps=1e-12)
+    logits = torch.logit(artifact.score_pairs(changed_users, changed_items).double(), eps=1e-12)
     effects = (logits[0] - logits[1:]).tolist()
     found = [Explanation(name, effect) for name, effect in zip([*user_fields, *item_fields], effects, strict=True)]
     return sorted(found, key=lambda explanation: -abs(explanation.effect))

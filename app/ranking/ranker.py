@@ -28,7 +28,7 @@ from app.ranking.batcher import Batcher
 from app.ranking.explain import Explanation, explain
 from app.ranking.request import RankRequest
 from app.ranking.routing import Route, route
-from app.registry.artifact.artifact import Artifact, descending
+from app.registry.artifact.artifact import Artifact, sort_descending
 from app.registry.lifecycle.snapshot import LiveSnapshot
 
 USER_UNAVAILABLE = "user_features_unavailable"
@@ -133,7 +133,7 @@ class Ranker:
                 items_ND = states_CD.index_select(0, torch.from_numpy(rows_N).to(states_CD.device))
         missing = [] if ITEMS_UNAVAILABLE in features.degraded else self._missing(item_ids, features.found)
         if batcher is not None:
-            score_N, place_N = descending(await batcher.probabilities(artifact, user_D, items_ND))
+            score_N, place_N = sort_descending(await batcher.probabilities(artifact, user_D, items_ND))
         ranking = self._ranking(chosen, request, item_ids, features, missing, user_slots, score_N, place_N)
         ranking.features_s = fetched - began
         ranking.encode_s = encoded - fetched

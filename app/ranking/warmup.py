@@ -69,8 +69,8 @@ class Preparation:
     async def _warm(self, artifact: Artifact) -> None:
         """Run every size on the thread that serves: the first calls of one can be many times slower.
 
-        What is compiled by a first call has been, where the version was loaded (`Artifact.check`), so that a turn of
-        each size is enough where no kernels are chosen by size.
+        The first calls that compile were made where the version was loaded (`app.registry.artifact.self_check`), so a
+        turn of each size is enough where no kernels are chosen by size.
         """
         pace, encoder, states_CD = Pace(self._worked_s), artifact.item_encoder, self._cache.states(artifact)
         on_cpu = artifact.device.type == "cpu"
@@ -90,5 +90,5 @@ class Preparation:
                     await pace.rest()
                 if not on_cpu:  # requests are scored together there
                     with torch.inference_mode():
-                        artifact.probabilities(user_D.unsqueeze(0), states_CD[:size].clone(), [size])
+                        artifact.score_users(user_D.unsqueeze(0), states_CD[:size].clone(), [size])
                     await pace.rest()

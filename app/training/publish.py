@@ -16,8 +16,9 @@ import torch
 from app.errors import ArtifactError, ConfigError
 from app.features.fields import SIDES
 from app.models.base import CtrModel
-from app.registry.artifact.artifact import Artifact, load
+from app.registry.artifact.artifact import Artifact
 from app.registry.artifact.export import write
+from app.registry.artifact.load import load
 from app.registry.artifact.manifest import GoldenRequest
 from app.registry.store.model_store import ModelStore
 from app.training.data.dataset import Dataset, raw_features, without_nan

@@ -12,7 +12,7 @@ import msgspec
 import numpy as np
 import torch
 
-from app.registry.artifact.artifact import load
+from app.registry.artifact.load import load
 from benchmarks.agreement import compare, reference
 from benchmarks.figure import Figure
 from benchmarks.process import Process

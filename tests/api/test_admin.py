@@ -22,7 +22,7 @@ from app.api.admin import OPERATOR, Admin, AnyTarget, Target, parsed
 from app.errors import ActionFailed, ArtifactError, ConfigError, RequestError
 from app.features.memory_store import MemoryFeatureStore
 from app.main import create_app
-from app.registry.artifact.artifact import read_manifest_bytes
+from app.registry.artifact.load import read_manifest_bytes
 from app.registry.gate.gate_report import GateCheck, read_report, write_refusal
 from app.registry.store.model_store import CanaryPointer, ModelStore, Pointer
 from app.settings import Settings

@@ -15,7 +15,8 @@ from app.api.openapi import EXAMPLES
 from app.api.schemas import parse_rank
 from app.features.item_cache import CacheCounts
 from app.ranking.shadow import Comparison, ShadowFigures
-from app.registry.artifact.artifact import Artifact, load
+from app.registry.artifact.artifact import Artifact
+from app.registry.artifact.load import load
 from app.registry.gate.gate_report import GateCheck, GateReport, write_report
 from app.registry.lifecycle.snapshot import LiveSnapshot, Problem
 from app.registry.store.model_store import ModelStore

@@ -21,7 +21,8 @@ import pytest
 import redis
 
 from app.features.loading.embedded_valkey import EmbeddedValkey
-from app.registry.artifact.artifact import Artifact, load
+from app.registry.artifact.artifact import Artifact
+from app.registry.artifact.load import load
 from app.registry.store.model_store import ModelStore
 from tests.factories import MODEL_NAME, publish_tiny, raw_items, raw_users, redis_text
 

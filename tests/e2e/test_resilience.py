@@ -22,7 +22,7 @@ import redis
 from app.loadgen.generator import LoadGenerator
 from app.loadgen.requests import rank_bodies
 from app.loadgen.result import LoadResult
-from app.registry.artifact.artifact import load
+from app.registry.artifact.load import load
 from app.registry.store.model_store import ModelStore
 from tests.e2e.conftest import Running, Serve, Shared, fill, until
 from tests.factories import ITEMS, USERS, publish_tiny, raw_item, raw_items, raw_user, raw_users

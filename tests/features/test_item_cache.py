@@ -11,7 +11,8 @@ from hypothesis import strategies as st
 
 from app.features.item_cache import FRESH, KNOWN, ItemCache
 from app.features.item_index import ABSENT
-from app.registry.artifact.artifact import Artifact, load
+from app.registry.artifact.artifact import Artifact
+from app.registry.artifact.load import load
 from app.registry.store.model_store import ModelStore
 from tests.factories import MODEL_NAME, publish_tiny, raw_item
 

@@ -14,8 +14,8 @@ from app.features.fields import Categorical
 from app.features.schema import FeatureSchema, parse_schema, schema_from_json
 from app.models.hashed_crosses import HashedCrosses, crosses_of, hashed, packed, unpacked
 from app.models.side_input import Preprocessing
-from app.registry.artifact.artifact import load
 from app.registry.artifact.export import write
+from app.registry.artifact.load import load
 from tests.factories import SCHEMA_YAML, fitted, golden
 from tests.models.reference import Example, bucket, crossed, deep, first_order
 from tests.models.test_options import assert_split, both_ways, randomised, slots, weights_of

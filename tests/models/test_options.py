@@ -21,8 +21,8 @@ from app.models.base import CtrModel
 from app.models.field_roles import field_names
 from app.models.layers import Block
 from app.models.side_input import Preprocessing
-from app.registry.artifact.artifact import load
 from app.registry.artifact.export import write
+from app.registry.artifact.load import load
 from app.registry.artifact.manifest import GoldenRequest
 from tests.factories import fitted, raw_context, raw_item, raw_user, small_schema, tiny_model
 from tests.models import reference

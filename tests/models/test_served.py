@@ -12,7 +12,7 @@ from app.features.memory_store import MemoryFeatureStore
 from app.models import MODELS
 from app.ranking.ranker import Ranker
 from app.ranking.request import RankRequest
-from app.registry.artifact.artifact import load
+from app.registry.artifact.load import load
 from app.registry.lifecycle.snapshot import LiveSnapshot
 from app.registry.store.model_store import ModelStore
 from tests.factories import publish_tiny, raw_context, raw_item, raw_items, raw_user, raw_users

@@ -14,7 +14,8 @@ from app.features.memory_store import MemoryFeatureStore
 from app.features.slots import Slots
 from app.ranking.batcher import Batcher
 from app.ranking.ranker import Ranker
-from app.registry.artifact.artifact import Artifact, load
+from app.registry.artifact.artifact import Artifact
+from app.registry.artifact.load import load
 from app.registry.lifecycle.snapshot import LiveSnapshot
 from app.registry.store.model_store import ModelStore
 from tests.factories import MODEL_NAME, publish_tiny, raw_items, raw_users

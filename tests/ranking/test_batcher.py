@@ -30,11 +30,11 @@ class Failing:
         self._artifact = artifact
         self.calls: list[list[int]] = []
 
-    def probabilities(self, users_UD: Tensor, items_PD: Tensor, counts: list[int]) -> Tensor:
+    def score_users(self, users_UD: Tensor, items_PD: Tensor, counts: list[int]) -> Tensor:
         self.calls.append(counts)
         if not bool(torch.isfinite(items_PD).all()):
             raise RuntimeError("not finite")
-        return self._artifact.probabilities(users_UD, items_PD, counts)
+        return self._artifact.score_users(users_UD, items_PD, counts)
 
 
 async def test_scores_are_those_of_each_request_alone(versions: list[Artifact]) -> None:

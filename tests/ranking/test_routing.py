@@ -10,7 +10,8 @@ import pytest
 
 from app.errors import InvalidRequest, NoModel
 from app.ranking.routing import CANARY, STABLE, arm, route
-from app.registry.artifact.artifact import Artifact, load
+from app.registry.artifact.artifact import Artifact
+from app.registry.artifact.load import load
 from app.registry.lifecycle.snapshot import LiveSnapshot
 from app.registry.store.model_store import ModelStore
 from tests.factories import publish_tiny

@@ -14,7 +14,7 @@ import pytest
 
 from app.errors import ArtifactError
 from app.features.schema import parse_schema
-from app.registry.artifact import artifact
+from app.registry.artifact.load import load, read_manifest
 from app.registry.store.model_store import ModelStore
 from app.training.architectures import ModelConfig
 from app.training.data.dataset import Dataset
@@ -43,7 +43,7 @@ def small_job(model: str = "deepfm") -> JobConfig:
 @pytest.mark.parametrize("model", ["deepfm", "lr"])
 def test_a_run_leaves_a_version_that_loads_and_says_where_it_came_from(tmp_path: Path, model: str) -> None:
     result = small_job(model).build().run(labelled(), None, tmp_path, name="tried")
-    loaded = artifact.load(tmp_path)
+    loaded = load(tmp_path)
     manifest = loaded.manifest
     assert (manifest.architecture, manifest.name, manifest.version) == (model, "tried", 0)
     said = {metric: value for metric, value in result.metrics["test"].items() if not math.isnan(value)}
@@ -63,7 +63,7 @@ def test_a_run_leaves_a_version_that_loads_and_says_where_it_came_from(tmp_path:
 def test_the_report_lies_beside_the_version_and_the_manifest_proves_it(tmp_path: Path) -> None:
     result = small_job().build().run(labelled(), None, tmp_path, name="tried", command="ctr train --dataset table")
     assert result.report == tmp_path / "report.html"
-    manifest = artifact.read_manifest(tmp_path)
+    manifest = read_manifest(tmp_path)
     for name in ("report.html", "report.json"):
         content = (tmp_path / name).read_bytes()
         assert manifest.files[name].sha256 == hashlib.sha256(content).hexdigest()
@@ -95,7 +95,7 @@ def test_a_report_that_cannot_be_drawn_costs_no_version(tmp_path: Path, monkeypa
     result = small_job().build().run(labelled(), None, tmp_path, name="tried", say=said.append)
     assert result.report is None
     assert any("ZeroDivisionError: a drawing" in line for line in said)
-    assert artifact.load(tmp_path).manifest.files.keys() == {"model.pt", "tables.safetensors"}
+    assert load(tmp_path).manifest.files.keys() == {"model.pt", "tables.safetensors"}
 
 
 def test_baselines_that_fail_cost_no_version(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
@@ -109,7 +109,7 @@ def test_baselines_that_fail_cost_no_version(tmp_path: Path, monkeypatch: pytest
     assert result.baselines == {}
     assert any("MemoryError: too many trees" in line for line in said)
     assert result.report is not None
-    assert artifact.load(tmp_path).manifest.metrics["baselines"] == {}
+    assert load(tmp_path).manifest.metrics["baselines"] == {}
 
 
 def test_calibration_is_in_the_version_and_what_was_measured(tmp_path: Path) -> None:
@@ -118,7 +118,7 @@ def test_calibration_is_in_the_version_and_what_was_measured(tmp_path: Path) -> 
     assert result.calibration.method == "platt"
     assert result.metrics["validation"] != result.uncalibrated["validation"]
     assert result.metrics["test"]["auc"] == pytest.approx(result.uncalibrated["test"]["auc"])
-    loaded = artifact.load(tmp_path)
+    loaded = load(tmp_path)
     assert loaded.program.calibration_2.tolist() == pytest.approx(
         [result.calibration.slope, result.calibration.offset], rel=1e-6
     )
@@ -167,7 +167,7 @@ def test_published_means_numbered_and_stable_and_a_failure_leaves_nothing(tmp_pa
             small_job().build().run(labelled(), None, destination.folder, name="tried")
         assert destination.version == expected
         assert store.pointer().stable == expected
-        assert artifact.load(destination.folder, version=expected).manifest.name == "tried"
+        assert load(destination.folder, version=expected).manifest.name == "tried"
     with pytest.raises(RuntimeError), published(store, admitted.append):
         raise RuntimeError
     assert admitted == store.versions() == [1, 2]
@@ -201,6 +201,6 @@ def test_one_seed_one_version(tmp_path: Path) -> None:
     for folder in folders:
         folder.mkdir()
         small_job().build().run(labelled(), None, folder, name="tried")
-    one, two = (artifact.read_manifest(folder) for folder in folders)
+    one, two = (read_manifest(folder) for folder in folders)
     assert one.files["tables.safetensors"] == two.files["tables.safetensors"]
     assert msgspec.json.encode(one.golden) == msgspec.json.encode(two.golden)

@@ -9,7 +9,7 @@ from pathlib import Path
 
 import pytest
 
-from app.registry.artifact import artifact
+from app.registry.artifact.load import load
 from app.registry.gate.gate_report import read_report
 from app.registry.store.model_store import ModelStore
 from tests.training.conftest import Ctr
@@ -47,7 +47,7 @@ def test_the_document_is_the_contracts(ctr: Ctr) -> None:
     assert found["seconds"] > 0 < found["samples_per_second"]
     folder = Path(found["version_dir"])
     assert folder.parent == Path("runs")
-    manifest = artifact.load(folder).manifest
+    manifest = load(folder).manifest
     assert manifest.config["model"] == {"name": "deepfm", "dim": 4, "hidden": [8, 4], "dropout": 0.2, "seed": 3}
     assert manifest.config["trainer"]["learning_rate"] == 0.01
     assert not Path("model_store").exists()
@@ -146,7 +146,7 @@ def test_a_run_goes_to_mlflow_too_and_a_server_that_fails_costs_no_version(
     status, out, err = ctr(*TABLE, *SMALL, "--json")
     assert status == 0, err
     assert "could not be written to MLflow: OSError: connection lost" in " ".join(err.split())
-    assert artifact.load(Path(json.loads(out)["version_dir"])).manifest.name == "deepfm"
+    assert load(Path(json.loads(out)["version_dir"])).manifest.name == "deepfm"
 
 
 def test_without_mlflow_nothing_is_trained(ctr: Ctr, monkeypatch: pytest.MonkeyPatch) -> None:

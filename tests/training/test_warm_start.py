@@ -14,7 +14,8 @@ from app.features.encoder import Encoder
 from app.models import MODELS, build
 from app.models.base import CtrModel
 from app.models.side_input import NumericStatistics, Preprocessing
-from app.registry.artifact.artifact import Artifact, load
+from app.registry.artifact.artifact import Artifact
+from app.registry.artifact.load import load
 from app.training.evaluation.predict import predict
 from app.training.loop.trainer import Trainer
 from app.training.loop.trainer_config import TrainerConfig

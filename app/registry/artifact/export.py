@@ -1,11 +1,10 @@
-"""From a trained model to the three files of a version: written, brought to the disk, answered by what was written."""
+"""A trained model to the three files of a version, whose golden scores are computed by the program as written."""
 
 from __future__ import annotations
 
-import contextlib
+import copy
 import hashlib
 import os
-import tempfile
 from collections.abc import Sequence
 from pathlib import Path
 from typing import Any
@@ -18,7 +17,8 @@ from safetensors.torch import save_file
 from app.errors import ArtifactError
 from app.features.schema import FeatureSchema
 from app.models.base import CtrModel
-from app.registry.artifact.artifact import Artifact, assemble, scripted, serving_form
+from app.registry.artifact.artifact import Artifact
+from app.registry.artifact.load import ArtifactLoader
 from app.registry.artifact.manifest import (
     FORMAT,
     MANIFEST,
@@ -30,6 +30,15 @@ from app.registry.artifact.manifest import (
     encode_manifest,
     now,
 )
+from app.registry.torchscript.scripting import script
+from app.runtime.durable_file import fsync_path
+
+
+def serving_form(model: CtrModel) -> CtrModel:
+    """Copy a model for export: evaluation mode, float32, batch norms folded, nothing that asks for gradients."""
+    copied = copy.deepcopy(model).cpu().float().eval()
+    copied.fuse()
+    return copied.requires_grad_(False)
 
 
 def write(
@@ -47,18 +56,21 @@ def write(
     """Write a version (numbered 0) into an existing folder and fsync its files.
 
     Args:
-        beside: files in the folder that are no part of what is served, a report say; the manifest proves them, but a
-            version that has lost them is still whole.
-        golden: requests without scores count too: scores are computed here, by the program as it will be loaded.
+        golden: requests; their scores are computed here, by the program as it will be loaded.
+        beside: files in the folder that are not served, such as a report; the manifest proves them, but a version that
+            has lost them is still whole.
+
+    Raises:
+        ArtifactError: a file cannot be written, or the version would not load.
     """
     served = serving_form(model)
     tables = {table: getattr(served, table).detach().contiguous() for table in served.tables}
     try:
         save_file(tables, folder / TABLES)
         os.chmod(folder / TABLES, 0o644)  # safetensors makes it private; the service may run as another user
-        (folder / PROGRAM).write_bytes(scripted(served))
+        (folder / PROGRAM).write_bytes(script(served))
         for file in (PROGRAM, TABLES, *beside):
-            fsync(folder / file)
+            fsync_path(folder / file)
     except (OSError, SafetensorError) as error:
         raise ArtifactError("file", f"the version cannot be written to {folder}: {error}") from error
     manifest = Manifest(
@@ -76,24 +88,24 @@ def write(
         data=data or {},
         config=config or {},
     )
-    loaded = assemble(folder, manifest, torch.device("cpu"))
-    manifest = msgspec.structs.replace(manifest, golden=[_answered(loaded, request) for request in golden])
+    loaded = ArtifactLoader().assemble(folder, manifest, torch.device("cpu"))
+    manifest = msgspec.structs.replace(manifest, golden=[_with_scores(loaded, request) for request in golden])
     write_manifest(folder, manifest)
     return manifest
 
 
 def write_manifest(folder: Path, manifest: Manifest) -> bytes:
-    """Returns its bytes. Raises ArtifactError("file")."""
+    """Write the manifest and return its bytes. Raises ArtifactError("file")."""
     path, raw = folder / MANIFEST, encode_manifest(manifest)
     try:
         path.write_bytes(raw)
-        fsync(path)
+        fsync_path(path)
     except OSError as error:
         raise ArtifactError("file", f"{path} cannot be written: {error.strerror}") from error
     return raw
 
 
-def _answered(artifact: Artifact, request: GoldenRequest) -> GoldenRequest:
+def _with_scores(artifact: Artifact, request: GoldenRequest) -> GoldenRequest:
     user = artifact.user_encoder.encode(request.user, request.user_id)
     items = artifact.item_encoder.encode_many(request.items, request.item_ids)
     scores_N = artifact.score(artifact.encode_user(user), artifact.encode_items(items))
@@ -103,28 +115,3 @@ def _answered(artifact: Artifact, request: GoldenRequest) -> GoldenRequest:
 def _proof(path: Path) -> FileProof:
     with path.open("rb") as file:
         return FileProof(hashlib.file_digest(file, "sha256").hexdigest(), path.stat().st_size)
-
-
-def fsync(path: Path) -> None:
-    """Bring a file or a folder to the disk."""
-    descriptor = os.open(path, os.O_RDONLY)
-    try:
-        os.fsync(descriptor)
-    finally:
-        os.close(descriptor)
-
-
-def replace(path: Path, content: bytes) -> None:
-    """Write a file aside, bring it to the disk and put it in the place of the one before. Raises OSError."""
-    descriptor, temporary = tempfile.mkstemp(prefix=f".tmp-{path.stem.strip('.')}-", dir=path.parent)
-    try:
-        with os.fdopen(descriptor, "wb") as file:
-            os.fchmod(descriptor, 0o644)
-            file.write(content)
-            file.flush()
-            os.fsync(descriptor)
-        os.replace(temporary, path)
-    except OSError:  # a full disk must not be left fuller
-        with contextlib.suppress(OSError):
-            os.unlink(temporary)
-        raise

@@ -1,4 +1,4 @@
-"""`manifest.json`: what a version is, and the proof of what its files hold."""
+"""`manifest.json`: what a version is, and the hashes that prove what its files hold."""
 
 from __future__ import annotations
 
@@ -19,12 +19,14 @@ Sha256 = Annotated[str, msgspec.Meta(pattern="^[0-9a-f]{64}$")]
 
 
 class FileProof(msgspec.Struct, frozen=True):
+    """The hash and the size in bytes of a file."""
+
     sha256: Sha256
     size: Annotated[int, msgspec.Meta(ge=1)]
 
 
 class GoldenRequest(msgspec.Struct, frozen=True):
-    """A request as raw features and the probabilities the trainer saw; replayed before a version goes live."""
+    """A request as raw features, with its probabilities when the version was written; each load replays it."""
 
     user_id: str
     user: dict[str, Any]
@@ -34,48 +36,52 @@ class GoldenRequest(msgspec.Struct, frozen=True):
 
 
 class Manifest(msgspec.Struct, frozen=True, kw_only=True):
+    """The content of `manifest.json`."""
+
     checksum: str = ""
-    """SHA-256 of every other byte of the file, written by `encode_manifest`. First, so that it is found first."""
+    """SHA-256 of every other byte of the file, set by `encode_manifest`. It comes first, so that it is found first."""
     name: str
     version: Annotated[int, msgspec.Meta(ge=0)]
-    """0 until the model store gives it a number."""
+    """The number that the model store gave it; 0 before."""
     format: str
     created_at: str
-    """UTC, ISO 8601."""
+    """The time in UTC, ISO 8601."""
     architecture: str
-    """Name of the model class, say `deepfm`; `name` is the folder it is served under."""
+    """The name of the model class, `deepfm` for example; `name` is the folder it is served under."""
     files: dict[str, FileProof]
     tables: dict[str, list[int]] = {}
-    """Name to shape."""
+    """The shape of each table by its name."""
     feature_schema: dict[str, Any]
     schema_hash: Sha256
     golden: list[GoldenRequest]
     metrics: dict[str, Any] = {}
     data: dict[str, Any] = {}
-    """Where the training rows came from, and the window of time they span."""
+    """Where the training rows came from, and the window of time that they span."""
     config: dict[str, Any] = {}
-    """Hyper-parameters, seed included."""
+    """The hyper-parameters, with the seed."""
 
 
 def now() -> str:
+    """Return the time as `created_at` has it."""
     return datetime.now(UTC).isoformat(timespec="seconds")
 
 
 def encode_manifest(manifest: Manifest) -> bytes:
+    """Return the file's bytes, with their checksum."""
     blank = msgspec.json.encode(msgspec.structs.replace(manifest, checksum=""))
     blank = msgspec.json.format(blank, indent=1) + b"\n"
     return blank.replace(b'""', b'"%b"' % hashlib.sha256(blank).hexdigest().encode(), 1)
 
 
 def decode_manifest(raw: bytes) -> Manifest:
-    """Raises ArtifactError("manifest" | "format" | "hash")."""
+    """Check and parse the file's bytes. Raises ArtifactError with the reason `manifest`, `format` or `hash`."""
     try:
-        found = msgspec.json.decode(raw, type=_Head)
+        head = msgspec.json.decode(raw, type=_Head)
     except (msgspec.DecodeError, UnicodeDecodeError, RecursionError) as error:
         raise ArtifactError("manifest", f"{MANIFEST} cannot be read: {error}") from error
-    if found.format != FORMAT:
-        raise ArtifactError("format", f"format {found.format!r} is not {FORMAT!r}: written by another release?")
-    if hashlib.sha256(raw.replace(found.checksum.encode(), b"", 1)).hexdigest() != found.checksum:
+    if head.format != FORMAT:
+        raise ArtifactError("format", f"format {head.format!r} is not {FORMAT!r}: written by another release?")
+    if hashlib.sha256(raw.replace(head.checksum.encode(), b"", 1)).hexdigest() != head.checksum:
         raise ArtifactError("hash", f"{MANIFEST} was changed after it was written: its checksum does not fit")
     try:
         return msgspec.json.decode(raw, type=Manifest)

@@ -1,4 +1,4 @@
-"""Files of a version as bytes in memory: opened without following links, mapped once, proved, parsed where they lie."""
+"""The files of a version as bytes in memory: opened without following links, mapped once, verified, parsed in place."""
 
 from __future__ import annotations
 
@@ -18,12 +18,13 @@ from app.registry.artifact.manifest import FileProof
 from app.runtime.thread_pacer import SLICE_BYTES, throttle
 
 
-class Mapped:
+class MappedFile:
     """A regular file mapped into memory once, so that the bytes that are hashed are the bytes that are used."""
 
-    def __init__(self, path: Path, limit: int = 1 << 46) -> None:
+    def __init__(self, path: Path, max_bytes: int = 1 << 46) -> None:
+        """Map a file that is not empty. Raises ArtifactError("file")."""
         try:
-            # No link and no waiting on a FIFO: a version is three regular files.
+            # A version is three regular files: links are not followed, and a FIFO is not waited for.
             descriptor = os.open(path, os.O_RDONLY | os.O_NOFOLLOW | os.O_NONBLOCK | os.O_CLOEXEC)
         except OSError as error:
             raise ArtifactError("file", f"{path.name} cannot be opened: {error.strerror}") from error
@@ -31,7 +32,7 @@ class Mapped:
             status = os.fstat(descriptor)
             if not stat.S_ISREG(status.st_mode):
                 raise ArtifactError("file", f"{path.name} is not a regular file")
-            if not 0 < status.st_size <= limit:
+            if not 0 < status.st_size <= max_bytes:
                 raise ArtifactError("file", f"{path.name} has {status.st_size} bytes")
             # Private, so writable as torch wants it; never written to, so its pages are shared with other processes.
             self._map = mmap.mmap(descriptor, status.st_size, mmap.MAP_PRIVATE, mmap.PROT_READ | mmap.PROT_WRITE)
@@ -43,6 +44,7 @@ class Mapped:
         self.view = memoryview(self._map)
 
     def verify(self, proof: FileProof) -> None:
+        """Check size and SHA-256. Raises ArtifactError("hash")."""
         if len(self.view) != proof.size:
             raise ArtifactError("hash", f"{self.name} has {len(self.view)} bytes, the manifest says {proof.size}")
         digest = hashlib.sha256()
@@ -52,7 +54,7 @@ class Mapped:
         if digest.hexdigest() != proof.sha256:
             raise ArtifactError("hash", f"{self.name} does not have the SHA-256 the manifest says")
 
-    def __enter__(self) -> Mapped:
+    def __enter__(self) -> MappedFile:
         return self
 
     def __exit__(self, *_: object) -> None:
@@ -69,13 +71,13 @@ class _TableEntry(msgspec.Struct):
     data_offsets: tuple[int, int]
 
 
-def parse_tables(mapped: Mapped) -> dict[str, Tensor]:
-    """Tensors over the mapped bytes of a safetensors file.
+def parse_tables(file: MappedFile) -> dict[str, Tensor]:
+    """Return the tensors of a safetensors file by name, over its mapped bytes. Raises ArtifactError("tables").
 
-    The library would map the path a second time, and so perhaps another file than the one that was hashed; the format
-    is an eight-byte length, a JSON header and the data.
+    The format is an eight-byte length, a JSON header and the data. The library of that name would map the path a second
+    time, and perhaps another file than the one that was hashed.
     """
-    view = mapped.view
+    view = file.view
     try:
         header_size = int.from_bytes(view[:8], "little")
         if header_size > len(view) - 8:
@@ -94,5 +96,5 @@ def parse_tables(mapped: Mapped) -> dict[str, Tensor]:
                 entry.shape
             )
     except (msgspec.MsgspecError, KeyError, ValueError, AttributeError, RuntimeError) as error:
-        raise ArtifactError("tables", f"{mapped.name} cannot be parsed: {error}") from error
+        raise ArtifactError("tables", f"{file.name} cannot be parsed: {error}") from error
     return tables

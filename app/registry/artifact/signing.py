@@ -1,8 +1,8 @@
-"""Who may publish: Ed25519 signatures of manifests and of the pointer, and what was trusted before (docs/adr/0004).
+"""Signatures of manifests and of the pointer by Ed25519, and protection against replays (docs/adr/0004).
 
-A manifest proves every byte of its version, and holds its name and number: one signature of it covers all of that. The
-signature lies beside it as 64 bytes, so that nothing of an untrusted version is parsed. `cryptography` is needed only
-where a key is set.
+A manifest proves every byte of its version and holds its name and number, so one signature of it covers all of that.
+The signature lies beside it as 64 bytes, so that nothing of an untrusted version is parsed. `cryptography` is needed
+only where a key is set.
 """
 
 from __future__ import annotations
@@ -12,27 +12,27 @@ from pathlib import Path
 from typing import TYPE_CHECKING
 
 from app.errors import ArtifactError, ConfigError
-from app.registry.artifact.mapped_file import Mapped
+from app.registry.artifact.mapped_file import MappedFile
 
 if TYPE_CHECKING:
     from cryptography.hazmat.primitives.asymmetric.ed25519 import Ed25519PrivateKey, Ed25519PublicKey
 
 SIGNATURE = "manifest.sig"
 SIGNATURE_BYTES = 64
-# A signature of one kind of document must not pass for one of another.
+# Signed with the content, so that a signature of one kind of document does not pass for one of another.
 MANIFEST_CONTEXT, POINTER_CONTEXT = b"ctr-serving manifest 1\n", b"ctr-serving pointer 1\n"
 MISSING = "signatures need `pip install ctr-serving[signing]`"
 
 
 class Signer:
-    """The publisher's private key."""
+    """A publisher's private key."""
 
     def __init__(self, key: Ed25519PrivateKey) -> None:
         self._key = key
 
     @classmethod
     def read(cls, path: Path) -> Signer:
-        """From a PEM file without a password. Raises ConfigError."""
+        """Read the key from a PEM file without a password. Raises ConfigError."""
         try:
             from cryptography.hazmat.primitives.asymmetric.ed25519 import Ed25519PrivateKey
             from cryptography.hazmat.primitives.serialization import load_pem_private_key
@@ -47,22 +47,24 @@ class Signer:
         return cls(key)
 
     def sign(self, context: bytes, content: bytes) -> bytes:
-        """64 bytes."""
+        """Return the signature, 64 bytes."""
         return self._key.sign(context + content)
 
 
 class Trust:
-    """The public keys a process believes, and how far forward it has already gone. One per process and model."""
+    """The public keys that a process trusts, and the latest state that it followed; one for each model."""
 
     def __init__(self, keys: Sequence[Ed25519PublicKey]) -> None:
         self._keys = keys
         self._serial = 0
-        self._floor = 0
+        """Of the latest signed pointer."""
+        self._latest_stable = 0
         self._allowed: frozenset[int] = frozenset()
+        """The versions that the latest signed pointer names."""
 
     @classmethod
     def read(cls, paths: Sequence[Path]) -> Trust:
-        """From PEM files of public keys. Raises ConfigError."""
+        """Read the keys from PEM files of public keys. Raises ConfigError."""
         try:
             from cryptography.hazmat.primitives.asymmetric.ed25519 import Ed25519PublicKey
             from cryptography.hazmat.primitives.serialization import load_pem_public_key
@@ -80,16 +82,17 @@ class Trust:
         return cls(keys)
 
     def check_manifest(self, folder: Path, raw: bytes) -> None:
-        """Raises ArtifactError("unsigned" | "signature")."""
+        """Check the signature beside a manifest. Raises ArtifactError with the reason `unsigned` or `signature`."""
         try:
-            with Mapped(folder / SIGNATURE) as mapped:
-                signature = bytes(mapped.view[: SIGNATURE_BYTES + 1])
+            with MappedFile(folder / SIGNATURE) as file:
+                signature = bytes(file.view[: SIGNATURE_BYTES + 1])
         except ArtifactError as error:
             raise ArtifactError("unsigned", f"the manifest is not signed: {error}") from error
         if not self.signed(MANIFEST_CONTEXT, raw, signature):
             raise ArtifactError("signature", "the manifest's signature is of no trusted key, or of other bytes")
 
     def signed(self, context: bytes, content: bytes, signature: bytes) -> bool:
+        """Return whether the signature is that of a trusted key."""
         from cryptography.exceptions import InvalidSignature
 
         for key in self._keys:
@@ -101,20 +104,20 @@ class Trust:
         return False
 
     def follow(self, serial: int | None, versions: frozenset[int]) -> None:
-        """Told of each pointer that is read: `serial` is None unless it has a trusted signature."""
+        """Note a pointer that was read; `serial` is None unless it has a trusted signature."""
         if serial is None or serial < self._serial:
             self._allowed = frozenset()
         else:
             self._serial, self._allowed = serial, versions
 
     def went_live(self, version: int) -> None:
-        """As stable."""
-        self._floor = max(self._floor, version)
+        """Note a version that went live as stable."""
+        self._latest_stable = max(self._latest_stable, version)
 
     def permit(self, version: int) -> None:
-        """Raises ArtifactError("replayed") for a step back that no signature asks for."""
-        if version < self._floor and version not in self._allowed:
+        """Raise ArtifactError("replayed") for a version before the latest stable one that no signed pointer names."""
+        if version < self._latest_stable and version not in self._allowed:
             raise ArtifactError(
                 "replayed",
-                f"version {version} is older than {self._floor}, and no newly signed pointer goes back to it",
+                f"version {version} is older than {self._latest_stable}, and no newly signed pointer goes back to it",
             )

@@ -24,7 +24,8 @@ from app.errors import ArtifactError
 from app.features.encoder import Encoder
 from app.features.fields import Numeric
 from app.features.slots import EMPTY_KEY, Slots
-from app.registry.artifact.artifact import Artifact, load
+from app.registry.artifact.artifact import Artifact
+from app.registry.artifact.load import ArtifactLoader
 from app.registry.gate.gate import FeatureSample, GateTask
 from app.registry.gate.gate_report import GateCheck
 from app.stats import spearman
@@ -56,15 +57,16 @@ def main() -> None:
 def checks(task: GateTask) -> Iterator[GateCheck]:
     """In order; the caller stops after one that makes the rest pointless."""
     started = time.perf_counter()
+    loader = ArtifactLoader()
     try:
-        new = load(Path(task.folder), version=task.version, manifest_sha256=task.manifest_sha256)
+        new = loader.load(Path(task.folder), version=task.version, manifest_sha256=task.manifest_sha256)
     except ArtifactError as error:
         yield GateCheck("integrity", False, error.reason, str(error))
         return
     yield GateCheck("integrity", True, figures={"seconds": round(time.perf_counter() - started, 3)})
     if task.sample is not None:
         yield from _schema(new, task.sample, task.thresholds.known_keys)
-    live, said = _live(task)
+    live, said = _live(task, loader)
     if said:
         yield GateCheck("live", True, detail=said)
     users, items = _entities(new, live, task.sample)
@@ -88,12 +90,12 @@ def _limit(task: GateTask) -> None:
     resource.setrlimit(resource.RLIMIT_CORE, (0, 0))
 
 
-def _live(task: GateTask) -> tuple[Artifact | None, str]:
+def _live(task: GateTask, loader: ArtifactLoader) -> tuple[Artifact | None, str]:
     if task.live_folder is None:
         return None, task.no_live
     try:
         digest = task.live_manifest_sha256
-        return load(Path(task.live_folder), version=task.live_version, manifest_sha256=digest), ""
+        return loader.load(Path(task.live_folder), version=task.live_version, manifest_sha256=digest), ""
     except ArtifactError as error:
         return None, f"the live version {task.live_version} cannot be compared with: {error}"
 

@@ -18,7 +18,7 @@ from pathlib import Path
 import msgspec
 
 from app.errors import ArtifactError
-from app.registry.artifact.artifact import read_manifest_bytes
+from app.registry.artifact.load import read_manifest_bytes
 from app.registry.artifact.manifest import now
 from app.registry.gate.gate_report import GateCheck, GateReport, write_report
 from app.registry.store.model_store import ModelStore

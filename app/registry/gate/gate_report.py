@@ -8,9 +8,9 @@ from pathlib import Path
 import msgspec
 
 from app.errors import ArtifactError
-from app.registry.artifact.export import fsync, replace
 from app.registry.artifact.manifest import now
-from app.registry.artifact.mapped_file import Mapped
+from app.registry.artifact.mapped_file import MappedFile
+from app.runtime.durable_file import fsync_path, replace_file
 
 REPORT = "gate.json"
 MAX_REPORT_BYTES = 1 << 20
@@ -51,7 +51,7 @@ class GateReport(msgspec.Struct, frozen=True):
 def read_report(folder: Path) -> GateReport | None:
     """None where there is none that can be read: a version need not have one."""
     try:
-        with Mapped(folder / REPORT, MAX_REPORT_BYTES) as mapped:
+        with MappedFile(folder / REPORT, MAX_REPORT_BYTES) as mapped:
             return msgspec.json.decode(mapped.view, type=GateReport)
     except (ArtifactError, msgspec.DecodeError, UnicodeDecodeError, RecursionError):
         return None
@@ -60,8 +60,8 @@ def read_report(folder: Path) -> GateReport | None:
 def write_report(folder: Path, report: GateReport) -> None:
     """Raises ArtifactError("file")."""
     try:
-        replace(folder / REPORT, msgspec.json.format(msgspec.json.encode(report), indent=1) + b"\n")
-        fsync(folder)
+        replace_file(folder / REPORT, msgspec.json.format(msgspec.json.encode(report), indent=1) + b"\n")
+        fsync_path(folder)
     except OSError as error:
         raise ArtifactError("file", f"{folder / REPORT} cannot be written: {error.strerror}") from error
 

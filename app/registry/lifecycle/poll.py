@@ -7,7 +7,8 @@ import hashlib
 from dataclasses import dataclass, field
 
 from app.errors import ArtifactError
-from app.registry.artifact.artifact import Artifact, read_manifest_bytes
+from app.registry.artifact.artifact import Artifact
+from app.registry.artifact.load import read_manifest_bytes
 from app.registry.lifecycle.snapshot import LABELS, Label
 from app.registry.store.model_store import POINTER, ModelStore, decode_pointer
 

@@ -26,8 +26,9 @@ import structlog
 import torch
 
 from app.errors import ArtifactError, ConfigError
-from app.registry.artifact.artifact import Artifact, load, read_manifest, read_manifest_bytes, verify
-from app.registry.artifact.export import fsync, replace, write_manifest
+from app.registry.artifact.artifact import Artifact
+from app.registry.artifact.export import write_manifest
+from app.registry.artifact.load import ArtifactLoader, read_manifest, read_manifest_bytes, verify_files
 from app.registry.artifact.manifest import MANIFEST, PROGRAM, TABLES, Manifest
 from app.registry.artifact.signing import MANIFEST_CONTEXT, POINTER_CONTEXT, SIGNATURE, Signer, Trust
 from app.registry.gate.gate_report import GateCheck, recorded_refusal, write_refusal
@@ -41,6 +42,7 @@ from app.registry.store.pointer import (
     decode_pointer,
     signed_content,
 )
+from app.runtime.durable_file import fsync_path, replace_file
 
 __all__ = ["HISTORY", "POINTER", "CanaryPointer", "ModelStore", "Pointer", "decode_pointer"]
 
@@ -68,6 +70,7 @@ class ModelStore:
         self.folder = root / name
         self.trust = trust
         self._signer = signer
+        self._loader = ArtifactLoader()
 
     @classmethod
     def open(cls, root: Path, name: str, signing_key: Path | None, trusted_keys: Sequence[Path]) -> ModelStore:
@@ -83,7 +86,7 @@ class ModelStore:
         refused = recorded_refusal(self.path(version), raw)
         if refused is not None:
             raise ArtifactError("gate", f"it was refused ({refused.reason}): {refused.detail}")
-        return load(self.path(version), device, version=version, name=self.name, trust=self.trust)
+        return self._loader.load(self.path(version), device, version=version, name=self.name, trust=self.trust)
 
     def versions(self) -> list[int]:
         """Published versions, ascending."""
@@ -125,11 +128,11 @@ class ModelStore:
             if self._signer is not None:
                 (staged / SIGNATURE).write_bytes(self._signer.sign(MANIFEST_CONTEXT, raw))
             for file in staged.iterdir():
-                fsync(file)
+                fsync_path(file)
             os.chmod(staged, 0o755)  # noqa: S103  # mkdtemp made it private; the service may run as another user
-            fsync(staged)
+            fsync_path(staged)
             os.rename(staged, self.path(version))
-            fsync(self.folder)
+            fsync_path(self.folder)
         return version
 
     def publish_copy(self, source: Path) -> int:
@@ -147,7 +150,7 @@ class ModelStore:
                     raise ArtifactError(
                         "file", f"{source / file} cannot be copied: {error.strerror or error}"
                     ) from error
-            verify(staged)  # the copy, not the source; whether it is any good is the gate's to say
+            verify_files(staged)  # the copy, not the source; whether it is any good is the gate's to say
             return self.publish(staged)
 
     def pointer_bytes(self) -> bytes | None:
@@ -247,9 +250,9 @@ class ModelStore:
         past = self.history() if history is None else history
         if pointer.stable is not None and past[-1:] != [pointer.stable]:
             past = [*past, pointer.stable]
-        replace(self.folder / HISTORY, msgspec.json.encode(past[-MAX_HISTORY:]))
-        replace(self.folder / POINTER, content + b"\n")
-        fsync(self.folder)
+        replace_file(self.folder / HISTORY, msgspec.json.encode(past[-MAX_HISTORY:]))
+        replace_file(self.folder / POINTER, content + b"\n")
+        fsync_path(self.folder)
         return pointer
 
     def _signed(self, pointer: Pointer) -> Pointer:

@@ -8,7 +8,7 @@ import shutil
 
 from app.errors import ArtifactError
 from app.registry.artifact.manifest import MANIFEST
-from app.registry.artifact.version_lock import unused
+from app.registry.artifact.version_lock import lock_if_unused
 from app.registry.store.model_store import ModelStore
 
 KEPT_FOR_ROLLBACK = 3
@@ -36,7 +36,7 @@ def _remove(store: ModelStore, version: int) -> bool:
     folder = store.path(version)
     # Out of sight in one step: a half-removed version must not look like a damaged one.
     aside = store.folder / f".tmp-pruned-{version}"
-    with unused(folder / MANIFEST) as free:
+    with lock_if_unused(folder / MANIFEST) as free:
         if not free:
             return False
         with contextlib.suppress(FileNotFoundError):

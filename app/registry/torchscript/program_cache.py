@@ -1,12 +1,11 @@
 """Programs compiled once: the versions that a retraining job publishes share their code and differ in their weights.
 
 To load a program takes 20 ms of the interpreter, most of them spent on the code
-(`app.registry.torchscript.incremental_import`), and what is loaded is compiled once more by its first calls. A version
-whose code is that of one before is a copy of that one's program with the weights of its own file: 2 ms, and warm
-(docs/adr/0001). Whatever is out of the ordinary is loaded as ever.
+(`app.registry.torchscript.incremental_import`), and its first calls compile it once more. A version whose code is that
+of one before becomes a copy of that one's program with the weights of its own file: 2 ms, and warm (docs/adr/0001). An
+archive with anything unusual in it is loaded as ever.
 
-The archive is a zip file: `code/` and `constants.pkl` are the program; `data.pkl` is the tree of modules, unpickled
-here by stand-ins that run nothing of it; `data/N` are the bytes of its tensors.
+`data.pkl`, the tree of modules, is unpickled by stand-ins that run nothing of it.
 """
 
 from __future__ import annotations
@@ -15,16 +14,18 @@ import copy
 import hashlib
 import io
 import pickle
-import zipfile
 from collections import OrderedDict
 from collections.abc import Callable, Iterator
 from typing import Any, NamedTuple
 
 import torch
 from torch import Tensor
+from torch.jit import ScriptModule
 
-KEPT = 4
-"""Programs remembered: the architectures between which a service goes back and forth."""
+from app.registry.torchscript.archive import Archive, UnsupportedArchive
+
+CAPACITY = 4
+"""Programs remembered: the architectures that a service goes back and forth between."""
 _DTYPES = {
     "FloatStorage": torch.float32,
     "DoubleStorage": torch.float64,
@@ -36,15 +37,38 @@ _DTYPES = {
 }
 
 
-class _Unusual(Exception):
-    """Something in an archive that is not understood here."""
+class ProgramCache:
+    """The latest programs, to make others of. It is not for several threads at once."""
+
+    def __init__(self, load: Callable[[bytes, torch.device], ScriptModule]) -> None:
+        self._load = load
+        self._programs: OrderedDict[tuple[str, str, str], ScriptModule] = OrderedDict()
+        """By device, code and tree; their tensors are empty."""
+
+    def load(self, raw: bytes, device: torch.device) -> ScriptModule:
+        """Return what the loader returns, its code shared with other programs. Raises what the loader raises."""
+        try:
+            archive = _ParsedArchive(raw)
+        except Exception:  # the loader is to say what is wrong with it, if anything is
+            return self._load(raw, device)
+        key = str(device), archive.code_sha256, archive.tree
+        if key not in self._programs:
+            program = self._load(raw, device)
+            _set_tensors(program, archive.tensors, lambda stored: stored.empty(device))
+            self._programs[key] = program
+            while len(self._programs) > CAPACITY:
+                self._programs.popitem(last=False)
+        self._programs.move_to_end(key)
+        copied = copy.deepcopy(self._programs[key])
+        _set_tensors(copied, archive.tensors, lambda stored: archive.tensor(stored).to(device))
+        return copied
 
 
-class _Stored(NamedTuple):
-    """A tensor of the tree: where its bytes are."""
+class _StoredTensor(NamedTuple):
+    """A tensor of the tree: which member of the archive holds its bytes, and how they are laid out."""
 
     dtype: torch.dtype
-    record: str
+    member: str
     offset: int
     shape: tuple[int, ...]
     stride: tuple[int, ...]
@@ -53,131 +77,114 @@ class _Stored(NamedTuple):
         return torch.empty((0,) * len(self.shape), dtype=self.dtype, device=device)
 
 
-class Programs:
-    """The latest programs, to make others of. Not for several threads at once."""
-
-    def __init__(self, load: Callable[[bytes, torch.device], Any]) -> None:
-        self._load = load
-        self._known: OrderedDict[tuple[str, str, str], Any] = OrderedDict()
-
-    def __call__(self, archive: bytes, device: torch.device) -> Any:
-        """What `load` returns, with nothing but its code shared with other programs. Raises what `load` raises."""
-        try:
-            parts = _Parts(archive)
-        except Exception:  # not an archive, or not one of ours: what is wrong with it is the loader's to say
-            return self._load(archive, device)
-        kind = str(device), parts.code_sha256, parts.shape
-        if kind not in self._known:
-            self._known[kind] = _set(self._load(archive, device), parts.tensors, lambda stored: stored.empty(device))
-            while len(self._known) > KEPT:
-                self._known.popitem(last=False)
-        self._known.move_to_end(kind)
-        return _set(copy.deepcopy(self._known[kind]), parts.tensors, lambda stored: parts.read(stored).to(device))
+_Path = tuple[str, ...]
 
 
-def _set(program: Any, tensors: list[tuple[tuple[str, ...], _Stored]], make: Callable[[_Stored], Tensor]) -> Any:
+def _set_tensors(
+    program: ScriptModule, tensors: list[tuple[_Path, _StoredTensor]], make: Callable[[_StoredTensor], Tensor]
+) -> None:
     for path, stored in tensors:
-        module = program._c
+        module: Any = program._c
         for name in path[:-1]:
             module = module.getattr(name)
         module.setattr(path[-1], make(stored))
-    return program
 
 
-class _Parts:
-    """An archive taken apart. Raises _Unusual, or what its libraries raise."""
+class _ParsedArchive:
+    """An archive's code as a hash, its tree as text, its tensors by their place in the tree.
 
-    def __init__(self, archive: bytes) -> None:
-        self._archive = zipfile.ZipFile(io.BytesIO(archive))
-        names = {name.partition("/")[2]: name for name in self._archive.namelist()}
+    Raises UnsupportedArchive, or what zipfile and pickle raise.
+    """
+
+    def __init__(self, raw: bytes) -> None:
+        self._archive = Archive(raw)
         code = hashlib.sha256()
-        for name in sorted(names):
+        for name in sorted(self._archive.names()):
             if not name.startswith(("data/", "data.pkl", ".data/")):
-                code.update(b"%d %d %b" % (len(name), self._archive.getinfo(names[name]).file_size, name.encode()))
-                code.update(self._archive.read(names[name]))
+                code.update(b"%d %d %b" % (len(name), self._archive.size(name), name.encode()))
+                code.update(self._archive.read(name))
         self.code_sha256 = code.hexdigest()
-        self._names = names
-        tree = _Unpickler(io.BytesIO(self._archive.read(names["data.pkl"]))).load()
-        if not isinstance(tree, _Module):
-            raise _Unusual("no module")
-        self.tensors = list(_tensors(tree, ()))
-        self.shape = repr(tree)
+        root = _TreeUnpickler(io.BytesIO(self._archive.read("data.pkl"))).load()
+        if not isinstance(root, _Module):
+            raise UnsupportedArchive("the tree is no module")
+        self.tensors = list(_tensors(root, ()))
+        self.tree = repr(root)
         """The tree without its tensors' contents and sizes."""
 
-    def read(self, stored: _Stored) -> Tensor:
-        """A tensor of its own memory."""
-        raw = bytearray(self._archive.read(self._names[f"data/{stored.record}"]))
+    def tensor(self, stored: _StoredTensor) -> Tensor:
+        """Read a tensor into memory of its own."""
+        raw = bytearray(self._archive.read(f"data/{stored.member}"))
         if not raw:
             return torch.empty(stored.shape, dtype=stored.dtype)
         return torch.frombuffer(raw, dtype=stored.dtype).as_strided(stored.shape, stored.stride, stored.offset)
 
 
 class _Module:
-    """Stands in for any class of the program."""
+    """The stand-in for an object of any class of the program."""
 
-    kind = ""
+    class_name = ""
 
     def __setstate__(self, state: dict[str, Any]) -> None:
         self.state = state
 
     def __repr__(self) -> str:
-        fields = ", ".join(f"{name}={_plain(value)}" for name, value in sorted(self.state.items()))
-        return f"{self.kind}({fields})"
+        attributes = ", ".join(f"{name}={_describe(value)}" for name, value in sorted(self.state.items()))
+        return f"{self.class_name}({attributes})"
 
 
-def _plain(value: Any) -> str:
-    """Raises _Unusual for what could hold a tensor unseen."""
-    if isinstance(value, _Stored):
+def _describe(value: Any) -> str:
+    """Return an attribute as text, tensors without contents. Raises UnsupportedArchive if it may hide a tensor."""
+    if isinstance(value, _StoredTensor):
         return f"tensor({value.dtype}, {len(value.shape)})"
     if value is None or isinstance(value, bool | int | float | str | _Module):
         return repr(value)
-    if isinstance(value, list | tuple) and not isinstance(value, _Stored):
-        return f"{type(value).__name__}({', '.join(map(_constant, value))})"
+    if isinstance(value, list | tuple):
+        return f"{type(value).__name__}({', '.join(map(_describe_constant, value))})"
     if isinstance(value, dict):
-        return f"dict({', '.join(f'{_constant(k)}: {_constant(v)}' for k, v in value.items())})"
-    raise _Unusual(type(value).__name__)
+        return f"dict({', '.join(f'{_describe_constant(k)}: {_describe_constant(v)}' for k, v in value.items())})"
+    raise UnsupportedArchive(f"an attribute is a {type(value).__name__}")
 
 
-def _constant(value: Any) -> str:
-    if isinstance(value, _Stored | _Module):
-        raise _Unusual("a tensor in a container")
-    return _plain(value)
+def _describe_constant(value: Any) -> str:
+    if isinstance(value, _StoredTensor | _Module):
+        raise UnsupportedArchive("a container holds a tensor or a module")
+    return _describe(value)
 
 
-def _tensors(module: _Module, path: tuple[str, ...]) -> Iterator[tuple[tuple[str, ...], _Stored]]:
+def _tensors(module: _Module, path: _Path) -> Iterator[tuple[_Path, _StoredTensor]]:
     for name, value in module.state.items():
-        if isinstance(value, _Stored):
+        if isinstance(value, _StoredTensor):
             yield (*path, name), value
         elif isinstance(value, _Module):
             yield from _tensors(value, (*path, name))
 
 
-class _Unpickler(pickle.Unpickler):
+class _TreeUnpickler(pickle.Unpickler):
     """Builds stand-ins only: nothing that the file names is imported or called."""
 
     def find_class(self, module: str, name: str) -> Any:
         if module.startswith("__torch__"):
-            return type(name, (_Module,), {"kind": f"{module}.{name}"})
+            return type(name, (_Module,), {"class_name": f"{module}.{name}"})
         if module == "torch" and name in _DTYPES:
             return _DTYPES[name]
         if (module, name) == ("torch._utils", "_rebuild_tensor_v2"):
-            return _stored
+            return _stored_tensor
         if (module, name) == ("collections", "OrderedDict"):
             return OrderedDict
         if module == "torch.jit._pickle" and name.startswith("build_"):
             return list
         if (module, name) == ("torch.jit._pickle", "restore_type_tag"):
             return lambda value, _: value
-        raise _Unusual(f"{module}.{name}")
+        raise UnsupportedArchive(f"the tree names {module}.{name}")
 
-    def persistent_load(self, found: Any) -> Any:
-        kind, dtype, record, _, _ = found
+    def persistent_load(self, pid: Any) -> Any:
+        kind, dtype, member, _, _ = pid
         if kind != "storage":
-            raise _Unusual(str(kind))
-        return dtype, record
+            raise UnsupportedArchive(f"the tree refers to a {kind}")
+        return dtype, member
 
 
-def _stored(
+def _stored_tensor(
     storage: tuple[torch.dtype, str], offset: int, shape: tuple[int, ...], stride: tuple[int, ...], *_: object
-) -> _Stored:
-    return _Stored(storage[0], storage[1], offset, tuple(shape), tuple(stride))
+) -> _StoredTensor:
+    return _StoredTensor(storage[0], storage[1], offset, tuple(shape), tuple(stride))

@@ -66,7 +66,7 @@ def probabilities(artifact: Artifact, examples: EncodedRows) -> Floats:
         for start in range(0, len(examples.labels_N), CHECK_ROWS):
             chunk = slice(start, start + CHECK_ROWS)
             sides = [Slots(side.keys[chunk], side.values[chunk]) for side in (examples.user, examples.item)]
-            parts.append(artifact.pairs(*sides).cpu().numpy())
+            parts.append(artifact.score_pairs(*sides).cpu().numpy())
     return np.concatenate(parts).astype(np.float64)
 
 

@@ -17,8 +17,8 @@ import torch
 
 from app.errors import ArtifactError
 from app.models import MODELS
-from app.registry.artifact.artifact import load, read_manifest
 from app.registry.artifact.export import write, write_manifest
+from app.registry.artifact.load import load, read_manifest
 from app.registry.artifact.manifest import (
     MANIFEST,
     PROGRAM,

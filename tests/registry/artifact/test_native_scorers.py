@@ -13,9 +13,9 @@ from app.models import MODELS
 from app.models.deepfm import DeepFM
 from app.native.layout import Isa
 from app.native.scorer import SUPPORTED_ISAS
-from app.registry.artifact.artifact import load
-from app.registry.artifact.artifact import native_scorers as compiled
+from app.registry.artifact import native_scorers as compiled
 from app.registry.artifact.export import write
+from app.registry.artifact.load import load
 from tests.factories import fitted, golden, raw_context, raw_item, raw_user, small_schema, write_tiny
 
 TAILS = {"lr", "fm", "deepfm", "embedding_mlp", "neural_cf", "neural_cf_towers", "deepfm_sparrow"}

@@ -11,8 +11,9 @@ import msgspec
 import pytest
 
 from app.errors import ArtifactError, ConfigError
-from app.registry.artifact.artifact import Artifact, load
+from app.registry.artifact.artifact import Artifact
 from app.registry.artifact.export import write_manifest
+from app.registry.artifact.load import load
 from app.registry.artifact.manifest import MANIFEST, PROGRAM
 from app.registry.artifact.signing import SIGNATURE, Signer, Trust
 from app.registry.gate.gate import GateLimits, GateThresholds, run_gate
@@ -112,7 +113,7 @@ def test_what_was_changed_after_signing_is_refused(
 
 
 def _manifest(folder: Path) -> msgspec.Struct:
-    from app.registry.artifact.artifact import read_manifest
+    from app.registry.artifact.load import read_manifest
 
     return read_manifest(folder)
 

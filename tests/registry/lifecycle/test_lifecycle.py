@@ -10,8 +10,9 @@ import weakref
 import torch
 
 from app.models.side_input import Preprocessing
-from app.registry.artifact.artifact import Artifact, load
+from app.registry.artifact.artifact import Artifact
 from app.registry.artifact.export import write
+from app.registry.artifact.load import load
 from app.registry.artifact.manifest import PROGRAM
 from app.registry.lifecycle.lifecycle import Lifecycle
 from app.registry.store.model_store import CanaryPointer, ModelStore

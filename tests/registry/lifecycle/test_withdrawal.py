@@ -8,7 +8,7 @@ import threading
 import pytest
 
 from app.errors import ArtifactError
-from app.registry.artifact.artifact import load, read_manifest_bytes
+from app.registry.artifact.load import load, read_manifest_bytes
 from app.registry.gate.gate_report import (
     WITHDRAWN,
     GateCheck,

@@ -17,7 +17,7 @@ from typing import Any
 import pytest
 
 from app.errors import ArtifactError, ConfigError
-from app.registry.artifact.artifact import load
+from app.registry.artifact.load import load
 from app.registry.artifact.manifest import MANIFEST, PROGRAM, TABLES
 from app.registry.store.model_store import HISTORY, POINTER, CanaryPointer, ModelStore, Pointer
 from tests.factories import write_tiny

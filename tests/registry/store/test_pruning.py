@@ -13,9 +13,9 @@ from pathlib import Path
 import pytest
 
 from app.errors import ArtifactError
-from app.registry.artifact.artifact import load
+from app.registry.artifact.load import load
 from app.registry.artifact.manifest import MANIFEST, PROGRAM
-from app.registry.artifact.version_lock import Hold, unused
+from app.registry.artifact.version_lock import VersionLock, lock_if_unused
 from app.registry.store.model_store import POINTER, CanaryPointer, ModelStore
 from app.registry.store.pruning import prune
 from tests.factories import publish_tiny, write_tiny
@@ -75,7 +75,7 @@ def test_what_this_process_has_loaded_stays_until_it_is_freed(store: ModelStore,
 USER = """
 import sys
 from pathlib import Path
-from app.registry.artifact.artifact import load
+from app.registry.artifact.load import load
 loaded = load(Path(sys.argv[1]), version=1)
 print("loaded", flush=True)
 sys.stdin.read()
@@ -107,7 +107,7 @@ def test_what_failed_to_load_is_held_by_nobody(store: ModelStore, source: Path) 
 
 def test_a_version_is_not_loaded_while_it_is_removed(store: ModelStore) -> None:
     version = publish_tiny(store)
-    with unused(store.path(version) / MANIFEST) as free:
+    with lock_if_unused(store.path(version) / MANIFEST) as free:
         assert free
         with pytest.raises(ArtifactError, match="being removed") as refused:
             load(store.path(version))
@@ -117,6 +117,6 @@ def test_a_version_is_not_loaded_while_it_is_removed(store: ModelStore) -> None:
 
 def test_a_fifo_in_the_manifests_place_holds_nobody_up(tmp_path: Path) -> None:
     os.mkfifo(tmp_path / MANIFEST)
-    Hold(tmp_path / MANIFEST)
+    VersionLock(tmp_path / MANIFEST)
     with pytest.raises(ArtifactError, match="not a regular file"):
         load(tmp_path)

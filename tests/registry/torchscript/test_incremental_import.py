@@ -12,15 +12,18 @@ import torch
 from torch import Tensor, nn
 
 from app.models import MODELS
-from app.registry.artifact.artifact import load_program, scripted, serving_form
-from app.registry.torchscript import incremental_import as pieces
+from app.registry.artifact.export import serving_form
+from app.registry.torchscript.archive import UnsupportedArchive
+from app.registry.torchscript.incremental_import import import_program, split_archive
+from app.registry.torchscript.loader import load_incrementally
+from app.registry.torchscript.scripting import script
 from tests.factories import tiny_model
 
 CPU = torch.device("cpu")
 
 
 def archive(architecture: str) -> bytes:
-    return scripted(serving_form(tiny_model(0, architecture)))
+    return script(serving_form(tiny_model(0, architecture)))
 
 
 def saved(program: Any) -> bytes:
@@ -45,7 +48,7 @@ def graphs(program: Any) -> dict[str, str]:
 @pytest.mark.parametrize("architecture", sorted(MODELS))
 def test_every_model_is_what_it_is_in_one_go(architecture: str) -> None:
     raw = archive(architecture)
-    found, expected = pieces.load(raw, CPU), whole(raw)
+    found, expected = import_program(raw, CPU), whole(raw)
     assert graphs(found) == graphs(expected)
     assert [name for name, _ in found.named_modules()] == [name for name, _ in expected.named_modules()]
     tensors = dict(found.state_dict())
@@ -59,7 +62,7 @@ def test_every_model_is_what_it_is_in_one_go(architecture: str) -> None:
 @pytest.mark.parametrize("architecture", sorted(MODELS))
 def test_no_two_classes_are_compiled_at_a_stretch(architecture: str) -> None:
     classes = []
-    for piece in pieces._pieces(archive(architecture)):
+    for piece in split_archive(archive(architecture)):
         with zipfile.ZipFile(io.BytesIO(piece)) as files:
             code = b"".join(files.read(name) for name in files.namelist() if name.startswith("archive/code/"))
         classes.append(len(re.findall(rb"^class ", code, re.MULTILINE)) - 1)  # without the root
@@ -96,8 +99,8 @@ class Both(nn.Module):
 
 def test_functions_that_several_classes_call_are_compiled_once() -> None:
     raw = saved(torch.jit.script(Both()))
-    assert graphs(pieces.load(raw, CPU)) == graphs(whole(raw))
-    assert pieces.load(raw, CPU)(torch.ones(2)).tolist() == Both()(torch.ones(2)).tolist()
+    assert graphs(import_program(raw, CPU)) == graphs(whole(raw))
+    assert import_program(raw, CPU)(torch.ones(2)).tolist() == Both()(torch.ones(2)).tolist()
 
 
 class Constant(nn.Module):
@@ -109,7 +112,7 @@ def test_constants_of_the_code_are_there() -> None:
     raw = saved(torch.jit.freeze(torch.jit.script(Constant().eval())))
     traced = saved(torch.jit.trace(Constant(), torch.ones(3)))  # type: ignore[no-untyped-call]
     for each in (raw, traced):
-        assert pieces.load(each, CPU)(torch.ones(3)).tolist() == [1, 2, 3]
+        assert import_program(each, CPU)(torch.ones(3)).tolist() == [1, 2, 3]
 
 
 class Pair(NamedTuple):
@@ -124,12 +127,12 @@ class Tupled(nn.Module):
 
 def test_what_is_not_understood_is_loaded_in_one_go() -> None:
     raw = saved(torch.jit.script(Tupled()))
-    with pytest.raises(pieces.Unusual, match="more than modules"):
-        pieces.load(raw, CPU)
-    assert load_program(raw, CPU)(torch.ones(1)).right.tolist() == [1]
+    with pytest.raises(UnsupportedArchive, match="more than modules"):
+        import_program(raw, CPU)
+    assert load_incrementally(raw, CPU)(torch.ones(1)).right.tolist() == [1]
 
 
 @pytest.mark.parametrize("damage", [lambda raw: raw[: len(raw) // 2], lambda raw: b"", lambda raw: b"PK" + raw[2:100]])
 def test_what_is_no_archive_is_refused_by_torch(damage: Any) -> None:
     with pytest.raises(RuntimeError):
-        load_program(damage(archive("fm")), CPU)
+        load_incrementally(damage(archive("fm")), CPU)

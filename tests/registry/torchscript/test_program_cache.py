@@ -10,24 +10,28 @@ import pytest
 import torch
 
 from app.models import MODELS
-from app.registry.artifact.artifact import load, load_program, scripted, serving_form
+from app.registry.artifact.export import serving_form
+from app.registry.artifact.load import load
+from app.registry.artifact.self_check import replay_golden_requests
 from app.registry.store.model_store import ModelStore
-from app.registry.torchscript import program_cache as programs
-from app.registry.torchscript.program_cache import Programs
+from app.registry.torchscript import program_cache
+from app.registry.torchscript.loader import load_incrementally
+from app.registry.torchscript.program_cache import ProgramCache
+from app.registry.torchscript.scripting import script
 from tests.factories import publish_tiny, tiny_model
 
 CPU = torch.device("cpu")
 
 
 class Loader:
-    """`load_program`, counted."""
+    """`load_incrementally`, counted."""
 
     def __init__(self) -> None:
         self.loads = 0
 
     def __call__(self, archive: bytes, device: torch.device) -> Any:
         self.loads += 1
-        return load_program(archive, device)
+        return load_incrementally(archive, device)
 
 
 @pytest.fixture
@@ -36,7 +40,7 @@ def loader() -> Loader:
 
 
 def archive(seed: int, architecture: str = "deepfm") -> bytes:
-    return scripted(serving_form(tiny_model(seed, architecture)))
+    return script(serving_form(tiny_model(seed, architecture)))
 
 
 def weights(program: Any) -> dict[str, torch.Tensor]:
@@ -45,32 +49,32 @@ def weights(program: Any) -> dict[str, torch.Tensor]:
 
 @pytest.mark.parametrize("architecture", sorted(MODELS))
 def test_of_two_versions_the_second_is_not_loaded_and_has_its_own_weights(loader: Loader, architecture: str) -> None:
-    made = Programs(loader)
+    cache = ProgramCache(loader)
     first, second = archive(0, architecture), archive(1, architecture)
-    programs_made = [made(first, CPU), made(second, CPU), made(first, CPU)]
+    loaded = [cache.load(first, CPU), cache.load(second, CPU), cache.load(first, CPU)]
     assert loader.loads == 1
     differ = 0
-    for raw, program in zip((first, second, first), programs_made, strict=True):
+    for raw, program in zip((first, second, first), loaded, strict=True):
         expected = weights(torch.jit.load(io.BytesIO(raw)))
         found = weights(program)
         assert list(found) == list(expected)
         for name, tensor in expected.items():
             assert torch.equal(found[name], tensor), name
             assert found[name].dtype == tensor.dtype
-        differ += any(not torch.equal(found[name], programs_made[1].state_dict()[name]) for name in found)
+        differ += any(not torch.equal(found[name], loaded[1].state_dict()[name]) for name in found)
     assert differ == 2
-    shared = {t.data_ptr() for t in weights(programs_made[0]).values() if t.numel()}
-    assert not shared & {t.data_ptr() for t in weights(programs_made[2]).values() if t.numel()}
+    shared = {t.data_ptr() for t in weights(loaded[0]).values() if t.numel()}
+    assert not shared & {t.data_ptr() for t in weights(loaded[2]).values() if t.numel()}
 
 
 def test_another_architecture_is_loaded_and_the_oldest_is_forgotten(loader: Loader) -> None:
-    made = Programs(loader)
-    names = sorted(MODELS)[: programs.KEPT + 1]
+    cache = ProgramCache(loader)
+    names = sorted(MODELS)[: program_cache.CAPACITY + 1]
     for name in names:
-        made(archive(0, name), CPU)
-    made(archive(1, names[-1]), CPU)
+        cache.load(archive(0, name), CPU)
+    cache.load(archive(1, names[-1]), CPU)
     assert loader.loads == len(names)
-    made(archive(1, names[0]), CPU)
+    cache.load(archive(1, names[0]), CPU)
     assert loader.loads == len(names) + 1
 
 
@@ -86,30 +90,30 @@ def edited(raw: bytes, part: str, change: Any) -> bytes:
 
 
 def test_a_program_with_other_code_is_never_made_of_the_known_one(loader: Loader) -> None:
-    made, raw = Programs(loader), archive(0)
-    made(raw, CPU)
+    cache, raw = ProgramCache(loader), archive(0)
+    cache.load(raw, CPU)
     with zipfile.ZipFile(io.BytesIO(raw)) as files:  # its name depends on what this process scripted before
         [code] = [n for n in files.namelist() if n.endswith(".py") and b"class DeepFM(" in files.read(n)]
-    made(edited(raw, code, lambda content: content + b"\n"), CPU)
+    cache.load(edited(raw, code, lambda content: content + b"\n"), CPU)
     assert loader.loads == 2
 
 
 @pytest.mark.parametrize("damage", [lambda raw: raw[: len(raw) // 2], lambda raw: b"", lambda raw: b"PK" + raw[2:100]])
 def test_what_is_no_archive_is_the_loaders_to_refuse(loader: Loader, damage: Any) -> None:
     with pytest.raises(RuntimeError):
-        Programs(loader)(damage(archive(0)), CPU)
+        ProgramCache(loader).load(damage(archive(0)), CPU)
     assert loader.loads == 1
 
 
 def test_a_pickle_that_names_something_else_is_not_followed(loader: Loader) -> None:
-    made, raw = Programs(loader), archive(0)
+    cache, raw = ProgramCache(loader), archive(0)
     called = b"cbuiltins\nexec\n(X\x0c\x00\x00\x00raise OSErrort"
     with pytest.raises(RuntimeError):
-        made(edited(raw, "data.pkl", lambda content: content[:2] + called + b"R."), CPU)
+        cache.load(edited(raw, "data.pkl", lambda content: content[:2] + called + b"R."), CPU)
     assert loader.loads == 1
 
 
 def test_versions_that_share_code_score_as_they_were_published(store: ModelStore) -> None:
     loaded = [load(store.path(publish_tiny(store, seed))) for seed in range(3)]
     for artifact in loaded:  # after the others were made
-        artifact.check()
+        replay_golden_requests(artifact)

@@ -12,7 +12,7 @@ import pytest
 
 from app.errors import ConfigError, DataError
 from app.features.encoder import Encoder
-from app.registry.artifact import artifact
+from app.registry.artifact.load import load
 from app.training.data.catalogue import open_dataset
 from app.training.data.dataset import Dataset
 from app.training.preprocessing.encode import encode
@@ -100,7 +100,7 @@ def test_from_file_to_trained_version(
     path = written(tmp_path, name, packed)
     status, out, err = run_ctr("train", "--dataset", name, "--data", str(path), *SMALL)
     assert status == 0, err
-    version = artifact.load(Path(json.loads(out)["version_dir"]))
+    version = load(Path(json.loads(out)["version_dir"]))
     assert version.manifest.golden, "replayed on every load"
     assert (tmp_path / "runs" / "encoded").exists() == (memory == "mapped")
 

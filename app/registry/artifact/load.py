@@ -1,0 +1,170 @@
+"""A version's folder to an `Artifact`: files read, verified, put together, checked.
+
+The program (TorchScript, small) and the tables (safetensors, memory-mapped and shared by all processes) are two files;
+`manifest.json` beside them proves both.
+"""
+
+from __future__ import annotations
+
+import hashlib
+from pathlib import Path
+
+import torch
+from torch import Tensor
+
+from app.errors import ArtifactError, SchemaError
+from app.features.schema import FeatureSchema, schema_from_json
+from app.registry.artifact.artifact import Artifact
+from app.registry.artifact.manifest import (
+    MANIFEST,
+    MAX_MANIFEST_BYTES,
+    PROGRAM,
+    TABLES,
+    FileProof,
+    Manifest,
+    decode_manifest,
+)
+from app.registry.artifact.mapped_file import MappedFile, parse_tables
+from app.registry.artifact.self_check import last_line, replay_golden_requests
+from app.registry.artifact.signing import Trust
+from app.registry.artifact.version_lock import VersionLock
+from app.registry.torchscript.loader import ProgramLoader
+from app.registry.torchscript.served_program import ServedProgram, attach_tables
+from app.runtime.thread_pacer import SLICE_BYTES, throttle
+
+MAX_PROGRAM_BYTES = 1 << 30
+
+
+class ArtifactLoader:
+    """Loads versions. One that lives as long as its process loads a version with known code ten times as fast."""
+
+    def __init__(self) -> None:
+        self._programs = ProgramLoader()
+
+    def load(
+        self,
+        folder: Path,
+        device: torch.device | str = "cpu",
+        *,
+        version: int | None = None,
+        name: str | None = None,
+        trust: Trust | None = None,
+        manifest_sha256: str | None = None,
+    ) -> Artifact:
+        """Read, verify and check a version.
+
+        Args:
+            version: refuse a manifest that says it is another version.
+            name: the model it is served as; with `trust`, a manifest of another name is refused too.
+            trust: refuse what is not signed by one of its keys, before anything is parsed.
+            manifest_sha256: refuse any other manifest than that one, whose signature the caller has checked.
+
+        Raises:
+            ArtifactError: anything at all is wrong with it; `reason` says which check refused it.
+        """
+        version_lock = VersionLock(folder / MANIFEST)
+        raw = read_manifest_bytes(folder)
+        if trust is not None:
+            trust.check_manifest(folder, raw)
+        digest = hashlib.sha256(raw).hexdigest()
+        if manifest_sha256 not in (None, digest):
+            raise ArtifactError("hash", "the manifest changed while it was looked at")
+        manifest = decode_manifest(raw)
+        if version is not None and manifest.version != version:
+            # A good signature means that it is one of ours that was put in another one's place.
+            reason = "manifest" if trust is None else "replayed"
+            raise ArtifactError(reason, f"the manifest is of version {manifest.version}, not {version}")
+        if trust is not None and name is not None and manifest.name != name:
+            raise ArtifactError("replayed", f"the manifest is of a model called {manifest.name}, not {name}")
+        artifact = self.assemble(folder, manifest, torch.device(device), digest, version_lock)
+        replay_golden_requests(artifact)
+        return artifact
+
+    def assemble(
+        self,
+        folder: Path,
+        manifest: Manifest,
+        device: torch.device,
+        manifest_sha256: str = "",
+        version_lock: VersionLock | None = None,
+    ) -> Artifact:
+        """Verify what the manifest proves and put it together, without scoring anything. Raises ArtifactError."""
+        schema = _schema(manifest)
+        with MappedFile(folder / PROGRAM, MAX_PROGRAM_BYTES) as program_file:
+            program_file.verify(_proof_of(manifest, PROGRAM))
+            program_bytes = bytes(program_file.view)
+        tables_file = MappedFile(folder / TABLES)
+        tables_file.verify(_proof_of(manifest, TABLES))
+        tables = parse_tables(tables_file)
+        if {name: list(table.shape) for name, table in tables.items()} != manifest.tables:
+            raise ArtifactError("tables", f"{TABLES} does not hold the tables the manifest names")
+        try:
+            program = self._programs.load(program_bytes, device)
+            attach_tables(program, {name: table.to(device) for name, table in tables.items()})
+        except (RuntimeError, ValueError, AttributeError) as error:
+            raise ArtifactError("program", f"{PROGRAM} cannot be loaded: {last_line(error)}") from error
+        _check_finite(program)
+        try:
+            return Artifact(manifest, schema, program, device, manifest_sha256, version_lock)
+        except SchemaError as error:
+            raise ArtifactError("schema", f"the feature schema does not fit: {error}") from error
+
+
+def load(
+    folder: Path, device: torch.device | str = "cpu", *, version: int | None = None, manifest_sha256: str | None = None
+) -> Artifact:
+    """Load one version with a loader of its own, as `ArtifactLoader.load` does."""
+    return ArtifactLoader().load(folder, device, version=version, manifest_sha256=manifest_sha256)
+
+
+def verify_files(folder: Path) -> None:
+    """Check that the files are those the manifest names; nothing of the version is run. Raises ArtifactError."""
+    manifest = read_manifest(folder)
+    for name in (PROGRAM, TABLES):
+        with MappedFile(folder / name) as file:
+            file.verify(_proof_of(manifest, name))
+
+
+def read_manifest(folder: Path, trust: Trust | None = None) -> Manifest:
+    """Read a version's manifest, whose signature is checked with `trust`. Raises ArtifactError."""
+    raw = read_manifest_bytes(folder)
+    if trust is not None:
+        trust.check_manifest(folder, raw)
+    return decode_manifest(raw)
+
+
+def read_manifest_bytes(folder: Path) -> bytes:
+    """Read the bytes of a version's manifest. Raises ArtifactError("file")."""
+    with MappedFile(folder / MANIFEST, MAX_MANIFEST_BYTES) as file:
+        return bytes(file.view)
+
+
+def _schema(manifest: Manifest) -> FeatureSchema:
+    try:
+        schema = schema_from_json(manifest.feature_schema)
+    except SchemaError as error:
+        raise ArtifactError("schema", f"the feature schema does not fit: {str(error).splitlines()[0]}") from error
+    if schema.hash != manifest.schema_hash:
+        raise ArtifactError("schema", "the feature schema does not have the hash the manifest says")
+    return schema
+
+
+def _proof_of(manifest: Manifest, file: str) -> FileProof:
+    if file not in manifest.files:
+        raise ArtifactError("manifest", f"the manifest names no {file}")
+    return manifest.files[file]
+
+
+def _check_finite(program: ServedProgram) -> None:
+    """Raise ArtifactError("finite") if any weight is not finite; the tables are among the program's buffers."""
+    for name, tensor in [*program.named_parameters(), *program.named_buffers()]:
+        # Rows of bucket borders are padded with infinity.
+        if tensor.is_floating_point() and not name.endswith("borders_GQ"):
+            _check_finite_tensor(name, tensor)
+
+
+def _check_finite_tensor(name: str, tensor: Tensor) -> None:
+    for part in torch.split(tensor.reshape(-1), SLICE_BYTES // tensor.itemsize):
+        if not bool(torch.isfinite(part).all()):
+            raise ArtifactError("finite", f"{name} holds weights that are not finite")
+        throttle()
