@@ -1,4 +1,4 @@
-"""GET /health, /health/live and /health/ready: what an operator, a supervisor and a load balancer ask."""
+"""GET /health for operators, /health/live for supervisors and /health/ready for load balancers."""
 
 from __future__ import annotations
 
@@ -8,13 +8,11 @@ from typing import Annotated, Literal
 from fastapi import APIRouter, Depends, Response
 from pydantic import BaseModel, Field
 
-from app.api.service_state import FeatureStatus, ServiceState, service_of
+from app.api.service_state import ServiceState, service_of
 from app.registry.lifecycle.snapshot import LifecycleStatus
 
-__all__ = ["FeatureStatus", "router"]
-
 router = APIRouter(prefix="/health", tags=["health"])
-Service = Annotated[ServiceState, Depends(service_of)]
+State = Annotated[ServiceState, Depends(service_of)]
 
 NO_MODEL, FALLBACK, FEATURES, DRAINING = "no_model_live", "model_fallback", "features_unavailable", "draining"
 
@@ -60,23 +58,23 @@ class Liveness(BaseModel):
 
 
 @router.get("", responses={503: {"model": Health, "description": "It cannot rank"}})
-async def health(service: Service, response: Response) -> Health:
-    """200 while this process can rank, from defaults if need be; `reasons` says what is less than well."""
-    lifecycle, features = service.lifecycle.status(), service.features.status()
+async def health(service: State, response: Response) -> Health:
+    """Answer 200 while this process can rank, from defaults if need be; `reasons` says what is not as it should be."""
+    lifecycle, features = service.lifecycle.status(), service.feature_status()
     stable = service.lifecycle.live.labels().get("stable")
     problems = problems_of(lifecycle)
-    found = {
+    conditions = {
         NO_MODEL: stable is None,
         FALLBACK: lifecycle.fallback,
         FEATURES: not features.connected,
         DRAINING: service.draining,
     }
-    reasons = [reason for reason, holds in found.items() if holds]
+    reasons = [reason for reason, holds in conditions.items() if holds]
     reasons += [f"{problem.label}_refused: {problem.reason}" for problem in problems]
     status: Literal["ok", "degraded", "unavailable"] = (
         "unavailable" if stable is None else "degraded" if reasons else "ok"
     )
-    _answered(response, ok=stable is not None)
+    _set_status(response, ok=stable is not None)
     return Health(
         status=status,
         model=ModelHealth(
@@ -98,24 +96,25 @@ async def health(service: Service, response: Response) -> Health:
 
 @router.get("/live")
 async def live(response: Response) -> Liveness:
-    """200 while the event loop turns. Looks at nothing else: a restart cures neither a store nor a model."""
-    _answered(response, ok=True)
+    """Answer 200 while the event loop turns, whatever the store and the model do: a restart would cure neither."""
+    _set_status(response, ok=True)
     return Liveness()
 
 
 @router.get("/ready", responses={503: {"model": Readiness, "description": "Send no traffic here"}})
-async def ready(service: Service, response: Response) -> Readiness:
-    """200 when a model is live, which it is only once warm, and the process is not about to stop."""
-    found = {NO_MODEL: "stable" not in service.lifecycle.live.labels(), DRAINING: service.draining}
-    reasons = [reason for reason, holds in found.items() if holds]
-    _answered(response, ok=not reasons)
+async def ready(service: State, response: Response) -> Readiness:
+    """Answer 200 when a model is live, which it is only once warm, and the process is not about to stop."""
+    conditions = {NO_MODEL: "stable" not in service.lifecycle.live.labels(), DRAINING: service.draining}
+    reasons = [reason for reason, holds in conditions.items() if holds]
+    _set_status(response, ok=not reasons)
     return Readiness(ready=not reasons, reasons=reasons)
 
 
 def problems_of(status: LifecycleStatus) -> list[ModelProblem]:
+    """Return the lifecycle's problems as /health and /models show them."""
     return [ModelProblem(label=p.label, version=p.version, reason=p.reason, message=p.message) for p in status.problems]
 
 
-def _answered(response: Response, *, ok: bool) -> None:
+def _set_status(response: Response, *, ok: bool) -> None:
     response.status_code = 200 if ok else 503
     response.headers["Cache-Control"] = "no-store"

@@ -11,10 +11,12 @@ from pydantic import BaseModel, Field
 from app.api.health import ModelProblem, problems_of
 from app.api.service_state import ServiceState, service_of
 from app.errors import ArtifactError
-from app.ranking.monitor import QUANTILES, Figures
-from app.ranking.shadow import ShadowFigures
+from app.ranking.score_histogram import ScoreStats
+from app.ranking.shadow_stats import ShadowStats
 from app.registry.gate.gate_report import read_report
 from app.registry.store.model_store import ModelStore, Pointer
+
+QUANTILES = (0.1, 0.5, 0.9, 0.99)
 
 router = APIRouter(tags=["models"])
 
@@ -31,13 +33,15 @@ class Version(BaseModel):
 
 
 class Scores(BaseModel):
-    """Of a sample of the answers' scores."""
+    """Mean and quantiles of a sample of the answers' scores."""
 
     mean: float
     quantiles: dict[str, float] = Field(description="Share to the score that so many are below")
 
 
-class Watched(BaseModel):
+class LiveVersion(BaseModel):
+    """What a live version did in this process under one label."""
+
     label: str = Field(description="stable, canary, shadow; pinned: the caller chose the version")
     version: int
     requests: int = Field(description="Answers")
@@ -46,8 +50,8 @@ class Watched(BaseModel):
     scores: Scores | None
 
 
-class ShadowComparison(BaseModel):
-    """Of the shadow with the versions that answered, over a sample of the requests."""
+class ShadowSummary(BaseModel):
+    """How the shadow's scores compare with the answers', over a sample of the requests."""
 
     version: int
     compared: int
@@ -66,8 +70,8 @@ class Models(BaseModel):
     serving: dict[str, Any] = Field(description="serving.json: what should be live")
     error: str | None = Field(None, description="Why serving.json cannot be read")
     problems: list[ModelProblem] = Field(description="Why a label is not what it should be, or was taken away")
-    watched: list[Watched] = Field(description="What live versions did in this process")
-    shadow: ShadowComparison | None = Field(description="The shadow in this process, where it has seen requests")
+    watched: list[LiveVersion] = Field(description="What live versions did in this process")
+    shadow: ShadowSummary | None = Field(description="The shadow in this process, where it has seen requests")
     versions: list[Version] = Field(description="Newest first")
 
 
@@ -98,42 +102,42 @@ def models(
         error=error,
         problems=problems_of(status),
         watched=[
-            _watched(label, number, figures)
-            for (label, number), figures in service.watch.figures().items()
+            _live_version(label, number, stats)
+            for (label, number), stats in service.monitor.stats().items()
             if number in status.versions.values()
         ],
-        shadow=_shadow(service.shadow.figures()),
+        shadow=_shadow(service.shadow.stats()),
         versions=[_version(store, number, wanted, status.versions) for number in sorted(newest, reverse=True)],
     )
 
 
-def _watched(label: str, version: int, figures: Figures) -> Watched:
-    figures = figures.copy()  # they grow while they are read
+def _live_version(label: str, version: int, stats: ScoreStats) -> LiveVersion:
+    stats = stats.copy()  # they grow while they are read
     scores = None
-    if figures.mean is not None:
-        quantiles = {f"{share:g}": round(figures.quantile(share) or 0.0, 5) for share in QUANTILES}
-        scores = Scores(mean=round(figures.mean, 5), quantiles=quantiles)
-    return Watched(
+    if stats.mean is not None:
+        quantiles = {f"{share:g}": round(stats.quantile(share) or 0.0, 5) for share in QUANTILES}
+        scores = Scores(mean=round(stats.mean, 5), quantiles=quantiles)
+    return LiveVersion(
         label=label,
         version=version,
-        requests=figures.requests,
-        errors=figures.errors,
-        non_finite=figures.non_finite,
+        requests=stats.requests,
+        errors=stats.errors,
+        non_finite=stats.non_finite,
         scores=scores,
     )
 
 
-def _shadow(figures: ShadowFigures | None) -> ShadowComparison | None:
-    if figures is None:
+def _shadow(stats: ShadowStats | None) -> ShadowSummary | None:
+    if stats is None:
         return None
-    return ShadowComparison(
-        version=figures.version,
-        compared=figures.compared,
-        skipped=figures.skipped,
-        failed=figures.failed,
-        score_shift=figures.shift,
-        score_ratio=figures.ratio,
-        rank_correlation=figures.correlation,
+    return ShadowSummary(
+        version=stats.version,
+        compared=stats.compared,
+        skipped=stats.skipped,
+        failed=stats.failed,
+        score_shift=stats.shift,
+        score_ratio=stats.ratio,
+        rank_correlation=stats.correlation,
     )
 
 

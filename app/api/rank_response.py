@@ -1,4 +1,4 @@
-"""The body of a ranking answer, made without an object per item."""
+"""`encode_ranking` writes a ranking as the JSON answer of POST /rank, without a Python object per item."""
 
 from __future__ import annotations
 
@@ -7,13 +7,12 @@ import ctypes
 import orjson
 
 from app.native import bindings
-from app.ranking.explain import Explanation
 from app.ranking.ranker import Ranking
 
 
-def answer(ranking: Ranking, request_id: str) -> bytes:
-    """The JSON document of the contract. Scores are written in the fewest digits that give the same float32."""
-    items = _explained(ranking) if ranking.explanations else _items(ranking)
+def encode_ranking(ranking: Ranking, request_id: str) -> bytes:
+    """Return the JSON document. Scores are written in the fewest digits that give the same float32."""
+    items = _encode_explained_items(ranking) if ranking.explanations else _encode_items(ranking)
     rest = orjson.dumps(
         {
             "degraded": ranking.degraded,
@@ -30,24 +29,20 @@ def answer(ranking: Ranking, request_id: str) -> bytes:
     )
 
 
-def _items(ranking: Ranking) -> bytes:
-    """`[{"item_id":"20","score":0.1321},...]`, each id in the characters of the request."""
+def _encode_items(ranking: Ranking) -> bytes:
+    """Return `[{"item_id":"20","score":0.1321},...]`, with each id in the very bytes of the request."""
     ids, count = ranking.candidates, len(ranking.scores)
     order, scores = ranking.order.ctypes.data, ranking.scores.ctypes.data
-    room = ctypes.create_string_buffer(bindings.max_items_bytes(ids.begins, ids.ends, order, count))
-    size = bindings.write_items(ids.wire, ids.begins, ids.ends, order, scores, count, room)
-    return ctypes.string_at(room, size)
+    buffer = ctypes.create_string_buffer(bindings.max_items_bytes(ids.begins, ids.ends, order, count))
+    size = bindings.write_items(ids.wire, ids.begins, ids.ends, order, scores, count, buffer)
+    return ctypes.string_at(buffer, size)
 
 
-def _explained(ranking: Ranking) -> bytes:
+def _encode_explained_items(ranking: Ranking) -> bytes:
     items: list[dict[str, object]] = [
         {"item_id": item_id, "score": score}
         for item_id, score in zip(ranking.item_ids, ranking.scores.tolist(), strict=True)
     ]
-    for item, explanation in zip(items, ranking.explanations, strict=False):
-        item["explanation"] = [_effect(part) for part in explanation]
+    for item, explanations in zip(items, ranking.explanations, strict=False):  # only the best items are explained
+        item["explanation"] = [{"field": name, "effect": effect} for name, effect in explanations]
     return orjson.dumps(items)
-
-
-def _effect(part: Explanation) -> dict[str, object]:
-    return {"field": part.field, "effect": part.effect}

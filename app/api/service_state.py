@@ -1,4 +1,4 @@
-"""What the routes beside /rank need of the running service; `app.main` puts it at `app.state.service`."""
+"""`ServiceState`: what the routes other than /rank read of the running service, at `app.state.service`."""
 
 from __future__ import annotations
 
@@ -8,29 +8,31 @@ from typing import Protocol
 from starlette.requests import Request
 
 from app.observability.metrics import Metrics
-from app.ranking.monitor import Watch
+from app.ranking.monitor import ModelMonitor
 from app.ranking.shadow import Shadow
 from app.registry.artifact.artifact import Artifact
-from app.registry.lifecycle.lifecycle import LifecycleStatus
+from app.registry.lifecycle.snapshot import LifecycleStatus
 from app.registry.store.model_store import ModelStore
 
 
 @dataclass(frozen=True)
 class FeatureStatus:
-    """Of the feature store and the item cache of this process."""
+    """The state of the feature store and of this process's item cache."""
 
     connected: bool
     detail: str
-    """Shown to anybody who asks /health: no passwords."""
+    """Shown to everybody who asks /health, so it holds no passwords."""
     cached_items: int
 
 
 class LiveModels(Protocol):
+    """The part of `LiveSnapshot` that routes read."""
+
     def labels(self) -> dict[str, Artifact]: ...
 
 
 class ModelLifecycle(Protocol):
-    """The part of `Lifecycle` that is looked at."""
+    """The part of `Lifecycle` that routes read."""
 
     @property
     def live(self) -> LiveModels: ...
@@ -38,16 +40,11 @@ class ModelLifecycle(Protocol):
     def status(self) -> LifecycleStatus: ...
 
 
-class Features(Protocol):
-    def status(self) -> FeatureStatus: ...
-
-
 class ServiceState(Protocol):
+    """The part of `app.service.Service` that routes read."""
+
     @property
     def lifecycle(self) -> ModelLifecycle: ...
-
-    @property
-    def features(self) -> Features: ...
 
     @property
     def model_store(self) -> ModelStore: ...
@@ -56,7 +53,7 @@ class ServiceState(Protocol):
     def metrics(self) -> Metrics: ...
 
     @property
-    def watch(self) -> Watch: ...
+    def monitor(self) -> ModelMonitor: ...
 
     @property
     def shadow(self) -> Shadow: ...
@@ -64,7 +61,10 @@ class ServiceState(Protocol):
     @property
     def draining(self) -> bool: ...
 
+    def feature_status(self) -> FeatureStatus: ...
+
 
 def service_of(request: Request) -> ServiceState:
+    """Return the service of the application that handles this request; for FastAPI's `Depends`."""
     service: ServiceState = request.app.state.service
     return service

@@ -12,6 +12,7 @@ from typing import TYPE_CHECKING, Annotated, Literal
 import typer
 
 from app.commands.output import console
+from app.commands.serve import APPLICATION
 from app.errors import CtrError
 
 if TYPE_CHECKING:
@@ -60,7 +61,7 @@ def demo(
         for side in SIDES:
             load_file(settings, side, exported / f"{side}.jsonl", schema=schema)
         _step(3, "Serving; Ctrl-C stops everything")
-        serve(settings, _invite)
+        serve(settings, APPLICATION, _invite)
 
 
 def _invite(address: str) -> None:

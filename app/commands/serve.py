@@ -1,4 +1,4 @@
-"""`ctr serve`: the service."""
+"""`ctr serve`: runs the service."""
 
 from __future__ import annotations
 
@@ -8,6 +8,9 @@ from typing import Annotated
 import typer
 
 from app.commands.output import console
+
+APPLICATION = "app.main:create_app"
+"""Makes the served application; a string, so that only processes that serve import it, and torch with it."""
 
 
 def serve(
@@ -32,4 +35,4 @@ def serve(
             valkey = stack.enter_context(EmbeddedValkey(settings.data_dir / "valkey"))
             console.print(f"features come from an embedded Valkey in {settings.data_dir / 'valkey'}", highlight=False)
             settings = settings.model_copy(update={"redis_url": valkey.url})
-        run(settings, lambda url: console.print(f"serving {settings.model} on {url}", highlight=False))
+        run(settings, APPLICATION, lambda url: console.print(f"serving {settings.model} on {url}", highlight=False))

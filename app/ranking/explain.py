@@ -1,7 +1,7 @@
-"""Why an item got its score: what each field adds, found by taking it away.
+"""Why an item got its score: what each field adds to it.
 
-The effect of a field is the change of the logit when the field is made missing and everything else stays, which holds
-for any model, crosses and deep part included. Effects need not add up to the logit.
+The effect of a field is how far the logit falls when the field is made missing and everything else stays. This works
+for any model, crosses and deep part included; the effects need not add up to the logit.
 """
 
 from __future__ import annotations
@@ -17,32 +17,34 @@ from app.registry.artifact.artifact import Artifact
 
 
 class Explanation(NamedTuple):
+    """The effect of one field on one item's score."""
+
     field: str
     effect: float
-    """Of the field on the calibrated logit: above 0, the field raised the score."""
+    """Change of the calibrated logit that is due to the field; above 0, the field raised the score."""
 
 
 def explain(artifact: Artifact, user: Slots, item: Slots) -> list[Explanation]:
-    """Effects of all fields that had a value, strongest first, for one user and one item (slots [S])."""
+    """Return the effects of all fields that have a value, strongest first, for one user and one item (slots [S])."""
     users, user_fields = _without_each(artifact.user_encoder, user)
     items, item_fields = _without_each(artifact.item_encoder, item)
-    # One batch of pairs: whole, each user field missing, each item field missing.
-    changed_users = Slots(
+    # One batch of pairs: complete, then without each user field, then without each item field.
+    users_P = Slots(
         np.concatenate([user.keys[None], users.keys, np.repeat(user.keys[None], len(item_fields), 0)]),
         np.concatenate([user.values[None], users.values, np.repeat(user.values[None], len(item_fields), 0)]),
     )
-    changed_items = Slots(
+    items_P = Slots(
         np.concatenate([np.repeat(item.keys[None], 1 + len(user_fields), 0), items.keys]),
         np.concatenate([np.repeat(item.values[None], 1 + len(user_fields), 0), items.values]),
     )
-    logits = torch.logit(artifact.score_pairs(changed_users, changed_items).double(), eps=1e-12)
+    logits = torch.logit(artifact.score_pairs(users_P, items_P).double(), eps=1e-12)
     effects = (logits[0] - logits[1:]).tolist()
-    found = [Explanation(name, effect) for name, effect in zip([*user_fields, *item_fields], effects, strict=True)]
-    return sorted(found, key=lambda explanation: -abs(explanation.effect))
+    explanations = [Explanation(*effect) for effect in zip([*user_fields, *item_fields], effects, strict=True)]
+    return sorted(explanations, key=lambda explanation: -abs(explanation.effect))
 
 
 def _without_each(encoder: Encoder, slots: Slots) -> tuple[Slots, list[str]]:
-    """Copies [F, S] of the slots, each with one field missing, and the names of those fields."""
+    """Return copies [F, S] of the slots, each with one field missing, and the names of those fields."""
     copies, names = [], []
     for name in encoder.raw_names:
         copy = encoder.without(slots, name)

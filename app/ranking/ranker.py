@@ -62,6 +62,10 @@ class Ranking:
     missing_user: bool
     missing_items: list[str]
     explanations: list[list[Explanation]]
+    request_id: str | None = None
+    """The request's own."""
+    decode_s: float = 0.0
+    """Seconds that each stage took."""
     features_s: float = 0.0
     encode_s: float = 0.0
     score_s: float = 0.0
@@ -227,6 +231,7 @@ class Ranker:
             missing_user=features.user_missing,
             missing_items=missing,
             explanations=explanations,
+            request_id=request.request_id,
         )
 
     def _candidates(

@@ -1,4 +1,4 @@
-"""Which live version answers a request."""
+"""`route` chooses the live version that answers a request."""
 
 from __future__ import annotations
 
@@ -15,34 +15,36 @@ STABLE, CANARY, SHADOW = "stable", "canary", "shadow"
 
 
 class Route(NamedTuple):
+    """The version that answers, and how it came to be chosen."""
+
     artifact: Artifact
     label: str
-    """Empty where the caller pinned a version that carries no label here."""
+    """Label of the version; empty where the caller pinned a version that has none here."""
     fallback: bool = False
-    """The version that should be stable was refused, and the last good one answers."""
+    """Whether the version that should be stable was refused, so that the last good one answers."""
 
 
-def route(live: LiveSnapshot, user_id: str, wanted: str | int | None = None) -> Route:
-    """The version for this user.
+def route(live: LiveSnapshot, user_id: str, choice: str | int | None = None) -> Route:
+    """Choose the version for this user.
 
     Args:
-        wanted: a label or a version number; None lets the canary's share decide, sticky per user: a salted hash of
-            the id, the same in every worker and replica.
+        choice: the caller's label or version number; None lets the canary's share decide. A user always gets the same
+            arm, by a salted hash of the id that is the same in every worker and replica.
 
     Raises:
         NoModel: nothing is live.
-        InvalidRequest: the version or label that was asked for is not live here.
+        InvalidRequest: `choice` is not live here.
     """
-    if wanted is None:
+    if choice is None:
         if live.canary is not None and arm(user_id) < live.canary_share:
             return Route(live.canary, CANARY)
         if live.stable is None:
             raise NoModel("no model is live yet; publish one with `ctr train --publish`")
         return Route(live.stable, STABLE, live.fallback)
     labels = live.labels()
-    if isinstance(wanted, str) and wanted in labels:
-        return Route(labels[wanted], wanted, wanted == STABLE and live.fallback)
-    if str(wanted).isdecimal() and (pinned := live.by_version(int(wanted))) is not None:
+    if isinstance(choice, str) and choice in labels:
+        return Route(labels[choice], choice, choice == STABLE and live.fallback)
+    if str(choice).isdecimal() and (pinned := live.by_version(int(choice))) is not None:
         return Route(pinned, next((label for label, artifact in labels.items() if artifact is pinned), ""))
     known = [*labels, *(str(artifact.version) for artifact in labels.values())]
     raise InvalidRequest(
@@ -52,5 +54,5 @@ def route(live: LiveSnapshot, user_id: str, wanted: str | int | None = None) -> 
 
 
 def arm(user_id: str) -> float:
-    """Where a user stands in [0, 1)."""
+    """Return a user's fixed position in [0, 1): those below the canary's share get the canary."""
     return float(xxh3_64_intdigest((ARM_SALT + user_id).encode("utf-8", "surrogatepass")) / 2**64)

@@ -1,4 +1,4 @@
-"""What a version needs before it goes live: item states for what is cached, and warm code paths."""
+"""`Warmup` readies a version to go live: it encodes the cached items for it and runs its code paths once."""
 
 from __future__ import annotations
 
@@ -21,14 +21,16 @@ log = structlog.get_logger(__name__)
 WARM_SIZES = (1, 10, 50, 100, 200, 500, 1000, 2000)
 WARM_TURNS = 3
 WARM_ENCODED = 100
-"""Items are seldom encoded in larger numbers at a time, and a thousand hold the event loop for milliseconds."""
+"""Most items encoded in one call here: requests seldom encode more, and a thousand hold the event loop for
+milliseconds."""
 WARM_BESIDE_REQUESTS = 200
-"""Candidates, on a CPU. What larger numbers need is the thread's, not the version's, and was warmed up before the first
-went live; two thousand hold the event loop for 4 ms, where the first request of so many takes 1.5 ms longer."""
+"""Most candidates scored in one call on a CPU while requests are served. What larger numbers need belongs to the
+thread, not to the version, and was warmed up before the first one went live. Two thousand would hold the event loop for
+4 ms; without them, the first request of that size takes 1.5 ms longer."""
 
 
-class Preparation:
-    """The lifecycle's `prepare` and `retire`."""
+class Warmup:
+    """Attaches versions to the item cache and warms them up; its methods are the lifecycle's `prepare` and `retire`."""
 
     def __init__(
         self,
@@ -38,7 +40,7 @@ class Preparation:
         max_candidates: int,
         worked_s: Callable[[], float] = time.thread_time,
     ) -> None:
-        """Args: worked_s: as of `Pace`."""
+        """Args: worked_s: returns this thread's processor time, as for the loop's pacer."""
         self._worked_s = worked_s
         self._cache = cache
         self._prepared = False
@@ -48,14 +50,14 @@ class Preparation:
     async def prepare(self, artifact: Artifact) -> None:
         """Attach the version to the cache and warm it up, in slices between requests.
 
-        Whatever is raised refuses the version, which is then detached again.
+        If anything is raised, the version is detached again and the lifecycle refuses it.
         """
         try:
             unknown = await self._cache.attach(artifact, self._worked_s)
             if unknown:
                 try:
                     await self._refresher.fetch(unknown)
-                except StoreError as error:  # they stay stale, and are read again by the requests that need them
+                except StoreError as error:  # they stay stale until a request needs and fetches them
                     log.warning("item_states_from_defaults", items=len(unknown), reason=str(error))
             await self._warm(artifact)
             self._prepared = True
@@ -64,13 +66,14 @@ class Preparation:
             raise
 
     def retire(self, artifact: Artifact) -> None:
+        """Detach a version that is no longer live from the cache."""
         self._cache.detach(artifact)
 
     async def _warm(self, artifact: Artifact) -> None:
-        """Run every size on the thread that serves: the first calls of one can be many times slower.
+        """Score every size once on the thread that serves, because the first calls of a size can be many times slower.
 
-        The first calls that compile were made where the version was loaded (`app.registry.artifact.self_check`), so a
-        turn of each size is enough where no kernels are chosen by size.
+        Loading the version has compiled its program already (`app.registry.artifact.self_check`), so one call of each
+        size is enough on a CPU; a GPU also chooses kernels by size.
         """
         pace, encoder, states_CD = Pace(self._worked_s), artifact.item_encoder, self._cache.states(artifact)
         on_cpu = artifact.device.type == "cpu"
@@ -88,7 +91,7 @@ class Preparation:
                         Slots(np.repeat(one.keys[None], size, 0), np.repeat(one.values[None], size, 0))
                     )
                     await pace.rest()
-                if not on_cpu:  # requests are scored together there
+                if not on_cpu:  # where requests are scored in batches
                     with torch.inference_mode():
                         artifact.score_users(user_D.unsqueeze(0), states_CD[:size].clone(), [size])
                     await pace.rest()

@@ -32,7 +32,7 @@ class BusyPoll:
         self._turned_cpu_s = self._polled_s = 0.0
         self._yield: Callable[[], None] = getattr(os, "sched_yield", lambda: None)
 
-    def answered(self) -> None:
+    def on_answer(self) -> None:
         """A request of this loop is done."""
         if self._seconds:
             self._until = time.perf_counter() + self._seconds

@@ -1,7 +1,8 @@
-"""Processes of `ctr serve`: one server per worker, each with its own listening socket, and a parent that watches them.
+"""The processes of `ctr serve`: one server per worker, each with its own listening socket, and a parent over them.
 
-Sockets share the port by SO_REUSEPORT, so the kernel spreads connections; on one shared socket a single worker can end
-up with nearly all keep-alive connections. A worker that dies is started again; one whose parent died stops.
+The sockets share the port by SO_REUSEPORT, so the kernel spreads connections; on one shared socket a single worker can
+end up with nearly all keep-alive connections. The parent starts a worker again if it dies, and a worker stops if its
+parent dies. The parent never imports the application, which would cost it the memory of torch.
 """
 
 from __future__ import annotations
@@ -14,37 +15,73 @@ import socket
 import tempfile
 import threading
 import time
-from collections.abc import Callable
+from collections.abc import Awaitable, Callable
 from multiprocessing.process import BaseProcess
 from types import FrameType
-from typing import Any
+from typing import Any, Protocol
 
 import structlog
 import uvicorn
+from uvicorn.importer import import_from_string
 
 from app.errors import ConfigError
 from app.settings import Settings
 
 log = structlog.get_logger(__name__)
 
-RESTART_AT_MOST_EVERY_S = 1.0
+MIN_RESTART_INTERVAL_S = 1.0
+POLL_S = 0.1
+
+
+class ServedApplication(Protocol):
+    """An ASGI application that can be told that its process is about to stop."""
+
+    def __call__(self, scope: Any, receive: Any, send: Any, /) -> Awaitable[None]: ...
+
+    def drain(self) -> None:
+        """Stop asking for traffic; called as soon as the process is told to stop."""
 
 
 class Server(uvicorn.Server):
-    """Says `draining` as soon as it is told to stop, so that /health/ready turns before connections close."""
+    """Drains the application as soon as a stop signal arrives, before uvicorn closes connections."""
 
-    def __init__(self, config: uvicorn.Config, service: Any) -> None:
+    def __init__(self, config: uvicorn.Config, application: ServedApplication) -> None:
         super().__init__(config)
-        self._service = service
+        self._application = application
 
     def handle_exit(self, sig: int, frame: FrameType | None) -> None:
-        self._service.draining = True
+        self._application.drain()
         super().handle_exit(sig, frame)
         self._captured_signals.clear()  # uvicorn would raise it again, and end the process before it has cleaned up
 
 
+def serve(settings: Settings, factory: str, announce: Callable[[str], None] = lambda url: None) -> None:
+    """Serve until SIGINT or SIGTERM, in this process or in several.
+
+    Args:
+        factory: `module:function` that makes the `ServedApplication` from the settings, imported by the workers alone.
+        announce: called with the address once it is bound; with port 0 the caller learns the port by it.
+
+    Raises:
+        ConfigError: the address cannot be bound.
+    """
+    listener = listen(settings, shared=settings.workers > 1)
+    port = listener.getsockname()[1]
+    host = f"[{settings.host}]" if ":" in settings.host else settings.host
+    announce(f"http://{host}:{port}")
+    if settings.workers == 1:
+        run_worker(settings, factory, listener)
+        return
+    listener.close()  # each worker binds its own; this one found the port out, and that it is free
+    run_workers(settings.model_copy(update={"port": port}), factory)
+
+
 def listen(settings: Settings, *, shared: bool) -> socket.socket:
-    """A listening socket. Raises ConfigError where the address cannot be had."""
+    """Return a listening socket. Raises ConfigError if the address cannot be bound.
+
+    Args:
+        shared: let other processes listen on the same port.
+    """
     family = socket.AF_INET6 if ":" in settings.host else socket.AF_INET
     listener = socket.socket(family, socket.SOCK_STREAM)
     try:
@@ -62,17 +99,16 @@ def listen(settings: Settings, *, shared: bool) -> socket.socket:
     return listener
 
 
-def run_worker(settings: Settings, listener: socket.socket | None = None) -> None:
-    """Serve in this process until told to stop."""
+def run_worker(settings: Settings, factory: str, listener: socket.socket | None = None) -> None:
+    """Serve in this process until it is told to stop."""
     parent = multiprocessing.parent_process()
     if parent is not None:
         threading.Thread(target=_stop_with, args=(parent,), daemon=True, name="parent-watch").start()
-    from app.main import create_app
     from app.observability.logs import configure_logging
     from app.runtime.http_protocol import HttpProtocol
 
     configure_logging(settings.log_level)
-    application = create_app(settings)
+    application: ServedApplication = import_from_string(factory)(settings)
     config = uvicorn.Config(
         application,
         loop="uvloop",
@@ -81,26 +117,25 @@ def run_worker(settings: Settings, listener: socket.socket | None = None) -> Non
         lifespan="on",
         access_log=False,
         log_config=None,
-        proxy_headers=False,  # addresses of clients are not looked at
+        proxy_headers=False,  # no code reads the clients' addresses
         server_header=False,
         date_header=False,
         timeout_graceful_shutdown=max(1, round(settings.shutdown_grace_s)),
         h11_max_incomplete_event_size=64 * 1024,
     )
-    server = Server(config, application.service)
-    server.run(sockets=[listener or listen(settings, shared=True)])
+    Server(config, application).run(sockets=[listener or listen(settings, shared=True)])
 
 
 def _stop_with(parent: BaseProcess) -> None:
-    """Where the parent is killed, nobody is left to stop its workers."""
+    """Stop this worker when its parent has ended: a parent that was killed cannot stop its workers."""
     parent.join()
     os.kill(os.getpid(), signal.SIGTERM)
 
 
-def run_workers(settings: Settings) -> None:
-    """Run `settings.workers` processes until SIGINT or SIGTERM; restart those that die."""
+def run_workers(settings: Settings, factory: str) -> None:
+    """Run `settings.workers` processes until SIGINT or SIGTERM, and start those again that die."""
     folder = tempfile.mkdtemp(prefix="ctr-metrics-")
-    os.environ["PROMETHEUS_MULTIPROC_DIR"] = folder  # read by the workers when they import prometheus_client
+    os.environ["PROMETHEUS_MULTIPROC_DIR"] = folder  # prometheus_client reads it when a worker first imports it
     from app.observability.logs import configure_logging
     from app.observability.metrics import drop_worker
 
@@ -112,12 +147,15 @@ def run_workers(settings: Settings) -> None:
         nonlocal stopping
         stopping = True
 
-    for name in (signal.SIGINT, signal.SIGTERM):
-        signal.signal(name, stop)
+    for signal_number in (signal.SIGINT, signal.SIGTERM):
+        signal.signal(signal_number, stop)
     workers: dict[int, tuple[BaseProcess, float]] = {}
+    """Worker number to its process and when that started."""
 
     def start(number: int) -> None:
-        process = context.Process(target=run_worker, args=(settings,), name=f"ctr-worker-{number}", daemon=False)
+        process = context.Process(
+            target=run_worker, args=(settings, factory), name=f"ctr-worker-{number}", daemon=False
+        )
         process.start()
         workers[number] = (process, time.monotonic())
 
@@ -125,14 +163,14 @@ def run_workers(settings: Settings) -> None:
         for number in range(settings.workers):
             start(number)
         while not stopping:
-            time.sleep(0.1)
+            time.sleep(POLL_S)
             for number, (process, started) in list(workers.items()):
                 if process.is_alive() or stopping:
                     continue
                 log.error("worker_died", worker=number, exit_code=process.exitcode)
                 drop_worker(process.pid or 0)
-                if time.monotonic() - started < RESTART_AT_MOST_EVERY_S:
-                    time.sleep(RESTART_AT_MOST_EVERY_S)
+                if time.monotonic() - started < MIN_RESTART_INTERVAL_S:
+                    time.sleep(MIN_RESTART_INTERVAL_S)
                 start(number)
     finally:
         for process, _ in workers.values():
@@ -144,22 +182,3 @@ def run_workers(settings: Settings) -> None:
                 process.kill()
                 process.join()
         shutil.rmtree(folder, ignore_errors=True)
-
-
-def serve(settings: Settings, announce: Callable[[str], None] = lambda url: None) -> None:
-    """Serve until told to stop, in this process or in several.
-
-    Args:
-        announce: told the address once it is listened on; with port 0 nobody else knows it.
-
-    Raises ConfigError where the address cannot be had.
-    """
-    listener = listen(settings, shared=settings.workers > 1)
-    port = listener.getsockname()[1]
-    host = f"[{settings.host}]" if ":" in settings.host else settings.host
-    announce(f"http://{host}:{port}")
-    if settings.workers == 1:
-        run_worker(settings, listener)
-        return
-    listener.close()  # the workers have one each; this one only found out whether, and where, they can
-    run_workers(settings.model_copy(update={"port": port}))

@@ -13,7 +13,7 @@ from app.api.openapi import document_rank
 from app.api.problems import install_problem_handlers
 from app.api.service_state import FeatureStatus
 from app.observability.metrics import Metrics
-from app.ranking.monitor import Watch
+from app.ranking.monitor import ModelMonitor
 from app.ranking.ranker import Ranking
 from app.ranking.request import RankRequest
 from app.ranking.shadow import Shadow
@@ -40,24 +40,19 @@ class NoRanker:
 
 
 @dataclass
-class FakeFeatures:
-    connected: bool = True
-
-    def status(self) -> FeatureStatus:
-        return FeatureStatus(self.connected, "127.0.0.1:6379", 12)
-
-
-@dataclass
 class FakeService:
     model_store: ModelStore
     lifecycle: FakeLifecycle = field(default_factory=FakeLifecycle)
-    features: FakeFeatures = field(default_factory=FakeFeatures)
     metrics: Metrics = field(default_factory=Metrics)
     draining: bool = False
+    connected: bool = True
 
     def __post_init__(self) -> None:
-        self.watch = Watch(lambda: self.lifecycle.live)
-        self.shadow = Shadow(NoRanker(), lambda: self.lifecycle.live, self.watch, share=1.0, idle=lambda: True)
+        self.monitor = ModelMonitor(lambda: self.lifecycle.live)
+        self.shadow = Shadow(NoRanker(), lambda: self.lifecycle.live, self.monitor, share=1.0, idle=lambda: True)
+
+    def feature_status(self) -> FeatureStatus:
+        return FeatureStatus(self.connected, "127.0.0.1:6379", 12)
 
 
 def application(service: FakeService) -> FastAPI:

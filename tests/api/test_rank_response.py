@@ -8,7 +8,7 @@ import numpy as np
 from hypothesis import given
 from hypothesis import strategies as st
 
-from app.api.rank_response import answer
+from app.api.rank_response import encode_ranking
 from app.features.request_ids import WireIds
 from app.ranking.explain import Explanation
 from app.ranking.ranker import Ranking
@@ -36,7 +36,9 @@ def ranking(items: list[tuple[str, float]], **changes: Any) -> Ranking:
 def test_it_is_the_json_of_what_was_ranked(items: list[tuple[str, float]], request_id: str) -> None:
     """Whatever is in an id: quotes, backslashes, control characters, other scripts."""
     missing = [items[0][0]]
-    read = json.loads(answer(ranking(items, missing_items=missing, degraded=["stale_item_features"]), request_id))
+    read = json.loads(
+        encode_ranking(ranking(items, missing_items=missing, degraded=["stale_item_features"]), request_id)
+    )
     assert read == {
         "request_id": request_id,
         "model": "deepfm",
@@ -51,6 +53,6 @@ def test_it_is_the_json_of_what_was_ranked(items: list[tuple[str, float]], reque
 
 def test_explanations_follow_their_items() -> None:
     explained = ranking([("a", 0.5), ("b", 0.25)], explanations=[[Explanation("age", 0.5), Explanation("year", -0.25)]])
-    read = json.loads(answer(explained, "x"))
+    read = json.loads(encode_ranking(explained, "x"))
     assert read["items"][0]["explanation"] == [{"field": "age", "effect": 0.5}, {"field": "year", "effect": -0.25}]
     assert "explanation" not in read["items"][1]

@@ -10,11 +10,9 @@ from pathlib import Path
 import numpy as np
 import pytest
 
-from app.api.metric_exporters import CacheExport, WatchExport, count_shadow
 from app.api.openapi import EXAMPLES
 from app.api.schemas import parse_rank
-from app.features.item_cache import CacheCounts
-from app.ranking.shadow import Comparison, ShadowFigures
+from app.ranking.shadow_stats import ShadowStats
 from app.registry.artifact.artifact import Artifact
 from app.registry.artifact.load import load
 from app.registry.gate.gate_report import GateCheck, GateReport, write_report
@@ -54,7 +52,7 @@ async def test_health_when_all_is_well(service: FakeService, artifact: Artifact)
 
 
 async def test_health_without_a_store_is_degraded_but_ranks(service: FakeService) -> None:
-    service.features.connected = False
+    service.connected = False
     async with client(application(service)) as http:
         response = await http.get("/health")
         ready = await http.get("/health/ready")
@@ -140,11 +138,11 @@ async def test_models_lists_versions_labels_and_what_is_live(service: FakeServic
 async def test_models_tells_what_live_versions_did(service: FakeService, artifact: Artifact) -> None:
     service.lifecycle.live = LiveSnapshot(stable=artifact, shadow=artifact)
     for score in (0.25, 0.75):
-        service.watch.answered("stable", 1, np.full(4, score, np.float32))
-    service.watch.answered("stable", 1, np.zeros(4, np.float32), finite=False)
-    service.watch.failed("stable", 1)
-    service.watch.answered("canary", 9, np.full(4, 0.5, np.float32))
-    service.shadow._figures = ShadowFigures(1, 4, 2, 1, 1.0, 0.8, 2, 1.6)
+        service.monitor.record_answer("stable", 1, np.full(4, score, np.float32))
+    service.monitor.record_answer("stable", 1, np.zeros(4, np.float32), finite=False)
+    service.monitor.record_failure("stable", 1)
+    service.monitor.record_answer("canary", 9, np.full(4, 0.5, np.float32))
+    service.shadow._stats = ShadowStats(1, 4, 2, 1, 1.0, 0.8, 2, 1.6)
     service.lifecycle.problems = (Problem("canary", 9, "shift", "its mean score is 2.00 times stable's"),)
     async with client(application(service)) as http:
         body = (await http.get("/models")).json()
@@ -163,57 +161,6 @@ async def test_models_tells_what_live_versions_did(service: FakeService, artifac
     assert body["problems"] == health["model"]["problems"]
     assert body["problems"][0]["version"] == 9
     assert health["reasons"] == ["canary_refused: shift"]
-
-
-async def test_what_the_watch_saw_is_exported_once(service: FakeService) -> None:
-    export = WatchExport(service.watch, service.metrics)
-    for _ in range(3):
-        service.watch.answered("canary", 2, np.array([0.995, 0.45, 0.4, 0.0], np.float32))
-    service.watch.answered("canary", 2, np.zeros(4, np.float32), finite=False)
-    service.watch.failed("canary", 2)
-    for _ in range(2):
-        text = service.metrics.render()[0].decode()
-        assert 'ctr_scores_count{label="canary"} 12.0' in text
-        assert 'ctr_scores_bucket{label="canary",le="0.001"} 3.0' in text
-        assert 'ctr_scores_bucket{label="canary",le="0.4"} 3.0' in text, "0.4 in float32 is more than 0.4"
-        assert 'ctr_scores_bucket{label="canary",le="0.5"} 9.0' in text
-        assert 'ctr_model_errors_total{version="2"} 1.0' in text
-        assert 'ctr_model_non_finite_total{version="2"} 1.0' in text
-    total = float(re.findall(r'ctr_scores_sum\{label="canary"\} (\S+)', text)[0])
-    assert total == pytest.approx(3 * (0.995 + 0.45 + 0.4))
-    service.watch._figures.clear()
-    service.watch.answered("canary", 2, np.array([0.5], np.float32))
-    export.export()
-    assert 'ctr_scores_count{label="canary"} 13.0' in service.metrics.render()[0].decode()
-
-
-async def test_what_the_cache_counted_is_exported_once(service: FakeService) -> None:
-    counts = CacheCounts(hits=5)
-    CacheExport(counts, service.metrics)
-    counts.misses += 7
-    for _ in range(2):
-        text = service.metrics.render()[0].decode()
-        assert "ctr_item_cache_hits_total 5.0" in text
-        assert "ctr_item_cache_misses_total 7.0" in text
-        assert 'ctr_features_invalid_total{entity="item"} 0.0' in text
-    counts.hits, counts.invalidations, counts.invalid_values = 6, 2, 3
-    text = service.metrics.render()[0].decode()
-    assert "ctr_item_cache_hits_total 6.0" in text
-    assert "ctr_item_cache_invalidations_total 2.0" in text
-    assert 'ctr_features_invalid_total{entity="item"} 3.0' in text
-
-
-async def test_comparisons_with_the_shadow_are_exported(service: FakeService) -> None:
-    for comparison in (Comparison(0.2, 0.3, 0.9), Comparison(0.4, 0.2, -0.7), Comparison(0.0, 0.0, None)):
-        count_shadow(service.metrics, "compared", comparison)
-    count_shadow(service.metrics, "skipped", None)
-    text = service.metrics.render()[0].decode()
-    assert 'ctr_shadow_requests_total{outcome="compared"} 3.0' in text
-    assert 'ctr_shadow_requests_total{outcome="skipped"} 1.0' in text
-    assert "ctr_shadow_score_shift_ratio_count 2.0" in text
-    assert float(re.findall(r"ctr_shadow_score_shift_ratio_sum (\S+)", text)[0]) == pytest.approx(2.0)
-    assert "ctr_shadow_rank_correlation_count 2.0" in text
-    assert 'ctr_shadow_rank_correlation_bucket{le="-0.5"} 1.0' in text
 
 
 async def test_models_of_a_damaged_or_empty_store(service: FakeService) -> None:

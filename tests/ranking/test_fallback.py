@@ -10,8 +10,8 @@ import pytest
 from structlog.testing import capture_logs
 
 from app.errors import DeadlinePassed, EncodingError, InvalidRequest
-from app.ranking.fallback import Rescue
-from app.ranking.monitor import PINNED, Watch
+from app.ranking.fallback import Fallback
+from app.ranking.monitor import PINNED, ModelMonitor
 from app.ranking.ranker import MODEL_FALLBACK, Ranker, Ranking
 from app.ranking.request import RankRequest
 from app.ranking.routing import arm, route
@@ -40,19 +40,19 @@ class Failing:
 
 class Service:
     def __init__(self, ranker: Ranker, live: list[LiveSnapshot], **bad: Exception) -> None:
-        self.watch = Watch(lambda: live[0])
+        self.monitor = ModelMonitor(lambda: live[0])
         self.failing = Failing(ranker, live, {int(name[1:]): error for name, error in bad.items()})
-        self.rescue = Rescue(self.failing, lambda: live[0], self.watch)
+        self.fallback = Fallback(self.failing, lambda: live[0], self.monitor)
 
     async def ask(self, request: RankRequest) -> Ranking:
         due = time.perf_counter() + 10
         try:
             return await self.failing.rank(request, due)
         except Exception as error:
-            return await self.rescue.rank(request, due, error)
+            return await self.fallback.rank(request, due, error)
 
     def errors(self) -> dict[tuple[str, int], int]:
-        return {key: figures.errors for key, figures in self.watch.figures().items()}
+        return {key: stats.errors for key, stats in self.monitor.stats().items()}
 
 
 @pytest.fixture
@@ -64,12 +64,12 @@ def canary(live: list[LiveSnapshot], versions: list[Artifact]) -> None:
 async def test_stable_answers_for_a_canary_that_raises(ranker: Ranker, live: list[LiveSnapshot]) -> None:
     service = Service(ranker, live, v2=RuntimeError("index out of range"))
     with capture_logs() as logs:
-        rescued = await service.ask(RankRequest(CANARY_USER, IDS))
+        answer = await service.ask(RankRequest(CANARY_USER, IDS))
         await service.ask(RankRequest(CANARY_USER, IDS))
-    assert (rescued.label, rescued.artifact.version, rescued.degraded) == ("stable", 1, [MODEL_FALLBACK])
+    assert (answer.label, answer.artifact.version, answer.degraded) == ("stable", 1, [MODEL_FALLBACK])
     plain = await ranker.rank(RankRequest(CANARY_USER, IDS, model="stable"), time.perf_counter() + 10)
-    assert rescued.item_ids == plain.item_ids
-    assert rescued.scores.tolist() == plain.scores.tolist()
+    assert answer.item_ids == plain.item_ids
+    assert answer.scores.tolist() == plain.scores.tolist()
     assert service.errors() == {("canary", 2): 2}
     assert [line["event"] for line in logs] == ["scoring_failed"], "once a second, not once a request"
     assert (await service.ask(RankRequest(STABLE_USER, IDS))).degraded == []
@@ -130,5 +130,5 @@ async def test_a_field_that_only_the_canary_cannot_read_is_its_fault(ranker: Ran
 async def test_a_passed_deadline_stays_one(ranker: Ranker, live: list[LiveSnapshot]) -> None:
     service = Service(ranker, live)
     with pytest.raises(DeadlinePassed):
-        await service.rescue.rank(RankRequest(CANARY_USER, IDS), time.perf_counter() + 10, DeadlinePassed())
+        await service.fallback.rank(RankRequest(CANARY_USER, IDS), time.perf_counter() + 10, DeadlinePassed())
     assert service.errors() == {}

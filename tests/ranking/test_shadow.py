@@ -5,6 +5,8 @@ from __future__ import annotations
 import asyncio
 import time
 import weakref
+from collections.abc import Awaitable, Callable
+from dataclasses import replace
 
 import numpy as np
 import pytest
@@ -16,47 +18,65 @@ from app.features.cache_refresher import Refresher
 from app.features.item_cache import ItemCache
 from app.features.memory_store import MemoryFeatureStore
 from app.features.request_ids import WireIds
-from app.ranking import shadow as module
-from app.ranking.monitor import Watch
+from app.ranking.monitor import ModelMonitor
 from app.ranking.ranker import NOT_FINITE, Ranker, Ranking
 from app.ranking.request import RankRequest
-from app.ranking.shadow import Comparison, Shadow, compared
-from app.ranking.warmup import Preparation
+from app.ranking.shadow import Shadow, ShadowBudget
+from app.ranking.shadow_stats import ShadowComparison, compare
+from app.ranking.warmup import Warmup
 from app.registry.artifact.artifact import Artifact
 from app.registry.lifecycle.lifecycle import Lifecycle
 from app.registry.lifecycle.snapshot import LiveSnapshot
 from app.registry.store.model_store import ModelStore
-from app.runtime import loop_pacer as pace
+from app.runtime.loop_pacer import nothing_to_do
 from tests.factories import publish_tiny
 from tests.work import spin
 
 IDS = [str(number) for number in range(30)]
+UNBOUNDED = ShadowBudget(busy_share=1.0, min_idle_share=1.0)
+"""No pause between two comparisons, though the test itself keeps the loop busy."""
+
+
+async def always_idle() -> bool:
+    await asyncio.sleep(0)
+    return True
 
 
 class Setting:
     """A shadow beside a ranker, with what is live and what is at work set by the test."""
 
-    def __init__(self, ranker: Ranker, live: list[LiveSnapshot], share: float = 1.0) -> None:
+    def __init__(
+        self,
+        ranker: Ranker,
+        live: Callable[[], LiveSnapshot],
+        share: float = 1.0,
+        budget: ShadowBudget = UNBOUNDED,
+        loop_is_idle: Callable[[], Awaitable[bool]] = always_idle,
+    ) -> None:
         self.ranker = ranker
+        self.worked_s: Callable[[], float] = time.thread_time
         self.busy = False
-        self.asked: list[RankRequest] = []
+        self.requests: list[RankRequest] = []
         self.slow = asyncio.Event()
         self.slow.set()
         self.held_s: list[float] = []
         self.fails: Exception | None = None
-        self.outcomes: list[tuple[str, Comparison | None]] = []
-        self.watch = Watch(lambda: live[0])
+        self.outcomes: list[tuple[str, ShadowComparison | None]] = []
+        self.monitor = ModelMonitor(live)
         self.shadow = Shadow(
             self,
-            lambda: live[0],
-            self.watch,
+            live,
+            self.monitor,
             share=share,
             idle=lambda: not self.busy,
+            worked_s=lambda: self.worked_s(),
+            budget=budget,
+            loop_is_idle=loop_is_idle,
             on_outcome=lambda outcome, comparison: self.outcomes.append((outcome, comparison)),
         )
 
     async def rank(self, request: RankRequest, due: float) -> Ranking:
-        self.asked.append(request)
+        self.requests.append(request)
         await self.slow.wait()
         if self.fails is not None:
             raise self.fails
@@ -66,7 +86,7 @@ class Setting:
 
     async def serve(self, request: RankRequest) -> Ranking:
         answer = await self.ranker.rank(request, time.perf_counter() + 10)
-        self.shadow.answered(request, answer)
+        self.shadow.on_ranked(request, answer)
         return answer
 
     async def settled(self) -> None:
@@ -75,14 +95,9 @@ class Setting:
 
 
 @pytest.fixture
-def setting(
-    ranker: Ranker, live: list[LiveSnapshot], versions: list[Artifact], monkeypatch: pytest.MonkeyPatch
-) -> Setting:
-    monkeypatch.setattr(module, "BUSY_SHARE", 1.0)  # no pause between two,
-    monkeypatch.setattr(module, "LEAST_IDLE", 1.0)  # though the loop be busy
-    monkeypatch.setattr(pace, "NOTHING_S", 1.0)  # with what the test itself does
+def setting(ranker: Ranker, live: list[LiveSnapshot], versions: list[Artifact]) -> Setting:
     live[0] = LiveSnapshot(stable=versions[0], shadow=versions[1])
-    return Setting(ranker, live)
+    return Setting(ranker, lambda: live[0])
 
 
 async def test_the_comparison_is_with_what_was_answered(
@@ -99,26 +114,28 @@ async def test_the_comparison_is_with_what_was_answered(
     shadow_N = np.array([by_id[item_id] for item_id in answer.item_ids])
     assert comparison.ratio == pytest.approx(shadow_N.mean() / answer.scores.mean(), rel=1e-5)
     assert comparison.correlation == pytest.approx(spearmanr(shadow_N, answer.scores).statistic)
-    assert (setting.asked[0].model, setting.asked[0].top_k, setting.asked[0].explain) == ("shadow", None, False)
-    figures = setting.shadow.figures()
-    assert figures is not None
-    assert (figures.version, figures.compared, figures.skipped, figures.failed) == (versions[1].version, 1, 0, 0)
-    assert figures.shift == pytest.approx(shadow_N.mean() - answer.scores.mean(), abs=1e-6)
-    assert figures.ratio == pytest.approx(comparison.ratio)
-    assert figures.correlation == pytest.approx(comparison.correlation)
-    assert setting.watch.figures()["shadow", versions[1].version].requests == 1
+    [request] = setting.requests
+    assert (request.model, request.top_k, request.explain) == ("shadow", None, False)
+    stats = setting.shadow.stats()
+    assert stats is not None
+    assert (stats.version, stats.compared, stats.skipped, stats.failed) == (versions[1].version, 1, 0, 0)
+    assert stats.shift == pytest.approx(shadow_N.mean() - answer.scores.mean(), abs=1e-6)
+    assert stats.ratio == pytest.approx(comparison.ratio)
+    assert stats.correlation == pytest.approx(comparison.correlation)
+    assert setting.monitor.stats()["shadow", versions[1].version].requests == 1
 
 
 async def test_of_a_long_answer_a_sample_is_scored_spread_over_its_order(
-    setting: Setting, ranker: Ranker, monkeypatch: pytest.MonkeyPatch
+    ranker: Ranker, live: list[LiveSnapshot], versions: list[Artifact]
 ) -> None:
-    monkeypatch.setattr(module, "SAMPLED", 10)
+    live[0] = LiveSnapshot(stable=versions[0], shadow=versions[1])
+    setting = Setting(ranker, lambda: live[0], budget=replace(UNBOUNDED, sample_size=10))
     seen = set()
     for _ in range(30):
         answer = await setting.serve(RankRequest("4", IDS, top_k=29))
         await setting.settled()
-        place = {item_id: number for number, item_id in enumerate(answer.item_ids)}
-        order = [place[item_id] for item_id in setting.asked[-1].item_ids]
+        position = {item_id: number for number, item_id in enumerate(answer.item_ids)}
+        order = [position[item_id] for item_id in setting.requests[-1].item_ids]
         assert set(np.diff(order)) == {3}
         assert (len(order), order[0]) in ((10, 0), (10, 1), (9, 2))
         seen.add(order[0])
@@ -126,17 +143,18 @@ async def test_of_a_long_answer_a_sample_is_scored_spread_over_its_order(
         assert comparison is not None
         other = await ranker.rank(RankRequest("4", IDS, model="shadow"), time.perf_counter() + 10)
         by_id = dict(zip(other.item_ids, other.scores.tolist(), strict=True))
-        shadow_N = [by_id[item_id] for item_id in setting.asked[-1].item_ids]
-        assert comparison.shadowed == pytest.approx(np.mean(shadow_N), rel=1e-5)
-        assert comparison.answered == pytest.approx(answer.scores[order].mean(), rel=1e-5)
+        shadow_N = [by_id[item_id] for item_id in setting.requests[-1].item_ids]
+        assert comparison.shadow_mean == pytest.approx(np.mean(shadow_N), rel=1e-5)
+        assert comparison.answer_mean == pytest.approx(answer.scores[order].mean(), rel=1e-5)
         assert comparison.correlation == pytest.approx(spearmanr(shadow_N, answer.scores[order]).statistic)
     assert seen == {0, 1, 2}
 
 
 async def test_no_comparison_begins_where_requests_keep_the_loop_at_work(
-    setting: Setting, monkeypatch: pytest.MonkeyPatch
+    ranker: Ranker, live: list[LiveSnapshot], versions: list[Artifact]
 ) -> None:
-    monkeypatch.setattr(pace, "NOTHING_S", 0.002)
+    live[0] = LiveSnapshot(stable=versions[0], shadow=versions[1])
+    setting = Setting(ranker, lambda: live[0], loop_is_idle=nothing_to_do)
     loop = asyncio.get_running_loop()
 
     def work(turns: int) -> None:
@@ -150,29 +168,33 @@ async def test_no_comparison_begins_where_requests_keep_the_loop_at_work(
     assert [outcome for outcome, _ in setting.outcomes] == ["skipped"]
 
 
-async def test_a_busy_loop_leaves_the_shadow_less(setting: Setting, monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr(module, "LEAST_IDLE", 0.1)
-    shadow = setting.shadow
+async def test_a_busy_loop_leaves_the_shadow_less(ranker: Ranker, live: list[LiveSnapshot]) -> None:
+    setting = Setting(ranker, lambda: live[0], budget=ShadowBudget(min_idle_share=0.1))
+    worked_s, shadow = 0.0, setting.shadow
+    setting.worked_s = lambda: worked_s
     shadow._idle_share()
+    began = time.perf_counter()
     spin(0.05)
+    worked_s += time.perf_counter() - began
     assert shadow._idle_share() < 0.8
     await asyncio.sleep(0.05)
     assert shadow._idle_share() > 0.8
-    shadow._had_worked_s -= 10
+    worked_s += 10
     assert shadow._idle_share() == 0.1
 
 
-async def test_the_share_is_what_was_asked_for(setting: Setting, ranker: Ranker) -> None:
+async def test_the_share_is_what_was_asked_for(
+    ranker: Ranker, live: list[LiveSnapshot], versions: list[Artifact]
+) -> None:
+    live[0] = LiveSnapshot(stable=versions[0], shadow=versions[1])
     answer = await ranker.rank(RankRequest("4", IDS), time.perf_counter() + 10)
-    setting.busy = True
-    setting.shadow._share = 0.3
-    for _ in range(10_000):
-        setting.shadow.answered(RankRequest("4", IDS), answer)
-    assert len(setting.outcomes) == pytest.approx(3000, abs=200)
-    setting.outcomes.clear()
-    setting.shadow._share = 0.0
-    setting.shadow.answered(RankRequest("4", IDS), answer)
-    assert setting.outcomes == []
+    some, none = (Setting(ranker, lambda: live[0], share=share) for share in (0.3, 0.0))
+    for setting in (some, none):
+        setting.busy = True
+        for _ in range(10_000):
+            setting.shadow.on_ranked(RankRequest("4", IDS), answer)
+    assert len(some.outcomes) == pytest.approx(3000, abs=200)
+    assert none.outcomes == []
 
 
 async def test_one_at_a_time_and_nothing_while_requests_are_at_work(setting: Setting) -> None:
@@ -186,15 +208,18 @@ async def test_one_at_a_time_and_nothing_while_requests_are_at_work(setting: Set
     await setting.serve(RankRequest("4", IDS))
     setting.busy = False
     answer = await setting.ranker.rank(RankRequest("4", IDS), time.perf_counter() + 10)
-    setting.shadow.answered(RankRequest("4", IDS), answer)
+    setting.shadow.on_ranked(RankRequest("4", IDS), answer)
     setting.busy = True  # a request comes in before the shadow's turn
     await setting.settled()
     assert [outcome for outcome, _ in setting.outcomes] == ["skipped", "skipped", "compared", "skipped", "skipped"]
-    assert len(setting.asked) == 1
+    assert len(setting.requests) == 1
 
 
-async def test_its_share_of_the_time_is_bounded(setting: Setting, monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr(module, "BUSY_SHARE", 0.05)
+async def test_its_share_of_the_time_is_bounded(
+    ranker: Ranker, live: list[LiveSnapshot], versions: list[Artifact]
+) -> None:
+    live[0] = LiveSnapshot(stable=versions[0], shadow=versions[1])
+    setting = Setting(ranker, lambda: live[0], budget=replace(UNBOUNDED, busy_share=0.05))
     began = time.perf_counter()
     while len(setting.held_s) < 5:
         await setting.serve(RankRequest("4", IDS))
@@ -210,7 +235,7 @@ async def test_a_shadow_that_raises_is_counted_and_hurts_nobody(setting: Setting
     setting.fails = None
     await setting.serve(RankRequest("4", IDS))
     assert [outcome for outcome, _ in setting.outcomes] == ["failed", "skipped"], "left alone for a while"
-    assert setting.watch.figures()["shadow", versions[1].version].errors == 1
+    assert setting.monitor.stats()["shadow", versions[1].version].errors == 1
 
 
 async def test_nothing_is_compared_with_no_shadow_itself_or_an_answer_that_is_broken(
@@ -219,12 +244,12 @@ async def test_nothing_is_compared_with_no_shadow_itself_or_an_answer_that_is_br
     answer = await setting.serve(RankRequest("4", IDS, model="shadow"))
     answer.degraded.append(NOT_FINITE)
     live[0] = LiveSnapshot(stable=versions[2], shadow=versions[1])
-    setting.shadow.answered(RankRequest("4", IDS), answer)
+    setting.shadow.on_ranked(RankRequest("4", IDS), answer)
     live[0] = LiveSnapshot(stable=versions[0])
     await setting.serve(RankRequest("4", IDS))
     await setting.settled()
-    assert (setting.outcomes, setting.asked) == ([], [])
-    assert setting.shadow.figures() is None
+    assert (setting.outcomes, setting.requests) == ([], [])
+    assert setting.shadow.stats() is None
 
 
 async def test_a_shadow_that_changes_meanwhile_is_skipped_and_the_new_one_begins_at_nothing(
@@ -241,33 +266,28 @@ async def test_a_shadow_that_changes_meanwhile_is_skipped_and_the_new_one_begins
     live[0] = LiveSnapshot(stable=versions[0], shadow=versions[2])
     await setting.serve(RankRequest("4", IDS))
     await setting.settled()
-    figures = setting.shadow.figures()
-    assert figures is not None
-    assert (figures.version, figures.compared) == (versions[2].version, 1)
+    stats = setting.shadow.stats()
+    assert stats is not None
+    assert (stats.version, stats.compared) == (versions[2].version, 1)
 
 
 async def test_a_shadow_is_attached_compared_swapped_and_freed_as_any_other_label_is(
-    store: ModelStore, features: MemoryFeatureStore, monkeypatch: pytest.MonkeyPatch
+    store: ModelStore, features: MemoryFeatureStore
 ) -> None:
-    monkeypatch.setattr(module, "BUSY_SHARE", 1.0)
-    monkeypatch.setattr(module, "LEAST_IDLE", 1.0)
-    monkeypatch.setattr(pace, "NOTHING_S", 1.0)
     cache = ItemCache(capacity=256)
     await features.start(cache)
-    preparation = Preparation(cache, Refresher(features, cache, fill=True), max_candidates=50)
+    warmup = Warmup(cache, Refresher(features, cache, fill=True), max_candidates=50)
     alive: weakref.WeakSet[Artifact] = weakref.WeakSet()
-    most: list[int] = []
+    alive_counts: list[int] = []
 
     async def prepare(artifact: Artifact) -> None:
         alive.add(artifact)
-        most.append(len(alive))
-        await preparation.prepare(artifact)
+        alive_counts.append(len(alive))
+        await warmup.prepare(artifact)
 
-    lifecycle = Lifecycle(store, prepare=prepare, retire=preparation.retire, grace_s=0.02)
+    lifecycle = Lifecycle(store, prepare=prepare, retire=warmup.retire, grace_s=0.02)
     ranker = Ranker(features, cache, lambda: lifecycle.live, store_timeout_s=1.0)
-    live = [lifecycle.live]
-    setting = Setting(ranker, live)
-    setting.shadow._live = lambda: lifecycle.live
+    setting = Setting(ranker, lambda: lifecycle.live)
     publish_tiny(store)
     for seed in range(1, 5):
         version = publish_tiny(store, seed, labels=("shadow",))
@@ -275,11 +295,11 @@ async def test_a_shadow_is_attached_compared_swapped_and_freed_as_any_other_labe
         assert lifecycle.status().versions == {"stable": 1, "shadow": version}
         await setting.serve(RankRequest("4", IDS))
         await setting.settled()
-        figures = setting.shadow.figures()
-        assert figures is not None
-        assert (figures.version, figures.compared) == (version, 1)
+        stats = setting.shadow.stats()
+        assert stats is not None
+        assert (stats.version, stats.compared) == (version, 1)
     assert [outcome for outcome, _ in setting.outcomes] == ["compared"] * 4
-    assert most == [1, 2, 3, 3, 3], "stable, and two while the label changes hands"
+    assert alive_counts == [1, 2, 3, 3, 3], "stable, and two while the label changes hands"
     store.update_pointer(shadow=None)
     await lifecycle.refresh()
     await asyncio.sleep(0.1)
@@ -299,13 +319,13 @@ async def test_stopping_ends_what_is_at_work(setting: Setting) -> None:
 @given(st.lists(st.floats(0, 1, width=32), min_size=1, max_size=40), st.randoms())
 def test_a_comparison_with_itself_is_none_at_all(values: list[float], dice: object) -> None:
     score_N = np.sort(np.array(values, np.float32))[::-1]
-    ids, places_N = WireIds.of([str(number) for number in range(len(values))]), np.arange(len(values))
-    one = Ranking(None, "", ids, places_N, score_N, [], False, [], [])  # type: ignore[arg-type]
-    same = compared(score_N, one)
-    assert same.shadowed == same.answered
+    ids, order_N = WireIds.of([str(number) for number in range(len(values))]), np.arange(len(values))
+    one = Ranking(None, "", ids, order_N, score_N, [], False, [], [])  # type: ignore[arg-type]
+    same = compare(score_N, one)
+    assert same.shadow_mean == same.answer_mean
     assert same.correlation is None if len(set(values)) == 1 else same.correlation == pytest.approx(1.0)
-    upside_down = Ranking(None, "", ids, places_N, 1 - score_N, [], False, [], [])  # type: ignore[arg-type]
-    opposite = compared(score_N, upside_down)
+    upside_down = Ranking(None, "", ids, order_N, 1 - score_N, [], False, [], [])  # type: ignore[arg-type]
+    opposite = compare(score_N, upside_down)
     if len(set((1 - score_N).tolist())) == len(set(values)) > 1:
         assert opposite.correlation == pytest.approx(-1.0)
-    assert opposite.shadowed == pytest.approx(1 - opposite.answered, abs=1e-6)
+    assert opposite.shadow_mean == pytest.approx(1 - opposite.answer_mean, abs=1e-6)

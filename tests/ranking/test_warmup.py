@@ -10,18 +10,18 @@ from torch import Tensor
 from app.features.cache_refresher import Refresher
 from app.features.item_cache import ItemCache
 from app.features.memory_store import MemoryFeatureStore
-from app.ranking.warmup import WARM_BESIDE_REQUESTS, Preparation
+from app.ranking.warmup import WARM_BESIDE_REQUESTS, Warmup
 from app.registry.artifact.artifact import Artifact
 
 
 @pytest.fixture
-async def preparation(cache: ItemCache, features: MemoryFeatureStore) -> Preparation:
+async def preparation(cache: ItemCache, features: MemoryFeatureStore) -> Warmup:
     await features.start(cache)
-    return Preparation(cache, Refresher(features, cache, fill=True), max_candidates=256)
+    return Warmup(cache, Refresher(features, cache, fill=True), max_candidates=256)
 
 
 async def test_large_sizes_are_warmed_up_for_the_first_version_only(
-    preparation: Preparation, versions: list[Artifact], monkeypatch: pytest.MonkeyPatch
+    preparation: Warmup, versions: list[Artifact], monkeypatch: pytest.MonkeyPatch
 ) -> None:
     ranked, sizes = Artifact.ranked, list[int]()
 
@@ -39,7 +39,7 @@ async def test_large_sizes_are_warmed_up_for_the_first_version_only(
 
 
 async def test_after_a_first_version_that_failed_all_sizes_are_warmed_up(
-    preparation: Preparation, cache: ItemCache, versions: list[Artifact], monkeypatch: pytest.MonkeyPatch
+    preparation: Warmup, cache: ItemCache, versions: list[Artifact], monkeypatch: pytest.MonkeyPatch
 ) -> None:
     ranked, largest = Artifact.ranked, 0
 

@@ -30,7 +30,7 @@ def run(request: pytest.FixtureRequest) -> object:
 
 def test_the_loop_turns_until_the_time_is_over_and_then_sleeps(run) -> None:  # type: ignore[no-untyped-def]
     async def test() -> tuple[int, int]:
-        poll.answered()
+        poll.on_answer()
         await asyncio.sleep(0.1)
         then = poll.turns
         await asyncio.sleep(0.05)
@@ -45,7 +45,7 @@ def test_the_loop_turns_until_the_time_is_over_and_then_sleeps(run) -> None:  # 
 def test_each_answer_puts_the_end_off_and_begins_no_second_chain_of_turns() -> None:
     async def test() -> None:
         for _ in range(20):
-            poll.answered()
+            poll.on_answer()
             await asyncio.sleep(0)
             await asyncio.sleep(0)
         assert poll.turns <= 2 * 20 + 1
@@ -59,7 +59,7 @@ def test_each_answer_puts_the_end_off_and_begins_no_second_chain_of_turns() -> N
 
 def test_without_it_nothing_turns() -> None:
     async def test() -> None:
-        poll.answered()
+        poll.on_answer()
         await asyncio.sleep(0.01)
 
     poll = Counted(0.0)
@@ -70,7 +70,7 @@ def test_without_it_nothing_turns() -> None:
 def test_what_turns_take_is_not_work_and_what_requests_take_is() -> None:
     async def test() -> None:
         for _ in range(20):
-            poll.answered()
+            poll.on_answer()
             spin(0.0005)
             await asyncio.sleep(0.003)
 
@@ -84,7 +84,7 @@ def test_what_turns_take_is_not_work_and_what_requests_take_is() -> None:
 def test_background_work_keeps_its_share_beside_it() -> None:
     async def test() -> Pace:
         pace = Pace(poll.worked_s)
-        poll.answered()
+        poll.on_answer()
         for _ in range(100):
             spin(0.0004)
             await pace.rest()

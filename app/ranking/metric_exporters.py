@@ -1,0 +1,111 @@
+"""How the ranking core reaches the metrics: observers for what each request does, exporters for what is counted apart.
+
+Exporters run when the metrics are read, so they cost a request nothing.
+"""
+
+from __future__ import annotations
+
+import threading
+from dataclasses import replace
+
+from app.errors import DeadlinePassed, NoModel, Overloaded, RequestError
+from app.features.item_cache import CacheCounts
+from app.observability.metrics import SCORES, Metrics
+from app.ranking.monitor import ModelMonitor
+from app.ranking.ranker import INVALID_FEATURES, Ranking
+from app.ranking.request import RankRequest
+from app.ranking.score_histogram import PARTS, ScoreStats
+from app.ranking.shadow_stats import ShadowComparison, ShadowOutcome
+
+REJECTION_REASONS: dict[type[RequestError], str] = {
+    Overloaded: "overloaded",
+    NoModel: "no_model",
+    DeadlinePassed: "deadline_passed",
+}
+"""Errors that `ctr_rejected_total` counts, by the value of its label."""
+
+
+class RankingMetrics:
+    """Counts what rankings lacked, which requests were refused, and what the shadow found."""
+
+    def __init__(self, metrics: Metrics) -> None:
+        self._metrics = metrics
+
+    def on_ranked(self, request: RankRequest, ranking: Ranking) -> None:
+        """Count what a ranking lacked; this is a `RankObserver`."""
+        metrics = self._metrics
+        if ranking.degraded:
+            for reason in ranking.degraded:
+                metrics.degraded[reason].inc()
+            if INVALID_FEATURES in ranking.degraded:
+                metrics.features_invalid["user"].inc()
+        if ranking.missing_user:
+            metrics.features_missing["user"].inc()
+        if ranking.missing_items:
+            metrics.features_missing["item"].inc(len(ranking.missing_items))
+
+    def on_refused(self, error: RequestError) -> None:
+        """Count a request that the service could not take; errors of the request itself are not counted here."""
+        reason = REJECTION_REASONS.get(type(error))
+        if reason is not None:
+            self._metrics.rejected[reason].inc()
+
+    def on_shadow_outcome(self, outcome: ShadowOutcome, comparison: ShadowComparison | None) -> None:
+        """Count a request that was drawn for the shadow."""
+        self._metrics.shadow_requests[outcome].inc()
+        if comparison is not None:
+            if comparison.ratio is not None:
+                self._metrics.shadow_score_ratio.observe(comparison.ratio)
+            if comparison.correlation is not None:
+                self._metrics.shadow_rank_correlation.observe(comparison.correlation)
+
+
+class MonitorExporter:
+    """Adds to the metrics what a monitor has counted since the last export. One per process; from any thread."""
+
+    def __init__(self, monitor: ModelMonitor, metrics: Metrics) -> None:
+        self._monitor = monitor
+        self._metrics = metrics
+        self._lock = threading.Lock()
+        self._exported: dict[tuple[str, int], tuple[ScoreStats, ScoreStats]] = {}
+        """The monitor's own object for each label and version, and a copy of it as it was exported."""
+        metrics.sources.append(self.export)
+
+    def export(self) -> None:
+        with self._lock:
+            exported = {}
+            for (label, version), stats in self._monitor.stats().items():
+                now, before = stats.copy(), self._exported.get((label, version))
+                exported[label, version] = stats, now
+                # The monitor evicts and begins again at zero: that is another object.
+                self._add(label, version, now.since(before[1]) if before is not None and before[0] is stats else now)
+            self._exported = exported
+
+    def _add(self, label: str, version: int, new: ScoreStats) -> None:
+        if new.errors:
+            self._metrics.model_errors[str(version)].inc(new.errors)
+        if new.non_finite:
+            self._metrics.model_non_finite[str(version)].inc(new.non_finite)
+        if new.sampled:
+            counts = [sum(new.counts[first : first + PARTS]) for first in range(0, PARTS * len(SCORES), PARTS)]
+            self._metrics.add_scores(label, [*counts, new.counts[-1]], new.total)
+
+
+class CacheExporter:
+    """Adds to the metrics what an item cache has counted since the last export. One per process; from any thread."""
+
+    def __init__(self, counts: CacheCounts, metrics: Metrics) -> None:
+        self._counts = counts
+        self._metrics = metrics
+        self._lock = threading.Lock()
+        self._exported = CacheCounts()
+        metrics.sources.append(self.export)
+
+    def export(self) -> None:
+        with self._lock:
+            metrics, now, before = self._metrics, replace(self._counts), self._exported
+            self._exported = now
+            metrics.item_cache_hits.inc(now.hits - before.hits)
+            metrics.item_cache_misses.inc(now.misses - before.misses)
+            metrics.item_cache_invalidations.inc(now.invalidations - before.invalidations)
+            metrics.features_invalid["item"].inc(now.invalid_values - before.invalid_values)

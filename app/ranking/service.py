@@ -1,0 +1,83 @@
+"""`RankService`: the whole of answering one request, for any edge of the process.
+
+    admission -> decode -> rank -> fallback to stable where a version fails -> observers
+
+An edge reads its bytes, says how to decode them, and writes the answer. Overload protection, fallback, canary
+protection, the shadow and the metrics of ranking come with this class, whatever the protocol.
+"""
+
+from __future__ import annotations
+
+import asyncio
+import time
+from collections.abc import Callable, Sequence
+from typing import Protocol
+
+from app.errors import RequestError
+from app.ranking.admission import Admission
+from app.ranking.fallback import Fallback, SupportsRank
+from app.ranking.ranker import Ranking
+from app.ranking.request import RankRequest
+
+
+class RankObserver(Protocol):
+    """Something that is told of every ranking, as the monitor and the shadow are."""
+
+    def __call__(self, request: RankRequest, ranking: Ranking, /) -> None:
+        """Take note of an answer; called on the event loop's thread, so it must be quick."""
+
+
+class RankService:
+    """Admits, ranks and observes requests. One per process, for use on its event loop."""
+
+    def __init__(
+        self,
+        ranker: SupportsRank,
+        admission: Admission,
+        fallback: Fallback,
+        *,
+        observers: Sequence[RankObserver] = (),
+        on_refused: Callable[[RequestError], None] = lambda error: None,
+    ) -> None:
+        """
+        Args:
+            observers: told of each ranking, in this order, once the edge has had its turn to send the answer.
+            on_refused: told of each request that ended with a RequestError.
+        """
+        self._ranker = ranker
+        self._admission = admission
+        self._fallback = fallback
+        self._observers = tuple(observers)
+        self._on_refused = on_refused
+
+    async def rank(self, decode: Callable[[], RankRequest], deadline_s: float) -> Ranking:
+        """Rank one request.
+
+        Args:
+            decode: makes the request; called once it is admitted, so that an overloaded process does not even parse.
+            deadline_s: seconds from now after which the answer is no longer wanted.
+
+        Raises:
+            Overloaded: too many requests are at work; nothing was decoded.
+            RequestError: what `decode` raises, or one of those of `Ranker.rank`.
+        """
+        began = time.perf_counter()
+        try:
+            with self._admission:
+                request = decode()
+                decoded = time.perf_counter()
+                try:
+                    ranking = await self._ranker.rank(request, began + deadline_s)
+                except Exception as error:
+                    ranking = await self._fallback.rank(request, began + deadline_s, error)
+        except RequestError as error:
+            self._on_refused(error)
+            raise
+        ranking.decode_s = decoded - began
+        # In the loop's next turn: the caller goes on first, so observers delay the next request and not this answer.
+        asyncio.get_running_loop().call_soon(self._notify, request, ranking)
+        return ranking
+
+    def _notify(self, request: RankRequest, ranking: Ranking) -> None:
+        for observer in self._observers:
+            observer(request, ranking)

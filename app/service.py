@@ -1,0 +1,192 @@
+"""The composition root: builds the parts of one process, ties them together and owns their lives."""
+
+from __future__ import annotations
+
+import asyncio
+from dataclasses import dataclass
+
+import structlog
+import torch
+
+from app.api.admin import Admin
+from app.api.service_state import FeatureStatus
+from app.errors import ConfigError
+from app.features.cache_refresher import Refresher
+from app.features.item_cache import ItemCache
+from app.features.store import FeatureStore, RedisFeatureStore
+from app.observability.metrics import Metrics
+from app.publishing.store_commands import StoreCommands
+from app.ranking.admission import Admission
+from app.ranking.batcher import Batcher
+from app.ranking.canary import CanaryFailure, CanaryLimits
+from app.ranking.fallback import Fallback
+from app.ranking.metric_exporters import CacheExporter, MonitorExporter, RankingMetrics
+from app.ranking.monitor import ModelMonitor
+from app.ranking.ranker import Ranker
+from app.ranking.service import RankService
+from app.ranking.shadow import Shadow
+from app.ranking.warmup import Warmup
+from app.registry.gate.gate_report import WITHDRAWN, GateCheck
+from app.registry.lifecycle.lifecycle import Lifecycle
+from app.registry.lifecycle.snapshot import SwapEvent
+from app.registry.store.model_store import ModelStore
+from app.runtime.busy_poll import BusyPoll
+from app.settings import Settings
+
+log = structlog.get_logger(__name__)
+
+
+@dataclass
+class Service:
+    """Everything one process runs; `app.state.service` of the FastAPI application."""
+
+    settings: Settings
+    metrics: Metrics
+    model_store: ModelStore
+    lifecycle: Lifecycle
+    store: FeatureStore
+    cache: ItemCache
+    refresher: Refresher
+    ranking: RankService
+    monitor: ModelMonitor
+    shadow: Shadow
+    store_commands: StoreCommands | None = None
+    """Runs the admin's commands; None where no admin key is set, like `admin`."""
+    admin: Admin | None = None
+    draining: bool = False
+    """Whether the process is about to stop, so that no more traffic should be sent to it."""
+
+    async def start(self) -> None:
+        """Start the store first, so that the first model is prepared with features. Neither has to be there."""
+        await self.store.start(self.cache)
+        await self.lifecycle.start()
+        self.refresher.start()
+        if self.lifecycle.live.stable is None:
+            log.warning("no_model_live", folder=str(self.model_store.folder), hint="publish one: ctr train --publish")
+
+    async def stop(self) -> None:
+        if self.store_commands is not None:
+            self.store_commands.stop()
+        await self.shadow.stop()
+        await self.refresher.stop()
+        await self.lifecycle.stop()
+        await self.store.stop()
+
+    def feature_status(self) -> FeatureStatus:
+        status = self.store.status()
+        return FeatureStatus(status.connected, status.detail, len(self.cache))
+
+
+def build_service(settings: Settings, store: FeatureStore | None = None) -> Service:
+    """Build every part of one process; nothing is connected, loaded or started yet.
+
+    Args:
+        store: source of features; by default the Redis or Valkey at `settings.redis_url`.
+
+    Raises:
+        ConfigError: the settings name no store, a device that is not there, or keys that cannot be read.
+    """
+    device = _device(settings)
+    metrics = Metrics()
+    store = store or _redis_store(settings)
+    # At least the candidates of two requests fit in, so that a request cannot evict its own items.
+    dtype = torch.bfloat16 if settings.precision == "bf16" else torch.float32
+    cache = ItemCache(max(settings.item_cache_size, 2 * settings.max_candidates), device=device, dtype=dtype)
+    CacheExporter(cache.counts, metrics)
+    refresher = Refresher(store, cache, fill=settings.item_cache_warm)
+    poll = BusyPoll(settings.busy_poll_us / 1e6)
+    warmup = Warmup(cache, refresher, max_candidates=settings.max_candidates, worked_s=poll.worked_s)
+    model_store = ModelStore.open(settings.model_store, settings.model, settings.signing_key, settings.trusted_keys)
+    lifecycle = _lifecycle(settings, model_store, warmup, metrics, device)
+    batcher = Batcher(settings.batch_max_rows, settings.batch_max_wait_us) if settings.batch_max_rows else None
+    ranker = Ranker(
+        store, cache, lambda: lifecycle.live, store_timeout_s=settings.redis_timeout_ms / 1000, batcher=batcher
+    )
+    admission = Admission(settings.max_inflight)
+    metrics.sources.append(lambda: metrics.inflight_requests.set(admission.inflight))
+    monitor = _monitor(settings, lifecycle, metrics)
+    ranking_metrics = RankingMetrics(metrics)
+    shadow = Shadow(
+        ranker,
+        lambda: lifecycle.live,
+        monitor,
+        share=settings.shadow_share,
+        idle=lambda: admission.inflight == 0,
+        worked_s=poll.worked_s,
+        on_outcome=ranking_metrics.on_shadow_outcome,
+    )
+    ranking = RankService(
+        ranker,
+        admission,
+        Fallback(ranker, lambda: lifecycle.live, monitor),
+        observers=(
+            ranking_metrics.on_ranked,
+            monitor.on_ranked,
+            shadow.on_ranked,
+            lambda request, ranking: poll.on_answer(),
+        ),
+        on_refused=ranking_metrics.on_refused,
+    )
+    service = Service(settings, metrics, model_store, lifecycle, store, cache, refresher, ranking, monitor, shadow)
+    admin_key = settings.admin_key.get_secret_value() if settings.admin_key else ""
+    if admin_key:
+        service.store_commands = StoreCommands(settings)
+        service.admin = Admin(admin_key, model_store, service.store_commands, metrics)
+    return service
+
+
+def _device(settings: Settings) -> torch.device:
+    if settings.device == "cuda" and not torch.cuda.is_available():
+        raise ConfigError("CTR_DEVICE=cuda, but torch sees no CUDA device; install a CUDA build of torch or use cpu")
+    return torch.device("cuda" if settings.device != "cpu" and torch.cuda.is_available() else "cpu")
+
+
+def _redis_store(settings: Settings) -> FeatureStore:
+    if not settings.redis_url:
+        raise ConfigError("CTR_REDIS_URL is empty: set it, or start with `ctr serve`, which brings its own Valkey")
+    return RedisFeatureStore(
+        settings.redis_url, settings.user_key, settings.item_key, timeout_s=settings.redis_timeout_ms / 1000
+    )
+
+
+def _lifecycle(
+    settings: Settings, model_store: ModelStore, warmup: Warmup, metrics: Metrics, device: torch.device
+) -> Lifecycle:
+    """Build the lifecycle, which warms versions up and exports what it does."""
+
+    def export(event: SwapEvent) -> None:
+        metrics.model_swaps[event.outcome].inc()
+        metrics.set_models((artifact.version, artifact.sha256) for artifact in lifecycle.live.labels().values())
+
+    lifecycle = Lifecycle(
+        model_store,
+        prepare=warmup.prepare,
+        retire=warmup.retire,
+        on_event=export,
+        device=str(device),
+        poll_s=settings.poll_s,
+    )
+    return lifecycle
+
+
+def _monitor(settings: Settings, lifecycle: Lifecycle, metrics: Metrics) -> ModelMonitor:
+    """Build the monitor, which has the lifecycle withdraw a canary that crosses a limit."""
+    withdrawals: set[asyncio.Task[None]] = set()
+
+    def withdraw(version: int, failure: CanaryFailure) -> None:
+        metrics.canary_withdrawn[failure.reason].inc()
+        check = GateCheck(WITHDRAWN, False, failure.reason, failure.detail, failure.figures, comparison=True)
+        task = asyncio.create_task(lifecycle.withdraw(version, check), name="canary-withdrawal")
+        withdrawals.add(task)  # the event loop itself holds tasks weakly
+        task.add_done_callback(withdrawals.discard)
+
+    limits = CanaryLimits(
+        min_requests=settings.canary_min_requests,
+        error_rate=settings.canary_error_rate,
+        non_finite_rate=settings.canary_non_finite_rate,
+        ctr_ratio=settings.canary_ctr_ratio,
+        drift=settings.canary_drift,
+    )
+    monitor = ModelMonitor(lambda: lifecycle.live, limits if settings.canary_guard else None, withdraw)
+    MonitorExporter(monitor, metrics)
+    return monitor

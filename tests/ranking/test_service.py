@@ -1,0 +1,129 @@
+"""The whole of answering a request without any HTTP: admission, fallback, canary protection, observers."""
+
+from __future__ import annotations
+
+import asyncio
+from collections.abc import Callable
+
+import pytest
+
+from app.errors import DeadlinePassed, NotJson, Overloaded, RequestError
+from app.ranking.admission import Admission
+from app.ranking.canary import CanaryFailure, CanaryLimits
+from app.ranking.fallback import Fallback
+from app.ranking.monitor import ModelMonitor
+from app.ranking.ranker import MODEL_FALLBACK, Ranker, Ranking
+from app.ranking.request import RankRequest
+from app.ranking.routing import arm, route
+from app.ranking.service import RankService
+from app.registry.artifact.artifact import Artifact
+from app.registry.lifecycle.snapshot import LiveSnapshot
+
+IDS = [str(number) for number in range(10)]
+CANARY_USER = next(str(n) for n in range(100) if arm(str(n)) < 0.5)
+LIMITS = CanaryLimits(min_requests=20, error_rate=0.1, non_finite_rate=0.1, ctr_ratio=1.5, drift=0.3)
+
+
+class Core:
+    """A `RankService` over real versions, whose canary fails where the test says so."""
+
+    def __init__(self, ranker: Ranker, live: list[LiveSnapshot], *, max_inflight: int = 2) -> None:
+        self.ranker, self.live = ranker, live
+        self.canary_fails = False
+        self.open = asyncio.Event()
+        self.open.set()
+        self.seen: list[tuple[RankRequest, Ranking]] = []
+        self.refused: list[RequestError] = []
+        self.withdrawn: list[tuple[int, str]] = []
+        self.monitor = ModelMonitor(lambda: live[0], LIMITS, self._withdraw)
+        self.admission = Admission(max_inflight)
+        self.service = RankService(
+            self,
+            self.admission,
+            Fallback(self, lambda: live[0], self.monitor),
+            observers=(self.monitor.on_ranked, lambda request, ranking: self.seen.append((request, ranking))),
+            on_refused=self.refused.append,
+        )
+
+    async def rank(self, request: RankRequest, due: float) -> Ranking:
+        await self.open.wait()
+        if self.canary_fails and route(self.live[0], request.user_id, request.model).label == "canary":
+            raise RuntimeError("index out of range")
+        return await self.ranker.rank(request, due)
+
+    def _withdraw(self, version: int, failure: CanaryFailure) -> None:
+        self.withdrawn.append((version, failure.reason))
+        self.live[0] = LiveSnapshot(stable=self.live[0].stable)
+
+    async def ask(self, decode: Callable[[], RankRequest] | None = None, seconds: float = 10) -> Ranking:
+        return await self.service.rank(decode or (lambda: RankRequest("1", IDS)), seconds)
+
+
+@pytest.fixture
+def core(ranker: Ranker, live: list[LiveSnapshot], versions: list[Artifact]) -> Core:
+    live[0] = LiveSnapshot(stable=versions[0], canary=versions[1], canary_share=0.5)
+    return Core(ranker, live)
+
+
+async def test_a_request_is_ranked_and_observed_once_the_caller_had_its_turn(core: Core) -> None:
+    request = RankRequest("1", IDS, request_id="abc")
+    ranking = await core.ask(lambda: request)
+    assert sorted(ranking.item_ids) == sorted(IDS)
+    assert ranking.request_id == "abc"
+    assert ranking.decode_s >= 0
+    assert core.seen == []
+    await asyncio.sleep(0)
+    assert core.seen == [(request, ranking)]
+    assert core.admission.inflight == 0
+
+
+async def test_more_requests_than_are_admitted_are_refused_before_they_are_decoded(core: Core) -> None:
+    core.open.clear()
+    at_work = [asyncio.create_task(core.ask()) for _ in range(2)]
+    await asyncio.sleep(0)
+
+    def decode() -> RankRequest:
+        raise AssertionError("it was decoded")
+
+    with pytest.raises(Overloaded):
+        await core.ask(decode)
+    core.open.set()
+    await asyncio.gather(*at_work)
+    assert [type(error) for error in core.refused] == [Overloaded]
+    await core.ask()
+
+
+async def test_a_request_that_cannot_be_decoded_leaves_its_place(core: Core) -> None:
+    def decode() -> RankRequest:
+        raise NotJson
+
+    for _ in range(3):
+        with pytest.raises(NotJson):
+            await core.ask(decode)
+    assert [type(error) for error in core.refused] == [NotJson] * 3
+    assert core.seen == []
+
+
+async def test_the_deadline_counts_from_the_call(core: Core) -> None:
+    with pytest.raises(DeadlinePassed):
+        await core.ask(seconds=0.0)
+    assert core.admission.inflight == 0
+
+
+async def test_stable_answers_what_a_canary_cannot_and_the_canary_is_withdrawn(core: Core) -> None:
+    request = RankRequest(CANARY_USER, IDS)
+    assert (await core.ask(lambda: request)).label == "canary"
+    core.canary_fails = True
+    answers = [await core.ask(lambda: request) for _ in range(10)]
+    assert {(answer.label, answer.artifact.version) for answer in answers} == {("stable", 1)}
+    assert answers[0].degraded == [MODEL_FALLBACK]
+    assert core.withdrawn == [(2, "errors")]
+    assert answers[-1].degraded == [], "stable is asked at once"
+
+
+async def test_an_error_that_nobody_can_answer_for_is_raised_and_leaves_its_place(core: Core) -> None:
+    core.ranker = None  # type: ignore[assignment]
+    with pytest.raises(AttributeError):
+        await core.ask()
+    assert core.admission.inflight == 0
+    assert core.refused == []
