@@ -111,7 +111,7 @@ def _work(folder: Path, kind: str) -> None:
     from app.features.schema import load_schema
     from app.training.data.formats import criteo
     from app.training.data.formats.table import table_source
-    from app.training.data.mapped_dataset import load
+    from app.training.data.load_dataset import load_dataset
     from app.training.distributed import join_process_group
     from app.training.job import JobConfig
 
@@ -125,7 +125,7 @@ def _work(folder: Path, kind: str) -> None:
             source = criteo.criteo_source(folder / "day_0.tsv", schema)
         else:
             source = table_source(folder / "parquet", schema, criteo.LABEL, None)
-        data = load(source, cache=Path(cache), group=group)
+        data = load_dataset(source, cache=Path(cache), group=group)
         group.barrier()
         encoded = time.perf_counter()
         JobConfig().build().prepare(data, None, group=group)

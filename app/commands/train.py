@@ -132,8 +132,8 @@ def train(
     from app.publishing.gate_version import gate_version, open_store, prune_old_versions
     from app.settings import load_settings
     from app.training.data.catalogue import open_dataset
-    from app.training.data.dataset import export_states
     from app.training.data.encoding_progress import EncodingProgress
+    from app.training.data.state_files import export_states
     from app.training.loop.checkpoint import Checkpoint
     from app.training.publish import kept_aside, published
     from app.training.tracking import Tracking

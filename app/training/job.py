@@ -15,7 +15,8 @@ import torch
 from app.models.base import CtrModel
 from app.models.side_input import Preprocessing
 from app.training.architectures import ModelConfig
-from app.training.data.dataset import Dataset, Skipped
+from app.training.data.dataset import Dataset
+from app.training.data.readers.bad_rows import SkippedRows
 from app.training.data.split import HELD_OUT, PARTS, SplitConfig
 from app.training.distributed import SINGLE_PROCESS, ProcessGroup
 from app.training.evaluation.baselines import baselines
@@ -93,7 +94,7 @@ class Result:
     fitted: Fitted
     seconds: float
     rows: dict[str, int]
-    unreadable: dict[str, Skipped]
+    unreadable: dict[str, SkippedRows]
     calibration: Calibration
     uncalibrated: dict[str, Metrics]
     """As `metrics`, without the calibration."""

@@ -21,7 +21,8 @@ from app.registry.artifact.export import write
 from app.registry.artifact.load import load
 from app.registry.artifact.manifest import GoldenRequest
 from app.registry.store.model_store import ModelStore
-from app.training.data.dataset import Dataset, raw_features, without_nan
+from app.training.data.dataset import Dataset, without_nan
+from app.training.data.state_files import raw_features
 from app.training.evaluation.calibration import Floats
 from app.training.preprocessing.encode import EncodedRows
 

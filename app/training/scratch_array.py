@@ -13,53 +13,60 @@ import numpy as np
 import numpy.typing as npt
 
 from app.errors import ConfigError
+from app.training.data.encoding_limits import DEFAULT_LIMITS
 from app.training.distributed import ProcessGroup
 
-HEAP_BYTES = 256 << 20
-"""A larger array goes to a file, whose pages the system drops and reads again as memory gets short."""
+HEAP_BYTES = DEFAULT_LIMITS.heap_array_bytes
 
 
-def room(shape: tuple[int, ...], dtype: npt.DTypeLike, folder: Path | None, heap: int = HEAP_BYTES) -> npt.NDArray[Any]:
-    """An array to fill.
+def scratch_array(
+    shape: tuple[int, ...], dtype: npt.DTypeLike, folder: Path | None, heap_bytes: int = HEAP_BYTES
+) -> npt.NDArray[Any]:
+    """Return an uninitialised array.
 
     Args:
-        folder: where a file may be made; None asks for the heap whatever the size. The file has no name, so that
-            nothing is left of a process that was killed.
-        heap: size in bytes up to which the heap is taken.
+        folder: where a file may be made; None puts the array on the heap whatever its size. The file has no name, so
+            that nothing is left of a process that was killed.
+        heap_bytes: the size up to which the array is on the heap.
 
     Raises:
         ConfigError: the folder has not enough room.
     """
-    size = int(np.prod(shape, dtype=np.int64)) * np.dtype(dtype).itemsize
-    if folder is None or size <= heap or size == 0:
+    size = _size(shape, dtype)
+    if folder is None or size <= heap_bytes or size == 0:
         return np.empty(shape, dtype)
-    with _said(folder, size), tempfile.TemporaryFile(dir=folder) as file:
+    with _space_errors(folder, size), tempfile.TemporaryFile(dir=folder) as file:
         os.posix_fallocate(file.fileno(), 0, size)  # a full disk is an error here, a signal later
         return np.memmap(file, dtype, "r+", shape=shape)
 
 
-def shared_room(
-    shape: tuple[int, ...], dtype: npt.DTypeLike, folder: Path | None, group: ProcessGroup
+def shared_scratch_array(
+    shape: tuple[int, ...],
+    dtype: npt.DTypeLike,
+    folder: Path | None,
+    machine_group: ProcessGroup,
+    heap_bytes: int = HEAP_BYTES,
 ) -> npt.NDArray[Any]:
-    """The same array in every process, each of which fills its part; then they `wait` for each other.
+    """Return the same array in every process. Each fills its slice; then they wait for each other at a barrier.
 
     Args:
-        folder: as above; with None every process has an array of its own, which it has to fill.
-        group: the processes of this machine.
+        folder: where the file is made; with None every process has an array of its own, all of which it has to fill.
+        machine_group: the processes of this machine.
+        heap_bytes: the size up to which the array of a process alone is on the heap.
 
     Raises:
         ConfigError: the folder has not enough room, in any of the processes.
     """
-    size = int(np.prod(shape, dtype=np.int64)) * np.dtype(dtype).itemsize
-    if group.size == 1 or folder is None or size == 0:
-        return room(shape, dtype, folder)
+    size = _size(shape, dtype)
+    if machine_group.size == 1 or folder is None or size == 0:
+        return scratch_array(shape, dtype, folder, heap_bytes)
 
-    def made() -> str:
-        if not group.is_first:
+    def create() -> str:
+        if not machine_group.is_first:
             return ""
-        with _said(folder, size):
-            number, name = tempfile.mkstemp(prefix=".shared-", dir=folder)
-            with open(number, "r+b") as file:
+        with _space_errors(folder, size):
+            descriptor, name = tempfile.mkstemp(prefix=".shared-", dir=folder)
+            with open(descriptor, "r+b") as file:
                 try:
                     os.posix_fallocate(file.fileno(), 0, size)
                 except OSError:
@@ -67,20 +74,25 @@ def shared_room(
                     raise
             return name
 
-    def opened() -> npt.NDArray[Any]:
-        with _said(folder, size):
+    def map_file() -> npt.NDArray[Any]:
+        with _space_errors(folder, size):
             return np.memmap(name, dtype, "r+", shape=shape)
 
-    name = group.all_gather(group.run_all_or_raise(made))[0]
+    name = machine_group.all_gather(machine_group.run_all_or_raise(create))[0]
     try:
-        return group.run_all_or_raise(opened)
+        return machine_group.run_all_or_raise(map_file)
     finally:  # all have it open, or none will
-        if group.is_first:
+        if machine_group.is_first:
             os.unlink(name)
 
 
+def _size(shape: tuple[int, ...], dtype: npt.DTypeLike) -> int:
+    return int(np.prod(shape, dtype=np.int64)) * np.dtype(dtype).itemsize
+
+
 @contextlib.contextmanager
-def _said(folder: Path, size: int) -> Iterator[None]:
+def _space_errors(folder: Path, size: int) -> Iterator[None]:
+    """Turn an OSError into a ConfigError that says how much room is needed."""
     try:
         yield
     except OSError as error:

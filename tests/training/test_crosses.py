@@ -18,7 +18,8 @@ from app.models.base import CtrModel
 from app.registry.artifact.export import serving_form
 from app.training.architectures import ModelConfig
 from app.training.data.catalogue import open_dataset
-from app.training.data.dataset import Dataset, raw_features
+from app.training.data.dataset import Dataset
+from app.training.data.state_files import raw_features
 from app.training.evaluation.metrics import evaluate, grouped_auc
 from app.training.evaluation.predict import predict
 from app.training.loop.trainer import Trainer

@@ -1,12 +1,14 @@
-"""`python -m tests.training.train_large train ...`: `ctr`, to which every file is larger than memory."""
+"""`python -m tests.training.train_large train ...`: `ctr` with limits under which every file is larger than memory."""
 
 from __future__ import annotations
 
+import functools
+
 from app.cli import main
-from app.training.data import mapped_dataset as mapped
-from app.training.data.readers import line_blocks as blocks
+from app.training.data import catalogue
+from app.training.data.encoding_limits import EncodingLimits
 
 if __name__ == "__main__":
-    mapped.IN_MEMORY_BYTES = 0
-    blocks.blocks.__kwdefaults__["size"] = 20_000
+    limits = EncodingLimits(in_memory_bytes=0, block_bytes=20_000)
+    catalogue.open_dataset = functools.partial(catalogue.open_dataset, limits=limits)
     main()

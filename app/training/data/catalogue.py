@@ -7,15 +7,16 @@ from pathlib import Path
 from app.errors import ConfigError
 from app.features.schema import FeatureSchema, load_schema
 from app.training.data.dataset import Dataset
-from app.training.data.encode_shards import Report
+from app.training.data.encoding_limits import DEFAULT_LIMITS, EncodingLimits
 from app.training.data.formats.avazu import avazu_source
 from app.training.data.formats.criteo import criteo_source
-from app.training.data.formats.movielens import read_movielens
+from app.training.data.formats.movielens import movielens_source
 from app.training.data.formats.sparrow import sparrow_source
 from app.training.data.formats.sparse_text import LIBFFM, LIBSVM, derived_schema, sparse_source
 from app.training.data.formats.table import table_source
-from app.training.data.mapped_dataset import CACHE, load
+from app.training.data.load_dataset import CACHE, load_dataset
 from app.training.data.readers.bad_rows import MAX_BAD_SHARE
+from app.training.data.shard_encoding import ReportProgress
 from app.training.data.source import Source
 from app.training.distributed import SINGLE_PROCESS, ProcessGroup
 
@@ -34,8 +35,9 @@ def open_dataset(
     timestamp: str | None = None,
     max_bad: float = MAX_BAD_SHARE,
     cache: Path = CACHE,
-    report: Report | None = None,
+    report: ReportProgress | None = None,
     group: ProcessGroup = SINGLE_PROCESS,
+    limits: EncodingLimits = DEFAULT_LIMITS,
 ) -> Dataset:
     """Read a dataset: a large file into its encoded form, unless that is there already.
 
@@ -43,41 +45,49 @@ def open_dataset(
         path: file, folder of files or pattern that names several; a folder of its own for `movielens`, which can do
             without.
         features: a `features.yaml` in place of the format's own; `table` has none and needs it.
-        label: label column of a table, "label" unless said.
+        label: label column of a table, "label" by default.
         timestamp: time column of a table.
         max_bad: share of bad rows above which the file is refused.
         cache: folder of the encoded forms of large files.
-        report: told the rows encoded so far and the share of the file read.
+        report: receives the number of rows encoded so far and the share of the file read.
         group: the processes that open it, all of them.
+        limits: how much is held in memory at a time.
 
     Raises:
         ConfigError: the arguments do not fit together, or the schema is wrong.
         DataError: the data is.
     """
+    source = group.run_all_or_raise(lambda: open_source(name, path, features, label, timestamp, limits))
+    return load_dataset(source, cache=cache, max_bad=max_bad, report=report, group=group)
+
+
+def open_source(
+    name: str,
+    path: Path | None,
+    features: Path | None = None,
+    label: str | None = None,
+    timestamp: str | None = None,
+    limits: EncodingLimits = DEFAULT_LIMITS,
+) -> Source:
+    """Return a dataset's source, not yet read; see `open_dataset`. Raises ConfigError and DataError as it does."""
     if name not in DATASETS:
         raise ConfigError(f"--dataset {name}: unknown; choose one of {', '.join(DATASETS)}")
     if name != "table" and (label or timestamp):
         raise ConfigError(f"--label and --timestamp are for --dataset table; {name} brings its own")
     if name == "movielens":
-        schema, own = _schema(name, features), features is None
-        return read_movielens(path, schema, own_schema=own, max_bad=max_bad, cache=cache, report=report, group=group)
-    source = group.run_all_or_raise(lambda: _source(name, path, features, label, timestamp))
-    return load(source, cache=cache, max_bad=max_bad, report=report, group=group)
-
-
-def _source(name: str, path: Path | None, features: Path | None, label: str | None, timestamp: str | None) -> Source:
+        return movielens_source(path, _schema(name, features, path, limits), features is None, limits)
     if path is None and not (name == "table" and features is None):
         raise ConfigError(f"--dataset {name} needs --data PATH")
-    schema = _schema(name, features, path)
+    schema = _schema(name, features, path, limits)
     assert path is not None
     if name == "table":
-        return table_source(path, schema, label or LABEL, timestamp)
+        return table_source(path, schema, label or LABEL, timestamp, limits)
     if name in SPARSE:
-        return sparse_source(path, schema, SPARSE[name], derived=features is None)
-    return SOURCES[name](path, schema)
+        return sparse_source(path, schema, SPARSE[name], derived=features is None, limits=limits)
+    return SOURCES[name](path, schema, limits)
 
 
-def _schema(name: str, features: Path | None, path: Path | None = None) -> FeatureSchema:
+def _schema(name: str, features: Path | None, path: Path | None, limits: EncodingLimits) -> FeatureSchema:
     if features is not None:
         return load_schema(features)
     if name == "table":
@@ -86,5 +96,5 @@ def _schema(name: str, features: Path | None, path: Path | None = None) -> Featu
             "`ctr schema infer FILE` proposes one"
         )
     if name in SPARSE and path is not None:
-        return derived_schema(path, SPARSE[name])
+        return derived_schema(path, SPARSE[name], limits)
     return load_schema(Path(__file__).parent / "formats" / f"{name}.yaml")

@@ -1,25 +1,26 @@
-"""What the first rows of a table say of each column: how it is written, how varied it is, what it follows."""
+"""A column by its first rows: how its values are written, how varied they are, and what they depend on."""
 
 from __future__ import annotations
 
 from dataclasses import dataclass
 from functools import cached_property
+from typing import cast
 
 import polars as pl
 
 SEPARATORS = ("|", ";", ",")
-LISTED = 0.2
-"""Share of values with the separator in them from which a column is a list."""
-ANSWERS = 0.999
-"""AUC from which a column is not a feature but the answer in other words."""
+MIN_LIST_SHARE = 0.2
+"""A column holds lists if at least this share of its values has the separator."""
+LABEL_AUC = 0.999
+"""A column that ranks the labels with this AUC is no feature but the label in other words."""
 
 
 @dataclass(frozen=True)
-class Profile:
-    """One column. Text stays text, as training reads it."""
+class ColumnProfile:
+    """One column of some rows. Text stays text, as training reads it."""
 
     series: pl.Series
-    """Null where missing, "" too."""
+    """The values, null where missing; empty text counts as missing."""
 
     @property
     def name(self) -> str:
@@ -31,15 +32,17 @@ class Profile:
 
     @cached_property
     def missing(self) -> float:
+        """The share of rows without a value."""
         return self.series.null_count() / max(len(self.series), 1)
 
     @cached_property
     def distinct(self) -> int:
+        """The number of distinct values; 1 for lists."""
         return 1 if isinstance(self.series.dtype, pl.List) else self.known.n_unique()
 
     @cached_property
     def numbers(self) -> pl.Series | None:
-        """As numbers, where all values are."""
+        """The values as numbers; None unless all are numbers."""
         if self.series.dtype == pl.String:
             numbers = self.known.cast(pl.Float64, strict=False)
             return None if numbers.null_count() or not len(numbers) else numbers
@@ -47,39 +50,41 @@ class Profile:
 
     @cached_property
     def whole(self) -> bool:
+        """Whether all values are whole numbers."""
         return self.numbers is not None and bool((self.numbers == self.numbers.floor()).all())
 
     @cached_property
     def padded(self) -> bool:
-        """Codes such as 01234, which are not numbers."""
+        """Whether there are codes such as 01234, which are not numbers."""
         return self.series.dtype == pl.String and bool(self.known.str.contains(r"^0[0-9]").any())
 
     @cached_property
     def weighted(self) -> bool:
-        """JSON objects of weights."""
+        """Whether the values are JSON objects of weights."""
         return self.series.dtype == pl.String and len(self.known) > 0 and bool(self.known.str.starts_with("{").all())
 
     @cached_property
     def separator(self) -> str | None:
-        """What divides its lists, where they are plain text."""
+        """The separator of its lists, where they are plain text."""
         if self.series.dtype != pl.String or self.numbers is not None or self.is_json:
             return None
         for separator in SEPARATORS:
-            divided = self.known.filter(self.known.str.contains(separator, literal=True))
+            with_separator = self.known.filter(self.known.str.contains(separator, literal=True))
             # Prose has commas too, but its parts do not come back.
-            if len(divided) >= LISTED * max(len(self.known), 1) and len(divided):
-                parts = divided.str.split(separator).explode(empty_as_null=False, keep_nulls=False)
+            if len(with_separator) >= MIN_LIST_SHARE * max(len(self.known), 1) and len(with_separator):
+                parts = with_separator.str.split(separator).explode(empty_as_null=False, keep_nulls=False)
                 if parts.n_unique() <= 0.5 * len(parts):
                     return separator
         return None
 
     @cached_property
     def is_json(self) -> bool:
+        """Whether all values are JSON lists or objects."""
         return self.series.dtype == pl.String and len(self.known) > 0 and bool(self.known.str.contains(r"^[\[{]").all())
 
     @cached_property
     def items(self) -> pl.Series:
-        """The categories in it, of lists each item."""
+        """The categories: the values, or the items of lists."""
         if isinstance(self.series.dtype, pl.List):
             return self.known.explode(empty_as_null=False, keep_nulls=False).cast(pl.String).drop_nulls()
         if self.is_json:
@@ -94,26 +99,37 @@ class Profile:
 
     @cached_property
     def longest(self) -> int:
-        """Most items that a list has."""
+        """The length of the longest list; 1 where there are none."""
         if isinstance(self.series.dtype, pl.List):
             lengths = self.known.list.len()
         elif self.is_json:
             lengths = self.known.str.count_matches(r'"[^"]+"')
         else:
             lengths = self.known.str.count_matches(self.separator or "", literal=True) + 1
-        return max(1, int(lengths.max() or 1))  # type: ignore[arg-type]
+        return max(1, cast(int, lengths.max() or 1))
 
     @cached_property
     def skewed(self) -> bool:
-        """Counts, prices: nothing below zero, and a mean far above the median."""
-        numbers = self.numbers
-        if numbers is None or not len(numbers):
+        """Whether they are like counts and prices: nothing below zero, and a mean far above the median."""
+        if self.numbers is None or not len(self.numbers):
             return False
-        mean, median, least = float(numbers.mean()), float(numbers.median()), float(numbers.min())  # type: ignore[arg-type]
-        return least >= 0 and mean > 1.5 * median and float(numbers.max()) > 20  # type: ignore[arg-type]
+        mean, median = cast(float, self.numbers.mean()), cast(float, self.numbers.median())
+        return self.smallest >= 0 and mean > 1.5 * median and self.largest > 20
+
+    @property
+    def smallest(self) -> float:
+        """The least number; the column must have some."""
+        assert self.numbers is not None
+        return cast(float, self.numbers.min())
+
+    @property
+    def largest(self) -> float:
+        """The largest number; the column must have some."""
+        assert self.numbers is not None
+        return cast(float, self.numbers.max())
 
     def constant_within(self, ids: pl.Series) -> float:
-        """Share of the rows of ids seen twice or more whose value is the most frequent one of their id."""
+        """Return the share of rows with the most frequent value of their id, among ids that occur twice or more."""
         listed = isinstance(self.series.dtype, pl.List)
         value = self.series.cast(pl.List(pl.String)).list.join("\x1f") if listed else self.series.cast(pl.String)
         pairs = pl.DataFrame({"id": ids.cast(pl.String), "value": value}).drop_nulls()
@@ -126,8 +142,8 @@ class Profile:
         counts = counts.filter(pl.col("all") > 1)
         return float(counts["len"].sum()) / float(counts["all"].sum()) if len(counts) else 0.0
 
-    def answers(self, labels: pl.Series) -> bool:
-        """Whether it tells the label nearly always."""
+    def tells_label(self, labels: pl.Series) -> bool:
+        """Tell whether the label nearly always follows from the value."""
         if self.distinct < 2 or self.distinct > 0.2 * len(self.series):
             return False
         if self.numbers is not None:
@@ -137,13 +153,13 @@ class Profile:
             if both["y"].n_unique() < 2:
                 return False
             auc = float(roc_auc_score(both["y"].to_numpy(), both["x"].to_numpy()))
-            return max(auc, 1 - auc) >= ANSWERS
+            return max(auc, 1 - auc) >= LABEL_AUC
         pairs = pl.DataFrame({"x": self.series.cast(pl.String, strict=False), "y": labels})
         mixed = pairs.group_by("x").agg(pl.col("y").mean())["y"]
-        return bool(((mixed < 1 - ANSWERS) | (mixed > ANSWERS)).all())
+        return bool(((mixed < 1 - LABEL_AUC) | (mixed > LABEL_AUC)).all())
 
 
-def shared(one: Profile, other: Profile) -> float:
-    """Share of the less varied column's categories that the other has too."""
+def shared_categories(one: ColumnProfile, other: ColumnProfile) -> float:
+    """Return the share of the less varied column's categories that the other has too."""
     left, right = set(one.items.unique().to_list()), set(other.items.unique().to_list())
     return len(left & right) / max(min(len(left), len(right)), 1)

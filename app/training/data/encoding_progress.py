@@ -1,4 +1,4 @@
-"""Progress of reading a large file for people: share read, rows, rows a second and how long it will take."""
+"""Progress of reading a large file, for people: share read, rows, rows a second and the time that is left."""
 
 from __future__ import annotations
 
@@ -10,7 +10,7 @@ from rich.progress import BarColumn, Progress, TaskID, TaskProgressColumn, TextC
 
 
 class EncodingProgress:
-    """Shows nothing until something is reported: small files, and those encoded before, are there at once."""
+    """A progress bar that appears with the first report: small files, and those encoded before, make none."""
 
     def __init__(self, console: Console, name: str) -> None:
         self._console, self._name = console, name
@@ -32,6 +32,7 @@ class EncodingProgress:
         return self
 
     def report(self, rows: int, fraction: float) -> None:
+        """Show the number of rows encoded so far and the share of the file that has been read."""
         if self._task is None:
             self._bar.start()
             self._task = self._bar.add_task(f"encoding {self._name}", total=1.0, rows=0, rate=0.0)

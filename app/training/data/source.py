@@ -1,4 +1,4 @@
-"""A labelled file as a format describes it, and its usable rows chunk by chunk."""
+"""A labelled file as its format describes it, and its usable rows chunk by chunk."""
 
 from __future__ import annotations
 
@@ -14,14 +14,29 @@ import polars as pl
 from app.errors import ConfigError, DataError
 from app.features.fields import SIDES, Side
 from app.features.schema import FeatureSchema
-from app.training.data.readers.bad_rows import BadRows, no_rows
-from app.training.data.readers.chunk import Chunk, Chunks
-from app.training.data.sharding import FileChunks
-from app.training.distributed import ProcessGroup
+from app.training.data.encoding_limits import DEFAULT_LIMITS, EncodingLimits
+from app.training.data.readers.bad_rows import BadRows
+from app.training.data.readers.table_chunk import ChunkReader, TableChunk
+from app.training.data.readers.table_files import TableFiles
 
-NOTHING = "\x1f"
-"""A column of nulls that stands for a side without fields, whose rows would have no place otherwise."""
+PLACEHOLDER = "\x1f"
+"""A column of nulls that keeps the number of rows of a side without fields."""
 LABELS = {"0": 0.0, "0.0": 0.0, "false": 0.0, "1": 1.0, "1.0": 1.0, "true": 1.0}
+
+
+class UsableRows(NamedTuple):
+    """Some usable rows: raw features of both sides, labels, times, and their numbers in the file."""
+
+    user: pl.DataFrame
+    item: pl.DataFrame
+    labels_N: npt.NDArray[np.float32]
+    times_N: npt.NDArray[np.int64] | None
+    rows_N: npt.NDArray[np.int64]
+    fraction: float
+    """The share of the file that has been read, 0 to 1."""
+
+    def side(self, side: Side) -> pl.DataFrame:
+        return self.user if side == "user" else self.item
 
 
 @dataclass(frozen=True)
@@ -29,58 +44,61 @@ class Source:
     """A file of labelled rows, not yet read."""
 
     name: str
-    """Of the format."""
+    """The name of the format."""
     path: Path
-    """Of the file, or the folder or pattern that names several."""
+    """The file, or the folder or pattern that stands for several."""
     schema: FeatureSchema
-    chunks: Chunks
+    chunks: ChunkReader
     label: str
     timestamp: str | None = None
-    """Column of numbers that grow with time."""
+    """A column of numbers that grow with time."""
     targets: tuple[str, ...] = ()
-    """Columns that tell the answer and so may not be features, beside the label."""
+    """Columns beside the label that tell the answer, so that they may not be features."""
     labels: Mapping[str, float] = field(default_factory=lambda: LABELS)
+    """The label by what the label column says, in lower case."""
     derive: Callable[[pl.DataFrame], pl.DataFrame] = lambda frame: frame
-    """Adds the columns that the schema reads and the file does not have. Raises DataError."""
-    also: tuple[Path, ...] = ()
-    """Other files that the rows are made of."""
+    """Adds the columns that the schema reads and the file does not have. Raises DataError if it cannot."""
+    other_files: tuple[Path, ...] = ()
+    """Files beside `path` that the rows are made of."""
     states: Callable[[Side], pl.DataFrame] | None = None
-    """The last state of every user or item, where the format knows it better than by its newest row."""
+    """Returns the last state of every user or item, where the format knows it better than by its newest row."""
     hint: str = ""
-    """Added to what is said of a file that does not fit: what the format should look like."""
+    """What the format should look like; it ends the message about a file that does not fit."""
+    title: str = ""
+    """What reports call the data; empty stands for the path."""
+    limits: EncodingLimits = DEFAULT_LIMITS
 
     def __post_init__(self) -> None:
-        """Raises ConfigError where the schema reads a target."""
+        """Check the schema. Raises ConfigError if it reads a target."""
         names = {name for side in SIDES for name in self.raw_names(side)}
         leaks = sorted({self.label, *self.targets, *([self.timestamp] if self.timestamp else [])} & names)
         if leaks:
             raise ConfigError(f"{leaks} tell the answer and cannot be features; remove them from the schema")
 
     def raw_names(self, side: Side) -> list[str]:
+        """Return the columns that the schema reads for one side."""
         return list(dict.fromkeys(f.raw_name for f in self.schema.side(side)))
 
-    def parts(self, bad: BadRows) -> Iterator[Part]:
-        """The usable rows, chunk by chunk.
+    @property
+    def files(self) -> tuple[Path, ...]:
+        """The files that `chunks` reads."""
+        return self.chunks.files if isinstance(self.chunks, TableFiles) else (self.path,)
+
+    def usable_rows(self, bad: BadRows) -> Iterator[UsableRows]:
+        """Yield the usable rows of the whole source, chunk by chunk.
 
         Raises:
             DataError: a column is missing, or there are no rows, or too many bad ones.
         """
-        seen: set[str] = set()
-        yield from self.some_parts(bad, seen)
-        self.conclude(bad, seen)
+        columns: set[str] = set()
+        yield from self.usable_rows_of_shard(bad, columns)
+        self.check_whole(bad, columns)
 
-    def conclude(self, bad: BadRows, seen: set[str]) -> None:
-        """Judge what was found, and which columns were seen, in all of the rows. Raises DataError."""
-        if not bad.rows:
-            raise DataError(f"{self.path}: has no rows{self._hint()}")
-        self._check_columns(seen, seen)
-        bad.check()
-
-    def some_parts(self, bad: BadRows, seen: set[str]) -> Iterator[Part]:
-        """The usable rows, chunk by chunk, of a share: as a whole they are not judged.
+    def usable_rows_of_shard(self, bad: BadRows, columns: set[str]) -> Iterator[UsableRows]:
+        """Yield the usable rows, chunk by chunk, without judging them as a whole.
 
         Args:
-            seen: gathers the names of columns.
+            columns: receives the names of the columns that are met.
 
         Raises:
             DataError: a column is missing, or there are so many bad rows that the whole cannot be good.
@@ -91,41 +109,47 @@ class Source:
                     frame = self.derive(chunk.frame)
                 except DataError as error:
                     raise DataError(f"{self.path}: {error}") from error
-                seen.update(frame.columns)
+                columns.update(frame.columns)
                 if chunk.open_ended:
-                    absent = [name for name in self._wanted() if name not in frame.columns]
+                    absent = [name for name in self._wanted_columns() if name not in frame.columns]
                     frame = frame.with_columns(pl.lit(None, pl.String).alias(name) for name in absent)
                 self._check_columns(set(frame.columns), frame.columns)
                 if len(frame):
-                    yield self._part(chunk._replace(frame=frame), bad)
+                    yield self._select_usable(chunk._replace(frame=frame), bad)
                 del frame
             bad.check(chunk.fraction)
             del chunk  # or its rows stay while the next ones are read
 
-    @property
-    def files(self) -> tuple[Path, ...]:
-        """Those that `chunks` reads."""
-        return self.chunks.files if isinstance(self.chunks, FileChunks) else (self.path,)
+    def check_whole(self, bad: BadRows, columns: set[str]) -> None:
+        """Judge what was read of all rows together, and the columns that were met in any of them.
 
-    def share(self, group: ProcessGroup) -> tuple[Source, Callable[[], int]]:
-        """What this process reads of it, and how to count the rows before. A format whose rows can only be made
-        together is read by the first process. All processes have to ask. Raises DataError."""
-        if not isinstance(self.chunks, FileChunks):
-            return (self if group.is_first else replace(self, chunks=lambda _: iter(()))), no_rows
-        chunks = self.chunks.share(group)
-        return replace(self, chunks=chunks), chunks.rows_before
+        Raises:
+            DataError: a column is missing, or there are no rows, or too many bad ones.
+        """
+        if not bad.rows:
+            raise DataError(f"{self.path}: has no rows{self._hint()}")
+        self._check_columns(columns, columns)
+        bad.check()
 
-    def _wanted(self) -> list[str]:
+    def without_rows(self) -> Source:
+        """Return the same source as a shard that has no rows."""
+        return replace(self, chunks=lambda _: iter(()))
+
+    def count_rows_before(self) -> int:
+        """Count the rows of the shards before this one. It takes as long as reading them."""
+        return self.chunks.count_rows_before() if isinstance(self.chunks, TableFiles) else 0
+
+    def _wanted_columns(self) -> list[str]:
         times = [self.timestamp] if self.timestamp else []
         return list(dict.fromkeys([self.label, *times, *self.raw_names("user"), *self.raw_names("item")]))
 
-    def _check_columns(self, present: set[str], has: Iterable[str]) -> None:
-        missing = [name for name in self._wanted() if name not in present]
+    def _check_columns(self, present: set[str], shown: Iterable[str]) -> None:
+        missing = [name for name in self._wanted_columns() if name not in present]
         if missing:
-            shown = ", ".join(list(has)[:40])
-            raise DataError(f"{self.path}: no column {', '.join(missing)}; it has {shown}{self._hint()}")
+            names = ", ".join(list(shown)[:40])
+            raise DataError(f"{self.path}: no column {', '.join(missing)}; it has {names}{self._hint()}")
 
-    def _part(self, chunk: Chunk, bad: BadRows) -> Part:
+    def _select_usable(self, chunk: TableChunk, bad: BadRows) -> UsableRows:
         frame = chunk.frame
         text = frame[self.label].cast(pl.String, strict=False).str.strip_chars().str.to_lowercase()
         labels = text.replace_strict(self.labels, default=None, return_dtype=pl.Float32)
@@ -141,10 +165,10 @@ class Source:
         if not good.all():
             frame, labels = frame.filter(good), labels.filter(good)
         user, item = (
-            frame.select(self.raw_names(side) or pl.repeat(None, len(frame), dtype=pl.Boolean).alias(NOTHING))
+            frame.select(self.raw_names(side) or pl.repeat(None, len(frame), dtype=pl.Boolean).alias(PLACEHOLDER))
             for side in SIDES
         )
-        return Part(
+        return UsableRows(
             user,
             item,
             labels.to_numpy().astype(np.float32),
@@ -155,17 +179,3 @@ class Source:
 
     def _hint(self) -> str:
         return f"; {self.hint}" if self.hint else ""
-
-
-class Part(NamedTuple):
-    """Some usable rows: raw features of both sides, labels, times, and their numbers in the file."""
-
-    user: pl.DataFrame
-    item: pl.DataFrame
-    labels_N: npt.NDArray[np.float32]
-    times_N: npt.NDArray[np.int64] | None
-    rows_N: npt.NDArray[np.int64]
-    fraction: float
-
-    def side(self, side: Side) -> pl.DataFrame:
-        return self.user if side == "user" else self.item

@@ -13,7 +13,7 @@ from app.models.side_input import Preprocessing, SideInput
 from app.training.distributed import SINGLE_PROCESS, ProcessGroup
 from app.training.preprocessing.encode import EncodedRows
 from app.training.preprocessing.row_chunks import row_chunks
-from app.training.scratch_array import shared_room
+from app.training.scratch_array import shared_scratch_array
 
 
 class ExpandedRows(NamedTuple):
@@ -36,21 +36,24 @@ def expand(
         machine_group: the processes of this machine, which share the work where the arrays go to a file.
 
     Raises:
-        ConfigError: the scratch folder has too little space.
+        ConfigError: the scratch folder has too little room.
     """
     inputs = {side: SideInput(preprocessing, side) for side in SIDES}
     shape = len(encoded.labels_N), sum(module.width for module in inputs.values())
     if encoded.scratch is None:
         machine_group = SINGLE_PROCESS
     rows_NT, x_NT = (
-        torch.from_numpy(shared_room(shape, dtype, encoded.scratch, machine_group)) for dtype in (np.int64, np.float32)
+        torch.from_numpy(
+            shared_scratch_array(shape, dtype, encoded.scratch, machine_group, encoded.limits.heap_array_bytes)
+        )
+        for dtype in (np.int64, np.float32)
     )
     own_rows = machine_group.own_slice(len(encoded.labels_N))
     column = 0
     for side in SIDES:
         columns = slice(column, column + inputs[side].width)
         column = columns.stop
-        for chunk in row_chunks(own_rows):
+        for chunk in row_chunks(own_rows, encoded.limits.chunk_rows):
             # Copied, because a mapped array is read-only and torch knows no such tensor.
             slots = (torch.from_numpy(np.array(part[chunk])) for part in encoded.side(side))
             rows_NT[chunk, columns], x_NT[chunk, columns] = inputs[side].expand(preprocessing.vocabulary_V, *slots)

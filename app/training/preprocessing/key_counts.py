@@ -9,21 +9,25 @@ import numpy.typing as npt
 
 from app.features.slots import Keys
 from app.training.distributed import SINGLE_PROCESS, ProcessGroup
-from app.training.scratch_array import room
+from app.training.scratch_array import scratch_array
 
 MAX_HELD = 8 << 20
-"""Keys held with their counts before a run is put aside: 128 MiB, and as much again while they are merged."""
+"""Keys that are held with their counts before a run is put aside: 128 MiB, and as much again while they are merged."""
 
 Counts = npt.NDArray[np.int64]
 
-_NONE = (np.empty(0, np.int64), np.empty(0, np.int64))
+_EMPTY_RUN = (np.empty(0, np.int64), np.empty(0, np.int64))
 
 
 class KeyCounts:
+    """Counts of keys in bounded memory."""
+
     def __init__(self, scratch: Path | None = None, max_held: int = MAX_HELD) -> None:
-        """
+        """Begin with nothing counted.
+
         Args:
-            scratch: where runs are put aside, in files without a name; None keeps them in memory.
+            scratch: the folder where runs are put aside, in files without a name; None keeps them in memory.
+            max_held: the number of distinct keys that are held in memory.
         """
         self._scratch, self._max_held = scratch, max_held
         self._fresh: list[tuple[Keys, Counts]] = []
@@ -31,47 +35,48 @@ class KeyCounts:
         self._runs: list[tuple[Keys, Counts]] = []
 
     def add(self, keys: Keys) -> None:
+        """Count each of these keys, in any order and as often as it occurs."""
         distinct, counts = np.unique(keys, return_counts=True)
         self._fresh.append((distinct, counts))
         self._held += len(distinct)
         if self._held > self._max_held:
-            merged = _merged(self._fresh)
+            merged = _merge(self._fresh)
             self._fresh, self._held = [merged], len(merged[0])
             if self._held > self._max_held // 2:
-                self._runs.append((self._aside(merged[0]), self._aside(merged[1])))
+                self._runs.append((self._put_aside(merged[0]), self._put_aside(merged[1])))
                 self._fresh, self._held = [], 0
 
     def at_least(self, count: int, group: ProcessGroup = SINGLE_PROCESS) -> Keys:
-        """The sorted keys that occur so often, in what all processes have added."""
-        runs = [*self._runs, *([_merged(self._fresh)] if self._fresh else [])]
+        """Return, sorted, the keys that occur `count` times or more in what all processes of the group have added."""
+        runs = [*self._runs, *([_merge(self._fresh)] if self._fresh else [])]
         held = sum(group.all_gather(sum(len(keys) for keys, _ in runs)))
         if not held:
             return np.empty(0, np.int64)
         # Keys are hashes, spread evenly: equal ranges of them have about as many each.
         ranges = 1 + held // self._max_held
-        borders = [-(2**63) + place * 2**64 // ranges for place in range(1, ranges)]
-        found: list[Keys] = []
+        borders = [-(2**63) + index * 2**64 // ranges for index in range(1, ranges)]
+        frequent: list[Keys] = []
         starts = [0] * len(runs)
         for border in [*borders, None]:
             stops = [len(keys) if border is None else int(np.searchsorted(keys, border)) for keys, _ in runs]
-            pieces = [
+            in_range = [
                 (keys[start:stop], counts[start:stop])
                 for (keys, counts), start, stop in zip(runs, starts, stops, strict=True)
             ]
             if group.size > 1:
-                pieces = group.all_gather(_merged(pieces) if pieces else _NONE)
-            keys, counts = _merged(pieces)
-            found.append(keys[counts >= count])
+                in_range = group.all_gather(_merge(in_range) if in_range else _EMPTY_RUN)
+            keys, counts = _merge(in_range)
+            frequent.append(keys[counts >= count])
             starts = stops
-        return np.concatenate(found)
+        return np.concatenate(frequent)
 
-    def _aside(self, values: npt.NDArray[np.int64]) -> npt.NDArray[np.int64]:
-        kept = room(values.shape, values.dtype, self._scratch, heap=0)
-        kept[:] = values
-        return kept
+    def _put_aside(self, values: npt.NDArray[np.int64]) -> npt.NDArray[np.int64]:
+        stored = scratch_array(values.shape, values.dtype, self._scratch, heap_bytes=0)
+        stored[:] = values
+        return stored
 
 
-def _merged(runs: list[tuple[Keys, Counts]]) -> tuple[Keys, Counts]:
+def _merge(runs: list[tuple[Keys, Counts]]) -> tuple[Keys, Counts]:
     if len(runs) == 1:
         return runs[0]
     keys = np.concatenate([keys for keys, _ in runs])

@@ -9,15 +9,14 @@ import numpy as np
 import numpy.typing as npt
 import torch
 
-from app.features.fields import SIDES
+from app.features.fields import SIDES, Side
 from app.features.schema import FeatureSchema
-from app.features.slots import EMPTY_KEY, Slots, Values
+from app.features.slots import EMPTY_KEY, Values
 from app.models.side_input import Preprocessing, numeric_key
 from app.training.distributed import SINGLE_PROCESS, ProcessGroup
 from app.training.preprocessing.encode import EncodedRows
 from app.training.preprocessing.key_counts import KeyCounts
 from app.training.preprocessing.numeric_statistics import fit_numerics
-from app.training.preprocessing.row_chunks import slot_chunks
 
 
 @dataclass(frozen=True)
@@ -36,14 +35,14 @@ class PreprocessingFit:
         counts = KeyCounts(train.scratch)
         numerics = {}
         for side in SIDES:
-            layout, slots = schema.layout(side), train.side(side)
+            layout = schema.layout(side)
             columns = np.array([layout.slots[field.name].start for field in layout.numerics], np.int64)
             categorical = np.delete(np.arange(layout.width), columns)
-            for keys, values in slot_chunks(slots, own_rows) if len(categorical) else ():
+            for keys, values in train.slot_chunks(side, own_rows) if len(categorical) else ():
                 counts.add(keys[:, categorical][values[:, categorical] != 0.0])
 
-            def number_chunks(slots: Slots = slots, columns: npt.NDArray[np.int64] = columns) -> Iterator[Values]:
-                return (values[:, columns] for _, values in slot_chunks(slots, own_rows))
+            def number_chunks(side: Side = side, columns: npt.NDArray[np.int64] = columns) -> Iterator[Values]:
+                return (values[:, columns] for _, values in train.slot_chunks(side, own_rows))
 
             numerics.update(fit_numerics(layout.numerics, number_chunks, group))
         fixed = [EMPTY_KEY, *(numeric_key(name) for name in numerics)]

@@ -7,6 +7,7 @@ import signal
 import subprocess
 import sys
 import time
+from dataclasses import replace
 from pathlib import Path
 
 import numpy as np
@@ -15,25 +16,20 @@ import pytest
 
 from app.errors import ConfigError, DataError
 from app.training.data.catalogue import open_dataset
-from app.training.data.dataset import Dataset, export_states
+from app.training.data.dataset import Dataset
+from app.training.data.encoding_limits import DEFAULT_LIMITS, EncodingLimits
 from app.training.data.mapped_dataset import MappedDataset
 from app.training.data.readers.bad_rows import BadRows
-from app.training.data.readers.line_blocks import blocks, with_cells
+from app.training.data.readers.block_lines import lines_with_cells
+from app.training.data.readers.line_blocks import read_blocks
 from app.training.data.source import Source
 from app.training.data.split import SplitConfig
+from app.training.data.state_files import export_states
 from app.training.preprocessing.encode import encode
 from app.training.preprocessing.expand import expand
 from app.training.preprocessing.preprocessing_fit import PreprocessingFit
 from tests.training.data.formats.test_tables import FEATURES, csv_text
-from tests.training.data.large import every_file_is_large
-
-
-@pytest.fixture(autouse=True)
-def small_chunks(monkeypatch: pytest.MonkeyPatch) -> None:
-    """Every file is large, and has many chunks."""
-    every_file_is_large(monkeypatch, block_bytes=700)
-    monkeypatch.setattr("app.training.preprocessing.row_chunks.CHUNK_ROWS", 37)
-    monkeypatch.setattr("app.training.data.mapped_dataset.GATHER_ROWS", 29)
+from tests.training.data.large import SMALL_CHUNKS
 
 
 @pytest.fixture
@@ -56,10 +52,12 @@ class Counting:
         self.fractions.append(fraction)
 
 
-def read(path: Path, report: Counting | None = None, max_bad: float = 0.01) -> Dataset:
+def read(
+    path: Path, report: Counting | None = None, max_bad: float = 0.01, limits: EncodingLimits = SMALL_CHUNKS
+) -> Dataset:
     return open_dataset(
         "table", path, features=path.parent / "features.yaml", label="clicked", timestamp="at", max_bad=max_bad,
-        cache=path.parent / "cache", report=report,
+        cache=path.parent / "cache", report=report, limits=limits,
     )  # fmt: skip
 
 
@@ -117,15 +115,14 @@ def test_a_damaged_folder_is_made_again(clicks: Path, damage: str) -> None:
 SLOW = """\
 import os, sys, time
 from pathlib import Path
-from app.training.data import mapped_dataset as mapped
 from app.training.data.catalogue import open_dataset
-mapped.IN_MEMORY_BYTES = 0
+from app.training.data.encoding_limits import EncodingLimits
 def wait(rows, fraction):
     print(rows, flush=True)
     time.sleep(60)
 folder = Path(sys.argv[1])
 open_dataset("table", folder / "clicks.csv", features=folder / "features.yaml", label="clicked", timestamp="at",
-             cache=folder / "cache", report=wait)
+             cache=folder / "cache", report=wait, limits=EncodingLimits(in_memory_bytes=0))
 """
 
 
@@ -167,16 +164,14 @@ def test_unfit_values_are_counted_and_remembered(clicks: Path) -> None:
 
 
 @pytest.mark.parametrize("kind", ["time", "random"])
-def test_parts_are_prepared_as_those_of_frames_are(clicks: Path, monkeypatch: pytest.MonkeyPatch, kind: str) -> None:
+def test_parts_are_prepared_as_those_of_frames_are(clicks: Path, kind: str) -> None:
     split = SplitConfig(kind="time" if kind == "time" else "random")
-    mapped = split.parts(read(clicks), None)
     # As for data larger than memory: everything that is made of it lies in files.
-    monkeypatch.setattr("app.training.scratch_array.room.__defaults__", (0,))
+    mapped = split.parts(read(clicks, limits=replace(SMALL_CHUNKS, heap_array_bytes=0)), None)
     encoded = [encode(part) for part in mapped]
     preprocessing = PreprocessingFit().fit(mapped[0].schema, encoded[0])
     rows = [expand(preprocessing, part) for part in encoded]
-    monkeypatch.undo()
-    frames = split.parts(read(clicks), None)
+    frames = split.parts(read(clicks, limits=DEFAULT_LIMITS), None)
     assert not isinstance(frames[0], MappedDataset)
     expected = [encode(part) for part in frames]
     fitted = PreprocessingFit().fit(frames[0].schema, expected[0])
@@ -228,11 +223,11 @@ def test_blocks_end_with_lines_whatever_their_size(tmp_path: Path) -> None:
     path = tmp_path / "a.csv"
     path.write_text('a,b\n1,"x\ny"\n\n2,"z"\n3,w')
     for size in range(4, 30):
-        found = list(blocks(path, quoted=True, size=size))
+        found = list(read_blocks(path, quoted=True, size=size))
         assert b"".join(block.text for block in found) == path.read_bytes() + b"\n"
         assert all(block.text.count(b'"') % 2 == 0 for block in found)
         assert found[-1].fraction == 1.0
-        lines = [with_cells(block.text, ",", 2, quoted=True) for block in found]
+        lines = [lines_with_cells(block.text, ",", 2, quoted=True) for block in found]
         assert (sum(line.rows for line in lines), sum(len(line.bad) for line in lines)) == (4, 0)
 
 
@@ -243,5 +238,5 @@ def test_a_source_may_not_read_what_tells_the_answer(clicks: Path) -> None:
     with pytest.raises(ConfigError, match="tell the answer"):
         Source("x", clicks, data.schema, data.origin.chunks, "price")
     bad = BadRows("x")
-    assert sum(len(part.labels_N) for part in data.origin.parts(bad)) == bad.rows == 400
+    assert sum(len(part.labels_N) for part in data.origin.usable_rows(bad)) == bad.rows == 400
     assert isinstance(data.user, pl.DataFrame)

@@ -20,50 +20,44 @@ from hypothesis import strategies as st
 from app.errors import ConfigError, DataError
 from app.training.data.catalogue import open_dataset
 from app.training.data.dataset import Dataset
+from app.training.data.encoding_limits import DEFAULT_LIMITS
 from app.training.data.mapped_dataset import MappedDataset
-from app.training.data.readers import line_blocks as blocks
 from app.training.data.readers.bad_rows import BadRows
-from app.training.data.readers.table_chunks import delimited_chunks, table_chunks
-from app.training.data.sharding import FileChunks
+from app.training.data.readers.delimited import delimited_files
+from app.training.data.readers.line_blocks import next_line_start
+from app.training.data.readers.table_files import TableFiles
+from app.training.data.readers.table_reader import table_files
+from app.training.data.sharding import plan_shards
 from app.training.data.split import SplitConfig
 from app.training.distributed import SINGLE_PROCESS, ProcessGroup
 from app.training.job import JobConfig, Prepared
 from app.training.preprocessing.preprocessing_fit import PreprocessingFit
 from tests.training.data.formats.test_formats import JSON_FEATURES, libffm_text
 from tests.training.data.formats.test_tables import FEATURES, csv_text
-from tests.training.data.large import every_file_is_large
+from tests.training.data.large import SMALL_CHUNKS
 from tests.training.together import together
 
 
-@pytest.fixture(autouse=True)
-def small_chunks(monkeypatch: pytest.MonkeyPatch) -> None:
-    """Every file is large, and has many chunks."""
-    every_file_is_large(monkeypatch, block_bytes=700)
-    monkeypatch.setattr("app.training.data.readers.table_chunks.PARQUET_ROWS", 30)
-    monkeypatch.setattr("app.training.data.encode_shards.STRETCH", 512)
-
-
-def rows_of(chunks: FileChunks) -> tuple[list[tuple[Any, ...]], list[int], int]:
+def rows_of(files: TableFiles) -> tuple[list[tuple[Any, ...]], list[int], int]:
     """The rows, their numbers, and how many there are."""
     bad = BadRows("", 1.0)
     rows: list[tuple[Any, ...]] = []
     numbers: list[int] = []
-    for chunk in chunks(bad):
+    for chunk in files(bad):
         rows += chunk.frame.rows()
         numbers += chunk.rows_N.tolist()
     return rows, numbers, bad.rows
 
 
-def read_by(processes: int, chunks: FileChunks) -> tuple[list[tuple[Any, ...]], list[int], int]:
+def read_by(processes: int, files: TableFiles) -> tuple[list[tuple[Any, ...]], list[int], int]:
     rows: list[tuple[Any, ...]] = []
     numbers: list[int] = []
     before = 0
-    for share in together(processes, chunks.share):
-        assert isinstance(share, FileChunks), share
-        assert share.rows_before() == before
-        fresh, own, count = rows_of(share)
-        rows += fresh
-        numbers += [before + number for number in own]
+    for shard in plan_shards(files, processes):
+        assert shard.count_rows_before() == before
+        shard_rows, shard_numbers, count = rows_of(shard)
+        rows += shard_rows
+        numbers += [before + number for number in shard_numbers]
         before += count
     return rows, numbers, before
 
@@ -91,8 +85,8 @@ def test_shares_of_quoted_files_are_their_rows(
                 name.with_suffix(".csv.gz").write_bytes(gzip.compress(raw))
             else:
                 name.write_bytes(raw)
-        chunks = table_chunks(Path(folder))
-        assert read_by(processes, chunks) == rows_of(chunks)
+        whole = table_files(Path(folder), SMALL_CHUNKS)
+        assert read_by(processes, whole) == rows_of(whole)
 
 
 @settings(deadline=None, max_examples=60)
@@ -105,8 +99,8 @@ def test_shares_of_plain_lines_are_their_rows(files: list[str], processes: int) 
         for number, text in enumerate(files):
             (Path(folder) / f"{number}.tsv").write_text(text)
         paths = tuple(sorted(Path(folder).iterdir()))
-        chunks = delimited_chunks(paths, "\t", ["a", "b"], quoted=False)
-        assert read_by(processes, chunks) == rows_of(chunks)
+        whole = delimited_files(paths, "\t", ["a", "b"], quoted=False, limits=SMALL_CHUNKS)
+        assert read_by(processes, whole) == rows_of(whole)
 
 
 @settings(deadline=None, max_examples=20)
@@ -116,9 +110,9 @@ def test_shares_of_parquet_are_its_rows(lengths: list[int], processes: int) -> N
         for number, length in enumerate(lengths):
             frame = pl.DataFrame({"a": [f"{number}-{row}" for row in range(length)]}, schema={"a": pl.String})
             frame.write_parquet(Path(folder) / f"{number}.parquet", row_group_size=32)
-        chunks = table_chunks(Path(folder))
-        found = read_by(processes, chunks)
-        assert found == rows_of(chunks)
+        whole = table_files(Path(folder), SMALL_CHUNKS)
+        found = read_by(processes, whole)
+        assert found == rows_of(whole)
         assert found[2] == sum(lengths)
 
 
@@ -135,7 +129,7 @@ def test_bad_rows_of_shares_are_those_of_the_whole(bad: list[str], borders: list
 
     ends = [0, *sorted(min(border, len(bad)) for border in borders), len(bad)]
     shares = [gathered(bad[start:stop]) for start, stop in itertools.pairwise(ends)]
-    assert BadRows.of_shares(shares) == gathered(bad)
+    assert BadRows.of_shards(shares) == gathered(bad)
 
 
 def test_a_line_begins_where_no_quote_is_open(tmp_path: Path) -> None:
@@ -147,7 +141,7 @@ def test_a_line_begins_where_no_quote_is_open(tmp_path: Path) -> None:
         odd = text[:at].count('"') % 2 == 1
         expected = next(begin for begin in begins if begin >= at)
         for size in (1, 3, 100):
-            assert blocks.next_line(path, at, within_quotes=odd, quoted=True, size=size) == expected
+            assert next_line_start(path, at, within_quotes=odd, quoted=True, size=size) == expected
 
 
 def written(folder: Path, name: str) -> tuple[str, Path, dict[str, Any]]:
@@ -203,7 +197,7 @@ def test_processes_write_to_the_byte_what_one_writes(tmp_path: Path, name: str, 
     def opened(cache: str, group: ProcessGroup = SINGLE_PROCESS) -> Dataset:
         report = reports[group.rank]
         return open_dataset(
-            format_name, path, **options, max_bad=0.02, cache=tmp_path / cache, group=group,
+            format_name, path, **options, max_bad=0.02, cache=tmp_path / cache, group=group, limits=SMALL_CHUNKS,
             report=lambda rows, _: report.append(rows),
         )  # fmt: skip
 
@@ -232,18 +226,15 @@ def test_processes_write_to_the_byte_what_one_writes(tmp_path: Path, name: str, 
 
 @pytest.mark.parametrize("kind", ["time", "random"])
 @pytest.mark.parametrize("size", ["mapped", "in memory"])
-def test_processes_prepare_together_what_one_prepares(
-    tmp_path: Path, monkeypatch: pytest.MonkeyPatch, kind: Any, size: str
-) -> None:
-    monkeypatch.setattr("app.training.preprocessing.row_chunks.CHUNK_ROWS", 37)
-    monkeypatch.setattr("app.training.data.mapped_dataset.GATHER_ROWS", 29)
-    if size == "in memory":
-        monkeypatch.undo()
+def test_processes_prepare_together_what_one_prepares(tmp_path: Path, kind: Any, size: str) -> None:
+    limits = SMALL_CHUNKS if size == "mapped" else DEFAULT_LIMITS
     _, path, options = written(tmp_path, "csv")
     config = JobConfig(split=SplitConfig(kind=kind), preparation=PreprocessingFit(min_count=60))
 
     def prepared(group: ProcessGroup) -> Prepared:
-        data = open_dataset("table", path, **options, max_bad=0.02, cache=tmp_path / "cache", group=group)
+        data = open_dataset(
+            "table", path, **options, max_bad=0.02, cache=tmp_path / "cache", group=group, limits=limits
+        )
         assert isinstance(data, MappedDataset) == (size == "mapped")
         return config.build().prepare(data, None, group=group)
 
@@ -268,7 +259,12 @@ def test_too_many_bad_rows_in_one_share_end_all_with_one_message(tmp_path: Path,
     lines = csv_text(1000).splitlines()
     lines[place:place] = ["a,b"] * 200
     path.write_text("\n".join(lines) + "\n")
-    found = together(3, lambda group: open_dataset("table", path, **options, cache=tmp_path / "cache", group=group))
+    found = together(
+        3,
+        lambda group: open_dataset(
+            "table", path, **options, cache=tmp_path / "cache", group=group, limits=SMALL_CHUNKS
+        ),
+    )
     assert {type(error) for error in found} == {DataError}
     assert len({str(error) for error in found}) == 1
     assert f"rows {place}, {place + 1}, {place + 2}" in str(found[0])
@@ -280,7 +276,12 @@ def test_unfit_values_in_a_later_share_are_named_by_their_row(tmp_path: Path) ->
     lines = csv_text(400).splitlines()
     lines[301:341] = [line.replace(".5,", "EUR,") for line in lines[301:341]]
     path.write_text("\n".join(lines) + "\n")
-    found = together(2, lambda group: open_dataset("table", path, **options, cache=tmp_path / "cache", group=group))
+    found = together(
+        2,
+        lambda group: open_dataset(
+            "table", path, **options, cache=tmp_path / "cache", group=group, limits=SMALL_CHUNKS
+        ),
+    )
     assert len({str(error) for error in found}) == 1
     assert "price cannot be read as numeric" in str(found[0])
     assert "first in rows 301, 302" in str(found[0])
@@ -289,7 +290,12 @@ def test_unfit_values_in_a_later_share_are_named_by_their_row(tmp_path: Path) ->
 def test_a_cache_that_cannot_be_ends_all(tmp_path: Path) -> None:
     _, path, options = written(tmp_path, "csv")
     (tmp_path / "cache").write_text("a file")
-    found = together(2, lambda group: open_dataset("table", path, **options, cache=tmp_path / "cache", group=group))
+    found = together(
+        2,
+        lambda group: open_dataset(
+            "table", path, **options, cache=tmp_path / "cache", group=group, limits=SMALL_CHUNKS
+        ),
+    )
     assert {type(error) for error in found} == {ConfigError}
 
 
@@ -302,7 +308,12 @@ def test_files_that_differ_between_machines_are_refused(tmp_path: Path) -> None:
     found = together(
         2,
         lambda group: open_dataset(
-            "table", paths[group.rank][0], **paths[group.rank][1], cache=tmp_path / "cache", group=group
+            "table",
+            paths[group.rank][0],
+            **paths[group.rank][1],
+            cache=tmp_path / "cache",
+            group=group,
+            limits=SMALL_CHUNKS,
         ),
     )
     assert ["not the same on all machines" in str(error) for error in found] == [True, True]
@@ -312,19 +323,19 @@ def test_folders_and_patterns_without_data_say_so(tmp_path: Path) -> None:
     (tmp_path / "notes.md").write_text("x")
     (tmp_path / "empty.csv").touch()
     with pytest.raises(DataError, match="no file in this folder"):
-        table_chunks(tmp_path)
+        table_files(tmp_path)
     with pytest.raises(DataError, match="no file matches"):
-        table_chunks(tmp_path / "day_*.csv")
+        table_files(tmp_path / "day_*.csv")
     (tmp_path / "a.csv").write_text("a\n1\n")
-    assert table_chunks(tmp_path).files == (tmp_path / "a.csv",)
+    assert table_files(tmp_path).files == (tmp_path / "a.csv",)
     (tmp_path / "a.jsonl").write_text("{}\n")
     with pytest.raises(DataError, match=r"several kinds, \.csv and \.jsonl"):
-        table_chunks(tmp_path)
+        table_files(tmp_path)
 
 
 def test_one_file_alone_is_read_as_ever(tmp_path: Path) -> None:
     path = tmp_path / "a.csv"
     path.write_text(csv_text(100))
-    chunks = list(table_chunks(path)(BadRows("")))
+    chunks = list(table_files(path, SMALL_CHUNKS)(BadRows("")))
     assert 0.0 < chunks[0].fraction < 0.5 < chunks[-1].fraction
     assert np.concatenate([chunk.rows_N for chunk in chunks]).tolist() == list(range(1, 101))

@@ -13,7 +13,7 @@ from hypothesis import strategies as st
 from app.errors import ConfigError
 from app.training.distributed import ProcessGroup
 from app.training.preprocessing.key_counts import KeyCounts
-from app.training.scratch_array import room
+from app.training.scratch_array import scratch_array
 from tests.training.together import together
 
 
@@ -36,18 +36,18 @@ def test_nothing_counted_is_nothing() -> None:
 
 
 def test_room_is_heap_where_small_and_a_nameless_file_where_not(tmp_path: Path) -> None:
-    small, large = (room((100, 3), np.int64, tmp_path, heap=heap) for heap in (10_000, 100))
+    small, large = (scratch_array((100, 3), np.int64, tmp_path, heap_bytes=heap) for heap in (10_000, 100))
     assert not isinstance(small, np.memmap)
     assert isinstance(large, np.memmap)
     large[:] = 7
     assert int(large.sum()) == 2100
     assert not list(tmp_path.iterdir())
-    assert not isinstance(room((100,), np.int64, None, heap=1), np.memmap)
+    assert not isinstance(scratch_array((100,), np.int64, None, heap_bytes=1), np.memmap)
 
 
 def test_no_room_says_how_much_is_wanted_and_what_to_do(tmp_path: Path) -> None:
     with pytest.raises(ConfigError, match=r"no room for 1048576\.0 GiB: .*--cache"):
-        room((2**47,), np.int64, tmp_path)
+        scratch_array((2**47,), np.int64, tmp_path)
 
 
 @settings(deadline=None)

@@ -11,19 +11,31 @@ import polars as pl
 
 from app.errors import DataError
 from app.features.schema import FeatureSchema
-from app.training.data.readers.table_chunks import table_chunks
+from app.training.data.encoding_limits import DEFAULT_LIMITS, EncodingLimits
+from app.training.data.readers.table_reader import table_files
 from app.training.data.source import Source
 
 LABEL, HOUR, TIME = "click", "hour", "timestamp"
 HINT = "is it Avazu's train file?"
 
 
-def avazu_source(path: Path, schema: FeatureSchema) -> Source:
-    """Raises DataError, ConfigError."""
-    return Source("avazu", path, schema, table_chunks(path), LABEL, TIME, targets=("id",), derive=_clock, hint=HINT)
+def avazu_source(path: Path, schema: FeatureSchema, limits: EncodingLimits = DEFAULT_LIMITS) -> Source:
+    """Describe an Avazu file. Raises ConfigError if the schema reads a target, DataError if there is no such file."""
+    return Source(
+        "avazu",
+        path,
+        schema,
+        table_files(path, limits),
+        LABEL,
+        TIME,
+        targets=("id",),
+        derive=_add_clock,
+        hint=HINT,
+        limits=limits,
+    )
 
 
-def _clock(frame: pl.DataFrame) -> pl.DataFrame:
+def _add_clock(frame: pl.DataFrame) -> pl.DataFrame:
     if HOUR not in frame.columns:
         raise DataError(f"no column {HOUR}: {HINT}")
     # Tables that were read and written again have the hour as a number; polars wants minutes with an hour.

@@ -5,21 +5,23 @@ from __future__ import annotations
 from pathlib import Path
 
 from app.features.schema import FeatureSchema
-from app.training.data.readers.table_chunks import delimited_chunks
-from app.training.data.sharding import data_files
+from app.training.data.data_files import data_files
+from app.training.data.encoding_limits import DEFAULT_LIMITS, EncodingLimits
+from app.training.data.readers.delimited import delimited_files
 from app.training.data.source import Source
 
 LABEL = "label"
 HEADER = [LABEL, *(f"I{n}" for n in range(1, 14)), *(f"C{n}" for n in range(1, 27))]
 
 
-def criteo_source(path: Path, schema: FeatureSchema) -> Source:
-    """Raises DataError."""
+def criteo_source(path: Path, schema: FeatureSchema, limits: EncodingLimits = DEFAULT_LIMITS) -> Source:
+    """Describe Criteo files. Raises DataError if there are none."""
     return Source(
         "criteo",
         path,
         schema,
-        delimited_chunks(data_files(path), "\t", HEADER, quoted=False),
+        delimited_files(data_files(path), "\t", HEADER, quoted=False, limits=limits),
         LABEL,
         hint="Criteo's files have 40 tab-separated columns and no header",
+        limits=limits,
     )

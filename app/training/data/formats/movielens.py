@@ -11,7 +11,6 @@ from __future__ import annotations
 
 import importlib.util
 from collections.abc import Iterator
-from dataclasses import replace
 from pathlib import Path
 
 import numpy as np
@@ -20,49 +19,40 @@ import polars as pl
 from app.errors import DataError
 from app.features.fields import Side
 from app.features.schema import FeatureSchema
-from app.training.data.dataset import ID_COLUMN, Dataset
-from app.training.data.encode_shards import Report
+from app.training.data.dataset import ID_COLUMN
+from app.training.data.encoding_limits import DEFAULT_LIMITS, EncodingLimits
 from app.training.data.formats.history import END_OF_TIME, Index
 from app.training.data.formats.movielens_features import LIKED, Films, ItemStates, Ratings, UserStates
-from app.training.data.formats.movielens_layouts import COLUMNS, Layout, find_layout
-from app.training.data.mapped_dataset import CACHE, MappedDataset, load
-from app.training.data.readers.bad_rows import MAX_BAD_SHARE, BadRows
-from app.training.data.readers.chunk import Chunk
-from app.training.data.readers.table_chunks import stacked
+from app.training.data.formats.movielens_layouts import COLUMNS, MovieLensLayout, find_layout
+from app.training.data.readers.bad_rows import BadRows
+from app.training.data.readers.mixed_columns import stack_frames
+from app.training.data.readers.table_chunk import TableChunk
 from app.training.data.source import Source
-from app.training.distributed import SINGLE_PROCESS, ProcessGroup
 
 INSTALL = "pip install --no-deps recbole==1.2.1"
 LABEL, TIMESTAMP = "label", "timestamp"
-GROUP_RATINGS = 250_000
-"""Ratings whose features are made at a time, or those of one user where that is more."""
-TRAITS = {"age", "gender", "occupation", "zip_prefix"}
-"""What only some layouts say of users."""
+USER_TRAITS = {"age", "gender", "occupation", "zip_prefix"}
+"""Fields of users that only some layouts have."""
 BAD = "no rating of 0.5 to 5, no time, or an unknown user or film"
 
 
-def read_movielens(
-    path: Path | None,
-    schema: FeatureSchema,
-    *,
-    own_schema: bool = True,
-    max_bad: float = MAX_BAD_SHARE,
-    cache: Path = CACHE,
-    report: Report | None = None,
-    group: ProcessGroup = SINGLE_PROCESS,
-) -> Dataset:
-    """
+def movielens_source(
+    path: Path | None, schema: FeatureSchema, own_schema: bool = True, limits: EncodingLimits = DEFAULT_LIMITS
+) -> Source:
+    """Describe a MovieLens folder.
+
     Args:
         path: folder with the files; None for the installed wheel's.
         own_schema: the schema is the format's; fields that this layout has nothing for are left out of it.
 
     Raises:
-        DataError: no files, or they cannot be read.
+        ConfigError: the schema reads a target.
+        DataError: there are no files.
     """
-    reader = group.run_all_or_raise(lambda: _Reader(find_layout(path or _installed())))
+    reader = _Reader(find_layout(path or _installed_folder()), limits.history_rows)
     if own_schema and reader.layout.users is None:
-        schema = FeatureSchema(fields=tuple(f for f in schema.fields if f.raw_name not in TRAITS))
-    source = Source(
+        schema = FeatureSchema(fields=tuple(f for f in schema.fields if f.raw_name not in USER_TRAITS))
+    return Source(
         "movielens",
         reader.layout.ratings,
         schema,
@@ -70,53 +60,53 @@ def read_movielens(
         LABEL,
         TIMESTAMP,
         targets=("rating",),
-        also=tuple(reader.layout.others),
+        other_files=tuple(reader.layout.others),
         states=reader.states,
+        title="MovieLens-100K" if path is None else str(path),
+        limits=limits,
     )
-    data = load(source, cache=cache, max_bad=max_bad, report=report, group=group)
-    data = replace(data, source="MovieLens-100K" if path is None else str(path))
-    if isinstance(data, MappedDataset):
-        return data
-    return replace(data, users=reader.states("user"), items=reader.states("item"))
 
 
-def _installed() -> Path:
-    found = importlib.util.find_spec("recbole")
-    for place in (found.submodule_search_locations or []) if found else []:
-        folder = Path(place) / "dataset_example" / "ml-100k"
+def _installed_folder() -> Path:
+    spec = importlib.util.find_spec("recbole")
+    for location in (spec.submodule_search_locations or []) if spec else []:
+        folder = Path(location) / "dataset_example" / "ml-100k"
         if folder.is_dir():
             return folder
     raise DataError(f"MovieLens-100K is not installed: run `{INSTALL}`, or name a folder that has it with --data")
 
 
 class _Reader:
-    """Reads the files when first asked for rows: an encoded form may be there already."""
+    """Reads the files when rows are first wanted, since an encoded form may be there already."""
 
-    def __init__(self, layout: Layout) -> None:
+    def __init__(self, layout: MovieLensLayout, group_ratings: int) -> None:
         self.layout = layout
-        self._known: tuple[Ratings, pl.DataFrame, Films] | None = None
+        self._group_ratings = group_ratings
+        self._tables: tuple[Ratings, pl.DataFrame, Films] | None = None
 
-    def chunks(self, bad: BadRows) -> Iterator[Chunk]:
-        """Raises DataError."""
-        ratings, users, films = self._known = self._read(bad)
+    def chunks(self, bad: BadRows) -> Iterator[TableChunk]:
+        """Yield the features and labels of all ratings, user by user where there are many. Raises DataError."""
+        ratings, users, films = self._tables = self._read(bad)
         items = ItemStates(films, ratings)
         done = 0
-        for some in _groups(ratings):
-            done += len(some)
-            yield Chunk(_features(UserStates(films, users, some), items, some), some.rows_N, done / len(ratings))
+        for group in _user_groups(ratings, self._group_ratings):
+            done += len(group)
+            frame = _features(UserStates(films, users, group), items, group)
+            yield TableChunk(frame, group.rows_N, done / len(ratings))
 
     def states(self, side: Side) -> pl.DataFrame:
-        """The last state of every user or film."""
-        ratings, users, films = self._known or self._read(BadRows("", 1.0))
+        """Return the last state of every user or film. Raises DataError if the files cannot be read."""
+        ratings, users, films = self._tables or self._read(BadRows("", 1.0))
         if side == "item":
-            return ItemStates(films, ratings).at(np.arange(len(films.items)), _ends(len(films.items)))
-        silent = np.setdiff1d(np.arange(len(users)), ratings.users_N)
-        parts = [UserStates(films, users, ratings.take(np.empty(0, np.int64))).at(silent, _ends(len(silent)))]
-        places = [silent]
-        for some in _groups(ratings):
-            places.append(np.unique(some.users_N))
-            parts.append(UserStates(films, users, some).at(places[-1], _ends(len(places[-1]))))
-        return stacked([part for part in parts if len(part)])[np.argsort(np.concatenate(places))]
+            return ItemStates(films, ratings).at(np.arange(len(films.items)), _ends_of_time(len(films.items)))
+        without_ratings = np.setdiff1d(np.arange(len(users)), ratings.users_N)
+        no_ratings = ratings.take(np.empty(0, np.int64))
+        parts = [UserStates(films, users, no_ratings).at(without_ratings, _ends_of_time(len(without_ratings)))]
+        positions = [without_ratings]
+        for group in _user_groups(ratings, self._group_ratings):
+            positions.append(np.unique(group.users_N))
+            parts.append(UserStates(films, users, group).at(positions[-1], _ends_of_time(len(positions[-1]))))
+        return stack_frames([part for part in parts if len(part)])[np.argsort(np.concatenate(positions))]
 
     def _read(self, bad: BadRows) -> tuple[Ratings, pl.DataFrame, Films]:
         films = Films(self.layout.items())
@@ -160,14 +150,14 @@ class _Reader:
         return ratings, users, films
 
 
-def _groups(ratings: Ratings) -> Iterator[Ratings]:
-    """The ratings of some users at a time, each group by time."""
-    if len(ratings) <= GROUP_RATINGS:
+def _user_groups(ratings: Ratings, group_ratings: int) -> Iterator[Ratings]:
+    """Yield the ratings of some users at a time, about `group_ratings` of them, each group by time."""
+    if len(ratings) <= group_ratings:
         yield ratings
         return
     order_N = np.argsort(ratings.users_N, kind="stable")
     counts_U = np.bincount(ratings.users_N)
-    group_U = (np.cumsum(counts_U) - 1) // GROUP_RATINGS
+    group_U = (np.cumsum(counts_U) - 1) // group_ratings
     stops = np.cumsum(np.bincount(group_U, counts_U).astype(np.int64))
     for index in np.split(order_N, stops[:-1]):
         if len(index):
@@ -184,7 +174,7 @@ def _features(users: UserStates, items: ItemStates, ratings: Ratings) -> pl.Data
     return pl.concat([user.rename({ID_COLUMN: "user_id"}), item, pl.DataFrame(answer)], how="horizontal")
 
 
-def _ends(count: int) -> Index:
+def _ends_of_time(count: int) -> Index:
     return np.full(count, END_OF_TIME)
 
 

@@ -1,8 +1,8 @@
-"""The layouts that GroupLens has published MovieLens in over the years, as one: ratings, users and films.
+"""The layouts in which GroupLens has published MovieLens over the years, read as one: ratings, users and films.
 
 100K              u.data, u.user, u.item; or the installed `recbole` wheel's ml-100k.inter, .user and .item
 1M, 10M           ratings.dat, users.dat (1M only), movies.dat: cells divided by ::
-20M, 25M, latest  ratings.csv, movies.csv: nothing is said of users
+20M, 25M, latest  ratings.csv, movies.csv: no file describes users
 """
 
 from __future__ import annotations
@@ -16,40 +16,46 @@ from app.errors import DataError
 from app.training.data.dataset import ID_COLUMN
 from app.training.data.formats.movielens_features import GENRES
 from app.training.data.readers.bad_rows import BadRows
-from app.training.data.readers.chunk import Chunk
-from app.training.data.readers.line_blocks import Block, blocks
-from app.training.data.readers.table_chunks import delimited, delimited_chunks
+from app.training.data.readers.delimited import delimited_files, read_delimited
+from app.training.data.readers.line_blocks import TextBlock, read_blocks
+from app.training.data.readers.table_chunk import ChunkReader, TableChunk
 from app.training.data.readers.text_file import read_text, unreadable
 
 COLUMNS = ["user_id", "item_id", "rating", "timestamp"]
 NO_GENRES = "(no genres listed)"
 UNIT = "\x1f"
-"""Divides cells where the file has ::, which is more than one byte."""
+"""Replaces ::, which is more than one byte, as the separator of cells."""
 
 
-class Layout:
-    """Where the ratings are and how the rest is read. `users` is None where only ratings say who there is."""
+class MovieLensLayout:
+    """The file of the ratings, and functions that read it and the rest."""
 
     def __init__(
         self,
         ratings: Path,
-        chunks: Callable[[BadRows], Iterator[Chunk]],
+        chunks: ChunkReader,
         users: Callable[[], pl.DataFrame] | None,
         items: Callable[[], pl.DataFrame],
         others: list[Path],
     ) -> None:
+        """Describe a layout.
+
+        Args:
+            users: reads the users; None where only the ratings tell who they are.
+            items: reads the films.
+            others: the files beside the ratings, of which some may be missing.
+        """
         self.ratings, self.chunks, self.users, self.items = ratings, chunks, users, items
         self.others = [path for path in others if path.is_file()]
-        """The files beside the ratings."""
 
 
-def find_layout(folder: Path) -> Layout:
-    """Raises DataError where the folder has none of them."""
+def find_layout(folder: Path) -> MovieLensLayout:
+    """Return the layout of a folder. Raises DataError if it has none of the known ones."""
     for name, make in (
-        ("ml-100k.inter", _recbole),
-        ("u.data", _original),
-        ("ratings.dat", _million),
-        ("ratings.csv", _csv),
+        ("ml-100k.inter", _recbole_layout),
+        ("u.data", _original_layout),
+        ("ratings.dat", _dat_layout),
+        ("ratings.csv", _csv_layout),
     ):
         if (folder / name).is_file():
             return make(folder)
@@ -57,7 +63,7 @@ def find_layout(folder: Path) -> Layout:
 
 
 def _read(folder: Path, name: str, separator: str, columns: list[str] | None, encoding: str = "utf8") -> pl.DataFrame:
-    """A small file beside the ratings; `columns` names them where it has no header."""
+    """Read a small file beside the ratings; `columns` names its columns where it has no header."""
     path = folder / name
     if not path.is_file():
         raise DataError(f"{folder}: has no {name}")
@@ -70,16 +76,16 @@ def _read(folder: Path, name: str, separator: str, columns: list[str] | None, en
     return frame.rename(dict(zip(frame.columns, columns, strict=True))) if columns else frame
 
 
-def _recbole(folder: Path) -> Layout:
+def _recbole_layout(folder: Path) -> MovieLensLayout:
     def read(name: str) -> pl.DataFrame:
         frame = _read(folder, name, "\t", None)
         return frame.rename({column: column.partition(":")[0] for column in frame.columns})
 
-    def chunks(bad: BadRows) -> Iterator[Chunk]:
-        for chunk in delimited_chunks((folder / "ml-100k.inter",), "\t", quoted=False)(bad):
+    def chunks(bad: BadRows) -> Iterator[TableChunk]:
+        for chunk in delimited_files((folder / "ml-100k.inter",), "\t", quoted=False)(bad):
             yield chunk._replace(frame=chunk.frame.rename(lambda column: column.partition(":")[0]))
 
-    return Layout(
+    return MovieLensLayout(
         folder / "ml-100k.inter",
         chunks,
         lambda: _users(read("ml-100k.user")),
@@ -88,7 +94,7 @@ def _recbole(folder: Path) -> Layout:
     )
 
 
-def _original(folder: Path) -> Layout:
+def _original_layout(folder: Path) -> MovieLensLayout:
     def items() -> pl.DataFrame:
         names = ["item_id", "movie_title", "date", "video", "url", *GENRES]
         flags = [pl.when(pl.col(genre) == "1").then(pl.lit(genre)) for genre in GENRES]
@@ -100,22 +106,23 @@ def _original(folder: Path) -> Layout:
             _read(folder, "u.user", "|", ["user_id", "age", "gender", "occupation", "zip_code"], "iso-8859-1")
         )
 
-    return Layout(
+    return MovieLensLayout(
         folder / "u.data",
-        delimited_chunks((folder / "u.data",), "\t", COLUMNS, quoted=False),
+        delimited_files((folder / "u.data",), "\t", COLUMNS, quoted=False),
         users,
         items,
         [folder / "u.user", folder / "u.item"],
     )
 
 
-def _million(folder: Path) -> Layout:
-    def chunks(bad: BadRows) -> Iterator[Chunk]:
-        # Only :: divides; a row with a lone : keeps it, and its cell is then no number.
-        divided: Iterator[Block] = (
-            block._replace(text=block.text.replace(b"::", UNIT.encode())) for block in blocks(folder / "ratings.dat")
+def _dat_layout(folder: Path) -> MovieLensLayout:
+    def chunks(bad: BadRows) -> Iterator[TableChunk]:
+        # Only :: separates; a row with a lone : keeps it, and its cell is then no number.
+        blocks: Iterator[TextBlock] = (
+            block._replace(text=block.text.replace(b"::", UNIT.encode()))
+            for block in read_blocks(folder / "ratings.dat")
         )
-        yield from delimited(folder / "ratings.dat", divided, bad, UNIT, COLUMNS, quoted=False)
+        yield from read_delimited(folder / "ratings.dat", blocks, bad, UNIT, COLUMNS, quoted=False)
 
     def read(name: str, columns: list[str]) -> pl.DataFrame:
         path = folder / name
@@ -129,22 +136,22 @@ def _million(folder: Path) -> Layout:
         lines = pl.Series("line", text.splitlines()).str.split("::")
         if (lines.list.len() != len(columns)).any():
             raise DataError(f"{path}: has lines that are not {len(columns)} cells divided by ::")
-        return pl.DataFrame([lines.list.get(place).alias(name) for place, name in enumerate(columns)])
+        return pl.DataFrame([lines.list.get(index).alias(name) for index, name in enumerate(columns)])
 
     def users() -> pl.DataFrame:
         return _users(read("users.dat", ["user_id", "gender", "age", "occupation", "zip_code"]))
 
     def items() -> pl.DataFrame:
-        return _items(_titled(read("movies.dat", ["item_id", "movie_title", "genres"])), _divided("genres"))
+        return _items(_titled(read("movies.dat", ["item_id", "movie_title", "genres"])), _split_genres("genres"))
 
-    known = users if (folder / "users.dat").is_file() else None
+    read_users = users if (folder / "users.dat").is_file() else None
     others = [folder / "users.dat", folder / "movies.dat"]
-    return Layout(folder / "ratings.dat", chunks, known, items, others)
+    return MovieLensLayout(folder / "ratings.dat", chunks, read_users, items, others)
 
 
-def _csv(folder: Path) -> Layout:
-    def chunks(bad: BadRows) -> Iterator[Chunk]:
-        for chunk in delimited_chunks((folder / "ratings.csv",), ",")(bad):
+def _csv_layout(folder: Path) -> MovieLensLayout:
+    def chunks(bad: BadRows) -> Iterator[TableChunk]:
+        for chunk in delimited_files((folder / "ratings.csv",), ",")(bad):
             yield chunk._replace(frame=chunk.frame.rename({"userId": "user_id", "movieId": "item_id"}, strict=False))
 
     def items() -> pl.DataFrame:
@@ -155,20 +162,20 @@ def _csv(folder: Path) -> Layout:
             frame = read_text(path, ",").rename({"movieId": "item_id", "title": "movie_title"})
         except (pl.exceptions.PolarsError, OSError) as error:
             raise unreadable(path, error) from error
-        return _items(_titled(frame), _divided("genres"))
+        return _items(_titled(frame), _split_genres("genres"))
 
-    return Layout(folder / "ratings.csv", chunks, None, items, [folder / "movies.csv"])
+    return MovieLensLayout(folder / "ratings.csv", chunks, None, items, [folder / "movies.csv"])
 
 
 def _titled(frame: pl.DataFrame) -> pl.DataFrame:
-    """`Heat (1995)` is a title and a year."""
+    """Split `Heat (1995)` into a title and a year."""
     return frame.with_columns(
         release_year=pl.col("movie_title").str.extract(r"\((\d{4})\)\s*$"),
         movie_title=pl.col("movie_title").str.replace(r"\s*\(\d{4}\)\s*$", ""),
     )
 
 
-def _divided(name: str) -> pl.Expr:
+def _split_genres(name: str) -> pl.Expr:
     genres = pl.when(pl.col(name) != NO_GENRES).then(pl.col(name).str.split("|"))
     return genres.fill_null(pl.lit([], pl.List(pl.String)))
 

@@ -11,7 +11,8 @@ import polars as pl
 
 from app.errors import DataError
 from app.features.schema import FeatureSchema
-from app.training.data.readers.table_chunks import table_chunks
+from app.training.data.encoding_limits import DEFAULT_LIMITS, EncodingLimits
+from app.training.data.readers.table_reader import table_files
 from app.training.data.source import Source
 
 LABEL, TIMESTAMP, RATING = "label", "timestamp", "rating"
@@ -21,17 +22,26 @@ LISTS = {
     "userGenres": [f"userGenre{n}" for n in range(1, 6)],
     "userRatedMovies": [f"userRatedMovie{n}" for n in range(1, 6)],
 }
-"""Numbered columns that say one thing, by the multi-valued field they become."""
+"""The numbered columns that hold one list, by the multi-valued field that they become."""
 
 
-def sparrow_source(path: Path, schema: FeatureSchema) -> Source:
-    """Raises DataError, ConfigError."""
+def sparrow_source(path: Path, schema: FeatureSchema, limits: EncodingLimits = DEFAULT_LIMITS) -> Source:
+    """Describe a sample file. Raises ConfigError if the schema reads a target, DataError if there is no such file."""
     return Source(
-        "sparrow", path, schema, table_chunks(path), LABEL, TIMESTAMP, targets=(RATING,), derive=_lists, hint=HINT
+        "sparrow",
+        path,
+        schema,
+        table_files(path, limits),
+        LABEL,
+        TIMESTAMP,
+        targets=(RATING,),
+        derive=_add_lists,
+        hint=HINT,
+        limits=limits,
     )
 
 
-def _lists(frame: pl.DataFrame) -> pl.DataFrame:
+def _add_lists(frame: pl.DataFrame) -> pl.DataFrame:
     missing = [column for columns in LISTS.values() for column in columns if column not in frame.columns]
     if missing:
         raise DataError(f"no column {', '.join(missing)}: {HINT}")

@@ -1,8 +1,8 @@
 """libsvm (`label index:value ...`) and libffm (`label field:index:value ...`) text, plain or gzipped.
 
-Such a file has no names: libsvm becomes one weighted field `features`, libffm one a field, `f0`, `f1`, ... An index is
-a category and its value the weight that multiplies the embedding, the x_i v_i of the FM formula. Labels are 1 and 0 or
--1.
+Such a file has no names: libsvm becomes one weighted field `features`, libffm a field for each of its numbers, `f0`,
+`f1`, ... An index is a category and its value the weight that multiplies the embedding, the x_i v_i of the FM formula.
+Labels are 1 and 0 or -1.
 """
 
 from __future__ import annotations
@@ -17,75 +17,96 @@ import polars as pl
 from app.errors import DataError
 from app.features.fields import FLOAT32_MAX, MAX_SLOTS_PER_FIELD, MultiCategorical
 from app.features.schema import FeatureSchema
+from app.training.data.data_files import data_files
+from app.training.data.encoding_limits import DEFAULT_LIMITS, EncodingLimits
 from app.training.data.readers.bad_rows import BadRows
-from app.training.data.readers.chunk import Chunk
-from app.training.data.readers.line_blocks import BLOCK_BYTES, Span, blocks, with_cells
-from app.training.data.sharding import Cut, FileChunks, data_files
+from app.training.data.readers.block_lines import lines_with_cells
+from app.training.data.readers.line_blocks import FileRange, read_blocks
+from app.training.data.readers.table_chunk import TableChunk
+from app.training.data.readers.table_files import SplitBoundary, TableFiles
 from app.training.data.source import LABELS, Source
 
 LABEL = "label"
 SPARSE_LABELS = LABELS | {"-1": 0.0, "-1.0": 0.0, "+1": 1.0, "+1.0": 1.0}
-LOOKED_AT_BYTES = 8 * BLOCK_BYTES
-"""Of the file's beginning, for the fields there are and how many slots each needs."""
+INSPECTED_BYTES = 32 << 20
+"""The beginning of the file that tells which fields there are and how many slots each needs."""
 SPARE = 1.5
-"""Slots beyond the most that were seen, for rows that were not looked at."""
-ABSENT = "\x01"
-"""Separates nothing: a line is read whole."""
+"""Slots of a field over the most that were seen, for rows that were not inspected."""
+NO_SEPARATOR = "\x01"
+"""A byte that separates nothing, so that a line is read whole."""
 
 
-class Form(NamedTuple):
+class SparseFormat(NamedTuple):
+    """A format of labelled tokens."""
+
     name: str
     token: str
-    """What a token looks like, for people."""
-    fields: bool
+    """What a token looks like, for messages."""
+    has_fields: bool
+    """Whether a token begins with the number of its field."""
 
 
-LIBSVM = Form("libsvm", "index:value", False)
-LIBFFM = Form("libffm", "field:index:value", True)
+LIBSVM = SparseFormat("libsvm", "index:value", False)
+LIBFFM = SparseFormat("libffm", "field:index:value", True)
 
 
-def sparse_source(path: Path, schema: FeatureSchema, form: Form, *, derived: bool = False) -> Source:
-    """
+def sparse_source(
+    path: Path,
+    schema: FeatureSchema,
+    sparse: SparseFormat,
+    *,
+    derived: bool = False,
+    limits: EncodingLimits = DEFAULT_LIMITS,
+) -> Source:
+    """Describe a libsvm or libffm file.
+
     Args:
-        derived: the schema was made from this file, so that a field it does not have is an error of the row.
+        derived: the schema was made from this file, so that a row with another field is bad.
 
     Raises:
         DataError: there is no such file.
     """
-    known = {field.raw_name for field in schema.fields} if derived else None
+    known_fields = {field.raw_name for field in schema.fields} if derived else None
+
+    def read(file: Path, part: FileRange, bad: BadRows) -> Iterator[TableChunk]:
+        return _read(file, part, sparse, bad, known_fields, limits)
+
     return Source(
-        form.name,
+        sparse.name,
         path,
         schema,
-        FileChunks(data_files(path), lambda file, span, bad: _chunks(file, span, form, bad, known), Cut.LINES),
+        TableFiles(data_files(path), read, SplitBoundary.LINES),
         LABEL,
         labels=SPARSE_LABELS,
-        hint=f"a line should be: label {form.token} {form.token} ...",
+        hint=f"a line should be: label {sparse.token} {sparse.token} ...",
+        limits=limits,
     )
 
 
-def derived_schema(path: Path, form: Form) -> FeatureSchema:
-    """A schema with the fields that the file's beginning has. Raises DataError."""
+def derived_schema(path: Path, sparse: SparseFormat, limits: EncodingLimits = DEFAULT_LIMITS) -> FeatureSchema:
+    """Return a schema with the fields that the beginning of the file has. Raises DataError if there are none."""
     longest: dict[str, int] = {}
-    read = 0
-    for text, _ in itertools.chain.from_iterable(map(blocks, data_files(path))):
-        tokens = _tokens(_lines(with_cells(text, ABSENT, 1, quoted=False).text), form).drop_nulls()
-        found = tokens.group_by("row", "field").len().group_by("field").agg(pl.col("len").max())
-        for name, most in found.iter_rows():
-            longest[name] = max(longest.get(name, 0), most)
-        read += len(text)
-        if read >= LOOKED_AT_BYTES:
+    inspected = 0
+    files = (read_blocks(file, size=limits.block_bytes) for file in data_files(path))
+    for text, _ in itertools.chain.from_iterable(files):
+        lines = _lines(lines_with_cells(text, NO_SEPARATOR, 1, quoted=False).text)
+        tokens = _tokens(lines, sparse).drop_nulls()
+        counts = tokens.group_by("row", "field").len().group_by("field").agg(pl.col("len").max())
+        for name, count in counts.iter_rows():
+            longest[name] = max(longest.get(name, 0), count)
+        inspected += len(text)
+        if inspected >= INSPECTED_BYTES:
             break
     names = sorted(longest, key=lambda name: (len(name), name))
     if not names:
-        raise DataError(f"{path}: has no {form.token}: is it {form.name}?")
-    # Nothing says which fields are whose. A score does not depend on it, what is computed ahead of requests does.
+        raise DataError(f"{path}: has no {sparse.token}: is it {sparse.name}?")
+    # Nothing tells which fields are whose. A score does not depend on it, what is computed ahead of requests does.
     half = len(names) // 2
     return FeatureSchema(
         fields=tuple(
             MultiCategorical(
                 name=name,
-                entity="context" if place < half else "item",
+                entity="context" if index < half else "item",
                 type="multi_categorical",
                 weighted=True,
                 pooling="sum",
@@ -93,42 +114,49 @@ def derived_schema(path: Path, form: Form) -> FeatureSchema:
                     MAX_SLOTS_PER_FIELD, longest[name] if longest[name] == 1 else round(longest[name] * SPARE)
                 ),
             )
-            for place, name in enumerate(names)
+            for index, name in enumerate(names)
         )
     )
 
 
-def _chunks(path: Path, span: Span, form: Form, bad: BadRows, known: set[str] | None) -> Iterator[Chunk]:
-    for text, fraction in blocks(path, span):
-        lines = _lines(with_cells(text, ABSENT, 1, quoted=False).text)
-        tokens = _tokens(lines, form)
-        wrong = tokens.filter(
+def _read(
+    path: Path,
+    part: FileRange,
+    sparse: SparseFormat,
+    bad: BadRows,
+    known_fields: set[str] | None,
+    limits: EncodingLimits,
+) -> Iterator[TableChunk]:
+    for text, fraction in read_blocks(path, part, size=limits.block_bytes):
+        lines = _lines(lines_with_cells(text, NO_SEPARATOR, 1, quoted=False).text)
+        tokens = _tokens(lines, sparse)
+        malformed = tokens.filter(
             pl.col("field").is_null()
             | pl.col("item").is_null()
             | ~pl.col("weight").is_between(-FLOAT32_MAX, FLOAT32_MAX).fill_null(False)
         )["row"].unique()
-        twice = tokens.filter(pl.struct("row", "field", "item").is_duplicated())["row"].unique()
-        strange = (
-            tokens.filter(~pl.col("field").is_in(list(known)))["row"].unique()
-            if known
+        repeated = tokens.filter(pl.struct("row", "field", "item").is_duplicated())["row"].unique()
+        unknown = (
+            tokens.filter(~pl.col("field").is_in(list(known_fields)))["row"].unique()
+            if known_fields
             else pl.Series([], dtype=pl.UInt32)
         )
         rows = pl.Series("row", range(len(lines)), dtype=pl.UInt32)
-        out = pl.concat([wrong, twice, strange]).unique()
-        for reason, place in (
-            (f"have a token that is not {form.token}", wrong),
-            ("name an index twice", twice.filter(~twice.is_in(wrong.implode()))),
+        bad_rows = pl.concat([malformed, repeated, unknown]).unique()
+        for reason, positions in (
+            (f"have a token that is not {sparse.token}", malformed),
+            ("name an index twice", repeated.filter(~repeated.is_in(malformed.implode()))),
             (
                 "have a field that the first rows have not",
-                strange.filter(~strange.is_in(pl.concat([wrong, twice]).implode())),
+                unknown.filter(~unknown.is_in(pl.concat([malformed, repeated]).implode())),
             ),
         ):
-            bad.add(reason, bad.rows + 1 + place.sort().cast(pl.Int64).to_numpy())
-        good = rows.filter(~rows.is_in(out.implode()))
-        frame = _frame(lines, tokens.filter(~pl.col("row").is_in(out.implode())), good)
+            bad.add(reason, bad.rows + 1 + positions.sort().cast(pl.Int64).to_numpy())
+        good = rows.filter(~rows.is_in(bad_rows.implode()))
+        frame = _frame(lines, tokens.filter(~pl.col("row").is_in(bad_rows.implode())), good)
         numbers_N = bad.rows + 1 + good.cast(pl.Int64).to_numpy()
         bad.rows += len(lines)
-        yield Chunk(frame, numbers_N, fraction, open_ended=True)
+        yield TableChunk(frame, numbers_N, fraction, open_ended=True)
 
 
 def _lines(text: bytes) -> pl.Series:
@@ -136,7 +164,7 @@ def _lines(text: bytes) -> pl.Series:
         return pl.Series([], dtype=pl.String)
     try:
         frame = pl.read_csv(
-            text, separator=ABSENT, has_header=False, infer_schema=False, quote_char=None, encoding="utf8-lossy"
+            text, separator=NO_SEPARATOR, has_header=False, infer_schema=False, quote_char=None, encoding="utf8-lossy"
         )
     except pl.exceptions.PolarsError as error:
         raise DataError(f"cannot be read: {error}") from error
@@ -144,21 +172,22 @@ def _lines(text: bytes) -> pl.Series:
     return line.str.replace(r"\s*#.*$", "").str.replace_all(r"[ \t\r]+", " ").str.strip_chars(" ")
 
 
-def _tokens(lines: pl.Series, form: Form) -> pl.DataFrame:
-    """Columns row, field, item, weight; null where a token is not one."""
+def _tokens(lines: pl.Series, sparse: SparseFormat) -> pl.DataFrame:
+    """Return the tokens of all lines as columns row, field, item and weight, null where a token is malformed."""
     frame = lines.str.split(" ").list.slice(1).to_frame("token").with_row_index("row")
     frame = frame.explode("token", empty_as_null=False, keep_nulls=False)
-    parts = pl.col("token").str.splitn(":", 3 if form.fields else 2).struct
+    parts = pl.col("token").str.splitn(":", 3 if sparse.has_fields else 2).struct
     frame = frame.select(
         "row",
-        ("f" + parts[0] if form.fields else pl.lit("features")).alias("field"),
-        parts[1 if form.fields else 0].alias("item"),
-        parts[2 if form.fields else 1].cast(pl.Float64, strict=False).alias("weight"),
+        ("f" + parts[0] if sparse.has_fields else pl.lit("features")).alias("field"),
+        parts[1 if sparse.has_fields else 0].alias("item"),
+        parts[2 if sparse.has_fields else 1].cast(pl.Float64, strict=False).alias("weight"),
     )
-    return frame.filter(pl.col("item") != "qid") if not form.fields else frame
+    return frame.filter(pl.col("item") != "qid") if not sparse.has_fields else frame
 
 
 def _frame(lines: pl.Series, tokens: pl.DataFrame, good: pl.Series) -> pl.DataFrame:
+    """Return the good lines' labels, and a column of lists of (item, weight) for each field."""
     label = lines.str.split(" ").list.first().alias(LABEL)
     frame = label.to_frame().with_row_index("row").filter(pl.col("row").is_in(good.implode()))
     for (name,), of_field in tokens.partition_by("field", as_dict=True, include_key=False).items():

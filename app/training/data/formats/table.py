@@ -5,12 +5,20 @@ from __future__ import annotations
 from pathlib import Path
 
 from app.features.schema import FeatureSchema
-from app.training.data.readers.table_chunks import table_chunks
+from app.training.data.encoding_limits import DEFAULT_LIMITS, EncodingLimits
+from app.training.data.readers.table_reader import table_files
 from app.training.data.source import Source
 
 
-def table_source(path: Path, schema: FeatureSchema, label: str, timestamp: str | None) -> Source:
-    """
+def table_source(
+    path: Path,
+    schema: FeatureSchema,
+    label: str,
+    timestamp: str | None,
+    limits: EncodingLimits = DEFAULT_LIMITS,
+) -> Source:
+    """Describe a table.
+
     Args:
         label: column of 0 or 1.
         timestamp: numeric column to split by time with, or None.
@@ -19,4 +27,4 @@ def table_source(path: Path, schema: FeatureSchema, label: str, timestamp: str |
         ConfigError: the kind of file is not known, or the schema reads the label or the time.
         DataError: there is no such file.
     """
-    return Source("table", path, schema, table_chunks(path), label, timestamp)
+    return Source("table", path, schema, table_files(path, limits), label, timestamp, limits=limits)

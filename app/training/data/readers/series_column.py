@@ -1,4 +1,4 @@
-"""Polars columns in the forms that the encoder takes whole: distinct values with codes, numbers, lists."""
+"""Polars columns in the forms that the encoder reads at once: distinct values with codes, numbers, lists."""
 
 from __future__ import annotations
 
@@ -8,28 +8,32 @@ import polars as pl
 
 from app.features.columns import Distinct, Lists, Numbers, Plain
 
-FEW = 4
-"""Lists that repeat this often are cheaper encoded once each than laid end to end."""
+MIN_REPEATS = 4
+"""Lists that occur this often on average are cheaper encoded once each than laid end to end."""
 
 
 class SeriesColumn:
-    """A column of N values that remembers its distinct ones, since two fields may ask."""
+    """A column of N values that keeps its distinct values, since two fields may read them."""
 
     def __init__(self, series: pl.Series) -> None:
         self._series = series.fill_nan(None) if series.dtype.is_float() else series
         self._distinct: Distinct | None = None
 
     def distinct(self) -> Distinct:
+        """Return the distinct values and their codes [N]."""
         if self._distinct is None:
-            self._distinct = _mappings(self._series) if is_weighted(self._series.dtype) else distinct(self._series)
+            self._distinct = (
+                _distinct_mappings(self._series) if is_weighted(self._series.dtype) else distinct(self._series)
+            )
         return self._distinct
 
     def numbers(self) -> Numbers | None:
+        """Return the values as numbers [N], NaN where missing; None unless all are numbers."""
         series = self._series
         if series.dtype == pl.String:
             series = series.replace("", None)
             numbers = series.cast(pl.Float64, strict=False)
-            # Some text is a number to Python and not to polars, or none to both: the encoder's word decides.
+            # Some text is a number to Python and not to polars, or none to both: the encoder decides.
             if numbers.null_count() != series.null_count():
                 return None
         elif series.dtype.is_numeric() or series.dtype == pl.Boolean:
@@ -39,9 +43,10 @@ class SeriesColumn:
         return numbers.fill_null(float("nan")).to_numpy()
 
     def lists(self, separator: str | None) -> Lists | None:
+        """Return the values as lists laid end to end; None where they are not, or are encoded once each faster."""
         series = self._series
         if series.dtype == pl.String:
-            if series.str.contains(r"^[\[{]").any() or series.n_unique() * FEW <= len(series):
+            if series.str.contains(r"^[\[{]").any() or series.n_unique() * MIN_REPEATS <= len(series):
                 return None
             text = series.replace("", None)
             series = text.str.split(separator) if separator else text.reshape((-1, 1)).arr.to_list()
@@ -57,7 +62,7 @@ class SeriesColumn:
 
 
 def distinct(series: pl.Series) -> Distinct:
-    """Distinct values and codes of a series; null is one of the values."""
+    """Return the distinct values of a series, null among them, and the codes of its rows."""
     if series.dtype == pl.String:
         values = series.unique().drop_nulls()
         codes = series.cast(pl.Enum(values)).to_physical().cast(pl.Int64)
@@ -74,15 +79,15 @@ def distinct(series: pl.Series) -> Distinct:
 
 
 def is_weighted(dtype: pl.DataType) -> bool:
-    """Lists of (item, weight), which stand for a JSON object each."""
+    """Tell whether a column holds lists of (item, weight), each of which stands for a JSON object."""
     return dtype == pl.List(pl.Struct({"item": pl.String, "weight": pl.Float64}))
 
 
-def _mappings(series: pl.Series) -> Distinct:
+def _distinct_mappings(series: pl.Series) -> Distinct:
     values = [None if row is None else {pair["item"]: pair["weight"] for pair in row} for row in series.to_list()]
     return Plain(values).distinct()
 
 
-def columns(frame: pl.DataFrame) -> dict[str, SeriesColumn]:
-    """All columns of a table by their names."""
+def series_columns(frame: pl.DataFrame) -> dict[str, SeriesColumn]:
+    """Return all columns of a table by their names."""
     return {name: SeriesColumn(frame[name]) for name in frame.columns}

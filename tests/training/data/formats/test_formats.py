@@ -5,6 +5,7 @@ from __future__ import annotations
 import gzip
 import json
 import random
+from dataclasses import replace
 from pathlib import Path
 
 import numpy as np
@@ -15,9 +16,10 @@ from app.features.encoder import Encoder
 from app.registry.artifact.load import load
 from app.training.data.catalogue import open_dataset
 from app.training.data.dataset import Dataset
+from app.training.data.encoding_limits import EncodingLimits
 from app.training.preprocessing.encode import encode
 from tests.training.conftest import Ctr
-from tests.training.data.large import every_file_is_large
+from tests.training.data.large import LARGE, use_limits
 
 SMALL = ("--model", "lr", "--epochs", "1", "--batch-size", "64", "--json")
 AVAZU = (
@@ -96,7 +98,7 @@ def test_from_file_to_trained_version(
 ) -> None:
     monkeypatch.chdir(tmp_path)
     if memory == "mapped":
-        monkeypatch.setattr("app.training.data.mapped_dataset.IN_MEMORY_BYTES", 0)
+        use_limits(monkeypatch, LARGE)
     path = written(tmp_path, name, packed)
     status, out, err = run_ctr("train", "--dataset", name, "--data", str(path), *SMALL)
     assert status == 0, err
@@ -106,13 +108,10 @@ def test_from_file_to_trained_version(
 
 
 @pytest.mark.parametrize("name", TEXTS)
-def test_frames_and_the_mapped_form_are_the_same_slots(
-    tmp_path: Path, monkeypatch: pytest.MonkeyPatch, name: str
-) -> None:
+def test_frames_and_the_mapped_form_are_the_same_slots(tmp_path: Path, name: str) -> None:
     path = written(tmp_path, name)
     frames = open_dataset(name, path)
-    every_file_is_large(monkeypatch, block_bytes=1000)
-    mapped = open_dataset(name, path, cache=tmp_path / "cache")
+    mapped = open_dataset(name, path, cache=tmp_path / "cache", limits=replace(LARGE, block_bytes=1000))
     assert len(frames) == len(mapped) == 300
     one, other = encode(frames), encode(mapped)
     for left, right in zip(
@@ -201,7 +200,7 @@ fields:
 
 
 @pytest.mark.parametrize("packed", [False, True], ids=["plain", "gz"])
-def test_json_lines_encode_as_their_objects_do(tmp_path: Path, monkeypatch: pytest.MonkeyPatch, packed: bool) -> None:
+def test_json_lines_encode_as_their_objects_do(tmp_path: Path, packed: bool) -> None:
     mixed = [1, "1", True, 2.5, None, "x", 1.0, 2**60]
     rows = [
         {"user": n % 7, "taste": {"a": 1.0 + n, "b": 2}, "item": f"i{n % 5}", "price": n / 3 if n % 4 else None,
@@ -214,8 +213,8 @@ def test_json_lines_encode_as_their_objects_do(tmp_path: Path, monkeypatch: pyte
     path.write_bytes(gzip.compress(text) if packed else text)
     features.write_text(JSON_FEATURES)
     # Small blocks, so that a column has another type in some of them.
-    monkeypatch.setattr("app.training.data.readers.line_blocks.blocks.__kwdefaults__", {"quoted": False, "size": 200})
-    data = open_dataset("table", path, features=features, label="click")
+    limits = EncodingLimits(block_bytes=200)
+    data = open_dataset("table", path, features=features, label="click", limits=limits)
     assert (data.skipped.count, data.skipped.first_rows) == (1, (61,))
     found = encode(data)
     for side, id_name in (("user", "user"), ("item", "item")):
@@ -224,7 +223,7 @@ def test_json_lines_encode_as_their_objects_do(tmp_path: Path, monkeypatch: pyte
         np.testing.assert_array_equal(found.side(side).values, expected.values)
     path.write_bytes(gzip.compress(b"[\n{}\n]\n") if packed else b"[\n{}\n]\n")
     with pytest.raises(DataError, match="one JSON array"):
-        open_dataset("table", path, features=features, label="click")
+        open_dataset("table", path, features=features, label="click", limits=limits)
 
 
 def test_a_kind_of_file_that_is_not_known_says_which_are(tmp_path: Path) -> None:

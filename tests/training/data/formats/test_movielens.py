@@ -15,9 +15,11 @@ import pytest
 
 from app.errors import DataError
 from app.training.data.catalogue import open_dataset
-from app.training.data.dataset import Dataset, export_states
+from app.training.data.dataset import Dataset
 from app.training.data.formats.movielens_features import GENRES, SHRINKAGE
+from app.training.data.state_files import export_states
 from app.training.preprocessing.encode import encode
+from tests.training.data.large import SMALL_CHUNKS
 
 Rating = tuple[int, int, int, int]
 """user, film, stars, time"""
@@ -226,15 +228,20 @@ def test_the_later_layouts_say_nothing_of_users_and_the_schema_asks_nothing(tmp_
 
 @pytest.mark.parametrize("write", [write_original, write_million, write_csv])
 def test_user_by_user_from_the_encoded_form_is_the_same(
-    tmp_path: Path, monkeypatch: pytest.MonkeyPatch, write: Callable[[Path, list[Rating]], Path]
+    tmp_path: Path, write: Callable[[Path, list[Rating]], Path]
 ) -> None:
     folder = write(tmp_path / "ml", some_ratings())
     whole = open_dataset("movielens", folder)
-    monkeypatch.setattr("app.training.data.formats.movielens.GROUP_RATINGS", 10)
-    monkeypatch.setattr("app.training.data.mapped_dataset.IN_MEMORY_BYTES", 0)
-    parts = []
-    mapped = open_dataset("movielens", folder, cache=tmp_path / "cache", report=lambda rows, _: parts.append(rows))
-    assert len(parts) > 3
+    reports = []
+
+    def open_mapped() -> Dataset:
+        return open_dataset(
+            "movielens", folder, cache=tmp_path / "cache", limits=SMALL_CHUNKS,
+            report=lambda rows, _: reports.append(rows),
+        )  # fmt: skip
+
+    mapped = open_mapped()
+    assert len(reports) > 3
     assert whole.timestamps_N is not None
     assert mapped.timestamps_N is not None
     one, other = encode(whole), encode(mapped)
@@ -250,14 +257,14 @@ def test_user_by_user_from_the_encoded_form_is_the_same(
         states = whole.states(side)
         assert states is not None
         assert states.equals(mapped.states(side))
-    before = len(parts)
-    open_dataset("movielens", folder, cache=tmp_path / "cache", report=lambda rows, _: parts.append(rows))
-    assert len(parts) == before
+    before = len(reports)
+    open_mapped()
+    assert len(reports) == before
     name = {write_original: "u.item", write_million: "movies.dat", write_csv: "movies.csv"}[write]
     with (folder / name).open("ab") as file:
         file.write(b"\n" if write is not write_million else b"99::New (2001)::Drama\n")
-    open_dataset("movielens", folder, cache=tmp_path / "cache", report=lambda rows, _: parts.append(rows))
-    assert len(parts) > before, "the films are part of what the rows are made of"
+    open_mapped()
+    assert len(reports) > before, "the films are part of what the rows are made of"
 
 
 def test_without_the_wheel_it_says_how_to_get_it(monkeypatch: pytest.MonkeyPatch) -> None:

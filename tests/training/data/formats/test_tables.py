@@ -11,7 +11,8 @@ import pytest
 
 from app.errors import ConfigError, DataError, SchemaError
 from app.training.data.catalogue import open_dataset
-from app.training.data.dataset import Dataset, export_states
+from app.training.data.dataset import Dataset
+from app.training.data.state_files import export_states
 from app.training.preprocessing.encode import encode
 
 FEATURES = """\

@@ -14,7 +14,7 @@ from app.features.columns import Distinct, Lists, Numbers
 from app.features.encoder import Encoder
 from app.features.schema import FeatureSchema, parse_schema
 from app.features.slots import Slots
-from app.training.data.readers.series_column import SeriesColumn, columns
+from app.training.data.readers.series_column import SeriesColumn, series_columns
 
 FIELDS = """\
 fields:
@@ -70,7 +70,7 @@ def test_the_plain_cases_take_the_whole_column() -> None:
     frame = pl.DataFrame(
         {"t": ["1", "2.5", None, ""], "l": [["a", None], [], None, ["b"]], "s": ["a|b", "c", "", "d|a"]}
     )
-    found = columns(frame)
+    found = series_columns(frame)
     numbers = found["t"].numbers()
     assert numbers is not None
     np.testing.assert_array_equal(numbers, [1, 2.5, np.nan, np.nan])

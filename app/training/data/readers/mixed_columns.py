@@ -1,0 +1,62 @@
+"""Columns whose values have several types, from JSON or from one chunk to the next, in a form that encodes alike."""
+
+from __future__ import annotations
+
+from typing import Any
+
+import msgspec
+import polars as pl
+
+from app.errors import EncodingError
+from app.features.slots import canonical_text
+
+FLOAT_EXACT = 2**53
+
+
+def json_series(name: str, values: list[Any]) -> pl.Series:
+    """Return a column of JSON values that encodes as they would one by one, whatever types there are among them."""
+    types = {value.__class__ for value in values} - {type(None)}
+    if types <= {str}:
+        return pl.Series(name, values, dtype=pl.String)
+    if types == {bool}:
+        return pl.Series(name, values, dtype=pl.Boolean)
+    present = [value for value in values if value is not None]
+    if types == {int} and all(abs(value) < 2**63 for value in present):
+        return pl.Series(name, values, dtype=pl.Int64)
+    if types <= {int, float} and float in types and all(abs(value) <= FLOAT_EXACT for value in present):
+        return pl.Series(name, [None if value is None else float(value) for value in values], dtype=pl.Float64)
+    if types == {list} and all(item is None or item.__class__ is str for value in present for item in value):
+        return pl.Series(name, values, dtype=pl.List(pl.String))
+    return pl.Series(name, [_json_text(name, value) for value in values], dtype=pl.String)
+
+
+def stack_frames(frames: list[pl.DataFrame]) -> pl.DataFrame:
+    """Put chunks of one table under each other, whatever types a column has in them."""
+    names = list(dict.fromkeys(name for frame in frames for name in frame.columns))
+    columns = []
+    for name in names:
+        pieces = [
+            frame[name] if name in frame.columns else pl.Series(name, [None] * len(frame), dtype=pl.Null)
+            for frame in frames
+        ]
+        types = {piece.dtype for piece in pieces if piece.null_count() < len(piece)}
+        if len(types) <= 1:
+            dtype = next(iter(types), pl.String())
+            empty = pl.Series(name, [], dtype=dtype)
+            columns.append(
+                pl.concat(
+                    [piece if piece.dtype == dtype else empty.extend_constant(None, len(piece)) for piece in pieces]
+                )
+            )
+        else:
+            columns.append(json_series(name, [value for piece in pieces for value in piece.to_list()]))
+    return pl.DataFrame(columns)
+
+
+def _json_text(name: str, value: Any) -> str | None:
+    if value is None or isinstance(value, str):
+        return value
+    try:
+        return msgspec.json.encode(value).decode() if isinstance(value, list | dict) else canonical_text(value, name)
+    except EncodingError:
+        return str(value)

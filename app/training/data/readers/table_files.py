@@ -1,0 +1,76 @@
+"""The rows of one file or several, one after the other, or a consecutive part of these rows."""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Iterator
+from dataclasses import dataclass, replace
+from enum import Enum
+from pathlib import Path
+
+import polars as pl
+
+from app.training.data.readers.bad_rows import BadRows
+from app.training.data.readers.line_blocks import WHOLE_FILE, FileRange
+from app.training.data.readers.table_chunk import TableChunk
+from app.training.data.readers.text_file import unreadable
+
+FileReader = Callable[[Path, FileRange, BadRows], Iterator[TableChunk]]
+FilePart = tuple[Path, FileRange]
+
+
+class SplitBoundary(Enum):
+    """Where a file may be split between two shards."""
+
+    LINES = "after any line"
+    QUOTED_LINES = "after a line that ends outside of double quotes"
+    PARQUET_ROWS = "after any row of Parquet"
+
+
+@dataclass(frozen=True)
+class TableFiles:
+    """Files of one kind with their reader; calling it yields the chunks of the rows that it stands for."""
+
+    files: tuple[Path, ...]
+    read: FileReader
+    boundary: SplitBoundary
+    parts: tuple[FilePart, ...] | None = None
+    """What is read, in order; None is all of every file."""
+    parts_before: tuple[FilePart, ...] = ()
+    """What the shards before this one read."""
+
+    def __call__(self, bad: BadRows) -> Iterator[TableChunk]:
+        """Yield chunks, whose fraction is that of all files. Raises DataError if a file cannot be read."""
+        if self.parts is None and len(self.files) == 1:
+            yield from self.read(self.files[0], WHOLE_FILE, bad)
+            return
+        sizes = dict(zip(self.files, self.sizes(), strict=True))
+        total, done = sum(sizes.values()), 0
+        for file, part in ((file, WHOLE_FILE) for file in self.files) if self.parts is None else self.parts:
+            size = (sizes[file] if part.stop is None else part.stop) - part.start
+            for chunk in self.read(file, part, bad):
+                yield chunk._replace(fraction=(done + chunk.fraction * size) / total)
+                del chunk  # or its rows stay while the next ones are read
+            done += size
+
+    def sizes(self) -> list[int]:
+        """Return the size of every file, in bytes, or in rows for Parquet. Raises DataError if one is unreadable."""
+        return [self._size(file) for file in self.files]
+
+    def count_rows_before(self) -> int:
+        """Count the rows of the shards before this one, good or bad. It takes as long as reading them."""
+        return replace(self, parts=self.parts_before, parts_before=()).count_rows() if self.parts_before else 0
+
+    def count_rows(self) -> int:
+        """Count the rows, good or bad. It takes as long as reading them."""
+        bad = BadRows("", 1.0)
+        for _ in self(bad):
+            pass
+        return bad.rows
+
+    def _size(self, file: Path) -> int:
+        try:
+            if self.boundary is SplitBoundary.PARQUET_ROWS:
+                return int(pl.scan_parquet(file).select(pl.len()).collect().item())
+            return file.stat().st_size
+        except (pl.exceptions.PolarsError, OSError) as error:
+            raise unreadable(file, error) from error
