@@ -49,13 +49,19 @@ def import_program(raw: bytes, device: torch.device) -> ScriptModule:
     Raises UnsupportedArchive, or what zipfile or the importer raise: `torch.jit.load` may still load it, or say what is
     wrong.
     """
-    unit = torch._C.CompilationUnit()
-    for part in split_archive(raw):
-        root: Any = torch._C.import_ir_module_from_buffer(unit, part, device, {}, False)  # type: ignore[call-arg,arg-type]
+    for part_root in import_parts(raw, device):
+        root = part_root
         time.sleep(PAUSE_S)
         throttle()
     program: ScriptModule = wrap_cpp_module(root.getattr(_PROGRAM))  # type: ignore[no-untyped-call]
     return program
+
+
+def import_parts(raw: bytes, device: torch.device) -> Iterator[Any]:
+    """Import part by part, and yield the root of each; the last one holds the program."""
+    unit = torch._C.CompilationUnit()
+    for part in split_archive(raw):
+        yield torch._C.import_ir_module_from_buffer(unit, part, device, {}, False)  # type: ignore[call-arg,arg-type]
 
 
 def split_archive(raw: bytes) -> Iterator[bytes]:

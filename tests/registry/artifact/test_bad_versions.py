@@ -25,16 +25,16 @@ from app.registry.gate.gate import GateLimits, run_gate
 from app.registry.lifecycle.lifecycle import Lifecycle
 from app.registry.store.model_store import ModelStore
 from tests.factories import write_tiny
-from tests.registry.artifact.test_artifact import (
-    a_fifo,
-    a_folder,
-    a_hole,
-    a_link,
-    a_nan_in_the_table,
-    a_newer_format,
-    a_wrong_schema,
-    absent,
-    remade,
+from tests.registry.artifact.damages import (
+    claim_newer_format,
+    delete,
+    punch_hole,
+    put_nan_in_table,
+    rename_schema_field,
+    replace_by_fifo,
+    replace_by_folder,
+    replace_by_link,
+    rewrite_manifest,
 )
 from tests.registry.artifact.test_signing import key_pair
 from tests.registry.gate.test_gate import THRESHOLDS
@@ -60,7 +60,7 @@ def empty(folder: Path) -> None:
 
 def a_wrong_hash(folder: Path) -> None:
     files = read_manifest(folder).files
-    remade(folder, files=files | {PROGRAM: FileProof("0" * 64, files[PROGRAM].size)})
+    rewrite_manifest(folder, files=files | {PROGRAM: FileProof("0" * 64, files[PROGRAM].size)})
 
 
 def of_another_version(folder: Path) -> None:
@@ -89,17 +89,17 @@ def replayed(store: ModelStore) -> None:
 DAMAGES: dict[str, tuple[str, Damage]] = {
     "truncated": ("hash", to(truncated)),
     "0 bytes": ("file", to(empty)),
-    "a hole in a table": ("hash", to(a_hole)),
+    "a hole in a table": ("hash", to(punch_hole)),
     "one bit flipped": ("hash", to(lambda folder: flip(folder / PROGRAM))),
-    "NaN weights": ("finite", to(a_nan_in_the_table)),
-    "wrong schema": ("schema", to(a_wrong_schema)),
+    "NaN weights": ("finite", to(put_nan_in_table)),
+    "wrong schema": ("schema", to(rename_schema_field)),
     "wrong hash": ("hash", to(a_wrong_hash)),
-    "no manifest": ("file", to(absent(MANIFEST))),
+    "no manifest": ("file", to(delete(MANIFEST))),
     "manifest of another version": ("manifest", to(of_another_version)),
-    "newer format": ("format", to(a_newer_format)),
-    "symlink": ("file", to(a_link(TABLES))),
-    "FIFO": ("file", to(a_fifo(PROGRAM))),
-    "folder in a file's place": ("file", to(a_folder(TABLES))),
+    "newer format": ("format", to(claim_newer_format)),
+    "symlink": ("file", to(replace_by_link(TABLES))),
+    "FIFO": ("file", to(replace_by_fifo(PROGRAM))),
+    "folder in a file's place": ("file", to(replace_by_folder(TABLES))),
     "no permission": ("file", to(without_permission)),
 }
 TRUST: dict[str, tuple[str, Damage]] = {

@@ -48,15 +48,15 @@ def graphs(program: Any) -> dict[str, str]:
 @pytest.mark.parametrize("architecture", sorted(MODELS))
 def test_every_model_is_what_it_is_in_one_go(architecture: str) -> None:
     raw = archive(architecture)
-    found, expected = import_program(raw, CPU), whole(raw)
-    assert graphs(found) == graphs(expected)
-    assert [name for name, _ in found.named_modules()] == [name for name, _ in expected.named_modules()]
-    tensors = dict(found.state_dict())
+    imported, expected = import_program(raw, CPU), whole(raw)
+    assert graphs(imported) == graphs(expected)
+    assert [name for name, _ in imported.named_modules()] == [name for name, _ in expected.named_modules()]
+    tensors = dict(imported.state_dict())
     assert list(tensors) == list(expected.state_dict())
     for name, tensor in expected.state_dict().items():
         assert torch.equal(tensors[name], tensor), name
         assert tensors[name].dtype == tensor.dtype
-    assert found.training == expected.training
+    assert imported.training == expected.training
 
 
 @pytest.mark.parametrize("architecture", sorted(MODELS))

@@ -11,7 +11,7 @@ import torch
 
 from app.models import MODELS
 from app.registry.artifact.export import serving_form
-from app.registry.artifact.load import load
+from app.registry.artifact.load import ArtifactLoader
 from app.registry.artifact.self_check import replay_golden_requests
 from app.registry.store.model_store import ModelStore
 from app.registry.torchscript import program_cache
@@ -23,8 +23,8 @@ from tests.factories import publish_tiny, tiny_model
 CPU = torch.device("cpu")
 
 
-class Loader:
-    """`load_incrementally`, counted."""
+class CountingLoader:
+    """Calls `load_incrementally` and counts the calls."""
 
     def __init__(self) -> None:
         self.loads = 0
@@ -35,8 +35,8 @@ class Loader:
 
 
 @pytest.fixture
-def loader() -> Loader:
-    return Loader()
+def loader() -> CountingLoader:
+    return CountingLoader()
 
 
 def archive(seed: int, architecture: str = "deepfm") -> bytes:
@@ -48,7 +48,9 @@ def weights(program: Any) -> dict[str, torch.Tensor]:
 
 
 @pytest.mark.parametrize("architecture", sorted(MODELS))
-def test_of_two_versions_the_second_is_not_loaded_and_has_its_own_weights(loader: Loader, architecture: str) -> None:
+def test_of_two_versions_the_second_is_not_loaded_and_has_its_own_weights(
+    loader: CountingLoader, architecture: str
+) -> None:
     cache = ProgramCache(loader)
     first, second = archive(0, architecture), archive(1, architecture)
     loaded = [cache.load(first, CPU), cache.load(second, CPU), cache.load(first, CPU)]
@@ -56,18 +58,18 @@ def test_of_two_versions_the_second_is_not_loaded_and_has_its_own_weights(loader
     differ = 0
     for raw, program in zip((first, second, first), loaded, strict=True):
         expected = weights(torch.jit.load(io.BytesIO(raw)))
-        found = weights(program)
-        assert list(found) == list(expected)
+        actual = weights(program)
+        assert list(actual) == list(expected)
         for name, tensor in expected.items():
-            assert torch.equal(found[name], tensor), name
-            assert found[name].dtype == tensor.dtype
-        differ += any(not torch.equal(found[name], loaded[1].state_dict()[name]) for name in found)
+            assert torch.equal(actual[name], tensor), name
+            assert actual[name].dtype == tensor.dtype
+        differ += any(not torch.equal(actual[name], loaded[1].state_dict()[name]) for name in actual)
     assert differ == 2
     shared = {t.data_ptr() for t in weights(loaded[0]).values() if t.numel()}
     assert not shared & {t.data_ptr() for t in weights(loaded[2]).values() if t.numel()}
 
 
-def test_another_architecture_is_loaded_and_the_oldest_is_forgotten(loader: Loader) -> None:
+def test_another_architecture_is_loaded_and_the_oldest_is_forgotten(loader: CountingLoader) -> None:
     cache = ProgramCache(loader)
     names = sorted(MODELS)[: program_cache.CAPACITY + 1]
     for name in names:
@@ -89,7 +91,7 @@ def edited(raw: bytes, part: str, change: Any) -> bytes:
     return out.getvalue()
 
 
-def test_a_program_with_other_code_is_never_made_of_the_known_one(loader: Loader) -> None:
+def test_a_program_with_other_code_is_never_made_of_the_known_one(loader: CountingLoader) -> None:
     cache, raw = ProgramCache(loader), archive(0)
     cache.load(raw, CPU)
     with zipfile.ZipFile(io.BytesIO(raw)) as files:  # its name depends on what this process scripted before
@@ -99,13 +101,13 @@ def test_a_program_with_other_code_is_never_made_of_the_known_one(loader: Loader
 
 
 @pytest.mark.parametrize("damage", [lambda raw: raw[: len(raw) // 2], lambda raw: b"", lambda raw: b"PK" + raw[2:100]])
-def test_what_is_no_archive_is_the_loaders_to_refuse(loader: Loader, damage: Any) -> None:
+def test_what_is_no_archive_is_the_loaders_to_refuse(loader: CountingLoader, damage: Any) -> None:
     with pytest.raises(RuntimeError):
         ProgramCache(loader).load(damage(archive(0)), CPU)
     assert loader.loads == 1
 
 
-def test_a_pickle_that_names_something_else_is_not_followed(loader: Loader) -> None:
+def test_a_pickle_that_names_something_else_is_not_followed(loader: CountingLoader) -> None:
     cache, raw = ProgramCache(loader), archive(0)
     called = b"cbuiltins\nexec\n(X\x0c\x00\x00\x00raise OSErrort"
     with pytest.raises(RuntimeError):
@@ -114,6 +116,7 @@ def test_a_pickle_that_names_something_else_is_not_followed(loader: Loader) -> N
 
 
 def test_versions_that_share_code_score_as_they_were_published(store: ModelStore) -> None:
-    loaded = [load(store.path(publish_tiny(store, seed))) for seed in range(3)]
+    loader = ArtifactLoader()
+    loaded = [loader.load(store.path(publish_tiny(store, seed))) for seed in range(3)]
     for artifact in loaded:  # after the others were made
         replay_golden_requests(artifact)
