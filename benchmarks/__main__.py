@@ -13,7 +13,7 @@ import typer
 
 from app.commands.output import emit
 from app.synthetic import Catalogue
-from benchmarks import batching, latency, machine, million, precision, updates, workers
+from benchmarks import batching, before, latency, machine, million, precision, updates, workers
 from benchmarks.agreement import check
 from benchmarks.capacity import measure
 from benchmarks.contenders import ALL, FLOOR, missing, started
@@ -154,6 +154,20 @@ def bf16_auc_command(
         _say(f"{name}: {value:.6f}")
     if as_json:
         emit(found)
+
+
+@cli.command("before")
+def before_command(
+    checkout: Annotated[Path, typer.Argument(help="Another checkout of this project, its C library built.")],
+    candidates: Annotated[str, typer.Option(help="Item ids in a request.")] = "100,500,1000",
+    rounds: Annotated[int, typer.Option(min=1, help="Medians are of this many.")] = 9,
+    seconds: Annotated[float, typer.Option(min=0.1, help="Of each measurement.")] = 1.0,
+    as_json: AsJson = False,
+) -> None:
+    """Requests and training of this checkout over those of another one, interleaved in one run."""
+    sizes = [int(size) for size in candidates.split(",")]
+    with _stage() as stage:
+        _show(before.compare(stage, checkout.absolute(), sizes, rounds=rounds, seconds=seconds, say=_say), as_json)
 
 
 @cli.command("batching")

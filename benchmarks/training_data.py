@@ -47,12 +47,12 @@ class Columns:
         return {name: int(codes.max()) + 1 for name, codes in self.categories.items()}
 
 
-def columns() -> Columns:
-    """The SparrowRecSys samples where they lie beside the project, else MovieLens-100K."""
-    if SPARROW.is_file():
-        frame = pl.read_csv(gzip.decompress(SPARROW.read_bytes()))
+def columns(samples: Path = SPARROW) -> Columns:
+    """Return the SparrowRecSys samples if they lie beside the project, else MovieLens-100K."""
+    if samples.is_file():
+        frame = pl.read_csv(gzip.decompress(samples.read_bytes()))
         return _columns("sparrow58k, random, training part", frame, SPARSE, DENSE, frame["label"].to_numpy())
-    data = open_dataset("movielens")
+    data = open_dataset("movielens", None)
     frame = pl.concat(
         [data.side("user"), data.side("item").select(pl.exclude(data.side("user").columns))], how="horizontal"
     )

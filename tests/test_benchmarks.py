@@ -25,7 +25,8 @@ import redis
 from app.loadgen.generator import LoadGenerator
 from app.registry.artifact.load import load
 from app.synthetic import Catalogue
-from benchmarks import agreement
+from benchmarks import agreement, training_data
+from benchmarks.before import Pair, compare
 from benchmarks.capacity import Capacity, Round, one_round
 from benchmarks.contenders import AFTERNOON, FLOOR, started
 from benchmarks.figure import Figure
@@ -215,6 +216,24 @@ def capacity(**rates: float) -> Capacity:
         for size in (100, 500, 1000):
             found.rounds[name, size] = [Round(rate * 100 / size, rate, 1.0, 2.0, 1000 / rate, 1.0, 0.0)]
     return found
+
+
+def test_a_checkout_is_compared_round_by_round() -> None:
+    figure = Pair(this=[100, 190, 300], before=[100, 200, 400]).figure("requests/s", "requests/s")
+    assert figure.reached == pytest.approx(0.95)
+    assert figure.met is False
+    assert "rounds from 0.75x to 1.00x" in figure.note
+
+
+def test_what_is_no_checkout_is_refused(tmp_path: Path) -> None:
+    with pytest.raises(SystemExit, match="is no checkout"):
+        compare(Namespace(), tmp_path, [100], rounds=1, seconds=0.1, say=print)
+
+
+def test_training_is_measured_on_movielens_where_the_samples_are_not_there(tmp_path: Path) -> None:
+    columns = training_data.columns(tmp_path / "absent.csv.gz")
+    assert len(columns) > 50_000
+    assert set(columns.categories) > {"user_id", "item_id"}
 
 
 def test_ratios_are_of_the_medians() -> None:
