@@ -5,13 +5,14 @@ row's item state; a new version's states are computed from the slots, without re
 row: 12 bytes a slot, 4 bytes (2 in bf16) a column of the item state, and about 180 for its id. The tensors are as large
 as the capacity from the start, but the kernel backs only the pages that rows have been written to.
 
-All methods run on the event loop's thread, so none of them sees another half done.
+All methods run on the event loop's thread, so none of them sees another half done. Between them, while a request awaits
+something, any row may be evicted and given to another item, unless the request has pinned it.
 """
 
 from __future__ import annotations
 
 import time
-from collections.abc import Callable, Iterable, Sequence
+from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 from typing import NamedTuple, Protocol
 
@@ -21,7 +22,7 @@ import torch
 from torch import Tensor
 
 from app.features.encoder import Encoder
-from app.features.item_index import IdIndex, Rows
+from app.features.item_index import ABSENT, IdIndex, Rows
 from app.features.slots import Slots
 from app.features.store import Raw
 from app.native import bindings, layout
@@ -98,8 +99,6 @@ class ItemCache:
     ) -> None:
         self.capacity = capacity
         self.counts = CacheCounts()
-        self.epoch = 0
-        """Changes whenever a row found earlier may have become another item's, or stopped being fresh."""
         self._device = torch.device(device)
         self.dtype = dtype
         """Of the item states."""
@@ -112,6 +111,8 @@ class ItemCache:
         self._flags: int = self._flags_C.ctypes.data
         self._used: int = self._used_C.ctypes.data
         self._clock = 0
+        self._pinned: dict[int, Rows] = {}
+        """Rows of requests that await something, by the identity of their array."""
         self._tables: dict[str, _SlotTable] = {}
         self._states: dict[int, _States] = {}
 
@@ -130,13 +131,25 @@ class ItemCache:
         self._clock += count
         return Found(rows, common & ~DISTINCT, bool(common & DISTINCT))
 
-    def flags(self, found: Found) -> npt.NDArray[np.uint8]:
-        """What is known of each row found [N]; nothing where it is ABSENT."""
-        return self._flags_C.take(found.rows)
+    def pin(self, rows: Rows) -> None:
+        """Keep these rows from being evicted until `unpin` is called with the same array; ABSENT is passed over."""
+        self._pinned[id(rows)] = rows
+
+    def unpin(self, rows: Rows) -> None:
+        """Let these rows, which `pin` was called with, be evicted again."""
+        del self._pinned[id(rows)]
+
+    def flags(self, rows: Rows) -> npt.NDArray[np.uint8]:
+        """What is known of each row [N]; nothing where it is ABSENT."""
+        return self._flags_C.take(rows)
 
     def states(self, model: ItemModel) -> Tensor:
         """Item states of an attached model, [capacity, D]; only rows that were found are meaningful."""
         return self._states[id(model)].states_CD
+
+    def attached(self, model: ItemModel) -> bool:
+        """Whether the cache keeps item states of this model."""
+        return id(model) in self._states
 
     def slots(self, model: ItemModel, rows: Rows) -> Slots:
         """Encoded slots [N, S] of rows, under the model's schema."""
@@ -147,13 +160,23 @@ class ItemCache:
         rows = np.flatnonzero((self._flags_C[: len(self._ids)] & FRESH) == 0).tolist()
         return [item_id for row in rows if (item_id := self._ids[row]) is not None]
 
+    def count_invalid(self, field: str) -> None:
+        """Count a stored value that fits no slot."""
+        self.counts.invalid_values += 1
+
     # Listener of a FeatureStore
 
     def fetched(self, item_ids: Sequence[str], raws: Sequence[Raw]) -> None:
-        """Take in items just read: give them rows, encode them for every schema and every live version."""
-        if not item_ids:
-            return
+        """Take in items just read: give them rows, encode them for every schema and every live version.
+
+        Items without a row, for which none can be evicted because all are pinned, are not cached.
+        """
         rows = self._rows_for(item_ids)
+        if (rows == ABSENT).any():
+            cached = np.flatnonzero(rows != ABSENT).tolist()
+            rows, item_ids, raws = rows[cached], [item_ids[i] for i in cached], [raws[i] for i in cached]
+        if not len(rows):
+            return
         for table in self._tables.values():
             self._fill(table, rows, raws, item_ids)
         for states in self._states.values():
@@ -169,13 +192,11 @@ class ItemCache:
         if rows:
             self.counts.invalidations += len(rows)
             self._flags_C[rows] &= ~np.uint8(FRESH)
-            self.epoch += 1
 
     def suspect(self) -> None:
         """Changes may have been missed: nothing is fresh until it is read again."""
         self.counts.invalidations += len(self._rows)
         self._flags_C[: len(self._ids)] &= ~np.uint8(FRESH)
-        self.epoch += 1
 
     # Live versions
 
@@ -238,11 +259,10 @@ class ItemCache:
         if ids:
             table.keys_CS[empty], table.values_CS[empty] = table.encoder.encode_many([{}] * len(ids), ids)
             self._flags_C[empty] &= ~np.uint8(FRESH)
-            self.epoch += 1
         return [item_id for item_id in ids if item_id is not None]
 
     def _fill(self, table: _SlotTable, rows: Rows, raws: Sequence[Raw], item_ids: Sequence[str]) -> None:
-        slots = table.encoder.encode_many(raws, item_ids, self._count_invalid)
+        slots = table.encoder.encode_many(raws, item_ids, self.count_invalid)
         table.keys_CS[rows], table.values_CS[rows] = slots
         table.filled_C[rows] = True
 
@@ -252,19 +272,20 @@ class ItemCache:
             index_N = torch.from_numpy(rows).to(self._device)
             states.states_CD.index_copy_(0, index_N, encoded_ND.to(self._device, self.dtype))
 
-    def _count_invalid(self, _: str) -> None:
-        self.counts.invalid_values += 1
-
     def _rows_for(self, item_ids: Sequence[str]) -> Rows:
-        """Rows of these ids, new ones where they had none."""
-        new = sum(item_id not in self._rows for item_id in item_ids)
-        room = self.capacity - len(self._rows)
-        if new > room:
-            self._evict(new - room, keep=item_ids)
-        rows = np.empty(len(item_ids), np.int64)
+        """Rows of these ids: new ones where they had none, ABSENT where none can be evicted for them."""
+        cached = [row for item_id in item_ids if (row := self._rows.get(item_id)) is not None]
+        available = self.capacity - len(self._rows)
+        needed = len(item_ids) - len(cached) - available
+        if needed > 0:
+            available += self._evict(needed, keep=cached)
+        rows = np.full(len(item_ids), ABSENT)
         for position, item_id in enumerate(item_ids):
             row = self._rows.get(item_id)
             if row is None:
+                if not available:
+                    continue
+                available -= 1
                 if self._free:
                     row = self._free.pop()
                     self._ids[row] = item_id
@@ -276,13 +297,20 @@ class ItemCache:
         self._used_C[rows] = self._clock
         return rows
 
-    def _evict(self, needed: int, keep: Iterable[str]) -> None:
-        kept = [row for item_id in keep if (row := self._rows.get(item_id)) is not None]
-        used = self._used_C[: len(self._ids)].copy()
-        used[kept] = np.iinfo(np.int64).max
-        used[self._free] = np.iinfo(np.int64).max
-        count = min(max(needed, self.capacity // EVICT_SHARE), len(self._rows) - len(set(kept)))
-        for row in np.argpartition(used, count - 1)[:count].tolist():
+    def _evict(self, needed: int, keep: Sequence[int]) -> int:
+        """Evict the least recently used rows that are neither pinned nor among `keep`; returns how many."""
+        # One more than there are rows: ABSENT, -1, marks the last.
+        held = np.zeros(len(self._ids) + 1, np.bool_)
+        held[[*keep, *self._free]] = True
+        for rows in self._pinned.values():
+            held[rows] = True
+        evictable = len(self._ids) - int(np.count_nonzero(held[:-1]))
+        count = min(max(needed, self.capacity // EVICT_SHARE), evictable)
+        if not count:
+            return 0
+        last_used = self._used_C[: len(self._ids)].copy()
+        last_used[held[:-1]] = np.iinfo(np.int64).max
+        for row in np.argpartition(last_used, count - 1)[:count].tolist():
             item_id = self._ids[row]
             if item_id is not None:
                 self._rows.remove(item_id)
@@ -292,4 +320,4 @@ class ItemCache:
                 table.filled_C[row] = False
             self._free.append(row)
         self.counts.evictions += count
-        self.epoch += 1
+        return count

@@ -2,11 +2,12 @@
 
 from __future__ import annotations
 
+import asyncio
 from collections.abc import AsyncIterator, Mapping, Sequence
 from typing import Any
 
 from app.errors import StoreError
-from app.features.store import Listener, Raw, StoreStatus
+from app.features.store import Fetched, Listener, Raw, StoreStatus
 
 
 class MemoryFeatureStore:
@@ -19,10 +20,21 @@ class MemoryFeatureStore:
         self,
         users: Mapping[str, Mapping[str, Any]] | None = None,
         items: Mapping[str, Mapping[str, Any]] | None = None,
+        *,
+        latency_s: float | None = None,
+        tracking: bool = True,
     ) -> None:
+        """
+        Args:
+            latency_s: seconds a fetch takes, half of them before it reads and half after; None returns at once,
+                without letting anything else run.
+            tracking: report changes to the listener; otherwise nothing may be cached.
+        """
         self.users: dict[str, Raw] = dict(users or {})
         self.items: dict[str, Raw] = dict(items or {})
         self.fetches = 0
+        self._latency_s = latency_s
+        self._tracking = tracking
         self._failing = False
         self._listener: Listener | None = None
 
@@ -41,7 +53,7 @@ class MemoryFeatureStore:
 
     def put_item(self, item_id: str, raw: Mapping[str, Any]) -> None:
         self.items[item_id] = dict(raw)
-        if self._listener is not None:
+        if self._tracking and self._listener is not None:
             self._listener.changed([item_id])
 
     async def start(self, listener: Listener) -> None:
@@ -50,13 +62,19 @@ class MemoryFeatureStore:
     async def stop(self) -> None:
         self._listener = None
 
-    async def fetch(self, user_id: str | None, item_ids: Sequence[str], timeout_s: float) -> Raw:
+    async def fetch(self, user_id: str | None, item_ids: Sequence[str], timeout_s: float) -> Fetched:
+        if self._latency_s is not None:
+            await asyncio.sleep(self._latency_s / 2)
         if self._failing:
             raise StoreError("this store was told to fail")
         self.fetches += 1
+        user = {} if user_id is None else self.users.get(user_id, {})
+        items = [self.items.get(item_id, {}) for item_id in item_ids]
         if item_ids and self._listener is not None:
-            self._listener.fetched(item_ids, [self.items.get(item_id, {}) for item_id in item_ids])
-        return {} if user_id is None else self.users.get(user_id, {})
+            self._listener.fetched(item_ids, items)
+        if self._latency_s is not None:
+            await asyncio.sleep(self._latency_s / 2)
+        return Fetched(user, items)
 
     async def scan(self) -> AsyncIterator[list[str]]:
         if self._failing:
@@ -65,7 +83,7 @@ class MemoryFeatureStore:
 
     @property
     def tracking(self) -> bool:
-        return not self._failing
+        return self._tracking and not self._failing
 
     def status(self) -> StoreStatus:
-        return StoreStatus(not self._failing, not self._failing, "in memory")
+        return StoreStatus(not self._failing, self.tracking, "in memory")

@@ -11,7 +11,7 @@ import asyncio
 import contextlib
 from collections.abc import AsyncIterator, Mapping, Sequence
 from dataclasses import dataclass
-from typing import Any, Protocol
+from typing import Any, NamedTuple, Protocol
 
 import hiredis
 import structlog
@@ -50,6 +50,15 @@ class StoreStatus:
     detail: str
 
 
+class Fetched(NamedTuple):
+    """What one round trip read."""
+
+    user: Raw
+    """Features of the user; empty where none was asked for."""
+    items: Sequence[Raw]
+    """Features of each item, in the order of the ids."""
+
+
 class FeatureStore(Protocol):
     @property
     def tracking(self) -> bool:
@@ -59,8 +68,11 @@ class FeatureStore(Protocol):
 
     async def stop(self) -> None: ...
 
-    async def fetch(self, user_id: str | None, item_ids: Sequence[str], timeout_s: float) -> Raw:
-        """Read a user (None: none) and deliver items to the listener, in one round trip.
+    async def fetch(self, user_id: str | None, item_ids: Sequence[str], timeout_s: float) -> Fetched:
+        """Read a user (None: none) and items in one round trip.
+
+        The items are delivered to the listener first, in order with the changes that the store reports: before this
+        returns, what was read here may have been read again, changed or dropped by the listener.
 
         Raises StoreError: not connected, no answer in time, or an answer that is an error.
         """
@@ -140,26 +152,26 @@ class RedisFeatureStore:
     def status(self) -> StoreStatus:
         return StoreStatus(self._connection is not None, self.tracking, self._detail)
 
-    async def fetch(self, user_id: str | None, item_ids: Sequence[str], timeout_s: float) -> Raw:
+    async def fetch(self, user_id: str | None, item_ids: Sequence[str], timeout_s: float) -> Fetched:
         connection = self._connection
         if connection is None:
             raise StoreError(self._detail)
         if not item_ids:  # the usual request: its items are cached
             if user_id is None:
-                return {}
+                return Fetched({}, ())
             replies = await connection.send(self._user_key.hgetall(user_id), 1, timeout_s)
-            return _hash_or_nothing(replies[0])
-        users = 0 if user_id is None else 1
+            return Fetched(_hash_or_nothing(replies[0]), ())
         packed = [] if user_id is None else [self._user_key.hgetall(user_id)]
         packed += map(self._item_key.hgetall, item_ids)
+        items: list[Raw] = []
 
         def deliver(replies: list[Any]) -> None:
-            raws = [_hash_or_nothing(reply) for reply in replies[users:]]
+            items.extend(map(_hash_or_nothing, replies[-len(item_ids) :]))
             if self._listener is not None:
-                self._listener.fetched(item_ids, raws)
+                self._listener.fetched(item_ids, items)
 
         replies = await connection.send(b"".join(packed), len(packed), timeout_s, deliver)
-        return _hash_or_nothing(replies[0]) if users else {}
+        return Fetched({} if user_id is None else _hash_or_nothing(replies[0]), items)
 
     async def scan(self) -> AsyncIterator[list[str]]:
         cursor = "0"

@@ -40,9 +40,6 @@ MODEL_FALLBACK = "model_fallback"
 DEGRADED = (USER_UNAVAILABLE, ITEMS_UNAVAILABLE, STALE_ITEMS, INVALID_FEATURES, NOT_FINITE, MODEL_FALLBACK)
 """Every word `degraded` can hold."""
 
-MAX_FETCHES = 3
-"""Round trips of a request whose items are written to while it reads them; normally one."""
-
 MAX_EXPLAINED = 10
 
 
@@ -79,10 +76,16 @@ class Ranking:
 
 @dataclass(slots=True)
 class _Features:
-    """What one request's round trip brought."""
+    """What is known of the user and of N candidates once the store has answered, or has failed to."""
 
-    found: Found
     user: Raw
+    rows_N: Rows
+    """The candidates' rows in the cache, ABSENT where it has none."""
+    uncached: Sequence[int] = ()
+    """Indices of the candidates without a row."""
+    read: Mapping[int, Raw] = field(default_factory=dict)
+    """Features read by this request: index of the candidate to features."""
+    missing_items: list[str] = field(default_factory=list)
     degraded: list[str] = field(default_factory=list)
     user_missing: bool = False
 
@@ -116,74 +119,86 @@ class Ranker:
         began = time.perf_counter()
         chosen = route(self._live(), request.user_id, request.model)
         item_ids = WireIds.of(request.item_ids)
-        epoch, found = self._cache.epoch, self._cache.find(item_ids)
+        found = self._cache.find(item_ids)
         if not found.distinct and len(set(item_ids)) != len(item_ids):
             item_ids = WireIds.of(list(dict.fromkeys(item_ids)))
             found = self._cache.find(item_ids)
-        timeout_s = min(self._store_timeout_s, due - began)
-        features = await self._features(request.user_id, item_ids, found, epoch, timeout_s)
+        features = await self._features(request.user_id, item_ids, found, min(self._store_timeout_s, due - began))
         fetched = time.perf_counter()
         if fetched >= due:
             raise DeadlinePassed(f"{(fetched - began) * 1000:.0f} ms went by before scoring")
         # Nothing is awaited while rows are in use: they stay what they are, and the version stays attached.
+        if not self._cache.attached(chosen.artifact):  # it was retired while the store was slow to answer
+            chosen = route(self._live(), request.user_id, request.model)
         artifact, batcher = chosen.artifact, None if request.explain else self._batcher
         with torch.inference_mode():  # once a request: entering it costs as much as an operator
             user_slots, user_D = self._user(artifact, request, features)
             encoded = time.perf_counter()
-            states_CD, rows_N = self._candidates(artifact, item_ids, features.found, request.item_features)
+            states_CD, rows_N = self._candidates(artifact, item_ids, features, request.item_features)
             if batcher is None:
                 score_N, place_N = artifact.ranked(user_D, states_CD, rows_N)
             else:
                 items_ND = states_CD.index_select(0, torch.from_numpy(rows_N).to(states_CD.device))
-        missing = [] if ITEMS_UNAVAILABLE in features.degraded else self._missing(item_ids, features.found)
-        if batcher is not None:
+        if batcher is not None:  # rows may change hands from here on
             score_N, place_N = sort_descending(await batcher.probabilities(artifact, user_D, items_ND))
-        ranking = self._ranking(chosen, request, item_ids, features, missing, user_slots, score_N, place_N)
+        ranking = self._ranking(chosen, request, item_ids, features, user_slots, score_N, place_N)
         ranking.features_s = fetched - began
         ranking.encode_s = encoded - fetched
         ranking.score_s = time.perf_counter() - encoded
         return ranking
 
-    async def _features(
-        self, user_id: str, item_ids: Sequence[str], found: Found, epoch: int, timeout_s: float
-    ) -> _Features:
-        """The round trip; `found` is what the cache had at `epoch`."""
+    async def _features(self, user_id: str, item_ids: WireIds, found: Found, timeout_s: float) -> _Features:
+        """Read the user, and the items of which `found` holds nothing fresh, in one round trip.
+
+        The rows of `found` are pinned meanwhile. What was fresh when the request began is not read again, whatever is
+        written while it waits: the answer is as fresh as its begin, and one round trip is all that it can take.
+        """
         cache = self._cache
-        tracking = self._store.tracking
-        wanted = self._wanted(item_ids, found, tracking)
-        cache.counts.hits += len(item_ids) - len(wanted)
-        cache.counts.misses += len(wanted)
+        unread = self._unread(found)
+        unread_ids = [item_ids[index] for index in unread]
+        cache.counts.hits += len(item_ids) - len(unread)
+        cache.counts.misses += len(unread)
+        cache.pin(found.rows)
         try:
-            user = await self._store.fetch(user_id, wanted, timeout_s)
-            for _ in range(MAX_FETCHES - 1):
-                if not wanted and cache.epoch == epoch:
-                    break
-                epoch = cache.epoch
-                found = cache.find(item_ids)
-                wanted = self._wanted(item_ids, found, tracking) if tracking else []
-                if wanted:
-                    await self._store.fetch(None, wanted, timeout_s)
+            user, items = await self._store.fetch(user_id, unread_ids, timeout_s)
         except StoreError:
-            features = _Features(cache.find(item_ids), {}, [USER_UNAVAILABLE])
-            if (features.found.rows == ABSENT).any():
-                features.degraded.append(ITEMS_UNAVAILABLE)
-            if ((features.found.rows != ABSENT) & (cache.flags(features.found) & FRESH == 0)).any():
-                features.degraded.append(STALE_ITEMS)
-            return features
-        return _Features(found, user, user_missing=not user)
+            return self._without_store(item_ids)
+        finally:
+            cache.unpin(found.rows)
+        features = _Features(user, found.rows, user_missing=not user)
+        if unread_ids:
+            # The cache was given them, and may have dropped them again since.
+            features.rows_N[unread] = cache.find(unread_ids).rows
+            features.uncached = np.flatnonzero(features.rows_N == ABSENT).tolist()
+            features.read = dict(zip(unread, items, strict=True))
+        if unread_ids or not found.common & KNOWN:
+            known_N = cache.flags(found.rows) & KNOWN != 0
+            known_N[unread] = [bool(raw) for raw in items]
+            features.missing_items = [item_ids[index] for index in np.flatnonzero(~known_N).tolist()]
+        return features
 
-    def _wanted(self, item_ids: Sequence[str], found: Found, tracking: bool) -> Sequence[str]:
-        if not tracking:  # the server does not report changes, so nothing kept can be called fresh
-            return item_ids
+    def _unread(self, found: Found) -> list[int]:
+        """Indices of the candidates that have to be read."""
+        if not self._store.tracking:  # the server does not report changes, so nothing kept can be called fresh
+            return list(range(len(found.rows)))
         if found.common & FRESH:
-            return ()
-        return [item_ids[index] for index in np.flatnonzero(self._cache.flags(found) & FRESH == 0).tolist()]
-
-    def _missing(self, item_ids: Sequence[str], found: Found) -> list[str]:
-        """Ids the store was asked for and does not know."""
-        if found.common & KNOWN:
             return []
-        return [item_ids[index] for index in np.flatnonzero(self._cache.flags(found) & KNOWN == 0).tolist()]
+        return np.flatnonzero(self._cache.flags(found.rows) & FRESH == 0).tolist()
+
+    def _without_store(self, item_ids: WireIds) -> _Features:
+        """What the cache alone knows, and words for what is lacking."""
+        rows_N = self._cache.find(item_ids).rows
+        flags_N, cached_N = self._cache.flags(rows_N), rows_N != ABSENT
+        fresh_N = flags_N & FRESH != 0 if self._store.tracking else np.zeros(len(rows_N), np.bool_)
+        features = _Features({}, rows_N, np.flatnonzero(~cached_N).tolist(), degraded=[USER_UNAVAILABLE])
+        if features.uncached:
+            features.degraded.append(ITEMS_UNAVAILABLE)
+        else:
+            unknown = np.flatnonzero(flags_N & KNOWN == 0).tolist()
+            features.missing_items = [item_ids[index] for index in unknown]
+        if (cached_N & ~fresh_N).any():
+            features.degraded.append(STALE_ITEMS)
+        return features
 
     def _user(self, artifact: Artifact, request: RankRequest, features: _Features) -> tuple[Slots, Tensor]:
         def invalid(_: str) -> None:
@@ -202,12 +217,11 @@ class Ranker:
         request: RankRequest,
         item_ids: WireIds,
         features: _Features,
-        missing: list[str],
         user_slots: Slots,
         score_N: npt.NDArray[np.float32],
         place_N: npt.NDArray[np.int64],
     ) -> Ranking:
-        artifact, found, degraded = chosen.artifact, features.found, features.degraded
+        artifact, degraded = chosen.artifact, features.degraded
         if score_N[0] != score_N[0]:  # NaN sorts first, so one look finds any
             degraded.append(NOT_FINITE)
             first = int(np.isnan(score_N).sum())
@@ -218,9 +232,10 @@ class Ranker:
         score_K, place_K = score_N[: request.top_k], place_N[: request.top_k]
         explanations: list[list[Explanation]] = []
         if request.explain:
-            for index in place_K[:MAX_EXPLAINED].tolist():
-                slots = self._item_slots(artifact, item_ids[index], int(found.rows[index]), request.item_features)
-                explanations.append(explain(artifact, user_slots, slots))
+            explained = place_K[:MAX_EXPLAINED].tolist()
+            keys_ES, values_ES = self._item_slots(artifact, item_ids, explained, features, request.item_features)
+            for keys_S, values_S in zip(keys_ES, values_ES, strict=True):
+                explanations.append(explain(artifact, user_slots, Slots(keys_S, values_S)))
         return Ranking(
             artifact=artifact,
             label=chosen.label,
@@ -229,40 +244,51 @@ class Ranker:
             scores=score_K,
             degraded=degraded,
             missing_user=features.user_missing,
-            missing_items=missing,
+            missing_items=features.missing_items,
             explanations=explanations,
             request_id=request.request_id,
         )
 
     def _candidates(
-        self, artifact: Artifact, item_ids: Sequence[str], found: Found, overrides: Mapping[str, Mapping[str, Any]]
+        self,
+        artifact: Artifact,
+        item_ids: WireIds,
+        features: _Features,
+        overrides: Mapping[str, Mapping[str, Any]],
     ) -> tuple[Tensor, Rows]:
         """A table of item states [C, D] and the candidates' rows [N] in it.
 
-        That is the cache's own table, unless items are not cached or were sent with features: these are encoded here.
+        That is the cache's own table, unless items have no row there or were sent with features: these are encoded
+        here, for this request.
         """
-        states_CD = self._cache.states(artifact)
-        special = [] if found.common & FRESH else np.flatnonzero(found.rows < 0).tolist()
+        states_CD, rows_N, special = self._cache.states(artifact), features.rows_N, features.uncached
         if overrides:
-            position = {item_id: index for index, item_id in enumerate(item_ids)}
-            special = sorted({*special, *(position[item_id] for item_id in overrides if item_id in position)})
+            special = sorted({*special, *(index for index, item_id in enumerate(item_ids) if item_id in overrides)})
         if not special:
-            return states_CD, found.rows
-        slots = [self._item_slots(artifact, item_ids[i], int(found.rows[i]), overrides) for i in special]
-        encoded = artifact.encode_items(Slots(np.stack([s.keys for s in slots]), np.stack([s.values for s in slots])))
-        rows_N = torch.from_numpy(np.maximum(found.rows, 0)).to(states_CD.device)
-        states_ND = torch.index_select(states_CD, 0, rows_N)
+            return states_CD, rows_N
+        encoded = artifact.encode_items(self._item_slots(artifact, item_ids, special, features, overrides))
+        gathered = torch.from_numpy(np.maximum(rows_N, 0)).to(states_CD.device)
+        states_ND = torch.index_select(states_CD, 0, gathered)
         states_ND[special] = encoded.to(states_ND.dtype)
         return states_ND, np.arange(len(item_ids))
 
     def _item_slots(
-        self, artifact: Artifact, item_id: str, row: int, overrides: Mapping[str, Mapping[str, Any]]
+        self,
+        artifact: Artifact,
+        item_ids: WireIds,
+        indices: Sequence[int],
+        features: _Features,
+        overrides: Mapping[str, Mapping[str, Any]],
     ) -> Slots:
-        """One item's slots [S]: as cached or from defaults, with what the request says on top."""
-        if row == ABSENT:
-            slots = artifact.item_encoder.encode({}, item_id)
-        else:
-            keys, values = self._cache.slots(artifact, np.array([row]))
-            slots = Slots(keys[0], values[0])
-        override = overrides.get(item_id)
-        return artifact.item_encoder.patch(slots, override) if override else slots
+        """Slots [M, S] of some candidates: as cached, as read or from defaults, with what the request says on top."""
+        encoder, rows_M = artifact.item_encoder, features.rows_N[indices]
+        slots = self._cache.slots(artifact, np.maximum(rows_M, 0))
+        for position, index in enumerate(indices):
+            item_id = item_ids[index]
+            own = Slots(slots.keys[position], slots.values[position])
+            if rows_M[position] == ABSENT:
+                own = encoder.encode(features.read.get(index, {}), item_id, self._cache.count_invalid)
+            if override := overrides.get(item_id):
+                own = encoder.patch(own, override)
+            slots.keys[position], slots.values[position] = own
+        return slots

@@ -72,17 +72,15 @@ async def test_flags_follow_what_the_store_says(artifacts: list[Artifact]) -> No
     assert not cache.find(["1"]).common & FRESH
     assert not cache.find(["1", "2"]).distinct
     cache.fetched(["1", "2"], [raw_item(1), {}])
-    assert cache.flags(cache.find(["1", "2"])).tolist() == [FRESH | KNOWN, FRESH]
+    assert cache.flags(cache.find(["1", "2"]).rows).tolist() == [FRESH | KNOWN, FRESH]
     assert cache.find(["1", "2"]).common == FRESH
     assert cache.find(["1", "2"]).distinct
     assert not cache.find(["1", "2", "1"]).distinct
-    before = cache.epoch
     cache.changed(["2", "never seen"])
-    assert cache.epoch != before
-    assert cache.flags(cache.find(["1", "2"])).tolist() == [FRESH | KNOWN, 0]
+    assert cache.flags(cache.find(["1", "2"]).rows).tolist() == [FRESH | KNOWN, 0]
     assert cache.stale() == ["2"]
     cache.suspect()
-    assert cache.flags(cache.find(["1"])).tolist() == [KNOWN]
+    assert cache.flags(cache.find(["1"]).rows).tolist() == [KNOWN]
     assert sorted(cache.stale()) == ["1", "2"]
     fill(cache, range(1, 3))
     assert cache.stale() == []
@@ -100,6 +98,27 @@ async def test_the_least_recently_used_go_first(artifacts: list[Artifact]) -> No
     assert all(str(n) in cache for n in range(0, 32, 2)), "those used since stay"
     assert all(str(n) in cache for n in range(100, 104))
     assert cache.counts.evictions >= 4
+
+
+async def test_pinned_rows_are_not_evicted_and_what_finds_no_room_is_not_cached(artifacts: list[Artifact]) -> None:
+    cache = ItemCache(8)
+    await cache.attach(artifacts[0])
+    fill(cache, range(8))
+    pins = [cache.find([str(n) for n in numbers]).rows for numbers in (range(5), range(3, 7), range(90, 93))]
+    for rows_N in pins:
+        cache.pin(rows_N)
+    fill(cache, range(8, 12))
+    assert [n for n in range(12) if str(n) in cache] == [0, 1, 2, 3, 4, 5, 6, 8], "7 was the only one to make room"
+    assert cache.counts.evictions == 1
+    cache.fetched(["8", "11", "2"], [raw_item(8), raw_item(11), raw_item(50)])
+    assert "11" not in cache
+    assert torch.allclose(cached(cache, artifacts[0], "2"), state(artifacts[0], "2", 50), atol=1e-5)
+    for rows_N in pins:
+        cache.unpin(rows_N)
+    fill(cache, range(20, 28))
+    assert [n for n in range(30) if str(n) in cache] == list(range(20, 28))
+    fill(cache, range(100, 120))
+    assert len(cache) == 8, "more than it holds at once"
 
 
 @given(
@@ -126,7 +145,7 @@ def test_whatever_happens_a_row_found_fresh_is_that_items_own(
             latest = {i: n for i, n in latest.items() if i not in ids}
         found = cache.find(ids)
         assert len(cache) <= 12
-        for item_id, row, flags in zip(ids, found.rows, cache.flags(found), strict=True):
+        for item_id, row, flags in zip(ids, found.rows, cache.flags(found.rows), strict=True):
             if action == "fetch":
                 assert flags & FRESH
             if flags & FRESH:
