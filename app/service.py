@@ -15,7 +15,7 @@ from app.features.cache_refresher import Refresher
 from app.features.item_cache import ItemCache
 from app.features.store import FeatureStore, RedisFeatureStore
 from app.observability.metrics import Metrics
-from app.publishing.store_commands import StoreCommands
+from app.publishing.isolated_actions import IsolatedActions
 from app.ranking.admission import Admission
 from app.ranking.batcher import Batcher
 from app.ranking.canary import CanaryFailure, CanaryLimits
@@ -50,8 +50,8 @@ class Service:
     ranking: RankService
     monitor: ModelMonitor
     shadow: Shadow
-    store_commands: StoreCommands | None = None
-    """Runs the admin's commands; None where no admin key is set, like `admin`."""
+    isolated_actions: IsolatedActions | None = None
+    """Carries out the admin's actions; None where no admin key is set, like `admin`."""
     admin: Admin | None = None
     draining: bool = False
     """Whether the process is about to stop, so that no more traffic should be sent to it."""
@@ -65,8 +65,8 @@ class Service:
             log.warning("no_model_live", folder=str(self.model_store.folder), hint="publish one: ctr train --publish")
 
     async def stop(self) -> None:
-        if self.store_commands is not None:
-            self.store_commands.stop()
+        if self.isolated_actions is not None:
+            self.isolated_actions.stop()
         await self.shadow.stop()
         await self.refresher.stop()
         await self.lifecycle.stop()
@@ -96,7 +96,7 @@ def build_service(settings: Settings, store: FeatureStore | None = None) -> Serv
     refresher = Refresher(store, cache, fill=settings.item_cache_warm)
     poll = BusyPoll(settings.busy_poll_us / 1e6)
     warmup = Warmup(cache, refresher, max_candidates=settings.max_candidates, worked_s=poll.worked_s)
-    model_store = ModelStore.open(settings.model_store, settings.model, settings.signing_key, settings.trusted_keys)
+    model_store = ModelStore.from_settings(settings)
     lifecycle = _lifecycle(settings, model_store, warmup, metrics, device)
     batcher = Batcher(settings.batch_max_rows, settings.batch_max_wait_us) if settings.batch_max_rows else None
     ranker = Ranker(
@@ -130,8 +130,8 @@ def build_service(settings: Settings, store: FeatureStore | None = None) -> Serv
     service = Service(settings, metrics, model_store, lifecycle, store, cache, refresher, ranking, monitor, shadow)
     admin_key = settings.admin_key.get_secret_value() if settings.admin_key else ""
     if admin_key:
-        service.store_commands = StoreCommands(settings)
-        service.admin = Admin(admin_key, model_store, service.store_commands, metrics)
+        service.isolated_actions = IsolatedActions(settings)
+        service.admin = Admin(admin_key, model_store, service.isolated_actions, metrics)
     return service
 
 

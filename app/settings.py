@@ -5,10 +5,13 @@ from __future__ import annotations
 from pathlib import Path
 from typing import Annotated, Any, Literal
 
-from pydantic import Field, SecretStr, ValidationError, field_validator
+from pydantic import Field, JsonValue, SecretStr, ValidationError, field_validator
 from pydantic_settings import BaseSettings, NoDecode, SettingsConfigDict
 
 from app.errors import ConfigError
+
+FOR_PUBLISHING: dict[str, JsonValue] = {"for_publishing": True}
+"""Marks a setting that `app.publishing` reads: it is passed on to the processes in which a service has it run."""
 
 Key = Annotated[str, Field(pattern=r"^[^{}]*\{id\}[^{}]*$")]
 
@@ -19,17 +22,29 @@ class Settings(BaseSettings):
     model_config = SettingsConfigDict(env_prefix="CTR_", env_file=".env", frozen=True, extra="ignore")
 
     redis_url: str = Field(
-        "", description="Where the features are: redis://, rediss:// or unix://. Empty starts the embedded Valkey."
+        "",
+        description="Where the features are: redis://, rediss:// or unix://. Empty starts the embedded Valkey.",
+        json_schema_extra=FOR_PUBLISHING,
     )
     redis_timeout_ms: float = Field(
         30.0, gt=0, le=10_000, description="Longest wait for the store; past it the answer is made from defaults."
     )
-    user_key: Key = Field("ctr:v1:user:{id}", description="Redis key of a user's hash; set it to read your own layout.")
-    item_key: Key = Field("ctr:v1:item:{id}", description="Redis key of an item's hash.")
-    data_dir: Path = Field(Path(".ctr"), description="Where the embedded Valkey keeps its data.")
+    user_key: Key = Field(
+        "ctr:v1:user:{id}",
+        description="Redis key of a user's hash; set it to read your own layout.",
+        json_schema_extra=FOR_PUBLISHING,
+    )
+    item_key: Key = Field(
+        "ctr:v1:item:{id}", description="Redis key of an item's hash.", json_schema_extra=FOR_PUBLISHING
+    )
+    data_dir: Path = Field(
+        Path(".ctr"), description="Where the embedded Valkey keeps its data.", json_schema_extra=FOR_PUBLISHING
+    )
 
-    model_store: Path = Field(Path("model_store"), description="Folder of published versions.")
-    model: str = Field("deepfm", description="Which model under it is served.")
+    model_store: Path = Field(
+        Path("model_store"), description="Folder of published versions.", json_schema_extra=FOR_PUBLISHING
+    )
+    model: str = Field("deepfm", description="Which model under it is served.", json_schema_extra=FOR_PUBLISHING)
     poll_s: float = Field(
         1.0, gt=0, le=3600, description="How often serving.json is looked at; a swap starts at most this much later."
     )
@@ -41,27 +56,40 @@ class Settings(BaseSettings):
         ge=2,
         le=1_000_000,
         description="Versions kept when a new one is published; those with a label, lately stable or loaded stay too.",
+        json_schema_extra=FOR_PUBLISHING,
     )
 
     signing_key: Path | None = Field(
-        None, description="PEM file of the Ed25519 private key that signs what is published; publishers only have it."
+        None,
+        description="PEM file of the Ed25519 private key that signs what is published; publishers only have it.",
+        json_schema_extra=FOR_PUBLISHING,
     )
     trusted_keys: Annotated[tuple[Path, ...], NoDecode] = Field(
         (),
         description="Comma-separated PEM files of public keys; set, versions that none of them signed are refused.",
+        json_schema_extra=FOR_PUBLISHING,
     )
 
     gate_timeout_s: float = Field(
-        120.0, gt=0, le=86_400, description="A version whose checks take longer is refused; large tables need more."
+        120.0,
+        gt=0,
+        le=86_400,
+        description="A version whose checks take longer is refused; large tables need more.",
+        json_schema_extra=FOR_PUBLISHING,
     )
     gate_memory_mb: int = Field(
-        4096, ge=64, le=1_000_000, description="Memory for the checks; the tables of two versions must fit in it."
+        4096,
+        ge=64,
+        le=1_000_000,
+        description="Memory for the checks; the tables of two versions must fit in it.",
+        json_schema_extra=FOR_PUBLISHING,
     )
     gate_ctr_ratio: float = Field(
         1.3,
         ge=1.0,
         description="A version whose mean score is further from the live one's, up or down, is refused; two seeds "
         "differ by 1.01. Raise it where click rates swing from day to day.",
+        json_schema_extra=FOR_PUBLISHING,
     )
     gate_rank_correlation: float = Field(
         0.5,
@@ -69,12 +97,14 @@ class Settings(BaseSettings):
         le=1.0,
         description="Least agreement (Spearman) with the live version's order; two seeds agree by 0.99, two "
         "architectures by 0.9. -1 asks for none.",
+        json_schema_extra=FOR_PUBLISHING,
     )
     gate_latency_ratio: float = Field(
         5.0,
         ge=1.0,
         description="A version that takes longer than the live one, by this factor, is refused; raise it to go from a "
         "small model to a large one.",
+        json_schema_extra=FOR_PUBLISHING,
     )
     gate_known_keys: float = Field(
         0.3,
@@ -82,6 +112,7 @@ class Settings(BaseSettings):
         le=1.0,
         description="Least share of what the feature store holds that the version knows; 0 asks for nothing. A low "
         "share means that it was trained on other features.",
+        json_schema_extra=FOR_PUBLISHING,
     )
 
     canary_guard: bool = Field(True, description="Take a canary out by itself when it crosses one of the limits below.")
@@ -183,6 +214,11 @@ class Settings(BaseSettings):
     @classmethod
     def _split_keys(cls, raw: Any) -> Any:
         return tuple(key.strip() for key in raw.split(",") if key.strip()) if isinstance(raw, str) else raw
+
+
+def publishing_settings() -> list[str]:
+    """Names of the settings that are marked FOR_PUBLISHING, in the order of the table."""
+    return [name for name, field in Settings.model_fields.items() if field.json_schema_extra == FOR_PUBLISHING]
 
 
 def load_settings(**overrides: Any) -> Settings:

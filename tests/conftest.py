@@ -14,6 +14,7 @@ from hypothesis import HealthCheck, settings
 from app.features.loading.embedded_valkey import EmbeddedValkey
 from app.registry.gate import checks, gate
 from app.registry.gate.gate_report import GateCheck
+from app.registry.gate.gate_task import GateTask
 from app.registry.store.model_store import ModelStore
 from tests.factories import MODEL_NAME
 
@@ -58,7 +59,7 @@ def gate_in_process(monkeypatch: pytest.MonkeyPatch) -> None:
     """The gate's checks without their process, which takes two seconds to import torch: what only a process can
     do (be ended, be refused memory, be lost) is in tests/registry/gate/test_gate.py."""
 
-    def tried(task: gate.GateTask) -> list[GateCheck]:
+    def run_checks(task: GateTask) -> list[GateCheck]:
         found: list[GateCheck] = []
         with torch.inference_mode():
             for check in checks.checks(task):
@@ -67,4 +68,4 @@ def gate_in_process(monkeypatch: pytest.MonkeyPatch) -> None:
                     break
         return found
 
-    monkeypatch.setattr(gate, "_tried", tried)
+    monkeypatch.setattr(gate, "run_checks", run_checks)

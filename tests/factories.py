@@ -26,7 +26,8 @@ from app.models.base import CtrModel
 from app.models.side_input import NumericStatistics, Preprocessing, numeric_key
 from app.registry.artifact.export import write
 from app.registry.artifact.manifest import GoldenRequest, Manifest
-from app.registry.store.model_store import CanaryPointer, ModelStore
+from app.registry.store.model_store import ModelStore
+from app.registry.store.pointer import CanaryPointer
 
 SCHEMA_YAML = """\
 version: 1

@@ -34,15 +34,16 @@ from app.errors import (
     VersionRefused,
 )
 from app.observability.metrics import Metrics
-from app.registry.artifact.load import read_manifest_bytes
-from app.registry.gate.gate_report import WITHDRAWN, GateCheck, read_report, recorded_refusal
+from app.publishing.promote import Promotion, check_not_refused
+from app.publishing.refuse import refuse as refuse_version
+from app.publishing.rollback import Rollback
+from app.registry.gate.gate_report import read_report
 from app.registry.store.model_store import ModelStore
 
 log = structlog.get_logger(__name__)
 
 PATHS = frozenset({"/admin/promote", "/admin/rollback", "/admin/refuse"})
 MAX_BODY_BYTES = 1000
-OPERATOR = GateCheck(WITHDRAWN, False, "operator", "an operator refused it over HTTP", comparison=True)
 
 
 class Target(msgspec.Struct, forbid_unknown_fields=True):
@@ -61,19 +62,25 @@ class Done(BaseModel):
     gate: dict[str, Any] | None = Field(None, description="Of a promotion: what the checks found")
 
 
-class Commands(Protocol):
-    """`app.publishing.store_commands.StoreCommands` is one."""
+class PublishingActions(Protocol):
+    """Carries out what takes seconds and gigabytes: `app.publishing.isolated_actions.IsolatedActions` is one."""
 
-    def run(self, command: str, *arguments: str) -> dict[str, Any]: ...
+    def promote(self, version: int) -> Promotion:
+        """Gate a version and make it stable."""
+        ...
+
+    def roll_back(self, version: int | None = None) -> Rollback:
+        """Make an earlier version stable again."""
+        ...
 
 
 class Admin:
     """What the routes do. Blocking; call it on a thread."""
 
-    def __init__(self, key: str, store: ModelStore, commands: Commands, metrics: Metrics) -> None:
+    def __init__(self, key: str, store: ModelStore, actions: PublishingActions, metrics: Metrics) -> None:
         self._digest = hashlib.sha256(key.encode()).digest()
         self._store = store
-        self._commands = commands
+        self._actions = actions
         self.metrics = metrics
 
     def knows(self, key: str) -> bool:
@@ -81,35 +88,43 @@ class Admin:
         return hmac.compare_digest(hashlib.sha256(key.encode("latin-1", "replace")).digest(), self._digest)
 
     def promote(self, version: int) -> Done:
-        """Raises NotFound, Conflict, VersionRefused, ActionFailed."""
+        """Make a version stable once it has passed the gate.
+
+        Raises:
+            NotFound, Conflict, VersionRefused, ActionFailed: as `_turn` says.
+        """
         with self._turn(version):
-            self._stays_refused(version)
-            document = self._commands.run("promote", str(version))
-        gate = document["gate"]
-        return Done(model=document["model"], version=version, labels=["stable"], serving=document["serving"], gate=gate)
+            check_not_refused(self._store, version)  # the process would say so too, seconds later
+            promotion = self._actions.promote(version)
+        return Done(
+            model=promotion.model,
+            version=version,
+            labels=["stable"],
+            serving=msgspec.to_builtins(promotion.serving),
+            gate=msgspec.to_builtins(promotion.gate),
+        )
 
     def rollback(self, version: int | None) -> Done:
-        """Raises the same."""
+        """Return to the version that was stable before, or to this one. Raises what `promote` raises."""
         with self._turn(version):
-            document = self._commands.run("rollback", *([] if version is None else [str(version)]))
+            rollback = self._actions.roll_back(version)
         return Done(
-            model=document["model"], version=document["version"], labels=["stable"], serving=document["serving"]
+            model=rollback.model,
+            version=rollback.version,
+            labels=["stable"],
+            serving=msgspec.to_builtins(rollback.serving),
         )
 
     def refuse(self, version: int) -> Done:
-        """Raises the same."""
+        """Refuse a version and take its labels away. Raises what `promote` raises."""
         with self._turn(version):
-            lost = self._store.withdraw(version, OPERATOR)
-            serving = msgspec.to_builtins(msgspec.structs.replace(self._store.pointer(), seal=None))
-        return Done(model=self._store.name, version=version, labels=lost, serving=serving)
-
-    def _stays_refused(self, version: int) -> None:
-        """The command would say so too, seconds later."""
-        refused = None
-        with contextlib.suppress(ArtifactError):  # what cannot be read is the gate's to say
-            refused = recorded_refusal(self._store.path(version), read_manifest_bytes(self._store.path(version)))
-        if refused is not None:
-            raise ArtifactError(refused.reason, f"version {version} was refused: {refused.detail}")
+            refusal = refuse_version(self._store, version)
+        return Done(
+            model=refusal.model,
+            version=version,
+            labels=refusal.labels,
+            serving=msgspec.to_builtins(refusal.serving),
+        )
 
     @contextlib.contextmanager
     def _turn(self, version: int | None) -> Iterator[None]:

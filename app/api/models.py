@@ -10,11 +10,9 @@ from pydantic import BaseModel, Field
 
 from app.api.health import ModelProblem, problems_of
 from app.api.service_state import ServiceState, service_of
-from app.errors import ArtifactError
 from app.ranking.score_histogram import ScoreStats
 from app.ranking.shadow_stats import ShadowStats
-from app.registry.gate.gate_report import read_report
-from app.registry.store.model_store import ModelStore, Pointer
+from app.registry.store.version_table import VersionRow, read_row, read_serving
 
 QUANTILES = (0.1, 0.5, 0.9, 0.99)
 
@@ -82,23 +80,16 @@ def models(
 ) -> Models:
     # Not `async`: it reads a manifest per version, so it runs on a thread.
     status, store = service.lifecycle.status(), service.model_store
-    pointer, error = Pointer(), None
-    try:
-        pointer = store.pointer()
-    except ArtifactError as damaged:
-        error = str(damaged)
+    pointer, error = read_serving(store)
     wanted = pointer.versions_by_label()
     # A version that is live is listed however old, and though its folder be gone.
     newest = set(store.versions()[-limit:]) | set(status.versions.values()) | set(wanted.values())
-    serving: dict[str, Any] = dict(wanted)
-    if pointer.canary is not None:
-        serving["canary"] = {"version": pointer.canary.version, "share": pointer.canary.share}
     return Models(
         model=status.model,
         live=status.versions,
         canary_share=status.canary_share,
         fallback=status.fallback,
-        serving=serving,
+        serving=msgspec.to_builtins(pointer),
         error=error,
         problems=problems_of(status),
         watched=[
@@ -107,7 +98,7 @@ def models(
             if number in status.versions.values()
         ],
         shadow=_shadow(service.shadow.stats()),
-        versions=[_version(store, number, wanted, status.versions) for number in sorted(newest, reverse=True)],
+        versions=[_version(read_row(store, v, wanted), status.versions) for v in sorted(newest, reverse=True)],
     )
 
 
@@ -141,19 +132,15 @@ def _shadow(stats: ShadowStats | None) -> ShadowSummary | None:
     )
 
 
-def _version(store: ModelStore, number: int, wanted: dict[str, int], live: dict[str, int]) -> Version:
+def _version(row: VersionRow, live: dict[str, int]) -> Version:
     version = Version(
-        version=number,
-        labels=[label for label, named in wanted.items() if named == number],
-        live=[label for label, serving in live.items() if serving == number],
+        version=row.version,
+        labels=row.labels,
+        live=[label for label, serving in live.items() if serving == row.version],
+        error=row.problem,
+        gate=None if row.gate is None else msgspec.to_builtins(row.gate),
     )
-    report = read_report(store.path(number))
-    version.gate = None if report is None else msgspec.to_builtins(report)
-    try:
-        manifest = store.manifest(number)
-    except ArtifactError as error:
-        version.error = str(error)
-    else:
-        version.architecture, version.created_at = manifest.architecture, manifest.created_at
-        version.metrics = manifest.metrics
+    if row.manifest is not None:
+        version.architecture, version.created_at = row.manifest.architecture, row.manifest.created_at
+        version.metrics = row.manifest.metrics
     return version

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import contextlib
 import sys
 from typing import Any
 
@@ -13,6 +14,18 @@ console = Console(stderr=True)
 
 
 def emit(document: Any) -> None:
-    """The one JSON document of a command run with `--json`."""
+    """Write the one JSON document of a command that was run with `--json`."""
     sys.stdout.write(msgspec.json.encode(document).decode() + "\n")
     sys.stdout.flush()
+
+
+class ConsoleReporter:
+    """Shows on the console what a use case tells: an `app.publishing.reporter.Reporter`."""
+
+    def notify(self, message: str) -> None:
+        """Print a line."""
+        console.print(message, markup=False)
+
+    def busy(self, message: str) -> contextlib.AbstractContextManager[object]:
+        """Show the message with a spinner while the context lasts."""
+        return console.status(message)

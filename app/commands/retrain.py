@@ -13,9 +13,9 @@ import typer
 from rich.markup import escape
 from rich.table import Table
 
-from app.commands.models import Model, Store
-from app.commands.output import console, emit
+from app.commands.output import ConsoleReporter, console, emit
 from app.commands.schedule import ended_by_signals, repeat, seconds
+from app.commands.store_options import Model, Store
 from app.errors import ConfigError, CtrError, DataError, NotPublished
 
 if TYPE_CHECKING:
@@ -120,17 +120,19 @@ def _round(
     **options: Any,
 ) -> int:
     from app.commands.options import quiet_threads
-    from app.publishing.gate_version import gate_version, open_store, prune_old_versions
-    from app.settings import load_settings
 
     quiet_threads(threads)
+    from app.publishing.gate_version import gate_version
+    from app.publishing.publish import prune_old_versions
+    from app.registry.store.model_store import ModelStore
+    from app.settings import load_settings
     from app.training.evaluation.comparison import newest_of
     from app.training.loop.progress import TrainingProgress
     from app.training.retrain import Round, alone
     from app.training.retrain import retrain as run
 
     settings = load_settings(model=model, model_store=model_store)
-    store = open_store(settings)
+    store, reporter = ModelStore.from_settings(settings), ConsoleReporter()
     stable = store.pointer().stable
     if stable is None:
         raise ConfigError(f"{store.name} has no live version in {store.folder}: `ctr train --publish` makes the first")
@@ -148,7 +150,7 @@ def _round(
                 raise NotPublished("old", f"not published: no row is newer than those version {stable} came from")
 
             def admit(version: int) -> None:
-                judged["gate"] = gate_version(store, version, settings=settings)
+                judged["gate"] = gate_version(store, version, settings, reporter)
 
             with TrainingProgress(console, config.job.trainer.epochs) as progress:
                 folder = run(
@@ -162,7 +164,7 @@ def _round(
                     report=progress.report,
                     command=shlex.join(["ctr", *sys.argv[1:]]),
                 )
-        prune_old_versions(store, settings)
+        prune_old_versions(store, settings, reporter)
     except NotPublished as error:
         reason, message, folder = error.reason, str(error), None
     if found.evaluation:

@@ -96,7 +96,7 @@ def _write(
         folder = Path(tempfile.mkdtemp(prefix="synthetic-", dir=RUNS))
         write(folder, model, catalogue.schema, **details)
         return {"version_dir": str(folder), "version": 0}
-    store = ModelStore.open(settings.model_store, settings.model, settings.signing_key, settings.trusted_keys)
+    store = ModelStore.from_settings(settings)
     with store.staging() as staged, console.status("writing the version"):
         write(staged, model, catalogue.schema, **details)
         version = store.publish(staged)

@@ -14,7 +14,7 @@ from rich.markup import escape
 from rich.table import Table
 
 from app.commands.options import TUNING, job_config, quiet_threads
-from app.commands.output import console, emit
+from app.commands.output import ConsoleReporter, console, emit
 
 if TYPE_CHECKING:
     from app.training.data.dataset import Dataset
@@ -129,7 +129,9 @@ def train(
         precision=precision,
     )
 
-    from app.publishing.gate_version import gate_version, open_store, prune_old_versions
+    from app.publishing.gate_version import gate_version
+    from app.publishing.publish import prune_old_versions
+    from app.registry.store.model_store import ModelStore
     from app.settings import load_settings
     from app.training.data.catalogue import open_dataset
     from app.training.data.encoding_progress import EncodingProgress
@@ -158,16 +160,16 @@ def train(
         if not group.is_first:
             config.build().follow(rows, test_rows, group, checkpoint=checkpoint)
             return
-        store = open_store(settings) if publish else None
+        store, reporter = ModelStore.from_settings(settings) if publish else None, ConsoleReporter()
         target = (
-            published(store, functools.partial(gate_version, store, settings=settings))
+            published(store, functools.partial(gate_version, store, settings=settings, reporter=reporter))
             if store
             else kept_aside(RUNS, model)
         )
         with target as destination:
             result = _run(config, rows, test_rows, destination.folder, name, checkpoint, group)
         if store:
-            prune_old_versions(store, settings)
+            prune_old_versions(store, settings, reporter)
         for field, skipped in result.unreadable.items():
             _warn(f"{field}: {skipped}")
         console.print(_table(model, result))

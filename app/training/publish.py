@@ -16,6 +16,7 @@ import torch
 from app.errors import ArtifactError, ConfigError
 from app.features.fields import SIDES
 from app.models.base import CtrModel
+from app.publishing.publish import publish_staged
 from app.registry.artifact.artifact import Artifact
 from app.registry.artifact.export import write
 from app.registry.artifact.load import load
@@ -104,9 +105,12 @@ def published(store: ModelStore, admit: Callable[[int], object]) -> Iterator[Des
     with store.staging() as staged:
         destination = Destination(staged)
         yield destination
-        destination.version = store.publish(staged)
-    admit(destination.version)
-    store.promote(destination.version)
+
+        def gate(version: int) -> None:
+            destination.version = version
+            admit(version)
+
+        publish_staged(store, staged, gate)
     destination.folder = store.path(destination.version)
 
 

@@ -10,10 +10,7 @@ comes of it goes through the gate and live, or nothing changes at all.
 from __future__ import annotations
 
 import contextlib
-import fcntl
 import os
-import shutil
-import signal
 import time
 from collections.abc import Callable, Iterator
 from dataclasses import asdict, dataclass, field, replace
@@ -22,9 +19,11 @@ from typing import Any
 
 import numpy as np
 
-from app.errors import ArtifactError, ConfigError, CtrError, NotPublished
+from app.errors import ArtifactError, ConfigError, NotPublished
+from app.publishing.publish import publish_staged
 from app.registry.artifact.artifact import Artifact
 from app.registry.store.model_store import ModelStore
+from app.runtime.file_lock import try_lock
 from app.training.data.dataset import Dataset
 from app.training.evaluation.comparison import Metric, compare, probabilities, same_schema, seen_share, shortfall
 from app.training.job import JobConfig, describe
@@ -117,14 +116,10 @@ def alone(store: ModelStore) -> Iterator[None]:
     except OSError as error:
         raise ArtifactError("file", f"cannot write to {store.folder}: {error.strerror}") from error
     with lock:
-        try:
-            fcntl.flock(lock, fcntl.LOCK_EX | fcntl.LOCK_NB)
-        except OSError as error:
+        if not try_lock(lock.fileno()):
             lock.seek(0)
-            who = lock.read(200).strip()
-            raise NotPublished(
-                "busy", f"{store.name} is being retrained already{f' by {who}' if who else ''}"
-            ) from error
+            owner = lock.read(200).strip()
+            raise NotPublished("busy", f"{store.name} is being retrained already{f' by {owner}' if owner else ''}")
         lock.truncate(0)
         lock.write(f"process {os.getpid()} on {os.uname().nodename}\n")
         lock.flush()
@@ -202,51 +197,18 @@ def retrain(
             "keys": found.keys,
         }
     }
+
+    def gate(version: int) -> None:
+        found.version = version
+        try:
+            admit(version)
+        except ArtifactError as error:
+            raise NotPublished(error.reason, str(error)) from error
+
     with store.staging() as staged:
         beside = {f"version {live.version}": found.evaluation["live"]}
         kept.build().finish(prepared, trained, beside, staged, store.name, command, started, say, also)
         say("Checking it as it would be served")
-        with _uninterrupted():
-            found.version = store.publish(staged)
-    with _withdrawn_if_interrupted(store, found.version):
-        try:
-            admit(found.version)
-        except ArtifactError as error:
-            raise NotPublished(error.reason, str(error)) from error
-        now_live = store.pointer().stable
-        if now_live != live.version:
-            raise NotPublished(
-                "moved",
-                f"version {now_live} went live in place of {live.version} meanwhile; {found.version} stays without a "
-                "label: run it again",
-            )
-        with _uninterrupted():
-            store.promote(found.version)
+        version = publish_staged(store, staged, gate, replaces=live.version, discard_if_interrupted=True)
     found.seconds = time.perf_counter() - started
-    return store.path(found.version)
-
-
-@contextlib.contextmanager
-def _uninterrupted() -> Iterator[None]:
-    """Signals to end wait until the block has: it changes the store in more than one step."""
-    before = signal.pthread_sigmask(signal.SIG_BLOCK, {signal.SIGTERM, signal.SIGINT})
-    try:
-        yield
-    finally:
-        signal.pthread_sigmask(signal.SIG_SETMASK, before)
-
-
-@contextlib.contextmanager
-def _withdrawn_if_interrupted(store: ModelStore, version: int) -> Iterator[None]:
-    """A version that nobody judged to the end leaves no trace; a refused one stays, with the reason beside it."""
-    try:
-        yield
-    except CtrError:
-        raise
-    except BaseException:
-        with _uninterrupted(), store.lock():
-            if version not in store.pointer().versions_by_label().values():
-                aside = store.folder / f".tmp-withdrawn-{version}"
-                os.rename(store.path(version), aside)
-                shutil.rmtree(aside, ignore_errors=True)
-        raise
+    return store.path(version)

@@ -11,7 +11,7 @@ from pathlib import Path
 
 import httpx
 
-from app.registry.store.model_store import POINTER
+from app.registry.store.pointer import POINTER
 from benchmarks.figure import Figure
 from benchmarks.process import ctr
 from benchmarks.soak.recording import RecordedLoad, Recording

@@ -18,13 +18,17 @@ from hypothesis import strategies as st
 from structlog.testing import capture_logs
 
 from app.api import admin
-from app.api.admin import OPERATOR, Admin, AnyTarget, Target, parsed
+from app.api.admin import Admin, AnyTarget, Target, parsed
 from app.errors import ActionFailed, ArtifactError, ConfigError, RequestError
 from app.features.memory_store import MemoryFeatureStore
 from app.main import create_app
+from app.publishing.promote import Promotion
+from app.publishing.refuse import BY_OPERATOR
+from app.publishing.rollback import Rollback
 from app.registry.artifact.load import read_manifest_bytes
 from app.registry.gate.gate_report import GateCheck, read_report, write_refusal
-from app.registry.store.model_store import CanaryPointer, ModelStore, Pointer
+from app.registry.store.model_store import ModelStore
+from app.registry.store.pointer import CanaryPointer, Pointer
 from app.settings import Settings
 from tests.api.fakes import FakeService, application, client
 from tests.factories import publish_tiny
@@ -36,20 +40,26 @@ HEADERS = {"X-Admin-Key": KEY}
 ACTIONS = ("promote", "rollback", "refuse")
 
 
-class Commands:
-    """`ctr` without the process: writes the pointer as the commands do, after whatever the test wants."""
+class FakeActions:
+    """Promotions and rollbacks without a process: writes the pointer as they do, after `before`."""
 
     def __init__(self, store: ModelStore) -> None:
         self.store = store
         self.calls: list[tuple[str, ...]] = []
         self.before: Callable[[], Any] = lambda: None
 
-    def run(self, command: str, *arguments: str) -> dict[str, Any]:
-        self.calls.append((command, *arguments))
+    def promote(self, version: int) -> Promotion:
+        self.calls.append(("promote", str(version)))
         self.before()
-        version = int(arguments[0]) if arguments else self.store.rollback_candidates(self.store.pointer().stable)[0]
         self.store.promote(version)
-        return {"model": self.store.name, "version": version, "gate": None, "serving": {"stable": version}}
+        return Promotion(self.store.name, version, "stable", None, Pointer(version))
+
+    def roll_back(self, version: int | None = None) -> Rollback:
+        self.calls.append(("rollback",) if version is None else ("rollback", str(version)))
+        self.before()
+        version = version or self.store.rollback_candidates(self.store.pointer().stable)[0]
+        self.store.promote(version)
+        return Rollback(self.store.name, "stable", version, [], Pointer(version))
 
 
 @pytest.fixture(scope="module")
@@ -62,15 +72,15 @@ def published(tmp_path_factory: pytest.TempPathFactory) -> ModelStore:
 
 
 @pytest.fixture
-def commands(store: ModelStore, published: ModelStore) -> Commands:
+def actions(store: ModelStore, published: ModelStore) -> FakeActions:
     shutil.copytree(published.folder, store.folder)
-    return Commands(store)
+    return FakeActions(store)
 
 
 @pytest.fixture
-def service(store: ModelStore, commands: Commands) -> FakeService:
+def service(store: ModelStore, actions: FakeActions) -> FakeService:
     service = FakeService(store)
-    service.admin = Admin(KEY, store, commands, service.metrics)  # type: ignore[attr-defined]
+    service.admin = Admin(KEY, store, actions, service.metrics)  # type: ignore[attr-defined]
     return service
 
 
@@ -95,7 +105,7 @@ def count(service: FakeService, name: str) -> float:
 @pytest.mark.parametrize("action", ACTIONS)
 @pytest.mark.parametrize("key", [None, "", "correct horse ", "correct hors", "x" * 5000, "\xff\xe9"])
 async def test_without_the_right_key_nothing_is_done_or_even_read(
-    app: FastAPI, service: FakeService, commands: Commands, action: str, key: str | None
+    app: FastAPI, service: FakeService, actions: FakeActions, action: str, key: str | None
 ) -> None:
     headers = {"accept": "*/*"} if key is None else {"X-Admin-Key": key}
     before = service.model_store.pointer()
@@ -110,17 +120,17 @@ async def test_without_the_right_key_nothing_is_done_or_even_read(
     assert [line["event"] for line in logs] == ["admin_key_refused"]
     assert KEY not in str(logs)
     assert not key or key not in str(logs)
-    assert (commands.calls, service.model_store.pointer()) == ([], before)
+    assert (actions.calls, service.model_store.pointer()) == ([], before)
 
 
-async def test_the_key_may_be_in_either_header(app: FastAPI, commands: Commands) -> None:
+async def test_the_key_may_be_in_either_header(app: FastAPI, actions: FakeActions) -> None:
     assert (await post(app, "promote", {"version": 1}, **{"X-API-Key": KEY})).status_code == 200
     wrong_first = {"X-Admin-Key": "wrong", "X-API-Key": KEY}
     assert (await post(app, "promote", {"version": 1}, **wrong_first)).status_code == 401
 
 
-def test_a_key_may_hold_any_text(store: ModelStore, commands: Commands, service: FakeService) -> None:
-    ours = Admin("clé ✓", store, commands, service.metrics)
+def test_a_key_may_hold_any_text(store: ModelStore, actions: FakeActions, service: FakeService) -> None:
+    ours = Admin("clé ✓", store, actions, service.metrics)
     assert ours.knows("clé ✓".encode().decode("latin-1")), "as a header arrives"
     assert not ours.knows("cl? ?")
     assert not ours.knows("\u2713\ud800")
@@ -144,7 +154,7 @@ def test_whatever_is_sent_is_a_version_or_a_problem(raw: bytes, target: type[Tar
 
 
 async def test_promote_runs_the_command_and_leaves_a_line(
-    app: FastAPI, service: FakeService, commands: Commands
+    app: FastAPI, service: FakeService, actions: FakeActions
 ) -> None:
     with capture_logs() as logs:
         response = await post(app, "promote", {"version": 3})
@@ -152,18 +162,18 @@ async def test_promote_runs_the_command_and_leaves_a_line(
     assert response.json() == {
         "model": "deepfm", "version": 3, "labels": ["stable"], "serving": {"stable": 3}, "gate": None,
     }  # fmt: skip
-    assert commands.calls == [("promote", "3")]
+    assert actions.calls == [("promote", "3")]
     assert [(line["event"], line["action"], line["version"], line["outcome"]) for line in logs] == [
         ("admin_action", "promote", 3, "done")
     ]
     assert count(service, 'ctr_admin_actions_total{action="promote",outcome="done"}') == 1
 
 
-async def test_rollback_takes_a_version_or_none(app: FastAPI, commands: Commands) -> None:
+async def test_rollback_takes_a_version_or_none(app: FastAPI, actions: FakeActions) -> None:
     assert (await post(app, "rollback")).json()["version"] == 1
     assert (await post(app, "rollback", {})).json()["version"] == 2
     assert (await post(app, "rollback", {"version": 1})).json()["version"] == 1
-    assert commands.calls == [("rollback",), ("rollback",), ("rollback", "1")]
+    assert actions.calls == [("rollback",), ("rollback",), ("rollback", "1")]
 
 
 async def test_refuse_takes_the_labels_away_and_stays(app: FastAPI, store: ModelStore) -> None:
@@ -178,7 +188,7 @@ async def test_refuse_takes_the_labels_away_and_stays(app: FastAPI, store: Model
     assert (await post(app, "refuse", {"version": 3})).json()["labels"] == [], "again is no error"
     report = read_report(store.path(3))
     assert report is not None
-    assert [check.name for check in report.checks].count(OPERATOR.name) == 1
+    assert [check.name for check in report.checks].count(BY_OPERATOR.name) == 1
     stable = await post(app, "refuse", {"version": 2})
     assert (stable.status_code, stable.json()["type"]) == (409, "urn:ctr-serving:problem:conflict")
     assert store.pointer() == Pointer(2)
@@ -208,14 +218,14 @@ BAD: dict[str, tuple[bytes, int]] = {
 
 @pytest.mark.parametrize("action", ACTIONS)
 @pytest.mark.parametrize("name", BAD)
-async def test_a_version_number_and_nothing_else(app: FastAPI, commands: Commands, action: str, name: str) -> None:
+async def test_a_version_number_and_nothing_else(app: FastAPI, actions: FakeActions, action: str, name: str) -> None:
     body, status = BAD[name]
-    before = commands.store.pointer()
+    before = actions.store.pointer()
     response = await post(app, action, body)
     assert response.status_code == status
     assert response.headers["content-type"] == "application/problem+json"
     assert len(response.content) < 1000
-    assert (commands.calls, commands.store.pointer()) == ([], before)
+    assert (actions.calls, actions.store.pointer()) == ([], before)
 
 
 @pytest.mark.parametrize("action", ["promote", "refuse"])
@@ -225,7 +235,7 @@ async def test_these_need_a_version(app: FastAPI, action: str) -> None:
 
 
 async def test_a_second_action_is_refused_at_once_and_the_loop_turns(
-    app: FastAPI, store: ModelStore, service: FakeService, commands: Commands
+    app: FastAPI, store: ModelStore, service: FakeService, actions: FakeActions
 ) -> None:
     begun, go_on = threading.Event(), threading.Event()
 
@@ -233,11 +243,11 @@ async def test_a_second_action_is_refused_at_once_and_the_loop_turns(
         begun.set()
         assert go_on.wait(20)
 
-    commands.before = wait
+    actions.before = wait
     first = asyncio.create_task(post(app, "promote", {"version": 3}))
     assert await asyncio.to_thread(begun.wait, 20)
     other_worker = FakeService(ModelStore(store.folder.parent, store.name))
-    other_worker.admin = Admin(KEY, other_worker.model_store, commands, other_worker.metrics)  # type: ignore[attr-defined]
+    other_worker.admin = Admin(KEY, other_worker.model_store, actions, other_worker.metrics)  # type: ignore[attr-defined]
     elsewhere = application(other_worker)
     elsewhere.include_router(admin.router)
     for place in (app, elsewhere):
@@ -248,17 +258,17 @@ async def test_a_second_action_is_refused_at_once_and_the_loop_turns(
     go_on.set()
     assert (await first).status_code == 200
     assert (await post(app, "promote", {"version": 1})).status_code == 200
-    assert len(commands.calls) == 2
+    assert len(actions.calls) == 2
 
 
 async def test_what_the_gate_refuses_is_named_and_the_rest_is_not_our_fault(
-    app: FastAPI, store: ModelStore, service: FakeService, commands: Commands
+    app: FastAPI, store: ModelStore, service: FakeService, actions: FakeActions
 ) -> None:
     def fail(error: Exception) -> None:
         def raises() -> None:
             raise error
 
-        commands.before = raises
+        actions.before = raises
 
     fail(ArtifactError("file", "cannot write to the store: Read-only file system"))
     broken = await post(app, "promote", {"version": 3})
@@ -273,18 +283,18 @@ async def test_what_the_gate_refuses_is_named_and_the_rest_is_not_our_fault(
         write_refusal(store.path(3), 3, read_manifest_bytes(store.path(3)), shifted, 2)
         raise ArtifactError("shift", "version 3 is refused")
 
-    commands.before = judged
+    actions.before = judged
     for calls in (4, 4):
         refused = await post(app, "promote", {"version": 3})
         assert (refused.status_code, refused.json()["type"]) == (422, "urn:ctr-serving:problem:version-refused")
         assert refused.json()["errors"] == [{"location": "shift", "message": f"shift: {shifted.detail}"}]
-        assert len(commands.calls) == calls, "the second time it is known"
+        assert len(actions.calls) == calls, "the second time it is known"
     (store.path(3) / "gate.json").unlink()
     fail(RuntimeError("a bug"))
     with capture_logs() as logs, pytest.raises(RuntimeError):
         await post(app, "promote", {"version": 3})
     assert ("admin_action", "internal-error") in [(line["event"], line.get("outcome")) for line in logs]
-    commands.before = lambda: None
+    actions.before = lambda: None
     assert (await post(app, "promote", {"version": 3})).status_code == 200, "the turn was given back each time"
 
 
@@ -313,7 +323,7 @@ async def test_openapi_knows_the_routes(app: FastAPI, service: FakeService) -> N
 
 
 async def test_a_service_with_keys_for_callers_asks_an_admin_for_the_admins_only(
-    store: ModelStore, commands: Commands, tmp_path: Path
+    store: ModelStore, actions: FakeActions, tmp_path: Path
 ) -> None:
     place = {"model_store": store.folder.parent, "model": store.name, "data_dir": tmp_path, "redis_url": "unix:///none"}
     for admin_key, statuses in ((KEY, (401, 401, 200)), ("", (401, 404, 401)), (None, (401, 404, 401))):

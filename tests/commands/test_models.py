@@ -10,11 +10,15 @@ import pytest
 import typer
 from typer.testing import CliRunner, Result
 
-from app.commands.models import models, promote, publish, rollback
+from app.commands.models import models
+from app.commands.promote import promote
+from app.commands.publish import publish
+from app.commands.rollback import rollback
 from app.errors import ArtifactError, ConfigError
 from app.registry.artifact.manifest import PROGRAM
 from app.registry.gate.gate_report import WITHDRAWN, GateCheck
-from app.registry.store.model_store import CanaryPointer, ModelStore, Pointer
+from app.registry.store.model_store import ModelStore
+from app.registry.store.pointer import CanaryPointer, Pointer
 from tests.factories import publish_tiny, write_tiny
 
 cli = typer.Typer()

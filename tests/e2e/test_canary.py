@@ -16,7 +16,8 @@ from app.loadgen.generator import LoadGenerator
 from app.loadgen.requests import rank_bodies
 from app.loadgen.result import LoadResult
 from app.models.deepfm import DeepFM
-from app.registry.store.model_store import ModelStore, Pointer
+from app.registry.store.model_store import ModelStore
+from app.registry.store.pointer import Pointer
 from tests.e2e.conftest import Running, Serve, until
 from tests.factories import ITEMS, USERS
 from tests.registry.torchscript.variants import alike, changed, publish_model

@@ -9,7 +9,8 @@ import redis
 
 from app.errors import ArtifactError
 from app.features.loading.embedded_valkey import EmbeddedValkey
-from app.publishing.gate_version import gate_version, open_store
+from app.publishing.gate_version import gate_version
+from app.publishing.reporter import SilentReporter
 from app.registry.gate.gate_report import GateReport
 from app.registry.store.model_store import ModelStore
 from app.settings import Settings
@@ -19,6 +20,16 @@ from tests.factories import publish_tiny, raw_items, raw_users, redis_text
 def settings(store: ModelStore, redis_url: str, **others: object) -> Settings:
     place = {"model_store": store.folder.parent, "model": store.name, "redis_url": redis_url}
     return Settings(**{"data_dir": store.folder.parent / "data", **place, **others})  # type: ignore[arg-type]
+
+
+class Told(SilentReporter):
+    """A reporter that keeps what it was told."""
+
+    def __init__(self) -> None:
+        self.messages: list[str] = []
+
+    def notify(self, message: str) -> None:
+        self.messages.append(message)
 
 
 def schema_check(report: GateReport) -> dict[str, float] | None:
@@ -39,7 +50,7 @@ def test_the_live_features_are_compared_with_the_vocabulary(
     redis_client.hset("uf:\udcff".encode("utf-8", "surrogateescape"), mapping={b"gender": b"\xff\xfe"})  # type: ignore[arg-type]
     version = publish_tiny(store, labels=())
     own = settings(store, valkey_url, user_key="uf:{id}", item_key="if:{id}")
-    figures = schema_check(gate_version(open_store(own), version, settings=own))
+    figures = schema_check(gate_version(ModelStore.from_settings(own), version, settings=own))
     assert figures is not None
     assert figures["users"] >= 32
     assert figures["items"] == 60
@@ -64,12 +75,13 @@ def test_other_features_refuse_a_version(store: ModelStore, redis_client: redis.
 @pytest.mark.faults
 @pytest.mark.usefixtures("gate_in_process")
 def test_an_empty_or_absent_store_is_not_held_against_a_version(
-    store: ModelStore, redis_client: redis.Redis, valkey_url: str, capsys: pytest.CaptureFixture[str]
+    store: ModelStore, redis_client: redis.Redis, valkey_url: str
 ) -> None:
     version = publish_tiny(store, labels=())
     assert schema_check(gate_version(store, version, settings=settings(store, valkey_url))) is None
-    assert schema_check(gate_version(store, version, settings=settings(store, "redis://127.0.0.1:1"))) is None
-    assert "not compared with the feature store" in capsys.readouterr().err
+    told = Told()
+    assert schema_check(gate_version(store, version, settings(store, "redis://127.0.0.1:1"), told)) is None
+    assert "not compared with the feature store" in told.messages[0]
     assert not (store.folder.parent / "data").exists(), "no embedded server is started where none was used"
 
 

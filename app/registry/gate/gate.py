@@ -8,61 +8,19 @@ from __future__ import annotations
 
 import contextlib
 import hashlib
-import os
 import signal
-import subprocess
-import sys
 import time
-from pathlib import Path
-
-import msgspec
 
 from app.errors import ArtifactError
 from app.registry.artifact.load import read_manifest_bytes
 from app.registry.artifact.manifest import now
 from app.registry.gate.gate_report import GateCheck, GateReport, write_report
+from app.registry.gate.gate_task import FeatureSample, GateLimits, GateTask, GateThresholds
 from app.registry.store.model_store import ModelStore
+from app.runtime.isolated import IsolatedModule
 
-PACKAGE_ROOT = str(Path(__file__).parents[3])
-MAX_DETAIL = 300
-
-
-class GateThresholds(msgspec.Struct, frozen=True):
-    """What a version may differ by from the live one; advice is in `app.settings`."""
-
-    ctr_ratio: float
-    rank_correlation: float
-    latency_ratio: float
-    known_keys: float
-
-
-class GateLimits(msgspec.Struct, frozen=True):
-    timeout_s: float
-    memory_mb: int
-    """Beyond what an idle process has."""
-
-
-class FeatureSample(msgspec.Struct, frozen=True):
-    """Entities of the live feature store, raw, by id."""
-
-    users: dict[str, dict[str, str]] = {}
-    items: dict[str, dict[str, str]] = {}
-
-
-class GateTask(msgspec.Struct, frozen=True):
-    """What the process is told."""
-
-    folder: str
-    version: int
-    manifest_sha256: str
-    live_folder: str | None
-    live_version: int | None
-    live_manifest_sha256: str | None
-    no_live: str
-    """Why there is no live version to compare with, where there is none."""
-    sample: FeatureSample | None
-    thresholds: GateThresholds
-    limits: GateLimits
+CHECKS_MODULE = "app.registry.gate.checks"
+ONE_THREAD = {"OMP_NUM_THREADS": "1", "MKL_NUM_THREADS": "1"}
 
 
 def run_gate(
@@ -80,19 +38,21 @@ def run_gate(
         sample: of the live feature store; None leaves that check out.
         forced: comparisons are made but decide nothing; what cannot be served is refused all the same.
 
-    Raises ArtifactError where the version is refused, with the reason of the first check that failed.
+    Raises:
+        ArtifactError: the version is refused, with the reason of the first check that failed.
     """
     began = time.monotonic()
     live = None
     with contextlib.suppress(ArtifactError):  # a damaged pointer names no version to compare with
         stable = store.pointer().stable
         live = stable if stable != version else None
-    checks, digest = _trusted(store, version)
+    checks, digest = _check_signature(store, version)
     live_digest, no_live = None, "no version is live: nothing to compare with"
     if live is not None:
-        doubts, live_digest = _trusted(store, live)  # it is run here too, where the signing key may be
+        # The live version is run here too, and the signing key may be on this machine.
+        live_checks, live_digest = _check_signature(store, live)
         if live_digest is None:
-            no_live = f"the live version {live} cannot be compared with: {doubts[0].detail}"
+            no_live = f"the live version {live} cannot be compared with: {live_checks[0].detail}"
     if digest is not None:
         task = GateTask(
             folder=str(store.path(version)),
@@ -106,7 +66,7 @@ def run_gate(
             thresholds=thresholds,
             limits=limits,
         )
-        checks += _tried(task)
+        checks += run_checks(task)
     report = GateReport(
         version=version,
         manifest_sha256=digest or "",
@@ -124,8 +84,12 @@ def run_gate(
     return report
 
 
-def _trusted(store: ModelStore, version: int) -> tuple[list[GateCheck], str | None]:
-    """The manifest's signature, where one is asked for, and its hash; None where it cannot be trusted."""
+def _check_signature(store: ModelStore, version: int) -> tuple[list[GateCheck], str | None]:
+    """Check the manifest's signature, if signatures are asked for.
+
+    Returns:
+        The check, and the manifest's SHA-256; None for one that cannot be read or is not trusted.
+    """
     folder = store.path(version)
     try:
         raw = read_manifest_bytes(folder)
@@ -137,45 +101,16 @@ def _trusted(store: ModelStore, version: int) -> tuple[list[GateCheck], str | No
     return [GateCheck("signature", True)], hashlib.sha256(raw).hexdigest()
 
 
-def _tried(task: GateTask) -> list[GateCheck]:
-    """What the process reported, and what became of it."""
-    command = [sys.executable, "-P", "-W", "ignore", "-m", "app.registry.gate.checks"]
-    environment = {name: value for name, value in os.environ.items() if not name.startswith("CTR_")}
-    environment |= {"PYTHONPATH": PACKAGE_ROOT, "OMP_NUM_THREADS": "1", "MKL_NUM_THREADS": "1"}
-    pipe = subprocess.PIPE
-    # A session of its own, so that what it may have started ends with it.
-    with subprocess.Popen(
-        command, stdin=pipe, stdout=pipe, stderr=pipe, env=environment, start_new_session=True
-    ) as process:
-        timed_out = False
-        try:
-            out, problems = process.communicate(msgspec.json.encode(task), task.limits.timeout_s)
-        except subprocess.TimeoutExpired:
-            timed_out = True
-            _end(process)
-            out, problems = process.communicate()
-        except BaseException:
-            _end(process)
-            raise
-    checks = []
-    for line in out.splitlines():
-        with contextlib.suppress(msgspec.DecodeError, UnicodeDecodeError):  # the last line of a killed process
-            checks.append(msgspec.json.decode(line, type=GateCheck))
-    if timed_out or process.returncode == -signal.SIGXCPU:
-        detail = f"the checks did not end within {task.limits.timeout_s:g} s; {_after(checks)}"
-        checks.append(GateCheck("time", False, "timeout", detail))
-    elif process.returncode:
-        said = problems.decode(errors="replace").strip().splitlines() or [f"exit status {process.returncode}"]
-        memory = "memory" in said[-1].lower()
-        detail = f"the checks crashed; {_after(checks)}: {said[-1][:MAX_DETAIL]}"
-        checks.append(GateCheck("memory" if memory else "crash", False, "memory" if memory else "crash", detail))
+def run_checks(task: GateTask) -> list[GateCheck]:
+    """Run the checks in their process; what became of it is a check too, if it did not end well."""
+    module = IsolatedModule(CHECKS_MODULE, timeout_s=task.limits.timeout_s, environment=ONE_THREAD)
+    result = module.run(task, GateCheck)
+    checks = result.answers
+    last = f"the last to end was {checks[-1].name}" if checks else "none came to an end"
+    if result.timed_out or result.exit_status == -signal.SIGXCPU:
+        detail = f"the checks did not end within {task.limits.timeout_s:g} s; {last}"
+        return [*checks, GateCheck("time", False, "timeout", detail)]
+    if result.exit_status:
+        name = "memory" if "memory" in result.reason.lower() else "crash"
+        return [*checks, GateCheck(name, False, name, f"the checks crashed; {last}: {result.reason}")]
     return checks
-
-
-def _after(checks: list[GateCheck]) -> str:
-    return f"the last to end was {checks[-1].name}" if checks else "none came to an end"
-
-
-def _end(process: subprocess.Popen[bytes]) -> None:
-    with contextlib.suppress(ProcessLookupError):
-        os.killpg(process.pid, signal.SIGKILL)

@@ -10,7 +10,8 @@ from app.errors import ArtifactError
 from app.registry.artifact.artifact import Artifact
 from app.registry.artifact.load import read_manifest_bytes
 from app.registry.lifecycle.snapshot import LABELS, Label
-from app.registry.store.model_store import POINTER, ModelStore, decode_pointer
+from app.registry.store.model_store import ModelStore
+from app.registry.store.pointer import POINTER, decode_pointer
 
 
 @dataclass(frozen=True)

@@ -5,52 +5,37 @@
     <root>/<name>/.history.json       [3, 7]   what was stable, the last one last: where a rollback goes back to
 
 A version is built aside in `.tmp-*`, fsynced and renamed; the pointer is replaced. A killed publisher leaves a `.tmp-*`
-folder that nothing reads and a later publisher sweeps.
+folder that nothing reads and a later publisher removes.
 """
 
 from __future__ import annotations
 
 import contextlib
-import fcntl
 import os
 import re
-import shutil
-import stat
-import tempfile
-import time
-from collections.abc import Iterator, Sequence
+from collections.abc import Sequence
 from pathlib import Path
+from typing import TYPE_CHECKING
 
 import msgspec
-import structlog
 import torch
 
 from app.errors import ArtifactError, ConfigError
 from app.registry.artifact.artifact import Artifact
 from app.registry.artifact.export import write_manifest
-from app.registry.artifact.load import ArtifactLoader, read_manifest, read_manifest_bytes, verify_files
-from app.registry.artifact.manifest import MANIFEST, PROGRAM, TABLES, Manifest
-from app.registry.artifact.signing import MANIFEST_CONTEXT, POINTER_CONTEXT, SIGNATURE, Signer, Trust
+from app.registry.artifact.load import ArtifactLoader, read_manifest, read_manifest_bytes
+from app.registry.artifact.manifest import Manifest
+from app.registry.artifact.signing import MANIFEST_CONTEXT, SIGNATURE, Signer, Trust
 from app.registry.gate.gate_report import GateCheck, recorded_refusal, write_refusal
-from app.registry.store.pointer import (
-    MAX_POINTER_BYTES,
-    POINTER,
-    CanaryPointer,
-    Pointer,
-    PointerSeal,
-    VersionNumber,
-    decode_pointer,
-    signed_content,
-)
-from app.runtime.durable_file import fsync_path, replace_file
+from app.registry.store.history import StableHistory
+from app.registry.store.pointer import CanaryPointer, Pointer, decode_pointer
+from app.registry.store.pointer_file import PointerFile, authorize
+from app.registry.store.staging import copy_version, remove_version, rename_durably, staging_folder
+from app.registry.store.store_lock import action_lock, store_lock
 
-__all__ = ["HISTORY", "POINTER", "CanaryPointer", "ModelStore", "Pointer", "decode_pointer"]
+if TYPE_CHECKING:
+    from app.settings import Settings
 
-log = structlog.get_logger(__name__)
-
-HISTORY = ".history.json"
-MAX_HISTORY = 100
-STALE_AFTER_S = 24 * 3600
 VERSION = re.compile(r"[1-9][0-9]{0,14}")
 NAME = re.compile(r"[A-Za-z0-9][A-Za-z0-9_.-]{0,63}")
 
@@ -63,6 +48,9 @@ class ModelStore:
         Args:
             signer: signs what is published and every change of the pointer.
             trust: refuses what was not signed.
+
+        Raises:
+            ConfigError: the name cannot be that of a folder.
         """
         if not NAME.fullmatch(name):
             raise ConfigError(f"model name {name!r}: use letters, digits, '_', '-' and '.'")
@@ -71,25 +59,24 @@ class ModelStore:
         self.trust = trust
         self._signer = signer
         self._loader = ArtifactLoader()
+        self._history = StableHistory(self.folder)
+        self._pointer_file = PointerFile(self.folder, name, self._history, signer)
 
     @classmethod
     def open(cls, root: Path, name: str, signing_key: Path | None, trusted_keys: Sequence[Path]) -> ModelStore:
-        """With the keys of these PEM files. Raises ConfigError."""
+        """Open a store with the keys of these PEM files. Raises ConfigError if one cannot be read."""
         signer = Signer.read(signing_key) if signing_key else None
         return cls(root, name, signer=signer, trust=Trust.read(trusted_keys) if trusted_keys else None)
 
-    def load(self, version: int, device: torch.device | str = "cpu") -> Artifact:
-        """Raises ArtifactError; `gate` where it was refused before it went live."""
-        raw = read_manifest_bytes(self.path(version))
-        if self.trust is not None:  # ahead of everything, the gate's report included
-            self.trust.check_manifest(self.path(version), raw)
-        refused = recorded_refusal(self.path(version), raw)
-        if refused is not None:
-            raise ArtifactError("gate", f"it was refused ({refused.reason}): {refused.detail}")
-        return self._loader.load(self.path(version), device, version=version, name=self.name, trust=self.trust)
+    @classmethod
+    def from_settings(cls, settings: Settings) -> ModelStore:
+        """Open the store that the settings name, with their keys. Raises ConfigError."""
+        return cls.open(settings.model_store, settings.model, settings.signing_key, settings.trusted_keys)
+
+    # Versions
 
     def versions(self) -> list[int]:
-        """Published versions, ascending."""
+        """Return the numbers of the published versions, ascending."""
         try:
             entries = [entry.name for entry in os.scandir(self.folder)]
         except OSError:
@@ -97,28 +84,49 @@ class ModelStore:
         return sorted(int(entry) for entry in entries if VERSION.fullmatch(entry))
 
     def path(self, version: int) -> Path:
+        """Return the version's folder, whether it exists or not."""
         return self.folder / str(version)
 
     def manifest(self, version: int) -> Manifest:
-        """Raises ArtifactError."""
+        """Read a version's manifest, and check its signature if signatures are asked for. Raises ArtifactError."""
         return read_manifest(self.path(version), self.trust)
 
-    @contextlib.contextmanager
-    def staging(self) -> Iterator[Path]:
-        """An empty folder on the store's own file system to build a version in; gone afterwards unless published."""
-        with self._writing():
-            self.folder.mkdir(parents=True, exist_ok=True)
-            self._sweep()
-            staged = Path(tempfile.mkdtemp(prefix=".tmp-", dir=self.folder))
-        try:
-            yield staged
-        finally:
-            shutil.rmtree(staged, ignore_errors=True)
+    def refusal(self, version: int) -> GateCheck | None:
+        """Return why a version was refused, if it was and nobody had it judged again since.
+
+        None for a version whose manifest cannot be read: loading it says what is wrong.
+        """
+        with contextlib.suppress(ArtifactError):
+            return recorded_refusal(self.path(version), read_manifest_bytes(self.path(version)))
+        return None
+
+    def load(self, version: int, device: torch.device | str = "cpu") -> Artifact:
+        """Load a version that was not refused. Raises ArtifactError, `gate` if it was."""
+        raw = read_manifest_bytes(self.path(version))
+        if self.trust is not None:  # ahead of everything, the gate's report included
+            self.trust.check_manifest(self.path(version), raw)
+        refusal = recorded_refusal(self.path(version), raw)
+        if refusal is not None:
+            raise ArtifactError("gate", f"it was refused ({refusal.reason}): {refusal.detail}")
+        return self._loader.load(self.path(version), device, version=version, name=self.name, trust=self.trust)
+
+    # Publishing
+
+    def staging(self) -> contextlib.AbstractContextManager[Path]:
+        """Open an empty folder on the store's file system to build a version in; it is removed afterwards.
+
+        Raises ArtifactError("file") if the store cannot be written to.
+        """
+        return staging_folder(self.folder)
 
     def publish(self, staged: Path) -> int:
         """Give a version that `app.registry.artifact.export.write` built in a `staging()` folder its number and place.
 
-        Raises ArtifactError for a folder that holds no whole version.
+        Returns:
+            The number.
+
+        Raises:
+            ArtifactError: the folder holds no whole version, or the store cannot be written to.
         """
         manifest = read_manifest(staged)
         with self.lock():
@@ -127,57 +135,50 @@ class ModelStore:
             (staged / SIGNATURE).unlink(missing_ok=True)
             if self._signer is not None:
                 (staged / SIGNATURE).write_bytes(self._signer.sign(MANIFEST_CONTEXT, raw))
-            for file in staged.iterdir():
-                fsync_path(file)
-            os.chmod(staged, 0o755)  # noqa: S103  # mkdtemp made it private; the service may run as another user
-            fsync_path(staged)
-            os.rename(staged, self.path(version))
-            fsync_path(self.folder)
+            rename_durably(staged, self.path(version))
         return version
 
     def publish_copy(self, source: Path) -> int:
-        """The same for a version folder elsewhere, which stays as it is; the copy has the bytes its manifest names.
-
-        Raises ArtifactError.
-        """
-        read_manifest(source)
+        """Publish a copy of a version folder that lies elsewhere and stays as it is. Raises ArtifactError."""
+        read_manifest(source)  # before anything is written
         with self.staging() as staged:
-            reports = [file for file in ("report.html", "report.json") if (source / file).is_file()]
-            for file in (PROGRAM, TABLES, MANIFEST, *reports):
-                try:
-                    shutil.copyfile(source / file, staged / file, follow_symlinks=False)
-                except OSError as error:
-                    raise ArtifactError(
-                        "file", f"{source / file} cannot be copied: {error.strerror or error}"
-                    ) from error
-            verify_files(staged)  # the copy, not the source; whether it is any good is the gate's to say
+            copy_version(source, staged)
             return self.publish(staged)
 
+    def discard_unlabelled(self, version: int) -> None:
+        """Remove a version that no label points at; leave one that has a label. Raises ArtifactError, OSError."""
+        with self.lock():
+            if version not in self.pointer().versions_by_label().values():
+                remove_version(self.path(version), "withdrawn")
+
+    # The pointer
+
     def pointer_bytes(self) -> bytes | None:
-        """Content of `serving.json`, or None where there is none. Raises ArtifactError where it cannot be read."""
-        try:
-            with open(self.folder / POINTER, "rb", opener=_without_waiting) as file:
-                if not stat.S_ISREG(os.fstat(file.fileno()).st_mode):
-                    raise ArtifactError("pointer", f"{POINTER} is not a regular file")
-                return file.read(MAX_POINTER_BYTES)
-        except (FileNotFoundError, NotADirectoryError):
-            return None
-        except OSError as error:
-            raise ArtifactError("pointer", f"{POINTER} cannot be read: {error.strerror}") from error
+        """Return the content of `serving.json`, None if there is none. Raises ArtifactError if it cannot be read."""
+        return self._pointer_file.read_bytes()
 
     def pointer(self) -> Pointer:
-        """Raises ArtifactError where it is damaged."""
+        """Read the pointer; an empty one if there is none. Raises ArtifactError if it is damaged."""
         return decode_pointer(self.pointer_bytes())
+
+    def history(self) -> list[int]:
+        """Return the versions that were stable, the last one last; empty if that is not known."""
+        return self._history.read()
+
+    def authorize(self, pointer: Pointer) -> None:
+        """Remember what a signed pointer allows; called for each pointer that is read to be followed."""
+        if self.trust is not None:
+            authorize(self.trust, self.name, pointer)
 
     def update_pointer(self, **labels: object) -> Pointer:
         """Change some labels and keep the others: `update_pointer(stable=7)`. Raises ArtifactError."""
         with self.lock():
-            return self._point(msgspec.structs.replace(self._pointer_or_new(), **labels))
+            return self._pointer_file.write(msgspec.structs.replace(self._pointer_file.read_or_new(), **labels))
 
     def promote(self, version: int, label: str = "stable", share: float = 0.05) -> Pointer:
         """Give a version a label. One that becomes stable is no longer a canary or a shadow. Raises ArtifactError."""
         with self.lock():
-            pointer = self._pointer_or_new()
+            pointer = self._pointer_file.read_or_new()
             if label == "canary":
                 pointer = msgspec.structs.replace(pointer, canary=CanaryPointer(version, share))
             else:
@@ -186,130 +187,57 @@ class ModelStore:
                 pointer = msgspec.structs.replace(pointer, canary=None)
             if label == "stable" and pointer.shadow == version:
                 pointer = msgspec.structs.replace(pointer, shadow=None)
-            return self._point(pointer)
+            return self._pointer_file.write(pointer)
 
     def roll_back(self, version: int) -> Pointer:
         """Make an earlier version stable and forget those that were stable since. Raises ArtifactError."""
         with self.lock():
             past = self.history()
             past = past[: past.index(version)] if version in past else past[:-1]
-            return self._point(msgspec.structs.replace(self._pointer_or_new(), stable=version), past)
-
-    def withdraw(self, version: int, refusal: GateCheck) -> list[str]:
-        """Refuse a version, and take away the labels it has: the canary, the shadow, never stable.
-
-        Returns:
-            Those labels; none where somebody was faster.
-
-        Raises:
-            ArtifactError: `stable` where it is that, `file` where nothing can be written.
-        """
-        with self.lock():
-            pointer = self.pointer()
-            if pointer.stable == version:
-                raise ArtifactError("stable", f"version {version} is stable: roll back first")
-            held = [label for label, named in pointer.versions_by_label().items() if named == version]
-            manifest = read_manifest_bytes(self.path(version))
-            if held or recorded_refusal(self.path(version), manifest) is None:
-                write_refusal(self.path(version), version, manifest, refusal, pointer.stable)
-            if held:
-                self._point(msgspec.structs.replace(pointer, **dict.fromkeys(held)))
-            return held
+            pointer = msgspec.structs.replace(self._pointer_file.read_or_new(), stable=version)
+            return self._pointer_file.write(pointer, past)
 
     def rollback_candidates(self, before: int | None = None) -> list[int]:
-        """Published versions to return to, best first: those that were stable, the latest first, then lower numbers.
+        """Return the published versions to return to: those that were stable, the latest first, then lower numbers.
 
         Args:
-            before: the version to get away from; None where the pointer is lost.
+            before: the version to get away from; None if the pointer is lost.
         """
         published = self.versions()
         once_stable = [version for version in reversed(self.history()) if version in published]
         lower = [version for version in reversed(published) if before is None or version < before]
         return [version for version in dict.fromkeys(once_stable + lower) if version != before]
 
-    def _pointer_or_new(self) -> Pointer:
-        """A damaged pointer must not stop the promotion that repairs it."""
-        try:
-            return self.pointer()
-        except ArtifactError as error:
-            log.warning("pointer_replaced", model=self.name, reason=str(error))
-            return Pointer()
+    def withdraw(self, version: int, refusal: GateCheck) -> list[str]:
+        """Refuse a version, and take away the labels it has: the canary, the shadow, never stable.
 
-    def history(self) -> list[int]:
-        """What was stable, the last one last; empty where that is not known."""
-        try:
-            return msgspec.json.decode((self.folder / HISTORY).read_bytes(), type=list[VersionNumber])
-        except (OSError, msgspec.DecodeError, UnicodeDecodeError):
-            return []  # a convenience: whatever is wrong with it must not stop a promotion
+        Returns:
+            Those labels; none if another process was faster.
 
-    def _point(self, pointer: Pointer, history: list[int] | None = None) -> Pointer:
-        """Replace the pointer; the caller holds the lock."""
-        pointer = self._signed(pointer)
-        content = msgspec.json.encode(pointer)
-        decode_pointer(content)
-        past = self.history() if history is None else history
-        if pointer.stable is not None and past[-1:] != [pointer.stable]:
-            past = [*past, pointer.stable]
-        replace_file(self.folder / HISTORY, msgspec.json.encode(past[-MAX_HISTORY:]))
-        replace_file(self.folder / POINTER, content + b"\n")
-        fsync_path(self.folder)
-        return pointer
+        Raises:
+            ArtifactError: `stable` if the version is stable, `file` if the store cannot be written to.
+        """
+        with self.lock():
+            pointer = self.pointer()
+            if pointer.stable == version:
+                raise ArtifactError("stable", f"version {version} is stable: roll back first")
+            labels = [label for label, labelled in pointer.versions_by_label().items() if labelled == version]
+            manifest = read_manifest_bytes(self.path(version))
+            if labels or recorded_refusal(self.path(version), manifest) is None:
+                write_refusal(self.path(version), version, manifest, refusal, pointer.stable)
+            if labels:
+                self._pointer_file.write(msgspec.structs.replace(pointer, **dict.fromkeys(labels)))
+            return labels
 
-    def _signed(self, pointer: Pointer) -> Pointer:
-        if self._signer is None:
-            return msgspec.structs.replace(pointer, seal=None)
-        # The clock, so that a lost pointer does not begin again at 1; one more, so that it never stands still.
-        serial = max(time.time_ns(), pointer.seal.serial + 1 if pointer.seal else 0)
-        seal = PointerSeal(serial, self._signer.sign(POINTER_CONTEXT, signed_content(self.name, pointer, serial)).hex())
-        return msgspec.structs.replace(pointer, seal=seal)
+    # Locks
 
-    def authorize(self, pointer: Pointer) -> None:
-        """Remember what a signed pointer allows; called for each pointer that is read to be followed."""
-        if self.trust is None:
-            return
-        serial, seal = None, pointer.seal
-        if seal is not None:
-            content = signed_content(self.name, pointer, seal.serial)
-            if self.trust.signed(POINTER_CONTEXT, content, bytes.fromhex(seal.signature)):
-                serial = seal.serial
-        self.trust.follow(serial, frozenset(pointer.versions_by_label().values()))
+    def lock(self) -> contextlib.AbstractContextManager[None]:
+        """Hold the store while it is changed; readers never wait. Raises ArtifactError("file")."""
+        return store_lock(self.folder)
 
-    def _sweep(self) -> None:
-        """Remove what killed publishers left a day or more ago."""
-        for entry in self.folder.glob(".tmp-*"):
-            with contextlib.suppress(OSError):
-                if time.time() - entry.stat().st_mtime > STALE_AFTER_S:
-                    shutil.rmtree(entry) if entry.is_dir() else entry.unlink()
+    def exclusive_action(self) -> contextlib.AbstractContextManager[None]:
+        """Hold the store for an action that takes long: one at a time, over all processes; nobody waits.
 
-    @contextlib.contextmanager
-    def lock(self) -> Iterator[None]:
-        """Publishers take turns; readers never wait."""
-        with self._writing():
-            self.folder.mkdir(parents=True, exist_ok=True)
-            with (self.folder / ".lock").open("w") as lock:
-                fcntl.flock(lock, fcntl.LOCK_EX)
-                yield
-
-    @contextlib.contextmanager
-    def exclusive_action(self) -> Iterator[None]:
-        """For what takes long: one at a time, over all processes; nobody waits. Raises ArtifactError("busy")."""
-        with self._writing():
-            lock = (self.folder / ".action.lock").open("w")
-        with lock:
-            try:
-                fcntl.flock(lock, fcntl.LOCK_EX | fcntl.LOCK_NB)
-            except OSError as error:
-                raise ArtifactError("busy", "another action is at work on this model") from error
-            yield
-
-    @contextlib.contextmanager
-    def _writing(self) -> Iterator[None]:
-        try:
-            yield
-        except OSError as error:
-            raise ArtifactError("file", f"cannot write to {self.folder}: {error.strerror or error}") from error
-
-
-def _without_waiting(path: str, flags: int) -> int:
-    """A FIFO in the pointer's place must not hold the reader for ever."""
-    return os.open(path, flags | os.O_NONBLOCK | os.O_CLOEXEC)
+        Raises ArtifactError, `busy` if another is at work, `file` if the store cannot be written to.
+        """
+        return action_lock(self.folder)

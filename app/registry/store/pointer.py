@@ -15,27 +15,29 @@ VersionNumber = Annotated[int, msgspec.Meta(ge=1)]
 
 
 class CanaryPointer(msgspec.Struct, frozen=True, forbid_unknown_fields=True):
+    """The version that is the canary, and the share of users in [0, 1] that it answers."""
+
     version: VersionNumber
     share: Annotated[float, msgspec.Meta(ge=0.0, le=1.0)]
 
 
 class PointerSeal(msgspec.Struct, frozen=True, forbid_unknown_fields=True):
-    """The publisher's word that the labels are as they should be."""
+    """A publisher's signature over the labels, and a serial that orders pointers in time."""
 
     serial: Annotated[int, msgspec.Meta(ge=1)]
-    """Grows with every change, so that an old pointer is told from a new one: nanoseconds since 1970."""
+    """Nanoseconds since 1970; it grows with every change, so that an old pointer is told from a new one."""
     signature: Annotated[str, msgspec.Meta(pattern="^[0-9a-f]{128}$")]
-    """Ed25519, of the model's name, the serial and the labels."""
+    """Ed25519, in hexadecimal, over `signed_content`."""
 
 
 class Pointer(msgspec.Struct, frozen=True, forbid_unknown_fields=True, omit_defaults=True):
-    """What the service should run."""
+    """Which version has which label."""
 
     stable: VersionNumber | None = None
     canary: CanaryPointer | None = None
     shadow: VersionNumber | None = None
     seal: PointerSeal | None = None
-    """Set where the publisher has a signing key."""
+    """Set if the publisher has a signing key."""
 
     def versions_by_label(self) -> dict[str, int]:
         """Map each label that some version has to that version."""
@@ -45,7 +47,7 @@ class Pointer(msgspec.Struct, frozen=True, forbid_unknown_fields=True, omit_defa
 
 
 def decode_pointer(content: bytes | None) -> Pointer:
-    """Raises ArtifactError("pointer")."""
+    """Decode the file's content, None as an empty pointer. Raises ArtifactError("pointer") if it does not fit."""
     if content is None:
         return Pointer()
     try:
@@ -55,5 +57,5 @@ def decode_pointer(content: bytes | None) -> Pointer:
 
 
 def signed_content(name: str, pointer: Pointer, serial: int) -> bytes:
-    """What a seal signs."""
+    """Return the bytes that a seal signs: the model's name, the serial and the labels."""
     return msgspec.json.encode([name, serial, msgspec.structs.replace(pointer, seal=None)])

@@ -21,7 +21,8 @@ from app.registry.artifact.export import write_manifest
 from app.registry.artifact.load import load, read_manifest
 from app.registry.artifact.manifest import MANIFEST, PROGRAM, TABLES, FileProof
 from app.registry.artifact.signing import SIGNATURE
-from app.registry.gate.gate import GateLimits, run_gate
+from app.registry.gate.gate import run_gate
+from app.registry.gate.gate_task import GateLimits
 from app.registry.lifecycle.lifecycle import Lifecycle
 from app.registry.store.model_store import ModelStore
 from tests.factories import write_tiny

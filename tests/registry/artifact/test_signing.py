@@ -16,10 +16,12 @@ from app.registry.artifact.export import write_manifest
 from app.registry.artifact.load import load
 from app.registry.artifact.manifest import MANIFEST, PROGRAM
 from app.registry.artifact.signing import SIGNATURE, Signer, Trust
-from app.registry.gate.gate import GateLimits, GateThresholds, run_gate
+from app.registry.gate.gate import run_gate
 from app.registry.gate.gate_report import WITHDRAWN, GateCheck
+from app.registry.gate.gate_task import GateLimits, GateThresholds
 from app.registry.lifecycle.lifecycle import Lifecycle
-from app.registry.store.model_store import POINTER, ModelStore, Pointer
+from app.registry.store.model_store import ModelStore
+from app.registry.store.pointer import POINTER, Pointer
 from tests.factories import publish_tiny
 
 THRESHOLDS, LIMITS = GateThresholds(1.3, 0.5, 5.0, 0.3), GateLimits(60.0, 4096)

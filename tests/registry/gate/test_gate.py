@@ -13,8 +13,9 @@ from app.errors import ArtifactError
 from app.models.base import CtrModel
 from app.registry.artifact.export import write_manifest
 from app.registry.artifact.manifest import MANIFEST, PROGRAM
-from app.registry.gate.gate import FeatureSample, GateLimits, GateThresholds, run_gate
+from app.registry.gate.gate import run_gate
 from app.registry.gate.gate_report import REPORT, GateCheck, GateReport, read_report, write_report
+from app.registry.gate.gate_task import FeatureSample, GateLimits, GateThresholds
 from app.registry.store.model_store import ModelStore
 from app.settings import Settings
 from tests.factories import raw_item, raw_user, redis_text

@@ -15,7 +15,8 @@ from app.registry.artifact.export import write
 from app.registry.artifact.load import load
 from app.registry.artifact.manifest import PROGRAM
 from app.registry.lifecycle.lifecycle import Lifecycle
-from app.registry.store.model_store import CanaryPointer, ModelStore
+from app.registry.store.model_store import ModelStore
+from app.registry.store.pointer import CanaryPointer
 from tests.factories import fitted, golden, publish_tiny, tiny_model
 from tests.registry.lifecycle.lifecycles import Recorder, make, run, score, until, versions
 

@@ -13,7 +13,9 @@ from app.errors import ArtifactError, StoreError
 from app.registry.artifact.export import write_manifest
 from app.registry.artifact.manifest import MANIFEST, PROGRAM, TABLES
 from app.registry.lifecycle.lifecycle import Lifecycle
-from app.registry.store.model_store import HISTORY, POINTER, CanaryPointer, ModelStore
+from app.registry.store.history import HISTORY
+from app.registry.store.model_store import ModelStore
+from app.registry.store.pointer import POINTER, CanaryPointer
 from tests.factories import publish_tiny
 from tests.registry.lifecycle.lifecycles import Recorder, flip, make, run, score, until, versions
 

@@ -19,7 +19,8 @@ from app.registry.gate.gate_report import (
     write_report,
 )
 from app.registry.lifecycle.lifecycle import Problem
-from app.registry.store.model_store import CanaryPointer, ModelStore, Pointer
+from app.registry.store.model_store import ModelStore
+from app.registry.store.pointer import CanaryPointer, Pointer
 from tests.factories import publish_tiny
 from tests.registry.lifecycle.lifecycles import Recorder, make, run, until, versions
 

@@ -19,7 +19,9 @@ import pytest
 from app.errors import ArtifactError, ConfigError
 from app.registry.artifact.load import load
 from app.registry.artifact.manifest import MANIFEST, PROGRAM, TABLES
-from app.registry.store.model_store import HISTORY, POINTER, CanaryPointer, ModelStore, Pointer
+from app.registry.store.history import HISTORY
+from app.registry.store.model_store import ModelStore
+from app.registry.store.pointer import POINTER, CanaryPointer, Pointer
 from tests.factories import write_tiny
 
 ROOT = Path(__file__).parents[2]

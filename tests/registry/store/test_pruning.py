@@ -16,7 +16,8 @@ from app.errors import ArtifactError
 from app.registry.artifact.load import load
 from app.registry.artifact.manifest import MANIFEST, PROGRAM
 from app.registry.artifact.version_lock import VersionLock, lock_if_unused
-from app.registry.store.model_store import POINTER, CanaryPointer, ModelStore
+from app.registry.store.model_store import ModelStore
+from app.registry.store.pointer import POINTER, CanaryPointer
 from app.registry.store.pruning import prune
 from tests.factories import publish_tiny, write_tiny
 

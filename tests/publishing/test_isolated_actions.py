@@ -1,7 +1,10 @@
-"""`ctr promote` and `ctr rollback` as a service runs them: other processes, its settings and none of its secrets."""
+"""Promotions and rollbacks as a service runs them: other processes, its settings and none of its secrets."""
 
 from __future__ import annotations
 
+import ast
+import contextlib
+import inspect
 import os
 import threading
 import time
@@ -9,32 +12,40 @@ from pathlib import Path
 
 import pytest
 
+import app.publishing
 from app.errors import ActionFailed, ArtifactError, ConfigError
-from app.publishing.store_commands import StoreCommands
+from app.publishing.isolated_actions import MODULE, IsolatedActions, publishing_environment
 from app.registry.gate.gate_report import read_report
-from app.registry.store.model_store import ModelStore, Pointer
-from app.settings import Settings
+from app.registry.store.model_store import ModelStore
+from app.registry.store.pointer import Pointer
+from app.runtime.isolated import IsolatedModule
+from app.settings import Settings, publishing_settings
 from tests.factories import publish_tiny
 from tests.registry.torchscript.variants import Endless, alike, publish_model
 
 
-def commands(store: ModelStore, tmp_path: Path, **settings: object) -> StoreCommands:
+def settings_of(store: ModelStore, tmp_path: Path, **settings: object) -> Settings:
     place = {"model_store": store.folder.parent, "model": store.name, "data_dir": tmp_path, "redis_url": ""}
-    return StoreCommands(Settings(**{"gate_latency_ratio": 1e9, **place, **settings}))  # type: ignore[arg-type]
+    return Settings(**{"gate_latency_ratio": 1e9, **place, **settings})  # type: ignore[arg-type]
+
+
+def actions(store: ModelStore, tmp_path: Path) -> IsolatedActions:
+    return IsolatedActions(settings_of(store, tmp_path))
 
 
 def test_promote_judges_and_points(store: ModelStore, tmp_path: Path) -> None:
     publish_model(store, alike(), live=True)
     publish_model(store, alike(seed=1))
-    ours = commands(store, tmp_path)
-    document = ours.run("promote", "2")
-    assert (document["version"], document["serving"], document["gate"]["passed"]) == (2, {"stable": 2}, True)
+    ours = actions(store, tmp_path)
+    promotion = ours.promote(2)
+    assert promotion.gate is not None
+    assert (promotion.version, promotion.serving, promotion.gate.passed) == (2, Pointer(2), True)
     assert store.pointer() == Pointer(2)
     report = read_report(store.path(2))
     assert report is not None
     assert report.against == 1
     with pytest.raises(ConfigError, match="no version 9"):
-        ours.run("promote", "9")
+        ours.promote(9)
 
 
 @pytest.mark.faults
@@ -43,28 +54,28 @@ def test_what_the_gate_refuses_comes_back_with_its_reason(store: ModelStore, tmp
     bad = publish_tiny(store, 1, labels=())
     (store.path(bad) / "model.pt").write_bytes(b"")
     with pytest.raises(ArtifactError, match="version 2 is refused") as refused:
-        commands(store, tmp_path).run("promote", str(bad))
+        actions(store, tmp_path).promote(bad)
     assert refused.value.reason in ("file", "hash")
     assert store.pointer() == Pointer(1)
 
 
 def children(pid: int) -> list[int]:
-    try:
-        listed = Path(f"/proc/{pid}/task/{pid}/children").read_text().split()
-    except OSError:
-        return []
+    listed: list[str] = []
+    for file in Path(f"/proc/{pid}/task").glob("*/children"):
+        with contextlib.suppress(OSError):
+            listed += file.read_text().split()
     return [int(child) for child in listed]
 
 
 def test_stopping_ends_the_command_and_the_gates_process(store: ModelStore, tmp_path: Path) -> None:
     publish_model(store, alike(), live=True)
     endless = publish_model(store, alike(Endless))
-    ours = commands(store, tmp_path)
+    ours = actions(store, tmp_path)
     raised: list[Exception] = []
 
     def promote() -> None:
         try:
-            ours.run("promote", str(endless))
+            ours.promote(endless)
         except ActionFailed as error:
             raised.append(error)
 
@@ -74,7 +85,7 @@ def test_stopping_ends_the_command_and_the_gates_process(store: ModelStore, tmp_
     gate: list[int] = []
     while not gate and time.monotonic() < due:
         time.sleep(0.05)
-        gate = children(ours._process.pid) if ours._process is not None else []
+        gate = [pid for action in children(os.getpid()) for pid in children(action)]
     assert gate, "the gate runs in a process of its own"
     ours.stop()
     promoting.join(30)
@@ -84,7 +95,7 @@ def test_stopping_ends_the_command_and_the_gates_process(store: ModelStore, tmp_
         time.sleep(0.05)
     assert store.pointer() == Pointer(1)
     with pytest.raises(ActionFailed, match="stopping"):
-        ours.run("promote", str(endless))
+        ours.promote(endless)
 
 
 def test_the_process_is_told_the_settings_and_no_secret(
@@ -95,7 +106,8 @@ def test_the_process_is_told_the_settings_and_no_secret(
     monkeypatch.setenv("CTR_GATE_TIMEOUT_S", "7")
     monkeypatch.setenv("PROMETHEUS_MULTIPROC_DIR", "/nowhere")
     keys = (tmp_path / "a.pem", tmp_path / "b.pem")
-    environment = commands(store, tmp_path, trusted_keys=keys)._environment()
+    settings = settings_of(store, tmp_path, trusted_keys=keys)
+    environment = IsolatedModule(MODULE, timeout_s=1.0, environment=publishing_environment(settings)).environment
     assert not {"CTR_API_KEYS", "CTR_ADMIN_KEY", "PROMETHEUS_MULTIPROC_DIR"} & environment.keys()
     assert environment["CTR_GATE_TIMEOUT_S"] == "7.0"
     assert environment["CTR_TRUSTED_KEYS"] == f"{keys[0]},{keys[1]}"
@@ -108,3 +120,22 @@ def test_the_process_is_told_the_settings_and_no_secret(
         monkeypatch.setenv(name, value)
     again = Settings()
     assert (again.model_store, again.trusted_keys, again.gate_latency_ratio) == (store.folder.parent, keys, 1e9)
+
+
+def test_a_rollback_returns_and_says_what_it_passed_over(store: ModelStore, tmp_path: Path) -> None:
+    for seed in range(3):
+        publish_tiny(store, seed)
+    (store.path(2) / "model.pt").write_bytes(b"x")
+    rollback = actions(store, tmp_path).roll_back()
+    assert (rollback.version, rollback.serving) == (1, Pointer(1))
+    assert [skipped.version for skipped in rollback.passed_over] == [2]
+
+
+def test_exactly_the_settings_that_publishing_reads_are_passed_on() -> None:
+    read = set()
+    sources = [*Path(app.publishing.__file__).parent.glob("*.py"), Path(inspect.getfile(ModelStore))]
+    for source in sources:
+        for node in ast.walk(ast.parse(source.read_text())):
+            if isinstance(node, ast.Attribute) and ast.unparse(node.value) in ("settings", "self._settings"):
+                read.add(node.attr)
+    assert sorted(read) == sorted(publishing_settings())

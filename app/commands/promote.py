@@ -1,0 +1,35 @@
+"""`ctr promote`: a label for a published version."""
+
+from __future__ import annotations
+
+from typing import Annotated
+
+import typer
+
+from app.commands.output import ConsoleReporter, console, emit
+from app.commands.store_options import AsJson, Force, LabelName, Model, Store, open_store
+
+
+def promote(
+    version: Annotated[int, typer.Argument(help="A number that `ctr models` lists.")],
+    label: Annotated[LabelName, typer.Option("--as", help="Which traffic it gets.")] = LabelName.stable,
+    share: Annotated[float, typer.Option(min=0.0, max=1.0, help="Share of users a canary answers.")] = 0.05,
+    force: Force = False,
+    model: Model = None,
+    model_store: Store = None,
+    as_json: AsJson = False,
+) -> None:
+    """Point a label at a published version, once it has passed the gate. One that was refused needs --force.
+
+    Example: ctr promote 8 --as canary --share 0.05
+    """
+    from app.publishing.promote import promote as promote_version
+
+    settings, store = open_store(model, model_store)
+    promotion = promote_version(
+        store, version, settings, ConsoleReporter(), label=label.value, share=share, forced=force
+    )
+    with_share = f" for {share:.1%} of users" if label is LabelName.canary else ""
+    console.print(f"{store.name} {version} is {label.value}{with_share}")
+    if as_json:
+        emit(promotion)

@@ -1,0 +1,38 @@
+"""Options that the commands of the model store share."""
+
+from __future__ import annotations
+
+from enum import StrEnum
+from pathlib import Path
+from typing import TYPE_CHECKING, Annotated
+
+import typer
+
+from app.settings import Settings, load_settings
+
+if TYPE_CHECKING:
+    from app.registry.store.model_store import ModelStore
+
+
+class LabelName(StrEnum):
+    """The labels of `serving.json`."""
+
+    stable = "stable"
+    canary = "canary"
+    shadow = "shadow"
+
+
+Model = Annotated[str | None, typer.Option("--model", help="Folder under the model store.", show_default="CTR_MODEL")]
+Store = Annotated[Path | None, typer.Option("--model-store", help="The model store.", show_default="CTR_MODEL_STORE")]
+Force = Annotated[
+    bool, typer.Option("--force", help="Judge it again, and let it pass however it compares with the live version.")
+]
+AsJson = Annotated[bool, typer.Option("--json", help="One JSON document on standard output.")]
+
+
+def open_store(model: str | None, model_store: Path | None) -> tuple[Settings, ModelStore]:
+    """Read the settings, with these two on top, and open the store that they name. Raises ConfigError."""
+    from app.registry.store.model_store import ModelStore
+
+    settings = load_settings(model=model, model_store=model_store)
+    return settings, ModelStore.from_settings(settings)

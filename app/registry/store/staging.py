@@ -1,0 +1,82 @@
+"""Folders on the store's own file system in which versions are built before they get a number."""
+
+from __future__ import annotations
+
+import contextlib
+import os
+import shutil
+import tempfile
+import time
+from collections.abc import Iterator
+from pathlib import Path
+
+from app.errors import ArtifactError
+from app.registry.artifact.load import verify_files
+from app.registry.artifact.manifest import MANIFEST, PROGRAM, TABLES
+from app.registry.store.store_lock import writing_to
+from app.runtime.durable_file import fsync_path
+
+PREFIX = ".tmp-"
+STALE_AFTER_S = 24 * 3600
+REPORTS = ("report.html", "report.json")
+"""Copied with a version that has them."""
+
+
+@contextlib.contextmanager
+def staging_folder(store_folder: Path) -> Iterator[Path]:
+    """Yield an empty folder in the store; it is removed afterwards unless the version in it was published.
+
+    What killed publishers left a day or more ago is removed too. Raises ArtifactError("file").
+    """
+    with writing_to(store_folder):
+        store_folder.mkdir(parents=True, exist_ok=True)
+        _sweep(store_folder)
+        staged = Path(tempfile.mkdtemp(prefix=PREFIX, dir=store_folder))
+    try:
+        yield staged
+    finally:
+        shutil.rmtree(staged, ignore_errors=True)
+
+
+def copy_version(source: Path, staged: Path) -> None:
+    """Copy a version's files into a staging folder, and prove that the copy has the bytes its manifest names.
+
+    Whether the version is any good is left to the gate. Raises ArtifactError.
+    """
+    reports = [file for file in REPORTS if (source / file).is_file()]
+    for file in (PROGRAM, TABLES, MANIFEST, *reports):
+        try:
+            shutil.copyfile(source / file, staged / file, follow_symlinks=False)
+        except OSError as error:
+            raise ArtifactError("file", f"{source / file} cannot be copied: {error.strerror or error}") from error
+    verify_files(staged)
+
+
+def rename_durably(staged: Path, target: Path) -> None:
+    """Give a staging folder its place in the store, after everything in it is on disk. Raises OSError."""
+    for file in staged.iterdir():
+        fsync_path(file)
+    os.chmod(staged, 0o755)  # noqa: S103  # mkdtemp made it private; the service may run as another user
+    fsync_path(staged)
+    os.rename(staged, target)
+    fsync_path(target.parent)
+
+
+def remove_version(folder: Path, reason: str) -> None:
+    """Remove a version's folder: out of sight in one step, so that a half-removed one does not look damaged.
+
+    Args:
+        reason: part of the name that the folder has until it is gone.
+    """
+    aside = folder.parent / f"{PREFIX}{reason}-{folder.name}"
+    with contextlib.suppress(FileNotFoundError):
+        shutil.rmtree(aside)
+    os.rename(folder, aside)
+    shutil.rmtree(aside, ignore_errors=True)
+
+
+def _sweep(store_folder: Path) -> None:
+    for entry in store_folder.glob(f"{PREFIX}*"):
+        with contextlib.suppress(OSError):
+            if time.time() - entry.stat().st_mtime > STALE_AFTER_S:
+                shutil.rmtree(entry) if entry.is_dir() else entry.unlink()
