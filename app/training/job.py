@@ -33,7 +33,7 @@ from app.training.preprocessing.expand import ExpandedRows, expand
 from app.training.preprocessing.preprocessing_fit import PreprocessingFit
 from app.training.publish import export, verify
 from app.training.report import PAGE, write_report
-from app.training.report.collect import Run, gather
+from app.training.report.collect import ReportInput, collect_findings
 
 Metrics = dict[str, float]
 Say = Callable[[str], None]
@@ -236,7 +236,7 @@ class TrainingJob:
         unreadable = {f: s for slots in prepared.encoded.values() for f, s in slots.unreadable.items()}
         found = {"data": describe(prepared.data), "config": asdict(self.config)}
         say("Writing the report and the version")
-        run = Run(
+        run = ReportInput(
             name=name,
             model=trained.model,
             preprocessing=prepared.preprocessing,
@@ -283,10 +283,10 @@ class TrainingJob:
             report=folder / PAGE if written else None,
         )
 
-    def _report(self, folder: Path, run: Run, say: Say) -> tuple[str, ...]:
+    def _report(self, folder: Path, run: ReportInput, say: Say) -> tuple[str, ...]:
         """Names of the files; none where it fails: hours of training must not be lost to a drawing."""
         try:
-            return write_report(folder, gather(run))
+            return write_report(folder, collect_findings(run))
         except Exception as error:
             log.exception("report_failed", folder=str(folder))
             say(f"The report could not be written, the version is: {type(error).__name__}: {error}")

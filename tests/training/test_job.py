@@ -91,7 +91,7 @@ def test_a_report_that_cannot_be_drawn_costs_no_version(tmp_path: Path, monkeypa
     def broken(_: object) -> None:
         raise ZeroDivisionError("a drawing")
 
-    monkeypatch.setattr("app.training.job.gather", broken)
+    monkeypatch.setattr("app.training.job.collect_findings", broken)
     result = small_job().build().run(labelled(), None, tmp_path, name="tried", say=said.append)
     assert result.report is None
     assert any("ZeroDivisionError: a drawing" in line for line in said)

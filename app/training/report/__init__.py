@@ -1,4 +1,4 @@
-"""The report of a run: `report.json`, what was found, and `report.html`, the same for people, beside the version."""
+"""The report of a training run, beside the version: `report.json`, its findings, and `report.html`, a page of them."""
 
 from __future__ import annotations
 
@@ -13,7 +13,7 @@ PAGE, FINDINGS = "report.html", "report.json"
 
 
 def write_report(folder: Path, findings: dict[str, Any]) -> tuple[str, ...]:
-    """Both files; returns their names. NaN is `null` in the JSON. Raises OSError."""
+    """Write both files and return their names. NaN is `null` in the JSON. Raises OSError if it cannot."""
     raw = msgspec.json.encode(findings)
     (folder / FINDINGS).write_bytes(msgspec.json.format(raw, indent=1) + b"\n")
     (folder / PAGE).write_text(render(msgspec.json.decode(raw)), encoding="utf-8")

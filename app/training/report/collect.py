@@ -1,8 +1,7 @@
-"""Everything a report says, as one JSON document: computed here, drawn elsewhere."""
+"""Everything that a report shows, as one JSON document: collected here, drawn elsewhere."""
 
 from __future__ import annotations
 
-import math
 import platform
 from collections.abc import Mapping
 from dataclasses import asdict, dataclass
@@ -33,8 +32,8 @@ SCORE_BINS, USER_BINS = 30, 20
 
 
 @dataclass(frozen=True)
-class Run:
-    """What a training run left behind."""
+class ReportInput:
+    """The outcome of a training run, from which its report is collected."""
 
     name: str
     model: CtrModel
@@ -44,7 +43,7 @@ class Run:
     fitted: Fitted
     calibration: Calibration
     logits: dict[str, Floats]
-    """Uncalibrated, of the held-out parts."""
+    """The uncalibrated logits of the held-out parts."""
     metrics: dict[str, dict[str, float]]
     uncalibrated: dict[str, dict[str, float]]
     baselines: dict[str, dict[str, float]]
@@ -53,11 +52,14 @@ class Run:
     unreadable: dict[str, str]
     seed: int
     command: str
-    """That runs it again; empty where it was not started by one."""
+    """The command that runs it again; empty where it was not started by one."""
 
 
-def gather(run: Run) -> dict[str, Any]:
-    """The document. Curves, histogram and users are of the test part, field importance of the validation part."""
+def collect_findings(run: ReportInput) -> dict[str, Any]:
+    """Return the document.
+
+    Curves, histogram and users are of the test part, field importance and crosses of the validation part.
+    """
     labels_N = run.encoded["test"].labels_N
     scores_N = run.calibration.probabilities(run.logits["test"])
     schema = run.preprocessing.schema
@@ -93,18 +95,18 @@ def gather(run: Run) -> dict[str, Any]:
 
 
 def curves(labels_N: Floats, scores_N: npt.NDArray[np.float64]) -> dict[str, list[list[float]]]:
-    """Points of the ROC curve (false positive rate, true) and the PR curve (recall, precision), x ascending."""
+    """Return points of the ROC curve (false positive rate, true) and the PR curve (recall, precision), x ascending."""
     if labels_N.min() == labels_N.max():
         return {"roc": [], "pr": []}
     false_N, true_N, _ = roc_curve(labels_N, scores_N)
     precision_N, recall_N, _ = precision_recall_curve(labels_N, scores_N)
-    return {"roc": _thinned(false_N, true_N), "pr": _thinned(recall_N[::-1], precision_N[::-1])}
+    return {"roc": _thin(false_N, true_N), "pr": _thin(recall_N[::-1], precision_N[::-1])}
 
 
-def _thinned(x_N: Floats, y_N: Floats) -> list[list[float]]:
-    """At most about `MAX_POINTS` points of a curve, evenly along x, both ends among them.
+def _thin(x_N: Floats, y_N: Floats) -> list[list[float]]:
+    """Return about `MAX_POINTS` points of a curve at most, evenly along x, both ends among them.
 
-    Of tied scores a curve has few points, and its corners would be between those chosen: then it is all of them.
+    A curve of tied scores has few points, and its corners could be between those chosen: then all are returned.
     """
     chosen = np.arange(len(x_N))
     if len(x_N) > MAX_POINTS:
@@ -113,20 +115,20 @@ def _thinned(x_N: Floats, y_N: Floats) -> list[list[float]]:
     return [[round(float(x), 5), round(float(y), 5)] for x, y in zip(x_N[chosen], y_N[chosen], strict=True)]
 
 
-def _diagrams(run: Run) -> dict[str, Any]:
-    found = {}
+def _diagrams(run: ReportInput) -> dict[str, Any]:
+    diagrams = {}
     for part in HELD_OUT:
         labels_N, logits_N = run.encoded[part].labels_N, run.logits[part]
         before = reliability(labels_N, sigmoid(logits_N.astype(np.float64)))
-        found[part] = {
+        diagrams[part] = {
             "before": _bins(before),
             "after": _bins(reliability(labels_N, run.calibration.probabilities(logits_N))),
         }
-    return found
+    return diagrams
 
 
-def _bins(found: Reliability) -> list[dict[str, float]]:
-    columns = zip(found.predicted_G.tolist(), found.observed_G.tolist(), found.rows_G.tolist(), strict=True)
+def _bins(diagram: Reliability) -> list[dict[str, float]]:
+    columns = zip(diagram.predicted_G.tolist(), diagram.observed_G.tolist(), diagram.rows_G.tolist(), strict=True)
     return [{"predicted": round(p, 6), "observed": round(o, 6), "rows": rows} for p, o, rows in columns]
 
 
@@ -154,34 +156,29 @@ def _users(groups_N: npt.NDArray[np.int64] | None, labels_N: Floats, scores_N: F
     }
 
 
-def _importance(run: Run) -> dict[str, Any]:
+def _importance(run: ReportInput) -> dict[str, Any]:
     rows = run.rows["validation"]
-    found = importances(run.model, run.preprocessing.schema, rows, seed=run.seed)
+    fields = importances(run.model, run.preprocessing.schema, rows, seed=run.seed)
     return {
         "part": "validation",
         "rows": min(len(rows.labels_N), MAX_ROWS),
         "repeats": REPEATS,
-        "fields": [asdict(importance) for importance in found],
+        "fields": [asdict(importance) for importance in fields],
     }
 
 
-def _crosses(run: Run) -> dict[str, Any]:
-    found = interactions(run.model, run.preprocessing.schema, run.rows["validation"], seed=run.seed)
-    if isinstance(found, str):
-        return {"omitted": f"{run.model.name}: {found}"}
-    return {"fields": found.fields, "strength": np.round(found.strength_FF, 5).tolist()}
+def _crosses(run: ReportInput) -> dict[str, Any]:
+    crosses = interactions(run.model, run.preprocessing.schema, run.rows["validation"], seed=run.seed)
+    if isinstance(crosses, str):
+        return {"omitted": f"{run.model.name}: {crosses}"}
+    return {"fields": crosses.fields, "strength": np.round(crosses.strength_FF, 5).tolist()}
 
 
 def _versions() -> Mapping[str, str]:
-    found = {}
+    versions = {}
     for package in PACKAGES:
         try:
-            found[package] = version(package)
+            versions[package] = version(package)
         except PackageNotFoundError:  # installed under another name, as CUDA builds of some are
             continue
-    return found
-
-
-def finite(value: float | None) -> bool:
-    """JSON's null is how a document spells NaN."""
-    return value is not None and math.isfinite(value)
+    return versions

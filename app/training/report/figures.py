@@ -1,6 +1,6 @@
-"""The drawings: matplotlib's SVG, made to take on the page's colours, light or dark.
+"""Kinds of drawings, as matplotlib's SVG in the colours of the page, light or dark.
 
-Colours are drawn as marks and replaced by the page's CSS variables afterwards; text stays text.
+Colours are drawn as placeholders and replaced by the page's CSS variables afterwards; text stays text.
 """
 
 from __future__ import annotations
@@ -42,7 +42,7 @@ Points = Sequence[Sequence[float]]
 
 
 def learning_curves(train: Sequence[float], validation: Sequence[float], best: int) -> str:
-    """Log loss by epoch; `best`, counted from 1, is the epoch that was kept."""
+    """Draw the log loss by epoch; `best`, counted from 1, is the epoch that was kept."""
 
     def plot(axes: Axes) -> None:
         epochs = range(1, len(train) + 1)
@@ -57,7 +57,7 @@ def learning_curves(train: Sequence[float], validation: Sequence[float], best: i
 
 
 def curve(name: str, title: str, points: Points, x: str, y: str, chance: float | None) -> str:
-    """A ROC or PR curve; `chance` is the level of a PR curve of random order, None the diagonal.
+    """Draw a ROC or PR curve; `chance` is the level of a PR curve of random order, None the diagonal.
 
     Within a tie a ROC curve is a straight line (random order), while precision between two thresholds is that of the
     lower one: a PR curve is stairs, of which average precision is the area.
@@ -73,11 +73,11 @@ def curve(name: str, title: str, points: Points, x: str, y: str, chance: float |
 
 
 def reliability(before: Sequence[dict[str, float]], after: Sequence[dict[str, float]] | None) -> str:
-    """Share of clicks over mean prediction, by bin; `after` is None where nothing was scaled."""
+    """Draw the share of clicks over the mean prediction, by bin; `after` is None where nothing was scaled."""
 
     def plot(axes: Axes) -> None:
-        most = max(max(bin_["predicted"], bin_["observed"]) for bin_ in [*before, *(after or [])]) * 1.05
-        axes.plot([0, most], [0, most], color=QUIET, linestyle=":", linewidth=1, label="perfect")
+        limit = max(max(bin_["predicted"], bin_["observed"]) for bin_ in [*before, *(after or [])]) * 1.05
+        axes.plot([0, limit], [0, limit], color=QUIET, linestyle=":", linewidth=1, label="perfect")
         drawn = [(before, SECOND, "before", "s"), (after, FIRST, "after", "o")] if after else [(before, FIRST, "", "o")]
         for bins, colour, label, marker in drawn:
             x, y = ([bin_[axis] for bin_ in bins or []] for axis in ("predicted", "observed"))
@@ -89,7 +89,7 @@ def reliability(before: Sequence[dict[str, float]], after: Sequence[dict[str, fl
 
 
 def histogram(name: str, title: str, edges: Sequence[float], series: Mapping[str, Sequence[float]], x: str) -> str:
-    """Shares by bin, one or two series."""
+    """Draw shares by bin, of one or two series."""
 
     def plot(axes: Axes) -> None:
         for (label, values), colour in zip(series.items(), (FIRST, SECOND), strict=False):
@@ -103,14 +103,14 @@ def histogram(name: str, title: str, edges: Sequence[float], series: Mapping[str
 
 
 def bars(name: str, title: str, values: dict[str, float], ranges: Sequence[tuple[float, float]], x: str) -> str:
-    """Horizontal bars, the first on top, with the range of each."""
+    """Draw horizontal bars, the first on top, with the range of each."""
 
     def plot(axes: Axes) -> None:
-        places = range(len(values))
-        axes.barh(places, list(values.values()), color=FIRST, height=0.65)
-        for place, (least, most) in zip(places, ranges, strict=True):
-            axes.plot([least, most], [place, place], color=INK, linewidth=1)
-        axes.set_yticks(list(places), list(values))
+        positions = range(len(values))
+        axes.barh(positions, list(values.values()), color=FIRST, height=0.65)
+        for position, (low, high) in zip(positions, ranges, strict=True):
+            axes.plot([low, high], [position, position], color=INK, linewidth=1)
+        axes.set_yticks(list(positions), list(values))
         axes.invert_yaxis()
         axes.grid(axis="y", visible=False)
         axes.set(xlabel=x)
@@ -119,18 +119,20 @@ def bars(name: str, title: str, values: dict[str, float], ranges: Sequence[tuple
 
 
 def heat_map(fields: Sequence[str], strength: Sequence[Sequence[float]]) -> str:
-    """The stronger, the more opaque."""
-    most = max(max(row) for row in strength) or 1.0
+    """Draw the strength of each pair of fields: the stronger, the more opaque."""
+    strongest = max(max(row) for row in strength) or 1.0
 
     def plot(axes: Axes) -> None:
         for row, values in enumerate(strength):
             for column, value in enumerate(values):
-                if value > 0.005 * most and row != column:
-                    axes.add_patch(mpl.patches.Rectangle((column, row), 1, 1, color=FIRST, alpha=value / most, lw=0))
+                if value > 0.005 * strongest and row != column:
+                    axes.add_patch(
+                        mpl.patches.Rectangle((column, row), 1, 1, color=FIRST, alpha=value / strongest, lw=0)
+                    )
         axes.set(xlim=(0, len(fields)), ylim=(len(fields), 0), aspect="equal")
-        places = [place + 0.5 for place in range(len(fields))]
-        axes.set_xticks(places, list(fields), rotation=90)
-        axes.set_yticks(places, list(fields))
+        centres = [index + 0.5 for index in range(len(fields))]
+        axes.set_xticks(centres, list(fields), rotation=90)
+        axes.set_yticks(centres, list(fields))
         axes.tick_params(length=0, labelsize=7.5)
         axes.grid(visible=False)
 
@@ -139,7 +141,7 @@ def heat_map(fields: Sequence[str], strength: Sequence[Sequence[float]]) -> str:
 
 
 def draw(name: str, title: str, plot: Callable[[Axes], None], width: float = 6.4, height: float = 3.0) -> str:
-    """An <svg> of this many inches whose ids begin with `name`."""
+    """Return an <svg> of this many inches, whose ids begin with `name` and whose accessible name is the title."""
     with mpl.rc_context(STYLE):
         figure = Figure(figsize=(width, height), layout="constrained")
         FigureCanvasSVG(figure)
@@ -156,11 +158,11 @@ def _inline(svg: str, name: str, title: str) -> str:
     svg = re.sub(r"<!--.*?-->", "", svg, flags=re.DOTALL)
     svg = re.sub(r"<defs>\s*<style.*?</style>\s*</defs>", "", svg, flags=re.DOTALL)  # rules for all of the page
     svg = re.sub(r" ?font-family: [^;]*;", "", svg)  # the page's own
-    # A tenth of a point is enough of a place, and halves the page.
-    svg = re.sub(r'\b(?:d|x|y|transform)="[^"]*"', lambda found: re.sub(r"(\d\.\d)\d+", r"\1", found[0]), svg)
+    # Positions to a tenth of a point are exact enough, and halve the page.
+    svg = re.sub(r'\b(?:d|x|y|transform)="[^"]*"', lambda match: re.sub(r"(\d\.\d)\d+", r"\1", match[0]), svg)
     svg = re.sub(r' xmlns(:\w+)?="[^"]*"', "", svg, count=2)  # the HTML parser knows both
     svg = re.sub(r'\bid="', f'id="{name}-', svg)
     svg = re.sub(r'(url\(|href=")#', rf"\1#{name}-", svg)
-    for mark, variable in VARIABLES.items():
-        svg = svg.replace(mark, f"var({variable})")
+    for placeholder, variable in VARIABLES.items():
+        svg = svg.replace(placeholder, f"var({variable})")
     return re.sub(r"<svg ", f'<svg role="img" aria-label="{escape(title)}" ', svg, count=1)

@@ -1,4 +1,4 @@
-"""The page stands alone, says every number again as a table, and survives names that are HTML."""
+"""The page needs no other file, shows every number as a table too, and escapes text that looks like HTML."""
 
 from __future__ import annotations
 
@@ -133,8 +133,34 @@ def test_it_says_what_was_found(folder: Path) -> None:
     assert len(found["importance"]["fields"]) == len(found["fields"])
 
 
-def test_what_was_named_like_html_stays_text(folder: Path) -> None:
+def test_text_that_looks_like_html_stays_text(folder: Path) -> None:
     assert "<script>alert(1)</script> & co" in Page((folder / PAGE).read_text()).text
+
+
+def test_a_script_in_any_name_or_value_is_escaped(folder: Path) -> None:
+    """Every string of the findings could come from a user: names of fields, values, paths, options, the command."""
+    script = "<script>alert(1)</script>"
+
+    def marked(value: Any, key: str = "") -> Any:
+        if isinstance(value, dict):
+            return {name: marked(inner, name) for name, inner in value.items()}
+        if isinstance(value, list):
+            return [marked(inner, key) for inner in value]
+        return value + script if isinstance(value, str) and key not in ("method", "omitted") else value
+
+    findings = msgspec.json.decode((folder / FINDINGS).read_bytes())
+    named = {"skipped": "2 bad rows", "unreadable": {f"price{script}": "1 bad row"}}
+    findings = marked(findings | {"data": findings["data"] | named})
+    page = Page(render(findings))
+    assert not page.open
+    assert "script" not in page.tags
+    for field in findings["fields"]:
+        assert field["name"].endswith(script)
+        assert page.text.count(field["name"]) >= 3, "the table of fields, that of their importance, and the drawing"
+    assert f"price{script}: 1 bad row{script}" in page.text
+    assert page.text.count(script) > 50
+    for where in ("model", "data", "reproduce"):
+        assert any(value in page.text for value in findings[where].values() if isinstance(value, str))
 
 
 def test_a_model_without_pairs_and_without_calibration_says_so(tmp_path: Path) -> None:
