@@ -1,4 +1,4 @@
-"""One reading of the model store: what the pointer asks for, by label. Blocking; run in a worker thread."""
+"""Read from the model store which version should be live under which label. Blocking; run it in a worker thread."""
 
 from __future__ import annotations
 
@@ -16,14 +16,14 @@ from app.registry.store.pointer import POINTER, decode_pointer
 
 @dataclass(frozen=True)
 class TargetVersion:
-    """A version the pointer names, told from others of its number by its manifest."""
+    """A version that the pointer names; its manifest tells it from others of its number."""
 
     version: int
     manifest_sha256: str | None
-    """None where the manifest cannot be read."""
+    """None if the manifest cannot be read."""
 
     def matches(self, artifact: Artifact | None) -> bool:
-        """A folder that vanished does not unmake what was loaded from it."""
+        """Return True if the artifact is this version; it stays so if the version's folder vanishes."""
         if artifact is None or artifact.version != self.version:
             return False
         return self.manifest_sha256 in (None, artifact.manifest_sha256)
@@ -31,15 +31,19 @@ class TargetVersion:
 
 @dataclass(frozen=True)
 class StoreState:
+    """What the store asked for when it was read."""
+
     content: bytes | None
-    """Of the pointer; None where it is not there or cannot be read."""
+    """That of the pointer; None if there is none or it cannot be read."""
     targets: dict[Label, TargetVersion] = field(default_factory=dict)
     canary_share: float = 0.0
+    """Share of users in [0, 1] that the canary answers."""
     error: ArtifactError | None = None
-    """Why there is nothing to follow: `missing`, or `pointer` where it is damaged."""
+    """Why there is nothing to follow: `missing`, or `pointer` if it is damaged."""
 
 
 def read_store_state(store: ModelStore) -> StoreState:
+    """Read the pointer and the manifests of the versions it names."""
     content = None
     try:
         content = store.pointer_bytes()
@@ -51,11 +55,12 @@ def read_store_state(store: ModelStore) -> StoreState:
     except ArtifactError as error:
         return StoreState(content, error=error)
     versions = pointer.versions_by_label()
-    wanted = {label: target_version(store, versions[label]) for label in LABELS if label in versions}
-    return StoreState(content, wanted, pointer.canary.share if pointer.canary else 0.0)
+    targets = {label: target_version(store, versions[label]) for label in LABELS if label in versions}
+    return StoreState(content, targets, pointer.canary.share if pointer.canary else 0.0)
 
 
 def target_version(store: ModelStore, version: int) -> TargetVersion:
-    with contextlib.suppress(ArtifactError):  # loading it will say what is wrong
+    """Identify a version by its manifest as it is now."""
+    with contextlib.suppress(ArtifactError):  # loading the version will say what is wrong
         return TargetVersion(version, hashlib.sha256(read_manifest_bytes(store.path(version))).hexdigest())
     return TargetVersion(version, None)

@@ -14,7 +14,7 @@ Outcome = Literal["live", "refused", "fallback", "retired", "withdrawn"]
 
 @dataclass(frozen=True)
 class LiveSnapshot:
-    """The models in service. Replaced as a whole by one reference: hold on to one snapshot for a whole request."""
+    """The models in service. It is replaced as a whole by one reference: a request keeps the one that it read first."""
 
     stable: Artifact | None = None
     canary: Artifact | None = None
@@ -22,37 +22,37 @@ class LiveSnapshot:
     """Share of users in [0, 1] that the canary answers."""
     shadow: Artifact | None = None
     previous: Artifact | None = None
-    """The stable before this one: loaded, so that a rollback is quick, but not prepared to serve."""
+    """The stable version before this one: loaded, so that a rollback is quick, but not prepared to serve."""
     fallback: bool = False
-    """`stable` is not the version the pointer asks for, because that one was refused."""
+    """True if `stable` is not the version that the pointer asks for, because that one was refused."""
 
     def labels(self) -> dict[str, Artifact]:
-        """Label to version in service; labels nobody holds are left out."""
-        held = {"stable": self.stable, "canary": self.canary, "shadow": self.shadow}
-        return {label: artifact for label, artifact in held.items() if artifact is not None}
+        """Map each label that some version has to that version."""
+        versions = {"stable": self.stable, "canary": self.canary, "shadow": self.shadow}
+        return {label: artifact for label, artifact in versions.items() if artifact is not None}
 
     def by_version(self, version: int) -> Artifact | None:
-        """The version among those in service, for callers that pin one."""
+        """Return the version with this number if it is in service, for callers that pin one."""
         return next((artifact for artifact in self.labels().values() if artifact.version == version), None)
 
 
 @dataclass(frozen=True)
 class SwapEvent:
-    """One thing that happened to a version in this process; counted in `ctr_model_swaps_total{outcome}`."""
+    """Something that happened to a version in this process; counted in `ctr_model_swaps_total{outcome}`."""
 
     outcome: Outcome
     label: str
-    """A label, or `pointer` where `serving.json` itself is at fault."""
+    """A label, or `pointer` if `serving.json` itself is at fault."""
     version: int | None
     reason: str = ""
     detail: str = ""
     seconds: float = 0.0
-    """From the decision to load until it was live or refused."""
+    """From the decision to load until the version was live or refused."""
 
 
 @dataclass(frozen=True)
 class Problem:
-    """Why a label is not what the pointer asks for. Stands until that is put right."""
+    """Why a label is not what the pointer asks for. It stands until that is put right."""
 
     label: str
     version: int | None
@@ -63,7 +63,7 @@ class Problem:
 
 @dataclass(frozen=True)
 class LifecycleStatus:
-    """For `/health` and `/models`."""
+    """What `/health` and `/models` show."""
 
     model: str
     versions: dict[str, int]
@@ -71,10 +71,11 @@ class LifecycleStatus:
     canary_share: float
     fallback: bool
     last_swap_at: float | None
-    """Unix seconds; None before the first."""
+    """Unix seconds; None before the first swap."""
     problems: tuple[Problem, ...] = field(default=())
-    """What stands now, the latest last."""
+    """The problems that stand now, the latest last."""
 
     @property
     def last_error(self) -> Problem | None:
+        """The problem that came last."""
         return self.problems[-1] if self.problems else None

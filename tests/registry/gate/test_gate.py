@@ -19,7 +19,7 @@ from app.registry.gate.gate_task import FeatureSample, GateLimits, GateThreshold
 from app.registry.store.model_store import ModelStore
 from app.settings import Settings
 from tests.factories import raw_item, raw_user, redis_text
-from tests.registry.torchscript.variants import Endless, Greedy, Slow, alike, changed, publish_model
+from tests.registry.torchscript.variants import Endless, Greedy, Slow, SlowScore, alike, changed, publish_model
 
 DEFAULTS = {name: field.default for name, field in Settings.model_fields.items()}
 THRESHOLDS = GateThresholds(*(DEFAULTS[f"gate_{name}"] for name in GateThresholds.__struct_fields__))
@@ -106,6 +106,14 @@ def test_what_compares_badly_is_refused_unless_forced(
     forced = judged(store, version, forced=True)
     assert (forced.passed, forced.forced) == (True, True)
     assert store.load(version).version == version
+
+
+@pytest.mark.usefixtures("gate_in_process")
+def test_what_no_request_runs_may_be_slow(store: ModelStore) -> None:
+    publish_model(store, alike(), live=True)
+    report = judged(store, publish_model(store, alike(SlowScore)))
+    assert report.checks[-1].name == "latency"
+    assert report.checks[-1].figures["request_ratio"] < 5
 
 
 @pytest.mark.faults

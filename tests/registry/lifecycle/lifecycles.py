@@ -9,7 +9,8 @@ from pathlib import Path
 from typing import Any
 
 from app.registry.artifact.artifact import Artifact
-from app.registry.lifecycle.lifecycle import Lifecycle, SwapEvent
+from app.registry.lifecycle.lifecycle import Lifecycle
+from app.registry.lifecycle.snapshot import SwapEvent
 from app.registry.store.model_store import ModelStore
 from tests.factories import raw_context, raw_item, raw_user
 

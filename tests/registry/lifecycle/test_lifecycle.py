@@ -84,6 +84,23 @@ def test_the_retired_version_waits_for_requests_in_flight(store: ModelStore, see
     run(test())
 
 
+def test_a_version_that_returns_within_its_grace_is_not_retired_while_it_serves(
+    store: ModelStore, seen: Recorder
+) -> None:
+    async def test() -> None:
+        lifecycle = make(store, seen, grace_s=0.2)
+        for seed in range(2):
+            publish_tiny(store, seed)
+            await lifecycle.refresh()
+        store.roll_back(1)
+        assert await lifecycle.refresh()
+        assert versions(lifecycle) == {"stable": 1}
+        assert (seen.retired, seen.prepared) == ([1], [1, 2, 1]), "retired from before, and then prepared anew"
+        await until(lambda: seen.retired == [1, 2])
+
+    run(test())
+
+
 def test_at_most_two_stable_models_are_alive(store: ModelStore, seen: Recorder) -> None:
     async def test() -> None:
         alive: weakref.WeakSet[Artifact] = weakref.WeakSet()

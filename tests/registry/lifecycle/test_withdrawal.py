@@ -18,7 +18,7 @@ from app.registry.gate.gate_report import (
     write_refusal,
     write_report,
 )
-from app.registry.lifecycle.lifecycle import Problem
+from app.registry.lifecycle.snapshot import Problem
 from app.registry.store.model_store import ModelStore
 from app.registry.store.pointer import CanaryPointer, Pointer
 from tests.factories import publish_tiny
@@ -78,6 +78,51 @@ def test_a_canary_is_withdrawn_though_the_store_cannot_be_written(store: ModelSt
             await lifecycle.refresh()
             assert versions(lifecycle) == {"stable": 1}
             assert [(p.label, p.reason) for p in lifecycle.status().problems] == [("canary", "shift")]
+
+    run(test())
+
+
+class PausedStore(ModelStore):
+    """A store whose pointer, once `pause` is set, is read and then handed over when the test says so."""
+
+    def __init__(self, store: ModelStore) -> None:
+        super().__init__(store.folder.parent, store.name)
+        self.pause = False
+        self.has_read, self.go_on = threading.Event(), threading.Event()
+
+    def pointer_bytes(self) -> bytes | None:
+        content = super().pointer_bytes()
+        if self.pause and threading.current_thread() is not threading.main_thread():
+            self.has_read.set()
+            assert self.go_on.wait(20)
+        return content
+
+
+def test_a_refresh_under_way_does_not_bring_a_withdrawn_canary_back(store: ModelStore, seen: Recorder) -> None:
+    """What the refresh has read of the store is older than the withdrawal, though the pointer was rewritten."""
+
+    async def test() -> None:
+        publish_tiny(store)
+        publish_tiny(store, 1, labels=("canary", "shadow"), share=0.5)
+        paused = PausedStore(store)
+        lifecycle = make(paused, seen)
+        await lifecycle.refresh()
+        store.update_pointer(canary=CanaryPointer(2, 0.4))
+        paused.pause = True
+        refreshing = asyncio.create_task(lifecycle.refresh())
+        assert await asyncio.to_thread(paused.has_read.wait, 20)
+        withdrawing = asyncio.create_task(lifecycle.withdraw(2, SHIFTED))
+        await asyncio.sleep(0)
+        assert versions(lifecycle) == {"stable": 1, "shadow": 2}
+        paused.pause = False
+        paused.go_on.set()
+        await refreshing
+        assert versions(lifecycle) == {"stable": 1, "shadow": 2}, "not even until the next reading"
+        await withdrawing
+        await lifecycle.refresh()
+        assert versions(lifecycle) == {"stable": 1}
+        assert [(p.label, p.reason) for p in lifecycle.status().problems] == [("canary", "shift")]
+        assert store.pointer() == Pointer(stable=1)
 
     run(test())
 

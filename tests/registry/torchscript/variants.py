@@ -36,8 +36,8 @@ class Greedy(DeepFM):
         return torch.zeros(68719476736)[: user_keys_BS.shape[0]]
 
 
-class Slow(DeepFM):
-    """The same scores, many times over."""
+class SlowScore(DeepFM):
+    """The same scores, many times over, in a method that no request runs."""
 
     plain = DeepFM.score
 
@@ -47,8 +47,14 @@ class Slow(DeepFM):
             logits_N = 0.5 * (logits_N + self.plain(user_D, items_ND))
         return logits_N
 
+
+class Slow(SlowScore):
+    """The same where requests notice: no compiled scorer stands in for `score`."""
+
+    def score_rows(self, user_D: Tensor, states_CD: Tensor, rows_N: Tensor) -> Tensor:
+        return self.score(user_D, states_CD.index_select(0, rows_N).to(user_D.dtype))
+
     def tail(self) -> list[Tensor]:
-        """Requests are to run `score`, and no compiled scorer in its place."""
         return []
 
 
