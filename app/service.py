@@ -11,9 +11,10 @@ import torch
 from app.api.admin import Admin
 from app.api.service_state import FeatureStatus
 from app.errors import ConfigError
-from app.features.cache_refresher import Refresher
+from app.features.cache_refresher import CacheRefresher
 from app.features.item_cache import ItemCache
-from app.features.store import FeatureStore, RedisFeatureStore
+from app.features.redis_store import RedisFeatureStore
+from app.features.store import FeatureStore
 from app.observability.metrics import Metrics
 from app.publishing.isolated_actions import IsolatedActions
 from app.ranking.admission import Admission
@@ -46,7 +47,7 @@ class Service:
     lifecycle: Lifecycle
     store: FeatureStore
     cache: ItemCache
-    refresher: Refresher
+    refresher: CacheRefresher
     ranking: RankService
     monitor: ModelMonitor
     shadow: Shadow
@@ -93,7 +94,7 @@ def build_service(settings: Settings, store: FeatureStore | None = None) -> Serv
     dtype = torch.bfloat16 if settings.precision == "bf16" else torch.float32
     cache = ItemCache(max(settings.item_cache_size, 2 * settings.max_candidates), device=device, dtype=dtype)
     CacheExporter(cache.counts, metrics)
-    refresher = Refresher(store, cache, fill=settings.item_cache_warm)
+    refresher = CacheRefresher(store, cache, fill=settings.item_cache_warm)
     poll = BusyPoll(settings.busy_poll_us / 1e6)
     warmup = Warmup(cache, refresher, max_candidates=settings.max_candidates, worked_s=poll.worked_s)
     model_store = ModelStore.from_settings(settings)

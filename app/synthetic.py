@@ -23,8 +23,9 @@ from app.errors import ConfigError, StoreError
 from app.features.encoder import Encoder
 from app.features.field_encoders import CategoricalEncoder
 from app.features.fields import Categorical, Side
+from app.features.key_template import KeyTemplate
+from app.features.resp_commands import bulk_string
 from app.features.schema import FeatureSchema
-from app.features.store import KeyTemplate
 from app.models.deepfm import DeepFM
 from app.models.side_input import Preprocessing
 from app.registry.artifact.manifest import GoldenRequest
@@ -198,18 +199,12 @@ def _packed(catalogue: Catalogue, key: KeyTemplate, side: Side) -> Iterator[tupl
     """HSET commands in RESP, by the batch; a general client would spend ten times as long on packing as Redis works."""
     names = catalogue.names(side)
     head = b"*%d\r\n$4\r\nHSET\r\n" % (2 + 2 * len(names))
-    fields = [_bulk(name) for name in names]
+    fields = [bulk_string(name.encode()) for name in names]
     for start in range(0, catalogue.count(side), BATCH):
         stop = min(start + BATCH, catalogue.count(side))
         parts: list[bytes] = []
         for number, row in enumerate(catalogue.values(side, start, stop).tolist(), start):
-            parts += (head, _bulk(key.key(str(number))))
+            parts += (head, bulk_string(key.key(str(number)).encode()))
             for field, value in zip(fields, row, strict=True):
-                text = b"%d" % value
-                parts += (field, b"$%d\r\n%b\r\n" % (len(text), text))
+                parts += (field, bulk_string(b"%d" % value))
         yield stop - start, b"".join(parts)
-
-
-def _bulk(text: str) -> bytes:
-    raw = text.encode()
-    return b"$%d\r\n%b\r\n" % (len(raw), raw)

@@ -12,7 +12,7 @@ from pathlib import Path
 import httpx
 import redis
 
-from app.features.store import KeyTemplate
+from app.features.key_template import KeyTemplate
 from app.loadgen.requests import rank_bodies
 from app.registry.artifact.export import write
 from app.registry.store.model_store import ModelStore

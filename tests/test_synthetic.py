@@ -17,7 +17,7 @@ from app.cli import cli
 from app.errors import ConfigError, StoreError
 from app.features.encoder import Encoder
 from app.features.fields import Side
-from app.features.store import KeyTemplate
+from app.features.key_template import KeyTemplate
 from app.registry.artifact.load import load
 from app.registry.store.model_store import ModelStore
 from app.synthetic import BATCH, Catalogue, build_model, hashed, load_features

@@ -14,7 +14,7 @@ import msgspec
 from msgspec import Meta
 
 from app.errors import InvalidRequest, NotJson
-from app.features.request_ids import WireIds
+from app.features.request_ids import RequestIds
 from app.ranking.request import RankRequest
 
 MAX_ID = 256
@@ -40,7 +40,7 @@ Features = Annotated[dict[Id, Feature], Meta(max_length=MAX_ENTRIES)]
 
 
 class PlainRankBody(msgspec.Struct, forbid_unknown_fields=True):
-    """The body as nearly every client sends it: without nulls. Its ids stay unparsed, for `WireIds` to scan."""
+    """The body as nearly every client sends it: without nulls. Its ids stay unparsed, for `RequestIds` to scan."""
 
     user_id: Id | Int64
     item_ids: msgspec.Raw
@@ -84,7 +84,7 @@ def parse_rank(raw: bytes, max_candidates: int) -> RankRequest:
     """
     try:
         body = _plain_decoder.decode(raw)
-        item_ids = WireIds.read(bytes(body.item_ids), max_candidates)
+        item_ids = RequestIds.from_json(bytes(body.item_ids), max_candidates)
     except msgspec.ValidationError:
         item_ids = None
     except (msgspec.DecodeError, UnicodeDecodeError, RecursionError) as error:
@@ -99,10 +99,10 @@ def _parse_fully(raw: bytes, max_candidates: int) -> RankRequest:
         _refuse(raw, error)
     if len(body.item_ids) > max_candidates:
         raise _invalid("item_ids", f"{len(body.item_ids)} ids, at most {max_candidates} in one request")
-    return _request(body, WireIds.of([str(item_id) for item_id in body.item_ids]))
+    return _request(body, RequestIds.from_strings([str(item_id) for item_id in body.item_ids]))
 
 
-def _request(body: PlainRankBody | RankBody, item_ids: WireIds) -> RankRequest:
+def _request(body: PlainRankBody | RankBody, item_ids: RequestIds) -> RankRequest:
     model = body.model
     if isinstance(model, str) and model.isdecimal() and model.isascii():
         model = int(model)

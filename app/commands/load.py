@@ -13,7 +13,7 @@ from rich.progress import BarColumn, Progress, TaskProgressColumn, TextColumn, T
 from app.commands.output import console, emit
 
 if TYPE_CHECKING:
-    from app.features.loading.loader import Loaded
+    from app.features.loading.loader import LoadSummary
     from app.features.schema import FeatureSchema
     from app.settings import Settings
 
@@ -64,15 +64,15 @@ def load_file(
     id_column: str = "id",
     schema: FeatureSchema | None = None,
     max_bad: float = 0.001,
-) -> Loaded:
+) -> LoadSummary:
     """Load one file into the configured Redis, or the embedded Valkey, with a progress bar. Raises CtrError."""
     from app.features.encoder import Encoder
+    from app.features.key_template import KeyTemplate
     from app.features.loading.embedded_valkey import EmbeddedValkey
-    from app.features.loading.loader import Loader, open_client
-    from app.features.loading.records import Records
-    from app.features.store import KeyTemplate
+    from app.features.loading.loader import FeatureLoader, open_client
+    from app.features.loading.record_file import RecordFile
 
-    records = Records(file)
+    records = RecordFile(file)
     template = settings.user_key if entity == "users" else settings.item_key
     with contextlib.ExitStack() as stack:
         url = settings.redis_url
@@ -97,7 +97,7 @@ def load_file(
                 tasks[phase] = bar.add_task(f"{phase} {entity}", total=1.0, rows=0)
             bar.update(tasks[phase], completed=fraction, rows=rows)
 
-        loader = Loader(
+        loader = FeatureLoader(
             client,
             KeyTemplate(template),
             id_field=id_column,

@@ -108,9 +108,9 @@ def _load(settings: Settings, catalogue: Catalogue) -> float:
     """Seconds it took."""
     from rich.progress import BarColumn, MofNCompleteColumn, Progress, TextColumn, TimeRemainingColumn
 
+    from app.features.key_template import KeyTemplate
     from app.features.loading.embedded_valkey import EmbeddedValkey
     from app.features.loading.loader import open_client
-    from app.features.store import KeyTemplate
     from app.synthetic import load_features
 
     with contextlib.ExitStack() as stack:

@@ -25,7 +25,7 @@ BUSY_SHARE = 0.3
 """Share of the time that refreshing may keep the event loop and the store busy."""
 
 
-class Refresher:
+class CacheRefresher:
     def __init__(self, store: FeatureStore, cache: ItemCache, *, fill: bool) -> None:
         self._store = store
         self._cache = cache

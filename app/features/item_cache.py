@@ -22,12 +22,12 @@ import torch
 from torch import Tensor
 
 from app.features.encoder import Encoder
-from app.features.item_index import ABSENT, IdIndex, Rows
+from app.features.item_index import ABSENT, ItemIndex, Rows
 from app.features.slots import Slots
-from app.features.store import Raw
+from app.features.store import RawFeatures
 from app.native import bindings, layout
-from app.runtime.huge_pages import zeros
-from app.runtime.loop_pacer import Pace
+from app.runtime.huge_pages import zeros_on_huge_pages
+from app.runtime.loop_pacer import LoopPacer
 
 FRESH, KNOWN = 1, 2
 DISTINCT = layout.ALL_DISTINCT
@@ -48,12 +48,12 @@ class ItemModel(Protocol):
     def encode_items(self, slots: Slots) -> Tensor: ...
 
 
-class Found(NamedTuple):
+class CacheLookup(NamedTuple):
     """Where N ids are."""
 
     rows: Rows
     """[N], ABSENT where the cache has none."""
-    common: int
+    flags_all: int
     """The flags that all of them have."""
     distinct: bool
     """No row comes twice; False too where several ids are ABSENT."""
@@ -102,12 +102,12 @@ class ItemCache:
         self._device = torch.device(device)
         self.dtype = dtype
         """Of the item states."""
-        self._rows = IdIndex()
+        self._rows = ItemIndex()
         self._ids: list[str | None] = []
         self._free: list[int] = []
         # One row more than there are items: ABSENT, -1, finds it, and it is nobody's.
-        self._flags_C = zeros((capacity + 1,), np.uint8)
-        self._used_C = zeros((capacity + 1,), np.int64)
+        self._flags_C = zeros_on_huge_pages((capacity + 1,), np.uint8)
+        self._used_C = zeros_on_huge_pages((capacity + 1,), np.int64)
         self._flags: int = self._flags_C.ctypes.data
         self._used: int = self._used_C.ctypes.data
         self._clock = 0
@@ -122,14 +122,14 @@ class ItemCache:
     def __contains__(self, item_id: object) -> bool:
         return item_id in self._rows
 
-    def find(self, item_ids: Sequence[str]) -> Found:
+    def find(self, item_ids: Sequence[str]) -> CacheLookup:
         """Look N ids up, and count them as used now."""
         rows = self._rows.find(item_ids)
         count = len(rows)
         # Each use has a number of its own, so of a row that comes twice one number is overwritten.
         common = bindings.mark_used(rows.ctypes.data, count, self._flags, self._used, self.capacity, self._clock)
         self._clock += count
-        return Found(rows, common & ~DISTINCT, bool(common & DISTINCT))
+        return CacheLookup(rows, common & ~DISTINCT, bool(common & DISTINCT))
 
     def pin(self, rows: Rows) -> None:
         """Keep these rows from being evicted until `unpin` is called with the same array; ABSENT is passed over."""
@@ -166,7 +166,7 @@ class ItemCache:
 
     # Listener of a FeatureStore
 
-    def fetched(self, item_ids: Sequence[str], raws: Sequence[Raw]) -> None:
+    def on_items(self, item_ids: Sequence[str], raws: Sequence[RawFeatures]) -> None:
         """Take in items just read: give them rows, encode them for every schema and every live version.
 
         Items without a row, for which none can be evicted because all are pinned, are not cached.
@@ -183,17 +183,17 @@ class ItemCache:
             self._encode(states, rows)
         self._flags_C[rows] = [FRESH | KNOWN if raw else FRESH for raw in raws]
 
-    def changed(self, item_ids: Sequence[str] | None) -> None:
+    def on_invalidate(self, item_ids: Sequence[str] | None) -> None:
         """Those items were written since they were read: keep them as stale until they are read again."""
         if item_ids is None:
-            self.suspect()
+            self.on_disconnect()
             return
         rows = [row for item_id in item_ids if (row := self._rows.get(item_id)) is not None]
         if rows:
             self.counts.invalidations += len(rows)
             self._flags_C[rows] &= ~np.uint8(FRESH)
 
-    def suspect(self) -> None:
+    def on_disconnect(self) -> None:
         """Changes may have been missed: nothing is fresh until it is read again."""
         self.counts.invalidations += len(self._rows)
         self._flags_C[: len(self._ids)] &= ~np.uint8(FRESH)
@@ -204,7 +204,7 @@ class ItemCache:
         """Compute a new version's states for all cached items, in the time that requests leave.
 
         Args:
-            worked_s: as of `Pace`.
+            worked_s: as of `LoopPacer`.
 
         Returns:
             Ids whose slots under the model's schema are not known, because the schema is new. They hold what an
@@ -217,8 +217,8 @@ class ItemCache:
             slots = model.item_encoder.slots
             table = self._tables[model.schema_hash] = _SlotTable(
                 model.item_encoder,
-                zeros((self.capacity, slots), np.int64),
-                zeros((self.capacity, slots), np.float32),
+                zeros_on_huge_pages((self.capacity, slots), np.int64),
+                zeros_on_huge_pages((self.capacity, slots), np.float32),
                 np.zeros(self.capacity, np.bool_),
             )
         one = model.encode_items(
@@ -226,7 +226,7 @@ class ItemCache:
         )
         states = _States(model, table, self._table(one.shape[1]))
         self._states[id(model)] = states
-        pace = Pace(worked_s)
+        pacer = LoopPacer(worked_s)
         unknown: list[str] = []
         for start in range(0, len(self._ids), ENCODE_CHUNK):
             stop = min(start + ENCODE_CHUNK, len(self._ids))
@@ -235,7 +235,7 @@ class ItemCache:
             chunk = Slots(table.keys_CS[start:stop], table.values_CS[start:stop])
             with torch.inference_mode():
                 states.states_CD[start:stop] = model.encode_items(chunk).to(self._device, self.dtype)
-            await pace.rest()
+            await pacer.throttle()
         return unknown
 
     def detach(self, model: ItemModel) -> None:
@@ -250,7 +250,9 @@ class ItemCache:
     def _table(self, width: int) -> Tensor:
         if self._device.type != "cpu":
             return torch.empty((self.capacity, width), dtype=self.dtype, device=self._device)
-        return torch.from_numpy(zeros((self.capacity, width * self.dtype.itemsize), np.uint8)).view(self.dtype)
+        return torch.from_numpy(zeros_on_huge_pages((self.capacity, width * self.dtype.itemsize), np.uint8)).view(
+            self.dtype
+        )
 
     def _default(self, table: _SlotTable, rows: Rows) -> list[str]:
         """Give rows without slots in this table those of an unknown item; the ids among them that are in use."""
@@ -261,7 +263,7 @@ class ItemCache:
             self._flags_C[empty] &= ~np.uint8(FRESH)
         return [item_id for item_id in ids if item_id is not None]
 
-    def _fill(self, table: _SlotTable, rows: Rows, raws: Sequence[Raw], item_ids: Sequence[str]) -> None:
+    def _fill(self, table: _SlotTable, rows: Rows, raws: Sequence[RawFeatures], item_ids: Sequence[str]) -> None:
         slots = table.encoder.encode_many(raws, item_ids, self.count_invalid)
         table.keys_CS[rows], table.values_CS[rows] = slots
         table.filled_C[rows] = True

@@ -11,9 +11,9 @@ from collections.abc import Sequence
 import numpy as np
 import numpy.typing as npt
 
-from app.features.request_ids import WireIds, id_hash
+from app.features.request_ids import RequestIds, id_hash
 from app.native import bindings, layout
-from app.runtime.huge_pages import zeros
+from app.runtime.huge_pages import zeros_on_huge_pages
 
 Rows = npt.NDArray[np.int64]
 
@@ -21,7 +21,7 @@ ABSENT, AMBIGUOUS = layout.ABSENT, layout.AMBIGUOUS
 FIRST_SLOTS = 4096
 
 
-class IdIndex:
+class ItemIndex:
     """A dictionary of id to row with a table before it, in which an id is known by its 64-bit hash.
 
     Ids of one catalogue that share a hash are told apart by the dictionary. A strange id hits a hash in use with a
@@ -45,7 +45,7 @@ class IdIndex:
 
     def find(self, item_ids: Sequence[str]) -> Rows:
         """Rows [N] of N ids, ABSENT where there is none."""
-        ids = WireIds.of(item_ids)
+        ids = RequestIds.from_strings(item_ids)
         row_N = np.empty(len(ids), np.int64)
         if bindings.index_find(self._pointer, self._mask, ids.pointer, len(ids), row_N.ctypes.data):
             for place in np.flatnonzero(row_N == AMBIGUOUS).tolist():
@@ -65,7 +65,7 @@ class IdIndex:
 
     def _allocate(self, slots: int) -> None:
         self._mask = slots - 1
-        self._table = zeros((slots, 2), np.int64)
+        self._table = zeros_on_huge_pages((slots, 2), np.int64)
         """Hash and row; hash 0 is nobody's."""
         self._pointer: int = self._table.ctypes.data
 

@@ -7,7 +7,7 @@ from collections.abc import AsyncIterator, Mapping, Sequence
 from typing import Any
 
 from app.errors import StoreError
-from app.features.store import Fetched, Listener, Raw, StoreStatus
+from app.features.store import Fetched, Listener, RawFeatures, StoreStatus
 
 
 class MemoryFeatureStore:
@@ -30,8 +30,8 @@ class MemoryFeatureStore:
                 without letting anything else run.
             tracking: report changes to the listener; otherwise nothing may be cached.
         """
-        self.users: dict[str, Raw] = dict(users or {})
-        self.items: dict[str, Raw] = dict(items or {})
+        self.users: dict[str, RawFeatures] = dict(users or {})
+        self.items: dict[str, RawFeatures] = dict(items or {})
         self.fetches = 0
         self._latency_s = latency_s
         self._tracking = tracking
@@ -45,7 +45,7 @@ class MemoryFeatureStore:
     @failing.setter
     def failing(self, value: bool) -> None:
         if value and self._listener is not None:
-            self._listener.suspect()
+            self._listener.on_disconnect()
         self._failing = value
 
     def put_user(self, user_id: str, raw: Mapping[str, Any]) -> None:
@@ -54,7 +54,7 @@ class MemoryFeatureStore:
     def put_item(self, item_id: str, raw: Mapping[str, Any]) -> None:
         self.items[item_id] = dict(raw)
         if self._tracking and self._listener is not None:
-            self._listener.changed([item_id])
+            self._listener.on_invalidate([item_id])
 
     async def start(self, listener: Listener) -> None:
         self._listener = listener
@@ -71,7 +71,7 @@ class MemoryFeatureStore:
         user = {} if user_id is None else self.users.get(user_id, {})
         items = [self.items.get(item_id, {}) for item_id in item_ids]
         if item_ids and self._listener is not None:
-            self._listener.fetched(item_ids, items)
+            self._listener.on_items(item_ids, items)
         if self._latency_s is not None:
             await asyncio.sleep(self._latency_s / 2)
         return Fetched(user, items)

@@ -23,12 +23,12 @@ _KEY = _KEY_2.ctypes.data
 
 
 def id_hash(item_id: str) -> int:
-    """The 64-bit hash that the id has in `WireIds`. Never 0."""
+    """The 64-bit hash that the id has in `RequestIds`. Never 0."""
     raw = item_id.encode(errors="surrogatepass")
     return bindings.hash_id(raw, len(raw), _KEY)  # type: ignore[no-any-return]
 
 
-class WireIds(Sequence[str]):
+class RequestIds(Sequence[str]):
     """N ids; a sequence of strings, which are made when one is first asked for."""
 
     __slots__ = ("_count", "_ids", "_stride", "pointer", "wire", "words_2N")
@@ -36,7 +36,7 @@ class WireIds(Sequence[str]):
     _stride: int
 
     def __init__(self, wire: bytes, limit: int, plain: bool, ids: list[str] | None = None) -> None:
-        """Of a JSON array; what can go wrong with it is told by `read` and does not happen in `of`."""
+        """Of a JSON array; what can go wrong with it is told by `from_json` and does not happen in `from_strings`."""
         self.wire = wire
         self._ids = ids
         stride = self._stride = min(limit, len(wire) // 2)
@@ -48,15 +48,15 @@ class WireIds(Sequence[str]):
         self._count = max(counted, 0)
 
     @classmethod
-    def read(cls, wire: bytes, limit: int) -> WireIds | None:
+    def from_json(cls, wire: bytes, limit: int) -> RequestIds | None:
         """The ids of a JSON array of 1 to `limit` plain strings and integers; None for all that needs a real parser."""
         ids = cls(wire, limit, True)
         return ids if ids._count else None
 
     @classmethod
-    def of(cls, ids: Sequence[str]) -> WireIds:
+    def from_strings(cls, ids: Sequence[str]) -> RequestIds:
         """The same of strings, whatever is in them. Lone surrogates cannot be written: orjson raises TypeError."""
-        if isinstance(ids, WireIds):
+        if isinstance(ids, RequestIds):
             return ids
         listed = list(ids)
         return cls(orjson.dumps(listed), max(len(listed), 1), False, listed)
@@ -76,7 +76,7 @@ class WireIds(Sequence[str]):
         """0 for an id that has none, because it is not written as it is."""
         return self.words_2N[: self._count].view(np.uint64)
 
-    def listed(self) -> list[str]:
+    def to_list(self) -> list[str]:
         if self._ids is None:
             self._ids = [str(item_id) for item_id in msgspec.json.decode(self.wire)]
         return self._ids
@@ -89,15 +89,15 @@ class WireIds(Sequence[str]):
     @overload
     def __getitem__(self, place: slice) -> list[str]: ...
     def __getitem__(self, place: Any) -> Any:
-        return self.listed()[place]
+        return self.to_list()[place]
 
     def __iter__(self) -> Iterator[str]:
-        return iter(self.listed())
+        return iter(self.to_list())
 
     def __eq__(self, other: object) -> bool:
-        return isinstance(other, Sequence) and self.listed() == list(other)
+        return isinstance(other, Sequence) and self.to_list() == list(other)
 
     __hash__ = None  # type: ignore[assignment]
 
     def __repr__(self) -> str:
-        return f"WireIds({self.listed()!r})"
+        return f"RequestIds({self.to_list()!r})"

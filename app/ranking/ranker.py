@@ -19,11 +19,11 @@ import torch
 from torch import Tensor
 
 from app.errors import DeadlinePassed, StoreError
-from app.features.item_cache import FRESH, KNOWN, Found, ItemCache
+from app.features.item_cache import FRESH, KNOWN, CacheLookup, ItemCache
 from app.features.item_index import ABSENT, Rows
-from app.features.request_ids import WireIds
+from app.features.request_ids import RequestIds
 from app.features.slots import Slots
-from app.features.store import FeatureStore, Raw
+from app.features.store import FeatureStore, RawFeatures
 from app.ranking.batcher import Batcher
 from app.ranking.explain import Explanation, explain
 from app.ranking.request import RankRequest
@@ -49,7 +49,7 @@ class Ranking:
 
     artifact: Artifact
     label: str
-    candidates: WireIds
+    candidates: RequestIds
     """[N] item ids of the request, each once."""
     order: npt.NDArray[np.int64]
     """[K] indices into `candidates`, best first."""
@@ -70,7 +70,7 @@ class Ranking:
     @property
     def item_ids(self) -> list[str]:
         """Return the ids [K] of the ranked items, best first."""
-        ids = self.candidates.listed()
+        ids = self.candidates.to_list()
         return [ids[index] for index in self.order.tolist()]
 
 
@@ -78,12 +78,12 @@ class Ranking:
 class _Features:
     """What is known of the user and of N candidates once the store has answered, or has failed to."""
 
-    user: Raw
+    user: RawFeatures
     rows_N: Rows
     """The candidates' rows in the cache, ABSENT where it has none."""
     uncached: Sequence[int] = ()
     """Indices of the candidates without a row."""
-    read: Mapping[int, Raw] = field(default_factory=dict)
+    read: Mapping[int, RawFeatures] = field(default_factory=dict)
     """Features read by this request: index of the candidate to features."""
     missing_items: list[str] = field(default_factory=list)
     degraded: list[str] = field(default_factory=list)
@@ -118,10 +118,10 @@ class Ranker:
         """
         began = time.perf_counter()
         chosen = route(self._live(), request.user_id, request.model)
-        item_ids = WireIds.of(request.item_ids)
+        item_ids = RequestIds.from_strings(request.item_ids)
         found = self._cache.find(item_ids)
         if not found.distinct and len(set(item_ids)) != len(item_ids):
-            item_ids = WireIds.of(list(dict.fromkeys(item_ids)))
+            item_ids = RequestIds.from_strings(list(dict.fromkeys(item_ids)))
             found = self._cache.find(item_ids)
         features = await self._features(request.user_id, item_ids, found, min(self._store_timeout_s, due - began))
         fetched = time.perf_counter()
@@ -147,7 +147,7 @@ class Ranker:
         ranking.score_s = time.perf_counter() - encoded
         return ranking
 
-    async def _features(self, user_id: str, item_ids: WireIds, found: Found, timeout_s: float) -> _Features:
+    async def _features(self, user_id: str, item_ids: RequestIds, found: CacheLookup, timeout_s: float) -> _Features:
         """Read the user, and the items of which `found` holds nothing fresh, in one round trip.
 
         The rows of `found` are pinned meanwhile. What was fresh when the request began is not read again, whatever is
@@ -171,21 +171,21 @@ class Ranker:
             features.rows_N[unread] = cache.find(unread_ids).rows
             features.uncached = np.flatnonzero(features.rows_N == ABSENT).tolist()
             features.read = dict(zip(unread, items, strict=True))
-        if unread_ids or not found.common & KNOWN:
+        if unread_ids or not found.flags_all & KNOWN:
             known_N = cache.flags(found.rows) & KNOWN != 0
             known_N[unread] = [bool(raw) for raw in items]
             features.missing_items = [item_ids[index] for index in np.flatnonzero(~known_N).tolist()]
         return features
 
-    def _unread(self, found: Found) -> list[int]:
+    def _unread(self, found: CacheLookup) -> list[int]:
         """Indices of the candidates that have to be read."""
         if not self._store.tracking:  # the server does not report changes, so nothing kept can be called fresh
             return list(range(len(found.rows)))
-        if found.common & FRESH:
+        if found.flags_all & FRESH:
             return []
         return np.flatnonzero(self._cache.flags(found.rows) & FRESH == 0).tolist()
 
-    def _without_store(self, item_ids: WireIds) -> _Features:
+    def _without_store(self, item_ids: RequestIds) -> _Features:
         """What the cache alone knows, and words for what is lacking."""
         rows_N = self._cache.find(item_ids).rows
         flags_N, cached_N = self._cache.flags(rows_N), rows_N != ABSENT
@@ -215,7 +215,7 @@ class Ranker:
         self,
         chosen: Route,
         request: RankRequest,
-        item_ids: WireIds,
+        item_ids: RequestIds,
         features: _Features,
         user_slots: Slots,
         score_N: npt.NDArray[np.float32],
@@ -252,7 +252,7 @@ class Ranker:
     def _candidates(
         self,
         artifact: Artifact,
-        item_ids: WireIds,
+        item_ids: RequestIds,
         features: _Features,
         overrides: Mapping[str, Mapping[str, Any]],
     ) -> tuple[Tensor, Rows]:
@@ -275,7 +275,7 @@ class Ranker:
     def _item_slots(
         self,
         artifact: Artifact,
-        item_ids: WireIds,
+        item_ids: RequestIds,
         indices: Sequence[int],
         features: _Features,
         overrides: Mapping[str, Mapping[str, Any]],

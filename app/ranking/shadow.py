@@ -18,7 +18,7 @@ import numpy.typing as npt
 import structlog
 
 from app.errors import RequestError
-from app.features.request_ids import WireIds
+from app.features.request_ids import RequestIds
 from app.ranking.fallback import SupportsRank
 from app.ranking.monitor import ModelMonitor
 from app.ranking.ranker import NOT_FINITE, Ranking
@@ -155,9 +155,9 @@ class Shadow:
         stats.add(outcome, comparison)
         self._on_outcome(outcome, comparison)
 
-    def _sample(self, answer: Ranking) -> tuple[WireIds, npt.NDArray[np.float32]]:
+    def _sample(self, answer: Ranking) -> tuple[RequestIds, npt.NDArray[np.float32]]:
         """Return ids of items spread evenly over the answer's order, from a random first one, and their scores."""
         step = -(-len(answer.scores) // self._budget.sample_size)
         chosen = slice(int(random() * step), None, step)
-        ids = answer.candidates.listed()
-        return WireIds.of([ids[index] for index in answer.order[chosen].tolist()]), answer.scores[chosen]
+        ids = answer.candidates.to_list()
+        return RequestIds.from_strings([ids[index] for index in answer.order[chosen].tolist()]), answer.scores[chosen]

@@ -10,11 +10,11 @@ import structlog
 import torch
 
 from app.errors import StoreError
-from app.features.cache_refresher import Refresher
+from app.features.cache_refresher import CacheRefresher
 from app.features.item_cache import ItemCache
 from app.features.slots import Slots
 from app.registry.artifact.artifact import Artifact
-from app.runtime.loop_pacer import Pace
+from app.runtime.loop_pacer import LoopPacer
 
 log = structlog.get_logger(__name__)
 
@@ -35,7 +35,7 @@ class Warmup:
     def __init__(
         self,
         cache: ItemCache,
-        refresher: Refresher,
+        refresher: CacheRefresher,
         *,
         max_candidates: int,
         worked_s: Callable[[], float] = time.thread_time,
@@ -75,7 +75,7 @@ class Warmup:
         Loading the version has compiled its program already (`app.registry.artifact.self_check`), so one call of each
         size is enough on a CPU; a GPU also chooses kernels by size.
         """
-        pace, encoder, states_CD = Pace(self._worked_s), artifact.item_encoder, self._cache.states(artifact)
+        pacer, encoder, states_CD = LoopPacer(self._worked_s), artifact.item_encoder, self._cache.states(artifact)
         on_cpu = artifact.device.type == "cpu"
         one = encoder.encode({}, "")
         largest = WARM_BESIDE_REQUESTS if on_cpu and self._prepared else self._sizes[-1]
@@ -85,13 +85,13 @@ class Warmup:
                 with torch.inference_mode():
                     user_D = artifact.encode_user(artifact.user_encoder.encode({}, ""))
                     artifact.ranked(user_D, states_CD, rows_N)
-                await pace.rest()
+                await pacer.throttle()
                 if size <= WARM_ENCODED or not on_cpu:
                     artifact.encode_items(
                         Slots(np.repeat(one.keys[None], size, 0), np.repeat(one.values[None], size, 0))
                     )
-                    await pace.rest()
+                    await pacer.throttle()
                 if not on_cpu:  # where requests are scored in batches
                     with torch.inference_mode():
                         artifact.score_users(user_D.unsqueeze(0), states_CD[:size].clone(), [size])
-                    await pace.rest()
+                    await pacer.throttle()

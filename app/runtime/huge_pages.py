@@ -16,7 +16,7 @@ import numpy.typing as npt
 WORTH_BYTES = 1 << 21
 
 
-def zeros(shape: tuple[int, ...], dtype: npt.DTypeLike) -> npt.NDArray[Any]:
+def zeros_on_huge_pages(shape: tuple[int, ...], dtype: npt.DTypeLike) -> npt.NDArray[Any]:
     """An array of zeros; memory is taken from the system page by page as it is written to."""
     size = math.prod(shape) * np.dtype(dtype).itemsize
     if size < WORTH_BYTES:

@@ -22,8 +22,8 @@ NOTHING_S = 0.0001
 """Two turns of a loop that take less processor time had no request to go on with."""
 
 
-class Pace:
-    """Call `rest()` after every slice of work; it gives the loop to requests, sleeps what the share asks for, and
+class LoopPacer:
+    """Call `throttle()` after every slice of work; it gives the loop to requests, sleeps what the share asks for, and
     returns when the loop has nothing to do.
 
     Work is counted in processor time, so that what other programs take of the core does not make it slower still. How
@@ -43,7 +43,7 @@ class Pace:
         """Of the time, that the work may take."""
         return max(LEAST_SHARE, SHARE_OF_IDLE * (1.0 - self._busy_s / self._rested_s))
 
-    async def rest(self) -> None:
+    async def throttle(self) -> None:
         ended = self._worked_s()
         rest_for_work, most_rest = 1 / self.share - 1, 1 / LEAST_SHARE - 1
         self._debt_s += ended - self._began

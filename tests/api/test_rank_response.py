@@ -9,7 +9,7 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from app.api.rank_response import encode_ranking
-from app.features.request_ids import WireIds
+from app.features.request_ids import RequestIds
 from app.ranking.explain import Explanation
 from app.ranking.ranker import Ranking
 
@@ -21,7 +21,7 @@ def ranking(items: list[tuple[str, float]], **changes: Any) -> Ranking:
     values: dict[str, Any] = {
         "artifact": SimpleNamespace(manifest=SimpleNamespace(name="deepfm"), version=7),
         "label": "stable",
-        "candidates": WireIds.of([item_id for item_id, _ in items]),
+        "candidates": RequestIds.from_strings([item_id for item_id, _ in items]),
         "order": np.arange(len(items)),
         "scores": np.array([value for _, value in items], np.float32),
         "degraded": [],

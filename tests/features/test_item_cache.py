@@ -33,7 +33,7 @@ def cached(cache: ItemCache, artifact: Artifact, item_id: str) -> torch.Tensor:
 
 
 def fill(cache: ItemCache, numbers: range) -> None:
-    cache.fetched([str(n) for n in numbers], [raw_item(n) for n in numbers])
+    cache.on_items([str(n) for n in numbers], [raw_item(n) for n in numbers])
 
 
 async def test_rows_hold_the_states_of_every_attached_version(artifacts: list[Artifact]) -> None:
@@ -57,7 +57,7 @@ async def test_items_fetched_while_a_version_is_being_attached_are_in_it(artifac
     fill(cache, range(1500))
     attaching = asyncio.create_task(cache.attach(artifacts[1]))
     await asyncio.sleep(0)
-    cache.fetched(["1400", "new"], [raw_item(7), raw_item(8)])
+    cache.on_items(["1400", "new"], [raw_item(7), raw_item(8)])
     assert not attaching.done(), "it works in slices"
     await attaching
     assert torch.allclose(cached(cache, artifacts[1], "1400"), state(artifacts[1], "1400", 7), atol=1e-5)
@@ -69,22 +69,22 @@ async def test_flags_follow_what_the_store_says(artifacts: list[Artifact]) -> No
     cache = ItemCache(64)
     await cache.attach(artifacts[0])
     assert cache.find(["1"]).rows.tolist() == [ABSENT]
-    assert not cache.find(["1"]).common & FRESH
+    assert not cache.find(["1"]).flags_all & FRESH
     assert not cache.find(["1", "2"]).distinct
-    cache.fetched(["1", "2"], [raw_item(1), {}])
+    cache.on_items(["1", "2"], [raw_item(1), {}])
     assert cache.flags(cache.find(["1", "2"]).rows).tolist() == [FRESH | KNOWN, FRESH]
-    assert cache.find(["1", "2"]).common == FRESH
+    assert cache.find(["1", "2"]).flags_all == FRESH
     assert cache.find(["1", "2"]).distinct
     assert not cache.find(["1", "2", "1"]).distinct
-    cache.changed(["2", "never seen"])
+    cache.on_invalidate(["2", "never seen"])
     assert cache.flags(cache.find(["1", "2"]).rows).tolist() == [FRESH | KNOWN, 0]
     assert cache.stale() == ["2"]
-    cache.suspect()
+    cache.on_disconnect()
     assert cache.flags(cache.find(["1"]).rows).tolist() == [KNOWN]
     assert sorted(cache.stale()) == ["1", "2"]
     fill(cache, range(1, 3))
     assert cache.stale() == []
-    cache.changed(None)
+    cache.on_invalidate(None)
     assert len(cache.stale()) == 2
 
 
@@ -110,7 +110,7 @@ async def test_pinned_rows_are_not_evicted_and_what_finds_no_room_is_not_cached(
     fill(cache, range(8, 12))
     assert [n for n in range(12) if str(n) in cache] == [0, 1, 2, 3, 4, 5, 6, 8], "7 was the only one to make room"
     assert cache.counts.evictions == 1
-    cache.fetched(["8", "11", "2"], [raw_item(8), raw_item(11), raw_item(50)])
+    cache.on_items(["8", "11", "2"], [raw_item(8), raw_item(11), raw_item(50)])
     assert "11" not in cache
     assert torch.allclose(cached(cache, artifacts[0], "2"), state(artifacts[0], "2", 50), atol=1e-5)
     for rows_N in pins:
@@ -138,10 +138,10 @@ def test_whatever_happens_a_row_found_fresh_is_that_items_own(
     for turn, (action, numbers) in enumerate(steps):
         ids = [str(n) for n in dict.fromkeys(numbers)]
         if action == "fetch":
-            cache.fetched(ids, [raw_item(turn * 100 + int(i)) for i in ids])
+            cache.on_items(ids, [raw_item(turn * 100 + int(i)) for i in ids])
             latest |= {i: turn * 100 + int(i) for i in ids}
         elif action == "change":
-            cache.changed(ids)
+            cache.on_invalidate(ids)
             latest = {i: n for i, n in latest.items() if i not in ids}
         found = cache.find(ids)
         assert len(cache) <= 12

@@ -6,15 +6,15 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from app.features import item_index as id_index
-from app.features.item_index import ABSENT, IdIndex
-from app.features.request_ids import WireIds
+from app.features.item_index import ABSENT, ItemIndex
+from app.features.request_ids import RequestIds
 
 names = st.text(max_size=3)
 
 
 @given(st.lists(st.tuples(st.booleans(), names), max_size=200), st.lists(names, min_size=1))
 def test_it_is_a_dictionary(steps: list[tuple[bool, str]], asked: list[str]) -> None:
-    index, wanted = IdIndex(), dict[str, int]()
+    index, wanted = ItemIndex(), dict[str, int]()
     for row, (add, name) in enumerate(steps):
         if add and name not in wanted:
             index.insert(name, row)
@@ -37,7 +37,7 @@ def alike(item_id: str) -> int:
 def test_ids_that_hash_alike_are_told_apart(steps: list[tuple[bool, int]]) -> None:
     with pytest.MonkeyPatch.context() as patch:
         patch.setattr(id_index, "id_hash", alike)
-        index, wanted = IdIndex(), dict[str, int]()
+        index, wanted = ItemIndex(), dict[str, int]()
         for row, (add, number) in enumerate(steps):
             name = str(number)
             if add and name not in wanted:
@@ -46,14 +46,14 @@ def test_ids_that_hash_alike_are_told_apart(steps: list[tuple[bool, int]]) -> No
             elif not add and name in wanted:
                 index.remove(name)
                 del wanted[name]
-            ids = WireIds.of(list(wanted))
+            ids = RequestIds.from_strings(list(wanted))
             ids.hash_N[:] = [alike(name) for name in wanted]
             # A strange id may be taken for one that shares its hash; a known one never.
             assert index.find(ids).tolist() == list(wanted.values())
 
 
 def test_it_grows_and_forgets_what_was_removed() -> None:
-    index = IdIndex()
+    index = ItemIndex()
     for turn in range(3):
         names = [f"{turn}-{number}" for number in range(20_000)]
         for row, name in enumerate(names):

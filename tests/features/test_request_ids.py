@@ -8,7 +8,7 @@ import numpy as np
 from hypothesis import example, given
 from hypothesis import strategies as st
 
-from app.features.request_ids import WireIds, id_hash
+from app.features.request_ids import RequestIds, id_hash
 
 texts = st.text(st.characters(exclude_categories=("Cs",)), max_size=6)
 plain = st.text(st.characters(min_codepoint=32, max_codepoint=126, exclude_characters='"\\'), min_size=1, max_size=256)
@@ -19,7 +19,7 @@ white = st.sampled_from(["", " ", "\n\t ", "\r\n"])
 @given(usual, white, white)
 def test_usual_ids_are_read_as_a_parser_reads_them(items: list[str | int], before: str, after: str) -> None:
     wire = f"[{before}" + f"{after},{before}".join(json.dumps(item) for item in items) + f"{after}]"
-    ids = WireIds.read(wire.encode(), 20)
+    ids = RequestIds.from_json(wire.encode(), 20)
     assert ids is not None
     assert len(ids) == len(items)
     assert ids.hash_N.tolist() == [id_hash(str(item)) for item in items]
@@ -43,7 +43,7 @@ def test_usual_ids_are_read_as_a_parser_reads_them(items: list[str | int], befor
 @example(b'["' + b"x" * 257 + b'"]')
 def test_what_is_read_is_what_json_says(wire: bytes) -> None:
     """Whatever the bytes are: either exactly what a parser gives, or None."""
-    ids = WireIds.read(wire, 10)
+    ids = RequestIds.from_json(wire, 10)
     if ids is None:
         return
     read = [str(item) for item in json.loads(wire)]
@@ -53,14 +53,14 @@ def test_what_is_read_is_what_json_says(wire: bytes) -> None:
 
 def test_no_more_are_read_than_the_limit() -> None:
     wire = json.dumps([str(number) for number in range(5)]).encode()
-    assert WireIds.read(wire, 4) is None
-    assert len(WireIds.read(wire, 5) or ()) == 5
+    assert RequestIds.from_json(wire, 4) is None
+    assert len(RequestIds.from_json(wire, 5) or ()) == 5
 
 
 @given(st.lists(texts, max_size=20))
 def test_any_strings_can_be_held(items: list[str]) -> None:
     """Those with escapes have no hash, and are known by their text alone."""
-    ids = WireIds.of(items)
+    ids = RequestIds.from_strings(items)
     assert list(ids) == items
     begins = np.frombuffer(ids.words_2N.tobytes(), np.int32)
     start = (ids.begins - ids.pointer) // 4

@@ -9,7 +9,8 @@ from typing import Any
 import pytest
 
 from app.errors import StoreError
-from app.features.resp_connection import Connection, pack
+from app.features.resp_commands import pack_command
+from app.features.resp_connection import RespConnection
 
 pytestmark = pytest.mark.anyio
 
@@ -34,41 +35,41 @@ async def wire() -> Wire:
 
 
 @pytest.fixture
-async def connection(wire: Wire) -> Connection:
-    connection = Connection(lambda push: None, lambda: None)
+async def connection(wire: Wire) -> RespConnection:
+    connection = RespConnection(lambda push: None, lambda: None)
     connection.connection_made(wire)
     return connection
 
 
 async def test_the_first_goes_out_at_once_and_what_follows_in_the_same_turn_together(
-    connection: Connection, wire: Wire
+    connection: RespConnection, wire: Wire
 ) -> None:
-    asked = [connection.send(pack("GET", str(number)), 1) for number in range(4)]
-    assert wire.writes == [pack("GET", "0")], "the store works while the rest is prepared"
+    asked = [connection.send(pack_command("GET", str(number)), 1) for number in range(4)]
+    assert wire.writes == [pack_command("GET", "0")], "the store works while the rest is prepared"
     await asyncio.sleep(0)
-    assert wire.writes[1:] == [b"".join(pack("GET", str(number)) for number in range(1, 4))]
+    assert wire.writes[1:] == [b"".join(pack_command("GET", str(number)) for number in range(1, 4))]
     connection.data_received(b"".join(b"+%d\r\n" % number for number in range(4)))
     assert await asyncio.gather(*asked) == [["0"], ["1"], ["2"], ["3"]]
-    asked.append(connection.send(pack("GET", "4"), 1))
-    assert wire.writes[2:] == [pack("GET", "4")], "nothing is waited for, so nothing is kept"
+    asked.append(connection.send(pack_command("GET", "4"), 1))
+    assert wire.writes[2:] == [pack_command("GET", "4")], "nothing is waited for, so nothing is kept"
 
 
-async def test_what_was_kept_is_not_written_once_the_connection_is_gone(connection: Connection, wire: Wire) -> None:
-    asked = [connection.send(pack("GET", "a"), 1), connection.send(pack("GET", "b"), 1, 0.01)]
+async def test_what_was_kept_is_not_written_once_the_connection_is_gone(connection: RespConnection, wire: Wire) -> None:
+    asked = [connection.send(pack_command("GET", "a"), 1), connection.send(pack_command("GET", "b"), 1, 0.01)]
     connection.connection_lost(None)
     await asyncio.sleep(0.03)
-    assert wire.writes == [pack("GET", "a")]
+    assert wire.writes == [pack_command("GET", "a")]
     for future in asked:
         with pytest.raises(StoreError, match="was lost"):
             await future
     with pytest.raises(StoreError, match="is lost"):
-        connection.send(pack("GET", "c"), 1)
+        connection.send(pack_command("GET", "c"), 1)
 
 
-async def test_each_is_told_in_its_own_time_and_late_replies_go_to_nobody(connection: Connection) -> None:
+async def test_each_is_told_in_its_own_time_and_late_replies_go_to_nobody(connection: RespConnection) -> None:
     began = time.monotonic()
     slow, none, fast = (
-        connection.send(pack("GET", name), 1, due) for name, due in (("a", 0.2), ("b", 9.0), ("c", 0.05))
+        connection.send(pack_command("GET", name), 1, due) for name, due in (("a", 0.2), ("b", 9.0), ("c", 0.05))
     )
     for future, due in ((fast, 0.05), (slow, 0.2)):
         with pytest.raises(StoreError, match="did not answer in time"):
@@ -77,20 +78,23 @@ async def test_each_is_told_in_its_own_time_and_late_replies_go_to_nobody(connec
     assert not none.done()
     connection.data_received(b"+a\r\n+b\r\n+c\r\n")
     assert await none == ["b"]
-    following = connection.send(pack("GET", "d"), 1, 9.0)
+    following = connection.send(pack_command("GET", "d"), 1, 9.0)
     connection.data_received(b"+d\r\n")
     assert await following == ["d"]
 
 
-async def test_a_reply_that_waits_in_the_socket_of_a_busy_process_is_not_late(connection: Connection) -> None:
-    asked = connection.send(pack("GET", "a"), 1, 0.01)
+async def test_a_reply_that_waits_in_the_socket_of_a_busy_process_is_not_late(connection: RespConnection) -> None:
+    asked = connection.send(pack_command("GET", "a"), 1, 0.01)
     time.sleep(0.05)  # noqa: ASYNC251 - it is the event loop that is to be held up
     asyncio.get_running_loop().call_later(0.001, connection.data_received, b"+a\r\n")
     assert await asked == ["a"]
 
 
-async def test_who_has_stopped_waiting_is_not_told(connection: Connection) -> None:
-    given_up, other = connection.send(pack("GET", "a"), 1, 0.01), connection.send(pack("GET", "b"), 1, 0.03)
+async def test_who_has_stopped_waiting_is_not_told(connection: RespConnection) -> None:
+    given_up, other = (
+        connection.send(pack_command("GET", "a"), 1, 0.01),
+        connection.send(pack_command("GET", "b"), 1, 0.03),
+    )
     given_up.cancel()
     with pytest.raises(StoreError):
         await other

@@ -33,7 +33,7 @@ def test_both_sides_declare_the_same() -> None:
     check_layout(COMPILED, declared_layout())
     assert {f"sizeof({structure.__name__})" for structure in STRUCTURES} <= COMPILED.keys()
     assert COMPILED["offsetof(TopMlp, output_weight)"] % ctypes.sizeof(ctypes.c_void_p) == 0
-    assert COMPILED["sizeof(IndexEntry)"] == item_index.IdIndex()._table.itemsize * 2
+    assert COMPILED["sizeof(IndexEntry)"] == item_index.ItemIndex()._table.itemsize * 2
 
 
 @pytest.mark.parametrize("structure", STRUCTURES, ids=lambda structure: structure.__name__)

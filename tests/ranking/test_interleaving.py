@@ -20,8 +20,9 @@ import redis.asyncio
 from app.errors import StoreError
 from app.features.item_cache import ItemCache
 from app.features.memory_store import MemoryFeatureStore
+from app.features.redis_store import RedisFeatureStore
 from app.features.slots import Slots
-from app.features.store import FeatureStore, RedisFeatureStore
+from app.features.store import FeatureStore
 from app.ranking.ranker import ITEMS_UNAVAILABLE, STALE_ITEMS, USER_UNAVAILABLE, Ranker, Ranking
 from app.ranking.request import RankRequest
 from app.registry.artifact.artifact import Artifact
@@ -295,7 +296,7 @@ async def test_a_hit_keeps_its_row_while_others_fill_the_cache_and_the_store_fai
     waiting = Waiting(versions[0], cached=8)
     await waiting.start("1", "2")
     request = await waiting.begin("1", "2", "3")
-    waiting.cache.fetched([str(number) for number in range(100, 120)], [raw_item(n) for n in range(100, 120)])
+    waiting.cache.on_items([str(number) for number in range(100, 120)], [raw_item(n) for n in range(100, 120)])
     assert len(waiting.cache) == 8
     waiting.features.failing = True
     ranking = await request
@@ -344,7 +345,7 @@ async def test_a_cancelled_request_pins_nothing(versions: list[Artifact]) -> Non
     request = await waiting.begin("1", "2", "3", "4")
     request.cancel()
     await asyncio.gather(request, return_exceptions=True)
-    waiting.cache.fetched(["7", "8", "9", "10"], [raw_item(n) for n in (7, 8, 9, 10)])
+    waiting.cache.on_items(["7", "8", "9", "10"], [raw_item(n) for n in (7, 8, 9, 10)])
     assert all(item_id in waiting.cache for item_id in ("7", "8", "9", "10"))
 
 

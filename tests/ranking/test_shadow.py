@@ -14,10 +14,10 @@ from hypothesis import given
 from hypothesis import strategies as st
 from scipy.stats import spearmanr
 
-from app.features.cache_refresher import Refresher
+from app.features.cache_refresher import CacheRefresher
 from app.features.item_cache import ItemCache
 from app.features.memory_store import MemoryFeatureStore
-from app.features.request_ids import WireIds
+from app.features.request_ids import RequestIds
 from app.ranking.monitor import ModelMonitor
 from app.ranking.ranker import NOT_FINITE, Ranker, Ranking
 from app.ranking.request import RankRequest
@@ -276,7 +276,7 @@ async def test_a_shadow_is_attached_compared_swapped_and_freed_as_any_other_labe
 ) -> None:
     cache = ItemCache(capacity=256)
     await features.start(cache)
-    warmup = Warmup(cache, Refresher(features, cache, fill=True), max_candidates=50)
+    warmup = Warmup(cache, CacheRefresher(features, cache, fill=True), max_candidates=50)
     alive: weakref.WeakSet[Artifact] = weakref.WeakSet()
     alive_counts: list[int] = []
 
@@ -319,7 +319,7 @@ async def test_stopping_ends_what_is_at_work(setting: Setting) -> None:
 @given(st.lists(st.floats(0, 1, width=32), min_size=1, max_size=40), st.randoms())
 def test_a_comparison_with_itself_is_none_at_all(values: list[float], dice: object) -> None:
     score_N = np.sort(np.array(values, np.float32))[::-1]
-    ids, order_N = WireIds.of([str(number) for number in range(len(values))]), np.arange(len(values))
+    ids, order_N = RequestIds.from_strings([str(number) for number in range(len(values))]), np.arange(len(values))
     one = Ranking(None, "", ids, order_N, score_N, [], False, [], [])  # type: ignore[arg-type]
     same = compare(score_N, one)
     assert same.shadow_mean == same.answer_mean

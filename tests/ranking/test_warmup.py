@@ -7,7 +7,7 @@ from typing import Any
 import pytest
 from torch import Tensor
 
-from app.features.cache_refresher import Refresher
+from app.features.cache_refresher import CacheRefresher
 from app.features.item_cache import ItemCache
 from app.features.memory_store import MemoryFeatureStore
 from app.ranking.warmup import WARM_BESIDE_REQUESTS, Warmup
@@ -17,7 +17,7 @@ from app.registry.artifact.artifact import Artifact
 @pytest.fixture
 async def preparation(cache: ItemCache, features: MemoryFeatureStore) -> Warmup:
     await features.start(cache)
-    return Warmup(cache, Refresher(features, cache, fill=True), max_candidates=256)
+    return Warmup(cache, CacheRefresher(features, cache, fill=True), max_candidates=256)
 
 
 async def test_large_sizes_are_warmed_up_for_the_first_version_only(

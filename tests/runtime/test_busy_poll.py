@@ -9,7 +9,7 @@ import pytest
 import uvloop
 
 from app.runtime.busy_poll import BusyPoll
-from app.runtime.loop_pacer import SHARE_OF_IDLE, Pace
+from app.runtime.loop_pacer import SHARE_OF_IDLE, LoopPacer
 from tests.work import spin
 
 
@@ -82,13 +82,13 @@ def test_what_turns_take_is_not_work_and_what_requests_take_is() -> None:
 
 
 def test_background_work_keeps_its_share_beside_it() -> None:
-    async def test() -> Pace:
-        pace = Pace(poll.worked_s)
+    async def test() -> LoopPacer:
+        pacer = LoopPacer(poll.worked_s)
         poll.on_answer()
         for _ in range(100):
             spin(0.0004)
-            await pace.rest()
-        return pace
+            await pacer.throttle()
+        return pacer
 
     poll = BusyPoll(10.0)
     assert uvloop.run(test()).share > 0.6 * SHARE_OF_IDLE

@@ -7,17 +7,17 @@ import time
 
 import uvloop
 
-from app.runtime.loop_pacer import LEAST_SHARE, SHARE_OF_IDLE, Pace, _lull
+from app.runtime.loop_pacer import LEAST_SHARE, SHARE_OF_IDLE, LoopPacer, _lull
 from tests.work import spin
 
 
-async def worked(slices: int, slice_s: float) -> tuple[float, Pace]:
+async def worked(slices: int, slice_s: float) -> tuple[float, LoopPacer]:
     """The share of the time that the slices took."""
-    pace, began = Pace(), time.perf_counter()
+    pacer, began = LoopPacer(), time.perf_counter()
     for _ in range(slices):
         spin(slice_s)
-        await pace.rest()
-    return slices * slice_s / (time.perf_counter() - began), pace
+        await pacer.throttle()
+    return slices * slice_s / (time.perf_counter() - began), pacer
 
 
 def most(began_s: float, began_cpu_s: float) -> float:
@@ -27,9 +27,9 @@ def most(began_s: float, began_cpu_s: float) -> float:
 
 
 def test_on_an_idle_loop_it_takes_half_even_in_slices_shorter_than_the_loops_clock_knows() -> None:
-    share, pace = uvloop.run(worked(200, 0.0004))
+    share, pacer = uvloop.run(worked(200, 0.0004))
     assert share < 1.25 * SHARE_OF_IDLE
-    assert 0.5 * SHARE_OF_IDLE < pace.share <= SHARE_OF_IDLE
+    assert 0.5 * SHARE_OF_IDLE < pacer.share <= SHARE_OF_IDLE
 
 
 def test_on_a_busy_loop_it_takes_what_requests_leave() -> None:
@@ -43,10 +43,10 @@ def test_on_a_busy_loop_it_takes_what_requests_leave() -> None:
 
         busy = asyncio.create_task(requests())
         began, began_cpu = time.perf_counter(), time.thread_time()
-        share, pace = await worked(60, 0.0005)
+        share, pacer = await worked(60, 0.0005)
         done = True
         await busy
-        assert LEAST_SHARE <= pace.share < most(began, began_cpu)
+        assert LEAST_SHARE <= pacer.share < most(began, began_cpu)
         assert share < 0.3
 
     asyncio.run(test())
@@ -63,9 +63,9 @@ def test_however_busy_the_loop_is_the_work_ends() -> None:
 
         request()
         began, began_cpu = time.perf_counter(), time.thread_time()
-        share, pace = await asyncio.wait_for(worked(20, 0.0005), 20)
+        share, pacer = await asyncio.wait_for(worked(20, 0.0005), 20)
         done = True
-        assert LEAST_SHARE <= pace.share < most(began, began_cpu)
+        assert LEAST_SHARE <= pacer.share < most(began, began_cpu)
         assert share < 0.3
 
     asyncio.run(test())

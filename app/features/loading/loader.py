@@ -19,9 +19,9 @@ from xxhash import xxh3_64_intdigest
 
 from app.errors import MAX_REPORTED, ConfigError, DataError, EncodingError, StoreError
 from app.features.encoder import Encoder
-from app.features.loading.records import Record, Records
+from app.features.key_template import KeyTemplate
+from app.features.loading.record_file import Record, RecordFile
 from app.features.slots import canonical_text
-from app.features.store import KeyTemplate
 
 CONNECT_TIMEOUT_S, TIMEOUT_S = 3.0, 30.0
 BATCH = 100
@@ -29,7 +29,7 @@ BATCH = 100
 TOLD_EVERY = 500
 MAX_REASON = 200
 
-Progress = Callable[[str, int, float], None]
+LoadProgress = Callable[[str, int, float], None]
 """Told ("checking" or "loading", rows so far, share of the file read)."""
 
 
@@ -37,7 +37,7 @@ Fields = dict[Any, str]
 """A hash: names are text, which is less than the client declares to take."""
 
 
-class Loaded(NamedTuple):
+class LoadSummary(NamedTuple):
     loaded: int
     bad: int
     problems: list[str]
@@ -107,7 +107,7 @@ def _json(value: object, field: str) -> str:
         raise EncodingError(field, f"cannot be stored: {error}") from error
 
 
-class Loader:
+class FeatureLoader:
     """Loads one kind of entity."""
 
     def __init__(
@@ -118,7 +118,7 @@ class Loader:
         id_field: str = "id",
         encoder: Encoder | None = None,
         max_bad: float = 0.001,
-        progress: Progress = lambda *_: None,
+        progress: LoadProgress = lambda *_: None,
     ) -> None:
         """
         Args:
@@ -137,7 +137,7 @@ class Loader:
         self._max_bad = max_bad
         self._progress = progress
 
-    def load(self, records: Records) -> Loaded:
+    def load(self, records: RecordFile) -> LoadSummary:
         """Check all rows, then write the good ones. Loading the same file again is safe.
 
         Raises:
@@ -148,9 +148,9 @@ class Loader:
         self._asked(self._client.ping, written=0)  # before the file is read for minutes
         bad, problems = self._check(records)
         loaded = self._write(records, bad)
-        return Loaded(loaded, len(bad), problems, time.perf_counter() - started)
+        return LoadSummary(loaded, len(bad), problems, time.perf_counter() - started)
 
-    def _check(self, records: Records) -> tuple[set[int], list[str]]:
+    def _check(self, records: RecordFile) -> tuple[set[int], list[str]]:
         bad: set[int] = set()
         problems: list[str] = []
         seen: set[int] = set()
@@ -201,7 +201,7 @@ class Loader:
         }
         return entity_id, fields
 
-    def _write(self, records: Records, bad: set[int]) -> int:
+    def _write(self, records: RecordFile, bad: set[int]) -> int:
         loaded = 0
         batch: list[tuple[str, Fields]] = []
         for record in records:

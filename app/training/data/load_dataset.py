@@ -10,7 +10,7 @@ import numpy.typing as npt
 import xxhash
 
 from app.errors import DataError
-from app.features.loading.records import PARQUET
+from app.features.loading.record_file import PARQUET
 from app.training.data.dataset import Dataset
 from app.training.data.encoded_cache import encode_file
 from app.training.data.mapped_dataset import MappedDataset

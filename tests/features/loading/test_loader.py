@@ -19,9 +19,9 @@ from hypothesis import strategies as st
 
 from app.errors import ConfigError, DataError, EncodingError, StoreError
 from app.features.encoder import Encoder
-from app.features.loading.loader import Loaded, Loader, open_client, stored_text
-from app.features.loading.records import Records
-from app.features.store import KeyTemplate
+from app.features.key_template import KeyTemplate
+from app.features.loading.loader import FeatureLoader, LoadSummary, open_client, stored_text
+from app.features.loading.record_file import RecordFile
 from tests.factories import ITEMS, raw_item, small_schema
 
 KEY = KeyTemplate("ctr:v1:item:{id}")
@@ -34,10 +34,10 @@ def encoder() -> Encoder:
 
 
 @pytest.fixture
-def load(redis_client: redis.Redis, valkey_url: str, encoder: Encoder) -> Callable[..., Loaded]:
-    def run(path: Path, **options: Any) -> Loaded:
+def load(redis_client: redis.Redis, valkey_url: str, encoder: Encoder) -> Callable[..., LoadSummary]:
+    def run(path: Path, **options: Any) -> LoadSummary:
         with open_client(valkey_url) as client:
-            return Loader(client, KEY, **{"encoder": encoder, **options}).load(Records(path))
+            return FeatureLoader(client, KEY, **{"encoder": encoder, **options}).load(RecordFile(path))
 
     return run
 
@@ -75,7 +75,7 @@ WRITERS = {
 
 @pytest.mark.parametrize("name", WRITERS)
 def test_what_serving_reads_encodes_as_the_raw_values_do(
-    name: str, tmp_path: Path, load: Callable[..., Loaded], redis_client: redis.Redis, encoder: Encoder
+    name: str, tmp_path: Path, load: Callable[..., LoadSummary], redis_client: redis.Redis, encoder: Encoder
 ) -> None:
     result = load(WRITERS[name](tmp_path / name, ROWS))
     assert (result.loaded, result.bad, result.problems) == (ITEMS, 0, [])
@@ -88,7 +88,7 @@ def test_what_serving_reads_encodes_as_the_raw_values_do(
 
 
 def test_values_are_written_as_the_contract_says(
-    tmp_path: Path, load: Callable[..., Loaded], redis_client: redis.Redis
+    tmp_path: Path, load: Callable[..., LoadSummary], redis_client: redis.Redis
 ) -> None:
     row = {
         "id": 7,
@@ -114,14 +114,14 @@ def test_values_are_written_as_the_contract_says(
     }
 
 
-def test_a_hash_is_replaced_whole(tmp_path: Path, load: Callable[..., Loaded], redis_client: redis.Redis) -> None:
+def test_a_hash_is_replaced_whole(tmp_path: Path, load: Callable[..., LoadSummary], redis_client: redis.Redis) -> None:
     load(json_lines(tmp_path / "items.jsonl", [{"id": "1", "year": 1990, "rating": 3}, {"id": "2", "year": 1}]))
     load(json_lines(tmp_path / "items.jsonl", [{"id": "1", "year": 1991}, {"id": "2"}]))
     assert redis_client.hgetall("ctr:v1:item:1") == {"year": "1991"}
     assert not redis_client.exists("ctr:v1:item:2")
 
 
-def test_other_keys_are_left_alone(tmp_path: Path, load: Callable[..., Loaded], redis_client: redis.Redis) -> None:
+def test_other_keys_are_left_alone(tmp_path: Path, load: Callable[..., LoadSummary], redis_client: redis.Redis) -> None:
     redis_client.set("somebody:else", "1")
     redis_client.hset("ctr:v1:item:9", "year", "1")
     load(json_lines(tmp_path / "items.jsonl", [{"id": "1", "year": 1990}]))
@@ -131,12 +131,12 @@ def test_other_keys_are_left_alone(tmp_path: Path, load: Callable[..., Loaded], 
 def test_another_id_column_and_key(tmp_path: Path, valkey_url: str, redis_client: redis.Redis) -> None:
     path = comma_separated(tmp_path / "movies.csv", [{"movieId": 1, "year": 1990}])
     with open_client(valkey_url) as client:
-        Loader(client, KeyTemplate("mf:{id}"), id_field="movieId").load(Records(path))
+        FeatureLoader(client, KeyTemplate("mf:{id}"), id_field="movieId").load(RecordFile(path))
     assert redis_client.hgetall("mf:1") == {"year": "1990"}
 
 
 def test_an_id_that_is_also_a_feature_is_stored(
-    tmp_path: Path, load: Callable[..., Loaded], redis_client: redis.Redis
+    tmp_path: Path, load: Callable[..., LoadSummary], redis_client: redis.Redis
 ) -> None:
     load(json_lines(tmp_path / "items.jsonl", [{"year": 1990, "rating": 3}]), id_field="year")
     assert redis_client.hgetall("ctr:v1:item:1990") == {"year": "1990", "rating": "3"}
@@ -159,7 +159,7 @@ BAD_ROWS = {
 
 @pytest.mark.parametrize("name", BAD_ROWS)
 def test_a_bad_row_is_named_and_left_out_or_stops_the_load(
-    name: str, tmp_path: Path, load: Callable[..., Loaded], redis_client: redis.Redis
+    name: str, tmp_path: Path, load: Callable[..., LoadSummary], redis_client: redis.Redis
 ) -> None:
     line, reason = BAD_ROWS[name]
     path = json_lines(tmp_path / "items.jsonl", ROWS)
@@ -177,7 +177,7 @@ def test_a_bad_row_is_named_and_left_out_or_stops_the_load(
     assert redis_client.hget("ctr:v1:item:0", "year") == str(ROWS[0]["year"])
 
 
-def test_the_first_ten_bad_rows_are_shown(tmp_path: Path, load: Callable[..., Loaded]) -> None:
+def test_the_first_ten_bad_rows_are_shown(tmp_path: Path, load: Callable[..., LoadSummary]) -> None:
     path = json_lines(tmp_path / "items.jsonl", [{"id": str(number), "year": "?"} for number in range(25)])
     with pytest.raises(DataError) as refused:
         load(path)
@@ -185,7 +185,7 @@ def test_the_first_ten_bad_rows_are_shown(tmp_path: Path, load: Callable[..., Lo
     assert "and 15 more" in str(refused.value)
 
 
-def test_without_a_schema_any_value_is_taken(tmp_path: Path, load: Callable[..., Loaded]) -> None:
+def test_without_a_schema_any_value_is_taken(tmp_path: Path, load: Callable[..., LoadSummary]) -> None:
     path = json_lines(tmp_path / "items.jsonl", [{"id": "1", "year": "MCMXC"}])
     assert load(path, encoder=None).loaded == 1
 
@@ -207,7 +207,7 @@ BAD_FILES: dict[str, tuple[str, bytes, str]] = {
 
 @pytest.mark.parametrize("name", BAD_FILES)
 def test_a_bad_file_is_refused_and_nothing_is_written(
-    name: str, tmp_path: Path, load: Callable[..., Loaded], redis_client: redis.Redis
+    name: str, tmp_path: Path, load: Callable[..., LoadSummary], redis_client: redis.Redis
 ) -> None:
     file, content, reason = BAD_FILES[name]
     (tmp_path / file).write_bytes(content)
@@ -220,18 +220,18 @@ def test_a_bad_file_is_refused_and_nothing_is_written(
 
 def test_files_of_no_known_kind(tmp_path: Path) -> None:
     with pytest.raises(DataError, match="no such file"):
-        Records(tmp_path / "items.csv")
+        RecordFile(tmp_path / "items.csv")
     (tmp_path / "folder.csv").mkdir()
     with pytest.raises(DataError, match="is not a file"):
-        Records(tmp_path / "folder.csv")
+        RecordFile(tmp_path / "folder.csv")
     for name in ("items", "items.xlsx", "items.gz", "items.parquet.gz"):
         with pytest.raises(ConfigError, match=r"should end in \.csv"):
-            Records(tmp_path / name)
+            RecordFile(tmp_path / name)
 
 
 def test_parquet_is_read_in_pieces(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr("app.features.loading.records.PARQUET_ROWS", 7)
-    records = Records(parquet(tmp_path / "items.parquet", ROWS))
+    monkeypatch.setattr("app.features.loading.record_file.PARQUET_ROWS", 7)
+    records = RecordFile(parquet(tmp_path / "items.parquet", ROWS))
     assert [record.values["id"] for record in records] == [row["id"] for row in ROWS]
     assert [record.row for record in records] == list(range(1, ITEMS + 1))
     assert records.fraction == 1.0
@@ -244,13 +244,13 @@ def test_a_parquet_map_is_a_weighted_list() -> None:
 def test_redis_that_is_gone_or_refuses(tmp_path: Path, valkey_url: str, redis_client: redis.Redis) -> None:
     path = json_lines(tmp_path / "items.jsonl", ROWS)
     with open_client("redis://127.0.0.1:1/0") as client, pytest.raises(StoreError, match="does not answer"):
-        Loader(client, KEY).load(Records(path))
+        FeatureLoader(client, KEY).load(RecordFile(path))
     stranger = "redis://:wrong@" + valkey_url.split("@")[1]
     with (
         open_client(stranger) as client,
         pytest.raises(StoreError, match="refused: invalid username-password") as refused,
     ):
-        Loader(client, KEY).load(Records(path))
+        FeatureLoader(client, KEY).load(RecordFile(path))
     assert ":wrong@" not in str(refused.value)
     with pytest.raises(ConfigError, match="CTR_REDIS_URL"):
         open_client("http://127.0.0.1")
@@ -267,7 +267,7 @@ def test_a_server_that_gives_up_on_the_way_says_how_far_it_came(
 
     try:
         with open_client(valkey_url) as client, pytest.raises(StoreError, match=r"maxmemory.*500 rows were written"):
-            Loader(client, KEY, progress=fill).load(Records(path))
+            FeatureLoader(client, KEY, progress=fill).load(RecordFile(path))
     finally:
         redis_client.config_set("maxmemory", "0")
     assert redis_client.dbsize() == 500
@@ -279,14 +279,14 @@ def test_readers_never_see_half_an_entity(tmp_path: Path, valkey_url: str, redis
     path = json_lines(tmp_path / "items.jsonl", rows)
     seen: set[int] = set()
     with open_client(valkey_url) as client:
-        loader = Loader(client, KEY, progress=lambda *_: seen.add(redis_client.hlen("ctr:v1:item:399")))
-        loader.load(Records(path))
+        loader = FeatureLoader(client, KEY, progress=lambda *_: seen.add(redis_client.hlen("ctr:v1:item:399")))
+        loader.load(RecordFile(path))
         seen.clear()
-        loader.load(Records(path))
+        loader.load(RecordFile(path))
     assert seen == {20}
 
 
-def test_progress_is_told_and_ends_at_the_end(tmp_path: Path, load: Callable[..., Loaded]) -> None:
+def test_progress_is_told_and_ends_at_the_end(tmp_path: Path, load: Callable[..., LoadSummary]) -> None:
     told: list[tuple[str, int, float]] = []
     path = json_lines(tmp_path / "items.jsonl.gz", [{"id": str(number)} for number in range(2000)])
     load(path, progress=lambda *news: told.append(news))

@@ -8,7 +8,7 @@ from __future__ import annotations
 from pathlib import Path
 
 from app.errors import ConfigError, DataError
-from app.features.loading.records import JSON_LINES, PARQUET, SEPARATORS
+from app.features.loading.record_file import JSON_LINES, PARQUET, SEPARATORS
 from app.training.data.data_files import data_files
 from app.training.data.encoding_limits import DEFAULT_LIMITS, EncodingLimits
 from app.training.data.readers.delimited import delimited_files

@@ -31,7 +31,7 @@ class Record(NamedTuple):
     """Why this row cannot be read; empty where it can."""
 
 
-class Records:
+class RecordFile:
     """A file to iterate over, as often as needed. Holds a few rows at a time."""
 
     def __init__(self, path: Path) -> None:
