@@ -20,7 +20,7 @@ from app.training.architectures import ModelConfig
 from app.training.data.split import SplitConfig
 from app.training.evaluation.baselines import linear, trees
 from app.training.evaluation.metrics import evaluate
-from app.training.job import JobConfig, Prepared, Trained, TrainingJob
+from app.training.job import JobConfig, PreparedData, TrainedModel, TrainingJob
 from app.training.loop.trainer import Trainer
 from app.training.loop.trainer_config import TrainerConfig
 from app.training.publish import export, verify
@@ -100,7 +100,7 @@ def fingerprint(key: Key, digests: Mapping[str, str]) -> str:
     return msgspec.json.encode({"config": asdict(key.config()), "files": digests}, order="sorted").decode()
 
 
-def train(key: Key, prepared: Prepared, fingerprint: str, commit: str) -> RunResult:
+def train(key: Key, prepared: PreparedData, fingerprint: str, commit: str) -> RunResult:
     """Raises ArtifactError where the version does not read back with the same scores, DataError where it diverges."""
     job = TrainingJob(key.config())
     measured = _peer if key.model in PEERS else _model
@@ -117,7 +117,7 @@ def train(key: Key, prepared: Prepared, fingerprint: str, commit: str) -> RunRes
     )
 
 
-def _model(key: Key, job: TrainingJob, prepared: Prepared) -> dict[str, Any]:
+def _model(key: Key, job: TrainingJob, prepared: PreparedData) -> dict[str, Any]:
     model = job.config.model.build(prepared.preprocessing)
     began = time.perf_counter()
     trainer = Trainer(job.config.trainer, model, prepared.preprocessing)
@@ -139,14 +139,14 @@ def _ranking(test: dict[str, float]) -> dict[str, Any]:
     return {"auc": test["auc"], "log_loss": test["log_loss"], "gauc": test.get("gauc")}
 
 
-def _size(key: Key, prepared: Prepared, trained: Trained) -> int:
+def _size(key: Key, prepared: PreparedData, trained: TrainedModel) -> int:
     with tempfile.TemporaryDirectory() as folder:
         export(Path(folder), trained.model, prepared.data["validation"], name=key.model)
         verify(Path(folder), prepared.encoded["test"], trained.probabilities("test"))
         return sum((Path(folder) / file).stat().st_size for file in (PROGRAM, TABLES, MANIFEST))
 
 
-def _peer(key: Key, job: TrainingJob, prepared: Prepared) -> dict[str, Any]:
+def _peer(key: Key, job: TrainingJob, prepared: PreparedData) -> dict[str, Any]:
     encoded, rows = prepared.encoded, prepared.rows
     fits: dict[str, Callable[[], np.ndarray]] = {
         "logistic_regression": lambda: linear(prepared.preprocessing, rows["train"], rows["test"]),

@@ -14,10 +14,10 @@ import numpy as np
 
 from app.models import build
 from app.models.side_input import Preprocessing
-from app.training.loop.epochs import Run
-from app.training.loop.train_step import Engine
+from app.training.loop.epochs import EpochLoop
+from app.training.loop.train_step import TrainStep
 from app.training.loop.trainer_config import TrainerConfig
-from app.training.optim.rowwise_rmsprop import TableConfig
+from app.training.optim.rowwise_rmsprop import RowWiseRmspropConfig
 from app.training.preprocessing.expand import ExpandedRows
 from benchmarks.training_data import Columns, as_rows
 
@@ -36,8 +36,8 @@ def ours(given: Columns, batch: int, *, regularised: bool) -> Contender:
 def epochs_of(preprocessing: Preprocessing, rows: ExpandedRows, batch: int, **options: Any) -> Contender:
     config = TrainerConfig(batch_size=batch)
     model = build("deepfm", preprocessing, dim=DIM, hidden=HIDDEN, **options)
-    table = TableConfig(config.learning_rate, config.table_l2, config.averaging)
-    run = Run(config, Engine(model, preprocessing, table), preprocessing, rows, None, None)
+    table = RowWiseRmspropConfig(config.learning_rate, config.table_l2, config.averaging)
+    run = EpochLoop(config, TrainStep(model, preprocessing, table), preprocessing, rows, None, None)
 
     def epoch() -> int:
         run.at.batch = 0

@@ -19,10 +19,10 @@ from app.commands.output import emit
 from app.models import build
 from app.training.distributed import join_process_group
 from app.training.evaluation.predict import predict
-from app.training.loop.epochs import Run
-from app.training.loop.train_step import Engine
+from app.training.loop.epochs import EpochLoop
+from app.training.loop.train_step import TrainStep
 from app.training.loop.trainer_config import TrainerConfig
-from app.training.optim.rowwise_rmsprop import TableConfig
+from app.training.optim.rowwise_rmsprop import RowWiseRmspropConfig
 from app.training.preprocessing.expand import ExpandedRows
 from benchmarks.figure import Figure
 from benchmarks.report import console, figure_table
@@ -90,8 +90,8 @@ def _train(folder: Path) -> None:
         torch.manual_seed(0)
         config = TrainerConfig(batch_size=BATCH)
         model = build("deepfm", preprocessing, dim=DIM, hidden=HIDDEN)
-        table = TableConfig(config.learning_rate, config.table_l2, config.averaging)
-        run = Run(config, Engine(model, preprocessing, table, group=group), preprocessing, train, None, None)
+        table = RowWiseRmspropConfig(config.learning_rate, config.table_l2, config.averaging)
+        run = EpochLoop(config, TrainStep(model, preprocessing, table, group=group), preprocessing, train, None, None)
         for _ in range(EPOCHS):
             run.epoch()
             run.judge(test)

@@ -19,7 +19,7 @@ from app.commands.output import ConsoleReporter, console, emit
 if TYPE_CHECKING:
     from app.training.data.dataset import Dataset
     from app.training.distributed import ProcessGroup
-    from app.training.job import JobConfig, Result
+    from app.training.job import JobConfig, JobResult
     from app.training.loop.checkpoint import Checkpoint
     from app.training.publish import Destination
     from app.training.tracking import Tracking
@@ -200,7 +200,7 @@ def train(
 
 def _run(
     config: JobConfig, rows: Any, test_rows: Any, folder: Path, name: str, checkpoint: Checkpoint, group: ProcessGroup
-) -> Result:
+) -> JobResult:
     from app.training.loop.progress import TrainingProgress
 
     with TrainingProgress(console, config.trainer.epochs) as progress:
@@ -217,7 +217,7 @@ def _run(
         )
 
 
-def _track(tracking: Tracking, destination: Destination, config: JobConfig, result: Result) -> None:
+def _track(tracking: Tracking, destination: Destination, config: JobConfig, result: JobResult) -> None:
     """The version is safe: a server that fails now costs a warning."""
     folder = destination.folder
     try:
@@ -240,7 +240,7 @@ def _command_line() -> str:
     return shlex.join(["ctr", *(without_password(argument) for argument in sys.argv[1:])])
 
 
-def _table(model: str, result: Result) -> Table:
+def _table(model: str, result: JobResult) -> Table:
     table = Table(title=f"{result.rows['test']:,} test rows", title_justify="left")
     table.add_column("model", no_wrap=True)
     shown = [metric for metric in METRICS if metric in result.metrics["test"]]

@@ -15,7 +15,7 @@ from app.commands.output import console, emit
 from app.errors import ConfigError, DataError
 
 if TYPE_CHECKING:
-    from app.training.loop.epochs import Step
+    from app.training.loop.epochs import ProgressUpdate
     from app.training.tuning import Search, Trial
 
 RUNS = Path("runs")
@@ -74,7 +74,7 @@ def tune(
     try:
         with console.status("") as status:
 
-            def report(step: Step) -> None:
+            def report(step: ProgressUpdate) -> None:
                 share = f"{step.done / step.total:.0%}"
                 status.update(f"trial {len(search.trials)} of {trials}, epoch {step.epoch + 1}, {share}")
 

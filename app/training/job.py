@@ -25,8 +25,8 @@ from app.training.evaluation.field_summary import user_groups
 from app.training.evaluation.metrics import evaluate
 from app.training.evaluation.predict import predict
 from app.training.loop.checkpoint import Checkpoint
-from app.training.loop.epochs import Step
-from app.training.loop.trainer import Fitted, Trainer
+from app.training.loop.epochs import ProgressUpdate
+from app.training.loop.trainer import FitResult, Trainer
 from app.training.loop.trainer_config import TrainerConfig
 from app.training.preprocessing.encode import EncodedRows, encode
 from app.training.preprocessing.expand import ExpandedRows, expand
@@ -56,7 +56,7 @@ class JobConfig:
 
 
 @dataclass(frozen=True)
-class Prepared:
+class PreparedData:
     """The three parts of the data, by name, as every model of a schema takes them."""
 
     data: dict[str, Dataset]
@@ -70,11 +70,11 @@ class Prepared:
 
 
 @dataclass(frozen=True)
-class Trained:
+class TrainedModel:
     """A model with its calibration in place, and what it is worth on the parts `validation` and `test`."""
 
     model: CtrModel
-    fitted: Fitted
+    fitted: FitResult
     calibration: Calibration
     logits: dict[str, Floats]
     metrics: dict[str, Metrics]
@@ -86,12 +86,12 @@ class Trained:
 
 
 @dataclass(frozen=True)
-class Result:
+class JobResult:
     metrics: dict[str, Metrics]
     """Of the parts `validation` and `test`."""
     baselines: dict[str, Metrics]
     """On the test part."""
-    fitted: Fitted
+    fitted: FitResult
     seconds: float
     rows: dict[str, int]
     unreadable: dict[str, SkippedRows]
@@ -114,11 +114,11 @@ class TrainingJob:
         *,
         name: str,
         say: Say = lambda _: None,
-        report: Callable[[Step], None] | None = None,
+        report: Callable[[ProgressUpdate], None] | None = None,
         command: str = "",
         checkpoint: Checkpoint | None = None,
         group: ProcessGroup = SINGLE_PROCESS,
-    ) -> Result:
+    ) -> JobResult:
         """
         Args:
             test: rows to test on; None holds some of `data` out.
@@ -147,7 +147,7 @@ class TrainingJob:
 
     def prepare(
         self, data: Dataset, test: Dataset | None, say: Say = lambda _: None, group: ProcessGroup = SINGLE_PROCESS
-    ) -> Prepared:
+    ) -> PreparedData:
         """Split the rows, encode them and fit what preprocessing learns, the same in all processes.
 
         Raises:
@@ -159,31 +159,31 @@ class TrainingJob:
         encoded = {part: encode(rows, machine_group) for part, rows in parts.items()}
         preprocessing = self.config.preparation.fit(data.schema, encoded["train"], group)
         rows = {part: expand(preprocessing, slots, machine_group) for part, slots in encoded.items()}
-        return Prepared(parts, encoded, preprocessing, rows)
+        return PreparedData(parts, encoded, preprocessing, rows)
 
     def train(
         self,
-        prepared: Prepared,
-        report: Callable[[Step], None] | None = None,
+        prepared: PreparedData,
+        report: Callable[[ProgressUpdate], None] | None = None,
         checkpoint: Checkpoint | None = None,
         group: ProcessGroup = SINGLE_PROCESS,
-    ) -> Trained:
+    ) -> TrainedModel:
         """A fresh model, trained, calibrated on the validation part and measured. Raises DataError."""
         return self.measured(prepared, *self._fitted(prepared, report, checkpoint, group))
 
     def _fitted(
         self,
-        prepared: Prepared,
-        report: Callable[[Step], None] | None,
+        prepared: PreparedData,
+        report: Callable[[ProgressUpdate], None] | None,
         checkpoint: Checkpoint | None,
         group: ProcessGroup,
-    ) -> tuple[CtrModel, Fitted]:
+    ) -> tuple[CtrModel, FitResult]:
         model = self.config.model.build(prepared.preprocessing)
         trainer = Trainer(self.config.trainer, model, prepared.preprocessing)
         train, validation = prepared.rows["train"], prepared.rows["validation"]
         return model, trainer.fit(train, validation, report, checkpoint=checkpoint, group=group)
 
-    def measured(self, prepared: Prepared, model: CtrModel, fitted: Fitted) -> Trained:
+    def measured(self, prepared: PreparedData, model: CtrModel, fitted: FitResult) -> TrainedModel:
         """Calibrate a trained model, in place, and measure it."""
         labels = {part: prepared.encoded[part].labels_N for part in HELD_OUT}
         with torch.inference_mode():
@@ -197,9 +197,9 @@ class TrainingJob:
                 for part in HELD_OUT
             }
 
-        return Trained(model, fitted, calibration, logits, measure(calibration), measure(Calibration()))
+        return TrainedModel(model, fitted, calibration, logits, measure(calibration), measure(Calibration()))
 
-    def baselines(self, prepared: Prepared, say: Say = lambda _: None) -> dict[str, Metrics]:
+    def baselines(self, prepared: PreparedData, say: Say = lambda _: None) -> dict[str, Metrics]:
         """Metrics of the baselines on the test part; none where they fail, as the trained model must not be lost."""
         say("Fitting the baselines on the same rows")
         train, test = ((prepared.encoded[part], prepared.rows[part]) for part in ("train", "test"))
@@ -212,8 +212,8 @@ class TrainingJob:
 
     def finish(
         self,
-        prepared: Prepared,
-        trained: Trained,
+        prepared: PreparedData,
+        trained: TrainedModel,
         beside: dict[str, Metrics],
         folder: Path,
         name: str,
@@ -221,7 +221,7 @@ class TrainingJob:
         started: float | None = None,
         say: Say = lambda _: None,
         also: dict[str, Any] | None = None,
-    ) -> Result:
+    ) -> JobResult:
         """Write the report and the version, and read the version back.
 
         Args:
@@ -271,7 +271,7 @@ class TrainingJob:
             beside=written,
         )
         verify(folder, prepared.encoded["test"], trained.probabilities("test"))
-        return Result(
+        return JobResult(
             metrics=trained.metrics,
             baselines=beside,
             fitted=fitted,

@@ -27,10 +27,10 @@ from app.runtime.file_lock import try_lock
 from app.training.data.dataset import Dataset
 from app.training.evaluation.comparison import Metric, compare, probabilities, same_schema, seen_share, shortfall
 from app.training.job import JobConfig, describe
-from app.training.loop.epochs import Step
-from app.training.loop.trainer import Fitted, Trainer
+from app.training.loop.epochs import ProgressUpdate
+from app.training.loop.trainer import FitResult, Trainer
 from app.training.loop.trainer_config import TrainerConfig
-from app.training.warm_start import Continued, live_preprocessing, restore_absent, warm_start
+from app.training.warm_start import ContinuedPreprocessingFit, live_preprocessing, restore_absent, warm_start
 
 LOCK = ".retrain.lock"
 MIN_GAIN = -0.001
@@ -99,7 +99,7 @@ class Round:
     data: dict[str, Any] = field(default_factory=dict)
     keys: dict[str, int] = field(default_factory=dict)
     evaluation: dict[str, Any] = field(default_factory=dict)
-    fitted: Fitted | None = None
+    fitted: FitResult | None = None
     version: int | None = None
     seconds: float = 0.0
 
@@ -135,7 +135,7 @@ def retrain(
     *,
     admit: Callable[[int], object],
     say: Callable[[str], None] = lambda _: None,
-    report: Callable[[Step], None] | None = None,
+    report: Callable[[ProgressUpdate], None] | None = None,
     command: str = "",
 ) -> Path:
     """Train on the newest rows, compare, judge, publish.
@@ -158,7 +158,7 @@ def retrain(
     kept = replace(config.job, split=replace(config.job.split, kind="time"))
     job = replace(kept, trainer=config.trainer)
     if not config.fresh:
-        job = replace(job, preparation=Continued(job.preparation.min_count, live_preprocessing(live)))
+        job = replace(job, preparation=ContinuedPreprocessingFit(job.preparation.min_count, live_preprocessing(live)))
     prepared = job.build().prepare(config.window.newest(data), None, say)
     found.rows, found.data = {part: len(rows) for part, rows in prepared.data.items()}, describe(prepared.data)
 

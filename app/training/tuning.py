@@ -12,8 +12,8 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 from app.errors import ConfigError, DataError
-from app.training.job import JobConfig, Prepared
-from app.training.loop.epochs import Step
+from app.training.job import JobConfig, PreparedData
+from app.training.loop.epochs import ProgressUpdate
 from app.training.loop.trainer import Trainer
 
 if TYPE_CHECKING:
@@ -99,13 +99,13 @@ class Search:
 
     def run(
         self,
-        prepared: Prepared,
+        prepared: PreparedData,
         make: MakeConfig,
         defaults: Options,
         trials: int,
         *,
         timeout: float | None = None,
-        report: Callable[[Step], None] | None = None,
+        report: Callable[[ProgressUpdate], None] | None = None,
         done: Callable[[Trial], None] = lambda _: None,
     ) -> None:
         """Until the study has this many trials, or the time is up. The defaults are the first of them.
@@ -130,7 +130,7 @@ class Search:
             trainer = Trainer(config.trainer, model, prepared.preprocessing)
             best = math.inf
 
-            def watched(step: Step) -> None:
+            def watched(step: ProgressUpdate) -> None:
                 nonlocal best
                 if report:
                     report(step)

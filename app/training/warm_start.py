@@ -34,7 +34,7 @@ SAMPLE_ROWS = 16_384
 
 
 @dataclass(frozen=True)
-class Warm:
+class WarmStart:
     """What a warm start found."""
 
     known_keys: int
@@ -64,7 +64,7 @@ def live_preprocessing(live: Artifact) -> Preprocessing:
     return Preprocessing(live.schema, live.program.vocabulary_V, numerics)
 
 
-def joined(live: Preprocessing, fitted: Preprocessing) -> Preprocessing:
+def join_preprocessing(live: Preprocessing, fitted: Preprocessing) -> Preprocessing:
     """The live version's keys and numbers, and of what was fitted on new rows those that it had not met."""
     numerics = {
         name: fitted.numerics[name] if statistics == NumericStatistics() else statistics
@@ -75,18 +75,18 @@ def joined(live: Preprocessing, fitted: Preprocessing) -> Preprocessing:
 
 
 @dataclass(frozen=True)
-class Continued(PreprocessingFit):
+class ContinuedPreprocessingFit(PreprocessingFit):
     """What is fitted on new rows, joined with what the live version knows."""
 
     live: Preprocessing | None = None
 
     def fit(self, schema: FeatureSchema, train: EncodedRows, group: ProcessGroup = SINGLE_PROCESS) -> Preprocessing:
         fitted = super().fit(schema, train, group)
-        return fitted if self.live is None else joined(self.live, fitted)
+        return fitted if self.live is None else join_preprocessing(self.live, fitted)
 
 
-def warm_start(model: CtrModel, preprocessing: Preprocessing, live: Artifact, train: ExpandedRows) -> Warm:
-    """Give a fresh model, made for `joined(...)`, the live version's weights.
+def warm_start(model: CtrModel, preprocessing: Preprocessing, live: Artifact, train: ExpandedRows) -> WarmStart:
+    """Give a fresh model, made for `join_preprocessing(...)`, the live version's weights.
 
     Raises:
         ArtifactError: the version's program does not have the weights this architecture has.
@@ -109,10 +109,10 @@ def warm_start(model: CtrModel, preprocessing: Preprocessing, live: Artifact, tr
         _unfold(model, train)
     new = len(preprocessing.vocabulary_V) - len(known.vocabulary_V)
     hashed = {name: table.detach().clone() for name, table in _hashed(model).items()}
-    return Warm(len(known.vocabulary_V), new, model.table_RE.detach().clone(), kept_R, hashed)
+    return WarmStart(len(known.vocabulary_V), new, model.table_RE.detach().clone(), kept_R, hashed)
 
 
-def restore_absent(model: CtrModel, preprocessing: Preprocessing, warm: Warm, train: ExpandedRows) -> int:
+def restore_absent(model: CtrModel, preprocessing: Preprocessing, warm: WarmStart, train: ExpandedRows) -> int:
     """Give what no training row had its live weights back: weight decay must not forget it for that.
 
     Returns:

@@ -12,8 +12,8 @@ import pytest
 from app.commands.options import job_config
 from app.errors import ConfigError
 from app.models import MODELS
-from app.training.job import Prepared
-from app.training.loop.epochs import Step
+from app.training.job import PreparedData
+from app.training.loop.epochs import ProgressUpdate
 from app.training.loop.trainer import Trainer
 from app.training.tuning import Search, Trial, searched
 from tests.training.test_job import labelled
@@ -24,17 +24,19 @@ MAKE = functools.partial(job_config, "lr", 0, "auto", epochs=2)
 
 
 @pytest.fixture(scope="module")
-def prepared() -> Prepared:
+def prepared() -> PreparedData:
     return MAKE().build().prepare(labelled(), None)
 
 
-def search(folder: Path, prepared: Prepared, trials: int, **options: Any) -> Search:
+def search(folder: Path, prepared: PreparedData, trials: int, **options: Any) -> Search:
     found = Search.open(folder / "tune-lr.db", "lr", ABOUT, 0)
     found.run(prepared, MAKE, searched("lr"), trials, **options)
     return found
 
 
-def test_it_begins_with_the_defaults_and_the_best_trains_to_what_it_says(tmp_path: Path, prepared: Prepared) -> None:
+def test_it_begins_with_the_defaults_and_the_best_trains_to_what_it_says(
+    tmp_path: Path, prepared: PreparedData
+) -> None:
     told: list[Trial] = []
     found = search(tmp_path, prepared, 4, done=told.append)
     assert [trial.number for trial in told] == [0, 1, 2, 3]
@@ -48,7 +50,7 @@ def test_it_begins_with_the_defaults_and_the_best_trains_to_what_it_says(tmp_pat
     assert min(epoch.validation_loss for epoch in trained.fitted.epochs) == pytest.approx(best.loss, abs=1e-9)
 
 
-def test_it_goes_on_where_it_ended_with_other_trials(tmp_path: Path, prepared: Prepared) -> None:
+def test_it_goes_on_where_it_ended_with_other_trials(tmp_path: Path, prepared: PreparedData) -> None:
     first = search(tmp_path, prepared, 3).trials
     told: list[Trial] = []
     again = search(tmp_path, prepared, 5, done=told.append)
@@ -58,10 +60,10 @@ def test_it_goes_on_where_it_ended_with_other_trials(tmp_path: Path, prepared: P
     assert len(search(tmp_path, prepared, 5).trials) == 5, "what is there is enough"
 
 
-def test_an_interrupted_search_keeps_what_it_has(tmp_path: Path, prepared: Prepared) -> None:
+def test_an_interrupted_search_keeps_what_it_has(tmp_path: Path, prepared: PreparedData) -> None:
     steps = 0
 
-    def interrupted(_: Step) -> None:
+    def interrupted(_: ProgressUpdate) -> None:
         nonlocal steps
         steps += 1
         if steps > 8:
@@ -77,7 +79,7 @@ def test_an_interrupted_search_keeps_what_it_has(tmp_path: Path, prepared: Prepa
 
 
 def test_a_trial_that_falls_behind_is_given_up(
-    tmp_path: Path, prepared: Prepared, monkeypatch: pytest.MonkeyPatch
+    tmp_path: Path, prepared: PreparedData, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     trials = 0
 
@@ -87,7 +89,7 @@ def test_a_trial_that_falls_behind_is_given_up(
         trials += 1
         loss = 0.5 - 0.001 * trials if trials < 7 else 0.9
         for epoch in range(4):
-            report(Step(epoch, 1, 1, loss - 0.01 * epoch, True))
+            report(ProgressUpdate(epoch, 1, 1, loss - 0.01 * epoch, True))
 
     monkeypatch.setattr(Trainer, "fit", fit)
     found = search(tmp_path, prepared, 7)

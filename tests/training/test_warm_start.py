@@ -21,7 +21,7 @@ from app.training.loop.trainer import Trainer
 from app.training.loop.trainer_config import TrainerConfig
 from app.training.preprocessing.encode import EncodedRows
 from app.training.preprocessing.expand import ExpandedRows, expand
-from app.training.warm_start import joined, live_preprocessing, restore_absent, warm_start
+from app.training.warm_start import join_preprocessing, live_preprocessing, restore_absent, warm_start
 from tests.factories import fitted, raw_context, raw_item, raw_user, small_schema, write_tiny
 
 MORE_USERS, MORE_ITEMS = 70, 90
@@ -45,7 +45,7 @@ def live_version(folder: Path, architecture: str = "deepfm") -> Artifact:
 
 
 def warm(live: Artifact, architecture: str = "deepfm") -> tuple[CtrModel, Preprocessing, ExpandedRows]:
-    preprocessing = joined(live_preprocessing(live), fitted(users=MORE_USERS, items=MORE_ITEMS))
+    preprocessing = join_preprocessing(live_preprocessing(live), fitted(users=MORE_USERS, items=MORE_ITEMS))
     torch.manual_seed(1)
     model = build(architecture, preprocessing)
     train = expand(preprocessing, encoded(range(MORE_USERS), range(MORE_ITEMS)))
@@ -108,14 +108,14 @@ def test_numbers_keep_the_live_statistics_unless_there_were_none(tmp_path: Path)
     known = live_preprocessing(live_version(tmp_path))
     unseen = replace(known, numerics=known.numerics | {"age": NumericStatistics()})
     new = fitted(users=MORE_USERS, items=MORE_ITEMS)
-    found = joined(unseen, new)
+    found = join_preprocessing(unseen, new)
     assert found.numerics["age"] == new.numerics["age"]
     assert found.numerics["year"] == known.numerics["year"] != new.numerics["year"]
 
 
 def test_keys_without_a_row_are_as_they_were_after_training(tmp_path: Path) -> None:
     live = live_version(tmp_path)
-    preprocessing = joined(live_preprocessing(live), fitted(users=MORE_USERS, items=MORE_ITEMS))
+    preprocessing = join_preprocessing(live_preprocessing(live), fitted(users=MORE_USERS, items=MORE_ITEMS))
     model = build("deepfm", preprocessing)
     train = expand(preprocessing, encoded(range(20, MORE_USERS), range(MORE_ITEMS)))
     begun = warm_start(model, preprocessing, live, train)
@@ -131,7 +131,7 @@ def test_keys_without_a_row_are_as_they_were_after_training(tmp_path: Path) -> N
 
 def test_buckets_that_no_row_looks_up_are_as_they_were_too(tmp_path: Path) -> None:
     live = live_version(tmp_path, "wide_deep")
-    preprocessing = joined(live_preprocessing(live), fitted(users=MORE_USERS, items=MORE_ITEMS))
+    preprocessing = join_preprocessing(live_preprocessing(live), fitted(users=MORE_USERS, items=MORE_ITEMS))
     model = build("wide_deep", preprocessing)
     train = expand(preprocessing, encoded(range(20, MORE_USERS), range(MORE_ITEMS)))
     begun = warm_start(model, preprocessing, live, train)
@@ -155,7 +155,7 @@ def test_a_trainer_told_so_keeps_the_bias_it_is_given(tmp_path: Path) -> None:
 
 def test_another_architecture_is_refused_with_what_to_do(tmp_path: Path) -> None:
     live = live_version(tmp_path)
-    preprocessing = joined(live_preprocessing(live), fitted())
+    preprocessing = join_preprocessing(live_preprocessing(live), fitted())
     train = expand(preprocessing, encoded(range(40), range(60)))
     with pytest.raises(ArtifactError, match=r"table_RE .* use --fresh"):
         warm_start(build("deepfm", preprocessing, dim=3), preprocessing, live, train)

@@ -16,7 +16,7 @@ from app.training.architectures import ModelConfig
 from app.training.distributed import join_process_group
 from app.training.evaluation.predict import predict
 from app.training.loop.checkpoint import Checkpoint
-from app.training.loop.epochs import Step
+from app.training.loop.epochs import ProgressUpdate
 from app.training.loop.trainer import Trainer
 from app.training.loop.trainer_config import TrainerConfig
 from app.training.preprocessing.encode import encode
@@ -31,7 +31,7 @@ def main(folder: Path, *, resume: bool, pause: float) -> None:
     torch.set_num_threads(1)
     preprocessing, train, validation = made_up()
 
-    def report(step: Step) -> None:
+    def report(step: ProgressUpdate) -> None:
         time.sleep(pause)
 
     with join_process_group() as group:

@@ -16,7 +16,7 @@ from app.errors import DataError
 from app.models.side_input import Preprocessing
 from app.training.evaluation.predict import log_loss, predict
 from app.training.loop.checkpoint import Checkpoint
-from app.training.loop.train_step import Engine
+from app.training.loop.train_step import TrainStep
 from app.training.loop.trainer_config import TrainerConfig
 from app.training.preprocessing.expand import ExpandedRows
 
@@ -26,7 +26,7 @@ REPORT_EVERY = 16
 
 
 @dataclass(frozen=True)
-class Step:
+class ProgressUpdate:
     """Where training is, for a progress bar."""
 
     epoch: int
@@ -39,7 +39,7 @@ class Step:
 
 
 @dataclass(frozen=True)
-class Epoch:
+class EpochResult:
     train_loss: float
     validation_loss: float
     seconds: float
@@ -47,7 +47,7 @@ class Epoch:
 
 
 @dataclass
-class Position:
+class LoopState:
     """Between which two steps a run is; with the engine's state all that it takes to go on."""
 
     epoch: int = 0
@@ -58,20 +58,20 @@ class Position:
     """Sum over this epoch's rows so far, of this process."""
     best: float = math.inf
     best_epoch: int = 0
-    epochs: list[Epoch] = field(default_factory=list)
+    epochs: list[EpochResult] = field(default_factory=list)
 
 
-class Run:
+class EpochLoop:
     """Drives the engine over the training rows."""
 
     def __init__(
         self,
         config: TrainerConfig,
-        engine: Engine,
+        engine: TrainStep,
         preprocessing: Preprocessing,
         train: ExpandedRows,
         checkpoint: Checkpoint | None,
-        report: Callable[[Step], None] | None,
+        report: Callable[[ProgressUpdate], None] | None,
     ) -> None:
         self._config, self._engine, self._train, self._report = config, engine, train, report
         self._checkpoint = checkpoint
@@ -79,7 +79,7 @@ class Run:
         self._generator = torch.Generator().manual_seed(config.seed)
         self._shuffle = self._generator.get_state()
         self._identity = _identity(config, engine, preprocessing, train) if checkpoint else {}
-        self.at = Position()
+        self.at = LoopState()
         self.best: dict[str, Tensor] = {}
         """The model's state after its best epoch, without the vocabulary."""
         if checkpoint:
@@ -108,7 +108,7 @@ class Run:
             x_OT, labels_O = train.x_NT.index_select(0, own_O), train.labels_N.index_select(0, own_O)
             losses += engine.step(rows_BT.to(device), x_OT.to(device), labels_O.to(device))
             if self._report and (at.batch - 1) % REPORT_EVERY == 0:
-                self._report(Step(at.epoch, start + len(chosen_B), rows))
+                self._report(ProgressUpdate(at.epoch, start + len(chosen_B), rows))
             # Several processes could not agree on when it is due; theirs is written at the end of an epoch.
             if self._checkpoint and group.size == 1 and at.batch < len(starts) and self._checkpoint.due:
                 at.seconds, at.loss = at.seconds + time.perf_counter() - started, at.loss + float(losses)
@@ -141,9 +141,9 @@ class Run:
             at.best, at.best_epoch = validation_loss, at.epoch
             state = average.state_dict()
             self.best = {name: tensor.clone() for name, tensor in state.items() if name != "vocabulary_V"}
-        at.epochs.append(Epoch(train_loss, validation_loss, at.seconds))
+        at.epochs.append(EpochResult(train_loss, validation_loss, at.seconds))
         if self._report:
-            self._report(Step(at.epoch, rows, rows, validation_loss, improved))
+            self._report(ProgressUpdate(at.epoch, rows, rows, validation_loss, improved))
         at.epoch, at.batch, at.seconds, at.loss = at.epoch + 1, 0, 0.0, 0.0
 
     def save(self) -> None:
@@ -167,7 +167,7 @@ class Run:
 
     def _restore(self, state: dict[str, Any]) -> None:
         position = state["position"]
-        self.at = Position(**{**position, "epochs": [Epoch(*epoch) for epoch in position["epochs"]]})
+        self.at = LoopState(**{**position, "epochs": [EpochResult(*epoch) for epoch in position["epochs"]]})
         self._engine.load(state["engine"])
         self._engine.set_random_state(state["dropout"][self._engine.group.rank])
         self.best, self._shuffle = state["best"], state["shuffle"]
@@ -198,7 +198,7 @@ def user_id_place(preprocessing: Preprocessing) -> tuple[int, int] | None:
 
 
 def _identity(
-    config: TrainerConfig, engine: Engine, preprocessing: Preprocessing, train: ExpandedRows
+    config: TrainerConfig, engine: TrainStep, preprocessing: Preprocessing, train: ExpandedRows
 ) -> dict[str, Any]:
     """What a run and its continuation have in common."""
     seen = xxhash.xxh3_64(train.labels_N.numpy().tobytes())

@@ -8,11 +8,11 @@ from types import TracebackType
 from rich.console import Console
 from rich.progress import BarColumn, Progress, TaskID, TextColumn, TimeElapsedColumn
 
-from app.training.loop.epochs import Step
+from app.training.loop.epochs import ProgressUpdate
 
 
 class TrainingProgress:
-    """Shows `Step`s as they are reported. Without a terminal it prints one line an epoch."""
+    """Shows `ProgressUpdate`s as they are reported. Without a terminal it prints one line an epoch."""
 
     def __init__(self, console: Console, epochs: int) -> None:
         self._console, self._epochs = console, epochs
@@ -38,7 +38,7 @@ class TrainingProgress:
     ) -> None:
         self._bar.stop()
 
-    def report(self, step: Step) -> None:
+    def report(self, step: ProgressUpdate) -> None:
         if step.epoch != self._epoch or self._task is None:
             self._epoch, self._started = step.epoch, time.perf_counter()
             self._task = self._bar.add_task("", total=step.total, epoch=step.epoch + 1, rate=0.0, outcome="")

@@ -15,27 +15,27 @@ from app.models.deepfm import DeepFM
 from app.models.side_input import Preprocessing
 from app.training.distributed import SINGLE_PROCESS, ProcessGroup
 from app.training.loop.dropout import DropoutMasks, set_mask_source
-from app.training.optim.embedding_lookup import Lookup
+from app.training.optim.embedding_lookup import EmbeddingLookup
 from app.training.optim.flat_weights import FlatWeights
-from app.training.optim.rowwise_rmsprop import TableConfig, TableSteps
+from app.training.optim.rowwise_rmsprop import RowWiseRmsprop, RowWiseRmspropConfig
 
 if TYPE_CHECKING:
     from app.training.numba.deepfm_gradient import DeepFmGradient
 
 
-def fastest_steps() -> type[TableSteps]:
+def cpu_table_optimizer() -> type[RowWiseRmsprop]:
     """Of a processor: the compiled ones, unless numba is missing or finds no folder to keep what it compiles in."""
     try:
-        from app.training.numba.table_kernels import CompiledSteps
+        from app.training.numba.table_kernels import NumbaRowWiseRmsprop
     except (ImportError, RuntimeError):
-        return TableSteps
-    return CompiledSteps
+        return RowWiseRmsprop
+    return NumbaRowWiseRmsprop
 
 
-class Engine:
+class TrainStep:
     """A model in training. Between construction and `close` the model's own table is stale and its weights are views.
 
-    The embedding table is trained row by row (`TableSteps`), all else densely. The model is handed field vectors
+    The embedding table is trained row by row (`RowWiseRmsprop`), all else densely. The model is handed field vectors
     instead of looking them up, so that no gradient is ever as large as the table.
     """
 
@@ -43,7 +43,7 @@ class Engine:
         self,
         model: CtrModel,
         preprocessing: Preprocessing,
-        table: TableConfig,
+        table: RowWiseRmspropConfig,
         *,
         device: str = "cpu",
         bfloat16: bool = False,
@@ -61,8 +61,8 @@ class Engine:
         shared = {id(tensor): tensor for tensor in (model.table_RE, model.vocabulary_V)}
         self.average = copy.deepcopy(model, shared).eval() if table.averaging > 0 else model
         with torch.no_grad():
-            lookup = Lookup(preprocessing, len(model.table_RE), self._device)
-            steps = TableSteps if self._device.type != "cpu" else fastest_steps()
+            lookup = EmbeddingLookup(preprocessing, len(model.table_RE), self._device)
+            steps = RowWiseRmsprop if self._device.type != "cpu" else cpu_table_optimizer()
             self.table = steps(model.table_RE.detach(), lookup, table)
         crosses = {name for name in model.tables if isinstance(getattr(model, name), nn.Parameter)} - {"table_RE"}
         self.weights = FlatWeights(model, self.average, [model.table_RE], crosses)
@@ -76,12 +76,12 @@ class Engine:
 
     def _hand_written(self, preprocessing: Preprocessing) -> DeepFmGradient | None:
         model, masks = self.model, self._masks
-        if type(model) is not DeepFM or not model.all_pairs or masks is None or type(self.table) is TableSteps:
+        if type(model) is not DeepFM or not model.all_pairs or masks is None or type(self.table) is RowWiseRmsprop:
             return None
         from app.training.numba.deepfm_gradient import DeepFmGradient
-        from app.training.numba.table_kernels import CompiledSteps
+        from app.training.numba.table_kernels import NumbaRowWiseRmsprop
 
-        assert isinstance(self.table, CompiledSteps)
+        assert isinstance(self.table, NumbaRowWiseRmsprop)
         return DeepFmGradient(model, preprocessing, self.table, self.weights.gradient_of, masks)
 
     def step(self, rows_BT: Tensor, x_OT: Tensor, labels_O: Tensor) -> Tensor:

@@ -17,16 +17,16 @@ from app.models.base import CtrModel
 from app.models.side_input import Preprocessing
 from app.training.distributed import SINGLE_PROCESS, ProcessGroup
 from app.training.loop.checkpoint import Checkpoint
-from app.training.loop.epochs import Epoch, Run, Step
-from app.training.loop.train_step import Engine
+from app.training.loop.epochs import EpochLoop, EpochResult, ProgressUpdate
+from app.training.loop.train_step import TrainStep
 from app.training.loop.trainer_config import TrainerConfig
-from app.training.optim.rowwise_rmsprop import TableConfig
+from app.training.optim.rowwise_rmsprop import RowWiseRmspropConfig
 from app.training.preprocessing.expand import ExpandedRows
 
 
 @dataclass(frozen=True)
-class Fitted:
-    epochs: list[Epoch]
+class FitResult:
+    epochs: list[EpochResult]
     best_epoch: int
     """Counted from 0."""
     samples_per_second: float
@@ -45,12 +45,12 @@ class Trainer:
         self,
         train: ExpandedRows,
         validation: ExpandedRows,
-        report: Callable[[Step], None] | None = None,
+        report: Callable[[ProgressUpdate], None] | None = None,
         *,
         warm: bool = False,
         checkpoint: Checkpoint | None = None,
         group: ProcessGroup = SINGLE_PROCESS,
-    ) -> Fitted:
+    ) -> FitResult:
         """Train until the validation log loss stops falling; the model ends with the best epoch's averaged weights.
 
         Args:
@@ -70,17 +70,17 @@ class Trainer:
             share = float(train.labels_N.mean().clamp(1e-4, 1 - 1e-4))
             with torch.no_grad():
                 model.bias.fill_(math.log(share / (1 - share)))
-        engine = Engine(
+        engine = TrainStep(
             model,
             self.preprocessing,
-            TableConfig(config.learning_rate, config.table_l2, config.averaging),
+            RowWiseRmspropConfig(config.learning_rate, config.table_l2, config.averaging),
             device=config.device,
             bfloat16=config.precision == "bfloat16",
             group=group,
             seed=config.seed,
         )
         try:
-            run = Run(config, engine, self.preprocessing, train, checkpoint, report)
+            run = EpochLoop(config, engine, self.preprocessing, train, checkpoint, report)
             while run.at.epoch < config.epochs and run.at.epoch - run.at.best_epoch <= config.patience:
                 run.epoch()
                 run.judge(validation)
@@ -92,4 +92,4 @@ class Trainer:
         if checkpoint and group.is_first:
             checkpoint.done()
         epochs = run.at.epochs
-        return Fitted(epochs, run.at.best_epoch, rows * len(epochs) / max(sum(e.seconds for e in epochs), 1e-9))
+        return FitResult(epochs, run.at.best_epoch, rows * len(epochs) / max(sum(e.seconds for e in epochs), 1e-9))

@@ -18,7 +18,7 @@ from app.training.loop.dropout import DropoutMasks
 from app.training.numba.field_inputs import FieldInputs
 from app.training.numba.hidden_layers import GradientOf, HiddenLayers
 from app.training.numba.prefetch import Array, fast
-from app.training.numba.table_kernels import CompiledSteps
+from app.training.numba.table_kernels import NumbaRowWiseRmsprop
 
 
 class DeepFmGradient:
@@ -28,7 +28,7 @@ class DeepFmGradient:
         self,
         model: DeepFM,
         preprocessing: Preprocessing,
-        table: CompiledSteps,
+        table: NumbaRowWiseRmsprop,
         gradient_of: GradientOf,
         masks: DropoutMasks,
     ) -> None:

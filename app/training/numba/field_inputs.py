@@ -17,7 +17,7 @@ from torch import Tensor
 from app.features.fields import SIDES
 from app.models.side_input import Preprocessing, numeric_key
 from app.training.numba.prefetch import Array, fast
-from app.training.numba.table_kernels import CompiledSteps
+from app.training.numba.table_kernels import NumbaRowWiseRmsprop
 
 WIDTH_OF = 16
 
@@ -26,7 +26,7 @@ class FieldInputs:
     """Shape suffixes beside those of `app.models.base`: P slots that are no numbers, C fields that are none,
     I inputs, J inputs of the model's own first layer, E = 1 + K, U distinct table rows of a batch."""
 
-    def __init__(self, preprocessing: Preprocessing, dim: int, table: CompiledSteps) -> None:
+    def __init__(self, preprocessing: Preprocessing, dim: int, table: NumbaRowWiseRmsprop) -> None:
         self._table, self._dim = table, dim
         schema, vocabulary = preprocessing.schema, preprocessing.vocabulary_V.numpy()
         places: list[int] = []

@@ -1,4 +1,4 @@
-"""`TableSteps` for processors, compiled: each of a step's three walks over the batch's slots is one loop.
+"""`RowWiseRmsprop` for processors, compiled: each of a step's three walks over the batch's slots is one loop.
 
 With torch's operators a batch of 256 rows spends more on starting them than on what they compute, and copies every row
 out of the table and back. numba compiles these loops at the first step and keeps the result beside this file.
@@ -16,23 +16,23 @@ import torch
 from torch import Tensor
 
 from app.training.numba.prefetch import Array, fast, prefetch
-from app.training.optim.embedding_lookup import Lookup
-from app.training.optim.rowwise_rmsprop import COUNT, DECAY, EPSILON, LAST, MOMENT, TableConfig, TableSteps
+from app.training.optim.embedding_lookup import EmbeddingLookup
+from app.training.optim.rowwise_rmsprop import COUNT, DECAY, EPSILON, LAST, MOMENT, RowWiseRmsprop, RowWiseRmspropConfig
 
 FEW_STEPS = 24
 """Up to here a row catches up step by step, on two numbers; beyond, by the closed form."""
 NUMBER = 4
-"""Column behind those of `TableSteps`: the row's place among the distinct rows of the batch it was last in."""
+"""Column behind those of `RowWiseRmsprop`: the row's place among the distinct rows of the batch it was last in."""
 LINE_BYTES, PIECE_BYTES = 64, 32
 """A row is padded to a multiple of the latter: two thirds of a line at worst are another row's."""
 AHEAD = 16
 """Slots between asking for a row and using it."""
 
 
-class CompiledSteps(TableSteps):
-    """The same numbers as `TableSteps` up to rounding."""
+class NumbaRowWiseRmsprop(RowWiseRmsprop):
+    """The same numbers as `RowWiseRmsprop` up to rounding."""
 
-    def __init__(self, table_RE: Tensor, lookup: Lookup, config: TableConfig) -> None:
+    def __init__(self, table_RE: Tensor, lookup: EmbeddingLookup, config: RowWiseRmspropConfig) -> None:
         super().__init__(table_RE, lookup, config)
         self._block: Array = self.block_RC.numpy()
         self._whole = self._block.view(np.int32 if self._block.itemsize == 4 else np.int64)

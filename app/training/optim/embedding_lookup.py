@@ -15,7 +15,7 @@ from torch import Tensor
 from app.models.side_input import Preprocessing
 
 
-class Used(NamedTuple):
+class BatchRows(NamedTuple):
     """Table rows of a batch, each once, and for every slot of the computed examples which of them it is."""
 
     unique_U: Tensor
@@ -24,7 +24,7 @@ class Used(NamedTuple):
     x_N: Tensor
 
 
-class Lookup:
+class EmbeddingLookup:
     """Finds the distinct table rows of a batch without sorting, by a note per row of the table."""
 
     def __init__(self, preprocessing: Preprocessing, rows: int, device: torch.device) -> None:
@@ -39,7 +39,7 @@ class Lookup:
         self._note_R = np.zeros(rows if self._on_cpu else 0, np.int32)
         self._layouts: dict[int, tuple[Tensor, Tensor]] = {}
 
-    def used(self, rows_BT: Tensor, x_BT: Tensor, own: slice | None = None) -> Used:
+    def used(self, rows_BT: Tensor, x_BT: Tensor, own: slice | None = None) -> BatchRows:
         """
         Args:
             own: the examples that will be computed; None all. `x_BT` is of these.
@@ -57,15 +57,15 @@ class Lookup:
             unique_U, slots_N = torch.from_numpy(unique), torch.from_numpy(note_R[numbers_N])
         if own is not None:
             slots_N = slots_N[own.start * self.width : own.stop * self.width]
-        return Used(unique_U, slots_N.to(torch.int64), x_N)
+        return BatchRows(unique_U, slots_N.to(torch.int64), x_N)
 
-    def pooled(self, weights_UE: Tensor, used: Used) -> Tensor:
+    def pooled(self, weights_UE: Tensor, used: BatchRows) -> Tensor:
         """Field vectors [B, F, E]."""
         offsets_BF, _ = self._layout(len(used.slots_N) // self.width)
         bags, *_ = torch.embedding_bag(weights_UE, used.slots_N, offsets_BF, False, 0, False, used.x_N, False)
         return bags.view(-1, self.fields, weights_UE.shape[1])
 
-    def scattered(self, fields_BFE: Tensor, used: Used) -> Tensor:
+    def scattered(self, fields_BFE: Tensor, used: BatchRows) -> Tensor:
         """Gradient [U, E] of the rows, from the gradient of the field vectors."""
         count = len(used.unique_U)
         _, field_N = self._layout(len(fields_BFE))

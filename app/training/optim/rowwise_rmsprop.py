@@ -29,7 +29,7 @@ import numpy as np
 import torch
 from torch import Tensor
 
-from app.training.optim.embedding_lookup import Lookup, Used
+from app.training.optim.embedding_lookup import BatchRows, EmbeddingLookup
 
 EPSILON = 1e-8
 CHUNK_ROWS = 1 << 18
@@ -38,7 +38,7 @@ MOMENT, COUNT, DECAY, LAST = range(4)
 
 
 @dataclass(frozen=True)
-class TableConfig:
+class RowWiseRmspropConfig:
     learning_rate: float
     l2: float
     """Factor of the sum of squares of the whole table, in a loss that is a mean over the batch's rows."""
@@ -47,13 +47,13 @@ class TableConfig:
     moment_decay: float = 0.999
 
 
-class TableSteps:
+class RowWiseRmsprop:
     """Trains one table [R, E]. What a step needs of a row lies in one place, so that it costs one walk through memory.
 
     The table itself is stale until `write_back`.
     """
 
-    def __init__(self, table_RE: Tensor, lookup: Lookup, config: TableConfig) -> None:
+    def __init__(self, table_RE: Tensor, lookup: EmbeddingLookup, config: RowWiseRmspropConfig) -> None:
         self.config, self.lookup, self.step = config, lookup, 0
         self._table_RE = table_RE
         rows, self._width = table_RE.shape
@@ -62,7 +62,7 @@ class TableSteps:
         self.block_RC = self._room(rows, self._state + 4)
         self.block_RC[:, : self._width] = table_RE
         self._fresh_UC = self.block_RC[:0]
-        self._used: Used | None = None
+        self._used: BatchRows | None = None
 
     def _room(self, rows: int, columns: int) -> Tensor:
         """Zeros [rows, columns], or with more columns."""

@@ -22,7 +22,7 @@ from app.training.evaluation.field_summary import digest, field_summaries, user_
 from app.training.evaluation.importance import MAX_ROWS, REPEATS, importances
 from app.training.evaluation.interactions import interactions
 from app.training.evaluation.metrics import Floats, group_aucs
-from app.training.loop.trainer import Fitted
+from app.training.loop.trainer import FitResult
 from app.training.preprocessing.encode import EncodedRows
 from app.training.preprocessing.expand import ExpandedRows
 
@@ -40,7 +40,7 @@ class ReportInput:
     preprocessing: Preprocessing
     encoded: dict[str, EncodedRows]
     rows: dict[str, ExpandedRows]
-    fitted: Fitted
+    fitted: FitResult
     calibration: Calibration
     logits: dict[str, Floats]
     """The uncalibrated logits of the held-out parts."""

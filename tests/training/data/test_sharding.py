@@ -30,7 +30,7 @@ from app.training.data.readers.table_reader import table_files
 from app.training.data.sharding import plan_shards
 from app.training.data.split import SplitConfig
 from app.training.distributed import SINGLE_PROCESS, ProcessGroup
-from app.training.job import JobConfig, Prepared
+from app.training.job import JobConfig, PreparedData
 from app.training.preprocessing.preprocessing_fit import PreprocessingFit
 from tests.training.data.formats.test_formats import JSON_FEATURES, libffm_text
 from tests.training.data.formats.test_tables import FEATURES, csv_text
@@ -231,7 +231,7 @@ def test_processes_prepare_together_what_one_prepares(tmp_path: Path, kind: Any,
     _, path, options = written(tmp_path, "csv")
     config = JobConfig(split=SplitConfig(kind=kind), preparation=PreprocessingFit(min_count=60))
 
-    def prepared(group: ProcessGroup) -> Prepared:
+    def prepared(group: ProcessGroup) -> PreparedData:
         data = open_dataset(
             "table", path, **options, max_bad=0.02, cache=tmp_path / "cache", group=group, limits=limits
         )
@@ -241,7 +241,7 @@ def test_processes_prepare_together_what_one_prepares(tmp_path: Path, kind: Any,
     alone = prepared(SINGLE_PROCESS)
     assert len(alone.preprocessing.vocabulary_V) < 20, "the count decides"
     for found in together(3, prepared):
-        assert isinstance(found, Prepared), found
+        assert isinstance(found, PreparedData), found
         assert found.preprocessing.vocabulary_V.tolist() == alone.preprocessing.vocabulary_V.tolist()
         price, expected = found.preprocessing.numerics["price"], alone.preprocessing.numerics["price"]
         assert price.borders == expected.borders

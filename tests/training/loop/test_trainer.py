@@ -15,11 +15,11 @@ from app.models.base import CtrModel
 from app.models.side_input import Preprocessing
 from app.training.architectures import ModelConfig
 from app.training.evaluation.predict import log_loss, predict
-from app.training.loop.epochs import Run, Step, user_id_place
-from app.training.loop.train_step import Engine
+from app.training.loop.epochs import EpochLoop, ProgressUpdate, user_id_place
+from app.training.loop.train_step import TrainStep
 from app.training.loop.trainer import Trainer
 from app.training.loop.trainer_config import TrainerConfig
-from app.training.optim.rowwise_rmsprop import TableConfig
+from app.training.optim.rowwise_rmsprop import RowWiseRmspropConfig
 from app.training.preprocessing.encode import encode
 from app.training.preprocessing.expand import ExpandedRows, expand
 from app.training.preprocessing.preprocessing_fit import PreprocessingFit
@@ -47,10 +47,10 @@ def trainer(prepared: Prepared, seed: int = 0, model: str = "deepfm", **options:
     return Trainer(config, ModelConfig(model, seed=seed).build(preprocessing), preprocessing)
 
 
-def running(prepared: Prepared, **options: object) -> Run:
+def running(prepared: Prepared, **options: object) -> EpochLoop:
     it = trainer(prepared, **options)
-    engine = Engine(it.model, prepared[0], TableConfig(1e-3, 0.0, 0.0))
-    return Run(it.config, engine, prepared[0], prepared[1], None, None)
+    engine = TrainStep(it.model, prepared[0], RowWiseRmspropConfig(1e-3, 0.0, 0.0))
+    return EpochLoop(it.config, engine, prepared[0], prepared[1], None, None)
 
 
 def test_the_same_seed_gives_the_same_weights(prepared: Prepared) -> None:
@@ -151,20 +151,20 @@ def test_every_row_is_trained_on_and_none_alone(
 ) -> None:
     train = ExpandedRows(*(tensor[:rows] for tensor in prepared[1]))
     seen: list[torch.Tensor] = []
-    step = Engine.step
+    step = TrainStep.step
 
-    def count(engine: Engine, rows_BT: torch.Tensor, x_OT: torch.Tensor, labels_O: torch.Tensor) -> torch.Tensor:
+    def count(engine: TrainStep, rows_BT: torch.Tensor, x_OT: torch.Tensor, labels_O: torch.Tensor) -> torch.Tensor:
         seen.append(x_OT)
         return step(engine, rows_BT, x_OT, labels_O)
 
-    monkeypatch.setattr(Engine, "step", count)
+    monkeypatch.setattr(TrainStep, "step", count)
     trainer(prepared, batch_size=size, epochs=1).fit(train, prepared[2])
     assert sorted(torch.cat(seen).tolist()) == sorted(train.x_NT.tolist())
     assert min(len(x_OT) for x_OT in seen) > 1
 
 
 def test_progress_is_reported(prepared: Prepared) -> None:
-    steps: list[Step] = []
+    steps: list[ProgressUpdate] = []
     trainer(prepared, epochs=2).fit(prepared[1], prepared[2], steps.append)
     ends = [step for step in steps if step.validation_loss is not None]
     assert [step.epoch for step in ends] == [0, 1]

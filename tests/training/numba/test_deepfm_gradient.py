@@ -12,12 +12,12 @@ from app.models import build
 from app.models.deepfm import DeepFM
 from app.models.side_input import Preprocessing
 from app.training.loop.dropout import DropoutMasks, set_mask_source
-from app.training.loop.train_step import Engine
+from app.training.loop.train_step import TrainStep
 from app.training.numba.deepfm_gradient import DeepFmGradient
-from app.training.numba.table_kernels import CompiledSteps
-from app.training.optim.embedding_lookup import Lookup
+from app.training.numba.table_kernels import NumbaRowWiseRmsprop
+from app.training.optim.embedding_lookup import EmbeddingLookup
 from app.training.optim.flat_weights import FlatWeights
-from app.training.optim.rowwise_rmsprop import TableConfig
+from app.training.optim.rowwise_rmsprop import RowWiseRmspropConfig
 from app.training.preprocessing.encode import encode
 from app.training.preprocessing.expand import ExpandedRows, expand
 from app.training.preprocessing.preprocessing_fit import PreprocessingFit
@@ -50,8 +50,8 @@ def by_hand(
     """Loss, and the gradient of every parameter."""
     rows_BT, x_BT, labels_B = batch
     with torch.no_grad():
-        lookup = Lookup(preprocessing, len(model.table_RE), torch.device("cpu"))
-        table = CompiledSteps(model.table_RE.detach().clone(), lookup, TableConfig(1e-3, 0.0, 0.9))
+        lookup = EmbeddingLookup(preprocessing, len(model.table_RE), torch.device("cpu"))
+        table = NumbaRowWiseRmsprop(model.table_RE.detach().clone(), lookup, RowWiseRmspropConfig(1e-3, 0.0, 0.9))
         weights = FlatWeights(model, model, [model.table_RE], set())
     gradient = DeepFmGradient(model, preprocessing, table, weights.gradient_of, DropoutMasks(7))
     loss, gradient_UE = gradient(rows_BT, x_BT[own].contiguous(), labels_B[own], own)
@@ -123,7 +123,7 @@ def test_training_by_it_is_training_by_autograd(given: Given, batch_norm: bool) 
     engines = []
     for hand_written in (True, False):
         model = small(preprocessing, batch_norm, 0.2)
-        engine = Engine(model, preprocessing, TableConfig(1e-3, 1e-4, 0.9), seed=3)
+        engine = TrainStep(model, preprocessing, RowWiseRmspropConfig(1e-3, 1e-4, 0.9), seed=3)
         assert engine._by_hand is not None
         engine._by_hand = engine._by_hand if hand_written else None
         generator = np.random.default_rng(0)
@@ -150,6 +150,6 @@ def test_training_by_it_is_training_by_autograd(given: Given, batch_norm: bool) 
     "options", [{"element_wise": True}, {"crosses": (("user_id", "item_id"),)}, {"dims": {"gender": 2}}], ids=str
 )
 def test_other_forms_go_by_autograd(given: Given, options: dict[str, object]) -> None:
-    engine = Engine(build("deepfm", given[0], **options), given[0], TableConfig(1e-3, 0.0, 0.0))
+    engine = TrainStep(build("deepfm", given[0], **options), given[0], RowWiseRmspropConfig(1e-3, 0.0, 0.0))
     assert engine._by_hand is None
     engine.close()

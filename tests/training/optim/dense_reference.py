@@ -1,4 +1,4 @@
-"""What `TableSteps` computes, written plainly in float64 over the whole table at every step."""
+"""What `RowWiseRmsprop` computes, written plainly in float64 over the whole table at every step."""
 
 from __future__ import annotations
 
@@ -7,11 +7,11 @@ import math
 import torch
 from torch import Tensor
 
-from app.training.optim.rowwise_rmsprop import TableConfig
+from app.training.optim.rowwise_rmsprop import RowWiseRmspropConfig
 
 
 class DenseTable:
-    def __init__(self, table_RE: Tensor, config: TableConfig) -> None:
+    def __init__(self, table_RE: Tensor, config: RowWiseRmspropConfig) -> None:
         self.weights_RE, self.config, self.step = table_RE.double().clone(), config, 0
         self.moment_R = torch.zeros(len(table_RE), dtype=torch.float64)
         self.count_R = torch.zeros_like(self.moment_R)

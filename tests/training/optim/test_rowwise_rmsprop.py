@@ -9,9 +9,9 @@ import torch
 from torch import Tensor
 
 from app.models.side_input import Preprocessing, SideInput
-from app.training.numba.table_kernels import CompiledSteps
-from app.training.optim.embedding_lookup import Lookup
-from app.training.optim.rowwise_rmsprop import TableConfig, TableSteps
+from app.training.numba.table_kernels import NumbaRowWiseRmsprop
+from app.training.optim.embedding_lookup import EmbeddingLookup
+from app.training.optim.rowwise_rmsprop import RowWiseRmsprop, RowWiseRmspropConfig
 from app.training.preprocessing.encode import encode
 from app.training.preprocessing.expand import expand
 from app.training.preprocessing.preprocessing_fit import PreprocessingFit
@@ -37,17 +37,19 @@ def plainly_pooled(preprocessing: Preprocessing, table_RE: Tensor, rows_BT: Tens
     return torch.cat([user.pool(slots_BTE[:, : user.width]), item.pool(slots_BTE[:, user.width :])], 1)
 
 
-@pytest.mark.parametrize("steps", [TableSteps, CompiledSteps])
+@pytest.mark.parametrize("steps", [RowWiseRmsprop, NumbaRowWiseRmsprop])
 @pytest.mark.parametrize("averaging", [0.0, 0.9, 0.99])
 @pytest.mark.parametrize("l2", [0.0, 9e-3, 0.5])
-def test_it_is_the_dense_reference(examples: Examples, averaging: float, l2: float, steps: type[TableSteps]) -> None:
+def test_it_is_the_dense_reference(
+    examples: Examples, averaging: float, l2: float, steps: type[RowWiseRmsprop]
+) -> None:
     """To 1e-4 of the table's largest number (float32 against float64), after 400 steps of 4 rows each."""
     preprocessing, rows_NT, x_NT = examples
     generator = torch.Generator().manual_seed(3)
     table_RE = torch.randn(preprocessing.rows, 5, generator=generator) * 0.1
-    config = TableConfig(2e-3, l2, averaging)
+    config = RowWiseRmspropConfig(2e-3, l2, averaging)
     dense, lazy_RE = DenseTable(table_RE, config), table_RE.clone()
-    lazy = steps(lazy_RE, Lookup(preprocessing, len(table_RE), CPU), config)
+    lazy = steps(lazy_RE, EmbeddingLookup(preprocessing, len(table_RE), CPU), config)
     for step in range(400):
         # A few rows in the first half, so that most are put off for long.
         chosen_B = torch.randint(0, 8 if step % 50 else 400, (4,), generator=generator)
@@ -81,7 +83,9 @@ def test_catching_up_is_finite_and_in_bounds_for_any_gap(examples: Examples, pas
     """The closed form divides by how much the decay and the average differ, and has powers that underflow."""
     preprocessing = examples[0]
     table_RE = torch.ones(preprocessing.rows, 2)
-    steps = TableSteps(table_RE, Lookup(preprocessing, len(table_RE), CPU), TableConfig(1e-3, 1e-3, 0.99))
+    steps = RowWiseRmsprop(
+        table_RE, EmbeddingLookup(preprocessing, len(table_RE), CPU), RowWiseRmspropConfig(1e-3, 1e-3, 0.99)
+    )
     exponent = {"the average's": -math.log(0.99), "beside it": -math.log(0.99) * (1 + 1e-6)}.get(decay)
     exponent = float(decay) if exponent is None else exponent
     steps.block_RC[:, 6] = exponent
@@ -96,7 +100,10 @@ def test_catching_up_is_finite_and_in_bounds_for_any_gap(examples: Examples, pas
 def test_both_ways_of_finding_rows_agree(examples: Examples) -> None:
     """The way of a processor, and that of a GPU."""
     preprocessing, rows_NT, x_NT = examples
-    plain, by_torch = Lookup(preprocessing, preprocessing.rows, CPU), Lookup(preprocessing, preprocessing.rows, CPU)
+    plain, by_torch = (
+        EmbeddingLookup(preprocessing, preprocessing.rows, CPU),
+        EmbeddingLookup(preprocessing, preprocessing.rows, CPU),
+    )
     by_torch._on_cpu = False
     table_RE = torch.randn(preprocessing.rows, 5)
     for rows_BT, x_BT in ((rows_NT[:64], x_NT[:64]), (rows_NT[100:103], x_NT[100:103])):
