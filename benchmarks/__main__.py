@@ -12,7 +12,7 @@ from typing import Annotated
 import typer
 
 from app.commands.output import emit
-from app.synthetic import Catalogue
+from app.features.loading.synthetic import SyntheticCatalogue
 from benchmarks import batching, before, latency, machine, million, precision, updates, workers
 from benchmarks.agreement import check
 from benchmarks.capacity import measure
@@ -48,7 +48,7 @@ def main(
     names = peers.split(",")
     if unknown := set(names) - set(ALL):
         raise typer.BadParameter(f"{', '.join(sorted(unknown))}: choose from {', '.join(ALL)}", param_hint="--peers")
-    catalogue = Catalogue()
+    catalogue = SyntheticCatalogue()
     report = Report(
         machine.describe(),
         {**asdict(catalogue), "dim": DIM, "hidden": "-".join(map(str, HIDDEN))},
@@ -186,10 +186,10 @@ def _pinned() -> contextlib.AbstractContextManager[None]:
 
 
 @contextlib.contextmanager
-def _stage(catalogue: Catalogue | None = None) -> Iterator[Stage]:
+def _stage(catalogue: SyntheticCatalogue | None = None) -> Iterator[Stage]:
     with _pinned():
         _say("starting the store and writing the catalogue")
-        with set_up(catalogue or Catalogue(), *_cores) as stage:
+        with set_up(catalogue or SyntheticCatalogue(), *_cores) as stage:
             yield stage
 
 

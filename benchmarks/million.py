@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Callable
 
-from app.synthetic import Catalogue
+from app.features.loading.synthetic import SyntheticCatalogue
 from benchmarks.capacity import side_by_side
 from benchmarks.figure import Figure
 from benchmarks.stage import set_up
@@ -17,10 +17,13 @@ def many_over_few(
     service_core: set[int], other_core: set[int], *, rounds: int = 5, seconds: float = 2.0, say: Callable[[str], None]
 ) -> Figure:
     """Both services and their stores run side by side; takes minutes, most of them to fill the cache."""
-    with set_up(Catalogue(items=FEW), service_core, other_core) as few, few.service("few") as few_service:
+    with set_up(SyntheticCatalogue(items=FEW), service_core, other_core) as few, few.service("few") as few_service:
         few_service[0].pause()
         say(f"loading {MANY:,} items and waiting until all are cached: some minutes")
-        with set_up(Catalogue(items=MANY), service_core, other_core) as many, many.service("many") as many_service:
+        with (
+            set_up(SyntheticCatalogue(items=MANY), service_core, other_core) as many,
+            many.service("many") as many_service,
+        ):
             bodies = [few.bodies(CANDIDATES), many.bodies(CANDIDATES)]
             rates = side_by_side([few_service, many_service], bodies, rounds=rounds, seconds=seconds)
     return Figure(

@@ -13,10 +13,11 @@ import httpx
 import redis
 
 from app.features.key_template import KeyTemplate
+from app.features.loading.synthetic import SyntheticCatalogue, load_features
 from app.loadgen.requests import rank_bodies
+from app.publishing.synthetic_model import build_model, golden_requests_of
 from app.registry.artifact.export import write
 from app.registry.store.model_store import ModelStore
-from app.synthetic import Catalogue, build_model, load_features
 from benchmarks.process import Process, ctr, free_port, running
 
 USER_KEY, ITEM_KEY = KeyTemplate("ctr:v1:user:{id}"), KeyTemplate("ctr:v1:item:{id}")
@@ -28,7 +29,7 @@ BODIES = 256
 class Stage:
     folder: Path
     redis_url: str
-    catalogue: Catalogue
+    catalogue: SyntheticCatalogue
     service_core: set[int]
     other_core: set[int]
     store: Process | None = None
@@ -41,7 +42,7 @@ class Stage:
         store = ModelStore(self.folder / "models", name)
         with store.staging() as staged:
             model = build_model(self.catalogue, DIM, hidden)
-            write(staged, model, self.catalogue.schema, name=name, golden=self.catalogue.golden())
+            write(staged, model, self.catalogue.schema, name=name, golden=golden_requests_of(self.catalogue))
             version = store.publish(staged)
         store.update_pointer(stable=version)
         self.versions[name] = store.path(version)
@@ -101,7 +102,7 @@ class Stage:
 
 
 @contextlib.contextmanager
-def set_up(catalogue: Catalogue, service_core: set[int], other_core: set[int]) -> Iterator[Stage]:
+def set_up(catalogue: SyntheticCatalogue, service_core: set[int], other_core: set[int]) -> Iterator[Stage]:
     """A store on the other core, with the catalogue in it, and one published model called `bench`."""
     with tempfile.TemporaryDirectory(prefix="ctr-bench-") as name:
         folder = Path(name)

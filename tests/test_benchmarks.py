@@ -22,9 +22,9 @@ import numpy as np
 import pytest
 import redis
 
+from app.features.loading.synthetic import SyntheticCatalogue
 from app.loadgen.generator import LoadGenerator
 from app.registry.artifact.load import load
-from app.synthetic import Catalogue
 from benchmarks import agreement, training_data
 from benchmarks.before import Pair, compare
 from benchmarks.capacity import Capacity, Round, one_round
@@ -42,7 +42,7 @@ from benchmarks.stage import Stage
 from benchmarks.updates import visibility
 
 CANDIDATES = 20
-CATALOGUE = Catalogue(users=20, items=120, cardinality=30)
+CATALOGUE = SyntheticCatalogue(users=20, items=120, cardinality=30)
 
 
 @pytest.fixture

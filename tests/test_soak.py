@@ -13,8 +13,8 @@ import pytest
 import redis
 from typer.testing import CliRunner
 
+from app.features.loading.synthetic import SyntheticCatalogue
 from app.registry.artifact.load import load
-from app.synthetic import Catalogue
 from benchmarks import agreement
 from benchmarks.figure import Figure
 from benchmarks.report import figure_rows
@@ -29,7 +29,7 @@ from benchmarks.soak.versions import publish, store_of
 from benchmarks.stage import Stage
 
 ROOT = Path(__file__).parents[1]
-CATALOGUE = Catalogue(users=20, items=120, cardinality=30)
+CATALOGUE = SyntheticCatalogue(users=20, items=120, cardinality=30)
 
 
 def recording(*, spike_ms: float = 0.0, first_ms: float = 0.0) -> tuple[Recording, Course]:

@@ -3,13 +3,17 @@
 from __future__ import annotations
 
 import os
+import re
 from typing import TYPE_CHECKING, Any, Literal
+
+import typer
 
 from app.errors import ConfigError
 
 if TYPE_CHECKING:
     from app.training.job import JobConfig
 
+UNIT_SECONDS = {"s": 1, "m": 60, "h": 3600, "d": 86_400}
 TUNING = "Model and training (the defaults are chosen to win without tuning)"
 OF_MODEL = {"dim": "dim", "hidden": "hidden", "dropout": "dropout"}
 OF_TRAINER = {
@@ -52,12 +56,20 @@ def job_config(model: str, seed: int, split: Literal["auto", "time", "random"] =
     )
 
 
-def widths(text: str) -> tuple[int, ...]:
-    """`128,64` as numbers. Raises ConfigError."""
+def widths(text: str, example: str = "128,64") -> tuple[int, ...]:
+    """Read `--hidden`, comma-separated widths. Raises ConfigError, with the example, for anything else."""
     try:
         return tuple(int(width) for width in text.split(","))
     except ValueError:
-        raise ConfigError(f"--hidden {text}: expected widths such as 128,64") from None
+        raise ConfigError(f"--hidden {text}: expected widths such as {example}") from None
+
+
+def interval_seconds(text: str) -> float:
+    """Read `--every`: `90s`, `30m`, `6h` or `1d`, in seconds. Raises typer.BadParameter for anything else."""
+    match = re.fullmatch(r"(\d+(?:\.\d+)?)([smhd])", text)
+    if not match or float(match[1]) == 0:
+        raise typer.BadParameter(f"{text!r}: expected a time such as 90s, 30m, 6h or 1d", param_hint="--every")
+    return float(match[1]) * UNIT_SECONDS[match[2]]
 
 
 def quiet_threads(count: int) -> None:

@@ -13,10 +13,12 @@ import typer
 from rich.markup import escape
 from rich.table import Table
 
+from app.commands.options import interval_seconds
 from app.commands.output import ConsoleReporter, console, emit
-from app.commands.schedule import ended_by_signals, repeat, seconds
 from app.commands.store_options import Model, Store
 from app.errors import ConfigError, CtrError, DataError, NotPublished
+from app.runtime.schedule import repeat
+from app.runtime.signals import ended_by_signals
 
 if TYPE_CHECKING:
     from app.registry.artifact.artifact import Artifact
@@ -90,7 +92,7 @@ def retrain(
     options = {name: value for name, value in locals().items() if name != "every"}
     if every is None:
         raise typer.Exit(_once(**options))
-    raise typer.Exit(repeat(seconds(every), _once, options, ends_at_once=BAD_INPUT))
+    raise typer.Exit(repeat(interval_seconds(every), _once, options, stop_status=BAD_INPUT, notify=_say))
 
 
 def _once(**options: Any) -> int:

@@ -10,13 +10,13 @@ from typing import TYPE_CHECKING, Annotated, Any
 
 import typer
 
-from app.commands.output import console, emit
-from app.errors import ConfigError
+from app.commands.options import widths
+from app.commands.output import ConsoleReporter, console, emit
 
 if TYPE_CHECKING:
     from app.features.fields import Side
+    from app.features.loading.synthetic import SyntheticCatalogue
     from app.settings import Settings
-    from app.synthetic import Catalogue
 
 RUNS = Path("runs")
 
@@ -42,16 +42,16 @@ def synth(
     Example: ctr synth --items 100000 --publish --load
     """
     began = time.perf_counter()
-    widths = _widths(hidden)
+    hidden_widths = widths(hidden, example="256,128,64")
 
+    from app.features.loading.synthetic import SyntheticCatalogue
     from app.settings import load_settings
-    from app.synthetic import Catalogue
 
     settings = load_settings(model=name)
-    catalogue = Catalogue(users, items, user_fields, item_fields, cardinality, seed)
+    catalogue = SyntheticCatalogue(users, items, user_fields, item_fields, cardinality, seed)
     document: dict[str, Any] = {
         "model": settings.model,
-        **_write(settings, catalogue, dim, widths, publish),
+        **_write(settings, catalogue, dim, hidden_widths, publish),
         "users": users,
         "items": items,
         "keys": cardinality * (user_fields + item_fields),
@@ -69,49 +69,32 @@ def synth(
         emit(document)
 
 
-def _widths(text: str) -> tuple[int, ...]:
-    try:
-        return tuple(int(width) for width in text.split(","))
-    except ValueError:
-        raise ConfigError(f"--hidden {text}: expected widths such as 256,128,64") from None
-
-
 def _write(
-    settings: Settings, catalogue: Catalogue, dim: int, hidden: tuple[int, ...], publish: bool
+    settings: Settings, catalogue: SyntheticCatalogue, dim: int, hidden: tuple[int, ...], publish: bool
 ) -> dict[str, Any]:
-    """Write the model as a version; where it is, and its number (0 where it is not published)."""
-    from app.registry.artifact.export import write
+    """Write the model as a version; return its folder, and its number (0 if it is not published)."""
+    from app.publishing.synthetic_model import publish_untrained, write_untrained
     from app.registry.store.model_store import ModelStore
-    from app.synthetic import build_model
 
-    with console.status("building the model"):
-        model = build_model(catalogue, dim, hidden)
-    details: dict[str, Any] = {
-        "name": settings.model,
-        "golden": catalogue.golden(),
-        "config": {"synthetic": True, "dim": dim, "hidden": list(hidden), "seed": catalogue.seed},
-    }
-    if not publish:
-        RUNS.mkdir(exist_ok=True)
-        folder = Path(tempfile.mkdtemp(prefix="synthetic-", dir=RUNS))
-        write(folder, model, catalogue.schema, **details)
-        return {"version_dir": str(folder), "version": 0}
-    store = ModelStore.from_settings(settings)
-    with store.staging() as staged, console.status("writing the version"):
-        write(staged, model, catalogue.schema, **details)
-        version = store.publish(staged)
-    store.update_pointer(stable=version)
-    return {"version_dir": str(store.path(version)), "version": version}
+    reporter = ConsoleReporter()
+    if publish:
+        store = ModelStore.from_settings(settings)
+        version = publish_untrained(store, catalogue, dim, hidden, reporter)
+        return {"version_dir": str(store.path(version)), "version": version}
+    RUNS.mkdir(exist_ok=True)
+    folder = Path(tempfile.mkdtemp(prefix="synthetic-", dir=RUNS))
+    write_untrained(folder, catalogue, dim, hidden, settings.model, reporter)
+    return {"version_dir": str(folder), "version": 0}
 
 
-def _load(settings: Settings, catalogue: Catalogue) -> float:
-    """Seconds it took."""
+def _load(settings: Settings, catalogue: SyntheticCatalogue) -> float:
+    """Write the features of both sides to the feature store; return the seconds it took."""
     from rich.progress import BarColumn, MofNCompleteColumn, Progress, TextColumn, TimeRemainingColumn
 
     from app.features.key_template import KeyTemplate
     from app.features.loading.embedded_valkey import EmbeddedValkey
     from app.features.loading.loader import open_client
-    from app.synthetic import load_features
+    from app.features.loading.synthetic import load_features
 
     with contextlib.ExitStack() as stack:
         url = settings.redis_url

@@ -31,9 +31,24 @@ def ended_by_signals() -> Iterator[None]:
 
 @contextlib.contextmanager
 def uninterrupted() -> Iterator[None]:
-    """Hold SIGTERM and SIGINT back until the block has ended: it changes files in more than one step."""
-    before = signal.pthread_sigmask(signal.SIG_BLOCK, {signal.SIGTERM, signal.SIGINT})
+    """Hold SIGTERM and SIGINT back until the block has ended: it changes files in more than one step.
+
+    Handlers are replaced instead of the signals being blocked, which would only bind this thread: the kernel gives a
+    signal to any thread that takes it, and Python then runs the handler in the main thread all the same. Outside of
+    the main thread, which no handler interrupts, this does nothing.
+    """
+    if threading.current_thread() is not threading.main_thread():
+        yield
+        return
+    pending: list[int] = []
+    before = {
+        number: signal.signal(number, lambda number, _: pending.append(number))
+        for number in (signal.SIGTERM, signal.SIGINT)
+    }
     try:
         yield
     finally:
-        signal.pthread_sigmask(signal.SIG_SETMASK, before)
+        for number, handler in before.items():
+            signal.signal(number, signal.SIG_DFL if handler is None else handler)
+        for pending_number in pending:
+            signal.raise_signal(pending_number)

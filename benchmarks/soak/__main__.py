@@ -11,7 +11,7 @@ from typing import Annotated
 import typer
 
 from app.commands.output import emit
-from app.synthetic import Catalogue
+from app.features.loading.synthetic import SyntheticCatalogue
 from benchmarks import machine
 from benchmarks.figure import Figure
 from benchmarks.report import console, figure_table
@@ -53,10 +53,10 @@ def main(
     parts = only.split(",")
     if unknown := set(parts) - set(PARTS):
         raise typer.BadParameter(f"{', '.join(sorted(unknown))}: choose from {', '.join(PARTS)}", param_hint="--only")
-    catalogue, cardinality, control, trial, settings = Catalogue(), CARDINALITY, 10.0, TRIAL_S, {}
+    catalogue, cardinality, control, trial, settings = SyntheticCatalogue(), CARDINALITY, 10.0, TRIAL_S, {}
     turns, turn = ROUNDS, STRETCH_S
     if quick:
-        catalogue, cardinality, control, trial = Catalogue(users=50, items=300, cardinality=50), 500, 0.5, 0.3
+        catalogue, cardinality, control, trial = SyntheticCatalogue(users=50, items=300, cardinality=50), 500, 0.5, 0.3
         settings, turns, turn = QUICK, 1, 1.0
         swaps_, period, steady, distinct_, responses, page = 2, 1.5, 1.0, 4, 500, False
     began, load_before = time.perf_counter(), os.getloadavg()[1]

@@ -10,7 +10,7 @@ from dataclasses import dataclass
 import httpx
 import numpy as np
 
-from app.synthetic import Catalogue
+from app.features.loading.synthetic import SyntheticCatalogue
 from benchmarks.figure import Figure
 from benchmarks.soak.distinct import wait_until_live
 from benchmarks.soak.recording import RecordedLoad
@@ -52,7 +52,7 @@ def held(
     publish(stage, name, [0], hidden=OTHER)
     store_of(stage, name).update_pointer(stable=1)
     say("building two versions with large tables")
-    large = publish(stage, name, [1, 2], catalogue=Catalogue(cardinality=cardinality))
+    large = publish(stage, name, [1, 2], catalogue=SyntheticCatalogue(cardinality=cardinality))
     tables_mb = (store_of(stage, name).path(large[0]) / "tables.safetensors").stat().st_size / 1e6
     file = stage.folder / "beats"
     program = (sys.executable, "-m", "benchmarks.soak.service", str(file))

@@ -5,9 +5,10 @@ from __future__ import annotations
 from collections.abc import Callable, Sequence
 from dataclasses import replace
 
+from app.features.loading.synthetic import SyntheticCatalogue
+from app.publishing.synthetic_model import build_model, golden_requests_of
 from app.registry.artifact.export import write
 from app.registry.store.model_store import ModelStore
-from app.synthetic import Catalogue, build_model
 from benchmarks.stage import DIM, HIDDEN, Stage
 
 
@@ -20,7 +21,7 @@ def publish(
     name: str,
     seeds: Sequence[int],
     *,
-    catalogue: Catalogue | None = None,
+    catalogue: SyntheticCatalogue | None = None,
     hidden: tuple[int, ...] = HIDDEN,
     say: Callable[[str], None] = lambda _: None,
 ) -> list[int]:
@@ -30,7 +31,7 @@ def publish(
     for count, seed in enumerate(seeds, 1):
         model = build_model(replace(catalogue, seed=seed), DIM, hidden)
         with store.staging() as staged:
-            write(staged, model, catalogue.schema, name=name, golden=catalogue.golden())
+            write(staged, model, catalogue.schema, name=name, golden=golden_requests_of(catalogue))
             numbers.append(store.publish(staged))
         if count % 50 == 0:
             say(f"{count} of {len(seeds)} versions published")

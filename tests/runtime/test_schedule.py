@@ -1,4 +1,4 @@
-"""A command as its own schedule: it goes on after a failure, and ends when it is told to, or was never right."""
+"""A function that runs on a schedule: it goes on after a failure, and ends when it is told to, or was never right."""
 
 from __future__ import annotations
 
@@ -8,10 +8,8 @@ import threading
 import time
 from pathlib import Path
 
-import pytest
-import typer
-
-from app.commands.schedule import ended_by_signals, repeat, seconds
+from app.runtime.schedule import repeat
+from app.runtime.signals import ended_by_signals
 
 BAD_INPUT = 2
 
@@ -47,7 +45,7 @@ def test_rounds_follow_each_other_in_processes_of_their_own_whatever_they_end_wi
     log = tmp_path / "log"
     before = signal.getsignal(signal.SIGTERM)
     stopping = stop_when(log, 3)
-    assert repeat(0.01, one_round, {"log": log, "statuses": [3, BAD_INPUT, 1, 0]}, ends_at_once=BAD_INPUT) == 0
+    assert repeat(0.01, one_round, {"log": log, "statuses": [3, BAD_INPUT, 1, 0]}, stop_status=BAD_INPUT) == 0
     stopping.join()
     rounds = log.read_text().splitlines()
     assert len(rounds) == len(set(rounds)) >= 3
@@ -57,40 +55,13 @@ def test_rounds_follow_each_other_in_processes_of_their_own_whatever_they_end_wi
 
 def test_what_was_never_right_is_not_tried_again(tmp_path: Path) -> None:
     options = {"log": tmp_path / "log", "statuses": [BAD_INPUT]}
-    assert repeat(0.01, one_round, options, ends_at_once=BAD_INPUT) == BAD_INPUT
+    assert repeat(0.01, one_round, options, stop_status=BAD_INPUT) == BAD_INPUT
     assert len((tmp_path / "log").read_text().splitlines()) == 1
 
 
 def test_a_signal_ends_a_round_that_is_under_way(tmp_path: Path) -> None:
     stopping = stop_when(tmp_path / "log", 1)
     began = time.monotonic()
-    assert repeat(3600, long_round, {"log": tmp_path / "log"}, ends_at_once=BAD_INPUT) == 0
+    assert repeat(3600, long_round, {"log": tmp_path / "log"}, stop_status=BAD_INPUT) == 0
     assert time.monotonic() - began < 50, "not the minute that the round would have taken"
     stopping.join()
-
-
-def test_the_second_signal_does_not_disturb_the_clearing_up() -> None:
-    cleared = []
-
-    def work() -> None:
-        try:
-            os.kill(os.getpid(), signal.SIGTERM)
-            time.sleep(5)
-        finally:
-            os.kill(os.getpid(), signal.SIGTERM)
-            cleared.append(True)
-
-    with pytest.raises(SystemExit) as ended, ended_by_signals():
-        work()
-    assert (ended.value.code, cleared) == (143, [True])
-
-
-@pytest.mark.parametrize(("text", "expected"), [("90s", 90), ("30m", 1800), ("1.5h", 5400), ("1d", 86_400)])
-def test_times_are_read(text: str, expected: float) -> None:
-    assert seconds(text) == expected
-
-
-@pytest.mark.parametrize("text", ["", "30", "m", "0s", "-1h", "1w", "1h30m"])
-def test_what_is_no_time_is_refused(text: str) -> None:
-    with pytest.raises(typer.BadParameter, match="30m"):
-        seconds(text)
