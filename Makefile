@@ -1,8 +1,8 @@
-# Each target does its own set-up, from nothing but Python 3.11 or newer, make and a package index.
+# Each target does its own set-up, from nothing but Python 3.11 to 3.13, make and a package index.
 
 VENV := .venv
 BIN := $(VENV)/bin
-PYTHON ?= python3.11 python3.12 python3.13 python3.14 python3
+PYTHON ?= python3.11 python3.12 python3.13 python3
 # The CPU-only or a CUDA build of torch, where the default index has another: see pytorch.org, "Get started".
 TORCH_INDEX_URL ?=
 ARGS ?=
@@ -75,13 +75,13 @@ clean: ## remove .venv, caches and build products; published models and loaded f
 	@rm -rf $(VENV) build dist *.egg-info .pytest_cache .mypy_cache .ruff_cache .hypothesis
 	@find . -name __pycache__ -type d -prune -exec rm -rf {} +
 
-# $(call make_venv,FOLDER): with the first of $(PYTHON) that runs and is new enough.
+# $(call make_venv,FOLDER): with the first of $(PYTHON) that runs and that pyproject.toml allows.
 define make_venv
 found=; for python in $(PYTHON); do \
-	if $$python -c 'import sys; sys.exit(sys.version_info < (3, 11))' 2>/dev/null; then found=$$python; break; fi; \
+	if $$python -c 'import sys; sys.exit(not (3, 11) <= sys.version_info[:2] <= (3, 13))' 2>/dev/null; then found=$$python; break; fi; \
 done; \
 if [ -z "$$found" ]; then \
-	echo "error: Python 3.11 or newer is needed and none of these is: $(PYTHON)" >&2; \
+	echo "error: Python 3.11 to 3.13 is needed and none of these is: $(PYTHON)" >&2; \
 	echo "       install it, or name one: make $(or $(MAKECMDGOALS),setup) PYTHON=/path/to/python3.11" >&2; exit 1; \
 fi; \
 echo "==> Making $(1) with $$($$found --version)"; \

@@ -6,6 +6,7 @@ import os
 import re
 import shutil
 import subprocess
+import sys
 import time
 import tomllib
 from pathlib import Path
@@ -87,17 +88,26 @@ class TestMake:
         assert phony
         assert set(phony[1].split()) == TARGETS
 
-    def test_without_a_new_enough_python_it_says_so(self, tmp_path: Path) -> None:
+    @pytest.mark.parametrize("version", ["3.10", "3.14"])
+    def test_without_a_python_that_is_supported_it_says_so(self, tmp_path: Path, version: str) -> None:
         for name in ("Makefile", "pyproject.toml", "constraints.txt", "setup.py"):
             shutil.copy(ROOT / name, tmp_path)
-        old = tmp_path / "old-python"
-        old.write_text("#!/bin/sh\nexit 1\n")
-        old.chmod(0o755)
-        refused = run_make("test", f"PYTHON={old} no-such-python", folder=tmp_path)
+        other = tmp_path / "other-python"
+        major, minor = version.split(".")
+        check = f"import sys; sys.version_info = ({major}, {minor}, 1, 'final', 0); exec(sys.argv[1])"
+        other.write_text(f'#!/bin/sh\nexec {sys.executable} -c "{check}" "$2"\n')
+        other.chmod(0o755)
+        refused = run_make("test", f"PYTHON={other} no-such-python", folder=tmp_path)
         assert refused.returncode != 0
-        assert "Python 3.11 or newer is needed" in refused.stderr
+        assert "Python 3.11 to 3.13 is needed" in refused.stderr
         assert f"make test PYTHON={'/path/to/python3.11'}" in refused.stderr
         assert not (tmp_path / ".venv").exists()
+
+    def test_it_looks_for_the_pythons_that_the_package_allows(self) -> None:
+        listed = re.search(r"^PYTHON \?= (.*) python3$", MAKEFILE, re.M)
+        assert listed
+        assert [name.removeprefix("python") for name in listed[1].split()] == ["3.11", "3.12", "3.13"]
+        assert PROJECT["requires-python"] == ">=3.11,<3.14", "torch does not promise TorchScript for 3.14"
 
     def test_what_is_set_up_is_not_set_up_again_until_a_pin_changes(self, tmp_path: Path) -> None:
         for name in ("Makefile", "pyproject.toml", "constraints.txt", "setup.py"):
