@@ -128,7 +128,7 @@ def _round(
     from app.publishing.publish import prune_old_versions
     from app.registry.store.model_store import ModelStore
     from app.settings import load_settings
-    from app.training.evaluation.comparison import newest_of
+    from app.training.live_version import newest_time
     from app.training.loop.progress import TrainingProgress
     from app.training.retrain import Round, alone
     from app.training.retrain import retrain as run
@@ -147,7 +147,7 @@ def _round(
             config = _config(live, options)
             _say(f"Reading {dataset or live.manifest.data.get('dataset')}")
             rows = _read(live, dataset, data, features, label=label, timestamp=timestamp, max_bad=max_bad, cache=cache)
-            known = newest_of(live.manifest)
+            known = newest_time(live.manifest)
             if only_new and known is not None and rows.timestamps_N is not None and rows.timestamps_N.max() <= known:
                 raise NotPublished("old", f"not published: no row is newer than those version {stable} came from")
 
@@ -182,7 +182,7 @@ def _round(
 
 def _config(live: Artifact, options: dict[str, Any]) -> RetrainConfig:
     """As the live version was trained, with what the command line said on top. Raises ConfigError."""
-    from app.training.evaluation.comparison import config_of
+    from app.training.live_version import config_of
     from app.training.retrain import RetrainConfig, Window
 
     job = config_of(live.manifest)

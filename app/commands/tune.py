@@ -53,7 +53,7 @@ def tune(
 
     from app.models import MODELS
     from app.training.data.catalogue import open_dataset
-    from app.training.evaluation.field_summary import digest
+    from app.training.evaluation.rows_digest import rows_digest
     from app.training.tuning import Search, searched
 
     if model not in MODELS:
@@ -65,7 +65,7 @@ def tune(
     base = make()
     read = functools.partial(open_dataset, dataset, features=features, label=label, timestamp=timestamp)
     prepared = base.build().prepare(read(data), read(test) if test else None, _say)
-    about = {"model": model, "training rows": digest(prepared.encoded["train"])[:16], "epochs": str(epochs)}
+    about = {"model": model, "training rows": rows_digest(prepared.encoded["train"])[:16], "epochs": str(epochs)}
     search = Search.open(RUNS / f"tune-{name}.db", name, about, seed)
     before = len(search.trials)
     if before:

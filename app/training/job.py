@@ -20,10 +20,11 @@ from app.training.data.readers.bad_rows import SkippedRows
 from app.training.data.split import HELD_OUT, PARTS, SplitConfig
 from app.training.distributed import SINGLE_PROCESS, ProcessGroup
 from app.training.evaluation.baselines import baselines
-from app.training.evaluation.calibration import Calibration, Floats, Method, fit
-from app.training.evaluation.field_summary import user_groups
+from app.training.evaluation.calibration import Calibration, Method, fit_calibration
 from app.training.evaluation.metrics import evaluate
 from app.training.evaluation.predict import predict
+from app.training.evaluation.reliability import Floats
+from app.training.evaluation.user_groups import user_groups
 from app.training.loop.checkpoint import Checkpoint
 from app.training.loop.epochs import ProgressUpdate
 from app.training.loop.trainer import FitResult, Trainer
@@ -188,7 +189,9 @@ class TrainingJob:
         labels = {part: prepared.encoded[part].labels_N for part in HELD_OUT}
         with torch.inference_mode():
             logits: dict[str, Floats] = {part: predict(model, prepared.rows[part]).numpy() for part in HELD_OUT}
-        calibration = fit(self.config.calibration, logits["validation"], labels["validation"], self.config.trainer.seed)
+        calibration = fit_calibration(
+            self.config.calibration, logits["validation"], labels["validation"], self.config.trainer.seed
+        )
         calibration.apply(model)
 
         def measure(how: Calibration) -> dict[str, Metrics]:

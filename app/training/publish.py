@@ -24,7 +24,7 @@ from app.registry.artifact.manifest import GoldenRequest
 from app.registry.store.model_store import ModelStore
 from app.training.data.dataset import Dataset, without_nan
 from app.training.data.state_files import raw_features
-from app.training.evaluation.calibration import Floats
+from app.training.evaluation.reliability import Floats
 from app.training.preprocessing.encode import EncodedRows
 
 GOLDEN_USERS, GOLDEN_ITEMS = 8, 20

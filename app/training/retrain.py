@@ -25,8 +25,9 @@ from app.registry.artifact.artifact import Artifact
 from app.registry.store.model_store import ModelStore
 from app.runtime.file_lock import try_lock
 from app.training.data.dataset import Dataset
-from app.training.evaluation.comparison import Metric, compare, probabilities, same_schema, seen_share, shortfall
+from app.training.evaluation.comparison import Metric, compare, probabilities, shortfall
 from app.training.job import JobConfig, describe
+from app.training.live_version import check_same_schema, seen_share
 from app.training.loop.epochs import ProgressUpdate
 from app.training.loop.trainer import FitResult, Trainer
 from app.training.loop.trainer_config import TrainerConfig
@@ -154,7 +155,7 @@ def retrain(
         DataError, ConfigError: the rows or the options do not fit.
     """
     started = time.perf_counter()
-    same_schema(data.schema, live)
+    check_same_schema(data.schema, live)
     kept = replace(config.job, split=replace(config.job.split, kind="time"))
     job = replace(kept, trainer=config.trainer)
     if not config.fresh:

@@ -31,7 +31,7 @@ def train(folder: Path, processes: int) -> list[dict[str, Any]]:
 
 @pytest.mark.faults
 def test_two_processes_are_one(tmp_path: Path) -> None:
-    """AUC within 0.002, and the two end with the very same weights."""
+    """AUC differs by at most 0.002 from one process's, and both processes end with the same weights."""
     alone = train(tmp_path / "one", 1)[0]
     first, second = train(tmp_path / "two", 2)
     for name, tensor in first["weights"].items():

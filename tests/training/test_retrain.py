@@ -23,7 +23,8 @@ from app.registry.gate.gate_report import read_report
 from app.registry.store.model_store import ModelStore
 from app.training.data.catalogue import open_dataset
 from app.training.data.dataset import Dataset
-from app.training.evaluation.comparison import compare, config_of, newest_of, probabilities, same_schema, shortfall
+from app.training.evaluation.comparison import compare, probabilities, shortfall
+from app.training.live_version import check_same_schema, config_of, newest_time
 from app.training.preprocessing.encode import encode
 from app.training.retrain import LOCK, RetrainConfig, Round, Window, alone, retrain
 from tests.factories import publish_tiny
@@ -339,11 +340,11 @@ def test_what_cannot_be_compared_is_not_good_enough(gain: float, accepted: bool)
 def test_what_the_live_version_had_is_read_from_its_manifest(folder: Path) -> None:
     store, data = opened(folder)
     manifest = store.manifest(1)
-    assert newest_of(manifest) == START + 799 * HOUR
-    assert newest_of(manifest, "train") == START + 647 * HOUR, "81 % of 800"
-    assert newest_of(msgspec.structs.replace(manifest, data={"train": {"to": 12}, "rows": 3})) == 12
-    assert newest_of(msgspec.structs.replace(manifest, data={})) is None
-    same_schema(data.schema, store.load(1))
+    assert newest_time(manifest) == START + 799 * HOUR
+    assert newest_time(manifest, "train") == START + 647 * HOUR, "81 % of 800"
+    assert newest_time(msgspec.structs.replace(manifest, data={"train": {"to": 12}, "rows": 3})) == 12
+    assert newest_time(msgspec.structs.replace(manifest, data={})) is None
+    check_same_schema(data.schema, store.load(1))
 
 
 def test_a_store_that_cannot_be_written_to_is_said(tmp_path: Path) -> None:

@@ -1,4 +1,4 @@
-"""`ctr train` under torchrun: a share of the files each, one model, one message where it fails."""
+"""`ctr train` under torchrun: processes encode a shard each and train one model; an error is reported once."""
 
 from __future__ import annotations
 
@@ -25,7 +25,7 @@ OPTIONS = (
 
 @pytest.fixture
 def data(tmp_path: Path) -> Path:
-    """A folder with features.yaml and `data`, three files of clicks with a bad row in the last."""
+    """Write features.yaml and `data`, three files of clicks with a bad row in the last; return their folder."""
     rng = np.random.default_rng(0)
     (tmp_path / "features.yaml").write_text(FEATURES)
     (tmp_path / "data").mkdir()
@@ -95,7 +95,7 @@ def test_processes_and_machines_train_what_one_process_trains(data: Path) -> Non
 
 
 @pytest.mark.faults
-def test_an_error_in_one_share_is_said_once(data: Path) -> None:
+def test_an_error_in_one_shard_is_reported_once(data: Path) -> None:
     path = data / "data" / "2.csv"
     path.write_text(path.read_text() + "\nx" * 500)
     process = start(data / "two", "--standalone", "--nproc-per-node", "2")

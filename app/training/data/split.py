@@ -1,4 +1,4 @@
-"""Which rows are held out: the newest, or some at random."""
+"""The rows that are held out for validation and test: the newest, or some at random."""
 
 from __future__ import annotations
 
@@ -18,15 +18,17 @@ HELD_OUT = PARTS[1:]
 
 @dataclass(frozen=True)
 class SplitConfig:
+    """How rows are split into the parts of `PARTS`."""
+
     kind: SplitKind = "auto"
-    """auto: by time where rows have a time; a test file says whether its rows come after the training rows."""
+    """auto splits by time where rows have one, and those of a test file, if there is one, come after the others."""
     validation: float = 0.1
     test: float = 0.1
-    """Share of the rows held out as test where no test file is given."""
+    """The share of the rows that is held out as test part where no test file is given."""
     seed: int = 0
 
     def parts(self, data: Dataset, test: Dataset | None) -> tuple[Dataset, Dataset, Dataset]:
-        """Training, validation and test part.
+        """Return the training, validation and test part.
 
         Raises:
             ConfigError: a split by time was asked for and the rows have none.
@@ -53,15 +55,15 @@ class SplitConfig:
             return "random"
         if test is None or test.timestamps_N is None:
             return "time" if test is None else "random"
-        # Validation should resemble the test part: a test file from the future asks for the newest training rows.
+        # Validation should resemble the test part: where that is from the future, it is the newest training rows.
         return "time" if test.timestamps_N.min() >= data.timestamps_N.max() else "random"
 
 
 def hold_out(data: Dataset, share: float, kind: Literal["time", "random"], seed: int) -> tuple[Dataset, Dataset]:
-    """The rows that stay and the rows held out, each in their old order."""
-    held = max(1, round(share * len(data)))
+    """Return the rows that stay and the rows that are held out, at least one, each in their old order."""
+    held_out = max(1, round(share * len(data)))
     if kind == "time" and data.timestamps_N is not None:
         order = np.argsort(data.timestamps_N, kind="stable")
     else:
         order = np.random.default_rng(seed).permutation(len(data))
-    return data.take(np.sort(order[:-held])), data.take(np.sort(order[-held:]))
+    return data.take(np.sort(order[:-held_out])), data.take(np.sort(order[-held_out:]))

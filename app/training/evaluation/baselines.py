@@ -1,4 +1,4 @@
-"""What a model must beat, on the very rows and features that it sees: a constant, a linear model, boosted trees."""
+"""The baselines that a model must beat, on the same rows and features: a constant, a linear model, boosted trees."""
 
 from __future__ import annotations
 
@@ -20,18 +20,18 @@ from app.models.side_input import Preprocessing
 from app.training.evaluation.metrics import evaluate
 from app.training.preprocessing.encode import EncodedRows
 from app.training.preprocessing.expand import ExpandedRows
-from app.training.preprocessing.sampling import sampled, taken
+from app.training.preprocessing.sampling import sample_both, take_rows
 
 Matrix = npt.NDArray[np.float64]
 MAX_ITERATIONS = 100
 MAX_ROWS = 500_000
-"""Training rows the baselines see, at random: they hold all of them in memory, several times over."""
+"""Training rows that the baselines are fitted on, at random: they hold all of them in memory, several times over."""
 CHUNK_ROWS = 100_000
-"""Test rows predicted at a time."""
+"""Test rows that are predicted at a time."""
 INVERSE_L2 = 0.1
 """C of scikit-learn's logistic regression; the best of 0.01, 0.1 and 1 on the sample data's validation part."""
 MAX_ONE_HOT = 40
-"""A multi-valued field's most frequent values that trees see, one column each."""
+"""The most frequent values of a multi-valued field that trees are fitted on, one column each."""
 
 
 def baselines(
@@ -40,50 +40,64 @@ def baselines(
     test: tuple[EncodedRows, ExpandedRows],
     seed: int = 0,
     groups_N: npt.NDArray[np.int64] | None = None,
+    *,
+    max_rows: int = MAX_ROWS,
+    chunk_rows: int = CHUNK_ROWS,
 ) -> dict[str, dict[str, float]]:
-    """Metrics of each baseline on the test rows, fitted on the training rows; with `groups_N` their GAUC too.
+    """Fit each baseline on the training rows and return its metrics on the test rows.
 
-    Of more than `MAX_ROWS` training rows they see a sample.
+    Args:
+        groups_N: whose row each test row is; with it the metrics have GAUC.
+        max_rows: training rows that they are fitted on, at random where there are more.
+        chunk_rows: test rows that are predicted at a time.
     """
     train_labels, test_labels = train[0].labels_N, test[0].labels_N
-    train = sampled(*train, seed, MAX_ROWS)
+    train = sample_both(*train, seed, max_rows)
     constant = np.full(len(test_labels), train_labels.mean())
-    return {
-        "constant": evaluate(test_labels, constant, groups_N),
-        "logistic_regression": evaluate(test_labels, linear(preprocessing, train[1], test[1]), groups_N),
-        "gradient_boosting": evaluate(test_labels, trees(preprocessing.schema, train[0], test[0], seed), groups_N),
+    predictions = {
+        "constant": constant,
+        "logistic_regression": linear(preprocessing, train[1], test[1], chunk_rows),
+        "gradient_boosting": trees(preprocessing.schema, train[0], test[0], seed, chunk_rows),
     }
+    return {name: evaluate(test_labels, predicted, groups_N) for name, predicted in predictions.items()}
 
 
-def linear(preprocessing: Preprocessing, train: ExpandedRows, test: ExpandedRows) -> Matrix:
-    """Test probabilities of logistic regression over the one-hot slots, buckets included."""
+def linear(
+    preprocessing: Preprocessing, train: ExpandedRows, test: ExpandedRows, chunk_rows: int = CHUNK_ROWS
+) -> Matrix:
+    """Return the test probabilities [N] of logistic regression over the one-hot slots, buckets included."""
     model = LogisticRegression(C=INVERSE_L2, max_iter=MAX_ITERATIONS)
     with warnings.catch_warnings():
         warnings.simplefilter("ignore", ConvergenceWarning)  # capped on purpose: a baseline must not cost more than us
         model.fit(_sparse(train, preprocessing.rows), train.labels_N.numpy())
-    chunks = zip(*(torch.split(tensor, CHUNK_ROWS) for tensor in test), strict=True)
+    chunks = zip(*(torch.split(tensor, chunk_rows) for tensor in test), strict=True)
     return np.concatenate([model.predict_proba(_sparse(ExpandedRows(*c), preprocessing.rows))[:, 1] for c in chunks])
 
 
-def trees(schema: FeatureSchema, train: EncodedRows, test: EncodedRows, seed: int = 0) -> Matrix:
-    """Test probabilities of histogram gradient boosting over raw numbers, target-encoded categories and lists."""
+def trees(
+    schema: FeatureSchema, train: EncodedRows, test: EncodedRows, seed: int = 0, chunk_rows: int = CHUNK_ROWS
+) -> Matrix:
+    """Return the test probabilities [N] of histogram gradient boosting.
+
+    Its columns are raw numbers, target-encoded categories and the frequent values of lists.
+    """
     train_NC, categories = _columns(schema, train, train)
     if categories:
         folds = StratifiedKFold(5, shuffle=True, random_state=seed)
         encoder = TargetEncoder(target_type="binary", cv=folds)
         # fit_transform is cross-fitted: a training row's own label does not enter its encoding.
         train_NC[:, categories] = encoder.fit_transform(train_NC[:, categories], train.labels_N)
-    there_C = ~np.isnan(train_NC).all(0)  # a column without a number cannot be put into bins
-    if not there_C.any():
+    has_numbers_C = ~np.isnan(train_NC).all(0)  # a column without a number cannot be put into bins
+    if not has_numbers_C.any():
         return np.full(len(test.labels_N), float(train.labels_N.mean()))
     model = HistGradientBoostingClassifier(max_iter=MAX_ITERATIONS, early_stopping=True, random_state=seed)
-    model.fit(train_NC[:, there_C], train.labels_N)
+    model.fit(train_NC[:, has_numbers_C], train.labels_N)
     scores = []
-    for start in range(0, len(test.labels_N), CHUNK_ROWS):
-        test_NC, _ = _columns(schema, taken(test, slice(start, start + CHUNK_ROWS)), train)
+    for start in range(0, len(test.labels_N), chunk_rows):
+        test_NC, _ = _columns(schema, take_rows(test, slice(start, start + chunk_rows)), train)
         if categories:
             test_NC[:, categories] = encoder.transform(test_NC[:, categories])
-        scores.append(model.predict_proba(test_NC[:, there_C])[:, 1])
+        scores.append(model.predict_proba(test_NC[:, has_numbers_C])[:, 1])
     return np.concatenate(scores)
 
 
@@ -94,22 +108,24 @@ def _sparse(rows: ExpandedRows, width: int) -> csr_matrix:
 
 
 def _columns(schema: FeatureSchema, data: EncodedRows, train: EncodedRows) -> tuple[Matrix, list[int]]:
-    """Columns [N, C] and which of them hold category codes. Codes and frequent values are those of `train`."""
+    """Return columns [N, C] and which of them hold category codes. Codes and frequent values are those of `train`."""
     columns: list[npt.NDArray[np.floating]] = []
     categories: list[int] = []
     for side in SIDES:
-        slots, known = data.side(side), train.side(side)
-        for field, place in schema.layout(side):
+        slots, train_slots = data.side(side), train.side(side)
+        for field, span in schema.layout(side):
             if isinstance(field, Numeric):
-                columns.append(slots.values[:, place.start])
+                columns.append(slots.values[:, span.start])
             elif isinstance(field, MultiCategorical):
-                keys, counts = np.unique(known.keys[:, place][known.values[:, place] != 0], return_counts=True)
+                keys, counts = np.unique(
+                    train_slots.keys[:, span][train_slots.values[:, span] != 0], return_counts=True
+                )
                 frequent = keys[np.argsort(-counts, kind="stable")[:MAX_ONE_HOT]]
-                weights = slots.values[:, place]
-                columns.extend(np.where(slots.keys[:, place] == key, weights, 0).sum(1) for key in frequent)
+                weights = slots.values[:, span]
+                columns.extend(np.where(slots.keys[:, span] == key, weights, 0).sum(1) for key in frequent)
             else:
-                vocabulary = np.unique(known.keys[:, place.start])
-                code = np.searchsorted(vocabulary, slots.keys[:, place.start]).clip(max=len(vocabulary) - 1)
+                vocabulary = np.unique(train_slots.keys[:, span.start])
+                code = np.searchsorted(vocabulary, slots.keys[:, span.start]).clip(max=len(vocabulary) - 1)
                 categories.append(len(columns))
-                columns.append(np.where(vocabulary[code] == slots.keys[:, place.start], code, -1).astype(np.float64))
+                columns.append(np.where(vocabulary[code] == slots.keys[:, span.start], code, -1).astype(np.float64))
     return np.stack(columns, 1).astype(np.float64), categories

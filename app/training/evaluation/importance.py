@@ -1,7 +1,6 @@
-"""What a field is worth to a model: how much worse it predicts when the field's values are dealt to other rows.
+"""Permutation importance (Breiman 2001, section 10): what a model loses when a field is shuffled.
 
-Permutation importance (Breiman 2001, section 10). It is of this model and not of the data: of two fields that say the
-same, either may get it all, or both half.
+It belongs to this model and not to the data: of two fields with the same content, either may get it all, or both half.
 """
 
 from __future__ import annotations
@@ -24,51 +23,58 @@ REPEATS = 3
 
 
 @dataclass(frozen=True)
-class Importance:
+class FieldImportance:
+    """How much worse a model predicts without one field."""
+
     field: str
     entity: str
     log_loss: float
-    """Mean rise of the log loss, in nats; below 0, the model would do better without."""
+    """The mean rise of the log loss, in nats; below 0, the model would do better without the field."""
     log_loss_range: tuple[float, float]
     """The least and the largest rise among the repeats."""
     auc: float
-    """Mean fall of the AUC."""
+    """The mean fall of the AUC."""
 
 
 def importances(
     model: CtrModel, schema: FeatureSchema, rows: ExpandedRows, *, seed: int = 0, max_rows: int = MAX_ROWS
-) -> list[Importance]:
-    """Of every field, the most important first, on a sample of the rows. A number and its bucket move together."""
+) -> list[FieldImportance]:
+    """Measure every field on a sample of the rows and return the most important first.
+
+    A number and its bucket are shuffled together.
+    """
     rows = sample(rows, seed, max_rows)
     labels = rows.labels_N.numpy()
     both = labels.min() < labels.max()
 
-    def measured(examples: ExpandedRows) -> tuple[float, float]:
+    def measure(examples: ExpandedRows) -> tuple[float, float]:
         logits_N = predict(model, examples)
         auc = float(roc_auc_score(labels, logits_N.numpy())) if both else float("nan")
         return log_loss(logits_N, examples.labels_N), auc
 
-    loss, auc = measured(rows)
+    loss, auc = measure(rows)
     generator = torch.Generator().manual_seed(seed)
     orders = [torch.randperm(len(labels), generator=generator) for _ in range(REPEATS)]
-    found = []
+    fields = []
     for field, slots in field_slots(schema).items():
         rises, falls = [], []
         for order_N in orders:
             moved = ExpandedRows(rows.rows_NT.clone(), rows.x_NT.clone(), rows.labels_N)
             moved.rows_NT[:, slots] = rows.rows_NT[order_N][:, slots]
             moved.x_NT[:, slots] = rows.x_NT[order_N][:, slots]
-            moved_loss, moved_auc = measured(moved)
+            moved_loss, moved_auc = measure(moved)
             rises.append(moved_loss - loss)
             falls.append(auc - moved_auc)
         entity = next(f.entity for f in schema.fields if f.name == field)
-        found.append(Importance(field, entity, float(np.mean(rises)), (min(rises), max(rises)), float(np.mean(falls))))
-    return sorted(found, key=lambda importance: -importance.log_loss)
+        fields.append(
+            FieldImportance(field, entity, float(np.mean(rises)), (min(rises), max(rises)), float(np.mean(falls)))
+        )
+    return sorted(fields, key=lambda importance: -importance.log_loss)
 
 
 def field_slots(schema: FeatureSchema) -> dict[str, list[int]]:
-    """Declared field to its places among the T slots of both sides, its bucket's included."""
-    found: dict[str, list[int]] = {}
+    """Return the slots of each declared field, its bucket's included, among the T slots of both sides."""
+    slots_of: dict[str, list[int]] = {}
     for name, slots in schema.vectors.items():
-        found.setdefault(declared_name(name), []).extend(range(slots.start, slots.stop))
-    return found
+        slots_of.setdefault(declared_name(name), []).extend(range(slots.start, slots.stop))
+    return slots_of

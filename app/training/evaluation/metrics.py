@@ -1,4 +1,4 @@
-"""How good predictions are: ranking, probability, and whether they add up to the clicks that happened."""
+"""Metrics of predictions: how well they rank, how likely they make the labels, and whether they add up."""
 
 from __future__ import annotations
 
@@ -8,24 +8,23 @@ import numpy as np
 import numpy.typing as npt
 from sklearn.metrics import average_precision_score, log_loss, roc_auc_score
 
-from app.training.evaluation.calibration import reliability
+from app.training.evaluation.reliability import Floats, reliability
 
-Floats = npt.NDArray[np.floating[Any]]
 NAN = float("nan")
 
 
 def evaluate(labels_N: Floats, probabilities_N: Floats, groups_N: npt.NDArray[Any] | None = None) -> dict[str, float]:
-    """AUC, log loss (nats), PR-AUC (average precision), calibration: predicted over observed CTR, 1 is right, and ECE.
+    """Return AUC, log loss (nats), PR-AUC (average precision), calibration (predicted over observed CTR) and ECE.
 
-    AUC and PR-AUC are NaN where all labels are equal, calibration where there was no click.
+    AUC and PR-AUC are NaN where all labels are equal, calibration where there was no click; the right calibration is 1.
 
     Args:
-        groups_N: whose row each is; then `gauc` is there too.
+        groups_N: whose row each is; with it the metrics have `gauc`.
     """
     labels = labels_N.astype(np.float64)
     probabilities = probabilities_N.astype(np.float64)
     both = labels.min() < labels.max()
-    found = {
+    metrics = {
         "auc": float(roc_auc_score(labels, probabilities)) if both else NAN,
         "log_loss": float(log_loss(labels, probabilities, labels=[0.0, 1.0])),
         "pr_auc": float(average_precision_score(labels, probabilities)) if both else NAN,
@@ -33,14 +32,14 @@ def evaluate(labels_N: Floats, probabilities_N: Floats, groups_N: npt.NDArray[An
         "ece": reliability(labels, probabilities).ece,
     }
     if groups_N is not None:
-        found["gauc"] = grouped_auc(groups_N, labels, probabilities)
-    return found
+        metrics["gauc"] = grouped_auc(groups_N, labels, probabilities)
+    return metrics
 
 
 def grouped_auc(groups_N: npt.NDArray[Any], labels_N: Floats, scores_N: Floats) -> float:
-    """GAUC: the mean of each group's AUC weighted by its rows, over the groups that have both labels.
+    """Return GAUC: the mean of the groups' AUC weighted by their rows, over the groups that have both labels.
 
-    With users as groups it says how well each user's candidates are ordered (Zhu et al. 2017, eq. 10).
+    With users as groups it measures how well each user's candidates are ordered (Zhu et al. 2017, eq. 10).
     """
     auc_G, rows_G = group_aucs(groups_N, labels_N, scores_N)
     return float((auc_G * rows_G).sum() / rows_G.sum()) if len(auc_G) else NAN
@@ -49,18 +48,18 @@ def grouped_auc(groups_N: npt.NDArray[Any], labels_N: Floats, scores_N: Floats) 
 def group_aucs(
     groups_N: npt.NDArray[Any], labels_N: Floats, scores_N: Floats
 ) -> tuple[npt.NDArray[np.float64], npt.NDArray[np.int64]]:
-    """AUC and rows of each group that has both labels, [G] each.
+    """Return AUC and rows of each group that has both labels, [G] each.
 
-    By ranks within the group (Mann & Whitney 1947), ties at their mean rank; all groups in one sort.
+    AUC follows from ranks within the group (Mann & Whitney 1947), ties at their mean rank; one sort ranks all groups.
     """
     _, group_N = np.unique(groups_N, return_inverse=True)
     order = np.lexsort((scores_N, group_N))
     group_N, score_N, click_N = group_N[order], scores_N[order], labels_N[order].astype(np.float64)
-    place_N = np.arange(len(order))
+    position_N = np.arange(len(order))
     new_N = np.r_[True, group_N[1:] != group_N[:-1]] if len(order) else np.zeros(0, bool)
-    tie_N = np.cumsum(new_N | np.r_[True, score_N[1:] != score_N[:-1]]) - 1 if len(order) else place_N
-    mean_place = np.bincount(tie_N, place_N) / np.maximum(np.bincount(tie_N), 1)
-    rank_N = mean_place[tie_N] - np.flatnonzero(new_N)[group_N] + 1
+    tie_N = np.cumsum(new_N | np.r_[True, score_N[1:] != score_N[:-1]]) - 1 if len(order) else position_N
+    mean_position = np.bincount(tie_N, position_N) / np.maximum(np.bincount(tie_N), 1)
+    rank_N = mean_position[tie_N] - np.flatnonzero(new_N)[group_N] + 1
     rows_G = np.bincount(group_N)
     clicks_G, ranks_G = np.bincount(group_N, click_N), np.bincount(group_N, rank_N * click_N)
     both_G = (clicks_G > 0) & (clicks_G < rows_G)

@@ -1,4 +1,4 @@
-"""Logits of many examples, and how wrong they are."""
+"""The logits of many examples, and their log loss."""
 
 from __future__ import annotations
 
@@ -14,7 +14,7 @@ PREDICT_ROWS = 16_384
 
 @torch.inference_mode()
 def predict(model: CtrModel, examples: ExpandedRows) -> Tensor:
-    """Logits [N] on the processor, in evaluation mode; the model's mode is left as it was."""
+    """Return logits [N] in main memory, in evaluation mode; the model's mode is left as it was."""
     training, device = model.training, model.table_RE.device
     model.eval()
     chunks = zip(torch.split(examples.rows_NT, PREDICT_ROWS), torch.split(examples.x_NT, PREDICT_ROWS), strict=True)
@@ -27,5 +27,5 @@ def predict(model: CtrModel, examples: ExpandedRows) -> Tensor:
 
 
 def log_loss(logits_N: Tensor, labels_N: Tensor) -> float:
-    """Mean binary cross-entropy in nats."""
+    """Return the mean binary cross-entropy in nats."""
     return float(binary_cross_entropy_with_logits(logits_N.double(), labels_N.double()))

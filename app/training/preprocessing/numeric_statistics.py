@@ -1,8 +1,8 @@
-"""What a model learns of numbers beforehand, by streaming: mean, deviation and quantile borders.
+"""What preprocessing learns of numbers, by streaming: mean, deviation and quantile borders.
 
-All exact, in two passes and bounded memory. Moments are merged chunk by chunk (Chan et al. 1979). Quantiles come from
-the order of float32 bits: the first pass counts their upper halves (65,536 counters a field), the second counts the
-lower halves of those few upper halves that a quantile falls in (at most 1 MiB for each order statistic wanted).
+All are exact, in two passes and bounded memory. Moments are merged chunk by chunk (Chan et al. 1979). Quantiles come
+from the order of float32 bits: the first pass counts their upper halves (65,536 counters a field), the second counts
+the lower halves of those few upper halves that a quantile falls in (at most 1 MiB for each order statistic wanted).
 """
 
 from __future__ import annotations
@@ -22,41 +22,45 @@ MIN_DEVIATION = 1e-6
 HALVES = 1 << 16
 UPPER = np.uint32(1 << 31)
 
-Chunks = Callable[[], Iterator[Values]]
-"""Gives the raw numbers [n, M] of M fields from the beginning, missing ones NaN."""
+NumberChunks = Callable[[], Iterator[Values]]
+"""Returns the raw numbers [n, M] of M fields from the beginning, missing ones NaN."""
 
 
 def fit_numerics(
-    fields: Sequence[Numeric], chunks: Chunks, group: ProcessGroup = SINGLE_PROCESS
+    fields: Sequence[Numeric], chunks: NumberChunks, group: ProcessGroup = SINGLE_PROCESS
 ) -> dict[str, NumericStatistics]:
-    """Mean and deviation as `standardise` will meet the numbers, after the transforms before it; quantile borders.
+    """Fit mean, deviation and quantile borders of each field, by name.
 
-    Missing numbers are left out; a constant field gets deviation 1. Several processes, each with its chunks, fit the
-    numbers of all: borders as exactly, moments up to the rounding of another order of sums.
+    Mean and deviation are of the numbers after the transforms before `standardise`, borders of the raw numbers. Missing
+    numbers are left out; a constant field has deviation 1.
+
+    Args:
+        group: the processes that have these fields, each with its chunks. They fit the numbers of all: borders exactly,
+            moments up to the rounding of another order of sums.
     """
-    streams = [_Stream(field) for field in fields]
-    for chunk_NM in chunks() if streams else ():
-        for column, stream in enumerate(streams):
-            stream.first_pass(chunk_NM[:, column])
-    for stream in streams if group.size > 1 else ():
-        stream.gather_first(group)
-    if any(stream.wanted() for stream in streams):
+    counters = [_NumberCounters(field) for field in fields]
+    for chunk_NM in chunks() if counters else ():
+        for column, field_counters in enumerate(counters):
+            field_counters.first_pass(chunk_NM[:, column])
+    for field_counters in counters if group.size > 1 else ():
+        field_counters.gather_first(group)
+    if any(field_counters.has_borders() for field_counters in counters):
         for chunk_NM in chunks():
-            for column, stream in enumerate(streams):
-                if stream.wanted():
-                    stream.second_pass(chunk_NM[:, column])
-    for stream in streams if group.size > 1 else ():
-        stream.gather_second(group)
-    return {field.name: stream.statistics() for field, stream in zip(fields, streams, strict=True)}
+            for column, field_counters in enumerate(counters):
+                if field_counters.has_borders():
+                    field_counters.second_pass(chunk_NM[:, column])
+    for field_counters in counters if group.size > 1 else ():
+        field_counters.gather_second(group)
+    return {field.name: field_counters.statistics() for field, field_counters in zip(fields, counters, strict=True)}
 
 
 def numeric_statistics(field: Numeric, raw_N: Values) -> NumericStatistics:
-    """The same of one field's numbers at hand."""
+    """Fit one field to raw numbers [N]."""
     return fit_numerics([field], lambda: iter([raw_N[:, None]]))[field.name]
 
 
-class _Stream:
-    """One field's counters."""
+class _NumberCounters:
+    """The moments of one field, and counters from which its quantiles follow."""
 
     def __init__(self, field: Numeric) -> None:
         self._field = field
@@ -81,13 +85,13 @@ class _Stream:
             self._upper += np.bincount(_ordered(known_N) >> 16, minlength=HALVES)
 
     def _add(self, count: int, mean: float, squares: float) -> None:
-        apart, total = mean - self._mean, self._count + count
-        self._squares += squares + apart * apart * self._count * count / total
-        self._mean += apart * count / total
+        difference, total = mean - self._mean, self._count + count
+        self._squares += squares + difference * difference * self._count * count / total
+        self._mean += difference * count / total
         self._count = total
 
     def gather_first(self, group: ProcessGroup) -> None:
-        """Know of all processes' numbers after the first pass."""
+        """Replace the counters of the first pass by those of all processes."""
         gathered = group.all_gather((self._count, self._mean, self._squares, self._upper))
         self._count, self._mean, self._squares = 0, 0.0, 0.0
         for count, mean, squares, _ in gathered:
@@ -96,12 +100,14 @@ class _Stream:
         self._upper = np.sum([upper for *_, upper in gathered], axis=0, dtype=np.int64)
 
     def gather_second(self, group: ProcessGroup) -> None:
+        """Replace the counters of the second pass by those of all processes."""
         gathered = group.all_gather((self._bits, self._counts))
         self._bits, self._counts = np.empty(0, np.uint32), np.empty(0, np.int64)
         for bits, counts in gathered:
             self._add_bits(bits, counts)
 
-    def wanted(self) -> bool:
+    def has_borders(self) -> bool:
+        """Tell whether quantiles are wanted and there are numbers."""
         return self._field.buckets > 1 and self._count > 0
 
     def second_pass(self, raw_N: Values) -> None:
@@ -110,8 +116,8 @@ class _Stream:
 
     def _add_bits(self, bits: npt.NDArray[np.uint32], counts: npt.NDArray[np.int64]) -> None:
         merged = np.concatenate([self._bits, bits])
-        self._bits, places = np.unique(merged, return_inverse=True)
-        self._counts = np.bincount(places, np.concatenate([self._counts, counts]), len(self._bits)).astype(np.int64)
+        self._bits, index = np.unique(merged, return_inverse=True)
+        self._counts = np.bincount(index, np.concatenate([self._counts, counts]), len(self._bits)).astype(np.int64)
 
     @property
     def _chosen(self) -> npt.NDArray[np.bool_]:
@@ -120,43 +126,43 @@ class _Stream:
         return chosen
 
     def _ranks(self) -> npt.NDArray[np.int64]:
-        """The two neighbours [2, Q] of each quantile among the sorted numbers, from 0."""
-        low_Q = np.floor(self._places()).astype(np.int64)
+        """Return the two neighbours [2, Q] of each quantile among the sorted numbers, from 0."""
+        low_Q = np.floor(self._positions()).astype(np.int64)
         return np.stack([low_Q, np.minimum(low_Q + 1, self._count - 1)])
 
-    def _places(self) -> npt.NDArray[np.float64]:
+    def _positions(self) -> npt.NDArray[np.float64]:
         buckets = self._field.buckets
-        places: npt.NDArray[np.float64] = np.linspace(0, 1, buckets + 1)[1:-1] * (self._count - 1)
-        return places
+        positions: npt.NDArray[np.float64] = np.linspace(0, 1, buckets + 1)[1:-1] * (self._count - 1)
+        return positions
 
     def statistics(self) -> NumericStatistics:
         if not self._count:
             return NumericStatistics()
         deviation = float(np.sqrt(self._squares / self._count))
         borders: tuple[float, ...] = ()
-        if self.wanted():
+        if self.has_borders():
             neighbours_2Q = self._at(self._ranks())
-            share_Q = self._places() % 1.0
+            share_Q = self._positions() % 1.0
             quantiles = [np.quantile(pair, share) for pair, share in zip(neighbours_2Q.T, share_Q, strict=True)]
             borders = tuple(float(border) for border in np.unique(np.array(quantiles, np.float32)))
         return NumericStatistics(self._mean, deviation if deviation > MIN_DEVIATION else 1.0, borders)
 
     def _at(self, ranks: npt.NDArray[np.int64]) -> npt.NDArray[np.float64]:
-        """The numbers at these ranks."""
-        # What is below the chosen upper halves is skipped: ranks are counted among the chosen ones only.
+        """Return the numbers at these ranks."""
+        # Only numbers with a chosen upper half were counted, so ranks are those among them.
         chosen, upper = self._chosen, np.cumsum(self._upper)
         half = np.searchsorted(upper, ranks, side="right")
         left_out = np.cumsum(np.where(chosen, 0, self._upper))[half]
-        place = np.searchsorted(np.cumsum(self._counts), ranks - left_out, side="right")
-        return _value(self._bits[place]).astype(np.float64)
+        index = np.searchsorted(np.cumsum(self._counts), ranks - left_out, side="right")
+        return _value(self._bits[index]).astype(np.float64)
 
 
 def _ordered(values_N: Values) -> npt.NDArray[np.uint32]:
-    """Whole numbers in the order of the floats."""
+    """Return whole numbers in the order of the floats."""
     bits_N = np.ascontiguousarray(values_N).view(np.uint32)
     return np.where(bits_N & UPPER, ~bits_N, bits_N | UPPER)
 
 
 def _value(ordered: npt.NDArray[np.uint32]) -> Values:
-    """The inverse of `_ordered`."""
+    """Return the float that `_ordered` turned into this number."""
     return np.where(ordered & UPPER, ordered & ~UPPER, ~ordered).astype(np.uint32).view(np.float32)

@@ -17,11 +17,14 @@ from app.models.base import CtrModel
 from app.models.side_input import Preprocessing
 from app.registry.artifact.manifest import now
 from app.training.data.split import HELD_OUT
-from app.training.evaluation.calibration import Calibration, Reliability, reliability, sigmoid
-from app.training.evaluation.field_summary import digest, field_summaries, user_groups
+from app.training.evaluation.calibration import Calibration, sigmoid
+from app.training.evaluation.field_summary import field_summaries
 from app.training.evaluation.importance import MAX_ROWS, REPEATS, importances
 from app.training.evaluation.interactions import interactions
-from app.training.evaluation.metrics import Floats, group_aucs
+from app.training.evaluation.metrics import group_aucs
+from app.training.evaluation.reliability import Floats, Reliability, reliability
+from app.training.evaluation.rows_digest import rows_digest
+from app.training.evaluation.user_groups import user_groups
 from app.training.loop.trainer import FitResult
 from app.training.preprocessing.encode import EncodedRows
 from app.training.preprocessing.expand import ExpandedRows
@@ -87,7 +90,7 @@ def collect_findings(run: ReportInput) -> dict[str, Any]:
             "command": run.command,
             "seed": run.seed,
             "versions": {"ctr-serving": __version__, "python": platform.python_version(), **_versions()},
-            "digest": {part: digest(encoded) for part, encoded in run.encoded.items()},
+            "digest": {part: rows_digest(encoded) for part, encoded in run.encoded.items()},
             "schema_hash": schema.hash,
             "config": run.config,
         },

@@ -1,4 +1,4 @@
-"""The encoded form of a file: made once, made again when it must be, and never half made."""
+"""A file is encoded once, again when it or the schema changes, and never leaves a half-made folder."""
 
 from __future__ import annotations
 
@@ -20,8 +20,6 @@ from app.training.data.dataset import Dataset
 from app.training.data.encoding_limits import DEFAULT_LIMITS, EncodingLimits
 from app.training.data.mapped_dataset import MappedDataset
 from app.training.data.readers.bad_rows import BadRows
-from app.training.data.readers.block_lines import lines_with_cells
-from app.training.data.readers.line_blocks import read_blocks
 from app.training.data.source import Source
 from app.training.data.split import SplitConfig
 from app.training.data.state_files import export_states
@@ -40,8 +38,8 @@ def clicks(tmp_path: Path) -> Path:
     return path
 
 
-class Counting:
-    """How often a file was read, and how far."""
+class Progress:
+    """Records what is reported while a file is encoded."""
 
     def __init__(self) -> None:
         self.rows: list[int] = []
@@ -53,7 +51,7 @@ class Counting:
 
 
 def read(
-    path: Path, report: Counting | None = None, max_bad: float = 0.01, limits: EncodingLimits = SMALL_CHUNKS
+    path: Path, report: Progress | None = None, max_bad: float = 0.01, limits: EncodingLimits = SMALL_CHUNKS
 ) -> Dataset:
     return open_dataset(
         "table", path, features=path.parent / "features.yaml", label="clicked", timestamp="at", max_bad=max_bad,
@@ -66,13 +64,13 @@ def folders(path: Path) -> list[Path]:
 
 
 def test_it_is_read_once_with_progress_and_mapped_ever_after(clicks: Path) -> None:
-    report = Counting()
+    report = Progress()
     first = read(clicks, report)
     assert report.rows[-1] == len(first) == 400
     assert report.rows == sorted(report.rows)
     assert len(report.rows) > 10
     assert report.fractions[0] < 0.2 < 0.9 < report.fractions[-1] <= 1.0
-    again = Counting()
+    again = Progress()
     second = read(clicks, again)
     assert again.rows == []
     for one, other in zip(encode(first).item, encode(second).item, strict=True):
@@ -87,7 +85,7 @@ def test_another_file_or_schema_is_encoded_anew_and_what_is_out_of_date_goes(cli
     before = folders(clicks)
     features = clicks.parent / "features.yaml"
     features.write_text(FEATURES.replace("max_length: 3", "max_length: 2"))
-    report = Counting()
+    report = Progress()
     read(clicks, report)
     assert report.rows
     assert len(folders(clicks)) == 2, "both schemas may be in use"
@@ -107,7 +105,7 @@ def test_a_damaged_folder_is_made_again(clicks: Path, damage: str) -> None:
         (folder / "meta.json").unlink()
     else:
         (folder / "meta.json").write_text('{"format": 1')
-    report = Counting()
+    report = Progress()
     np.testing.assert_array_equal(encode(read(clicks, report)).item.keys, expected)
     assert report.rows
 
@@ -142,7 +140,7 @@ def test_a_killed_run_leaves_nothing_that_looks_complete(clicks: Path) -> None:
 
 def test_too_many_bad_rows_stop_it_early_and_leave_nothing(clicks: Path) -> None:
     clicks.write_text(csv_text(20) + "a,b\n" * 20 + csv_text(4000).partition("\n")[2])
-    report = Counting()
+    report = Progress()
     with pytest.raises(DataError, match=r"20 bad rows.*have not 7 columns.*rows 21, 22"):
         read(clicks, report, max_bad=0.001)
     assert not report.rows or report.rows[-1] < 1000
@@ -217,18 +215,6 @@ def test_cells_in_quotes_and_every_kind_of_bad_line(clicks: Path, end: str) -> N
     users = {row["user"] for row in data.examples().user.to_dicts()}
     assert f'u, "x"{end}2' in users
     assert "u9" in users
-
-
-def test_blocks_end_with_lines_whatever_their_size(tmp_path: Path) -> None:
-    path = tmp_path / "a.csv"
-    path.write_text('a,b\n1,"x\ny"\n\n2,"z"\n3,w')
-    for size in range(4, 30):
-        found = list(read_blocks(path, quoted=True, size=size))
-        assert b"".join(block.text for block in found) == path.read_bytes() + b"\n"
-        assert all(block.text.count(b'"') % 2 == 0 for block in found)
-        assert found[-1].fraction == 1.0
-        lines = [lines_with_cells(block.text, ",", 2, quoted=True) for block in found]
-        assert (sum(line.rows for line in lines), sum(len(line.bad) for line in lines)) == (4, 0)
 
 
 def test_a_source_may_not_read_what_tells_the_answer(clicks: Path) -> None:

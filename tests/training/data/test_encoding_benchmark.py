@@ -1,4 +1,4 @@
-"""The generated file has Criteo's shape, and the benchmark's processes measure what they say."""
+"""The benchmark's generated file has Criteo's shape, and its processes keep within their memory limit."""
 
 from __future__ import annotations
 

@@ -1,4 +1,4 @@
-"""The proposed schema: what it makes of columns, that it says why, and that it trains on its own file."""
+"""The proposed schema has the right type and side for each column, says why, and trains on the file."""
 
 from __future__ import annotations
 
@@ -20,7 +20,7 @@ GENRES = ["drama", "comedy", "war", "crime"]
 
 
 def impressions(rows: int = 400) -> pl.DataFrame:
-    """Clicks with every kind of column that the guesses know."""
+    """Return impressions with every kind of column that the proposal distinguishes."""
     dice = random.Random(3)
     films = {film: (dice.sample(GENRES, 2), 1950 + film * 3, dice.lognormvariate(3, 2)) for film in range(1, 25)}
     table = []

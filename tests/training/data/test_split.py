@@ -1,4 +1,4 @@
-"""What is held out, and that nothing is lost or used twice."""
+"""The right rows are held out, and none is lost or used twice."""
 
 from __future__ import annotations
 

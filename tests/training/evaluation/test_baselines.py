@@ -1,20 +1,18 @@
-"""The baselines learn what is there to learn, from the rows the model sees, and survive values they never saw."""
+"""The baselines learn from the rows that the model is trained on, and accept values that these do not have."""
 
 from __future__ import annotations
 
 import numpy as np
 import polars as pl
-import pytest
 import torch
 
 from app.features.schema import parse_schema
 from app.training.data.dataset import Dataset
-from app.training.evaluation import baselines as baselines_module
 from app.training.evaluation.baselines import baselines, trees
 from app.training.preprocessing.encode import encode
 from app.training.preprocessing.expand import expand
 from app.training.preprocessing.preprocessing_fit import PreprocessingFit
-from app.training.preprocessing.sampling import sampled
+from app.training.preprocessing.sampling import sample_both
 from tests.training.preprocessing.test_preprocessing_fit import some_data
 
 
@@ -46,19 +44,18 @@ def test_values_that_training_never_saw() -> None:
     assert all(np.isfinite(metrics["log_loss"]) for metrics in found.values())
 
 
-def test_large_data_is_sampled_for_fitting_and_predicted_in_chunks(monkeypatch: pytest.MonkeyPatch) -> None:
+def test_large_data_is_sampled_for_fitting_and_predicted_in_chunks() -> None:
     data = some_data(300)
     encoded = encode(data)
     preprocessing = PreprocessingFit().fit(data.schema, encoded)
     rows = expand(preprocessing, encoded)
-    whole = baselines_module.baselines(preprocessing, (encoded, rows), (encoded, rows))
-    monkeypatch.setattr(baselines_module, "CHUNK_ROWS", 70)
-    assert baselines_module.baselines(preprocessing, (encoded, rows), (encoded, rows)) == whole, "chunks change nothing"
-    some, some_rows = sampled(encoded, rows, 1, 90)
+    whole = baselines(preprocessing, (encoded, rows), (encoded, rows))
+    chunked = baselines(preprocessing, (encoded, rows), (encoded, rows), chunk_rows=70)
+    assert chunked == whole, "chunks change nothing"
+    some, some_rows = sample_both(encoded, rows, 1, 90)
     assert len(some.labels_N) == 90 == len(some_rows.labels_N)
     assert torch.equal(expand(preprocessing, some).rows_NT, some_rows.rows_NT), "the same rows of both"
-    monkeypatch.setattr(baselines_module, "MAX_ROWS", 90)
-    fewer = baselines_module.baselines(preprocessing, (encoded, rows), (encoded, rows))
+    fewer = baselines(preprocessing, (encoded, rows), (encoded, rows), chunk_rows=70, max_rows=90)
     assert fewer["constant"] == whole["constant"]
     assert fewer["logistic_regression"] != whole["logistic_regression"]
 

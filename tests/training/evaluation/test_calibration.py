@@ -1,4 +1,4 @@
-"""Platt scaling finds the numbers that were put in; `auto` scales where it helps and only there."""
+"""Platt scaling finds the numbers that labels were drawn with; `auto` scales only where it helps."""
 
 from __future__ import annotations
 
@@ -8,14 +8,15 @@ import torch
 from sklearn.linear_model import LogisticRegression
 
 from app.training.architectures import ModelConfig
-from app.training.evaluation.calibration import BINS, Calibration, cross_fitted_gain, fit, platt, reliability, sigmoid
+from app.training.evaluation.calibration import Calibration, cross_fitted_gain, fit_calibration, platt, sigmoid
+from app.training.evaluation.reliability import BINS, reliability
 from app.training.preprocessing.encode import encode
 from app.training.preprocessing.preprocessing_fit import PreprocessingFit
 from tests.training.preprocessing.test_preprocessing_fit import some_data
 
 
 def drawn(slope: float, offset: float, rows: int = 20_000, seed: int = 0) -> tuple[np.ndarray, np.ndarray]:
-    """Logits, and labels that follow sigmoid(slope * logit + offset)."""
+    """Draw logits, and labels that follow sigmoid(slope * logit + offset)."""
     rng = np.random.default_rng(seed)
     logits = rng.normal(0, 1.5, rows)
     return logits.astype(np.float32), (rng.random(rows) < sigmoid(slope * logits + offset)).astype(np.float32)
@@ -45,28 +46,28 @@ def test_separable_and_constant_logits_have_a_finite_answer(logits: list[float],
 def test_auto_scales_where_it_helps_and_only_there() -> None:
     off, right = drawn(0.5, 0.5, 4000), drawn(1.0, 0.0, 4000)
     assert cross_fitted_gain(*off) > 5
-    assert fit("auto", *off).method == "platt"
-    assert (fit("auto", *right).slope, fit("auto", *right).method) == (1.0, "none")
-    assert fit("platt", *right).method == "platt"
-    assert (fit("none", *off).slope, fit("none", *off).offset) == (1.0, 0.0)
+    assert fit_calibration("auto", *off).method == "platt"
+    assert (fit_calibration("auto", *right).slope, fit_calibration("auto", *right).method) == (1.0, "none")
+    assert fit_calibration("platt", *right).method == "platt"
+    assert (fit_calibration("none", *off).slope, fit_calibration("none", *off).offset) == (1.0, 0.0)
 
 
 def test_a_model_that_is_worse_than_chance_keeps_its_order() -> None:
     logits, labels = drawn(-1.0, 0.0, 4000)
     assert platt(logits, labels)[0] < 0
-    assert fit("auto", logits, labels).slope == 1.0
-    assert fit("platt", logits, labels).slope == 1.0
+    assert fit_calibration("auto", logits, labels).slope == 1.0
+    assert fit_calibration("platt", logits, labels).slope == 1.0
 
 
 def test_a_model_that_has_hardly_learned_is_not_blown_up() -> None:
     logits, labels = drawn(1.0, 0.0, 4000)
     assert platt(logits / 50, labels)[0] > 40
-    assert fit("auto", logits / 50, labels).slope == 1.0
-    assert fit("auto", logits / 5, labels).slope == pytest.approx(5, abs=0.5)
+    assert fit_calibration("auto", logits / 50, labels).slope == 1.0
+    assert fit_calibration("auto", logits / 5, labels).slope == pytest.approx(5, abs=0.5)
 
 
 def test_too_few_rows_to_say_leave_it() -> None:
-    assert fit("auto", np.zeros(3, np.float32), np.array([0, 1, 0], np.float32)) == Calibration()
+    assert fit_calibration("auto", np.zeros(3, np.float32), np.array([0, 1, 0], np.float32)) == Calibration()
 
 
 def test_the_model_scores_as_the_calibration_says() -> None:

@@ -1,4 +1,4 @@
-"""Missing and unseen shares against the raw rows; the digest tells rows apart."""
+"""Missing and unseen shares equal those of the raw rows; the digest tells rows apart."""
 
 from __future__ import annotations
 
@@ -8,8 +8,9 @@ import pytest
 
 from app.features.schema import parse_schema
 from app.training.data.dataset import Dataset
-from app.training.evaluation import field_summary as summary
-from app.training.evaluation.field_summary import digest, field_summaries, user_groups
+from app.training.evaluation.field_summary import field_summaries
+from app.training.evaluation.rows_digest import rows_digest
+from app.training.evaluation.user_groups import user_groups
 from app.training.preprocessing.encode import EncodedRows, encode
 from app.training.preprocessing.preprocessing_fit import PreprocessingFit
 from tests.training.preprocessing.test_preprocessing_fit import some_data
@@ -56,13 +57,12 @@ def test_values_that_are_too_rare_have_no_row_and_count_as_unseen() -> None:
     assert (users["distinct"], users["in_table"], users["unseen"]["train"]) == (3, 1, 0.5)
 
 
-def test_large_parts_are_sampled(monkeypatch: pytest.MonkeyPatch) -> None:
+def test_large_parts_are_sampled() -> None:
     data = some_data(300)
     encoded = encode(data)
     preprocessing = PreprocessingFit().fit(data.schema, encoded)
     whole = field_summaries(preprocessing, {"train": encoded})
-    monkeypatch.setattr(summary, "MAX_ROWS", 100)
-    some = field_summaries(preprocessing, {"train": encoded})
+    some = field_summaries(preprocessing, {"train": encoded}, max_rows=100)
     assert [f["name"] for f in some] == [f["name"] for f in whole]
     for one, other in zip(some, whole, strict=True):
         assert one["missing"]["train"] == pytest.approx(other["missing"]["train"], abs=0.2)
@@ -78,8 +78,8 @@ def test_one_changed_slot_label_or_order_is_another_digest() -> None:
         TRAIN._replace(labels_N=labels),
         rows(["a", "b", "a", "c"], [1, 3, None, 4], ["x|y", "x", None, "x|z"], ["r", "s", "r", None]),
     ]
-    assert len({digest(encoded) for encoded in [TRAIN, *changed]}) == 4
-    assert digest(TRAIN) == digest(TRAIN._replace(labels_N=TRAIN.labels_N.copy()))
+    assert len({rows_digest(encoded) for encoded in [TRAIN, *changed]}) == 4
+    assert rows_digest(TRAIN) == rows_digest(TRAIN._replace(labels_N=TRAIN.labels_N.copy()))
 
 
 def test_users_are_told_apart_by_their_id() -> None:

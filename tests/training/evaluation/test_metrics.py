@@ -1,4 +1,4 @@
-"""Metrics against their definitions."""
+"""Metrics equal their definitions."""
 
 from __future__ import annotations
 
@@ -11,7 +11,7 @@ from app.training.evaluation.metrics import evaluate, grouped_auc
 
 
 def pair_auc(labels: np.ndarray, scores: np.ndarray) -> float:
-    """Share of (click, no click) pairs in the right order, ties counting half."""
+    """Return the share of (click, no click) pairs in the right order, ties counting half."""
     differences = scores[labels == 1][:, None] - scores[labels == 0][None, :]
     return float(((differences > 0) + 0.5 * (differences == 0)).mean())
 

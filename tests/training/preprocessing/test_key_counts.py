@@ -1,4 +1,4 @@
-"""Counts of keys against a plain counter, in memory and out of it."""
+"""Key counts equal those of a plain counter, in memory and in files."""
 
 from __future__ import annotations
 

@@ -1,4 +1,4 @@
-"""Streamed statistics of numbers against numpy on all of them at once."""
+"""Streamed statistics of numbers equal those of numpy on all of them at once."""
 
 from __future__ import annotations
 

@@ -1,4 +1,4 @@
-"""What preprocessing learns, against numpy; and that training rows are what the served model makes of the slots."""
+"""What preprocessing learns equals numpy's result, and expanded rows are what the served model makes of the slots."""
 
 from __future__ import annotations
 
@@ -85,10 +85,10 @@ def test_training_rows_give_the_logits_that_serving_gives() -> None:
     slots = [torch.from_numpy(part) for part in (*encoded.user, *encoded.item)]
     fields_NFE = model.fields(rows.rows_NT, rows.x_NT)
     torch.testing.assert_close(model.logits(rows.rows_NT, rows.x_NT, fields_NFE), model(*slots))
-    assert float(rows.x_NT[:, preprocessing_numeric_slot(data)].abs().max()) <= CLIP
+    assert float(rows.x_NT[:, age_slot(data)].abs().max()) <= CLIP
 
 
-def preprocessing_numeric_slot(data: Dataset) -> int:
-    """Place of `age`, the first numeric field, among the slots."""
+def age_slot(data: Dataset) -> int:
+    """Return the slot of `age`, the first numeric field."""
     names = [field.name for field in data.schema.side("user")]
     return sum(field.width for field in data.schema.side("user")[: names.index("age")])

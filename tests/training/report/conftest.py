@@ -1,4 +1,4 @@
-"""Here drawings are drawn."""
+"""Drawings are rendered in these tests, unlike in those of the rest of training."""
 
 from __future__ import annotations
 
@@ -8,7 +8,7 @@ from app.training.report import figures
 from tests.training.conftest import unrendered
 
 RENDERED = {None, "deepfm", "lr"}
-"""One with crosses and one without: of the other architectures no other kind of drawing comes, but other numbers."""
+"""A model with crosses and one without; other architectures have the same kinds of drawings with other numbers."""
 
 
 @pytest.fixture(autouse=True)

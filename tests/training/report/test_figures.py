@@ -1,4 +1,4 @@
-"""Default settings on the fixed splits beat the figures the project set itself, and crosses what has none."""
+"""Default settings on the fixed splits reach the project's targets, and models with crosses beat one without."""
 
 from __future__ import annotations
 
@@ -39,7 +39,7 @@ def test_sparrow(split: str, auc: float, log_loss: float, tmp_path: Path) -> Non
 
 @pytest.mark.slow
 def test_crosses_beat_what_has_none() -> None:
-    """Under the wrong L2 they do not: embeddings that are pulled to zero cross nothing."""
+    """Under a wrong L2 they would not: embeddings that are pulled to zero cross nothing."""
     prepared = JobConfig().build().prepare(*rows("random"))
     loss = {}
     for name in ("lr", "fm"):

@@ -26,7 +26,7 @@ COMMAND = "ctr train --dataset table --data 'my clicks.csv'"
 
 
 class Page(HTMLParser):
-    """Collects what a test asks for, and that every element is closed."""
+    """Parses a page into its text, ids and links, and checks that every element is closed."""
 
     def __init__(self, text: str) -> None:
         super().__init__()
@@ -188,8 +188,10 @@ def test_what_cannot_be_said_is_a_dash(folder: Path, tmp_path: Path) -> None:
 
 
 def test_a_curve_of_tied_scores_keeps_its_corners_and_precision_is_drawn_as_stairs() -> None:
-    """Half of the clicks above everything, the rest one tie: the ROC curve goes straight up first. Scores all equal
-    have the precision of random order at every recall, and a sloping line would show more."""
+    """Where half of the clicks are above everything and the rest are one tie, the ROC curve goes straight up first.
+
+    Equal scores have the precision of random order at every recall, and a sloping line would show more.
+    """
     labels_N = np.array([1, 1, 1, 0, 1, 0, 1, 0, 1, 0], np.float32)
     found = curves(labels_N, np.where(np.arange(10) < 3, 0.9, 0.2))
     assert found["roc"] == [[0, 0], [0, 0.5], [1, 1]]

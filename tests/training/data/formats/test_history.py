@@ -1,4 +1,4 @@
-"""The one mechanism behind histories, against a loop over all pairs of events."""
+"""Sums and last values of earlier events equal those of a loop over all pairs of events."""
 
 from __future__ import annotations
 

@@ -1,4 +1,4 @@
-"""MovieLens features are those of the moment: checked against plain loops, and by changing the future."""
+"""MovieLens features are those of the moment: they equal plain loops', and a changed future does not change them."""
 
 from __future__ import annotations
 
@@ -68,7 +68,7 @@ def write_million(folder: Path, ratings: list[Rating]) -> Path:
 
 
 def write_csv(folder: Path, ratings: list[Rating]) -> Path:
-    """20M, 25M and latest."""
+    """Write the layout of 20M, 25M and latest."""
     folder.mkdir(exist_ok=True)
     lines = [f"{user},{film},{stars - 0.5 if stars == 1 else stars}.0,{time}" for user, film, stars, time in ratings]
     lines = [line.replace("0.5.0", "0.5") for line in lines]
@@ -89,7 +89,7 @@ def mean(values: list[float]) -> float | None:
 
 
 def brute_user(past: list[Rating]) -> dict[str, Any]:
-    """A user's history features from their earlier ratings, written without any of the code under test."""
+    """Return a user's history features from their earlier ratings, without any of the code under test."""
     stars = [rating[2] for rating in past]
     liked = [rating for rating in past if rating[2] >= 4]
     genres: dict[str, float] = {}

@@ -1,4 +1,4 @@
-"""CSV and Parquet tables and SparrowRecSys samples: what is read, and what is said when they are wrong."""
+"""CSV and Parquet tables and SparrowRecSys samples are read, and errors name what is wrong with them."""
 
 from __future__ import annotations
 

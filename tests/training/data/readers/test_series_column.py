@@ -1,4 +1,4 @@
-"""Columns encoded whole are the rows encoded one by one, whatever is in them."""
+"""Columns encoded at once equal their rows encoded one by one, whatever they hold."""
 
 from __future__ import annotations
 
@@ -85,7 +85,7 @@ def test_the_plain_cases_take_the_whole_column() -> None:
 
 
 class Weighted:
-    """Lists with weights, as libffm has them, beside the mappings they stand for."""
+    """A column of lists with weights, as libffm has them, that stands for mappings."""
 
     def __init__(self, rows: list[dict[str, float]]) -> None:
         self.rows = rows

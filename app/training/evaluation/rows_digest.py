@@ -1,0 +1,23 @@
+"""A digest that tells two sets of encoded rows apart."""
+
+from __future__ import annotations
+
+import hashlib
+from typing import Any
+
+import numpy as np
+import numpy.typing as npt
+
+from app.training.preprocessing.encode import EncodedRows
+
+CHUNK_ROWS = 65_536
+
+
+def rows_digest(encoded: EncodedRows) -> str:
+    """Return the SHA-256 of slots and labels in order, in hex: the same rows under one schema have one, in any file."""
+    sha = hashlib.sha256()
+    arrays: list[npt.NDArray[Any]] = [*encoded.user, *encoded.item, encoded.labels_N]
+    for start in range(0, len(encoded.labels_N), CHUNK_ROWS):
+        for array in arrays:
+            sha.update(np.ascontiguousarray(array[start : start + CHUNK_ROWS]).tobytes())
+    return sha.hexdigest()

@@ -1,0 +1,72 @@
+"""What the live version says of itself, for a retraining that goes on from it: options, schema, and newest rows."""
+
+from __future__ import annotations
+
+from datetime import datetime
+from typing import Any
+
+import msgspec
+import torch
+
+from app.errors import ConfigError
+from app.features.schema import FeatureSchema
+from app.registry.artifact.artifact import Artifact
+from app.registry.artifact.manifest import Manifest
+from app.training.data.dataset import Dataset
+from app.training.data.split import PARTS
+from app.training.job import JobConfig
+
+
+def config_of(manifest: Manifest) -> JobConfig:
+    """Return the options that a version was trained with. Raises ConfigError if its manifest does not hold them."""
+    try:
+        if manifest.config["model"]["name"] != manifest.architecture:
+            raise ValueError(f"it names another architecture than {manifest.architecture}")
+        config = dict(manifest.config)
+        if not torch.cuda.is_available():  # where it was trained is no choice to keep
+            config["trainer"] = {k: v for k, v in config["trainer"].items() if k not in ("device", "precision")}
+        return msgspec.convert(config, JobConfig)
+    except (KeyError, TypeError, ValueError, AttributeError, msgspec.ValidationError) as error:
+        raise ConfigError(
+            f"version {manifest.version} of {manifest.name} does not say how it was trained ({error}); "
+            "publish one with `ctr train --publish` first"
+        ) from error
+
+
+def check_same_schema(schema: FeatureSchema, live: Artifact) -> None:
+    """Raise ConfigError, naming what differs, if rows are not encoded as the live version's were."""
+    if schema.hash == live.schema_hash:
+        return
+    ours, theirs = ({f.name: f for f in s.fields} for s in (schema, live.schema))
+    parts = {
+        "new": ours.keys() - theirs.keys(),
+        "gone": theirs.keys() - ours.keys(),
+        "changed": {name for name in ours.keys() & theirs.keys() if ours[name] != theirs[name]},
+    }
+    differences = "; ".join(f"{what}: {', '.join(sorted(names))}" for what, names in parts.items() if names)
+    raise ConfigError(
+        f"the schema is not that of the live version {live.version} ({differences or 'their order or crosses differ'}"
+        "): leave out --features to go on with the live one, or train anew with `ctr train --publish`"
+    )
+
+
+def newest_time(manifest: Manifest, part: str | None = None) -> float | None:
+    """Return the time of the newest row of one part of the data, or of all parts; None if the manifest has none."""
+    parts = [manifest.data.get(name) for name in ([part] if part else PARTS)]
+    ends = [_as_number(one["to"]) for one in parts if isinstance(one, dict) and "to" in one]
+    return max((end for end in ends if end is not None), default=None)
+
+
+def seen_share(manifest: Manifest, test: Dataset) -> float:
+    """Return the share of the test rows that are no newer than the newest that the live version was trained on."""
+    newest = newest_time(manifest, "train")
+    if newest is None or test.timestamps_N is None:
+        return 0.0
+    return float((test.timestamps_N <= newest).mean())
+
+
+def _as_number(time: Any) -> float | None:
+    try:
+        return float(time) if isinstance(time, int | float) else datetime.fromisoformat(time).timestamp()
+    except (TypeError, ValueError):
+        return None
