@@ -19,7 +19,7 @@ from app.registry.store.model_store import ModelStore
 from app.service import Service, build_service
 from app.settings import Settings
 from tests.factories import MODEL_NAME, raw_items, raw_users
-from tests.registry.torchscript.variants import alike, publish_model
+from tests.registry.torchscript.variants import publish_model, retrained_model
 
 IDS = [str(number) for number in range(30)]
 
@@ -58,8 +58,8 @@ def settings(store: ModelStore) -> Settings:
 
 @pytest.fixture
 async def service(settings: Settings, store: ModelStore) -> AsyncIterator[Service]:
-    publish_model(store, alike(), live=True)
-    store.promote(publish_model(store, alike(Raising, seed=1)), "canary", 1.0)
+    publish_model(store, retrained_model(), live=True)
+    store.promote(publish_model(store, retrained_model(Raising, seed=1)), "canary", 1.0)
     service = build_service(settings, SuspendingStore(raw_users(), raw_items()))
     await service.start()
     yield service

@@ -20,7 +20,7 @@ from app.registry.store.model_store import ModelStore
 from app.registry.store.pointer import Pointer
 from tests.e2e.conftest import Running, Serve, until
 from tests.factories import ITEMS, USERS
-from tests.registry.torchscript.variants import alike, changed, publish_model
+from tests.registry.torchscript.variants import modified_model, publish_model, retrained_model
 
 CANDIDATES, RATE, SHARE = 30, 80.0, 0.5
 KEY = "an admin's key"
@@ -83,14 +83,16 @@ def metric(metrics: str, start: str) -> float:
 def test_wrong_canaries_go_a_shadow_is_compared_an_admin_acts_and_nobody_fails(
     store: ModelStore, loaded: redis.Redis, serve: Serve
 ) -> None:
-    publish_model(store, alike(), live=True)
+    publish_model(store, retrained_model(), live=True)
     limits = {"CANARY_MIN_REQUESTS": "30", "SHADOW_SHARE": "1.0", "GATE_LATENCY_RATIO": "1000"}
     service = serve(wait=False, ADMIN_KEY=KEY, **limits)
-    store.promote(publish_model(store, alike(seed=1)), "shadow")  # while the service starts
+    store.promote(publish_model(store, retrained_model(seed=1)), "shadow")  # while the service starts
     bad = {
-        "shift": publish_model(store, changed(lambda model: model.calibration_2.copy_(torch.tensor([0.7, 3.0])))),
-        "finite": publish_model(store, alike(Unfinite, seed=1)),
-        "errors": publish_model(store, alike(Raising, seed=1)),
+        "shift": publish_model(
+            store, modified_model(lambda model: model.calibration_2.copy_(torch.tensor([0.7, 3.0])))
+        ),
+        "finite": publish_model(store, retrained_model(Unfinite, seed=1)),
+        "errors": publish_model(store, retrained_model(Raising, seed=1)),
     }
     service.wait_until(lambda health: health["status"] == "ok" and "shadow" in health["model"]["labels"])
     # A client of its own for every question would take longer than the answer.

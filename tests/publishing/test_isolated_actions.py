@@ -21,7 +21,7 @@ from app.registry.store.pointer import Pointer
 from app.runtime.isolated import IsolatedModule
 from app.settings import Settings, publishing_settings
 from tests.factories import publish_tiny
-from tests.registry.torchscript.variants import Endless, alike, publish_model
+from tests.registry.torchscript.variants import Endless, publish_model, retrained_model
 
 
 def settings_of(store: ModelStore, tmp_path: Path, **settings: object) -> Settings:
@@ -34,8 +34,8 @@ def actions(store: ModelStore, tmp_path: Path) -> IsolatedActions:
 
 
 def test_promote_judges_and_points(store: ModelStore, tmp_path: Path) -> None:
-    publish_model(store, alike(), live=True)
-    publish_model(store, alike(seed=1))
+    publish_model(store, retrained_model(), live=True)
+    publish_model(store, retrained_model(seed=1))
     ours = actions(store, tmp_path)
     promotion = ours.promote(2)
     assert promotion.gate is not None
@@ -68,8 +68,8 @@ def children(pid: int) -> list[int]:
 
 
 def test_stopping_ends_the_command_and_the_gates_process(store: ModelStore, tmp_path: Path) -> None:
-    publish_model(store, alike(), live=True)
-    endless = publish_model(store, alike(Endless))
+    publish_model(store, retrained_model(), live=True)
+    endless = publish_model(store, retrained_model(Endless))
     ours = actions(store, tmp_path)
     raised: list[Exception] = []
 

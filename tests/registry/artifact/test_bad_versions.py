@@ -1,4 +1,4 @@
-"""Twenty kinds of bad version, each pointed at while the old one serves: refused with a reason, and nobody notices."""
+"""Twenty kinds of bad version, each made live while the old one serves: each is refused, and the old one goes on."""
 
 from __future__ import annotations
 
@@ -40,78 +40,78 @@ from tests.registry.artifact.damages import (
 from tests.registry.artifact.test_signing import key_pair
 from tests.registry.gate.test_gate import THRESHOLDS
 from tests.registry.lifecycle.lifecycles import flip, score
-from tests.registry.torchscript.variants import Endless, Slow, alike, changed, publish_model
+from tests.registry.torchscript.variants import Endless, Slow, modified_model, publish_model, retrained_model
 
 LIVE, BAD = 2, 3
 NOBODY = 65534
 Damage = Callable[[ModelStore], object]
 
 
-def to(damage: Callable[[Path], object]) -> Damage:
+def in_folder(damage: Callable[[Path], object]) -> Damage:
     return lambda store: damage(store.path(BAD))
 
 
-def truncated(folder: Path) -> None:
+def truncate_tables(folder: Path) -> None:
     os.truncate(folder / TABLES, (folder / TABLES).stat().st_size // 2)
 
 
-def empty(folder: Path) -> None:
+def empty_program(folder: Path) -> None:
     os.truncate(folder / PROGRAM, 0)
 
 
-def a_wrong_hash(folder: Path) -> None:
+def write_wrong_hash(folder: Path) -> None:
     files = read_manifest(folder).files
     rewrite_manifest(folder, files=files | {PROGRAM: FileProof("0" * 64, files[PROGRAM].size)})
 
 
-def of_another_version(folder: Path) -> None:
+def claim_another_version(folder: Path) -> None:
     write_manifest(folder, msgspec.structs.replace(read_manifest(folder), version=LIVE))
 
 
-def without_permission(folder: Path) -> None:
+def remove_permission(folder: Path) -> None:
     (folder / PROGRAM).chmod(0)
 
 
-def unsigned(store: ModelStore) -> None:
+def remove_signature(store: ModelStore) -> None:
     (store.path(BAD) / SIGNATURE).unlink()
 
 
-def of_a_wrong_key(store: ModelStore) -> None:
+def sign_with_wrong_key(store: ModelStore) -> None:
     private, _ = key_pair(store.folder.parent.parent, "theirs")
     shutil.rmtree(store.path(BAD))
-    assert publish_model(ModelStore.open(store.folder.parent, store.name, private, []), alike(seed=2)) == BAD
+    assert publish_model(ModelStore.open(store.folder.parent, store.name, private, []), retrained_model(seed=2)) == BAD
 
 
-def replayed(store: ModelStore) -> None:
+def replay_version_1(store: ModelStore) -> None:
     shutil.rmtree(store.path(BAD))
     shutil.copytree(store.path(1), store.path(BAD))
 
 
 DAMAGES: dict[str, tuple[str, Damage]] = {
-    "truncated": ("hash", to(truncated)),
-    "0 bytes": ("file", to(empty)),
-    "a hole in a table": ("hash", to(punch_hole)),
-    "one bit flipped": ("hash", to(lambda folder: flip(folder / PROGRAM))),
-    "NaN weights": ("finite", to(put_nan_in_table)),
-    "wrong schema": ("schema", to(rename_schema_field)),
-    "wrong hash": ("hash", to(a_wrong_hash)),
-    "no manifest": ("file", to(delete(MANIFEST))),
-    "manifest of another version": ("manifest", to(of_another_version)),
-    "newer format": ("format", to(claim_newer_format)),
-    "symlink": ("file", to(replace_by_link(TABLES))),
-    "FIFO": ("file", to(replace_by_fifo(PROGRAM))),
-    "folder in a file's place": ("file", to(replace_by_folder(TABLES))),
-    "no permission": ("file", to(without_permission)),
+    "truncated": ("hash", in_folder(truncate_tables)),
+    "0 bytes": ("file", in_folder(empty_program)),
+    "a hole in a table": ("hash", in_folder(punch_hole)),
+    "one bit flipped": ("hash", in_folder(lambda folder: flip(folder / PROGRAM))),
+    "NaN weights": ("finite", in_folder(put_nan_in_table)),
+    "wrong schema": ("schema", in_folder(rename_schema_field)),
+    "wrong hash": ("hash", in_folder(write_wrong_hash)),
+    "no manifest": ("file", in_folder(delete(MANIFEST))),
+    "manifest of another version": ("manifest", in_folder(claim_another_version)),
+    "newer format": ("format", in_folder(claim_newer_format)),
+    "symlink": ("file", in_folder(replace_by_link(TABLES))),
+    "FIFO": ("file", in_folder(replace_by_fifo(PROGRAM))),
+    "folder in a file's place": ("file", in_folder(replace_by_folder(TABLES))),
+    "no permission": ("file", in_folder(remove_permission)),
 }
 TRUST: dict[str, tuple[str, Damage]] = {
-    "unsigned": ("unsigned", unsigned),
-    "wrong key": ("signature", of_a_wrong_key),
-    "replayed": ("replayed", replayed),
+    "unsigned": ("unsigned", remove_signature),
+    "wrong key": ("signature", sign_with_wrong_key),
+    "replayed": ("replayed", replay_version_1),
 }
 BEHAVIOUR = {
-    "never-ending forward": ("timeout", lambda: alike(Endless)),
-    "ten times slower": ("latency", lambda: alike(Slow)),
-    "scores shifted": ("shift", lambda: changed(lambda model: model.calibration_2[1].add_(2.0))),
+    "never-ending forward": ("timeout", lambda: retrained_model(Endless)),
+    "ten times slower": ("latency", lambda: retrained_model(Slow)),
+    "scores shifted": ("shift", lambda: modified_model(lambda model: model.calibration_2[1].add_(2.0))),
 }
 
 
@@ -121,7 +121,7 @@ def test_they_are_twenty() -> None:
 
 @pytest.fixture
 def open_folder() -> Iterator[Path]:
-    """One that an ordinary user may enter, as pytest's own are not."""
+    """A folder that an ordinary user may enter, which pytest's own are not."""
     with tempfile.TemporaryDirectory(prefix="ctr-test-") as name:
         Path(name).chmod(0o755)
         yield Path(name)
@@ -129,7 +129,7 @@ def open_folder() -> Iterator[Path]:
 
 @contextlib.contextmanager
 def as_nobody() -> Iterator[None]:
-    """Root may read any file; where the tests run as root, this part of them does not."""
+    """Give up the rights of root, who may read any file, within the block."""
     if os.geteuid():
         yield
         return
@@ -140,46 +140,46 @@ def as_nobody() -> Iterator[None]:
         os.seteuid(0)
 
 
-class Serving:
-    """Asks the live version over and over, and keeps what went wrong."""
+class Traffic:
+    """Requests to the live version, which has to answer each of them retrained_model."""
 
     def __init__(self, lifecycle: Lifecycle) -> None:
         self.lifecycle = lifecycle
-        self.asked = 0
-        self.expected = self.ask()
+        self.requests = 0
+        self.expected = self.request()
 
-    def ask(self) -> list[float]:
+    def request(self) -> list[float]:
         stable = self.lifecycle.live.stable
         assert stable is not None
         assert stable.version == LIVE
         return score(stable)
 
-    async def throughout(self) -> None:
+    async def run(self) -> None:
         while True:
-            assert self.ask() == self.expected
-            self.asked += 1
+            assert self.request() == self.expected
+            self.requests += 1
             await asyncio.sleep(0.002)
 
 
-async def pointed_at(store: ModelStore, allowed: AbstractContextManager[None]) -> str:
-    """The reason for which a service refuses BAD, in place of LIVE, which serves throughout."""
+async def refusal_reason(store: ModelStore, allowed: AbstractContextManager[None]) -> str:
+    """Point a service from LIVE to BAD, and return the reason for which it refuses; LIVE serves throughout."""
 
     async def prepare(_: Artifact) -> None:
         pass
 
     lifecycle = Lifecycle(store, prepare=prepare, retire=lambda _: None, poll_s=60)
     await lifecycle.refresh()
-    serving = Serving(lifecycle)
-    asking = asyncio.create_task(serving.throughout())
+    traffic = Traffic(lifecycle)
+    requests = asyncio.create_task(traffic.run())
     await asyncio.sleep(0.01)
     store.promote(BAD)
     with allowed:
         assert not await lifecycle.refresh()
     await asyncio.sleep(0.01)
-    assert not asking.done(), asking.exception()
-    asking.cancel()
+    assert not requests.done(), requests.exception()
+    requests.cancel()
     await lifecycle.stop()
-    assert serving.asked > 1
+    assert traffic.requests > 1
     assert lifecycle.status().fallback
     (problem,) = lifecycle.status().problems
     assert (problem.label, problem.version) == ("stable", BAD)
@@ -187,37 +187,37 @@ async def pointed_at(store: ModelStore, allowed: AbstractContextManager[None]) -
     return problem.reason
 
 
-def filled(store: ModelStore) -> ModelStore:
+def fill_store(store: ModelStore) -> ModelStore:
     for seed in range(LIVE + 1):
-        publish_model(store, alike(seed=seed), live=seed < LIVE)
+        publish_model(store, retrained_model(seed=seed), live=seed < LIVE)
     return store
 
 
 @pytest.mark.parametrize("kind", DAMAGES)
 def test_a_damaged_version(open_folder: Path, kind: str) -> None:
-    store = filled(ModelStore(open_folder / "model_store", "deepfm"))
+    store = fill_store(ModelStore(open_folder / "model_store", "deepfm"))
     reason, damage = DAMAGES[kind]
     damage(store)
     allowed = as_nobody() if kind == "no permission" else nullcontext()
-    assert asyncio.run(pointed_at(store, allowed)) == reason
+    assert asyncio.run(refusal_reason(store, allowed)) == reason
 
 
 @pytest.mark.parametrize("kind", TRUST)
 def test_an_untrusted_version(tmp_path: Path, kind: str) -> None:
     pytest.importorskip("cryptography", reason="the extra `signing` is not installed")
     private, public = key_pair(tmp_path, "ours")
-    store = filled(ModelStore.open(tmp_path / "model_store", "deepfm", private, [public]))
+    store = fill_store(ModelStore.open(tmp_path / "model_store", "deepfm", private, [public]))
     reason, damage = TRUST[kind]
     damage(store)
-    assert asyncio.run(pointed_at(store, nullcontext())) == reason
+    assert asyncio.run(refusal_reason(store, nullcontext())) == reason
 
 
 @pytest.mark.parametrize("kind", BEHAVIOUR)
 def test_a_version_that_misbehaves(store: ModelStore, kind: str, request: pytest.FixtureRequest) -> None:
-    """The gate refuses it, and because it did a service does too, without running it."""
+    """The gate refuses it, and so does a service, without running it, because the gate did."""
     if kind != "never-ending forward":
         request.getfixturevalue("gate_in_process")
-    filled(store)
+    fill_store(store)
     shutil.rmtree(store.path(BAD))
     reason, model = BEHAVIOUR[kind]
     publish_model(store, model())
@@ -225,11 +225,11 @@ def test_a_version_that_misbehaves(store: ModelStore, kind: str, request: pytest
         run_gate(store, BAD, thresholds=THRESHOLDS, limits=GateLimits(6.0 if reason == "timeout" else 60.0, 4096))
     assert refused.value.reason == reason
     assert store.pointer().stable == LIVE
-    assert asyncio.run(asyncio.wait_for(pointed_at(store, nullcontext()), 60)) == "gate"
+    assert asyncio.run(asyncio.wait_for(refusal_reason(store, nullcontext()), 60)) == "gate"
 
 
 def test_a_thousand_random_bit_flips(tmp_path: Path) -> None:
-    """Any bit of any file, each as likely as any other."""
+    """Every bit of every file is equally likely."""
     write_tiny(tmp_path)
     good = {file: (tmp_path / file).read_bytes() for file in (PROGRAM, TABLES, MANIFEST)}
     dice = random.Random(7)

@@ -1,4 +1,4 @@
-"""Only what a trusted key signed goes live, and nobody without the key goes back to an older version."""
+"""Only what a trusted key signed goes live, and going back to an older version takes a signature too."""
 
 from __future__ import annotations
 
@@ -30,7 +30,7 @@ pytest.importorskip("cryptography", reason="the extra `signing` is not installed
 
 
 def key_pair(folder: Path, name: str) -> tuple[Path, Path]:
-    """PEM files of a private and its public key, as openssl writes them."""
+    """Write PEM files of a private and its public key, as openssl does, and return their paths."""
     from cryptography.hazmat.primitives import serialization
     from cryptography.hazmat.primitives.asymmetric.ed25519 import Ed25519PrivateKey
 
@@ -53,13 +53,13 @@ def signed(tmp_path: Path, keys: tuple[Path, Path]) -> ModelStore:
     return ModelStore.open(tmp_path / "model_store", "deepfm", keys[0], [keys[1]])
 
 
-def follower(signed: ModelStore, keys: tuple[Path, Path]) -> ModelStore:
-    """The same store as a service opens it: without the private key."""
+def open_as_service(signed: ModelStore, keys: tuple[Path, Path]) -> ModelStore:
+    """Open the store as a service does, without the private key."""
     return ModelStore.open(signed.folder.parent, signed.name, None, [keys[1]])
 
 
-def unsigned(signed: ModelStore) -> ModelStore:
-    """The same store as somebody opens it who may write there, but has no key."""
+def open_without_keys(signed: ModelStore) -> ModelStore:
+    """Open the store as an intruder does, who may write there but has no key."""
     return ModelStore(signed.folder.parent, signed.name)
 
 
@@ -78,32 +78,32 @@ def test_a_signed_version_loads_and_any_trusted_key_will_do(
     old, new = key_pair(tmp_path, "old")[1], keys[1]
     trusting = ModelStore.open(signed.folder.parent, signed.name, None, [old, new])
     assert trusting.load(version).version == trusting.manifest(version).version == version
-    assert unsigned(signed).load(version).version == version, "whoever asks for no signature needs none"
+    assert open_without_keys(signed).load(version).version == version, "whoever asks for no signature needs none"
 
 
 def test_an_unsigned_version_is_refused_before_it_is_parsed(signed: ModelStore) -> None:
-    version = publish_tiny(unsigned(signed))
+    version = publish_tiny(open_without_keys(signed))
     (signed.path(version) / MANIFEST).write_bytes(b"[" * 200_000)
     assert refusal(signed, version) == "unsigned"
     with pytest.raises(ArtifactError, match="not signed"):
         signed.manifest(version)
 
 
-def damage(change: Callable[[bytes], bytes], file: str = SIGNATURE) -> Callable[[Path], object]:
+def change_file(change: Callable[[bytes], bytes], file: str = SIGNATURE) -> Callable[[Path], object]:
     return lambda folder: (folder / file).write_bytes(change((folder / file).read_bytes()))
 
 
 @pytest.mark.parametrize(
     ("reason", "change"),
     [
-        ("signature", damage(lambda raw: raw[:-1] + bytes([raw[-1] ^ 1]))),
-        ("signature", damage(lambda raw: raw + b"\0")),
-        ("signature", damage(lambda raw: raw[:63])),
-        ("unsigned", damage(lambda raw: b"")),
-        ("signature", damage(lambda raw: bytes(64))),
-        ("signature", damage(lambda raw: raw + b" ", MANIFEST)),
+        ("signature", change_file(lambda raw: raw[:-1] + bytes([raw[-1] ^ 1]))),
+        ("signature", change_file(lambda raw: raw + b"\0")),
+        ("signature", change_file(lambda raw: raw[:63])),
+        ("unsigned", change_file(lambda raw: b"")),
+        ("signature", change_file(lambda raw: bytes(64))),
+        ("signature", change_file(lambda raw: raw + b" ", MANIFEST)),
         ("signature", lambda folder: write_manifest(folder, msgspec.structs.replace(_manifest(folder), metrics={}))),
-        ("hash", damage(lambda raw: raw[:100] + bytes([raw[100] ^ 1]) + raw[101:], PROGRAM)),
+        ("hash", change_file(lambda raw: raw[:100] + bytes([raw[100] ^ 1]) + raw[101:], PROGRAM)),
     ],
 )
 def test_what_was_changed_after_signing_is_refused(
@@ -153,7 +153,7 @@ class Service:
 
 def test_an_old_version_needs_a_newly_signed_pointer(signed: ModelStore, keys: tuple[Path, Path]) -> None:
     async def test() -> None:
-        service = Service(follower(signed, keys))
+        service = Service(open_as_service(signed, keys))
         pointers = []
         for seed in range(3):
             publish_tiny(signed, seed)
@@ -163,16 +163,16 @@ def test_an_old_version_needs_a_newly_signed_pointer(signed: ModelStore, keys: t
             (signed.folder / POINTER).write_bytes(replayed)
             assert (await service.stable(), service.reason()) == (3, "replayed")
         for older in (1, 2):  # 2 is still loaded: that must not make a difference
-            unsigned(signed).update_pointer(stable=older)
+            open_without_keys(signed).update_pointer(stable=older)
             assert (await service.stable(), service.reason()) == (3, "replayed")
         signed.promote(3)
         assert (await service.stable(), service.reason()) == (3, "")
         signed.roll_back(2)
         assert (await service.stable(), service.reason()) == (2, "")
-        unsigned(signed).update_pointer(stable=1)
+        open_without_keys(signed).update_pointer(stable=1)
         assert (await service.stable(), service.reason()) == (2, "replayed")
         publish_tiny(signed)
-        unsigned(signed).update_pointer(stable=4)
+        open_without_keys(signed).update_pointer(stable=4)
         assert (await service.stable(), service.reason()) == (4, ""), "forward needs no signed pointer"
 
     asyncio.run(test())
@@ -183,7 +183,7 @@ def test_a_pointer_of_another_model_allows_nothing(signed: ModelStore, keys: tup
         other = ModelStore.open(signed.folder.parent, "other", *keys[:1], [keys[1]])
         for seed in range(2):
             publish_tiny(signed, seed)
-        service = Service(follower(signed, keys))
+        service = Service(open_as_service(signed, keys))
         assert await service.stable() == 2
         publish_tiny(other)
         shutil.copyfile(other.folder / POINTER, signed.folder / POINTER)
@@ -201,7 +201,7 @@ def test_the_serial_grows_even_within_a_second_and_over_a_lost_pointer(signed: M
     assert serials == sorted(set(serials))
     (signed.folder / POINTER).unlink()
     assert signed.promote(1).seal is not None
-    assert unsigned(signed).promote(2).seal is None
+    assert open_without_keys(signed).promote(2).seal is None
 
 
 @pytest.mark.parametrize("content", [None, b"", b"-----BEGIN PRIVATE KEY-----\nAAAA\n-----END PRIVATE KEY-----\n"])
@@ -230,7 +230,7 @@ def test_keys_of_another_kind_are_refused(tmp_path: Path) -> None:
 @pytest.mark.usefixtures("gate_in_process")
 def test_the_gate_runs_no_live_version_that_is_not_trusted(signed: ModelStore) -> None:
     """It runs where the signing key is: there of all places nothing unsigned may."""
-    publish_tiny(unsigned(signed))
+    publish_tiny(open_without_keys(signed))
     version = publish_tiny(signed, labels=())
     report = run_gate(signed, version, thresholds=THRESHOLDS, limits=LIMITS)
     assert report.passed
@@ -260,7 +260,7 @@ def test_a_service_without_the_private_key_takes_a_canary_out_and_stays_where_it
             async def prepare(_: Artifact) -> None:
                 pass
 
-            return Lifecycle(follower(signed, keys), prepare=prepare, retire=lambda _: None, grace_s=0.0)
+            return Lifecycle(open_as_service(signed, keys), prepare=prepare, retire=lambda _: None, grace_s=0.0)
 
         for seed in range(2):
             publish_tiny(signed, seed)

@@ -19,7 +19,15 @@ from app.registry.gate.gate_task import FeatureSample, GateLimits, GateThreshold
 from app.registry.store.model_store import ModelStore
 from app.settings import Settings
 from tests.factories import raw_item, raw_user, redis_text
-from tests.registry.torchscript.variants import Endless, Greedy, Slow, SlowScore, alike, changed, publish_model
+from tests.registry.torchscript.variants import (
+    Endless,
+    Greedy,
+    Slow,
+    SlowScore,
+    modified_model,
+    publish_model,
+    retrained_model,
+)
 
 DEFAULTS = {name: field.default for name, field in Settings.model_fields.items()}
 THRESHOLDS = GateThresholds(*(DEFAULTS[f"gate_{name}"] for name in GateThresholds.__struct_fields__))
@@ -53,8 +61,8 @@ def refused(store: ModelStore, version: int, **options: object) -> tuple[str, Ga
 
 
 def test_a_retraining_passes_and_its_report_says_what_was_found(store: ModelStore) -> None:
-    publish_model(store, alike(), live=True)
-    version = publish_model(store, alike(seed=1))
+    publish_model(store, retrained_model(), live=True)
+    version = publish_model(store, retrained_model(seed=1))
     report = judged(store, version, sample=STORED)
     assert report == read_report(store.path(version))
     assert (report.passed, report.against, report.forced, report.refusal) == (True, 1, False, None)
@@ -70,16 +78,16 @@ def test_a_retraining_passes_and_its_report_says_what_was_found(store: ModelStor
 
 
 def test_the_first_version_is_compared_with_nothing(store: ModelStore) -> None:
-    report = judged(store, publish_model(store, alike()))
+    report = judged(store, publish_model(store, retrained_model()))
     assert (report.passed, report.against) == (True, None)
     assert [check.name for check in report.checks] == ["integrity", "live", "scores", "latency"]
 
 
 @pytest.mark.usefixtures("gate_in_process")
 def test_a_damaged_live_version_does_not_stop_the_one_that_mends_it(store: ModelStore) -> None:
-    publish_model(store, alike(), live=True)
+    publish_model(store, retrained_model(), live=True)
     (store.path(1) / PROGRAM).write_bytes(b"x")
-    report = judged(store, publish_model(store, alike(seed=1)))
+    report = judged(store, publish_model(store, retrained_model(seed=1)))
     assert report.passed
     assert "cannot be compared with" in report.checks[1].detail
 
@@ -87,18 +95,18 @@ def test_a_damaged_live_version_does_not_stop_the_one_that_mends_it(store: Model
 @pytest.mark.parametrize(
     ("reason", "model"),
     [
-        pytest.param("latency", lambda: alike(Slow), marks=FAULT),
-        ("shift", lambda: changed(lambda model: model.calibration_2[1].add_(1.0))),
-        ("order", lambda: changed(lambda model: model.calibration_2[0].neg_())),
-        pytest.param("shift", lambda: changed(lambda model: model.calibration_2[1].sub_(2.0)), marks=FAULT),
-        pytest.param("order", lambda: changed(lambda model: model.calibration_2.zero_()), marks=FAULT),
+        pytest.param("latency", lambda: retrained_model(Slow), marks=FAULT),
+        ("shift", lambda: modified_model(lambda model: model.calibration_2[1].add_(1.0))),
+        ("order", lambda: modified_model(lambda model: model.calibration_2[0].neg_())),
+        pytest.param("shift", lambda: modified_model(lambda model: model.calibration_2[1].sub_(2.0)), marks=FAULT),
+        pytest.param("order", lambda: modified_model(lambda model: model.calibration_2.zero_()), marks=FAULT),
     ],
 )
 @pytest.mark.usefixtures("gate_in_process")
 def test_what_compares_badly_is_refused_unless_forced(
     store: ModelStore, reason: str, model: Callable[[], CtrModel]
 ) -> None:
-    publish_model(store, alike(), live=True)
+    publish_model(store, retrained_model(), live=True)
     version = publish_model(store, model())
     # What turns the order round shifts the mean too.
     thresholds = msgspec.structs.replace(THRESHOLDS, ctr_ratio=9.0) if reason == "order" else THRESHOLDS
@@ -110,17 +118,17 @@ def test_what_compares_badly_is_refused_unless_forced(
 
 @pytest.mark.usefixtures("gate_in_process")
 def test_what_no_request_runs_may_be_slow(store: ModelStore) -> None:
-    publish_model(store, alike(), live=True)
-    report = judged(store, publish_model(store, alike(SlowScore)))
+    publish_model(store, retrained_model(), live=True)
+    report = judged(store, publish_model(store, retrained_model(SlowScore)))
     assert report.checks[-1].name == "latency"
     assert report.checks[-1].figures["request_ratio"] < 5
 
 
 @pytest.mark.faults
 def test_a_forward_that_never_ends_is_ended(store: ModelStore) -> None:
-    publish_model(store, alike(), live=True)
+    publish_model(store, retrained_model(), live=True)
     began = time.monotonic()
-    version = publish_model(store, alike(Endless))
+    version = publish_model(store, retrained_model(Endless))
     reason, report = refused(store, version, limits=GateLimits(6.0, 4096))
     assert reason == "timeout"
     assert time.monotonic() - began < 20
@@ -129,11 +137,14 @@ def test_a_forward_that_never_ends_is_ended(store: ModelStore) -> None:
 
 
 def test_a_forward_that_takes_all_memory_is_ended(store: ModelStore) -> None:
-    assert refused(store, publish_model(store, alike(Greedy)), limits=GateLimits(60.0, 1024))[0] in {"memory", "golden"}
+    assert refused(store, publish_model(store, retrained_model(Greedy)), limits=GateLimits(60.0, 1024))[0] in {
+        "memory",
+        "golden",
+    }
 
 
 def test_a_damaged_version_is_refused_for_its_damage(store: ModelStore) -> None:
-    version = publish_model(store, alike())
+    version = publish_model(store, retrained_model())
     (store.path(version) / PROGRAM).write_bytes(b"x")
     assert refused(store, version)[0] == "hash"
     (store.path(version) / MANIFEST).unlink()
@@ -145,7 +156,7 @@ def test_a_damaged_version_is_refused_for_its_damage(store: ModelStore) -> None:
 @pytest.mark.parametrize("side", ["users", "items"])
 @pytest.mark.usefixtures("gate_in_process")
 def test_a_store_with_other_features_is_noticed(store: ModelStore, side: str) -> None:
-    version = publish_model(store, alike())
+    version = publish_model(store, retrained_model())
     other = {str(10_000 + n): {"colour": "red", "size": str(n)} for n in range(30)}
     sample = msgspec.structs.replace(STORED, **{side: other})
     reason, report = refused(store, version, sample=sample)
@@ -158,7 +169,7 @@ def test_a_store_with_other_features_is_noticed(store: ModelStore, side: str) ->
 
 @pytest.mark.usefixtures("gate_in_process")
 def test_a_report_is_of_one_manifest(store: ModelStore) -> None:
-    version = publish_model(store, alike())
+    version = publish_model(store, retrained_model())
     report = judged(store, version)
     bad = GateCheck("shift", False, "shift", "too far", comparison=True)
     write_report(store.path(version), msgspec.structs.replace(report, passed=False, checks=[*report.checks, bad]))
@@ -170,7 +181,7 @@ def test_a_report_is_of_one_manifest(store: ModelStore) -> None:
 
 @pytest.mark.parametrize("content", [b"", b"{", b"\xff", b"[" * 5000, b'{"passed": "no"}'])
 def test_a_damaged_report_refuses_nothing(store: ModelStore, content: bytes) -> None:
-    version = publish_model(store, alike())
+    version = publish_model(store, retrained_model())
     (store.path(version) / REPORT).write_bytes(content)
     assert read_report(store.path(version)) is None
     assert store.load(version).version == version

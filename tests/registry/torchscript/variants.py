@@ -1,4 +1,4 @@
-"""Versions that misbehave as programs do: made by the code that makes good ones, so only their behaviour is wrong."""
+"""Versions whose programs misbehave. The usual code writes them, so that nothing else is wrong with them."""
 
 from __future__ import annotations
 
@@ -16,7 +16,7 @@ from tests.factories import MODEL_NAME, files_left, fitted, golden, publish_file
 
 
 class Endless(DeepFM):
-    """`forward` never returns; what serves is not affected."""
+    """`forward` never returns; the methods that serve are as ever."""
 
     def forward(
         self, user_keys_BS: Tensor, user_values_BS: Tensor, item_keys_BS: Tensor, item_values_BS: Tensor
@@ -28,7 +28,7 @@ class Endless(DeepFM):
 
 
 class Greedy(DeepFM):
-    """`forward` asks for more memory than any machine has for it."""
+    """`forward` allocates more memory than any machine has."""
 
     def forward(
         self, user_keys_BS: Tensor, user_values_BS: Tensor, item_keys_BS: Tensor, item_values_BS: Tensor
@@ -37,7 +37,7 @@ class Greedy(DeepFM):
 
 
 class SlowScore(DeepFM):
-    """The same scores, many times over, in a method that no request runs."""
+    """`score`, which no request runs, computes the same scores sixty times."""
 
     plain = DeepFM.score
 
@@ -49,7 +49,7 @@ class SlowScore(DeepFM):
 
 
 class Slow(SlowScore):
-    """The same where requests notice: no compiled scorer stands in for `score`."""
+    """`score_rows`, which requests run, is as slow: no compiled scorer stands in for it."""
 
     def score_rows(self, user_D: Tensor, states_CD: Tensor, rows_N: Tensor) -> Tensor:
         return self.score(user_D, states_CD.index_select(0, rows_N).to(user_D.dtype))
@@ -58,8 +58,8 @@ class Slow(SlowScore):
         return []
 
 
-def alike(kind: type[CtrModel] = DeepFM, seed: int = 0) -> CtrModel:
-    """The weights of `tiny_model(0)`, changed a little by the seed as retraining does, in a model of this kind."""
+def retrained_model(kind: type[CtrModel] = DeepFM, seed: int = 0) -> CtrModel:
+    """Build a model of this kind with the weights of `tiny_model(0)`, changed a little by a seed above 0."""
     weights = tiny_model(0).state_dict()
     generator = torch.Generator().manual_seed(seed)
     model = kind(fitted())
@@ -74,7 +74,7 @@ _written: dict[tuple[type[CtrModel], str], dict[str, bytes]] = {}
 
 
 def written(model: CtrModel) -> dict[str, bytes]:
-    """The files of a version: many tests publish the same few models."""
+    """Return the files of a version, written once: many tests publish the same few models."""
     state = hashlib.sha256(b"".join(tensor.numpy().tobytes() for tensor in model.state_dict().values()))
     key = type(model), state.hexdigest()
     if key not in _written:
@@ -91,8 +91,8 @@ def publish_model(store: ModelStore, model: CtrModel, *, live: bool = False) -> 
     return version
 
 
-def changed(change: Callable[[CtrModel], object]) -> CtrModel:
-    model = alike(seed=1)
+def modified_model(change: Callable[[CtrModel], object]) -> CtrModel:
+    model = retrained_model(seed=1)
     with torch.no_grad():
         change(model)
     return model
