@@ -11,7 +11,7 @@ from app.api.problems import BY_STATUS, TYPES
 from app.cli import COMMANDS
 from app.models import MODELS
 from app.observability.metrics import Metrics
-from app.ranking.ranker import DEGRADED
+from app.ranking.degraded import DEGRADED
 from app.settings import Settings
 
 ROOT = Path(__file__).parents[1]

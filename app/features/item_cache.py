@@ -1,12 +1,9 @@
-"""Items of the catalogue, encoded once and kept in the process; rows are gathered per request.
+"""`ItemCache`: items of the catalogue, encoded once and kept in the process, so that requests gather rows.
 
-An item is a row number. For each schema in use the cache keeps the row's encoded slots, and for each live version the
-row's item state; a new version's states are computed from the slots, without reading the store again. Memory for a
-row: 12 bytes a slot, 4 bytes (2 in bf16) a column of the item state, and about 180 for its id. The tensors are as large
-as the capacity from the start, but the kernel backs only the pages that rows have been written to.
+A cached item is a row number, by which `app.features.item_tables` keeps its encoded slots and its item states.
 
-All methods run on the event loop's thread, so none of them sees another half done. Between them, while a request awaits
-something, any row may be evicted and given to another item, unless the request has pinned it.
+All methods run on the event loop's thread, so none of them sees another's work half done. Between two of them, while a
+request awaits something, any row may be evicted and given to another item, unless the request has pinned it.
 """
 
 from __future__ import annotations
@@ -14,15 +11,15 @@ from __future__ import annotations
 import time
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass
-from typing import NamedTuple, Protocol
+from typing import NamedTuple
 
 import numpy as np
 import numpy.typing as npt
 import torch
 from torch import Tensor
 
-from app.features.encoder import Encoder
 from app.features.item_index import ABSENT, ItemIndex, Rows
+from app.features.item_tables import ItemModel, ItemTables, SlotTable
 from app.features.slots import Slots
 from app.features.store import RawFeatures
 from app.native import bindings, layout
@@ -30,33 +27,22 @@ from app.runtime.huge_pages import zeros_on_huge_pages
 from app.runtime.loop_pacer import LoopPacer
 
 FRESH, KNOWN = 1, 2
-DISTINCT = layout.ALL_DISTINCT
-"""Beside the flags in what `mark_used` returns."""
-EVICT_SHARE = 16
+"""Flags of a row: nothing was written since the item was read; the store had features of it."""
+EVICTED_SHARE = 16
+"""At least the capacity divided by this is evicted at a time."""
 ENCODE_CHUNK = 128
 """Rows encoded at a time for a new version: about half a millisecond beside requests; shorter slices cost more."""
 
 
-class ItemModel(Protocol):
-    """What the cache needs of a live version (`app.registry.artifact.artifact.Artifact` is one)."""
-
-    item_encoder: Encoder
-
-    @property
-    def schema_hash(self) -> str: ...
-
-    def encode_items(self, slots: Slots) -> Tensor: ...
-
-
 class CacheLookup(NamedTuple):
-    """Where N ids are."""
+    """What `ItemCache.find` says of N ids."""
 
     rows: Rows
-    """[N], ABSENT where the cache has none."""
+    """[N], ABSENT for an id that is not cached."""
     flags_all: int
-    """The flags that all of them have."""
+    """The flags that all of the rows have; none if a row is ABSENT."""
     distinct: bool
-    """No row comes twice; False too where several ids are ABSENT."""
+    """No row occurs twice; False also if several rows are ABSENT."""
 
 
 @dataclass
@@ -70,132 +56,122 @@ class CacheCounts:
     invalid_values: int = 0
 
 
-@dataclass
-class _SlotTable:
-    """Encoded slots of every row under one schema."""
-
-    encoder: Encoder
-    keys_CS: npt.NDArray[np.int64]
-    values_CS: npt.NDArray[np.float32]
-    filled_C: npt.NDArray[np.bool_]
-    """Rows that were fetched since this schema came into use."""
-
-    def slots(self, rows: Rows) -> Slots:
-        return Slots(self.keys_CS[rows], self.values_CS[rows])
-
-
-@dataclass
-class _States:
-    model: ItemModel
-    table: _SlotTable
-    states_CD: Tensor
-
-
 class ItemCache:
-    """Bounded; the least recently used items are dropped, a sixteenth of the capacity at a time."""
+    """A bounded cache of items, which evicts the least recently used. It is the `Listener` of a `FeatureStore`."""
 
     def __init__(
         self, capacity: int, *, device: torch.device | str = "cpu", dtype: torch.dtype = torch.float32
     ) -> None:
+        """
+        Args:
+            capacity: items held at most.
+            device, dtype: where the item states are, and their precision.
+        """
         self.capacity = capacity
         self.counts = CacheCounts()
-        self._device = torch.device(device)
         self.dtype = dtype
-        """Of the item states."""
-        self._rows = ItemIndex()
+        self._index = ItemIndex()
         self._ids: list[str | None] = []
+        """[rows ever used], None for a row that is free."""
         self._free: list[int] = []
-        # One row more than there are items: ABSENT, -1, finds it, and it is nobody's.
+        # One row more than the capacity, which no item has: ABSENT, -1, finds it.
         self._flags_C = zeros_on_huge_pages((capacity + 1,), np.uint8)
         self._used_C = zeros_on_huge_pages((capacity + 1,), np.int64)
-        self._flags: int = self._flags_C.ctypes.data
-        self._used: int = self._used_C.ctypes.data
-        self._clock = 0
+        """The number of each row's last use."""
+        self._flags_address: int = self._flags_C.ctypes.data
+        self._used_address: int = self._used_C.ctypes.data
+        self._uses = 0
         self._pinned: dict[int, Rows] = {}
-        """Rows of requests that await something, by the identity of their array."""
-        self._tables: dict[str, _SlotTable] = {}
-        self._states: dict[int, _States] = {}
+        """By the identity of the array."""
+        self._tables = ItemTables(capacity, torch.device(device), dtype)
 
     def __len__(self) -> int:
-        return len(self._rows)
+        return len(self._index)
 
     def __contains__(self, item_id: object) -> bool:
-        return item_id in self._rows
+        return item_id in self._index
 
     def find(self, item_ids: Sequence[str]) -> CacheLookup:
-        """Look N ids up, and count them as used now."""
-        rows = self._rows.find(item_ids)
-        count = len(rows)
-        # Each use has a number of its own, so of a row that comes twice one number is overwritten.
-        common = bindings.mark_used(rows.ctypes.data, count, self._flags, self._used, self.capacity, self._clock)
-        self._clock += count
-        return CacheLookup(rows, common & ~DISTINCT, bool(common & DISTINCT))
+        """Look N ids up, and mark their rows as used."""
+        rows = self._index.find(item_ids)
+        # Each use has a number of its own, so a row that occurs twice is told by a number that was overwritten.
+        flags = bindings.mark_used(
+            rows.ctypes.data, len(rows), self._flags_address, self._used_address, self.capacity, self._uses
+        )
+        self._uses += len(rows)
+        return CacheLookup(rows, flags & ~layout.ALL_DISTINCT, bool(flags & layout.ALL_DISTINCT))
 
     def pin(self, rows: Rows) -> None:
-        """Keep these rows from being evicted until `unpin` is called with the same array; ABSENT is passed over."""
+        """Keep rows from being evicted until `unpin` is called with the same array; ABSENT is passed over."""
         self._pinned[id(rows)] = rows
 
     def unpin(self, rows: Rows) -> None:
-        """Let these rows, which `pin` was called with, be evicted again."""
+        """Undo `pin` of this array."""
         del self._pinned[id(rows)]
 
     def flags(self, rows: Rows) -> npt.NDArray[np.uint8]:
-        """What is known of each row [N]; nothing where it is ABSENT."""
+        """Return the flags of rows [N], 0 for ABSENT."""
         return self._flags_C.take(rows)
 
     def states(self, model: ItemModel) -> Tensor:
-        """Item states of an attached model, [capacity, D]; only rows that were found are meaningful."""
-        return self._states[id(model)].states_CD
-
-    def attached(self, model: ItemModel) -> bool:
-        """Whether the cache keeps item states of this model."""
-        return id(model) in self._states
+        """Return the item states [capacity, D] of an attached version; only rows of cached items mean anything."""
+        return self._tables[model].states_CD
 
     def slots(self, model: ItemModel, rows: Rows) -> Slots:
-        """Encoded slots [N, S] of rows, under the model's schema."""
-        return self._states[id(model)].table.slots(rows)
+        """Return the encoded slots [N, S] of rows, under the schema of an attached version."""
+        return self._tables[model].slot_table.slots(rows)
+
+    @property
+    def versions(self) -> int:
+        """How many versions are attached."""
+        return len(self._tables)
+
+    def attached(self, model: ItemModel) -> bool:
+        """Return whether the cache keeps item states of this version."""
+        return model in self._tables
 
     def stale(self) -> list[str]:
-        """Cached ids that are not fresh."""
+        """Return the ids of cached items that are not fresh."""
         rows = np.flatnonzero((self._flags_C[: len(self._ids)] & FRESH) == 0).tolist()
         return [item_id for row in rows if (item_id := self._ids[row]) is not None]
 
+    def is_stale(self, item_id: str) -> bool:
+        """Return whether an item is cached and not fresh."""
+        row = self._index.get(item_id)
+        return row is not None and not self._flags_C[row] & FRESH
+
     def count_invalid(self, field: str) -> None:
-        """Count a stored value that fits no slot."""
+        """Count a stored value of an item that fits no slot."""
         self.counts.invalid_values += 1
 
     # Listener of a FeatureStore
 
-    def on_items(self, item_ids: Sequence[str], raws: Sequence[RawFeatures]) -> None:
-        """Take in items just read: give them rows, encode them for every schema and every live version.
+    def on_items(self, item_ids: Sequence[str], items: Sequence[RawFeatures]) -> None:
+        """Encode items just read, for every schema and every attached version.
 
-        Items without a row, for which none can be evicted because all are pinned, are not cached.
+        An item without a row, for which no row can be evicted because all are pinned, is not cached.
         """
-        rows = self._rows_for(item_ids)
+        rows = self._assign_rows(item_ids)
         if (rows == ABSENT).any():
-            cached = np.flatnonzero(rows != ABSENT).tolist()
-            rows, item_ids, raws = rows[cached], [item_ids[i] for i in cached], [raws[i] for i in cached]
-        if not len(rows):
-            return
-        for table in self._tables.values():
-            self._fill(table, rows, raws, item_ids)
-        for states in self._states.values():
-            self._encode(states, rows)
-        self._flags_C[rows] = [FRESH | KNOWN if raw else FRESH for raw in raws]
+            assigned = np.flatnonzero(rows != ABSENT).tolist()
+            rows, item_ids, items = rows[assigned], [item_ids[i] for i in assigned], [items[i] for i in assigned]
+        if len(rows):
+            self._tables.write(rows, item_ids, items, self.count_invalid)
+            self._flags_C[rows] = [FRESH | KNOWN if item else FRESH for item in items]
 
     def on_invalidate(self, item_ids: Sequence[str] | None) -> None:
-        """Those items were written since they were read: keep them as stale until they are read again."""
+        """Keep items that were written as stale ones until they are read again; None invalidates all."""
         if item_ids is None:
             self.on_disconnect()
             return
-        rows = [row for item_id in item_ids if (row := self._rows.get(item_id)) is not None]
+        rows = [row for item_id in item_ids if (row := self._index.get(item_id)) is not None]
         if rows:
             self.counts.invalidations += len(rows)
             self._flags_C[rows] &= ~np.uint8(FRESH)
 
     def on_disconnect(self) -> None:
-        """Changes may have been missed: nothing is fresh until it is read again."""
-        self.counts.invalidations += len(self._rows)
+        """Keep all items as stale ones until they are read again."""
+        self.counts.invalidations += len(self._index)
         self._flags_C[: len(self._ids)] &= ~np.uint8(FRESH)
 
     # Live versions
@@ -203,111 +179,82 @@ class ItemCache:
     async def attach(self, model: ItemModel, worked_s: Callable[[], float] = time.thread_time) -> list[str]:
         """Compute a new version's states for all cached items, in the time that requests leave.
 
+        Items cached meanwhile are encoded for the version as they come.
+
         Args:
-            worked_s: as of `LoopPacer`.
+            worked_s: as for `LoopPacer`.
 
         Returns:
             Ids whose slots under the model's schema are not known, because the schema is new. They hold what an
-            unknown item holds, and are stale, until they are fetched.
+            unknown item holds, and are stale, until they are read.
         """
-        if id(model) in self._states:
+        if model in self._tables:
             return []
-        table = self._tables.get(model.schema_hash)
-        if table is None:
-            slots = model.item_encoder.slots
-            table = self._tables[model.schema_hash] = _SlotTable(
-                model.item_encoder,
-                zeros_on_huge_pages((self.capacity, slots), np.int64),
-                zeros_on_huge_pages((self.capacity, slots), np.float32),
-                np.zeros(self.capacity, np.bool_),
-            )
-        one = model.encode_items(
-            Slots(np.zeros((1, table.encoder.slots), np.int64), np.zeros((1, table.encoder.slots), np.float32))
-        )
-        states = _States(model, table, self._table(one.shape[1]))
-        self._states[id(model)] = states
+        state_table = self._tables.attach(model)
         pacer = LoopPacer(worked_s)
         unknown: list[str] = []
         for start in range(0, len(self._ids), ENCODE_CHUNK):
             stop = min(start + ENCODE_CHUNK, len(self._ids))
-            unknown += self._default(table, np.arange(start, stop))
-            # Rows in their order need not be gathered, which takes as long again.
-            chunk = Slots(table.keys_CS[start:stop], table.values_CS[start:stop])
+            unknown += self._fill_defaults(state_table.slot_table, start, stop)
             with torch.inference_mode():
-                states.states_CD[start:stop] = model.encode_items(chunk).to(self._device, self.dtype)
+                state_table.encode_range(start, stop)
             await pacer.throttle()
         return unknown
 
     def detach(self, model: ItemModel) -> None:
         """Forget a version's states, and its schema's slots unless another version shares them."""
-        self._states.pop(id(model), None)
-        used = {states.model.schema_hash for states in self._states.values()}
-        for schema_hash in self._tables.keys() - used:
-            del self._tables[schema_hash]
+        self._tables.detach(model)
 
-    # Inside
-
-    def _table(self, width: int) -> Tensor:
-        if self._device.type != "cpu":
-            return torch.empty((self.capacity, width), dtype=self.dtype, device=self._device)
-        return torch.from_numpy(zeros_on_huge_pages((self.capacity, width * self.dtype.itemsize), np.uint8)).view(
-            self.dtype
-        )
-
-    def _default(self, table: _SlotTable, rows: Rows) -> list[str]:
-        """Give rows without slots in this table those of an unknown item; the ids among them that are in use."""
-        empty = rows[~table.filled_C[rows]]
-        ids = [self._ids[row] for row in empty.tolist()]
+    def _fill_defaults(self, slot_table: SlotTable, start: int, stop: int) -> list[str]:
+        """Give cached items that were not read under a new schema the slots of unknown items; returns their ids."""
+        unread = [row for row in range(start, stop) if self._ids[row] is not None and not slot_table.filled_C[row]]
+        ids = [item_id for row in unread if (item_id := self._ids[row]) is not None]
         if ids:
-            table.keys_CS[empty], table.values_CS[empty] = table.encoder.encode_many([{}] * len(ids), ids)
-            self._flags_C[empty] &= ~np.uint8(FRESH)
-        return [item_id for item_id in ids if item_id is not None]
+            encoded = slot_table.encoder.encode_many([{}] * len(ids), ids)
+            slot_table.keys_CS[unread], slot_table.values_CS[unread] = encoded
+            self._flags_C[unread] &= ~np.uint8(FRESH)
+        return ids
 
-    def _fill(self, table: _SlotTable, rows: Rows, raws: Sequence[RawFeatures], item_ids: Sequence[str]) -> None:
-        slots = table.encoder.encode_many(raws, item_ids, self.count_invalid)
-        table.keys_CS[rows], table.values_CS[rows] = slots
-        table.filled_C[rows] = True
+    # Rows
 
-    def _encode(self, states: _States, rows: Rows) -> None:
-        if len(rows):
-            encoded_ND = states.model.encode_items(states.table.slots(rows))
-            index_N = torch.from_numpy(rows).to(self._device)
-            states.states_CD.index_copy_(0, index_N, encoded_ND.to(self._device, self.dtype))
-
-    def _rows_for(self, item_ids: Sequence[str]) -> Rows:
-        """Rows of these ids: new ones where they had none, ABSENT where none can be evicted for them."""
-        cached = [row for item_id in item_ids if (row := self._rows.get(item_id)) is not None]
-        available = self.capacity - len(self._rows)
+    def _assign_rows(self, item_ids: Sequence[str]) -> Rows:
+        """Return the rows of N ids: new ones for ids that had none, ABSENT where no row can be evicted for them."""
+        cached = [row for item_id in item_ids if (row := self._index.get(item_id)) is not None]
+        available = self.capacity - len(self._index)
         needed = len(item_ids) - len(cached) - available
         if needed > 0:
             available += self._evict(needed, keep=cached)
         rows = np.full(len(item_ids), ABSENT)
         for position, item_id in enumerate(item_ids):
-            row = self._rows.get(item_id)
+            row = self._index.get(item_id)
             if row is None:
                 if not available:
                     continue
                 available -= 1
-                if self._free:
-                    row = self._free.pop()
-                    self._ids[row] = item_id
-                else:
-                    row = len(self._ids)
-                    self._ids.append(item_id)
-                self._rows.insert(item_id, row)
+                row = self._take_free_row(item_id)
             rows[position] = row
-        self._used_C[rows] = self._clock
+        self._used_C[rows] = self._uses
         return rows
+
+    def _take_free_row(self, item_id: str) -> int:
+        if self._free:
+            row = self._free.pop()
+            self._ids[row] = item_id
+        else:
+            row = len(self._ids)
+            self._ids.append(item_id)
+        self._index.insert(item_id, row)
+        return row
 
     def _evict(self, needed: int, keep: Sequence[int]) -> int:
         """Evict the least recently used rows that are neither pinned nor among `keep`; returns how many."""
-        # One more than there are rows: ABSENT, -1, marks the last.
+        # One element more than there are rows, which ABSENT, -1, marks.
         held = np.zeros(len(self._ids) + 1, np.bool_)
         held[[*keep, *self._free]] = True
         for rows in self._pinned.values():
             held[rows] = True
         evictable = len(self._ids) - int(np.count_nonzero(held[:-1]))
-        count = min(max(needed, self.capacity // EVICT_SHARE), evictable)
+        count = min(max(needed, self.capacity // EVICTED_SHARE), evictable)
         if not count:
             return 0
         last_used = self._used_C[: len(self._ids)].copy()
@@ -315,11 +262,10 @@ class ItemCache:
         for row in np.argpartition(last_used, count - 1)[:count].tolist():
             item_id = self._ids[row]
             if item_id is not None:
-                self._rows.remove(item_id)
+                self._index.remove(item_id)
             self._ids[row] = None
             self._flags_C[row] = 0
-            for table in self._tables.values():
-                table.filled_C[row] = False
+            self._tables.clear(row)
             self._free.append(row)
         self.counts.evictions += count
         return count

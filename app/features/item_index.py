@@ -1,7 +1,8 @@
-"""From ids to row numbers, for hundreds of ids at a time.
+"""`ItemIndex`: from ids to row numbers, for hundreds of ids at a time.
 
-A dictionary follows three pointers per id, and with a million items each of them leaves the processor's caches. Beside
-it stands a flat table of hashes, asked for all ids of a request in one call (`app/native/src/id_index.h`).
+A dictionary follows three pointers for an id, and with a million items each of them leaves the processor's caches.
+Beside the dictionary stands a flat table of hashes, which one call searches for all ids of a request
+(`app/native/src/id_index.h`).
 """
 
 from __future__ import annotations
@@ -12,64 +13,67 @@ import numpy as np
 import numpy.typing as npt
 
 from app.features.request_ids import RequestIds, id_hash
-from app.native import bindings, layout
+from app.native import bindings
+from app.native.layout import ABSENT, AMBIGUOUS
 from app.runtime.huge_pages import zeros_on_huge_pages
 
-Rows = npt.NDArray[np.int64]
+__all__ = ["ABSENT", "ItemIndex", "Rows"]
 
-ABSENT, AMBIGUOUS = layout.ABSENT, layout.AMBIGUOUS
+Rows = npt.NDArray[np.int64]
 FIRST_SLOTS = 4096
 
 
 class ItemIndex:
-    """A dictionary of id to row with a table before it, in which an id is known by its 64-bit hash.
+    """A dictionary of id to row, with a table in front in which an id is known by its 64-bit hash.
 
-    Ids of one catalogue that share a hash are told apart by the dictionary. A strange id hits a hash in use with a
-    chance of 1 in 2**64 per cached item.
+    The dictionary tells apart the ids of one catalogue that share a hash. The chance that an unknown id has a hash in
+    use is 1 in 2**64 for each cached item.
     """
 
     def __init__(self) -> None:
-        self._ids: dict[str, int] = {}
-        self._used = 0
-        """Slots of the table."""
+        """Begin empty."""
+        self._rows: dict[str, int] = {}
+        self._used_slots = 0
         self._allocate(FIRST_SLOTS)
 
     def __len__(self) -> int:
-        return len(self._ids)
+        return len(self._rows)
 
     def __contains__(self, item_id: object) -> bool:
-        return item_id in self._ids
+        return item_id in self._rows
 
     def get(self, item_id: str) -> int | None:
-        return self._ids.get(item_id)
+        """Return the row of one id, None if it has none."""
+        return self._rows.get(item_id)
 
     def find(self, item_ids: Sequence[str]) -> Rows:
-        """Rows [N] of N ids, ABSENT where there is none."""
+        """Return the rows [N] of N ids, ABSENT for an id that has none."""
         ids = RequestIds.from_strings(item_ids)
         row_N = np.empty(len(ids), np.int64)
-        if bindings.index_find(self._pointer, self._mask, ids.pointer, len(ids), row_N.ctypes.data):
-            for place in np.flatnonzero(row_N == AMBIGUOUS).tolist():
-                row_N[place] = self._ids.get(ids[place], ABSENT)
+        if bindings.index_find(self._address, self._mask, ids.pointer, len(ids), row_N.ctypes.data):
+            for position in np.flatnonzero(row_N == AMBIGUOUS).tolist():
+                row_N[position] = self._rows.get(ids[position], ABSENT)
         return row_N
 
     def insert(self, item_id: str, row: int) -> None:
-        """Add an id that is not there."""
-        self._ids[item_id] = row
-        if 2 * self._used > self._mask:
+        """Add an id that has no row yet."""
+        self._rows[item_id] = row
+        if 2 * self._used_slots > self._mask:
             self._grow()
-        self._used += bindings.index_insert(self._pointer, self._mask, id_hash(item_id), row)
+        self._used_slots += bindings.index_insert(self._address, self._mask, id_hash(item_id), row)
 
     def remove(self, item_id: str) -> None:
-        del self._ids[item_id]
-        self._used -= bindings.index_remove(self._pointer, self._mask, id_hash(item_id))
+        """Take an id out. Raises KeyError if it has no row."""
+        del self._rows[item_id]
+        self._used_slots -= bindings.index_remove(self._address, self._mask, id_hash(item_id))
 
     def _allocate(self, slots: int) -> None:
         self._mask = slots - 1
         self._table = zeros_on_huge_pages((slots, 2), np.int64)
-        """Hash and row; hash 0 is nobody's."""
-        self._pointer: int = self._table.ctypes.data
+        """Hash and row of each slot; hash 0 marks an empty one."""
+        self._address: int = self._table.ctypes.data
 
     def _grow(self) -> None:
-        old, pointer, mask = self._table, self._pointer, self._mask
-        self._allocate(2 * len(old))
-        bindings.index_copy(pointer, mask, self._pointer, self._mask)
+        old_table, old_address, old_mask = self._table, self._address, self._mask
+        self._allocate(2 * len(old_table))
+        bindings.index_copy(old_address, old_mask, self._address, self._mask)

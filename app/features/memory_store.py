@@ -1,4 +1,4 @@
-"""A feature store inside the process, for tests and for users of this package as a library."""
+"""`MemoryFeatureStore`: features inside the process, for tests and for users of this package as a library."""
 
 from __future__ import annotations
 
@@ -11,7 +11,7 @@ from app.features.store import Fetched, Listener, RawFeatures, StoreStatus
 
 
 class MemoryFeatureStore:
-    """Features in two dictionaries. `put_item` is seen by the next request, like a write to Redis.
+    """A feature store of two dictionaries. The next request sees what `put_item` wrote, like a write to Redis.
 
     Set `failing` to make every fetch raise, as a store that is down does.
     """
@@ -26,13 +26,15 @@ class MemoryFeatureStore:
     ) -> None:
         """
         Args:
-            latency_s: seconds a fetch takes, half of them before it reads and half after; None returns at once,
-                without letting anything else run.
-            tracking: report changes to the listener; otherwise nothing may be cached.
+            users, items: features by id.
+            latency_s: seconds a fetch takes, half of them before it reads and half after; a fetch without latency
+                returns at once and lets nothing else run.
+            tracking: report changes to the listener; without that nothing may be cached.
         """
         self.users: dict[str, RawFeatures] = dict(users or {})
         self.items: dict[str, RawFeatures] = dict(items or {})
         self.fetches = 0
+        """How many fetches have read something."""
         self._latency_s = latency_s
         self._tracking = tracking
         self._failing = False
@@ -40,6 +42,7 @@ class MemoryFeatureStore:
 
     @property
     def failing(self) -> bool:
+        """Whether every fetch raises; setting it disconnects the listener."""
         return self._failing
 
     @failing.setter
@@ -48,21 +51,26 @@ class MemoryFeatureStore:
             self._listener.on_disconnect()
         self._failing = value
 
-    def put_user(self, user_id: str, raw: Mapping[str, Any]) -> None:
-        self.users[user_id] = dict(raw)
+    def put_user(self, user_id: str, features: Mapping[str, Any]) -> None:
+        """Replace the features of a user."""
+        self.users[user_id] = dict(features)
 
-    def put_item(self, item_id: str, raw: Mapping[str, Any]) -> None:
-        self.items[item_id] = dict(raw)
+    def put_item(self, item_id: str, features: Mapping[str, Any]) -> None:
+        """Replace the features of an item; an empty mapping makes it unknown."""
+        self.items[item_id] = dict(features)
         if self._tracking and self._listener is not None:
             self._listener.on_invalidate([item_id])
 
     async def start(self, listener: Listener) -> None:
+        """Call the listener from now on."""
         self._listener = listener
 
     async def stop(self) -> None:
+        """Call no listener any more."""
         self._listener = None
 
     async def fetch(self, user_id: str | None, item_ids: Sequence[str], timeout_s: float) -> Fetched:
+        """Read a user and items; see `FeatureStore.fetch`. Raises StoreError if the store is failing."""
         if self._latency_s is not None:
             await asyncio.sleep(self._latency_s / 2)
         if self._failing:
@@ -77,13 +85,16 @@ class MemoryFeatureStore:
         return Fetched(user, items)
 
     async def scan(self) -> AsyncIterator[list[str]]:
+        """Give all ids in one batch. Raises StoreError if the store is failing."""
         if self._failing:
             raise StoreError("this store was told to fail")
         yield list(self.items)
 
     @property
     def tracking(self) -> bool:
+        """Whether changes are reported."""
         return self._tracking and not self._failing
 
     def status(self) -> StoreStatus:
+        """Return a status that says whether the store is failing."""
         return StoreStatus(not self._failing, self.tracking, "in memory")

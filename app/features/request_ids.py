@@ -1,7 +1,7 @@
-"""The item ids of a request, left as they stand in its JSON.
+"""`RequestIds`: the item ids of a request, left as they are written in its JSON.
 
 A request's ids are looked up, and the best of them are copied into the answer: neither needs a Python string for each.
-What is kept is the text of the array, where each id begins and ends in it, and each id's hash.
+What is kept is the text of the JSON array, where each id begins and ends in it, and each id's hash.
 """
 
 from __future__ import annotations
@@ -18,65 +18,73 @@ import orjson
 from app.native import bindings
 
 _KEY_2 = np.frombuffer(os.urandom(16), np.uint64)
-"""Hashes differ from process to process, so nobody can choose ids that share one."""
-_KEY = _KEY_2.ctypes.data
+"""The key of the hashes, which differs from process to process, so that no client can choose ids that share a hash."""
+_KEY_ADDRESS = _KEY_2.ctypes.data
 
 
 def id_hash(item_id: str) -> int:
-    """The 64-bit hash that the id has in `RequestIds`. Never 0."""
+    """Return the 64-bit hash that an id has in `RequestIds`; it is never 0."""
     raw = item_id.encode(errors="surrogatepass")
-    return bindings.hash_id(raw, len(raw), _KEY)  # type: ignore[no-any-return]
+    return int(bindings.hash_id(raw, len(raw), _KEY_ADDRESS))
 
 
 class RequestIds(Sequence[str]):
-    """N ids; a sequence of strings, which are made when one is first asked for."""
+    """A sequence of N ids; the strings are made when one is first needed."""
 
     __slots__ = ("_count", "_ids", "_stride", "pointer", "wire", "words_2N")
     _count: int
     _stride: int
 
     def __init__(self, wire: bytes, limit: int, plain: bool, ids: list[str] | None = None) -> None:
-        """Of a JSON array; what can go wrong with it is told by `from_json` and does not happen in `from_strings`."""
+        """Scan a JSON array; call `from_json` or `from_strings` instead.
+
+        Args:
+            wire: the text of the array.
+            limit: ids at most; the sequence is empty if there are more.
+            plain: accept only ids that are written as they are, without escapes, and integers.
+            ids: the strings, where they are known.
+        """
         self.wire = wire
         self._ids = ids
         stride = self._stride = min(limit, len(wire) // 2)
         self.words_2N = np.empty(2 * stride, np.int64)
-        """Hashes, then begins and ends as int32."""
+        """The hashes, followed by where ids begin and where they end, as int32."""
         self.pointer: int = self.words_2N.ctypes.data
-        """Address of the hashes."""
-        counted = bindings.scan_ids(wire, len(wire), limit, plain, _KEY, self.pointer, self.begins, self.ends)
-        self._count = max(counted, 0)
+        """The address of the hashes, N uint64."""
+        count = bindings.scan_ids(wire, len(wire), limit, plain, _KEY_ADDRESS, self.pointer, self.begins, self.ends)
+        self._count = max(count, 0)
 
     @classmethod
     def from_json(cls, wire: bytes, limit: int) -> RequestIds | None:
-        """The ids of a JSON array of 1 to `limit` plain strings and integers; None for all that needs a real parser."""
+        """Read a JSON array of 1 to `limit` plain strings and integers; return None if it takes a real parser."""
         ids = cls(wire, limit, True)
         return ids if ids._count else None
 
     @classmethod
     def from_strings(cls, ids: Sequence[str]) -> RequestIds:
-        """The same of strings, whatever is in them. Lone surrogates cannot be written: orjson raises TypeError."""
+        """Take strings, whatever characters they hold. Raises TypeError for lone surrogates, which JSON cannot hold."""
         if isinstance(ids, RequestIds):
             return ids
-        listed = list(ids)
-        return cls(orjson.dumps(listed), max(len(listed), 1), False, listed)
+        strings = list(ids)
+        return cls(orjson.dumps(strings), max(len(strings), 1), False, strings)
 
     @property
     def begins(self) -> int:
-        """Address of N int32: where in `wire` an id begins."""
+        """The address of N int32: where in `wire` each id begins."""
         return self.pointer + 8 * self._stride
 
     @property
     def ends(self) -> int:
-        """Address of N int32: where it ends."""
+        """The address of N int32: where in `wire` each id ends."""
         return self.pointer + 12 * self._stride
 
     @property
     def hash_N(self) -> npt.NDArray[np.uint64]:
-        """0 for an id that has none, because it is not written as it is."""
+        """The hashes; 0 for an id that has none, because escapes stand for some of its characters."""
         return self.words_2N[: self._count].view(np.uint64)
 
     def to_list(self) -> list[str]:
+        """Return the ids as strings."""
         if self._ids is None:
             self._ids = [str(item_id) for item_id in msgspec.json.decode(self.wire)]
         return self._ids
@@ -85,11 +93,11 @@ class RequestIds(Sequence[str]):
         return self._count
 
     @overload
-    def __getitem__(self, place: int) -> str: ...
+    def __getitem__(self, index: int) -> str: ...
     @overload
-    def __getitem__(self, place: slice) -> list[str]: ...
-    def __getitem__(self, place: Any) -> Any:
-        return self.to_list()[place]
+    def __getitem__(self, index: slice) -> list[str]: ...
+    def __getitem__(self, index: Any) -> Any:
+        return self.to_list()[index]
 
     def __iter__(self) -> Iterator[str]:
         return iter(self.to_list())

@@ -9,8 +9,9 @@ from typing import Protocol
 import structlog
 
 from app.errors import EncodingError, RequestError
+from app.ranking.degraded import MODEL_FALLBACK
 from app.ranking.monitor import ModelMonitor
-from app.ranking.ranker import MODEL_FALLBACK, Ranking
+from app.ranking.ranker import Ranking
 from app.ranking.request import RankRequest
 from app.ranking.routing import STABLE, route
 from app.registry.lifecycle.snapshot import LiveSnapshot

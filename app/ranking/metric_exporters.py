@@ -11,8 +11,9 @@ from dataclasses import replace
 from app.errors import DeadlinePassed, NoModel, Overloaded, RequestError
 from app.features.item_cache import CacheCounts
 from app.observability.metrics import SCORES, Metrics
+from app.ranking.degraded import INVALID_FEATURES
 from app.ranking.monitor import ModelMonitor
-from app.ranking.ranker import INVALID_FEATURES, Ranking
+from app.ranking.ranker import Ranking
 from app.ranking.request import RankRequest
 from app.ranking.score_histogram import PARTS, ScoreStats
 from app.ranking.shadow_stats import ShadowComparison, ShadowOutcome

@@ -8,7 +8,8 @@ import numpy as np
 import numpy.typing as npt
 
 from app.ranking.canary import CanaryFailure, CanaryLimits, CanaryWindow
-from app.ranking.ranker import NOT_FINITE, Ranking
+from app.ranking.degraded import NOT_FINITE
+from app.ranking.ranker import Ranking
 from app.ranking.request import RankRequest
 from app.ranking.routing import CANARY, STABLE
 from app.ranking.score_histogram import ScoreStats

@@ -19,9 +19,10 @@ import structlog
 
 from app.errors import RequestError
 from app.features.request_ids import RequestIds
+from app.ranking.degraded import NOT_FINITE
 from app.ranking.fallback import SupportsRank
 from app.ranking.monitor import ModelMonitor
-from app.ranking.ranker import NOT_FINITE, Ranking
+from app.ranking.ranker import Ranking
 from app.ranking.request import RankRequest
 from app.ranking.routing import SHADOW
 from app.ranking.shadow_stats import ShadowComparison, ShadowOutcome, ShadowStats, compare

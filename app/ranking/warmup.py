@@ -56,7 +56,7 @@ class Warmup:
             unknown = await self._cache.attach(artifact, self._worked_s)
             if unknown:
                 try:
-                    await self._refresher.fetch(unknown)
+                    await self._refresher.refresh(unknown)
                 except StoreError as error:  # they stay stale until a request needs and fetches them
                     log.warning("item_states_from_defaults", items=len(unknown), reason=str(error))
             await self._warm(artifact)
@@ -80,7 +80,7 @@ class Warmup:
         one = encoder.encode({}, "")
         largest = WARM_BESIDE_REQUESTS if on_cpu and self._prepared else self._sizes[-1]
         for size in [size for size in self._sizes if size <= largest]:
-            rows_N = np.arange(size)
+            rows_N = np.arange(size) % len(states_CD)
             for _ in range(1 if on_cpu else WARM_TURNS):
                 with torch.inference_mode():
                     user_D = artifact.encode_user(artifact.user_encoder.encode({}, ""))
@@ -93,5 +93,5 @@ class Warmup:
                     await pacer.throttle()
                 if not on_cpu:  # where requests are scored in batches
                     with torch.inference_mode():
-                        artifact.score_users(user_D.unsqueeze(0), states_CD[:size].clone(), [size])
+                        artifact.score_users(user_D.unsqueeze(0), states_CD[torch.from_numpy(rows_N)], [size])
                     await pacer.throttle()

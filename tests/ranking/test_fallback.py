@@ -10,9 +10,10 @@ import pytest
 from structlog.testing import capture_logs
 
 from app.errors import DeadlinePassed, EncodingError, InvalidRequest
+from app.ranking.degraded import MODEL_FALLBACK
 from app.ranking.fallback import Fallback
 from app.ranking.monitor import PINNED, ModelMonitor
-from app.ranking.ranker import MODEL_FALLBACK, Ranker, Ranking
+from app.ranking.ranker import Ranker, Ranking
 from app.ranking.request import RankRequest
 from app.ranking.routing import arm, route
 from app.registry.artifact.artifact import Artifact

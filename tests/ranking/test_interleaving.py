@@ -23,7 +23,8 @@ from app.features.memory_store import MemoryFeatureStore
 from app.features.redis_store import RedisFeatureStore
 from app.features.slots import Slots
 from app.features.store import FeatureStore
-from app.ranking.ranker import ITEMS_UNAVAILABLE, STALE_ITEMS, USER_UNAVAILABLE, Ranker, Ranking
+from app.ranking.degraded import ITEMS_UNAVAILABLE, STALE_ITEMS, USER_UNAVAILABLE
+from app.ranking.ranker import Ranker, Ranking
 from app.ranking.request import RankRequest
 from app.registry.artifact.artifact import Artifact
 from app.registry.lifecycle.snapshot import LiveSnapshot

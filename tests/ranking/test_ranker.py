@@ -9,7 +9,14 @@ import torch
 from app.errors import DeadlinePassed, EncodingError, InvalidRequest, NoModel
 from app.features.item_cache import ItemCache
 from app.features.memory_store import MemoryFeatureStore
-from app.ranking import ranker as module
+from app.ranking.degraded import (
+    INVALID_FEATURES,
+    ITEMS_UNAVAILABLE,
+    MODEL_FALLBACK,
+    NOT_FINITE,
+    STALE_ITEMS,
+    USER_UNAVAILABLE,
+)
 from app.ranking.ranker import Ranker, Ranking
 from app.ranking.request import RankRequest
 from app.registry.artifact.artifact import Artifact
@@ -126,7 +133,7 @@ async def test_a_stored_value_that_no_slot_can_hold_degrades_the_answer(
 ) -> None:
     features.put_user("4", raw_user(4) | {"liked_genres": "[not JSON"})
     ranking = await ask(ranker, RankRequest("4", ["1"]))
-    assert ranking.degraded == [module.INVALID_FEATURES]
+    assert ranking.degraded == [INVALID_FEATURES]
     user = {name: value for name, value in raw_user(4).items() if name != "liked_genres"}
     assert scores(ranking) == pytest.approx(expected(versions[0], "4", user, {"1": raw_item(1)}), abs=1e-5)
 
@@ -137,7 +144,7 @@ async def test_without_the_store_cached_items_are_stale_and_the_user_is_a_defaul
     await ask(ranker, RankRequest("4", IDS[:5]))
     features.failing = True
     ranking = await ask(ranker, RankRequest("4", [*IDS[:5], "40"]))
-    assert set(ranking.degraded) == {module.USER_UNAVAILABLE, module.STALE_ITEMS, module.ITEMS_UNAVAILABLE}
+    assert set(ranking.degraded) == {USER_UNAVAILABLE, STALE_ITEMS, ITEMS_UNAVAILABLE}
     assert not ranking.missing_user, "nobody knows whether the user exists"
     assert ranking.missing_items == []
     items = {i: raw_item(int(i)) for i in IDS[:5]} | {"40": {}}
@@ -169,7 +176,7 @@ async def test_scores_that_are_not_finite_rank_last_and_are_named(
     await ask(ranker, RankRequest("4", ["1", "2", "3"]))
     cache.states(versions[0])[int(cache.find(["2"]).rows[0])] = torch.nan
     ranking = await ask(ranker, RankRequest("4", ["1", "2", "3"]))
-    assert ranking.degraded == [module.NOT_FINITE]
+    assert ranking.degraded == [NOT_FINITE]
     assert ranking.item_ids[-1] == "2"
     assert ranking.scores[-1] == 0.0
     assert all(0 <= score <= 1 for score in ranking.scores)
@@ -201,7 +208,7 @@ async def test_the_last_good_version_answers_with_a_word_about_it(
     ranker: Ranker, live: list[LiveSnapshot], versions: list[Artifact]
 ) -> None:
     live[0] = replace(live[0], fallback=True)
-    assert (await ask(ranker, RankRequest("4", ["1"]))).degraded == [module.MODEL_FALLBACK]
+    assert (await ask(ranker, RankRequest("4", ["1"]))).degraded == [MODEL_FALLBACK]
 
 
 async def test_no_model_and_no_time_are_errors(ranker: Ranker, live: list[LiveSnapshot]) -> None:

@@ -10,9 +10,10 @@ import pytest
 from app.errors import DeadlinePassed, NotJson, Overloaded, RequestError
 from app.ranking.admission import Admission
 from app.ranking.canary import CanaryFailure, CanaryLimits
+from app.ranking.degraded import MODEL_FALLBACK
 from app.ranking.fallback import Fallback
 from app.ranking.monitor import ModelMonitor
-from app.ranking.ranker import MODEL_FALLBACK, Ranker, Ranking
+from app.ranking.ranker import Ranker, Ranking
 from app.ranking.request import RankRequest
 from app.ranking.routing import arm, route
 from app.ranking.service import RankService

@@ -18,8 +18,9 @@ from app.features.cache_refresher import CacheRefresher
 from app.features.item_cache import ItemCache
 from app.features.memory_store import MemoryFeatureStore
 from app.features.request_ids import RequestIds
+from app.ranking.degraded import NOT_FINITE
 from app.ranking.monitor import ModelMonitor
-from app.ranking.ranker import NOT_FINITE, Ranker, Ranking
+from app.ranking.ranker import Ranker, Ranking
 from app.ranking.request import RankRequest
 from app.ranking.shadow import Shadow, ShadowBudget
 from app.ranking.shadow_stats import ShadowComparison, compare
@@ -303,7 +304,7 @@ async def test_a_shadow_is_attached_compared_swapped_and_freed_as_any_other_labe
     store.update_pointer(shadow=None)
     await lifecycle.refresh()
     await asyncio.sleep(0.1)
-    assert len(cache._states) == len(alive) == 1
+    assert cache.versions == len(alive) == 1
     await lifecycle.stop()
 
 

@@ -1,0 +1,142 @@
+"""`FeatureReader`: from the ids of a request to what is known of them, in one round trip to the store.
+
+A row number is only good until something is awaited, because any row may be evicted and given to another item
+meanwhile. So the rows that a request found are pinned while it waits for the store; an item without a row afterwards,
+evicted again or never cached because all rows are pinned, is encoded for this request from what was read.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass, field
+from typing import Any
+
+import numpy as np
+
+from app.errors import StoreError
+from app.features.item_cache import FRESH, KNOWN, CacheLookup, ItemCache
+from app.features.item_index import ABSENT, Rows
+from app.features.request_ids import RequestIds
+from app.features.slots import Slots
+from app.features.store import FeatureStore, RawFeatures
+from app.ranking.degraded import ITEMS_UNAVAILABLE, STALE_ITEMS, USER_UNAVAILABLE
+from app.registry.artifact.artifact import Artifact
+
+
+@dataclass(slots=True)
+class RequestFeatures:
+    """What is known of a user and N candidates once the store has answered, or has failed to.
+
+    Its rows are good until something is awaited.
+    """
+
+    item_ids: RequestIds
+    """[N], each once."""
+    rows_N: Rows
+    """The candidates' rows in the cache, ABSENT for those that are not cached."""
+    uncached: Sequence[int] = ()
+    """Indices of the candidates that are not cached."""
+    user: RawFeatures = field(default_factory=dict)
+    """Empty for an unknown user, and if the store did not answer."""
+    items_read: Mapping[int, RawFeatures] = field(default_factory=dict)
+    """What this request read: index of the candidate to features."""
+    missing_user: bool = False
+    missing_items: list[str] = field(default_factory=list)
+    """Ids that the store does not know."""
+    degraded: list[str] = field(default_factory=list)
+
+
+class FeatureReader:
+    """Reads users and items for requests, and encodes the items that are not cached."""
+
+    def __init__(self, store: FeatureStore, cache: ItemCache) -> None:
+        """Take a cache that is the store's listener."""
+        self._store = store
+        self._cache = cache
+
+    async def read(self, user_id: str, item_ids: Sequence[str], timeout_s: float) -> RequestFeatures:
+        """Read the user, and the items of which the cache holds nothing fresh, in one round trip.
+
+        Items that were fresh when the request began are not read again, whatever is written meanwhile: they are as
+        fresh as the beginning of the request, and the user and the items read are as fresh as the store's reply.
+
+        Returns:
+            The features of the user and of the distinct ids, in their order; what is lacking stands in `degraded`.
+        """
+        cache = self._cache
+        ids = RequestIds.from_strings(item_ids)
+        lookup = cache.find(ids)
+        if not lookup.distinct and len(set(ids)) != len(ids):
+            ids = RequestIds.from_strings(list(dict.fromkeys(ids)))
+            lookup = cache.find(ids)
+        unread = self._unread(lookup)
+        unread_ids = [ids[index] for index in unread]
+        cache.counts.hits += len(ids) - len(unread)
+        cache.counts.misses += len(unread)
+        rows_N = lookup.rows
+        cache.pin(rows_N)
+        try:
+            user, items = await self._store.fetch(user_id, unread_ids, timeout_s)
+        except StoreError:
+            return self._from_cache(ids)
+        finally:
+            cache.unpin(rows_N)
+        features = RequestFeatures(ids, rows_N, user=user, missing_user=not user)
+        if unread:  # the cache was given these, and may have evicted them again
+            rows_N[unread] = cache.find(unread_ids).rows
+            features.uncached = np.flatnonzero(rows_N == ABSENT).tolist()
+            features.items_read = dict(zip(unread, items, strict=True))
+        if unread or not lookup.flags_all & KNOWN:
+            known_N = cache.flags(rows_N) & KNOWN != 0
+            known_N[unread] = [bool(item) for item in items]
+            features.missing_items = [ids[index] for index in np.flatnonzero(~known_N).tolist()]
+        return features
+
+    def encode(
+        self,
+        artifact: Artifact,
+        features: RequestFeatures,
+        indices: Sequence[int],
+        overrides: Mapping[str, Mapping[str, Any]],
+    ) -> Slots:
+        """Return the slots [M, S] of M candidates: as cached, as read or of an unknown item, with overrides on top.
+
+        Args:
+            indices: of the candidates.
+            overrides: item id to values that the request sent.
+
+        Raises EncodingError if an override fits no slot.
+        """
+        encoder, rows_M = artifact.item_encoder, features.rows_N[indices]
+        slots = self._cache.slots(artifact, np.maximum(rows_M, 0))
+        for position, index in enumerate(indices):
+            item_id = features.item_ids[index]
+            item = Slots(slots.keys[position], slots.values[position])
+            if rows_M[position] == ABSENT:
+                item = encoder.encode(features.items_read.get(index, {}), item_id, self._cache.count_invalid)
+            if override := overrides.get(item_id):
+                item = encoder.patch(item, override)
+            slots.keys[position], slots.values[position] = item
+        return slots
+
+    def _unread(self, lookup: CacheLookup) -> list[int]:
+        """Return the indices of the candidates that have to be read."""
+        if not self._store.tracking:  # the server does not report changes, so nothing cached can be called fresh
+            return list(range(len(lookup.rows)))
+        if lookup.flags_all & FRESH:
+            return []
+        return np.flatnonzero(self._cache.flags(lookup.rows) & FRESH == 0).tolist()
+
+    def _from_cache(self, ids: RequestIds) -> RequestFeatures:
+        """Return what the cache holds when the store has failed, and name what is lacking."""
+        rows_N = self._cache.find(ids).rows
+        flags_N, cached_N = self._cache.flags(rows_N), rows_N != ABSENT
+        fresh_N = flags_N & FRESH != 0 if self._store.tracking else np.zeros(len(rows_N), np.bool_)
+        features = RequestFeatures(ids, rows_N, np.flatnonzero(~cached_N).tolist(), degraded=[USER_UNAVAILABLE])
+        if features.uncached:
+            features.degraded.append(ITEMS_UNAVAILABLE)
+        else:
+            features.missing_items = [ids[index] for index in np.flatnonzero(flags_N & KNOWN == 0).tolist()]
+        if (cached_N & ~fresh_N).any():
+            features.degraded.append(STALE_ITEMS)
+        return features

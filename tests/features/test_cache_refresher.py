@@ -1,0 +1,90 @@
+"""What reads items in the background must not undo what requests did while it waited."""
+
+from __future__ import annotations
+
+import asyncio
+from collections.abc import Callable, Sequence
+
+import pytest
+
+from app.features.cache_refresher import BATCH, CacheRefresher
+from app.features.item_cache import FRESH, ItemCache
+from app.features.memory_store import MemoryFeatureStore
+from app.features.store import Fetched
+from tests.factories import raw_item, raw_items
+
+pytestmark = pytest.mark.anyio
+
+ITEMS = 4 * BATCH
+IDS = [str(number) for number in range(ITEMS)]
+
+
+class RecordingStore(MemoryFeatureStore):
+    def __init__(self) -> None:
+        super().__init__({}, raw_items(ITEMS), latency_s=0.002)
+        self.read: list[str] = []
+
+    async def fetch(self, user_id: str | None, item_ids: Sequence[str], timeout_s: float) -> Fetched:
+        fetched = await super().fetch(user_id, item_ids, timeout_s)
+        self.read += item_ids
+        return fetched
+
+
+@pytest.fixture
+def store() -> RecordingStore:
+    return RecordingStore()
+
+
+async def until(condition: Callable[[], bool]) -> None:
+    while not condition():  # noqa: ASYNC110 - in the turn of the loop in which it comes true
+        await asyncio.sleep(0)
+
+
+async def test_it_fills_the_cache_and_reads_again_what_was_written(store: RecordingStore) -> None:
+    cache = ItemCache(2 * ITEMS)
+    await store.start(cache)
+    refresher = CacheRefresher(store, cache, fill=True)
+    refresher.start()
+    await until(lambda: refresher.filled)
+    assert sorted(store.read) == sorted(IDS)
+    store.put_item("3", raw_item(4))
+    await until(lambda: len(store.read) > ITEMS)
+    assert store.read[ITEMS:] == ["3"]
+    assert cache.stale() == []
+    await refresher.stop()
+
+
+async def test_filling_evicts_nothing_that_requests_cache_meanwhile(store: RecordingStore) -> None:
+    cache = ItemCache(2 * BATCH)
+    await store.start(cache)
+    refresher = CacheRefresher(store, cache, fill=True)
+    refresher.start()
+    await until(lambda: bool(store.read))
+    others = [f"other{number}" for number in range(BATCH // 2)]
+    cache.on_items(others, [raw_item(0)] * len(others))
+    await until(lambda: refresher.filled)
+    await refresher.stop()
+    assert cache.counts.evictions == 0
+    assert len(cache) == cache.capacity
+    assert all(item_id in cache for item_id in others)
+
+
+async def test_items_evicted_or_read_since_they_were_found_stale_are_passed_over(store: RecordingStore) -> None:
+    cache = ItemCache(2 * BATCH)
+    await store.start(cache)
+    cache.on_items(IDS[: 2 * BATCH], [raw_item(0)] * (2 * BATCH))
+    cache.on_disconnect()
+    stale = cache.stale()
+    assert stale == IDS[: 2 * BATCH]
+    refreshing = asyncio.create_task(CacheRefresher(store, cache, fill=False).refresh(stale))
+    await until(lambda: bool(store.read))
+    read_meanwhile = stale[-1]
+    cache.on_items([read_meanwhile], [raw_item(1)])
+    cache.pin(cache.find(stale[:BATCH]).rows)
+    cache.on_items(["new"], [raw_item(2)])
+    evicted = [item_id for item_id in stale if item_id not in cache]
+    assert evicted
+    await refreshing
+    assert set(store.read) == set(stale) - set(evicted) - {read_meanwhile}
+    assert not any(item_id in cache for item_id in evicted)
+    assert cache.find([item_id for item_id in stale if item_id in cache]).flags_all & FRESH
