@@ -11,11 +11,10 @@ from typing import TYPE_CHECKING, Annotated, Any, Literal
 
 import typer
 from rich.markup import escape
-from rich.table import Table
 
 from app.commands.options import interval_seconds
 from app.commands.output import ConsoleReporter, console, emit
-from app.commands.store_options import Model, Store
+from app.commands.store_options import Model, Store, open_store
 from app.errors import ConfigError, CtrError, DataError, NotPublished
 from app.runtime.schedule import repeat
 from app.runtime.signals import ended_by_signals
@@ -24,10 +23,9 @@ if TYPE_CHECKING:
     from app.registry.artifact.artifact import Artifact
     from app.registry.gate.gate_report import GateReport
     from app.training.data.dataset import Dataset
-    from app.training.retrain import RetrainConfig, Round
+    from app.training.retrain_config import RetrainConfig
 
 PUBLISHED, FAILED, BAD_INPUT, NOTHING_PUBLISHED = 0, 1, 2, 3
-COMPARED = ("auc", "log_loss", "pr_auc", "calibration")
 TUNING = "Training (as the live version was trained, unless said)"
 
 
@@ -92,20 +90,20 @@ def retrain(
     options = {name: value for name, value in locals().items() if name != "every"}
     if every is None:
         raise typer.Exit(_once(**options))
-    raise typer.Exit(repeat(interval_seconds(every), _once, options, stop_status=BAD_INPUT, notify=_say))
+    raise typer.Exit(repeat(interval_seconds(every), _once, options, stop_status=BAD_INPUT, notify=_notify))
 
 
 def _once(**options: Any) -> int:
-    """One retraining. Returns the exit status; errors are shown here, so that a loop can go on after them."""
+    """Run one retraining and return the exit status; errors are shown here, so that a loop can go on after them."""
     try:
         with ended_by_signals():
-            return _round(**options)
+            return _retrain(**options)
     except CtrError as error:
         console.print(f"[red]error:[/] {escape(str(error))}", highlight=False)
         return BAD_INPUT if isinstance(error, ConfigError | DataError) else FAILED
 
 
-def _round(
+def _retrain(
     *,
     data: Path | None,
     dataset: str | None,
@@ -123,78 +121,79 @@ def _round(
 ) -> int:
     from app.commands.options import quiet_threads
 
-    quiet_threads(threads)
+    quiet_threads(threads)  # ahead of the imports below, which import torch
+    from app.commands.retrain_output import comparison_table, outcome_document
     from app.publishing.gate_version import gate_version
     from app.publishing.publish import prune_old_versions
-    from app.registry.store.model_store import ModelStore
-    from app.settings import load_settings
     from app.training.live_version import newest_time
     from app.training.loop.progress import TrainingProgress
-    from app.training.retrain import Round, alone
-    from app.training.retrain import retrain as run
+    from app.training.retrain import RetrainOutcome, retraining_lock
+    from app.training.retrain import retrain as retrain_version
 
-    settings = load_settings(model=model, model_store=model_store)
-    store, reporter = ModelStore.from_settings(settings), ConsoleReporter()
+    settings, store = open_store(model, model_store)
+    reporter = ConsoleReporter()
     stable = store.pointer().stable
     if stable is None:
         raise ConfigError(f"{store.name} has no live version in {store.folder}: `ctr train --publish` makes the first")
-    found, judged = Round(stable), {}
-    reason = message = None
+    outcome = RetrainOutcome(stable)
+    reports: list[GateReport] = []
+    folder = reason = message = None
+
+    def gate(version: int) -> None:
+        reports.append(gate_version(store, version, settings, reporter))
+
     try:
-        with alone(store):
-            found.live = stable = store.pointer().stable or stable  # another one may just have ended
+        with retraining_lock(store):
+            outcome.live = stable = store.pointer().stable or stable  # another retraining may just have ended
             live = store.load(stable)
             config = _config(live, options)
-            _say(f"Reading {dataset or live.manifest.data.get('dataset')}")
+            _notify(f"Reading {dataset or live.manifest.data.get('dataset')}")
             rows = _read(live, dataset, data, features, label=label, timestamp=timestamp, max_bad=max_bad, cache=cache)
             known = newest_time(live.manifest)
             if only_new and known is not None and rows.timestamps_N is not None and rows.timestamps_N.max() <= known:
                 raise NotPublished("old", f"not published: no row is newer than those version {stable} came from")
-
-            def admit(version: int) -> None:
-                judged["gate"] = gate_version(store, version, settings, reporter)
-
             with TrainingProgress(console, config.job.trainer.epochs) as progress:
-                folder = run(
+                folder = retrain_version(
                     config,
                     rows,
                     store,
                     live,
-                    found,
-                    admit=admit,
-                    say=_say,
+                    outcome,
+                    gate=gate,
+                    notify=_notify,
                     report=progress.report,
                     command=shlex.join(["ctr", *sys.argv[1:]]),
                 )
         prune_old_versions(store, settings, reporter)
     except NotPublished as error:
-        reason, message, folder = error.reason, str(error), None
-    if found.evaluation:
-        console.print(_table(found))
+        reason, message = error.reason, str(error)
+    if outcome.evaluation:
+        console.print(comparison_table(outcome))
     if message is None:
-        _say(f"{store.name} {found.version} is live in place of {stable}, after {found.seconds:.1f} s")
+        _notify(f"{store.name} {outcome.version} is live in place of {stable}, after {outcome.seconds:.1f} s")
     else:
         console.print(f"[yellow]{escape(message)}[/]", highlight=False, soft_wrap=True)
     if as_json:
-        emit(_document(store.name, found, folder, reason, message, judged.get("gate")))
+        report = reports[0] if reports else None
+        emit(outcome_document(store.name, outcome, folder, reason, message, report))
     return PUBLISHED if message is None else NOTHING_PUBLISHED
 
 
 def _config(live: Artifact, options: dict[str, Any]) -> RetrainConfig:
-    """As the live version was trained, with what the command line said on top. Raises ConfigError."""
+    """Take the live version's choices, with those of the command line on top. Raises ConfigError."""
     from app.training.live_version import config_of
-    from app.training.retrain import RetrainConfig, Window
+    from app.training.retrain_config import RetrainConfig, RetrainWindow
 
     job = config_of(live.manifest)
-    said = {name: options[name] for name in ("epochs", "batch_size", "seed") if options[name] is not None}
-    job = replace(job, trainer=replace(job.trainer, **said))
+    given = {name: options[name] for name in ("epochs", "batch_size", "seed") if options[name] is not None}
+    job = replace(job, trainer=replace(job.trainer, **given))
     if options["seed"] is not None:
         job = replace(job, model=replace(job.model, seed=options["seed"]))
     if options["holdout"] is not None:
         job = replace(job, split=replace(job.split, test=options["holdout"]))
     return RetrainConfig(
         job,
-        Window(options["window_rows"], options["window_days"]),
+        RetrainWindow(options["window_rows"], options["window_days"]),
         options["fresh"],
         options["learning_rate"],
         options["metric"],
@@ -203,7 +202,7 @@ def _config(live: Artifact, options: dict[str, Any]) -> RetrainConfig:
 
 
 def _read(live: Artifact, dataset: str | None, data: Path | None, features: Path | None, **options: Any) -> Dataset:
-    """The rows by the live version's schema: what is not told otherwise goes on as it was."""
+    """Read the rows by the live version's dataset and schema, unless the command line names others."""
     import msgspec
 
     from app.training.data.catalogue import open_dataset
@@ -219,45 +218,9 @@ def _read(live: Artifact, dataset: str | None, data: Path | None, features: Path
         with EncodingProgress(console, data.name if data else name) as progress:
             rows = open_dataset(name, data, features=features, report=progress.report, **options)
     if rows.skipped.count:
-        _say(f"{rows.source}: {rows.skipped}")
+        _notify(f"{rows.source}: {rows.skipped}")
     return rows
 
 
-def _document(
-    name: str, found: Round, folder: Path | None, reason: str | None, message: str | None, gate: GateReport | None
-) -> dict[str, Any]:
-    return {
-        "model": name,
-        "live": found.live,
-        "published": folder is not None,
-        "version": found.version,
-        "version_dir": str(folder) if folder else None,
-        "reason": reason,
-        "message": message,
-        "rows": found.rows,
-        "data": found.data,
-        "keys": found.keys,
-        "evaluation": found.evaluation,
-        "gate": gate,
-        "seconds": round(found.seconds, 3),
-        "samples_per_second": round(found.fitted.samples_per_second, 1) if found.fitted else None,
-    }
-
-
-def _table(found: Round) -> Table:
-    shown = found.evaluation
-    table = Table(title=f"the newest {shown['rows']:,} rows", title_justify="left")
-    table.add_column("version")
-    for column in ("AUC", "log loss", "PR-AUC", "predicted / observed"):
-        table.add_column(column, justify="right")
-    for name, who in ((f"{found.live}, live", "live"), ("candidate", "candidate")):
-        table.add_row(name, *(f"{shown[who][metric]:.4f}" for metric in COMPARED))
-    if shown["seen_by_live"]:
-        table.caption = (
-            f"{shown['seen_by_live']:.0%} of these rows are no newer than what the live version learned from"
-        )
-    return table
-
-
-def _say(text: str) -> None:
-    console.print(escape(text), highlight=False)
+def _notify(message: str) -> None:
+    console.print(escape(message), highlight=False)

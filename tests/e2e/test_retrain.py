@@ -18,7 +18,7 @@ import redis
 
 from app.errors import NotPublished
 from app.registry.store.model_store import ModelStore
-from app.training.retrain import LOCK, alone
+from app.training.retrain import LOCK, retraining_lock
 from tests.e2e.conftest import Running, Serve
 from tests.training.test_retrain import train_first
 
@@ -125,12 +125,12 @@ def test_a_stop_signal_in_the_middle_leaves_everything_as_it_was(
         while not any("Training deepfm" in line for line in said):
             said.append(process.stderr.readline())
             assert said[-1], said
-        with pytest.raises(NotPublished, match="is being retrained already"), alone(store):
+        with pytest.raises(NotPublished, match="is being retrained already"), retraining_lock(store):
             raise AssertionError
         process.send_signal(signal.SIGTERM)
         process.stderr.read()
         assert process.wait(ENDED_S) == 128 + signal.SIGTERM
     assert (store.versions(), store.pointer().stable) == ([1], 1)
     assert {path.name for path in store.folder.iterdir()} == {"1", "serving.json", ".history.json", ".lock", LOCK}
-    with alone(store):
+    with retraining_lock(store):
         pass

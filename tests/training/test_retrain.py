@@ -26,7 +26,8 @@ from app.training.data.dataset import Dataset
 from app.training.evaluation.comparison import compare, probabilities, shortfall
 from app.training.live_version import check_same_schema, config_of, newest_time
 from app.training.preprocessing.encode import encode
-from app.training.retrain import LOCK, RetrainConfig, Round, Window, alone, retrain
+from app.training.retrain import LOCK, RetrainOutcome, retrain, retraining_lock
+from app.training.retrain_config import RetrainConfig, RetrainWindow
 from tests.factories import publish_tiny
 from tests.registry.artifact.test_signing import key_pair
 from tests.training.conftest import Ctr
@@ -174,7 +175,7 @@ def test_what_the_gate_refuses_is_status_3_and_keeps_its_report(
 
 
 def test_the_second_of_two_says_so_and_ends(ctr: Ctr, folder: Path) -> None:
-    with alone(ModelStore(folder / "model_store", "deepfm")):
+    with retraining_lock(ModelStore(folder / "model_store", "deepfm")):
         status, out, err = ctr(*TABLE, "--json")
     assert status == 3
     assert json.loads(out)["reason"] == "busy"
@@ -185,7 +186,7 @@ def test_the_second_of_two_says_so_and_ends(ctr: Ctr, folder: Path) -> None:
 def test_a_killed_retraining_leaves_no_lock_that_holds(folder: Path) -> None:
     store = ModelStore(folder / "model_store", "deepfm")
     (store.folder / LOCK).write_text("process 1 on elsewhere\n")
-    with alone(store), (store.folder / LOCK).open() as lock, pytest.raises(BlockingIOError):
+    with retraining_lock(store), (store.folder / LOCK).open() as lock, pytest.raises(BlockingIOError):
         fcntl.flock(lock, fcntl.LOCK_SH | fcntl.LOCK_NB)
 
 
@@ -237,17 +238,17 @@ def test_bad_input_is_status_2_and_says_what_to_do(
     left_alone(folder)
 
 
-def refit(folder: Path, admit: Callable[[int], Any], **options: Any) -> tuple[Round, ModelStore]:
+def refit(folder: Path, gate: Callable[[int], Any], **options: Any) -> tuple[RetrainOutcome, ModelStore]:
     store, data = opened(folder)
     live = store.load(1)
     config = RetrainConfig(config_of(live.manifest), min_gain=-1.0, **options)
-    found = Round(1)
-    retrain(config, data, store, live, found, admit=admit)
+    found = RetrainOutcome(1)
+    retrain(config, data, store, live, found, gate=gate)
     return found, store
 
 
 def test_fresh_weights_need_no_live_weights(folder: Path) -> None:
-    found, store = refit(folder, lambda _: None, fresh=True, window=Window(rows=600))
+    found, store = refit(folder, lambda _: None, fresh=True, window=RetrainWindow(rows=600))
     assert store.pointer().stable == 2
     assert set(found.keys) == {"new"}
     assert store.manifest(2).config["retrained"]["learning_rate"] == 0.02
@@ -296,23 +297,23 @@ def test_days_are_counted_from_the_newest_row_whatever_the_unit(folder: Path, un
     _, data = opened(folder)
     assert data.timestamps_N is not None
     data = replace(data, timestamps_N=data.timestamps_N * unit)
-    window = Window(days=1.0).newest(data)
+    window = RetrainWindow(days=1.0).newest(data)
     assert window.timestamps_N is not None
     assert (len(window), window.timestamps_N.max()) == (24, (START + 1199 * HOUR) * unit)
-    assert len(Window(days=1.0, rows=10).newest(data)) == 10
-    assert len(Window().newest(data)) == 1200
+    assert len(RetrainWindow(days=1.0, rows=10).newest(data)) == 10
+    assert len(RetrainWindow().newest(data)) == 1200
 
 
 def test_days_of_what_is_no_date_are_refused(folder: Path) -> None:
     _, data = opened(folder)
     with pytest.raises(ConfigError, match="are no dates; use --window-rows"):
-        Window(days=1.0).newest(replace(data, timestamps_N=np.arange(len(data))))
+        RetrainWindow(days=1.0).newest(replace(data, timestamps_N=np.arange(len(data))))
 
 
 def test_the_newest_rows_are_by_time_and_not_by_place(folder: Path) -> None:
     _, data = opened(folder)
     order = np.random.default_rng(0).permutation(len(data))
-    window = Window(rows=100).newest(data.take(order))
+    window = RetrainWindow(rows=100).newest(data.take(order))
     assert window.timestamps_N is not None
     assert sorted(window.timestamps_N) == [START + n * HOUR for n in range(1100, 1200)]
 
@@ -349,5 +350,8 @@ def test_what_the_live_version_had_is_read_from_its_manifest(folder: Path) -> No
 
 def test_a_store_that_cannot_be_written_to_is_said(tmp_path: Path) -> None:
     (tmp_path / "file").write_text("")
-    with pytest.raises(ArtifactError, match="cannot write to"), alone(ModelStore(tmp_path / "file", "deepfm")):
+    with (
+        pytest.raises(ArtifactError, match="cannot write to"),
+        retraining_lock(ModelStore(tmp_path / "file", "deepfm")),
+    ):
         raise AssertionError

@@ -1,0 +1,75 @@
+"""What a retraining does: which rows are new, how it trains, and when its result is good enough to publish."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass, field, replace
+
+import numpy as np
+
+from app.errors import ConfigError
+from app.training.data.dataset import Dataset
+from app.training.evaluation.comparison import Metric
+from app.training.job import JobConfig
+from app.training.loop.trainer_config import TrainerConfig
+
+MIN_GAIN = -0.001
+"""By default a candidate may be so much worse, in nats: 1.7 standard errors on 10,000 rows (docs/deploy.md)."""
+WARM_RATE = 0.25
+"""Share of the learning rate that is used if weights that are good already are only to be moved (docs/deploy.md)."""
+DAY_S = 86_400
+EARLIEST_S = 1e8
+"""A time in 1973: a smaller number counts something else than seconds since 1970."""
+UNITS_A_SECOND = {1e17: 1e9, 1e14: 1e6, 1e11: 1e3}
+"""Times above the key are not seconds since 1970 but nano-, micro- or milliseconds."""
+
+
+@dataclass(frozen=True)
+class RetrainWindow:
+    """Which rows count as new; both limits apply if both are given."""
+
+    rows: int | None = None
+    days: float | None = None
+    """Back from the newest row, not from now."""
+
+    def newest(self, data: Dataset) -> Dataset:
+        """Return the rows within the window, in the order of the data.
+
+        Raises:
+            ConfigError: the rows have no time, or days are asked for and their times are no dates.
+        """
+        if data.timestamps_N is None:
+            raise ConfigError(
+                f"{data.source}: its rows have no time, so none are the newest; name the column with --timestamp"
+            )
+        chosen = np.argsort(data.timestamps_N, kind="stable")
+        if self.rows is not None:
+            chosen = chosen[-self.rows :]
+        if self.days is not None:
+            newest = float(data.timestamps_N.max())
+            if newest < EARLIEST_S:
+                raise ConfigError(f"{data.source}: times up to {newest:.0f} are no dates; use --window-rows")
+            units = next((units for above, units in UNITS_A_SECOND.items() if newest > above), 1.0)
+            chosen = chosen[data.timestamps_N[chosen] > newest - self.days * DAY_S * units]
+        return data.take(np.sort(chosen))
+
+
+@dataclass(frozen=True)
+class RetrainConfig:
+    """The choices of one retraining."""
+
+    job: JobConfig
+    """How fresh weights would be trained; the next retraining begins with it again."""
+    window: RetrainWindow = field(default_factory=RetrainWindow)
+    fresh: bool = False
+    """Begin with fresh weights instead of the live version's."""
+    learning_rate: float | None = None
+    """None for the job's, or `WARM_RATE` of it if the weights are the live version's."""
+    metric: Metric = "log_loss"
+    min_gain: float = MIN_GAIN
+    """Least improvement of the metric over the live version, in the metric's unit; below 0 it may be worse."""
+
+    @property
+    def trainer(self) -> TrainerConfig:
+        """The trainer's configuration for this retraining."""
+        rate = self.learning_rate or self.job.trainer.learning_rate * (1.0 if self.fresh else WARM_RATE)
+        return replace(self.job.trainer, learning_rate=rate)
