@@ -1,4 +1,4 @@
-"""The processes that train one model together: who they are, and how they exchange data.
+"""Let several processes train one model together: they know their ranks and exchange data.
 
 Every process holds the whole model and knows which rows a batch has, computes its own slice of each batch, and adds
 its gradients to those of the others (Li et al. 2020). All make the same step from the same sum, so their weights stay
@@ -29,12 +29,12 @@ TIMEOUT = timedelta(hours=2)
 
 @dataclass(frozen=True)
 class ProcessGroup:
-    """This process among those that work together. A group of one exchanges nothing and needs no torch."""
+    """Represents this process among those that work together. A group of one exchanges nothing and needs no torch."""
 
     rank: int = 0
     size: int = 1
     torch_group: dist.ProcessGroup | None = None
-    """The subgroup as torch knows it; None stands for all processes."""
+    """Is the subgroup as torch knows it; None stands for all processes."""
 
     @property
     def is_first(self) -> bool:

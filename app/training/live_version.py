@@ -1,4 +1,4 @@
-"""What the live version says of itself, for a retraining that goes on from it: options, schema, and newest rows."""
+"""Read what a retraining needs to know of the live version: its options, its schema and its newest rows."""
 
 from __future__ import annotations
 

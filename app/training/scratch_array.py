@@ -1,4 +1,4 @@
-"""Arrays that may be larger than memory: on the heap where they are small, in an unlinked file where they are not."""
+"""Allocate arrays that may be larger than memory: small ones on the heap, large ones in an unlinked file."""
 
 from __future__ import annotations
 

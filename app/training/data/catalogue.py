@@ -1,4 +1,4 @@
-"""The formats by the name that `--dataset` gives them."""
+"""Open a dataset by the name that `--dataset` gives its format."""
 
 from __future__ import annotations
 

@@ -1,4 +1,4 @@
-"""A column by its first rows: how its values are written, how varied they are, and what they depend on."""
+"""Profile a column by its first rows: how its values are written, how varied they are, and what they depend on."""
 
 from __future__ import annotations
 
@@ -17,10 +17,10 @@ LABEL_AUC = 0.999
 
 @dataclass(frozen=True)
 class ColumnProfile:
-    """One column of some rows. Text stays text, as training reads it."""
+    """Profiles one column of some rows. Text stays text, as training reads it."""
 
     series: pl.Series
-    """The values, null where missing; empty text counts as missing."""
+    """Holds the values, null where missing; empty text counts as missing."""
 
     @property
     def name(self) -> str:
@@ -32,17 +32,17 @@ class ColumnProfile:
 
     @cached_property
     def missing(self) -> float:
-        """The share of rows without a value."""
+        """Return the share of rows without a value."""
         return self.series.null_count() / max(len(self.series), 1)
 
     @cached_property
     def distinct(self) -> int:
-        """The number of distinct values; 1 for lists."""
+        """Return the number of distinct values; 1 for lists."""
         return 1 if isinstance(self.series.dtype, pl.List) else self.known.n_unique()
 
     @cached_property
     def numbers(self) -> pl.Series | None:
-        """The values as numbers; None unless all are numbers."""
+        """Return the values as numbers; None unless all are numbers."""
         if self.series.dtype == pl.String:
             numbers = self.known.cast(pl.Float64, strict=False)
             return None if numbers.null_count() or not len(numbers) else numbers
@@ -50,22 +50,22 @@ class ColumnProfile:
 
     @cached_property
     def whole(self) -> bool:
-        """Whether all values are whole numbers."""
+        """Tell whether all values are whole numbers."""
         return self.numbers is not None and bool((self.numbers == self.numbers.floor()).all())
 
     @cached_property
     def padded(self) -> bool:
-        """Whether there are codes such as 01234, which are not numbers."""
+        """Tell whether there are codes such as 01234, which are not numbers."""
         return self.series.dtype == pl.String and bool(self.known.str.contains(r"^0[0-9]").any())
 
     @cached_property
     def weighted(self) -> bool:
-        """Whether the values are JSON objects of weights."""
+        """Tell whether the values are JSON objects of weights."""
         return self.series.dtype == pl.String and len(self.known) > 0 and bool(self.known.str.starts_with("{").all())
 
     @cached_property
     def separator(self) -> str | None:
-        """The separator of its lists, where they are plain text."""
+        """Return the separator of its lists, where they are plain text."""
         if self.series.dtype != pl.String or self.numbers is not None or self.is_json:
             return None
         for separator in SEPARATORS:
@@ -79,12 +79,12 @@ class ColumnProfile:
 
     @cached_property
     def is_json(self) -> bool:
-        """Whether all values are JSON lists or objects."""
+        """Tell whether all values are JSON lists or objects."""
         return self.series.dtype == pl.String and len(self.known) > 0 and bool(self.known.str.contains(r"^[\[{]").all())
 
     @cached_property
     def items(self) -> pl.Series:
-        """The categories: the values, or the items of lists."""
+        """Return the categories: the values, or the items of lists."""
         if isinstance(self.series.dtype, pl.List):
             return self.known.explode(empty_as_null=False, keep_nulls=False).cast(pl.String).drop_nulls()
         if self.is_json:
@@ -99,7 +99,7 @@ class ColumnProfile:
 
     @cached_property
     def longest(self) -> int:
-        """The length of the longest list; 1 where there are none."""
+        """Return the length of the longest list; 1 where there are none."""
         if isinstance(self.series.dtype, pl.List):
             lengths = self.known.list.len()
         elif self.is_json:
@@ -110,7 +110,7 @@ class ColumnProfile:
 
     @cached_property
     def skewed(self) -> bool:
-        """Whether they are like counts and prices: nothing below zero, and a mean far above the median."""
+        """Tell whether they are like counts and prices: nothing below zero, and a mean far above the median."""
         if self.numbers is None or not len(self.numbers):
             return False
         mean, median = cast(float, self.numbers.mean()), cast(float, self.numbers.median())
@@ -118,13 +118,13 @@ class ColumnProfile:
 
     @property
     def smallest(self) -> float:
-        """The least number; the column must have some."""
+        """Return the least number; the column must have some."""
         assert self.numbers is not None
         return cast(float, self.numbers.min())
 
     @property
     def largest(self) -> float:
-        """The largest number; the column must have some."""
+        """Return the largest number; the column must have some."""
         assert self.numbers is not None
         return cast(float, self.numbers.max())
 

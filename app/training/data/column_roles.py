@@ -1,4 +1,4 @@
-"""Which column of a table is the label, the time, or an id, and which cannot be a feature."""
+"""Find the label, the time and the ids among the columns of a table, and what cannot be a feature."""
 
 from __future__ import annotations
 

@@ -1,4 +1,4 @@
-"""The files that a path stands for: itself, those of a folder, or those that a pattern matches."""
+"""List the files that a path stands for: itself, those of a folder, or those that a pattern matches."""
 
 from __future__ import annotations
 

@@ -1,4 +1,4 @@
-"""What every format becomes: raw features of both sides, labels, times, and the rows that were left out."""
+"""Every format becomes a dataset: raw features of both sides, labels, times, and what was left out."""
 
 from __future__ import annotations
 
@@ -18,29 +18,29 @@ ID_COLUMN = "id"
 
 @dataclass(frozen=True)
 class Dataset:
-    """N labelled impressions. `user` (request side, context included) and `item` are N rows by raw field name.
+    """Holds N labelled impressions. `user` (request side, context included) and `item` are N rows by raw field name.
 
     A dataset that is larger than memory is a `MappedDataset`, whose `user` and `item` are a few examples. What concerns
     all rows works on what `app.training.preprocessing.encode.encode` makes of either.
     """
 
     name: str
-    """The name of the format."""
+    """Names the format."""
     schema: FeatureSchema
     user: pl.DataFrame
     item: pl.DataFrame
     labels_N: npt.NDArray[np.float32]
     timestamps_N: npt.NDArray[np.int64] | None
-    """Seconds since 1970, or any other number that grows with time."""
+    """Holds seconds since 1970, or any other number that grows with time."""
     source: str
-    """What reports and messages call the data."""
+    """Names the data in reports and messages."""
     skipped: SkippedRows = field(default_factory=SkippedRows)
     users: pl.DataFrame | None = None
-    """The last state of every user, with an `id` column, where the format knows it."""
+    """Holds the last state of every user, with an `id` column, where the format knows it."""
     items: pl.DataFrame | None = None
-    """The last state of every item, likewise."""
+    """Holds the last state of every item, likewise."""
     max_bad: float = MAX_BAD_SHARE
-    """Share of the rows that may have a value that fits no slot, in each field."""
+    """Limits the share of rows with a value that fits no slot, in each field."""
 
     def __post_init__(self) -> None:
         """Raise ConfigError if the schema reads a field that is not there: a silent default would hide a typo."""

@@ -1,4 +1,4 @@
-"""A source to the arrays of an encoded folder by a group of processes: plan shards, encode one each, merge.
+"""Encode a source by a group of processes: plan shards, encode one each, merge them.
 
 This is the one place that gives the work of `sharding`, `shard_encoding` and `shard_merging` to processes. Each process
 writes its shard aside, since it is not known how many good rows come before until all are read. Then they copy the

@@ -1,4 +1,4 @@
-"""The cache of encoded files: each is encoded once, into `<cache>/<digest>/`, and mapped from then on.
+"""Keep encoded files: each is encoded once, into `<cache>/<digest>/`, and mapped from then on.
 
 The digest is of the file's identity, the schema's hash and the options, so that a folder is never out of date: another
 file or schema has another folder. A folder is written aside under a lock and renamed when it is complete.
@@ -25,7 +25,7 @@ from app.training.data.source import Source
 from app.training.distributed import SINGLE_PROCESS, ProcessGroup
 
 END_BYTES = 1 << 16
-"""Bytes at either end of the file that are hashed; its size and time are taken too."""
+"""So many bytes are hashed at either end of a file; its size and time are taken too."""
 
 
 def encode_file(

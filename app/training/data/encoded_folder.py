@@ -1,4 +1,4 @@
-"""The encoded form of a file on disk: its slots, labels and times as flat arrays, which are mapped.
+"""An encoded folder holds the slots, labels and times of a file as flat arrays, which are mapped.
 
 user_keys.bin int64 [N, S_u]     item_keys.bin int64 [N, S_i]     labels.bin float32 [N]
 user_values.bin float32 [N, S_u] item_values.bin float32 [N, S_i] times.bin int64 [N], if any
@@ -25,7 +25,7 @@ META_FILE = "meta.json"
 
 
 class EncodedFolderMeta(msgspec.Struct, frozen=True):
-    """The content of `meta.json`."""
+    """Describes the folder; it is the content of `meta.json`."""
 
     format: int
     path: str
@@ -35,7 +35,7 @@ class EncodedFolderMeta(msgspec.Struct, frozen=True):
     slots: dict[str, int]
     timed: bool
     seen: int
-    """Rows of the file, good or bad."""
+    """Counts the rows of the file, good or bad."""
     skipped: dict[str, Any]
     unreadable: dict[str, dict[str, Any]]
     seconds: float
@@ -47,7 +47,7 @@ def read_meta(folder: Path) -> EncodedFolderMeta:
 
 
 class EncodedFolder:
-    """A complete folder, read only. Arrays are mapped: opening costs nothing, and the system may take their memory."""
+    """Opens a complete folder, read only. Arrays are mapped: opening is cheap, and the system may take their memory."""
 
     def __init__(self, folder: Path) -> None:
         """Open a folder. Raises OSError, msgspec.DecodeError or ValueError if it is not complete."""
@@ -72,7 +72,7 @@ class EncodedFolder:
 
     @property
     def unreadable(self) -> dict[str, SkippedRows]:
-        """The rows whose value fits no slot, by field name."""
+        """Return the rows whose value fits no slot, by field name."""
         return msgspec.convert(self.meta.unreadable, dict[str, SkippedRows])
 
     def _map_side(self, side: Side) -> Slots:

@@ -1,4 +1,4 @@
-"""The sizes that bound memory while a dataset is read, encoded and prepared for training."""
+"""Bound the memory that reading, encoding and preparing a dataset takes."""
 
 from __future__ import annotations
 
@@ -7,7 +7,7 @@ from dataclasses import dataclass
 
 @dataclass(frozen=True)
 class EncodingLimits:
-    """The limits of one dataset. The defaults are what `ctr train` uses; tests pass small values."""
+    """Holds the limits of one dataset. The defaults are what `ctr train` uses; tests pass small values."""
 
     in_memory_bytes: int = 64 << 20
     """A file up to this size is read whole; as frames it takes several times as much memory."""
@@ -15,12 +15,12 @@ class EncodingLimits:
     """Text is parsed in blocks of this size. As frames, keys and values a block takes some 15 times as much; smaller
     blocks are slower, by a fifth at half of this size."""
     parquet_rows: int = 65_536
-    """Rows of Parquet that are read at a time."""
+    """Parquet is read in chunks of so many rows."""
     history_rows: int = 250_000
-    """Events whose features are made at a time by formats that look at earlier events, or those of one user where
-    there are more of them."""
+    """Formats that look at earlier events make the features of so many events at a time, or of all those of one user
+    where they are more."""
     chunk_rows: int = 65_536
-    """Encoded rows that are gathered, counted or expanded at a time."""
+    """Encoded rows are gathered, counted and expanded in chunks of so many."""
     heap_array_bytes: int = 256 << 20
     """A larger array goes to an unlinked file, whose pages the system drops and reads again as memory gets short."""
     copy_bytes: int = 1 << 20

@@ -1,4 +1,4 @@
-"""Progress of reading a large file, for people: share read, rows, rows a second and the time that is left."""
+"""Show the progress of encoding a large file: share read, rows, rows a second and the time that is left."""
 
 from __future__ import annotations
 
@@ -10,7 +10,7 @@ from rich.progress import BarColumn, Progress, TaskID, TaskProgressColumn, TextC
 
 
 class EncodingProgress:
-    """A progress bar that appears with the first report: small files, and those encoded before, make none."""
+    """Shows a progress bar from the first report on: small files, and those encoded before, make none."""
 
     def __init__(self, console: Console, name: str) -> None:
         self._console, self._name = console, name

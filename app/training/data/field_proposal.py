@@ -1,4 +1,4 @@
-"""One field of a proposed schema: whose it is, its type and options, and why."""
+"""Propose one field of a schema: whose it is, its type and options, and why."""
 
 from __future__ import annotations
 
@@ -25,7 +25,7 @@ YAML_WORDS = {"y", "n", "yes", "no", "on", "off", "true", "false", "null"}
 
 @dataclass
 class FieldProposal:
-    """One field of the proposal."""
+    """Holds one field of the proposal."""
 
     profile: ColumnProfile
     entity: Entity

@@ -1,4 +1,4 @@
-"""A `features.yaml` proposed from a table: by names first, then by what the values do; every line says why."""
+"""Propose a `features.yaml` from a table: by names first, then by what the values do; every line says why."""
 
 from __future__ import annotations
 
@@ -31,14 +31,14 @@ ROWS = 100_000
 
 @dataclass(frozen=True)
 class SchemaProposal:
-    """A proposed schema, and how to train with it."""
+    """Holds a proposed schema, and how to train with it."""
 
     text: str
-    """YAML with comments, which parses as a schema."""
+    """Is YAML with comments, which parses as a schema."""
     label: str
     timestamp: str | None
     left_out: dict[str, str]
-    """Why a column is no feature, by its name."""
+    """Says why a column is no feature, by its name."""
 
 
 def infer(

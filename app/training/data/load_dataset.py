@@ -1,4 +1,4 @@
-"""A source to a dataset: in memory where its files are small, by its encoded folder where they are not."""
+"""Load a source: into memory where its files are small, by its encoded folder where they are not."""
 
 from __future__ import annotations
 

@@ -1,4 +1,4 @@
-"""A dataset that is larger than memory: labels and times are held, slots are mapped from the encoded folder."""
+"""Hold the labels and times of a dataset that is larger than memory, and map its slots from the encoded folder."""
 
 from __future__ import annotations
 
@@ -24,12 +24,12 @@ TIME_COLUMN = "\x1ftime"
 
 @dataclass(frozen=True)
 class MappedDataset(Dataset):
-    """A dataset whose `user` and `item` are a few examples, while the slots of all rows are mapped."""
+    """Is a dataset whose `user` and `item` are a few examples, while the slots of all rows are mapped."""
 
     origin: Source | None = None
     folder: EncodedFolder | None = None
     index_N: npt.NDArray[np.int64] | None = None
-    """Which rows of the folder these are, in this order; None for all."""
+    """Selects rows of the folder, in this order; None selects all."""
 
     def take(self, index: npt.NDArray[np.int64]) -> Dataset:
         return replace(
@@ -74,12 +74,12 @@ class MappedDataset(Dataset):
 
     @property
     def unreadable(self) -> dict[str, SkippedRows]:
-        """The rows of the file whose value fits no slot, by field name."""
+        """Return the rows of the file whose value fits no slot, by field name."""
         return self._folder.unreadable
 
     @property
     def scratch(self) -> Path:
-        """The folder where unlinked files may be made."""
+        """Return the folder where unlinked files may be made."""
         return self._folder.folder.parent
 
     def states(self, side: Side) -> pl.DataFrame | None:

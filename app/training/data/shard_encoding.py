@@ -1,4 +1,4 @@
-"""One shard of a source to arrays in a folder. It knows nothing of other processes."""
+"""Encode one shard of a source into arrays in a folder, without knowing of other processes."""
 
 from __future__ import annotations
 
@@ -25,20 +25,20 @@ ReportProgress = Callable[[int, float], None]
 
 @dataclass
 class EncodedShard:
-    """What was read and written of one shard, or of all shards together."""
+    """Records what was read and written of one shard, or of all shards together."""
 
     bad: BadRows
     rows: int = 0
     slots: dict[str, int] = field(default_factory=lambda: dict.fromkeys(SIDES, 0))
-    """The number of slots of a row, by side."""
+    """Counts the slots of a row, by side."""
     columns: set[str] = field(default_factory=set)
-    """The columns that were met."""
+    """Names the columns that were met."""
     unfit: dict[str, BadRows] = field(default_factory=dict)
-    """The rows whose value fits no slot, by field name."""
+    """Records the rows whose value fits no slot, by field name."""
     unreadable: dict[str, SkippedRows] = field(default_factory=dict)
-    """The same as reports show them; only where all shards are together."""
+    """Records the same as reports show it; only where all shards are together."""
     examples: list[tuple[pl.DataFrame, pl.DataFrame]] = field(default_factory=list)
-    """Some rows of both sides as they were read."""
+    """Holds some rows of both sides as they were read."""
 
 
 def encode_shard(
@@ -97,7 +97,7 @@ def encode_shard(
 
 
 class _Examples:
-    """Some rows of some chunks, spread over the file however long it turns out to be."""
+    """Keeps some rows of some chunks, spread over the file however long it turns out to be."""
 
     def __init__(self) -> None:
         self.chunks: list[tuple[pl.DataFrame, pl.DataFrame]] = []

@@ -1,4 +1,4 @@
-"""Encoded shards to one: their counts, their arrays, which are copied one after the other, and their examples."""
+"""Merge encoded shards: their counts, their arrays, one after the other, and their examples."""
 
 from __future__ import annotations
 
@@ -15,7 +15,7 @@ from app.training.data.source import Source
 from app.training.data.table_encoder import TableEncoder
 
 READ_RANGES = 8
-"""Ranges that are held in memory while they are copied."""
+"""So many ranges are held in memory while they are copied."""
 
 
 def merge_shards(source: Source, shards: Sequence[EncodedShard], max_bad: float) -> EncodedShard:

@@ -1,4 +1,4 @@
-"""The plan of who reads what: the rows of some files divided into consecutive shards of about equal size.
+"""Plan who reads what: divide the rows of some files into consecutive shards of about equal size.
 
 A shard is whole files, byte ranges of text that begin where a line does, and rows of Parquet. A gzipped file cannot be
 split and belongs to one shard. All shards, one after the other, are the rows as one process reads them.
@@ -18,11 +18,11 @@ from app.training.data.readers.table_files import FilePart, SplitBoundary, Table
 from app.training.data.readers.text_file import unreadable
 
 QuoteCounts = dict[int, int]
-"""Double quotes by the index of their file."""
+"""Counts double quotes by the index of their file."""
 
 
 class FilePosition(NamedTuple):
-    """A position in one of several files; the index of the last file plus 1 is the end of all."""
+    """Names a position in one of several files; the index of the last file plus 1 is the end of all."""
 
     file: int
     offset: int

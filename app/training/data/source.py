@@ -1,4 +1,4 @@
-"""A labelled file as its format describes it, and its usable rows chunk by chunk."""
+"""Describe a labelled file as its format does, and read its usable rows chunk by chunk."""
 
 from __future__ import annotations
 
@@ -20,12 +20,12 @@ from app.training.data.readers.table_chunk import ChunkReader, TableChunk
 from app.training.data.readers.table_files import TableFiles
 
 PLACEHOLDER = "\x1f"
-"""A column of nulls that keeps the number of rows of a side without fields."""
+"""This column of nulls keeps the number of rows of a side without fields."""
 LABELS = {"0": 0.0, "0.0": 0.0, "false": 0.0, "1": 1.0, "1.0": 1.0, "true": 1.0}
 
 
 class UsableRows(NamedTuple):
-    """Some usable rows: raw features of both sides, labels, times, and their numbers in the file."""
+    """Holds some usable rows: raw features of both sides, labels, times, and their numbers in the file."""
 
     user: pl.DataFrame
     item: pl.DataFrame
@@ -33,7 +33,7 @@ class UsableRows(NamedTuple):
     times_N: npt.NDArray[np.int64] | None
     rows_N: npt.NDArray[np.int64]
     fraction: float
-    """The share of the file that has been read, 0 to 1."""
+    """Tells the share of the file that has been read, 0 to 1."""
 
     def side(self, side: Side) -> pl.DataFrame:
         return self.user if side == "user" else self.item
@@ -41,31 +41,31 @@ class UsableRows(NamedTuple):
 
 @dataclass(frozen=True)
 class Source:
-    """A file of labelled rows, not yet read."""
+    """Describes a file of labelled rows, not yet read."""
 
     name: str
-    """The name of the format."""
+    """Names the format."""
     path: Path
-    """The file, or the folder or pattern that stands for several."""
+    """Names the file, or the folder or pattern that stands for several."""
     schema: FeatureSchema
     chunks: ChunkReader
     label: str
     timestamp: str | None = None
-    """A column of numbers that grow with time."""
+    """Names a column of numbers that grow with time."""
     targets: tuple[str, ...] = ()
-    """Columns beside the label that tell the answer, so that they may not be features."""
+    """Names columns beside the label that tell the answer, so that they may not be features."""
     labels: Mapping[str, float] = field(default_factory=lambda: LABELS)
-    """The label by what the label column says, in lower case."""
+    """Maps what the label column says, in lower case, to the label."""
     derive: Callable[[pl.DataFrame], pl.DataFrame] = lambda frame: frame
     """Adds the columns that the schema reads and the file does not have. Raises DataError if it cannot."""
     other_files: tuple[Path, ...] = ()
-    """Files beside `path` that the rows are made of."""
+    """Names the files beside `path` that the rows are made of."""
     states: Callable[[Side], pl.DataFrame] | None = None
     """Returns the last state of every user or item, where the format knows it better than by its newest row."""
     hint: str = ""
-    """What the format should look like; it ends the message about a file that does not fit."""
+    """Says what the format looks like; it ends the message about a file that does not fit."""
     title: str = ""
-    """What reports call the data; empty stands for the path."""
+    """Names the data in reports; empty stands for the path."""
     limits: EncodingLimits = DEFAULT_LIMITS
 
     def __post_init__(self) -> None:
@@ -81,7 +81,7 @@ class Source:
 
     @property
     def files(self) -> tuple[Path, ...]:
-        """The files that `chunks` reads."""
+        """Return the files that `chunks` reads."""
         return self.chunks.files if isinstance(self.chunks, TableFiles) else (self.path,)
 
     def usable_rows(self, bad: BadRows) -> Iterator[UsableRows]:

@@ -1,4 +1,4 @@
-"""The rows that are held out for validation and test: the newest, or some at random."""
+"""Hold rows out for validation and test: the newest, or some at random."""
 
 from __future__ import annotations
 
@@ -18,13 +18,13 @@ HELD_OUT = PARTS[1:]
 
 @dataclass(frozen=True)
 class SplitConfig:
-    """How rows are split into the parts of `PARTS`."""
+    """Says how rows are split into `PARTS`."""
 
     kind: SplitKind = "auto"
     """auto splits by time where rows have one, and those of a test file, if there is one, come after the others."""
     validation: float = 0.1
     test: float = 0.1
-    """The share of the rows that is held out as test part where no test file is given."""
+    """This share of the rows is held out as test part where no test file is given."""
     seed: int = 0
 
     def parts(self, data: Dataset, test: Dataset | None) -> tuple[Dataset, Dataset, Dataset]:

@@ -1,4 +1,4 @@
-"""The last state of users and items as files that `ctr load` reads into the feature store."""
+"""Write the last state of users and items for `ctr load`, which reads it into the feature store."""
 
 from __future__ import annotations
 

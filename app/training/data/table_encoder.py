@@ -1,4 +1,4 @@
-"""Rows of a table to slots, by the one encoder; the values that fit no slot are counted by field."""
+"""Encode rows of a table by the one encoder, and count the values that fit no slot by field."""
 
 from __future__ import annotations
 
@@ -40,7 +40,7 @@ class TableEncoder:
         self._schema, self._source, self._max_bad, self._rows_before = schema, source, max_bad, rows_before
         self._encoders = {side: Encoder(schema, side) for side in SIDES}
         self.unfit: dict[str, BadRows] = {}
-        """The rows with an unfit value, by field name."""
+        """Records the rows with an unfit value, by field name."""
 
     def slots(self, side: Side, frame: pl.DataFrame, rows_N: npt.NDArray[np.int64]) -> Slots:
         """Encode a table of one side.
@@ -95,7 +95,7 @@ class TableEncoder:
 
     @property
     def unreadable(self) -> dict[str, SkippedRows]:
-        """The rows with an unfit value by field name, as reports show them."""
+        """Return the rows with an unfit value by field name, as reports show them."""
         return {name: replace(bad.skipped, fate="read as missing") for name, bad in self.unfit.items()}
 
 

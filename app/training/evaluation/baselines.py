@@ -1,4 +1,4 @@
-"""The baselines that a model must beat, on the same rows and features: a constant, a linear model, boosted trees."""
+"""Fit the baselines that a model must beat on the same rows: a constant, a linear model, boosted trees."""
 
 from __future__ import annotations
 
@@ -25,13 +25,13 @@ from app.training.preprocessing.sampling import sample_both, take_rows
 Matrix = npt.NDArray[np.float64]
 MAX_ITERATIONS = 100
 MAX_ROWS = 500_000
-"""Training rows that the baselines are fitted on, at random: they hold all of them in memory, several times over."""
+"""Baselines are fitted on so many rows, at random: they hold all of them in memory, several times over."""
 CHUNK_ROWS = 100_000
-"""Test rows that are predicted at a time."""
+"""So many test rows are predicted at a time."""
 INVERSE_L2 = 0.1
-"""C of scikit-learn's logistic regression; the best of 0.01, 0.1 and 1 on the sample data's validation part."""
+"""It is C of scikit-learn's logistic regression, the best of 0.01, 0.1 and 1 on the sample data's validation part."""
 MAX_ONE_HOT = 40
-"""The most frequent values of a multi-valued field that trees are fitted on, one column each."""
+"""Trees are fitted on so many of the most frequent values of a multi-valued field, one column each."""
 
 
 def baselines(

@@ -1,4 +1,4 @@
-"""Platt scaling: two numbers, fitted on the validation part, that make a trained model's probabilities add up.
+"""Fit Platt scaling on the validation part: two numbers that make a trained model's probabilities add up.
 
     p = sigmoid(a * logit + b)                                                              (Platt 1999, eq. 1)
 
@@ -28,7 +28,7 @@ from app.training.evaluation.reliability import Floats
 Method = Literal["auto", "platt", "none"]
 FOLDS = 5
 MIN_GAIN = 1.0
-"""The standard errors by which the cross-fitted log loss must fall for `auto`: the one-standard-error rule."""
+"""For `auto` the cross-fitted log loss must fall by so many standard errors: the one-standard-error rule."""
 MAX_STEPS = 100
 MAX_SLOPE = 10.0
 """A larger slope comes from a model that has hardly learned, and would multiply the rounding of its logits."""
@@ -39,14 +39,14 @@ RIDGE = 1e-12
 
 @dataclass(frozen=True)
 class Calibration:
-    """The numbers (a, b), and how they were chosen. The defaults are the identity."""
+    """Holds the numbers (a, b), and how they were chosen. The defaults are the identity."""
 
     slope: float = 1.0
     offset: float = 0.0
     method: Literal["platt", "none"] = "none"
-    """`platt` where the numbers were fitted."""
+    """Is `platt` where the numbers were fitted."""
     gain: float = 0.0
-    """The fall of the cross-fitted log loss of the validation part by scaling, in standard errors."""
+    """Is the fall of the cross-fitted log loss of the validation part by scaling, in standard errors."""
 
     def apply(self, model: CtrModel) -> None:
         """Put the two numbers into the model, in place."""

@@ -1,4 +1,4 @@
-"""A candidate beside the live version on the same rows, and whether it is better."""
+"""Compare a candidate with the live version on the same rows, and decide whether it is good enough."""
 
 from __future__ import annotations
 

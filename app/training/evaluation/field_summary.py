@@ -1,4 +1,4 @@
-"""The data of a run by field: how many values are missing or unseen, and what was learned of the field."""
+"""Summarise the data of a run by field: how many values are missing or unseen, and what was learned of it."""
 
 from __future__ import annotations
 
@@ -15,7 +15,7 @@ from app.training.preprocessing.encode import EncodedRows
 from app.training.preprocessing.sampling import take_rows
 
 MAX_ROWS = 100_000
-"""Rows of a part, at random, that shares are measured on: their standard error is 0.16 % at most."""
+"""Shares are measured on so many rows of a part, at random: their standard error is 0.16 % at most."""
 
 
 def field_summaries(

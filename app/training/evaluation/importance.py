@@ -1,4 +1,4 @@
-"""Permutation importance (Breiman 2001, section 10): what a model loses when a field is shuffled.
+"""Measure permutation importance (Breiman 2001, section 10): what a model loses when a field is shuffled.
 
 It belongs to this model and not to the data: of two fields with the same content, either may get it all, or both half.
 """
@@ -24,16 +24,16 @@ REPEATS = 3
 
 @dataclass(frozen=True)
 class FieldImportance:
-    """How much worse a model predicts without one field."""
+    """Tells how much worse a model predicts without one field."""
 
     field: str
     entity: str
     log_loss: float
-    """The mean rise of the log loss, in nats; below 0, the model would do better without the field."""
+    """Is the mean rise of the log loss, in nats; below 0, the model would do better without the field."""
     log_loss_range: tuple[float, float]
-    """The least and the largest rise among the repeats."""
+    """Holds the least and the largest rise among the repeats."""
     auc: float
-    """The mean fall of the AUC."""
+    """Is the mean fall of the AUC."""
 
 
 def importances(

@@ -1,4 +1,4 @@
-"""Metrics of predictions: how well they rank, how likely they make the labels, and whether they add up."""
+"""Measure predictions: how well they rank, how likely they make the labels, and whether they add up."""
 
 from __future__ import annotations
 

@@ -1,4 +1,4 @@
-"""The logits of many examples, and their log loss."""
+"""Compute the logits of many examples, and their log loss."""
 
 from __future__ import annotations
 

@@ -1,4 +1,4 @@
-"""Whether predicted probabilities are those that are observed, by bins of about equal size."""
+"""Measure whether predicted probabilities are those that are observed, by bins of about equal size."""
 
 from __future__ import annotations
 
@@ -10,12 +10,12 @@ import numpy.typing as npt
 
 Floats = npt.NDArray[np.floating[Any]]
 BINS = 15
-"""Bins of a reliability diagram and of ECE."""
+"""A reliability diagram and ECE have so many bins."""
 
 
 @dataclass(frozen=True)
 class Reliability:
-    """A reliability diagram: mean prediction, share of clicks and rows of bins of about equal size, [G] each."""
+    """Holds mean prediction, share of clicks and rows of bins of about equal size, [G] each."""
 
     predicted_G: npt.NDArray[np.float64]
     observed_G: npt.NDArray[np.float64]
@@ -23,7 +23,7 @@ class Reliability:
 
     @property
     def ece(self) -> float:
-        """The expected calibration error: the mean |predicted - observed|, weighted by rows (Naeini et al. 2015)."""
+        """Return the expected calibration error: mean |predicted - observed| weighted by rows (Naeini et al. 2015)."""
         gaps_G = np.abs(self.predicted_G - self.observed_G)
         return float((gaps_G * self.rows_G).sum() / self.rows_G.sum())
 

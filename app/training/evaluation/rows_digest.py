@@ -1,4 +1,4 @@
-"""A digest that tells two sets of encoded rows apart."""
+"""Tell two sets of encoded rows apart by a digest."""
 
 from __future__ import annotations
 

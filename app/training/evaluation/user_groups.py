@@ -1,4 +1,4 @@
-"""Whose row each row is, for metrics within users."""
+"""Tell whose row each row is, for metrics within users."""
 
 from __future__ import annotations
 

@@ -1,4 +1,4 @@
-"""Raw rows to slots, by the one encoder that serving uses too."""
+"""Encode raw rows as slots, by the one encoder that serving uses too."""
 
 from __future__ import annotations
 
@@ -22,15 +22,15 @@ from app.training.scratch_array import shared_scratch_array
 
 
 class EncodedRows(NamedTuple):
-    """N examples as slots. The arrays may be mapped from a file and read-only: take rows of them, not whole copies."""
+    """Holds N examples as slots. The arrays may be mapped and read-only: take rows of them, not whole copies."""
 
     user: Slots
     item: Slots
     labels_N: npt.NDArray[np.float32]
     unreadable: dict[str, SkippedRows]
-    """The rows, by field name, whose value fits no slot; there the field counts as missing, as in serving."""
+    """Records the rows, by field name, whose value fits no slot; there the field counts as missing, as in serving."""
     scratch: Path | None = None
-    """The folder for arrays made of these rows that are larger than memory; None where the rows fit in memory."""
+    """Is the folder for arrays that are larger than memory; None where the rows fit in memory."""
     limits: EncodingLimits = DEFAULT_LIMITS
 
     def side(self, side: Side) -> Slots:

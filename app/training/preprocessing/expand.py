@@ -1,4 +1,4 @@
-"""Slots to the table rows and numbers that models are trained on: looked up once, before training."""
+"""Look up the table rows and numbers of slots that models are trained on, once, before training."""
 
 from __future__ import annotations
 
@@ -17,7 +17,7 @@ from app.training.scratch_array import shared_scratch_array
 
 
 class ExpandedRows(NamedTuple):
-    """N examples as models take them: table rows int64 [N, T] and numbers [N, T], user side first, and labels [N].
+    """Holds N examples as models take them: table rows int64 [N, T], numbers [N, T], user side first, labels [N].
 
     The tensors may be mapped from an unlinked file: they index as ever, and belong to this process alone.
     """

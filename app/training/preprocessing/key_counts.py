@@ -1,4 +1,4 @@
-"""How often each key occurs, exactly, whatever the number of keys: what does not fit in memory waits in sorted runs."""
+"""Count how often each key occurs, exactly: what does not fit in memory waits in sorted runs."""
 
 from __future__ import annotations
 
@@ -12,7 +12,7 @@ from app.training.distributed import SINGLE_PROCESS, ProcessGroup
 from app.training.scratch_array import scratch_array
 
 MAX_HELD = 8 << 20
-"""Keys that are held with their counts before a run is put aside: 128 MiB, and as much again while they are merged."""
+"""So many keys are held before a run is put aside: 128 MiB with counts, twice that while they are merged."""
 
 Counts = npt.NDArray[np.int64]
 
@@ -20,7 +20,7 @@ _EMPTY_RUN = (np.empty(0, np.int64), np.empty(0, np.int64))
 
 
 class KeyCounts:
-    """Counts of keys in bounded memory."""
+    """Counts keys in bounded memory."""
 
     def __init__(self, scratch: Path | None = None, max_held: int = MAX_HELD) -> None:
         """Begin with nothing counted.

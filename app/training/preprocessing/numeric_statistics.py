@@ -1,4 +1,4 @@
-"""What preprocessing learns of numbers, by streaming: mean, deviation and quantile borders.
+"""Fit what preprocessing learns of numbers, by streaming: mean, deviation and quantile borders.
 
 All are exact, in two passes and bounded memory. Moments are merged chunk by chunk (Chan et al. 1979). Quantiles come
 from the order of float32 bits: the first pass counts their upper halves (65,536 counters a field), the second counts
@@ -60,7 +60,7 @@ def numeric_statistics(field: Numeric, raw_N: Values) -> NumericStatistics:
 
 
 class _NumberCounters:
-    """The moments of one field, and counters from which its quantiles follow."""
+    """Holds the moments of one field, and counters from which its quantiles follow."""
 
     def __init__(self, field: Numeric) -> None:
         self._field = field

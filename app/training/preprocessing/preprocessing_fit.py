@@ -1,4 +1,4 @@
-"""What preprocessing learns from the training rows: which categories get a table row, and the scale of numbers."""
+"""Fit preprocessing to the training rows: which categories get a table row, and the scale of numbers."""
 
 from __future__ import annotations
 
@@ -21,7 +21,7 @@ from app.training.preprocessing.numeric_statistics import fit_numerics
 
 @dataclass(frozen=True)
 class PreprocessingFit:
-    """The options of fitting preprocessing; a category must occur `min_count` times to get a table row of its own."""
+    """Holds the options: a category must occur `min_count` times to get a table row of its own."""
 
     min_count: int = 2
 

@@ -1,4 +1,4 @@
-"""Rows of arrays that are larger than memory, a bounded number at a time."""
+"""Go over rows of arrays that are larger than memory, a bounded number at a time."""
 
 from __future__ import annotations
 

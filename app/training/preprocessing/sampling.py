@@ -1,4 +1,4 @@
-"""Some rows at random, for reports and baselines that need no more or could hold no more."""
+"""Take some rows at random, for reports and baselines that need no more or could hold no more."""
 
 from __future__ import annotations
 

@@ -1,4 +1,4 @@
-"""The report of a training run, beside the version: `report.json`, its findings, and `report.html`, a page of them."""
+"""Write the report of a training run: `report.json`, its findings, and `report.html`, a page of them."""
 
 from __future__ import annotations
 

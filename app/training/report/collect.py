@@ -1,4 +1,4 @@
-"""Everything that a report shows, as one JSON document: collected here, drawn elsewhere."""
+"""Collect everything that a report shows as one JSON document; it is drawn elsewhere."""
 
 from __future__ import annotations
 
@@ -36,7 +36,7 @@ SCORE_BINS, USER_BINS = 30, 20
 
 @dataclass(frozen=True)
 class ReportInput:
-    """The outcome of a training run, from which its report is collected."""
+    """Holds the outcome of a training run, from which its report is collected."""
 
     name: str
     model: CtrModel
@@ -46,7 +46,7 @@ class ReportInput:
     fitted: FitResult
     calibration: Calibration
     logits: dict[str, Floats]
-    """The uncalibrated logits of the held-out parts."""
+    """Holds the uncalibrated logits of the held-out parts."""
     metrics: dict[str, dict[str, float]]
     uncalibrated: dict[str, dict[str, float]]
     baselines: dict[str, dict[str, float]]
@@ -55,7 +55,7 @@ class ReportInput:
     unreadable: dict[str, str]
     seed: int
     command: str
-    """The command that runs it again; empty where it was not started by one."""
+    """Is the command that runs it again; empty where it was not started by one."""
 
 
 def collect_findings(run: ReportInput) -> dict[str, Any]:

@@ -1,4 +1,4 @@
-"""The drawings of a report, from its findings."""
+"""Draw what a report shows, from its findings."""
 
 from __future__ import annotations
 

@@ -1,4 +1,4 @@
-"""Kinds of drawings, as matplotlib's SVG in the colours of the page, light or dark.
+"""Draw curves, bars and maps as matplotlib's SVG in the colours of the page, light or dark.
 
 Colours are drawn as placeholders and replaced by the page's CSS variables afterwards; text stays text.
 """

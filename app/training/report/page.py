@@ -1,4 +1,4 @@
-"""The page: `report.json` in, one HTML file out that needs nothing else, neither network nor scripts.
+"""Turn `report.json` into one HTML file that needs nothing else, neither network nor scripts.
 
 The templates are under `templates/`, one for each section. Jinja escapes every value that they insert, but
 for the drawings, which are SVG whose text is escaped.
@@ -29,7 +29,7 @@ SECTIONS = {
     "Data": "data.html",
     "Run it again": "reproduce.html",
 }
-"""The template of each section, by title."""
+"""Names the template of each section, by title."""
 
 
 def render(findings: Mapping[str, Any]) -> str:

@@ -1,4 +1,4 @@
-"""The rows of the tables on the page, from the findings, as text that is not yet escaped."""
+"""Make the rows of the tables on the page from the findings, as text that is not yet escaped."""
 
 from __future__ import annotations
 

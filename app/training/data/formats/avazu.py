@@ -1,4 +1,4 @@
-"""Avazu's mobile advertising data: a CSV with a header, plain or gzipped; `hour` is YYMMDDHH.
+"""Read Avazu's mobile advertising data: a CSV with a header, plain or gzipped; `hour` is YYMMDDHH.
 
 The hour becomes the time to split by, and two fields of the request: `hour_of_day` and `weekday` (1 is Monday).
 """

@@ -1,4 +1,4 @@
-"""Criteo's display advertising data: tab-separated, a label, 13 integers and 26 hashed categories, no header."""
+"""Read Criteo's display advertising data: tab-separated label, 13 integers, 26 hashed categories, no header."""
 
 from __future__ import annotations
 

@@ -1,4 +1,4 @@
-"""What was known of an entity just before a moment: sums and last values over its earlier events, and never later ones.
+"""Compute what was known of an entity just before a moment: sums and last values over its earlier events only.
 
 The same functions give both the features of training rows (at the row's own time) and the state that serving starts
 from (at the end of time), so the two cannot differ in meaning.
@@ -16,7 +16,7 @@ END_OF_TIME = np.iinfo(np.int64).max
 
 
 class EventRanges(NamedTuple):
-    """Half-open ranges [start, stop) of events in history order, one for each of M questions."""
+    """Holds half-open ranges [start, stop) of events in history order, M of them."""
 
     start_M: Index
     stop_M: Index
@@ -32,7 +32,7 @@ class EventRanges(NamedTuple):
 
 
 class History:
-    """Events of many entities, sorted by entity and time."""
+    """Holds events of many entities, sorted by entity and time."""
 
     def __init__(self, entities_N: Index, times_N: Index) -> None:
         """Sort the events.

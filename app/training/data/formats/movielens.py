@@ -1,4 +1,4 @@
-"""MovieLens, in any of its published sizes: who rated which film when, and what was known of both just before.
+"""Read MovieLens in any of its published sizes: who rated which film when, and what was known just before.
 
 A label is 1 where the rating is at least 4. GroupLens allows no redistribution, so the files are read from a folder, or
 MovieLens-100K from the installed `recbole` wheel (found, not imported: it is installed without its dependencies).
@@ -32,7 +32,7 @@ from app.training.data.source import Source
 INSTALL = "pip install --no-deps recbole==1.2.1"
 LABEL, TIMESTAMP = "label", "timestamp"
 USER_TRAITS = {"age", "gender", "occupation", "zip_prefix"}
-"""Fields of users that only some layouts have."""
+"""Only some layouts have these fields of users."""
 BAD = "no rating of 0.5 to 5, no time, or an unknown user or film"
 
 

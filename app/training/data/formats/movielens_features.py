@@ -1,4 +1,4 @@
-"""The features of MovieLens users and films at a moment: their fixed traits, and what earlier ratings tell."""
+"""Compute MovieLens users and films at a moment: their fixed traits, and what earlier ratings tell."""
 
 from __future__ import annotations
 
@@ -13,7 +13,7 @@ from app.training.data.dataset import ID_COLUMN
 from app.training.data.formats.history import EventRanges, History, Index
 
 LIKED = 4.0
-"""The least rating that counts as a click."""
+"""Ratings from this one on count as clicks."""
 LAST_FILMS = 5
 SHRINKAGE = 3.0
 """Shrinks what few ratings of a genre tell: with this many, the taste is taken at half its value."""
@@ -21,19 +21,19 @@ GENRES = (
     "unknown", "Action", "Adventure", "Animation", "Children's", "Comedy", "Crime", "Documentary", "Drama", "Fantasy",
     "Film-Noir", "Horror", "Musical", "Mystery", "Romance", "Sci-Fi", "Thriller", "War", "Western",
 )  # fmt: skip
-"""The genres in the order of the flags in u.item."""
+"""They are in the order of the flags in u.item."""
 
 
 @dataclass(frozen=True)
 class Ratings:
-    """N ratings; users and films are positions in their tables."""
+    """Holds N ratings; users and films are positions in their tables."""
 
     users_N: Index
     items_N: Index
     times_N: Index
     stars_N: npt.NDArray[np.float64]
     rows_N: Index
-    """The numbers of the ratings in the file, from 1."""
+    """Numbers the ratings as in the file, from 1."""
 
     def __len__(self) -> int:
         return len(self.rows_N)
@@ -50,12 +50,12 @@ class Ratings:
 
     @cached_property
     def stars_N2(self) -> npt.NDArray[np.float64]:
-        """The stars, and 1 for a like."""
+        """Return the stars, and 1 for a like."""
         return np.stack([self.stars_N, self.liked_N.astype(np.float64)], 1)
 
 
 class Films:
-    """The fixed traits of all films as arrays."""
+    """Holds the fixed traits of all films as arrays."""
 
     def __init__(self, items: pl.DataFrame) -> None:
         """Turn the traits into arrays.
@@ -75,7 +75,7 @@ class Films:
 
 
 class UserStates:
-    """Users as they were at a time, from their own earlier ratings."""
+    """Computes users as they were at a time, from their own earlier ratings."""
 
     def __init__(self, films: Films, users: pl.DataFrame, ratings: Ratings) -> None:
         """Sort the ratings by user and time.
@@ -131,7 +131,7 @@ class UserStates:
 
 
 class ItemStates:
-    """Films as they were at a time, from all their earlier ratings."""
+    """Computes films as they were at a time, from all their earlier ratings."""
 
     def __init__(self, films: Films, ratings: Ratings) -> None:
         """Sort the ratings by film and time, and sum them up."""

@@ -1,4 +1,4 @@
-"""The layouts in which GroupLens has published MovieLens over the years, read as one: ratings, users and films.
+"""Read the layouts in which GroupLens has published MovieLens as one: ratings, users and films.
 
 100K              u.data, u.user, u.item; or the installed `recbole` wheel's ml-100k.inter, .user and .item
 1M, 10M           ratings.dat, users.dat (1M only), movies.dat: cells divided by ::
@@ -28,7 +28,7 @@ UNIT = "\x1f"
 
 
 class MovieLensLayout:
-    """The file of the ratings, and functions that read it and the rest."""
+    """Names the file of the ratings, and holds functions that read it and the rest."""
 
     def __init__(
         self,

@@ -1,4 +1,4 @@
-"""SparrowRecSys's sample files: one CSV (plain or .gz) with a label and whole-history features computed beforehand.
+"""Read SparrowRecSys's sample files: one CSV (plain or .gz) with a label and features of the whole history.
 
 `label` is 1 where the rating is at least 3.5. `rating`, `label` and `timestamp` are never features.
 """
@@ -22,7 +22,7 @@ LISTS = {
     "userGenres": [f"userGenre{n}" for n in range(1, 6)],
     "userRatedMovies": [f"userRatedMovie{n}" for n in range(1, 6)],
 }
-"""The numbered columns that hold one list, by the multi-valued field that they become."""
+"""Numbered columns that hold one list become a multi-valued field of this name."""
 
 
 def sparrow_source(path: Path, schema: FeatureSchema, limits: EncodingLimits = DEFAULT_LIMITS) -> Source:

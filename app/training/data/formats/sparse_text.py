@@ -1,4 +1,4 @@
-"""libsvm (`label index:value ...`) and libffm (`label field:index:value ...`) text, plain or gzipped.
+"""Read libsvm (`label index:value ...`) and libffm (`label field:index:value ...`) text, plain or gzipped.
 
 Such a file has no names: libsvm becomes one weighted field `features`, libffm a field for each of its numbers, `f0`,
 `f1`, ... An index is a category and its value the weight that multiplies the embedding, the x_i v_i of the FM formula.
@@ -29,21 +29,21 @@ from app.training.data.source import LABELS, Source
 LABEL = "label"
 SPARSE_LABELS = LABELS | {"-1": 0.0, "-1.0": 0.0, "+1": 1.0, "+1.0": 1.0}
 INSPECTED_BYTES = 32 << 20
-"""The beginning of the file that tells which fields there are and how many slots each needs."""
+"""The beginning of the file, of this size, tells which fields there are and how many slots each needs."""
 SPARE = 1.5
-"""Slots of a field over the most that were seen, for rows that were not inspected."""
+"""A field has so many times the slots that were seen, for rows that were not inspected."""
 NO_SEPARATOR = "\x01"
-"""A byte that separates nothing, so that a line is read whole."""
+"""It separates nothing, so that a line is read whole."""
 
 
 class SparseFormat(NamedTuple):
-    """A format of labelled tokens."""
+    """Describes a format of labelled tokens."""
 
     name: str
     token: str
-    """What a token looks like, for messages."""
+    """Shows what a token looks like, in messages."""
     has_fields: bool
-    """Whether a token begins with the number of its field."""
+    """Tells whether a token begins with the number of its field."""
 
 
 LIBSVM = SparseFormat("libsvm", "index:value", False)

@@ -1,4 +1,4 @@
-"""Any CSV, TSV, Parquet or JSON lines file with a column per feature and a column of labels."""
+"""Read any CSV, TSV, Parquet or JSON lines file with a column per feature and a column of labels."""
 
 from __future__ import annotations
 

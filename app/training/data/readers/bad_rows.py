@@ -1,4 +1,4 @@
-"""Rows that cannot be used: counted by reason, the first ones named; too many of them stop the run."""
+"""Record rows that cannot be used by reason, the first ones with their numbers; too many of them stop the run."""
 
 from __future__ import annotations
 
@@ -19,7 +19,7 @@ MIN_BAD = 2
 
 @dataclass(frozen=True)
 class SkippedRows:
-    """Rows that were left out, and what became of them. Rows are numbered from 1; headers and blank lines are none."""
+    """Records rows that were left out. Rows are numbered from 1; headers and blank lines are none."""
 
     count: int = 0
     first_rows: tuple[int, ...] = ()
@@ -49,12 +49,12 @@ def no_rows() -> int:
 
 @dataclass
 class BadRows:
-    """The bad rows that were met while a file, or a shard of it, was read."""
+    """Records the bad rows that are met while a file, or a shard of it, is read."""
 
     source: str
     max_share: float = MAX_BAD_SHARE
     rows: int = 0
-    """Data rows read so far, good or bad."""
+    """Counts the data rows read so far, good or bad."""
     by_reason: dict[str, SkippedRows] = field(default_factory=dict)
     rows_before: Callable[[], int] = no_rows
     """Counts the rows before this shard. It is called for error messages only, since it may have to read them."""
@@ -111,7 +111,7 @@ class BadRows:
 
     @property
     def skipped(self) -> SkippedRows:
-        """All bad rows as one record, whose reason names each reason with its count."""
+        """Return all bad rows as one record, whose reason names each reason with its count."""
         first_rows = sorted(row for skipped in self.by_reason.values() for row in skipped.first_rows)
         several = len(self.by_reason) > 1
         reasons = [f"{skipped.count:,} {reason}" if several else reason for reason, skipped in self.by_reason.items()]

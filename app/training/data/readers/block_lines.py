@@ -1,4 +1,4 @@
-"""The lines of a block of text: those with the right number of cells, and the positions of the others."""
+"""Select the lines of a block of text that have the right number of cells."""
 
 from __future__ import annotations
 
@@ -11,13 +11,13 @@ NEWLINE, RETURN, QUOTE = b"\n", ord("\r"), ord('"')
 
 
 class BlockLines(NamedTuple):
-    """The good lines of a block, and which of its rows are bad. Blank lines are no rows."""
+    """Holds the good lines of a block, and tells which of its rows are bad. Blank lines are no rows."""
 
     text: bytes
     rows: int
-    """Good and bad rows."""
+    """Counts good and bad rows."""
     bad: npt.NDArray[np.int64]
-    """Positions of the bad rows among the block's rows, from 0."""
+    """Holds the positions of the bad rows among the block's rows, from 0."""
 
     def good(self) -> npt.NDArray[np.int64]:
         """Return the positions of the good rows among the block's rows, from 0."""

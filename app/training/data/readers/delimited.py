@@ -1,4 +1,4 @@
-"""Delimited text (CSV, TSV and the like), plain or gzipped, in chunks. Rows that cannot be read are recorded."""
+"""Read delimited text (CSV, TSV and the like), plain or gzipped, in chunks. Unreadable rows are recorded."""
 
 from __future__ import annotations
 

@@ -1,4 +1,4 @@
-"""JSON lines, plain or gzipped, in chunks: one object on each line."""
+"""Read JSON lines, plain or gzipped, in chunks: one object on each line."""
 
 from __future__ import annotations
 

@@ -1,4 +1,4 @@
-"""A text file, plain or gzipped, as blocks of whole lines. No step of Python is taken per row."""
+"""Read a text file, plain or gzipped, in blocks of whole lines. No step of Python is taken per row."""
 
 from __future__ import annotations
 
@@ -22,17 +22,17 @@ BOM = b"\xef\xbb\xbf"
 
 class TextBlock(NamedTuple):
     text: bytes
-    """Whole lines, the last one ended by a line feed too."""
+    """Holds whole lines, the last one ended by a line feed too."""
     fraction: float
-    """The share of the file, or of the range, that has been read, 0 to 1."""
+    """Tells the share of the file, or of the range, that has been read, 0 to 1."""
 
 
 class FileRange(NamedTuple):
-    """A part of a file that begins and ends where a row does: positions are bytes in text, rows in Parquet."""
+    """Names a part of a file that begins and ends where a row does, in bytes of text or rows of Parquet."""
 
     start: int = 0
     stop: int | None = None
-    """The end, exclusive; None is the end of the file."""
+    """Is the end, exclusive; None is the end of the file."""
 
 
 WHOLE_FILE = FileRange()

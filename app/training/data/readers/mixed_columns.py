@@ -1,4 +1,4 @@
-"""Columns whose values have several types, from JSON or from one chunk to the next, in a form that encodes alike."""
+"""Bring columns with values of several types into a form that encodes alike."""
 
 from __future__ import annotations
 

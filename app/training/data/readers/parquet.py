@@ -1,4 +1,4 @@
-"""Parquet in chunks; polars reads the row groups that hold the rows of a chunk."""
+"""Read Parquet in chunks; polars reads the row groups that hold the rows of a chunk."""
 
 from __future__ import annotations
 

@@ -1,4 +1,4 @@
-"""Polars columns in the forms that the encoder reads at once: distinct values with codes, numbers, lists."""
+"""Bring polars columns into the forms that the encoder reads at once: distinct values, numbers, lists."""
 
 from __future__ import annotations
 
@@ -13,7 +13,7 @@ MIN_REPEATS = 4
 
 
 class SeriesColumn:
-    """A column of N values that keeps its distinct values, since two fields may read them."""
+    """Holds a column of N values and keeps its distinct values, since two fields may read them."""
 
     def __init__(self, series: pl.Series) -> None:
         self._series = series.fill_nan(None) if series.dtype.is_float() else series

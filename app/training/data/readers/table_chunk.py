@@ -1,4 +1,4 @@
-"""The unit that every reader yields: some consecutive rows of a table, by column."""
+"""Every reader yields chunks: some consecutive rows of a table, by column."""
 
 from __future__ import annotations
 
@@ -13,15 +13,15 @@ from app.training.data.readers.bad_rows import BadRows
 
 
 class TableChunk(NamedTuple):
-    """Some rows of a table by column. Text formats yield text: a guessed number would turn `01234` into 1234."""
+    """Holds some rows of a table by column. Text formats yield text: a guessed number would turn `01234` into 1234."""
 
     frame: pl.DataFrame
     rows_N: npt.NDArray[np.int64]
-    """The numbers of these rows in the file, from 1, the header not included."""
+    """Numbers these rows as in the file, from 1, the header not included."""
     fraction: float
-    """The share of the file that has been read, 0 to 1."""
+    """Tells the share of the file that has been read, 0 to 1."""
     open_ended: bool = False
-    """Whether a column that is not in the frame is null in these rows, as in JSON lines."""
+    """Tells that a column that is not in the frame is null in these rows, as in JSON lines."""
 
 
 ChunkReader = Callable[[BadRows], Iterator[TableChunk]]

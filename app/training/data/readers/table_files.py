@@ -1,4 +1,4 @@
-"""The rows of one file or several, one after the other, or a consecutive part of these rows."""
+"""Read the rows of one file or several, one after the other, or a consecutive part of these rows."""
 
 from __future__ import annotations
 
@@ -19,7 +19,7 @@ FilePart = tuple[Path, FileRange]
 
 
 class SplitBoundary(Enum):
-    """Where a file may be split between two shards."""
+    """Says where a file may be split between two shards."""
 
     LINES = "after any line"
     QUOTED_LINES = "after a line that ends outside of double quotes"
@@ -28,15 +28,15 @@ class SplitBoundary(Enum):
 
 @dataclass(frozen=True)
 class TableFiles:
-    """Files of one kind with their reader; calling it yields the chunks of the rows that it stands for."""
+    """Joins files of one kind and their reader; a call yields the chunks of the rows that it stands for."""
 
     files: tuple[Path, ...]
     read: FileReader
     boundary: SplitBoundary
     parts: tuple[FilePart, ...] | None = None
-    """What is read, in order; None is all of every file."""
+    """Lists what is read, in order; None is all of every file."""
     parts_before: tuple[FilePart, ...] = ()
-    """What the shards before this one read."""
+    """Lists what the shards before this one read."""
 
     def __call__(self, bad: BadRows) -> Iterator[TableChunk]:
         """Yield chunks, whose fraction is that of all files. Raises DataError if a file cannot be read."""

@@ -1,4 +1,4 @@
-"""Any supported table by the ending of its name: delimited text and JSON lines, plain or gzipped, and Parquet.
+"""Read any supported table by the ending of its name: delimited text, JSON lines and Parquet.
 
 Memory is that of one chunk, whatever the size of the file.
 """

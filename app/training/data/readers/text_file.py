@@ -1,4 +1,4 @@
-"""Small text files, with errors that name the file."""
+"""Read small text files, with errors that name the file."""
 
 from __future__ import annotations
 
