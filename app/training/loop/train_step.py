@@ -122,7 +122,7 @@ class TrainStep:
         """The model with its averaged weights, good until the next step; the same on all processes."""
         self.table.write_back()
         if self.group.size > 1:
-            statistics = self.weights.statistics()
+            statistics = self.weights.running_statistics()
             self.group.sum_in_place(*statistics)
             for tensor in statistics:
                 tensor /= self.group.size

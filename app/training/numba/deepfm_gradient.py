@@ -1,7 +1,7 @@
-"""DeepFM's loss and its gradient, written out: a step of the flagship without autograd.
+"""DeepFM's loss and its gradient, written by hand: a training step of the default model without autograd.
 
-The same as `DeepFM.logits` differentiated, up to rounding (`tests/training/numba/test_deepfm_gradient.py`, float64).
-Other architectures, other devices and a processor without numba go by autograd.
+It equals `DeepFM.logits` differentiated, up to rounding (`tests/training/numba/test_deepfm_gradient.py`, in float64).
+Other architectures, other devices and a CPU without numba use autograd. docs/adr/0013 has what each part is worth.
 """
 
 from __future__ import annotations
@@ -22,7 +22,10 @@ from app.training.numba.table_kernels import NumbaRowWiseRmsprop
 
 
 class DeepFmGradient:
-    """Holds views of the model's weights: good for as long as they stay where they are."""
+    """Computes loss and gradient of a DeepFM that crosses all pairs, summed (`DeepFM.all_pairs`).
+
+    It holds views of the model's weights, so these must stay where they are in memory.
+    """
 
     def __init__(
         self,
@@ -32,7 +35,10 @@ class DeepFmGradient:
         gradient_of: GradientOf,
         masks: DropoutMasks,
     ) -> None:
-        """Of a model that crosses all pairs, summed (`DeepFM.all_pairs`)."""
+        """
+        Args:
+            gradient_of: returns the view to which a parameter's gradient is written.
+        """
         deep = model.deep
         self._inputs = FieldInputs(preprocessing, model.dim, table)
         self._layers = HiddenLayers([deep.first, *deep.rest], gradient_of, masks)
@@ -45,16 +51,20 @@ class DeepFmGradient:
         self._bias_slopes = [gradient_of(model.bias).numpy(), gradient_of(deep.output.bias).numpy()]
 
     @torch.no_grad()
-    def __call__(self, rows_BT: Tensor, x_OT: Tensor, labels_O: Tensor, own: slice) -> tuple[float, Tensor]:
-        """The sum of the losses of this process's part O of a batch, and the gradient [U, E] of the distinct table
-        rows, of a loss that is a mean over the whole batch; that of all other weights is written to its place."""
-        inputs_OI, crossed_O = self._inputs.forward(rows_BT, x_OT, own)
-        folded_HI = self._inputs.folded(self._weight_HJ)
+    def __call__(self, rows_BT: Tensor, x_OT: Tensor, labels_O: Tensor, part: slice) -> tuple[float, Tensor]:
+        """Compute the loss of a batch and its gradient; the gradient of dense weights is written to its place.
+
+        Returns:
+            The sum of the losses over this process's part of the batch, and the gradient [U, E] of the distinct table
+            rows, of a loss that is a mean over the whole batch.
+        """
+        inputs_OI, crosses_O = self._inputs.forward(rows_BT, x_OT, part)
+        folded_HI = self._inputs.fold_weight(self._weight_HJ)
         hidden_OH = self._layers.forward(torch.addmm(self._bias_H, inputs_OI, folded_HI.t()))
-        slope_OH, slope_O = torch.empty_like(hidden_OH), np.empty_like(crossed_O)
+        slope_OH, slope_O = torch.empty_like(hidden_OH), np.empty_like(crosses_O)
         bias = float(self._biases[0][0] + self._biases[1][0])
-        loss, total = _judge(
-            hidden_OH.numpy(), self._output, crossed_O, bias, labels_O.numpy(), 1.0 / len(rows_BT), slope_O,
+        loss, total = _loss_and_slopes(
+            hidden_OH.numpy(), self._output, crosses_O, bias, labels_O.numpy(), 1.0 / len(rows_BT), slope_O,
             slope_OH.numpy(), self._output_slope,
         )  # fmt: skip
         for slope in self._bias_slopes:
@@ -65,11 +75,14 @@ class DeepFmGradient:
 
 
 @fast
-def _judge(
-    hidden: Array, weight: Array, crossed: Array, bias: float, labels: Array, share: float, slope: Array,
+def _loss_and_slopes(
+    hidden: Array, weight: Array, crosses: Array, bias: float, labels: Array, share: float, slope: Array,
     slope_hidden: Array, slope_weight: Array,
 ) -> tuple[float, float]:  # fmt: skip
-    """Logits, binary cross-entropy and the way back to the last hidden layer; sums of the losses and of the slopes."""
+    """Compute logits, binary cross-entropy, and its gradient back to the last hidden layer.
+
+    Returns the sum of the losses, and of their slopes by the logits.
+    """
     examples, width = hidden.shape
     slope_weight[:] = 0
     losses, slopes = 0.0, 0.0
@@ -77,13 +90,13 @@ def _judge(
         deep = hidden.dtype.type(0)
         for h in range(width):
             deep += hidden[b, h] * weight[h]
-        logit = float(deep) + float(crossed[b]) + bias
-        small = math.exp(-abs(logit))
-        losses += max(logit, 0.0) - logit * labels[b] + math.log1p(small)
-        clicked = (1.0 if logit >= 0 else small) / (1.0 + small)
-        apart = (clicked - labels[b]) * share
-        slopes += apart
-        slope[b] = apart
+        logit = float(deep) + float(crosses[b]) + bias
+        decayed = math.exp(-abs(logit))
+        losses += max(logit, 0.0) - logit * labels[b] + math.log1p(decayed)
+        probability = (1.0 if logit >= 0 else decayed) / (1.0 + decayed)
+        logit_slope = (probability - labels[b]) * share
+        slopes += logit_slope
+        slope[b] = logit_slope
         for h in range(width):
             slope_hidden[b, h] = slope[b] * weight[h]
             slope_weight[h] += slope[b] * hidden[b, h]

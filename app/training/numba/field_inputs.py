@@ -1,9 +1,10 @@
-"""From a batch's slots to what DeepFM reads of them, and back to the table's rows, without the field vectors between.
+"""From a batch's slots to the inputs of DeepFM's first layer, and back to the table's rows, without field vectors.
 
-A number's vector is the number times one row v: W_f (x v) is x (W_f v), so the first layer can take the number itself,
-with W_f v added to its column. The inputs are then the vectors of all other fields and each number once.
+The vector of a numeric field is its number x times one table row v. W_f (x v) is x (W_f v), so the first layer can take
+the number itself, with W_f v added to its column. The inputs are then the vectors of all other fields and each number
+once.
 
-    inputs [ e_1 .. e_C | x_1 .. x_M | zeros ]        crossed = sum_f w_f + 1/2 sum_k (S*S - Q)_k
+    inputs [ e_1 .. e_C | x_1 .. x_M | zeros ]        crosses = sum_f w_f + 1/2 sum_k (S*S - Q)_k
 
 The zeros make the width a multiple of 16, at which a product of matrices takes a fifth less time.
 """
@@ -19,22 +20,26 @@ from app.models.side_input import Preprocessing, numeric_key
 from app.training.numba.prefetch import Array, fast
 from app.training.numba.table_kernels import NumbaRowWiseRmsprop
 
-WIDTH_OF = 16
+WIDTH_MULTIPLE = 16
 
 
 class FieldInputs:
-    """Shape suffixes beside those of `app.models.base`: P slots that are no numbers, C fields that are none,
-    I inputs, J inputs of the model's own first layer, E = 1 + K, U distinct table rows of a batch."""
+    """Computes the first layer's inputs and the crosses, and their gradients.
+
+    Shape suffixes beside those of `app.models.base`: O examples of this process's part of a batch, P slots that are not
+    numeric, C fields that are not, M numeric fields, I inputs, J inputs of the model's own first layer, E = 1 + K, U
+    distinct table rows of a batch, of which the first M are those of the numeric fields.
+    """
 
     def __init__(self, preprocessing: Preprocessing, dim: int, table: NumbaRowWiseRmsprop) -> None:
         self._table, self._dim = table, dim
         schema, vocabulary = preprocessing.schema, preprocessing.vocabulary_V.numpy()
-        places: list[int] = []
-        numbers: list[int] = []
-        starts, rows = [0], []
-        of_fields: list[int] = []
-        of_numbers: list[int] = []
-        of_vectors: list[list[int]] = []
+        other_slots: list[int] = []
+        numeric_slots: list[int] = []
+        starts, numeric_rows = [0], []
+        embedding_columns: list[int] = []
+        number_columns: list[int] = []
+        vector_columns: list[list[int]] = []
         column = 0
         for side in SIDES:
             layout = schema.layout(side)
@@ -42,134 +47,138 @@ class FieldInputs:
             for name in layout.vectors:
                 slots, columns = schema.vectors[name], list(range(column, column + dim))
                 if name in numeric:
-                    numbers.append(slots.start)
-                    of_vectors.append(columns)
-                    rows.append(preprocessing.oov_rows + int(np.searchsorted(vocabulary, numeric_key(name))))
+                    numeric_slots.append(slots.start)
+                    vector_columns.append(columns)
+                    numeric_rows.append(preprocessing.oov_rows + int(np.searchsorted(vocabulary, numeric_key(name))))
                 else:
-                    places += range(slots.start, slots.stop)
-                    starts.append(len(places))
-                    of_fields += columns
+                    other_slots += range(slots.start, slots.stop)
+                    starts.append(len(other_slots))
+                    embedding_columns += columns
                 column += dim
-            of_numbers += range(column, column + len(numeric))
+            number_columns += range(column, column + len(numeric))
             column += len(numeric)
-        self._places_P, self._starts_C, self._numbers_M = (np.array(n, np.int64) for n in (places, starts, numbers))
-        self._rows_M = np.array(rows, np.int64)
-        self._of_inputs = np.array(of_fields + of_numbers, np.int64)
-        self._of_vectors_MK = np.array(of_vectors, np.int64).reshape(len(rows), dim)
-        """Columns of the model's first layer: of each input, and of each number's vector."""
-        self.width = -(-len(self._of_inputs) // WIDTH_OF) * WIDTH_OF
-        self._v_ME: Array = table.weights
+        self._slots_P, self._numeric_slots_M = np.array(other_slots, np.int64), np.array(numeric_slots, np.int64)
+        self._starts_C = np.array(starts, np.int64)
+        self._numeric_rows_M = np.array(numeric_rows, np.int64)
+        self._input_columns = np.array(embedding_columns + number_columns, np.int64)
+        """The column of the model's first layer that each input has."""
+        self._vector_columns_MK = np.array(vector_columns, np.int64).reshape(len(numeric_rows), dim)
+        """The columns of the model's first layer that each numeric field's vector has."""
+        self.width = -(-len(self._input_columns) // WIDTH_MULTIPLE) * WIDTH_MULTIPLE
+        self._v_ME: Array = table.weights_UE
 
-    def forward(self, rows_BT: Tensor, x_OT: Tensor, own: slice) -> tuple[Tensor, Array]:
-        """Inputs [O, I] and crosses [O] of this process's part O of a batch, all of whose rows are looked up."""
+    def forward(self, rows_BT: Tensor, x_OT: Tensor, part: slice) -> tuple[Tensor, Array]:
+        """Compute the inputs [O, I] and the crosses [O] of a part of a batch, all of whose rows are looked up."""
         table = self._table
-        self._slots_OP = table.find(rows_BT, self._places_P, self._rows_M)[own]
+        self._index_OP = table.look_up(rows_BT, self._slots_P, self._numeric_rows_M)[part]
         self._x_OT: Array = x_OT.numpy()
-        self._v_ME = table.weights[: len(self._rows_M)]
-        examples = len(self._slots_OP)
+        self._v_ME = table.weights_UE[: len(self._numeric_rows_M)]
+        examples = len(self._index_OP)
         inputs_OI = torch.empty(examples, self.width, dtype=x_OT.dtype)
         self._inputs_OI: Array = inputs_OI.numpy()
         self._sums_OE = np.empty((examples, self._dim + 1), self._v_ME.dtype)
-        crossed_O = np.empty(examples, self._v_ME.dtype)
-        _read(
-            table.weights, self._slots_OP, self._x_OT, self._places_P, self._starts_C, self._numbers_M,
-            self._inputs_OI, self._sums_OE, crossed_O,
+        crosses_O = np.empty(examples, self._v_ME.dtype)
+        _forward(
+            table.weights_UE, self._index_OP, self._x_OT, self._slots_P, self._starts_C, self._numeric_slots_M,
+            self._inputs_OI, self._sums_OE, crosses_O,
         )  # fmt: skip
-        return inputs_OI, crossed_O
+        return inputs_OI, crosses_O
 
-    def folded(self, weight_HJ: Tensor) -> Tensor:
-        """The first layer's weight as these inputs take it [H, I]; after `forward`."""
+    def fold_weight(self, weight_HJ: Tensor) -> Tensor:
+        """Return the first layer's weight as these inputs take it [H, I]; call it after `forward`."""
         folded_HI = torch.empty(len(weight_HJ), self.width, dtype=weight_HJ.dtype)
-        _fold(weight_HJ.numpy(), self._of_inputs, self._of_vectors_MK, self._v_ME, folded_HI.numpy())
+        _fold(weight_HJ.numpy(), self._input_columns, self._vector_columns_MK, self._v_ME, folded_HI.numpy())
         return folded_HI
 
     def backward(
-        self, slope_OI: Tensor, crossed_O: Array, weight_HJ: Tensor, folded_HI: Tensor, slope_HJ: Tensor
+        self, slope_OI: Tensor, slope_O: Array, weight_HJ: Tensor, slope_HI: Tensor, slope_HJ: Tensor
     ) -> Tensor:
-        """The gradient [U, E] of the distinct rows.
+        """Compute the gradient [U, E] of the distinct rows.
 
         Args:
-            slope_OI, crossed_O, folded_HI: gradients of the inputs, of the crosses and of the folded weight.
+            slope_OI, slope_O, slope_HI: gradients of the inputs, of the crosses and of the folded weight.
             slope_HJ: where the gradient of the first layer's weight is written.
         """
-        gradient_UE = self._table.no_gradient()
+        gradient_UE = self._table.zero_gradient()
         _unfold(
-            folded_HI.numpy(), self._of_inputs, self._of_vectors_MK, weight_HJ.numpy(), self._v_ME, slope_HJ.numpy(),
-            gradient_UE,
+            slope_HI.numpy(), self._input_columns, self._vector_columns_MK, weight_HJ.numpy(), self._v_ME,
+            slope_HJ.numpy(), gradient_UE,
         )  # fmt: skip
-        _write(
-            slope_OI.numpy(), crossed_O, self._slots_OP, self._x_OT, self._places_P, self._starts_C, self._numbers_M,
-            self._v_ME, self._inputs_OI, self._sums_OE, gradient_UE,
+        _backward(
+            slope_OI.numpy(), slope_O, self._index_OP, self._x_OT, self._slots_P, self._starts_C,
+            self._numeric_slots_M, self._v_ME, self._inputs_OI, self._sums_OE, gradient_UE,
         )  # fmt: skip
         return torch.from_numpy(gradient_UE)
 
 
 @fast
-def _read(
-    weights: Array, slots: Array, x: Array, places: Array, starts: Array, numbers: Array, inputs: Array, sums: Array,
-    crossed: Array,
+def _forward(
+    weights: Array, index: Array, x: Array, slots: Array, starts: Array, numeric_slots: Array, inputs: Array,
+    sums: Array, crosses: Array,
 ) -> None:  # fmt: skip
+    """Write inputs, sums [O, E] of each example's field vectors, and crosses."""
     examples, width = sums.shape
     fields, dim = len(starts) - 1, width - 1
-    nothing, half = weights.dtype.type(0), weights.dtype.type(0.5)
-    squares = np.zeros(len(numbers), weights.dtype)
-    for m in range(len(numbers)):  # whose rows have the first numbers
+    zero, half = weights.dtype.type(0), weights.dtype.type(0.5)
+    squares = np.zeros(len(numeric_slots), weights.dtype)
+    for m in range(len(numeric_slots)):  # their rows have the first indices
         for k in range(1, width):
             squares[m] += weights[m, k] * weights[m, k]
     e = np.empty(width, weights.dtype)
     for b in range(examples):
-        sums[b] = nothing
-        square = nothing
+        sums[b] = zero
+        square = zero
         for f in range(fields):
-            e[:] = nothing
+            e[:] = zero
             for p in range(starts[f], starts[f + 1]):
-                factor = x[b, places[p]]
-                if factor != nothing:
-                    number = slots[b, p]
+                factor = x[b, slots[p]]
+                if factor != zero:
+                    row = index[b, p]
                     for k in range(width):
-                        e[k] += factor * weights[number, k]
+                        e[k] += factor * weights[row, k]
             sums[b, 0] += e[0]
             for k in range(dim):
                 inputs[b, f * dim + k] = e[1 + k]
                 sums[b, 1 + k] += e[1 + k]
                 square += e[1 + k] * e[1 + k]
-        for m in range(len(numbers)):
-            factor = x[b, numbers[m]]
+        for m in range(len(numeric_slots)):
+            factor = x[b, numeric_slots[m]]
             inputs[b, fields * dim + m] = factor
             for k in range(width):
                 sums[b, k] += factor * weights[m, k]
             square += factor * factor * squares[m]
-        inputs[b, fields * dim + len(numbers) :] = nothing
-        total = nothing
+        inputs[b, fields * dim + len(numeric_slots) :] = zero
+        total = zero
         for k in range(1, width):
             total += sums[b, k] * sums[b, k]
-        crossed[b] = sums[b, 0] + half * (total - square)
+        crosses[b] = sums[b, 0] + half * (total - square)
 
 
 @fast
-def _write(
-    slopes: Array, crossed: Array, slots: Array, x: Array, places: Array, starts: Array, numbers: Array, v: Array,
-    inputs: Array, sums: Array, gradient: Array,
+def _backward(
+    slopes: Array, cross_slopes: Array, index: Array, x: Array, slots: Array, starts: Array, numeric_slots: Array,
+    v: Array, inputs: Array, sums: Array, gradient: Array,
 ) -> None:  # fmt: skip
-    """d / d e_f = slope of the crosses times (S - e_f), and the slope of its inputs; d / d w_f the first of the two."""
+    """Add to each row's gradient: d / d e_f is the crosses' slope times (S - e_f) plus the inputs' slope, and d / d w_f
+    the crosses' slope."""
     examples, width = sums.shape
     fields, dim = len(starts) - 1, width - 1
-    nothing = v.dtype.type(0)
+    zero = v.dtype.type(0)
     e = np.empty(width, v.dtype)
     for b in range(examples):
-        slope = crossed[b]
+        slope = cross_slopes[b]
         e[0] = slope
         for f in range(fields):
             for k in range(dim):
                 e[1 + k] = slope * (sums[b, 1 + k] - inputs[b, f * dim + k]) + slopes[b, f * dim + k]
             for p in range(starts[f], starts[f + 1]):
-                factor = x[b, places[p]]
-                if factor != nothing:
-                    number = slots[b, p]
+                factor = x[b, slots[p]]
+                if factor != zero:
+                    row = index[b, p]
                     for k in range(width):
-                        gradient[number, k] += factor * e[k]
-        for m in range(len(numbers)):  # whose rows have the first numbers
-            factor = x[b, numbers[m]]
+                        gradient[row, k] += factor * e[k]
+        for m in range(len(numeric_slots)):  # their rows have the first indices
+            factor = x[b, numeric_slots[m]]
             part = slope * factor
             gradient[m, 0] += part
             for k in range(1, width):
@@ -177,28 +186,31 @@ def _write(
 
 
 @fast
-def _fold(weight: Array, of_inputs: Array, of_vectors: Array, v: Array, folded: Array) -> None:
-    inputs, (numbers, dim) = len(of_inputs), of_vectors.shape
-    nothing = weight.dtype.type(0)
+def _fold(weight: Array, input_columns: Array, vector_columns: Array, v: Array, folded: Array) -> None:
+    """Gather the inputs' columns, and add W_f v to each number's."""
+    inputs, (numbers, dim) = len(input_columns), vector_columns.shape
+    zero = weight.dtype.type(0)
     for h in range(len(weight)):
         for i in range(inputs):
-            folded[h, i] = weight[h, of_inputs[i]]
+            folded[h, i] = weight[h, input_columns[i]]
         for m in range(numbers):
             for k in range(dim):
-                folded[h, inputs - numbers + m] += weight[h, of_vectors[m, k]] * v[m, 1 + k]
-        folded[h, inputs:] = nothing
+                folded[h, inputs - numbers + m] += weight[h, vector_columns[m, k]] * v[m, 1 + k]
+        folded[h, inputs:] = zero
 
 
 @fast
 def _unfold(
-    folded: Array, of_inputs: Array, of_vectors: Array, weight: Array, v: Array, slope: Array, gradient: Array
-) -> None:
-    inputs, (numbers, dim) = len(of_inputs), of_vectors.shape
+    folded_slope: Array, input_columns: Array, vector_columns: Array, weight: Array, v: Array, slope: Array,
+    gradient: Array,
+) -> None:  # fmt: skip
+    """Scatter the folded weight's gradient to the weight's columns, and to the rows v of the numeric fields."""
+    inputs, (numbers, dim) = len(input_columns), vector_columns.shape
     for h in range(len(weight)):
         for i in range(inputs):
-            slope[h, of_inputs[i]] = folded[h, i]
+            slope[h, input_columns[i]] = folded_slope[h, i]
         for m in range(numbers):
-            part = folded[h, inputs - numbers + m]
+            part = folded_slope[h, inputs - numbers + m]
             for k in range(dim):
-                slope[h, of_vectors[m, k]] = part * v[m, 1 + k]
-                gradient[m, 1 + k] += part * weight[h, of_vectors[m, k]]
+                slope[h, vector_columns[m, k]] = part * v[m, 1 + k]
+                gradient[m, 1 + k] += part * weight[h, vector_columns[m, k]]

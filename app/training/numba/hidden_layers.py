@@ -1,8 +1,8 @@
-"""Hidden layers in training, forward and back without autograd: linear maps by BLAS, all between them in one loop each.
+"""Hidden layers in training, forward and backward without autograd: linear maps by BLAS, the rest in a loop each.
 
-A layer is `app.models.layers.Block`: linear, batch norm, ReLU, dropout. What autograd keeps and starts for it costs a
-batch of 256 rows more than the products of matrices do. Batch norm is that of Ioffe & Szegedy (2015), algorithm 1, and
-its gradient section 3's.
+A layer is `app.models.layers.Block`: linear, batch norm, ReLU, dropout. Of a batch of 256 rows, the operators that
+autograd starts between the linear maps cost more than these. Batch norm is that of Ioffe & Szegedy (2015), algorithm 1,
+and its gradient that of their section 3.
 
 Shape suffixes beside those of `app.models.base`: P and H are a layer's width before and after its linear map.
 """
@@ -21,11 +21,11 @@ from app.training.loop.dropout import DropoutMasks, scale, threshold
 from app.training.numba.prefetch import Array, fast
 
 GradientOf = Callable[[Tensor], Tensor]
-"""Where the gradient of a parameter is to be written."""
+"""Returns the view to which a parameter's gradient is written."""
 
 
 class HiddenLayer:
-    """One block. Arrays are views of the block's own tensors, which are changed in place while training."""
+    """One block. Its arrays are views of the block's own tensors, which training changes in place."""
 
     def __init__(self, block: Block, gradient_of: GradientOf, masks: DropoutMasks) -> None:
         self.weight_HP, self.bias_H = block.linear.weight.detach(), block.linear.bias.detach()
@@ -47,45 +47,43 @@ class HiddenLayer:
             self._moments_4H = np.empty((4, len(self._gamma_H)), dtype)
 
     def forward(self, linear_BH: Tensor) -> Tensor:
-        """What the linear map gave to the layer's output [B, H], in the same memory unless there is a batch norm."""
+        """Compute the layer's output [B, H] from that of its linear map, in its memory unless there is a batch norm."""
         linear: Array = linear_BH.numpy()
-        kept, start = self._masks.bits(linear.size) if self._masks else np.empty(0, np.uint16), self._threshold
+        bits = self._masks.bits(linear.size) if self._masks else np.empty(0, np.uint16)
         self._linear = linear
         if not self._norm:
             self._output = linear
-            _activate(linear, linear, np.empty((0, 0), linear.dtype), kept, start, self._scale)
+            _relu_dropout(linear, linear, np.empty((0, 0), linear.dtype), bits, self._threshold, self._scale)
             return linear_BH
         mean_H, variance_H = self._running_2H
-        _standardise(
-            linear, self._gamma_H, self._beta_H, self._eps, self._momentum, mean_H, variance_H, self._moments_4H
-        )
+        _normalise(linear, self._gamma_H, self._beta_H, self._eps, self._momentum, mean_H, variance_H, self._moments_4H)
         output_BH = torch.empty_like(linear_BH)
         self._output = output_BH.numpy()
-        _activate(linear, self._output, self._moments_4H, kept, start, self._scale)
+        _relu_dropout(linear, self._output, self._moments_4H, bits, self._threshold, self._scale)
         return output_BH
 
     def backward(self, slope_BH: Tensor) -> Tensor:
-        """The gradient of the layer's output to that of what its linear map gave, in the same memory."""
+        """Turn the gradient of the layer's output into that of its linear map's output, in the same memory."""
         slope: Array = slope_BH.numpy()
         if self._norm:
             gamma_H, beta_H = self._slopes_2H
-            _back_norm(
+            _backward_norm(
                 slope, self._output, self._linear, self._moments_4H, self._scale, gamma_H, beta_H, self._bias_slope_H
             )
         else:
-            _back(slope, self._output, self._scale, self._bias_slope_H)
+            _backward(slope, self._output, self._scale, self._bias_slope_H)
         return slope_BH
 
 
 class HiddenLayers:
-    """Several, one after the other; the first one's linear map is the caller's."""
+    """Several layers, one after the other. The first layer's linear map is left to the caller."""
 
     def __init__(self, blocks: Sequence[Block], gradient_of: GradientOf, masks: DropoutMasks) -> None:
         self._layers = [HiddenLayer(block, gradient_of, masks) for block in blocks]
         self._outputs: list[Tensor] = []
 
     def forward(self, linear_BH: Tensor) -> Tensor:
-        """What the first linear map gave, which is overwritten, to the last layer's output."""
+        """Compute the last layer's output from that of the first linear map, which is overwritten."""
         first, *others = self._layers
         output_BH = first.forward(linear_BH)
         self._outputs = [output_BH]
@@ -95,21 +93,24 @@ class HiddenLayers:
         return output_BH
 
     def backward(self, slope_BH: Tensor) -> Tensor:
-        """From the gradient of the last output, which is overwritten; writes those of all but the first weight."""
-        for place in range(len(self._layers) - 1, 0, -1):
-            layer = self._layers[place]
+        """Compute the gradient of the first linear map's output from that of the last layer's, which is overwritten.
+
+        The gradients of all weights but the first are written to their places.
+        """
+        for number in range(len(self._layers) - 1, 0, -1):
+            layer = self._layers[number]
             slope_BH = layer.backward(slope_BH)
-            torch.mm(slope_BH.t(), self._outputs[place - 1], out=layer.weight_slope_HP)
+            torch.mm(slope_BH.t(), self._outputs[number - 1], out=layer.weight_slope_HP)
             slope_BH = slope_BH @ layer.weight_HP
         return self._layers[0].backward(slope_BH)
 
 
 @fast
-def _standardise(
+def _normalise(
     z: Array, gamma: Array, beta: Array, eps: float, momentum: float, running_mean: Array, running_variance: Array,
     moments: Array,
 ) -> None:  # fmt: skip
-    """Moments [4, H]: mean, 1 / deviation, and the factor and offset that batch norm comes to."""
+    """Write the moments [4, H]: mean, 1 / deviation, and the factor and the offset that batch norm amounts to."""
     examples, width = z.shape
     mean, variance, gain, offset = moments[0], moments[1], moments[2], moments[3]
     mean[:] = 0
@@ -122,65 +123,65 @@ def _standardise(
         mean[h] *= share
     for b in range(examples):
         for h in range(width):
-            apart = z[b, h] - mean[h]
-            variance[h] += apart * apart
+            difference = z[b, h] - mean[h]
+            variance[h] += difference * difference
     for h in range(width):
-        found = variance[h] * share
+        biased = variance[h] * share
         running_mean[h] += momentum * (mean[h] - running_mean[h])
         running_variance[h] += momentum * (variance[h] / max(examples - 1, 1) - running_variance[h])
-        variance[h] = 1.0 / math.sqrt(found + eps)
+        variance[h] = 1.0 / math.sqrt(biased + eps)
         gain[h] = gamma[h] * variance[h]
         offset[h] = beta[h] - mean[h] * gain[h]
 
 
 @fast
-def _activate(z: Array, output: Array, moments: Array, kept: Array, start: int, scale: float) -> None:
-    """ReLU and dropout, after the factor and offset of a batch norm if there is one."""
+def _relu_dropout(z: Array, output: Array, moments: Array, bits: Array, threshold: int, scale: float) -> None:
+    """Apply the factor and offset of a batch norm if there is one, then ReLU and dropout."""
     examples, width = z.shape
-    nothing = z.dtype.type(0)
+    zero = z.dtype.type(0)
     if len(moments) == 0:
         for b in range(examples):
             for h in range(width):
-                output[b, h] = max(z[b, h], nothing) * scale
+                output[b, h] = max(z[b, h], zero) * scale
     else:
         gain, offset = moments[2], moments[3]
         for b in range(examples):
             for h in range(width):
-                output[b, h] = max(z[b, h] * gain[h] + offset[h], nothing) * scale
-    if len(kept) > 0:
-        bits = kept.reshape(examples, width)
+                output[b, h] = max(z[b, h] * gain[h] + offset[h], zero) * scale
+    if len(bits) > 0:
+        bits_BH = bits.reshape(examples, width)
         for b in range(examples):
             for h in range(width):
-                output[b, h] = output[b, h] if bits[b, h] >= start else nothing
+                output[b, h] = output[b, h] if bits_BH[b, h] >= threshold else zero
 
 
 @fast
-def _back(slope: Array, output: Array, scale: float, bias: Array) -> None:
-    """Where the output is 0, ReLU or dropout made it so."""
+def _backward(slope: Array, output: Array, scale: float, bias: Array) -> None:
+    """Go back through dropout and ReLU: where the output is 0, one of them made it so."""
     examples, width = slope.shape
-    nothing = slope.dtype.type(0)
+    zero = slope.dtype.type(0)
     bias[:] = 0
     for b in range(examples):
         for h in range(width):
-            passed = slope[b, h] * scale if output[b, h] > nothing else nothing
+            passed = slope[b, h] * scale if output[b, h] > zero else zero
             slope[b, h] = passed
             bias[h] += passed
 
 
 @fast
-def _back_norm(
+def _backward_norm(
     slope: Array, output: Array, z: Array, moments: Array, scale: float, gamma: Array, beta: Array, bias: Array
 ) -> None:
-    """The same, then through the batch norm."""
+    """Go back through dropout and ReLU, then through the batch norm."""
     examples, width = slope.shape
     mean, inverse, gain = moments[0], moments[1], moments[2]
-    nothing, share = slope.dtype.type(0), slope.dtype.type(1.0 / examples)
+    zero, share = slope.dtype.type(0), slope.dtype.type(1.0 / examples)
     gamma[:] = 0
     beta[:] = 0
     bias[:] = 0
     for b in range(examples):
         for h in range(width):
-            passed = slope[b, h] * scale if output[b, h] > nothing else nothing
+            passed = slope[b, h] * scale if output[b, h] > zero else zero
             slope[b, h] = passed
             beta[h] += passed
             gamma[h] += passed * (z[b, h] - mean[h])

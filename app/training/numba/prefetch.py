@@ -1,7 +1,7 @@
-"""What compiled loops share: how numba compiles them, and how they ask memory for a row before it is needed.
+"""What the compiled loops share: numba's compiler options, and an intrinsic that prefetches a cache line.
 
-Rows of a large table lie anywhere. Waiting for one after the other takes most of a step's time with many keys; memory
-answers a dozen questions at once if it is asked.
+Rows of a large table lie anywhere in memory. Waiting for one after the other takes most of a step's time with many
+keys; the memory answers a dozen requests at once if they are made ahead.
 """
 
 from __future__ import annotations
@@ -17,24 +17,26 @@ from numba.extending import intrinsic
 
 Array = npt.NDArray[Any]
 fast = numba.njit(cache=True, fastmath={"contract", "reassoc", "nsz"}, error_model="numpy")
-"""Sums in any order, multiply and add as one; infinities and NaN as they are. Code is kept beside the file it is of."""
-tools: Any = cgutils
-READ, KEEP, DATA = 0, 3, 1
-"""The processor's hint: to be read, to stay in all caches, data and not code (LLVM's `llvm.prefetch`)."""
+"""Compile with sums in any order and fused multiply-adds; infinities and NaN keep their meaning. The machine code is
+cached beside the source file."""
+_cgutils: Any = cgutils
+READ, ALL_CACHES, DATA = 0, 3, 1
+"""Arguments of LLVM's `llvm.prefetch`: the line will be read, belongs in all caches, and holds data, not code."""
 
 
 def _prefetch(typing: Any, array: Any, row: Any, column: Any) -> Any:
-    """Start fetching the cache line of `array[row, column]`, which must exist; nothing is returned or waited for."""
+    """Start fetching the cache line of `array[row, column]`, which must exist, and return without waiting for it."""
 
     def generate(context: Any, builder: Any, signature: Any, arguments: Any) -> Any:
-        kind = signature.args[0]
-        given = context.make_array(kind)(context, builder, arguments[0])
-        pointer = tools.get_item_pointer(context, builder, kind, given, list(arguments[1:]), wraparound=False)
-        address = builder.bitcast(pointer, tools.voidptr_t)
-        number = ir.IntType(32)
-        hint = ir.FunctionType(ir.VoidType(), [address.type, number, number, number])
-        function = tools.get_or_insert_function(builder.module, hint, "llvm.prefetch.p0")
-        builder.call(function, [address, number(READ), number(KEEP), number(DATA)])
+        array_type = signature.args[0]
+        array_value = context.make_array(array_type)(context, builder, arguments[0])
+        index = list(arguments[1:])
+        pointer = _cgutils.get_item_pointer(context, builder, array_type, array_value, index, wraparound=False)
+        address = builder.bitcast(pointer, _cgutils.voidptr_t)
+        i32 = ir.IntType(32)
+        function_type = ir.FunctionType(ir.VoidType(), [address.type, i32, i32, i32])
+        function = _cgutils.get_or_insert_function(builder.module, function_type, "llvm.prefetch.p0")
+        builder.call(function, [address, i32(READ), i32(ALL_CACHES), i32(DATA)])
         return context.get_dummy_value()
 
     return types.void(array, types.intp, types.intp), generate

@@ -1,10 +1,10 @@
-"""`RowWiseRmsprop` for processors, compiled: each of a step's three walks over the batch's slots is one loop.
+"""`RowWiseRmsprop` on the CPU, compiled by numba: one loop for each of a step's walks over a batch.
 
 With torch's operators a batch of 256 rows spends more on starting them than on what they compute, and copies every row
-out of the table and back. numba compiles these loops at the first step and keeps the result beside this file.
+out of the table and back. numba compiles these loops at the first step and caches the result beside this file.
 
-A row and all that is known of it fill whole cache lines as far as they can, and each walk asks memory for the rows that
-it will come to: what many keys cost a step is waiting for rows.
+With many keys a step waits for table rows, so a row and its state fill whole cache lines as far as they can, each
+distinct row is visited once for the forward pass and once for the step, and rows are prefetched.
 """
 
 from __future__ import annotations
@@ -20,206 +20,208 @@ from app.training.optim.embedding_lookup import EmbeddingLookup
 from app.training.optim.rowwise_rmsprop import COUNT, DECAY, EPSILON, LAST, MOMENT, RowWiseRmsprop, RowWiseRmspropConfig
 
 FEW_STEPS = 24
-"""Up to here a row catches up step by step, on two numbers; beyond, by the closed form."""
-NUMBER = 4
-"""Column behind those of `RowWiseRmsprop`: the row's place among the distinct rows of the batch it was last in."""
-LINE_BYTES, PIECE_BYTES = 64, 32
-"""A row is padded to a multiple of the latter: two thirds of a line at worst are another row's."""
-AHEAD = 16
-"""Slots between asking for a row and using it."""
+"""A row that missed at most this many steps catches up step by step, on two numbers; beyond, by the closed form."""
+LINE_BYTES, ROW_ALIGNMENT_BYTES = 64, 32
+"""Rows are padded to a multiple of the latter: at worst two thirds of a fetched cache line are another row's."""
+PREFETCH_DISTANCE = 16
+"""How many rows ahead of its use a row is prefetched."""
 
 
 class NumbaRowWiseRmsprop(RowWiseRmsprop):
-    """The same numbers as `RowWiseRmsprop` up to rounding."""
+    """Computes the same numbers as `RowWiseRmsprop` up to rounding."""
 
     def __init__(self, table_RE: Tensor, lookup: EmbeddingLookup, config: RowWiseRmspropConfig) -> None:
         super().__init__(table_RE, lookup, config)
         self._block: Array = self.block_RC.numpy()
-        self._whole = self._block.view(np.int32 if self._block.itemsize == 4 else np.int64)
-        self._starts = np.array([*lookup.starts, lookup.width], np.int64)
-        self._places = np.arange(lookup.width)
-        self.unique = np.empty(0, np.int64)
+        self._integers = self._block.view(np.int32 if self._block.itemsize == 4 else np.int64)
+        self._index_R1 = np.zeros((len(self._block), 1), np.int32)
+        """Each row's position among the distinct rows of the batch it was last in."""
+        self._starts_F = np.array([*lookup.starts, lookup.width], np.int64)
+        self._all_slots_T = np.arange(lookup.width)
+        self.unique_U = np.empty(0, np.int64)
         """The distinct rows of the last batch that was looked up."""
-        self.weights: Array = np.empty((0, self._width), self._block.dtype)
-        """Their weights [U, E]: read more than once, which from the table would be another wait each time."""
-        self._slots = np.empty((0, 0), np.int32)
-        self._x_BT = np.empty((0, 0), self._block.dtype)
+        self.weights_UE: Array = np.empty((0, self._width), self._block.dtype)
+        """Their weights, copied, as they are read more than once and the table's rows may be in no cache."""
+        self._index_OT = np.empty((0, 0), np.int32)
+        self._x_OT = np.empty((0, 0), self._block.dtype)
 
-    def _room(self, rows: int, columns: int) -> Tensor:
+    def _zeros(self, rows: int, columns: int) -> Tensor:
         dtype = self._table_RE.numpy().dtype
-        piece, line = PIECE_BYTES // dtype.itemsize, LINE_BYTES // dtype.itemsize
-        columns = -(-(columns + 1) // piece) * piece
+        multiple, line = ROW_ALIGNMENT_BYTES // dtype.itemsize, LINE_BYTES // dtype.itemsize
+        columns = -(-columns // multiple) * multiple
         block = np.zeros(rows * columns + line, dtype)
         start = -block.ctypes.data % LINE_BYTES // dtype.itemsize
         return torch.from_numpy(block[start : start + rows * columns].reshape(rows, columns))
 
-    def find(self, rows_BT: Tensor, places: Array, fixed: Array) -> Array:
-        """Look a batch up: its rows are caught up with, and the number of each slot's row [B, P] is returned.
+    def look_up(self, rows_BT: Tensor, slots_P: Array, first_rows: Array) -> Array:
+        """Find a batch's distinct rows and let them catch up; return each slot's index [B, P] into `unique_U`.
 
         Args:
-            places: which of the T slots.
-            fixed: distinct rows that take the first numbers.
+            slots_P: which of the T slots to look up.
+            first_rows: distinct rows that take the first indices, in the batch or not.
         """
         rows = rows_BT.numpy()
-        slots = np.empty((len(rows), len(places)), np.int32)
-        unique = np.empty(slots.size + len(fixed), np.int64)
-        weights = np.empty((len(unique), self._width), self._block.dtype)
+        index_BP = np.empty((len(rows), len(slots_P)), np.int32)
+        unique = np.empty(index_BP.size + len(first_rows), np.int64)
+        count = _find_unique(rows, slots_P, first_rows, self._index_R1, index_BP, unique)
+        self.unique_U = unique[:count]
+        self.weights_UE = np.empty((count, self._width), self._block.dtype)
         averaging = self.config.averaging
-        count = _find(
-            rows, places, fixed, slots, unique, weights, self._block, self._whole, self._width, self._state, self.step,
-            averaging, -math.log(averaging) if averaging else 0.0,
+        _catch_up(
+            self.unique_U, self.weights_UE, self._block, self._integers, self._state, self.step, averaging,
+            -math.log(averaging) if averaging else 0.0,
         )  # fmt: skip
-        self.unique, self.weights = unique[:count], weights[:count]
-        return slots
+        return index_BP
 
-    def fields(self, rows_BT: Tensor, x_BT: Tensor, own: slice | None = None) -> Tensor:
-        slots = self.find(rows_BT, self._places, np.empty(0, np.int64))
-        self._slots = slots if own is None else slots[own]
-        self._x_BT = x_BT.numpy()
-        bags = np.zeros((len(self._slots), self.lookup.fields, self._width), self._block.dtype)
-        _pool(self.weights, self._slots, self._x_BT, self._starts, bags)
-        return torch.from_numpy(bags).requires_grad_()
+    def fields(self, rows_BT: Tensor, x_OT: Tensor, part: slice | None = None) -> Tensor:
+        index_BT = self.look_up(rows_BT, self._all_slots_T, np.empty(0, np.int64))
+        self._index_OT = index_BT if part is None else index_BT[part]
+        self._x_OT = x_OT.numpy()
+        fields_OFE = np.zeros((len(self._index_OT), self.lookup.fields, self._width), self._block.dtype)
+        _pool(self.weights_UE, self._index_OT, self._x_OT, self._starts_F, fields_OFE)
+        return torch.from_numpy(fields_OFE).requires_grad_()
 
-    def gradient(self, fields_BFE: Tensor) -> Tensor:
-        gradient = self.no_gradient()
-        _scatter(fields_BFE.contiguous().numpy(), self._slots, self._x_BT, self._starts, gradient)
-        return torch.from_numpy(gradient)
+    def gradient(self, slope_OFE: Tensor) -> Tensor:
+        gradient_UE = self.zero_gradient()
+        _scatter(slope_OFE.contiguous().numpy(), self._index_OT, self._x_OT, self._starts_F, gradient_UE)
+        return torch.from_numpy(gradient_UE)
 
-    def no_gradient(self) -> Array:
-        """Zeros [U, E], for the distinct rows in the order of their numbers."""
-        return np.zeros((len(self.unique), self._width), self._block.dtype)
+    def zero_gradient(self) -> Array:
+        """Return zeros [U, E], for the distinct rows in the order of their indices."""
+        return np.zeros((len(self.unique_U), self._width), self._block.dtype)
 
     def update(self, gradient_UE: Tensor) -> None:
         config = self.config
         self.step += 1
-        _move(
-            gradient_UE.numpy(), self.unique, self._block, self._whole, self._state, self.step,
+        _apply(
+            gradient_UE.numpy(), self.unique_U, self._block, self._integers, self._state, self.step,
             config.learning_rate, config.l2, config.moment_decay,
         )  # fmt: skip
 
 
 @fast
-def _find(
-    rows: Array, places: Array, fixed: Array, slots: Array, unique: Array, weights: Array, block: Array, whole: Array,
-    width: int, state: int, step: int, averaging: float, forget: float,
-) -> int:  # fmt: skip
-    """Number the distinct rows, write each slot's number, and let each row catch up in its place."""
+def _find_unique(rows: Array, slots: Array, first_rows: Array, index_of_row: Array, index: Array, unique: Array) -> int:
+    """Write each slot's index and the distinct rows, in the order in which they occur; return how many there are."""
     count = 0
-    for row in fixed:
-        count = _met(row, count, unique, weights, block, whole, width, state, step, averaging, forget)
-    line = LINE_BYTES // block.itemsize
-    examples, each = slots.shape
-    ahead, later = 0, 0  # example and slot of the row that is asked for
-    for n in range(min(AHEAD, examples * each)):
-        _ask(block, rows[n // each, places[n % each]], line)
-        ahead, later = (n + 1) // each, (n + 1) % each
+    for row in first_rows:
+        index_of_row[row, 0] = count
+        unique[count] = row
+        count += 1
+    examples, width = index.shape
     for b in range(examples):
-        for p in range(each):
-            if ahead < examples:
-                _ask(block, rows[ahead, places[later]], line)
-                later += 1
-                if later == each:
-                    ahead, later = ahead + 1, 0
-            row = rows[b, places[p]]
-            count = _met(row, count, unique, weights, block, whole, width, state, step, averaging, forget)
-            slots[b, p] = whole[row, state + NUMBER]
+        if b + 1 < examples:
+            for p in range(width):
+                prefetch(index_of_row, rows[b + 1, slots[p]], 0)
+        for p in range(width):
+            row = rows[b, slots[p]]
+            known = index_of_row[row, 0]
+            # An index is only believed where `unique` agrees, so that none has to be reset (Briggs & Torczon 1993).
+            if known >= count or unique[known] != row:
+                known = count
+                index_of_row[row, 0] = count
+                unique[count] = row
+                count += 1
+            index[b, p] = known
     return count
 
 
 @fast
-def _ask(block: Array, row: int, line: int) -> None:
-    for column in range(0, block.shape[1], line):
+def _prefetch_row(block: Array, row: int) -> None:
+    for column in range(0, block.shape[1], LINE_BYTES // block.itemsize):
         prefetch(block, row, column)
 
 
 @fast
-def _met(
-    row: int, count: int, unique: Array, weights: Array, block: Array, whole: Array, width: int, state: int, step: int,
-    averaging: float, forget: float,
-) -> int:  # fmt: skip
-    """How many distinct rows there are with this one, which catches up where it is new."""
-    number = whole[row, state + NUMBER]
-    # A number is only believed where the list agrees, so that none has to be taken back (Briggs & Torczon 1993).
-    if number < count and unique[number] == row:
-        return count
-    whole[row, state + NUMBER] = count
-    unique[count] = row
-    passed = step - whole[row, state + LAST]
-    if passed > 0:
-        decay = float(block[row, state + DECAY])
-        if passed <= FEW_STEPS:
-            p = math.exp(-decay)
-            kept, gain, forgotten = 1.0, 0.0, 1.0
-            for _ in range(passed):
-                kept *= p
-                gain = averaging * gain + (1.0 - averaging) * kept
-                forgotten *= averaging
-        else:
-            kept, forgotten, gain = math.exp(-decay * passed), 0.0, 0.0
-            if forget > 0.0:
-                forgotten = math.exp(-forget * passed)
-                apart = abs(decay - forget) + 1e-30
-                gain = math.expm1(-apart * passed) / math.expm1(-apart)
-                gain *= (1.0 - averaging) * math.exp(min(decay, forget) * (1 - passed) - decay)
-        keep, forgets, gains = block.dtype.type(kept), block.dtype.type(forgotten), block.dtype.type(gain)
-        if state > width:
-            for e in range(width):
-                block[row, width + e] = block[row, width + e] * forgets + block[row, e] * gains
-        for e in range(width):
-            block[row, e] *= keep
-        whole[row, state + LAST] = step
-    for e in range(width):
-        weights[count, e] = block[row, e]
-    return count + 1
-
-
-@fast
-def _pool(weights: Array, slots: Array, x: Array, starts: Array, bags: Array) -> None:
-    examples, fields, width = bags.shape
-    for b in range(examples):
-        for f in range(fields):
-            for t in range(starts[f], starts[f + 1]):
-                factor = x[b, t]
-                if factor != 0.0:
-                    number = slots[b, t]
-                    for e in range(width):
-                        bags[b, f, e] += factor * weights[number, e]
-
-
-@fast
-def _scatter(slopes: Array, slots: Array, x: Array, starts: Array, gradient: Array) -> None:
-    examples, fields, width = slopes.shape
-    for b in range(examples):
-        for f in range(fields):
-            for t in range(starts[f], starts[f + 1]):
-                factor = x[b, t]
-                if factor != 0.0:
-                    number = slots[b, t]
-                    for e in range(width):
-                        gradient[number, e] += factor * slopes[b, f, e]
-
-
-@fast
-def _move(
-    gradient: Array, unique: Array, block: Array, whole: Array, state: int, step: int, rate: float, l2: float, b: float
+def _catch_up(
+    unique: Array, weights: Array, block: Array, integers: Array, state: int, step: int, averaging: float, forget: float
 ) -> None:
+    """Apply the decay and the averaging that each row has missed, and copy its weights."""
+    count, width = weights.shape
+    for index in range(min(PREFETCH_DISTANCE, count)):
+        _prefetch_row(block, unique[index])
+    for index in range(count):
+        if index + PREFETCH_DISTANCE < count:
+            _prefetch_row(block, unique[index + PREFETCH_DISTANCE])
+        row = unique[index]
+        missed = step - integers[row, state + LAST]
+        if missed > 0:
+            decay = float(block[row, state + DECAY])
+            if missed <= FEW_STEPS:
+                p = math.exp(-decay)
+                weight_factor, weight_gain, average_factor = 1.0, 0.0, 1.0
+                for _ in range(missed):
+                    weight_factor *= p
+                    weight_gain = averaging * weight_gain + (1.0 - averaging) * weight_factor
+                    average_factor *= averaging
+            else:
+                weight_factor, average_factor, weight_gain = math.exp(-decay * missed), 0.0, 0.0
+                if forget > 0.0:
+                    average_factor = math.exp(-forget * missed)
+                    difference = abs(decay - forget) + 1e-30
+                    weight_gain = math.expm1(-difference * missed) / math.expm1(-difference)
+                    weight_gain *= (1.0 - averaging) * math.exp(min(decay, forget) * (1 - missed) - decay)
+            of_weight, of_average = block.dtype.type(weight_factor), block.dtype.type(average_factor)
+            gain = block.dtype.type(weight_gain)
+            if state > width:
+                for e in range(width):
+                    block[row, width + e] = block[row, width + e] * of_average + block[row, e] * gain
+            for e in range(width):
+                block[row, e] *= of_weight
+            integers[row, state + LAST] = step
+        for e in range(width):
+            weights[index, e] = block[row, e]
+
+
+@fast
+def _pool(weights: Array, index: Array, x: Array, starts: Array, fields: Array) -> None:
+    """Add up x times the row's weights over each field's slots."""
+    examples, field_count, width = fields.shape
+    for b in range(examples):
+        for f in range(field_count):
+            for t in range(starts[f], starts[f + 1]):
+                factor = x[b, t]
+                if factor != 0.0:
+                    row = index[b, t]
+                    for e in range(width):
+                        fields[b, f, e] += factor * weights[row, e]
+
+
+@fast
+def _scatter(slopes: Array, index: Array, x: Array, starts: Array, gradient: Array) -> None:
+    """Add up x times the gradient of the slot's field over each row's slots."""
+    examples, field_count, width = slopes.shape
+    for b in range(examples):
+        for f in range(field_count):
+            for t in range(starts[f], starts[f + 1]):
+                factor = x[b, t]
+                if factor != 0.0:
+                    row = index[b, t]
+                    for e in range(width):
+                        gradient[row, e] += factor * slopes[b, f, e]
+
+
+@fast
+def _apply(
+    gradient: Array, unique: Array, block: Array, integers: Array, state: int, step: int, rate: float, l2: float,
+    moment_decay: float,
+) -> None:  # fmt: skip
+    """Move each row by its gradient and update its moment, count and decay."""
     count, width = gradient.shape
-    forget = math.log(b)
-    line = LINE_BYTES // block.itemsize
-    for number in range(count):
-        if number + AHEAD < count:
-            _ask(block, unique[number + AHEAD], line)
-        row = unique[number]
+    log_decay = math.log(moment_decay)
+    for index in range(count):
+        if index + PREFETCH_DISTANCE < count:
+            _prefetch_row(block, unique[index + PREFETCH_DISTANCE])
+        row = unique[index]
         square = block.dtype.type(0)
         for e in range(width):
-            square += gradient[number, e] * gradient[number, e]
-        moment = b * block[row, state + MOMENT] + (1.0 - b) * square / width
-        times = block[row, state + COUNT] + 1.0
-        scale = math.sqrt(moment / -math.expm1(times * forget)) + EPSILON
+            square += gradient[index, e] * gradient[index, e]
+        moment = moment_decay * block[row, state + MOMENT] + (1.0 - moment_decay) * square / width
+        uses = block[row, state + COUNT] + 1.0
+        scale = math.sqrt(moment / -math.expm1(uses * log_decay)) + EPSILON
         factor = block.dtype.type(rate / scale)
         for e in range(width):
-            block[row, e] -= factor * gradient[number, e]
+            block[row, e] -= factor * gradient[index, e]
         block[row, state + MOMENT] = moment
-        block[row, state + COUNT] = times
+        block[row, state + COUNT] = uses
         block[row, state + DECAY] = 2.0 * l2 * rate / scale
-        whole[row, state + LAST] = step - 1
+        integers[row, state + LAST] = step - 1

@@ -1,7 +1,7 @@
-"""Slots to field vectors and back: e_f = sum over a field's slots of x_s w_s, and the gradient of the rows w that met.
+"""From slots to field vectors and back: e_f = sum over a field's slots of x_s w_s, and the gradient of the rows w.
 
 Both ways are sums over bags, which torch does in one operator: forward a bag is a field of an example, backward it is
-a table row. Backward needs the slots in the order of their rows, for which numpy is faster than torch on a processor.
+a table row. Backward needs the slots in the order of their rows, for which numpy is faster than torch on the CPU.
 """
 
 from __future__ import annotations
@@ -16,78 +16,86 @@ from app.models.side_input import Preprocessing
 
 
 class BatchRows(NamedTuple):
-    """Table rows of a batch, each once, and for every slot of the computed examples which of them it is."""
+    """The distinct table rows of a batch, and which of them each slot of the computed examples reads."""
 
     unique_U: Tensor
-    slots_N: Tensor
-    """int64 [B * T], places in `unique_U`."""
+    index_N: Tensor
+    """int64 [O * T], positions in `unique_U`."""
     x_N: Tensor
+    """The slots' numbers [O * T]."""
 
 
 class EmbeddingLookup:
-    """Finds the distinct table rows of a batch without sorting, by a note per row of the table."""
+    """Pools table rows to field vectors, and scatters gradients of field vectors to table rows."""
 
     def __init__(self, preprocessing: Preprocessing, rows: int, device: torch.device) -> None:
-        fields = list(preprocessing.schema.vectors.values())
-        self.width, self.fields = fields[-1].stop, len(fields)
-        self.starts: list[int] = [slots.start for slots in fields]
-        """First slot of each field."""
-        self._starts_F = torch.tensor(self.starts, dtype=torch.int64, device=device)
-        field_T = [field for field, slots in enumerate(fields) for _ in range(slots.start, slots.stop)]
-        self._field_T = torch.tensor(field_T, dtype=torch.int64, device=device)
-        self._on_cpu = device.type == "cpu"
-        self._note_R = np.zeros(rows if self._on_cpu else 0, np.int32)
-        self._layouts: dict[int, tuple[Tensor, Tensor]] = {}
-
-    def used(self, rows_BT: Tensor, x_BT: Tensor, own: slice | None = None) -> BatchRows:
         """
         Args:
-            own: the examples that will be computed; None all. `x_BT` is of these.
+            rows: how many rows the table has.
         """
-        flat_N, x_N = rows_BT.reshape(-1), x_BT.reshape(-1)
-        if not self._on_cpu:
-            unique_U, slots_N = torch.unique(flat_N, return_inverse=True)
-        else:
-            numbers_N, note_R = flat_N.numpy(), self._note_R
-            # Of the slots with the same row the last to write leaves its number, and stands for the row.
-            every_N = np.arange(len(numbers_N), dtype=np.int32)
-            note_R[numbers_N] = every_N
-            unique = numbers_N[np.flatnonzero(note_R[numbers_N] == every_N)]
-            note_R[unique] = every_N[: len(unique)]
-            unique_U, slots_N = torch.from_numpy(unique), torch.from_numpy(note_R[numbers_N])
-        if own is not None:
-            slots_N = slots_N[own.start * self.width : own.stop * self.width]
-        return BatchRows(unique_U, slots_N.to(torch.int64), x_N)
+        vectors = preprocessing.schema.vectors
+        self.fields, self.width = len(vectors), sum(slots.stop - slots.start for slots in vectors.values())
+        self.starts = [slots.start for slots in vectors.values()]
+        """First slot of each field."""
+        self._starts_F = torch.tensor(self.starts, dtype=torch.int64, device=device)
+        field_of_T = torch.zeros(self.width, dtype=torch.int64)
+        field_of_T[[start for start in self.starts if start < self.width]] = 1
+        self._field_T = (field_of_T.cumsum(0) - 1).to(device)
+        self._on_cpu = device.type == "cpu"
+        self._slot_R = np.zeros(rows if self._on_cpu else 0, np.int32)
+        """A scratch number for each table row, to find distinct rows without sorting."""
+        self._layouts: dict[int, tuple[Tensor, Tensor]] = {}
 
-    def pooled(self, weights_UE: Tensor, used: BatchRows) -> Tensor:
-        """Field vectors [B, F, E]."""
-        offsets_BF, _ = self._layout(len(used.slots_N) // self.width)
-        bags, *_ = torch.embedding_bag(weights_UE, used.slots_N, offsets_BF, False, 0, False, used.x_N, False)
+    def find_unique(self, rows_BT: Tensor, x_OT: Tensor, part: slice | None = None) -> BatchRows:
+        """Find the distinct table rows of a batch.
+
+        Args:
+            part: the examples that will be computed, which x_OT is of; None means all.
+        """
+        flat_N, x_N = rows_BT.reshape(-1), x_OT.reshape(-1)
+        if not self._on_cpu:
+            unique_U, index_N = torch.unique(flat_N, return_inverse=True)
+        else:
+            rows_N, slot_R = flat_N.numpy(), self._slot_R
+            # Of the slots with the same row the last to write leaves its position, and stands for the row.
+            every_N = np.arange(len(rows_N), dtype=np.int32)
+            slot_R[rows_N] = every_N
+            unique = rows_N[np.flatnonzero(slot_R[rows_N] == every_N)]
+            slot_R[unique] = every_N[: len(unique)]
+            unique_U, index_N = torch.from_numpy(unique), torch.from_numpy(slot_R[rows_N])
+        if part is not None:
+            index_N = index_N[part.start * self.width : part.stop * self.width]
+        return BatchRows(unique_U, index_N.to(torch.int64), x_N)
+
+    def pool(self, weights_UE: Tensor, batch: BatchRows) -> Tensor:
+        """Compute field vectors [O, F, E] from the distinct rows' weights."""
+        offsets_OF, _ = self._layout(len(batch.index_N) // self.width)
+        bags, *_ = torch.embedding_bag(weights_UE, batch.index_N, offsets_OF, False, 0, False, batch.x_N, False)
         return bags.view(-1, self.fields, weights_UE.shape[1])
 
-    def scattered(self, fields_BFE: Tensor, used: BatchRows) -> Tensor:
-        """Gradient [U, E] of the rows, from the gradient of the field vectors."""
-        count = len(used.unique_U)
-        _, field_N = self._layout(len(fields_BFE))
-        flat_GE = fields_BFE.reshape(-1, fields_BFE.shape[-1])
+    def scatter(self, slope_OFE: Tensor, batch: BatchRows) -> Tensor:
+        """Compute the gradient [U, E] of the distinct rows from the gradient of the field vectors."""
+        count = len(batch.unique_U)
+        _, field_N = self._layout(len(slope_OFE))
+        flat_GE = slope_OFE.reshape(-1, slope_OFE.shape[-1])
         if not self._on_cpu:
-            slots_NE = flat_GE.index_select(0, field_N) * used.x_N.unsqueeze(1)
-            return slots_NE.new_zeros(count, slots_NE.shape[1]).index_add_(0, used.slots_N, slots_NE)
-        slots = used.slots_N.numpy()
-        # Numbers of 16 bits are sorted digit by digit, several times faster than larger ones.
-        order = np.argsort(slots.astype(np.uint16 if count <= 1 << 16 else np.int32), kind="stable")
-        counts = np.bincount(slots, minlength=count)
+            slope_NE = flat_GE.index_select(0, field_N) * batch.x_N.unsqueeze(1)
+            return slope_NE.new_zeros(count, slope_NE.shape[1]).index_add_(0, batch.index_N, slope_NE)
+        index = batch.index_N.numpy()
+        # numpy sorts numbers of 16 bits digit by digit, several times faster than larger ones.
+        order = np.argsort(index.astype(np.uint16 if count <= 1 << 16 else np.int32), kind="stable")
+        counts = np.bincount(index, minlength=count)
         starts_U = torch.from_numpy(np.cumsum(counts) - counts)
-        fields, x_N = torch.from_numpy(field_N.numpy()[order]), torch.from_numpy(used.x_N.numpy()[order])
+        fields, x_N = torch.from_numpy(field_N.numpy()[order]), torch.from_numpy(batch.x_N.numpy()[order])
         bags, *_ = torch.embedding_bag(flat_GE, fields, starts_U, False, 0, False, x_N, False)
         return bags
 
     def _layout(self, examples: int) -> tuple[Tensor, Tensor]:
-        """First slot of each field [B * F], and the field of each slot [B * T], of so many examples."""
+        """Return the first slot of each field [O * F], and the field of each slot [O * T], of so many examples."""
         if examples not in self._layouts:
             if len(self._layouts) > 8:
                 self._layouts.clear()
-            number_B1 = torch.arange(examples, device=self._starts_F.device).unsqueeze(1)
-            offsets_BF = (number_B1 * self.width + self._starts_F).reshape(-1)
-            self._layouts[examples] = offsets_BF, (number_B1 * self.fields + self._field_T).reshape(-1)
+            example_O1 = torch.arange(examples, device=self._starts_F.device).unsqueeze(1)
+            offsets_OF = (example_O1 * self.width + self._starts_F).reshape(-1)
+            self._layouts[examples] = offsets_OF, (example_O1 * self.fields + self._field_T).reshape(-1)
         return self._layouts[examples]

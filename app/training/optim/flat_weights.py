@@ -1,7 +1,8 @@
 """Adam and a moving average over all weights but the large tables, as one vector: few operators a step.
 
-Adam (Kingma & Ba 2015) is torch's fused kernel. The average is that of Polyak & Juditsky (1992), exponential and with
-Adam's bias correction, and takes in the running statistics of batch norms.
+Adam (Kingma & Ba 2015) is torch's fused kernel by its functional form: the moments are this module's, so that a
+checkpoint can name them. The average is that of Polyak & Juditsky (1992), exponential and with Adam's bias correction,
+and takes in the running statistics of batch norms.
 """
 
 from __future__ import annotations
@@ -10,12 +11,13 @@ from collections.abc import Sequence
 
 import torch
 from torch import Tensor, nn
+from torch.optim.adam import adam
 
 BETAS, EPSILON = (0.9, 0.999), 1e-8
 
 
 class FlatWeights:
-    """Makes parameters, and statistics, views of one vector each: weights, gradients, both moments, average."""
+    """Makes parameters and running statistics views of one vector each: weights, gradients, both moments, average."""
 
     def __init__(
         self, model: nn.Module, average: nn.Module, left_out: Sequence[nn.Parameter], decayed: set[str]
@@ -23,7 +25,7 @@ class FlatWeights:
         """
         Args:
             average: a copy of the model, whose weights become the average; or the model itself, for none.
-            left_out: parameters that others update.
+            left_out: parameters that other optimisers update.
             decayed: names of parameters that have an L2 term.
         """
         names = [name for name, p in model.named_parameters() if all(p is not other for other in left_out)]
@@ -31,7 +33,7 @@ class FlatWeights:
         parameters = self.parameters = [model.get_parameter(name) for name in names]
         plain = sum(p.numel() for name, p in zip(names, parameters, strict=True) if name not in decayed)
         self.learned = sum(p.numel() for p in parameters)
-        statistics = _statistics(model)
+        statistics = _running_statistics(model)
         self.values = torch.cat([t.detach().reshape(-1) for t in [*parameters, *statistics]])
         self.gradient = torch.zeros_like(self.values[: self.learned])
         self.moments = [torch.zeros_like(self.gradient) for _ in BETAS]
@@ -42,10 +44,10 @@ class FlatWeights:
         self._views = [*parameters, *statistics]
         _alias(parameters, statistics, self.values)
         if self._averaging:
-            _alias([average.get_parameter(name) for name in names], _statistics(average), self.average)
+            _alias([average.get_parameter(name) for name in names], _running_statistics(average), self.average)
 
     def gradient_of(self, parameter: Tensor) -> Tensor:
-        """Where its gradient belongs, for those who write it there themselves."""
+        """Return the view to which a parameter's gradient is written. Raises KeyError if it is not among these."""
         start = 0
         for other in self.parameters:
             if other is parameter:
@@ -54,30 +56,30 @@ class FlatWeights:
         raise KeyError("not among these parameters")
 
     def take(self, gradients: Sequence[Tensor | None]) -> None:
-        """Take the parameters' gradients; None, of a parameter that took no part, is zero."""
+        """Copy the parameters' gradients; None stands for zero, of a parameter that took no part."""
         pairs = zip(self.parameters, gradients, strict=True)
         flat = [torch.zeros_like(p).reshape(-1) if g is None else g.reshape(-1) for p, g in pairs]
         torch.cat(flat, out=self.gradient)
 
     def step(self, number: int, learning_rate: float, l2: float, averaging: float) -> None:
-        """One step of Adam from the gradient, then of the average.
+        """Take one step of Adam from the gradient, then update the average.
 
         Args:
             number: of this step, from 1.
             l2: factor of the sum of squares of the parameters that have an L2 term.
         """
-        self.steps += 1
         for group, decay in zip(self._groups, (0.0, 2 * l2), strict=True):
             if group.start == group.stop:
                 continue
             # Adam's (not AdamW's) decay d adds d * w to the gradient: that of a term d / 2 * sum(w * w) in the loss.
-            torch._fused_adam_(
+            adam(
                 [self.values[group]],
                 [self.gradient[group]],
                 [self.moments[0][group]],
                 [self.moments[1][group]],
                 [],
-                [self.steps],
+                [self.steps.clone()],  # which it counts on, for each group
+                fused=True,
                 lr=learning_rate,
                 beta1=BETAS[0],
                 beta2=BETAS[1],
@@ -86,11 +88,12 @@ class FlatWeights:
                 amsgrad=False,
                 maximize=False,
             )
+        self.steps += 1
         if self._averaging:
             self.average.lerp_(self.values, (1 - averaging) / (1 - averaging**number))
 
-    def statistics(self) -> list[Tensor]:
-        """The running statistics, live, and their average where there is one."""
+    def running_statistics(self) -> list[Tensor]:
+        """Return the running statistics, live, and their average where there is one."""
         vectors = [self.values, self.average] if self._averaging else [self.values]
         return [vector[self.learned :] for vector in vectors]
 
@@ -101,7 +104,7 @@ class FlatWeights:
             tensor.grad = None
 
     def state(self) -> dict[str, Tensor]:
-        """All that a checkpoint needs, by name; the tensors are live."""
+        """Return all that a checkpoint needs, by name; the tensors are live."""
         return {
             "values": self.values,
             "first_moment": self.moments[0],
@@ -111,8 +114,8 @@ class FlatWeights:
         }
 
 
-def _statistics(model: nn.Module) -> list[Tensor]:
-    """The running statistics of batch norms; other buffers never change."""
+def _running_statistics(model: nn.Module) -> list[Tensor]:
+    """Return the running statistics of batch norms; other buffers never change."""
     return [
         statistic
         for module in model.modules()
@@ -123,6 +126,7 @@ def _statistics(model: nn.Module) -> list[Tensor]:
 
 
 def _alias(parameters: Sequence[Tensor], statistics: Sequence[Tensor], flat: Tensor) -> None:
+    """Make the tensors views of one vector, one after the other."""
     start = 0
     for tensor in [*parameters, *statistics]:
         tensor.data = flat[start : start + tensor.numel()].view_as(tensor)

@@ -56,7 +56,7 @@ def by_hand(
     gradient = DeepFmGradient(model, preprocessing, table, weights.gradient_of, DropoutMasks(7))
     loss, gradient_UE = gradient(rows_BT, x_BT[own].contiguous(), labels_B[own], own)
     table_RE = torch.zeros_like(model.table_RE)
-    table_RE[torch.from_numpy(table.unique)] = gradient_UE
+    table_RE[torch.from_numpy(table.unique_U)] = gradient_UE
     names = {id(parameter): name for name, parameter in model.named_parameters()}
     found = {names[id(p)]: weights.gradient_of(p).clone() for p in weights.parameters}
     return loss, {**found, "table_RE": table_RE}

@@ -110,12 +110,12 @@ def test_both_ways_of_finding_rows_agree(examples: Examples) -> None:
         expected_BFE = plainly_pooled(preprocessing, table_RE, rows_BT, x_BT)
         gradients = []
         for lookup in (plain, by_torch):
-            used = lookup.used(rows_BT, x_BT)
-            assert used.unique_U.unique().tolist() == sorted(used.unique_U.tolist()) == rows_BT.unique().tolist()
-            fields_BFE = lookup.pooled(table_RE[used.unique_U], used)
+            batch = lookup.find_unique(rows_BT, x_BT)
+            assert batch.unique_U.unique().tolist() == sorted(batch.unique_U.tolist()) == rows_BT.unique().tolist()
+            fields_BFE = lookup.pool(table_RE[batch.unique_U], batch)
             torch.testing.assert_close(fields_BFE, expected_BFE)
             whole_RE = torch.zeros_like(table_RE)
-            whole_RE[used.unique_U] = lookup.scattered(expected_BFE, used)
+            whole_RE[batch.unique_U] = lookup.scatter(expected_BFE, batch)
             gradients.append(whole_RE)
         leaf_RE = table_RE.clone().requires_grad_()
         (plainly_pooled(preprocessing, leaf_RE, rows_BT, x_BT) * expected_BFE).sum().backward()
