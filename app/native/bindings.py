@@ -19,6 +19,7 @@ class _LayoutEntry(ctypes.Structure):
 
 
 def _load() -> ctypes.PyDLL:
+    """Load the library. Raises ImportError, which says how to build it, if it is missing or of other sources."""
     try:
         library = ctypes.PyDLL(str(PATH))
     except OSError as error:
@@ -40,11 +41,11 @@ def compiled_layout(library: ctypes.PyDLL) -> dict[str, int]:
     return {entry.name.decode(): entry.value for entry in entries[: count.value]}
 
 
-_library = _load()
+library = _load()
 
 
 def _function(name: str, result: type | None, *arguments: type) -> ctypes._NamedFuncPointer:
-    function: ctypes._NamedFuncPointer = getattr(_library, name)
+    function: ctypes._NamedFuncPointer = getattr(library, name)
     function.restype, function.argtypes = result, arguments
     return function
 
