@@ -13,7 +13,7 @@ from rich.progress import BarColumn, Progress, TaskProgressColumn, TextColumn, T
 from app.commands.output import console, emit
 
 if TYPE_CHECKING:
-    from app.features.loading.loader import LoadSummary
+    from app.features.loading.feature_loader import LoadSummary
     from app.features.schema import FeatureSchema
     from app.settings import Settings
 
@@ -69,7 +69,7 @@ def load_file(
     from app.features.encoder import Encoder
     from app.features.key_template import KeyTemplate
     from app.features.loading.embedded_valkey import EmbeddedValkey
-    from app.features.loading.loader import FeatureLoader, open_client
+    from app.features.loading.feature_loader import FeatureLoader, open_client
     from app.features.loading.record_file import RecordFile
 
     records = RecordFile(file)
@@ -103,7 +103,7 @@ def load_file(
             id_field=id_column,
             encoder=None if schema is None else Encoder(schema, "user" if entity == "users" else "item"),
             max_bad=max_bad,
-            progress=progress,
+            on_progress=progress,
         )
         result = loader.load(records)
     for problem in result.problems:

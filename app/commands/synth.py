@@ -93,7 +93,7 @@ def _load(settings: Settings, catalogue: SyntheticCatalogue) -> float:
 
     from app.features.key_template import KeyTemplate
     from app.features.loading.embedded_valkey import EmbeddedValkey
-    from app.features.loading.loader import open_client
+    from app.features.loading.feature_loader import open_client
     from app.features.loading.synthetic import load_features
 
     with contextlib.ExitStack() as stack:

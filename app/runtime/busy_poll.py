@@ -11,9 +11,9 @@ import os
 import time
 from collections.abc import Callable
 
-from app.runtime.loop_pacer import NOTHING_S
+from app.runtime.loop_pacer import IDLE_TURNS_S
 
-TURN_S = NOTHING_S / 2
+TURN_S = IDLE_TURNS_S / 2
 """A turn of the loop that had a request to go on with takes more processor time."""
 
 

@@ -1,4 +1,4 @@
-"""Background work on the event loop: in slices, between requests, and never more than these leave room for."""
+"""`LoopPacer`: background work on the event loop, in slices between requests, never more than these leave room for."""
 
 from __future__ import annotations
 
@@ -7,73 +7,77 @@ import time
 from collections.abc import Callable
 
 SHARE_OF_IDLE = 0.75
-"""Of the time that requests leave; the rest is their room to come at once."""
+"""Share of the time that requests leave which the work may take; the rest lets requests begin at once."""
 LEAST_SHARE = 0.1
-"""Of all time, however busy the loop is: the work must end some day."""
+"""Share of all time that the work may take however busy the loop is, because it must end some day."""
 SLEEP_S = 0.001
-"""Event loops count milliseconds: shorter rests are saved up."""
+"""Event loops count milliseconds: shorter sleeps are saved up."""
 CATCH_UP_S = 0.003
-"""Worked at a stretch after a rest that grew long: a turn of an overloaded loop takes a tenth of a second."""
+"""Work done at a stretch after a sleep that grew long: a turn of an overloaded loop takes a tenth of a second."""
 UNKNOWN_S = 0.01
 """A loop of which nothing is known is taken to have been busy for so long."""
-LATELY_S = 0.25
+MEMORY_S = 0.25
 """What requests took before that counts ever less: a machine may be slower from one moment to the next."""
-NOTHING_S = 0.0001
+IDLE_TURNS_S = 0.0001
 """Two turns of a loop that take less processor time had no request to go on with."""
 
 
 class LoopPacer:
-    """Call `throttle()` after every slice of work; it gives the loop to requests, sleeps what the share asks for, and
-    returns when the loop has nothing to do.
+    """Limits one piece of background work. Await `throttle()` after every slice of it.
 
-    Work is counted in processor time, so that what other programs take of the core does not make it slower still. How
-    busy requests keep the loop is what this thread worked while the work rests.
+    Work is counted in processor time, so that what other programs take of the core does not slow it down still more.
+    How busy requests keep the loop is measured by what this thread works while the background work sleeps.
     """
 
     def __init__(self, worked_s: Callable[[], float] = time.thread_time) -> None:
-        """Args: worked_s: processor time of this thread, without what it spends on looking for something to do."""
+        """Begin with the first slice.
+
+        Args:
+            worked_s: gives the processor time of this thread, less what it spends on looking for something to do.
+        """
         self._worked_s = worked_s
-        # Owed in work and not in rest: what a rest has paid for stays worth as much when the share changes.
+        # Debts are counted in work, not in sleep, so that what a sleep has paid keeps its worth when the share changes.
         self._debt_s = self._least_debt_s = 0.0
-        self._rested_s = self._busy_s = UNKNOWN_S
+        self._slept_s = self._busy_s = UNKNOWN_S
         self._began = worked_s()
 
     @property
     def share(self) -> float:
-        """Of the time, that the work may take."""
-        return max(LEAST_SHARE, SHARE_OF_IDLE * (1.0 - self._busy_s / self._rested_s))
+        """The share of the time that the work may take, from LEAST_SHARE to SHARE_OF_IDLE."""
+        return max(LEAST_SHARE, SHARE_OF_IDLE * (1.0 - self._busy_s / self._slept_s))
 
     async def throttle(self) -> None:
+        """Give the loop to requests, sleep for as long as the share asks for, and return when the loop is idle."""
         ended = self._worked_s()
-        rest_for_work, most_rest = 1 / self.share - 1, 1 / LEAST_SHARE - 1
+        sleep_for_work, most_sleep_for_work = 1 / self.share - 1, 1 / LEAST_SHARE - 1
         self._debt_s += ended - self._began
         self._least_debt_s += ended - self._began
         before = time.perf_counter()
         if self._debt_s > 0:
-            due_s = self._debt_s * rest_for_work
+            due_s = self._debt_s * sleep_for_work
             await asyncio.sleep(due_s if due_s >= SLEEP_S else 0)
-        await _lull(before + self._least_debt_s * most_rest)
-        rested = time.perf_counter() - before
+        await _until_idle(before + self._least_debt_s * most_sleep_for_work)
+        slept_s = time.perf_counter() - before
         self._began = self._worked_s()
-        self._debt_s = max(self._debt_s - rested / rest_for_work, -CATCH_UP_S)
-        self._least_debt_s = max(self._least_debt_s - rested / most_rest, -CATCH_UP_S)
-        self._rested_s += rested
-        self._busy_s += min(rested, self._began - ended)
-        if self._rested_s > LATELY_S:
-            self._busy_s *= LATELY_S / self._rested_s
-            self._rested_s = LATELY_S
+        self._debt_s = max(self._debt_s - slept_s / sleep_for_work, -CATCH_UP_S)
+        self._least_debt_s = max(self._least_debt_s - slept_s / most_sleep_for_work, -CATCH_UP_S)
+        self._slept_s += slept_s
+        self._busy_s += min(slept_s, self._began - ended)
+        if self._slept_s > MEMORY_S:
+            self._busy_s *= MEMORY_S / self._slept_s
+            self._slept_s = MEMORY_S
 
 
-async def _lull(due: float) -> None:
-    """Let requests go on until none can, or until then: a slice that begins in a lull is done when the next comes."""
+async def _until_idle(due: float) -> None:
+    """Let requests go on until none can, or until `due`: a slice begun on an idle loop ends before the next request."""
     while time.perf_counter() < due:
         if await nothing_to_do():
             return
 
 
 async def nothing_to_do() -> bool:
-    """Whether two turns of the loop found no request to go on with."""
+    """Return whether two turns of the loop found no request to go on with."""
     began = time.thread_time()
-    await asyncio.sleep(0)  # what has come in is read,
-    await asyncio.sleep(0)  # and begun
-    return time.thread_time() - began < NOTHING_S
+    await asyncio.sleep(0)  # the first turn reads what has come in,
+    await asyncio.sleep(0)  # and the second begins on it
+    return time.thread_time() - began < IDLE_TURNS_S

@@ -7,7 +7,7 @@ import time
 
 import uvloop
 
-from app.runtime.loop_pacer import LEAST_SHARE, SHARE_OF_IDLE, LoopPacer, _lull
+from app.runtime.loop_pacer import LEAST_SHARE, SHARE_OF_IDLE, LoopPacer, _until_idle
 from tests.work import spin
 
 
@@ -113,10 +113,10 @@ def test_a_slice_begins_when_no_request_can_go_on() -> None:
         amid = 0
         for _ in range(100):
             spin(0.0002)
-            await _lull(time.perf_counter() + 10)
+            await _until_idle(time.perf_counter() + 10)
             amid += 0 < left < 6  # all six: it has only just come
         began = time.perf_counter()
-        await _lull(began)
+        await _until_idle(began)
         assert time.perf_counter() - began < 0.1, "nor is it waited for longer than that"
         done = True
         await coming

@@ -1,4 +1,4 @@
-"""Rows of a file, one at a time: CSV, TSV and JSON lines, plain or gzipped, and Parquet."""
+"""`RecordFile`: the rows of a file, one at a time: CSV, TSV and JSON lines, plain or gzipped, and Parquet."""
 
 from __future__ import annotations
 
@@ -19,23 +19,25 @@ SEPARATORS = {".csv": ",", ".tsv": "\t"}
 JSON_LINES = (".jsonl", ".ndjson")
 PARQUET = (".parquet", ".pq")
 PARQUET_ROWS = 20_000
-"""Rows held at a time."""
+"""Rows of a Parquet file that are held at a time."""
 MAX_REASON = 200
 
 
 class Record(NamedTuple):
+    """One row."""
+
     row: int
     """The line in a text file, counting from 1 with the header; the row in a Parquet file, counting from 1."""
     values: Mapping[str, Any]
     problem: str
-    """Why this row cannot be read; empty where it can."""
+    """Why the row cannot be read; empty if it can."""
 
 
 class RecordFile:
-    """A file to iterate over, as often as needed. Holds a few rows at a time."""
+    """A file that can be iterated over as often as needed; it holds a few rows at a time."""
 
     def __init__(self, path: Path) -> None:
-        """Raises ConfigError for a kind of file that is not known, DataError for one that is not there."""
+        """Tell the kind of file by its name. Raises ConfigError if it is not known, DataError if there is no file."""
         self.path = path
         self._gzipped = path.suffix == ".gz"
         self._kind = Path(path.stem).suffix if self._gzipped else path.suffix
@@ -46,10 +48,10 @@ class RecordFile:
             raise DataError(f"{path}: {'is not a file' if path.exists() else 'no such file'}")
         self.unit = "row" if self._kind in PARQUET else "line"
         self.fraction = 0.0
-        """How much of the file the iteration under way has read, 0 to 1."""
+        """The share of the file that the current iteration has read, 0 to 1."""
 
     def __iter__(self) -> Iterator[Record]:
-        """Raises DataError where the file, not just a row of it, cannot be read."""
+        """Read the rows from the beginning. Raises DataError if the file, not just a row of it, cannot be read."""
         self.fraction = 0.0
         if self._kind in PARQUET:
             yield from self._parquet()
@@ -70,13 +72,13 @@ class RecordFile:
             else:
                 yield raw
 
-    def _moved(self) -> None:
+    def _update_fraction(self) -> None:
         self.fraction = self._raw.tell() / self._size
 
     def _json_lines(self, file: BinaryIO) -> Iterator[Record]:
         decoder = msgspec.json.Decoder()
         for number, line in enumerate(file, 1):
-            self._moved()
+            self._update_fraction()
             if number == 1 and line.lstrip().startswith(b"["):
                 raise DataError(f"{self.path}: is one JSON array; one object on each line is needed")
             if not line.strip():
@@ -96,7 +98,7 @@ class RecordFile:
             if twice:
                 raise DataError(f"{self.path}: the header names {sorted(twice)[0]!r} twice")
             for cells in reader:
-                self._moved()
+                self._update_fraction()
                 if len(cells) == len(header):
                     yield Record(reader.line_num, dict(zip(header, cells, strict=True)), "")
                 elif cells:

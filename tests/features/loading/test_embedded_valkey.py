@@ -19,8 +19,9 @@ import redis
 
 from app.errors import ConfigError, StoreError
 from app.features.loading.embedded_valkey import EmbeddedValkey
+from app.features.loading.valkey_server import free_port
 
-ROOT = Path(__file__).parents[2]
+ROOT = Path(__file__).parents[3]
 USER = """
 import sys
 from pathlib import Path
@@ -184,17 +185,14 @@ def test_a_server_left_without_its_watcher_is_ended_and_replaced(tmp_path: Path)
                     os.kill(pid, signal.SIGKILL)
             except ProcessLookupError:
                 continue
-        server._let_go()
+        server._leave()
     assert answers(url)
     with EmbeddedValkey(tmp_path) as server, client(server.url) as connected:
         assert server.url != url
         assert connected.get("kept") == "yes"
 
 
-def test_a_taken_port_is_another_port(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
-    from app.features.loading import embedded_valkey as embedded
-
-    free_port = embedded._free_port
+def test_a_taken_port_is_another_port(tmp_path: Path) -> None:
     with EmbeddedValkey(tmp_path / "first") as first:
         taken = int(first.url.rsplit(":", 1)[1].split("/")[0])
         tried: list[int] = []
@@ -203,8 +201,7 @@ def test_a_taken_port_is_another_port(tmp_path: Path, monkeypatch: pytest.Monkey
             tried.append(taken if len(tried) < 2 else free_port())
             return tried[-1]
 
-        monkeypatch.setattr(embedded, "_free_port", port)
-        with EmbeddedValkey(tmp_path / "second") as second:
+        with EmbeddedValkey(tmp_path / "second", choose_port=port) as second:
             assert tried[:2] == [taken, taken]
             assert second.url.endswith(f":{tried[-1]}/0")
             assert tried[-1] != taken

@@ -20,8 +20,9 @@ from hypothesis import strategies as st
 from app.errors import ConfigError, DataError, EncodingError, StoreError
 from app.features.encoder import Encoder
 from app.features.key_template import KeyTemplate
-from app.features.loading.loader import FeatureLoader, LoadSummary, open_client, stored_text
+from app.features.loading.feature_loader import FeatureLoader, LoadSummary, open_client
 from app.features.loading.record_file import RecordFile
+from app.features.loading.stored_text import stored_text
 from tests.factories import ITEMS, raw_item, small_schema
 
 KEY = KeyTemplate("ctr:v1:item:{id}")
@@ -267,7 +268,7 @@ def test_a_server_that_gives_up_on_the_way_says_how_far_it_came(
 
     try:
         with open_client(valkey_url) as client, pytest.raises(StoreError, match=r"maxmemory.*500 rows were written"):
-            FeatureLoader(client, KEY, progress=fill).load(RecordFile(path))
+            FeatureLoader(client, KEY, on_progress=fill).load(RecordFile(path))
     finally:
         redis_client.config_set("maxmemory", "0")
     assert redis_client.dbsize() == 500
@@ -279,7 +280,7 @@ def test_readers_never_see_half_an_entity(tmp_path: Path, valkey_url: str, redis
     path = json_lines(tmp_path / "items.jsonl", rows)
     seen: set[int] = set()
     with open_client(valkey_url) as client:
-        loader = FeatureLoader(client, KEY, progress=lambda *_: seen.add(redis_client.hlen("ctr:v1:item:399")))
+        loader = FeatureLoader(client, KEY, on_progress=lambda *_: seen.add(redis_client.hlen("ctr:v1:item:399")))
         loader.load(RecordFile(path))
         seen.clear()
         loader.load(RecordFile(path))
@@ -289,7 +290,7 @@ def test_readers_never_see_half_an_entity(tmp_path: Path, valkey_url: str, redis
 def test_progress_is_told_and_ends_at_the_end(tmp_path: Path, load: Callable[..., LoadSummary]) -> None:
     told: list[tuple[str, int, float]] = []
     path = json_lines(tmp_path / "items.jsonl.gz", [{"id": str(number)} for number in range(2000)])
-    load(path, progress=lambda *news: told.append(news))
+    load(path, on_progress=lambda *news: told.append(news))
     for phase in ("checking", "loading"):
         assert [news for news in told if news[0] == phase][-1] == (phase, 2000, 1.0)
     assert all(0.0 <= fraction <= 1.0 for _, _, fraction in told)

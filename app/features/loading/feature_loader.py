@@ -1,4 +1,4 @@
-"""A file of features into Redis: one HASH per entity, each replaced whole.
+"""`FeatureLoader`: from a file of features into Redis, one HASH per entity, each replaced whole.
 
 The file is read twice. The first time every row is checked, by the encoder that will serve it where a schema is known;
 a file with too many bad rows is refused before anything is written. The second time its good rows are written.
@@ -6,12 +6,10 @@ a file with too many bad rows is refused before anything is written. The second 
 
 from __future__ import annotations
 
-import math
 import time
-from collections.abc import Callable, Iterable, Mapping
+from collections.abc import Callable, Iterable
 from typing import Any, NamedTuple
 
-import msgspec
 import redis
 from redis.backoff import NoBackoff
 from redis.retry import Retry
@@ -21,36 +19,43 @@ from app.errors import MAX_REPORTED, ConfigError, DataError, EncodingError, Stor
 from app.features.encoder import Encoder
 from app.features.key_template import KeyTemplate
 from app.features.loading.record_file import Record, RecordFile
-from app.features.slots import canonical_text
+from app.features.loading.stored_text import stored_text
 
 CONNECT_TIMEOUT_S, TIMEOUT_S = 3.0, 30.0
 BATCH = 100
 """Entities a transaction: large enough to hide the round trip, small enough to hold up readers for a millisecond."""
-TOLD_EVERY = 500
+PROGRESS_EVERY = 500
 MAX_REASON = 200
 
-LoadProgress = Callable[[str, int, float], None]
-"""Told ("checking" or "loading", rows so far, share of the file read)."""
+OnLoadProgress = Callable[[str, int, float], None]
+"""Called with "checking" or "loading", the rows so far, and the share of the file read."""
 
-
-Fields = dict[Any, str]
-"""A hash: names are text, which is less than the client declares to take."""
+StoredFields = dict[Any, str]
+"""The content of a hash. Its names are text, which is less than the client declares to take."""
 
 
 class LoadSummary(NamedTuple):
+    """What `FeatureLoader.load` did."""
+
     loaded: int
+    """Rows written."""
     bad: int
+    """Rows left out."""
     problems: list[str]
     """The first few bad rows, each with its number and reason."""
     seconds: float
 
     @property
     def rows_per_second(self) -> float:
+        """Rows written a second, the check included."""
         return self.loaded / self.seconds if self.seconds else 0.0
 
 
 def open_client(url: str) -> redis.Redis:
-    """A client that waits long enough for a bulk load and never repeats a write by itself. Raises ConfigError."""
+    """Return a client that waits long enough for a bulk load and never repeats a write by itself.
+
+    Raises ConfigError if the URL cannot be understood.
+    """
     try:
         return redis.Redis.from_url(
             url,
@@ -62,53 +67,8 @@ def open_client(url: str) -> redis.Redis:
         raise ConfigError(f"CTR_REDIS_URL: {error}") from error
 
 
-def stored_text(value: object, field: str) -> str | None:
-    """A value as the hash holds it, None for one that is left out.
-
-    A list becomes a JSON array, a weighted list a JSON object, a number its shortest text, a boolean true or false;
-    null, NaN and empty text are left out.
-
-    Raises:
-        EncodingError: no feature is of this kind.
-    """
-    if isinstance(value, str) and value.isascii():  # nine values in ten
-        return value or None
-    if value is None or (isinstance(value, float) and math.isnan(value)):
-        return None
-    if isinstance(value, list | tuple):
-        if value and all(isinstance(part, Mapping) and part.keys() == {"key", "value"} for part in value):
-            return stored_text({part["key"]: part["value"] for part in value}, field)  # a Parquet map
-        return _json([_part(part, field) for part in value if part is not None], field)
-    if isinstance(value, Mapping):
-        # A Parquet struct has every key in every row, null where it does not apply.
-        return _json({str(name): _part(weight, field) for name, weight in value.items() if weight is not None}, field)
-    if isinstance(value, int) and not isinstance(value, bool):
-        return str(value)
-    text = canonical_text(value, field)
-    if not text.isascii():
-        _json(text, field)
-    return text
-
-
-def _part(value: object, field: str) -> object:
-    if isinstance(value, list | tuple | Mapping):
-        raise EncodingError(field, "a list of lists or objects is not a feature")
-    if isinstance(value, float) and not math.isfinite(value):
-        raise EncodingError(field, "a list cannot hold NaN or infinity")
-    return value
-
-
-def _json(value: object, field: str) -> str:
-    try:
-        return msgspec.json.encode(value).decode()
-    except UnicodeEncodeError:
-        raise EncodingError(field, "text must be valid Unicode, without lone surrogates") from None
-    except (TypeError, OverflowError, ValueError) as error:
-        raise EncodingError(field, f"cannot be stored: {error}") from error
-
-
 class FeatureLoader:
-    """Loads one kind of entity."""
+    """Checks and writes the entities of one kind."""
 
     def __init__(
         self,
@@ -118,13 +78,13 @@ class FeatureLoader:
         id_field: str = "id",
         encoder: Encoder | None = None,
         max_bad: float = 0.001,
-        progress: LoadProgress = lambda *_: None,
+        on_progress: OnLoadProgress = lambda *_: None,
     ) -> None:
         """
         Args:
-            id_field: the column with the id; not stored, unless the schema reads it as a feature too.
-            encoder: of this entity's side; checks the values.
-            max_bad: share of rows, 0 to 1, that may be bad and are left out.
+            id_field: the column with the id, which is not stored unless the schema reads it as a feature too.
+            encoder: checks the values; it is of this entity's side. None checks only that they can be stored.
+            max_bad: the share of rows, 0 to 1, that may be bad and are left out.
         """
         self._client = client
         self._key = key
@@ -135,22 +95,23 @@ class FeatureLoader:
             for field in encoder.fields
         )
         self._max_bad = max_bad
-        self._progress = progress
+        self._on_progress = on_progress
 
     def load(self, records: RecordFile) -> LoadSummary:
         """Check all rows, then write the good ones. Loading the same file again is safe.
 
         Raises:
-            DataError: the file cannot be read, holds no rows, or too many bad ones; nothing was written.
-            StoreError: Redis does not answer or refuses; says how many rows were written.
+            DataError: the file cannot be read, or holds no rows or too many bad ones; nothing was written.
+            StoreError: Redis does not answer or refuses; the message says how many rows were written.
         """
         started = time.perf_counter()
-        self._asked(self._client.ping, written=0)  # before the file is read for minutes
+        self._run(self._client.ping, written=0)  # before the file is read for minutes
         bad, problems = self._check(records)
         loaded = self._write(records, bad)
         return LoadSummary(loaded, len(bad), problems, time.perf_counter() - started)
 
     def _check(self, records: RecordFile) -> tuple[set[int], list[str]]:
+        """Return the numbers of the bad rows, and what is wrong with the first few. Raises DataError."""
         bad: set[int] = set()
         problems: list[str] = []
         seen: set[int] = set()
@@ -162,9 +123,9 @@ class FeatureLoader:
                 bad.add(record.row)
                 if len(problems) < MAX_REPORTED:
                     problems.append(f"{records.unit} {record.row}: {error}")
-            if count % TOLD_EVERY == 0:
-                self._progress("checking", count, records.fraction)
-        self._progress("checking", count, 1.0)
+            if count % PROGRESS_EVERY == 0:
+                self._on_progress("checking", count, records.fraction)
+        self._on_progress("checking", count, 1.0)
         if not count:
             raise DataError(f"{records.path}: holds no rows")
         if len(bad) > self._max_bad * count:
@@ -177,7 +138,8 @@ class FeatureLoader:
         return bad, problems
 
     def _check_one(self, record: Record, seen: set[int]) -> None:
-        entity_id, fields = self._converted(record)
+        """Add the hash of the row's id to `seen`. Raises EncodingError if the row is bad."""
+        entity_id, fields = self._convert(record)
         digest = xxh3_64_intdigest(entity_id.encode())
         if digest in seen:
             raise EncodingError(self._id_field, f"{entity_id[:50]!r} was in an earlier row, which is kept")
@@ -185,8 +147,8 @@ class FeatureLoader:
             self._encoder.encode(fields, entity_id)
         seen.add(digest)
 
-    def _converted(self, record: Record) -> tuple[str, Fields]:
-        """The id and the hash. Raises EncodingError."""
+    def _convert(self, record: Record) -> tuple[str, StoredFields]:
+        """Return the id and the fields to store. Raises EncodingError if the row is bad."""
         if record.problem:
             raise EncodingError("row", record.problem)
         if self._id_field not in record.values:
@@ -202,32 +164,34 @@ class FeatureLoader:
         return entity_id, fields
 
     def _write(self, records: RecordFile, bad: set[int]) -> int:
+        """Write the rows that are not bad; return how many these are. Raises StoreError."""
         loaded = 0
-        batch: list[tuple[str, Fields]] = []
+        batch: list[tuple[str, StoredFields]] = []
         for record in records:
             if record.row in bad:
                 continue
-            batch.append(self._converted(record))
+            batch.append(self._convert(record))
             if len(batch) == BATCH:
                 self._replace(batch, loaded)
                 loaded += len(batch)
                 batch.clear()
-                self._progress("loading", loaded, records.fraction)
+                self._on_progress("loading", loaded, records.fraction)
         self._replace(batch, loaded)
-        self._progress("loading", loaded + len(batch), 1.0)
+        self._on_progress("loading", loaded + len(batch), 1.0)
         return loaded + len(batch)
 
-    def _replace(self, batch: Iterable[tuple[str, Fields]], written: int) -> None:
-        # In one transaction: no reader sees an entity without its features, and no old field stays.
+    def _replace(self, batch: Iterable[tuple[str, StoredFields]], written: int) -> None:
+        # One transaction, so that no reader sees an entity without its features, and no old field stays.
         with self._client.pipeline(transaction=True) as pipeline:
             for entity_id, fields in batch:
                 key = self._key.key(entity_id)
                 pipeline.delete(key)
                 if fields:
                     pipeline.hset(key, mapping=fields)
-            self._asked(pipeline.execute, written)
+            self._run(pipeline.execute, written)
 
-    def _asked(self, command: Callable[[], Any], written: int) -> None:
+    def _run(self, command: Callable[[], Any], written: int) -> None:
+        """Run a command. Raises StoreError if that fails, which says how many rows were written before."""
         so_far = f"; {written} rows were written, loading again is safe" if written else ""
         try:
             command()
