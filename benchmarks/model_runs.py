@@ -20,10 +20,10 @@ from app.training.architectures import ModelConfig
 from app.training.data.split import SplitConfig
 from app.training.evaluation.baselines import linear, trees
 from app.training.evaluation.metrics import evaluate
+from app.training.export import export_version, verify_export
 from app.training.job import JobConfig, PreparedData, TrainedModel, TrainingJob
 from app.training.loop.trainer import Trainer
 from app.training.loop.trainer_config import TrainerConfig
-from app.training.publish import export, verify
 
 PEERS = ("logistic_regression", "gradient_boosting")
 """Of scikit-learn, on the same rows."""
@@ -141,8 +141,8 @@ def _ranking(test: dict[str, float]) -> dict[str, Any]:
 
 def _size(key: Key, prepared: PreparedData, trained: TrainedModel) -> int:
     with tempfile.TemporaryDirectory() as folder:
-        export(Path(folder), trained.model, prepared.data["validation"], name=key.model)
-        verify(Path(folder), prepared.encoded["test"], trained.probabilities("test"))
+        export_version(Path(folder), trained.model, prepared.data["validation"], name=key.model)
+        verify_export(Path(folder), prepared.encoded["test"], trained.probabilities("test"))
         return sum((Path(folder) / file).stat().st_size for file in (PROGRAM, TABLES, MANIFEST))
 
 

@@ -137,7 +137,7 @@ def train(
     from app.training.data.encoding_progress import EncodingProgress
     from app.training.data.state_files import export_states
     from app.training.loop.checkpoint import Checkpoint
-    from app.training.publish import kept_aside, published
+    from app.training.publish import keep_aside, publish_on_success
     from app.training.tracking import Tracking
 
     with join_process_group(config.trainer.device) as group:
@@ -162,9 +162,9 @@ def train(
             return
         store, reporter = ModelStore.from_settings(settings) if publish else None, ConsoleReporter()
         target = (
-            published(store, functools.partial(gate_version, store, settings=settings, reporter=reporter))
+            publish_on_success(store, functools.partial(gate_version, store, settings=settings, reporter=reporter))
             if store
-            else kept_aside(RUNS, model)
+            else keep_aside(RUNS, model)
         )
         with target as destination:
             result = _run(config, rows, test_rows, destination.folder, name, checkpoint, group)

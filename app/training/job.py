@@ -25,6 +25,7 @@ from app.training.evaluation.metrics import evaluate
 from app.training.evaluation.predict import predict
 from app.training.evaluation.reliability import Floats
 from app.training.evaluation.user_groups import user_groups
+from app.training.export import export_version, verify_export
 from app.training.loop.checkpoint import Checkpoint
 from app.training.loop.epochs import ProgressUpdate
 from app.training.loop.trainer import FitResult, Trainer
@@ -32,7 +33,6 @@ from app.training.loop.trainer_config import TrainerConfig
 from app.training.preprocessing.encode import EncodedRows, encode
 from app.training.preprocessing.expand import ExpandedRows, expand
 from app.training.preprocessing.preprocessing_fit import PreprocessingFit
-from app.training.publish import export, verify
 from app.training.report import PAGE, write_report
 from app.training.report.collect import ReportInput, collect_findings
 
@@ -257,7 +257,7 @@ class TrainingJob:
             **found,
         )
         written = self._report(folder, run, say)
-        export(
+        export_version(
             folder,
             trained.model,
             prepared.data["validation"],
@@ -273,7 +273,7 @@ class TrainingJob:
             },
             beside=written,
         )
-        verify(folder, prepared.encoded["test"], trained.probabilities("test"))
+        verify_export(folder, prepared.encoded["test"], trained.probabilities("test"))
         return JobResult(
             metrics=trained.metrics,
             baselines=beside,

@@ -18,9 +18,10 @@ from app.registry.artifact.load import load, read_manifest
 from app.registry.store.model_store import ModelStore
 from app.training.architectures import ModelConfig
 from app.training.data.dataset import Dataset
+from app.training.export import export_version, verify_export
 from app.training.job import JobConfig
 from app.training.loop.trainer_config import TrainerConfig
-from app.training.publish import export, kept_aside, published, verify
+from app.training.publish import keep_aside, publish_on_success
 from tests.training.preprocessing.test_preprocessing_fit import some_data
 
 FEW_YAML = """\
@@ -74,7 +75,7 @@ def test_the_report_lies_beside_the_version_and_the_manifest_proves_it(tmp_path:
 
 
 def test_a_version_goes_to_the_store_with_its_report_and_serves_without_it(tmp_path: Path) -> None:
-    with kept_aside(tmp_path / "runs", "deepfm") as run:
+    with keep_aside(tmp_path / "runs", "deepfm") as run:
         small_job().build().run(labelled(), None, run.folder, name="tried")
     store = ModelStore(tmp_path / "store", "tried")
     first = store.publish_copy(run.folder)
@@ -134,12 +135,12 @@ def test_scores_that_do_not_survive_the_export_are_refused(tmp_path: Path) -> No
     trained = job.train(prepared)
     job.finish(prepared, trained, {}, tmp_path, "tried")
     test, expected_N = prepared.encoded["test"], trained.probabilities("test")
-    verify(tmp_path, test, expected_N)
+    verify_export(tmp_path, test, expected_N)
     for wrong in (expected_N[7] + 0.001, np.nan):
         changed_N = expected_N.copy()
         changed_N[7] = wrong
         with pytest.raises(ArtifactError, match=r"row 8 of the test part"):
-            verify(tmp_path, test, changed_N)
+            verify_export(tmp_path, test, changed_N)
 
 
 @pytest.mark.parametrize("model", ["finalmlp", "lr"])
@@ -155,20 +156,20 @@ def test_a_catalogue_of_few_pairs_is_exported_whatever_rounding_does_to_their_or
         prepared = job.prepare(data, None)
         trained = job.train(prepared)
         (folder := tmp_path / str(seed)).mkdir()
-        export(folder, trained.model, prepared.data["validation"], name="few")
-        verify(folder, prepared.encoded["test"], trained.probabilities("test"))
+        export_version(folder, trained.model, prepared.data["validation"], name="few")
+        verify_export(folder, prepared.encoded["test"], trained.probabilities("test"))
 
 
 def test_published_means_numbered_and_stable_and_a_failure_leaves_nothing(tmp_path: Path) -> None:
     store = ModelStore(tmp_path, "tried")
     admitted: list[int] = []
     for expected in (1, 2):
-        with published(store, admitted.append) as destination:
+        with publish_on_success(store, admitted.append) as destination:
             small_job().build().run(labelled(), None, destination.folder, name="tried")
         assert destination.version == expected
         assert store.pointer().stable == expected
         assert load(destination.folder, version=expected).manifest.name == "tried"
-    with pytest.raises(RuntimeError), published(store, admitted.append):
+    with pytest.raises(RuntimeError), publish_on_success(store, admitted.append):
         raise RuntimeError
     assert admitted == store.versions() == [1, 2]
     assert store.pointer().stable == 2
@@ -182,15 +183,15 @@ def test_what_is_not_admitted_gets_a_number_and_no_label(tmp_path: Path) -> None
         assert (store.versions(), store.pointer().stable) == ([version], None)
         raise ArtifactError("latency", "too slow")
 
-    with pytest.raises(ArtifactError, match="too slow"), published(store, refuse) as destination:
+    with pytest.raises(ArtifactError, match="too slow"), publish_on_success(store, refuse) as destination:
         small_job().build().run(labelled(), None, destination.folder, name="tried")
     assert (store.versions(), store.pointer().stable) == ([1], None)
 
 
 def test_a_version_kept_aside_has_a_folder_of_its_own(tmp_path: Path) -> None:
-    with kept_aside(tmp_path, "deepfm") as one, kept_aside(tmp_path, "deepfm") as two:
+    with keep_aside(tmp_path, "deepfm") as one, keep_aside(tmp_path, "deepfm") as two:
         assert one.folder != two.folder
-    with pytest.raises(RuntimeError), kept_aside(tmp_path, "deepfm") as failed:
+    with pytest.raises(RuntimeError), keep_aside(tmp_path, "deepfm") as failed:
         raise RuntimeError
     assert not failed.folder.exists()
     assert one.folder.is_dir()
