@@ -1,4 +1,4 @@
-"""Every error this project raises on purpose.
+"""Every error that this project raises on purpose.
 
     CtrError
     ├── ConfigError              a setting, a command line or a feature schema is wrong; says what to change
@@ -32,23 +32,23 @@ MAX_DETAIL = 300
 
 
 class CtrError(Exception):
-    """Root of the tree. `str(error)` is fit to be shown to a user."""
+    """The root of the tree. `str(error)` may be shown to a user."""
 
 
 class ConfigError(CtrError):
-    pass
+    """A setting, a command line or a file of the user's is wrong; the message says what to change."""
 
 
 class SchemaError(ConfigError):
-    pass
+    """A feature schema is wrong; the message names the field and the line."""
 
 
 class DataError(CtrError):
-    pass
+    """Training data cannot be read or has too many bad rows; the message names the rows."""
 
 
 class ArtifactError(CtrError):
-    """`reason` is one short word for metrics (`hash`, `golden`, `format`...); the message says the rest."""
+    """A published version cannot serve; `reason` is one short word for metrics (`hash`, `golden`, `format`...)."""
 
     def __init__(self, reason: str, message: str) -> None:
         super().__init__(message)
@@ -56,14 +56,19 @@ class ArtifactError(CtrError):
 
 
 class NotPublished(ArtifactError):
-    pass
+    """A retraining ended well and decided to change nothing."""
 
 
 class StoreError(CtrError):
-    pass
+    """The feature store did not answer in time, or not at all."""
 
 
 class RequestError(CtrError):
+    """An error that a client can cause; each class knows its HTTP status and a title that is safe to show.
+
+    `errors` holds up to `MAX_REPORTED` (location, message) pairs, never the input.
+    """
+
     status = 400
     title = "Bad request"
 
@@ -74,42 +79,56 @@ class RequestError(CtrError):
 
 
 class NotJson(RequestError):
+    """The body is not one JSON document in UTF-8."""
+
     status = 400
     title = "The body is not JSON"
 
 
 class Unauthorized(RequestError):
+    """The request has none of the keys that its path asks for."""
+
     status = 401
     title = "A valid API key is required"
 
 
 class NotFound(RequestError):
+    """The request names something that is not there."""
+
     status = 404
     title = "Not found"
 
 
 class BodyTooSlow(RequestError):
+    """The body was not complete in time."""
+
     status = 408
     title = "The body did not arrive in time"
 
 
 class Conflict(RequestError):
+    """An admin action cannot be done as things are."""
+
     status = 409
     title = "It cannot be done as things are"
 
 
 class BodyTooLarge(RequestError):
+    """The body is larger than the service reads."""
+
     status = 413
     title = "The body is too large"
 
 
 class InvalidRequest(RequestError):
+    """The body or a header does not have the shape or the values that are accepted."""
+
     status = 422
     title = "The request does not fit the schema"
 
 
 class EncodingError(InvalidRequest):
-    """A raw feature value that no slot can hold."""
+    """A raw feature value fits no slot of the schema."""
 
     title = "A feature value cannot be encoded"
 
@@ -119,27 +138,37 @@ class EncodingError(InvalidRequest):
 
 
 class VersionRefused(RequestError):
+    """The gate refused the version, or it was withdrawn since; `errors` names the checks that failed."""
+
     status = 422
     title = "The version is refused"
 
 
 class Overloaded(RequestError):
+    """More requests are at work than the service admits."""
+
     status = 503
     title = "Overloaded, try again later"
     retry_after_s = 1
 
 
 class NoModel(RequestError):
+    """No version is live yet."""
+
     status = 503
     title = "No model is live"
     retry_after_s = 1
 
 
 class ActionFailed(RequestError):
+    """An admin action could not be carried out, and nothing was changed."""
+
     status = 503
     title = "The action could not be carried out"
 
 
 class DeadlinePassed(RequestError):
+    """The time in which the client wanted an answer is over."""
+
     status = 504
     title = "The deadline passed"

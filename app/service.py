@@ -8,7 +8,7 @@ from dataclasses import dataclass
 import structlog
 import torch
 
-from app.api.admin import Admin
+from app.api.admin_actions import Admin
 from app.api.service_state import FeatureStatus
 from app.errors import ConfigError
 from app.features.cache_refresher import CacheRefresher

@@ -1,4 +1,7 @@
-"""Every setting, in one frozen table: command line, then environment (`CTR_*`), then `.env`, then the default here."""
+"""Every setting, in one frozen table.
+
+The command line comes first, then the environment (`CTR_*`), then `.env`, then the default given here.
+"""
 
 from __future__ import annotations
 
@@ -17,7 +20,7 @@ Key = Annotated[str, Field(pattern=r"^[^{}]*\{id\}[^{}]*$")]
 
 
 class Settings(BaseSettings):
-    """Read once at start; build it with `load_settings`, whose errors are fit for people."""
+    """The settings of a process, read once at its start. `load_settings` builds it and explains what is wrong."""
 
     model_config = SettingsConfigDict(env_prefix="CTR_", env_file=".env", frozen=True, extra="ignore")
 
@@ -222,10 +225,9 @@ def publishing_settings() -> list[str]:
 
 
 def load_settings(**overrides: Any) -> Settings:
-    """The settings, with what the command line said on top; None means it did not say.
+    """Read the settings, with the command line's values on top; None stands for a value that was not given.
 
-    Raises:
-        ConfigError: one line per bad setting, with the environment variable to change.
+    Raises ConfigError with one line per bad setting, which names the environment variable to change.
     """
     try:
         return Settings(**{name: value for name, value in overrides.items() if value is not None})

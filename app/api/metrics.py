@@ -1,4 +1,4 @@
-"""GET /metrics: the figures of all processes, as Prometheus reads them."""
+"""GET /metrics: the metrics of all processes as Prometheus text."""
 
 from __future__ import annotations
 

@@ -1,4 +1,4 @@
-"""POST /rank for /docs and /openapi.json. The schema of the request is made from what the parser accepts."""
+"""POST /rank in /docs and /openapi.json. The request's schema is generated from the types that the parser accepts."""
 
 from __future__ import annotations
 
@@ -106,13 +106,15 @@ PROBLEM = {
     },
 }
 
-HEADERS_IN = {
-    "X-Request-ID": ("Sent back, and used in the log; made up where it is absent", {"type": "string"}),
-    "X-Request-Timeout-Ms": ("How long the answer is wanted; then 504", {"type": "number", "exclusiveMinimum": 0}),
+REQUEST_HEADERS = {
+    "X-Request-ID": ("Sent back, and used in the log; a new one where it is absent or unfit", {"type": "string"}),
+    "X-Request-Timeout-Ms": (
+        "Milliseconds after which the answer is no longer wanted; then 504",
+        {"type": "number", "exclusiveMinimum": 0},
+    ),
     "X-API-Key": ("Required when the service has keys", {"type": "string"}),
-    "traceparent": ("W3C trace context", {"type": "string"}),
 }
-HEADERS_OUT = {
+RESPONSE_HEADERS = {
     "X-Request-ID": "As sent, or made up",
     "X-Model-Version": "The version that answered",
     "Server-Timing": "Milliseconds per stage: " + ", ".join(STAGES),
@@ -144,7 +146,7 @@ def _operation() -> dict[str, Any]:
         "operationId": "rank",
         "parameters": [
             {"name": name, "in": "header", "required": False, "description": text, "schema": schema}
-            for name, (text, schema) in HEADERS_IN.items()
+            for name, (text, schema) in REQUEST_HEADERS.items()
         ],
         "requestBody": {
             "required": True,
@@ -154,7 +156,7 @@ def _operation() -> dict[str, Any]:
             "200": {
                 "description": "The candidates, best first",
                 "headers": {
-                    name: {"description": text, "schema": {"type": "string"}} for name, text in HEADERS_OUT.items()
+                    name: {"description": text, "schema": {"type": "string"}} for name, text in RESPONSE_HEADERS.items()
                 },
                 "content": {"application/json": {"schema": {"$ref": REF + "Ranking"}}},
             },

@@ -1,4 +1,4 @@
-"""GET /: the page, one file without outside resources."""
+"""GET /: the page to try the service with, one file without outside resources."""
 
 from __future__ import annotations
 

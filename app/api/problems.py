@@ -1,8 +1,8 @@
-"""Errors as `application/problem+json` (RFC 9457): the one place that turns them into responses.
+"""Turns errors into `application/problem+json` responses (RFC 9457); no other place does.
 
 A problem has `type, title, status, detail, request_id` and, where a request does not fit, `errors[]`: at most ten
 `{"location", "message"}`, never the input. No body is larger than `MAX_BYTES`. `type` is `urn:ctr-serving:problem:`
-and the word in this table, which stays as it is from release to release:
+and a word of this table, which stays the same from release to release:
 
     not-json                 400  the body is not JSON
     unauthorized             401  no valid X-API-Key
@@ -81,7 +81,7 @@ log = structlog.get_logger(__name__)
 
 
 def problem_response(error: RequestError, request_id: str) -> Response:
-    """The response for an error a client can cause."""
+    """Return the response for an error that a client can cause."""
     name = next((TYPES[kind] for kind in type(error).__mro__ if kind in TYPES), None)
     headers = {}
     retry_after_s = getattr(error, "retry_after_s", None)
@@ -93,16 +93,16 @@ def problem_response(error: RequestError, request_id: str) -> Response:
 
 
 def internal_problem(request_id: str) -> Response:
-    """The response for an error that is ours. Says nothing about it: the caller logs it."""
+    """Return the response for an unexpected error. It says nothing about the error, which the caller logs."""
     return _problem(
         "internal-error", 500, "Internal error", "an unexpected error, logged under this request_id", request_id
     )
 
 
 def install_problem_handlers(app: FastAPI) -> None:
-    """Answer every error that FastAPI's own routing and validation meet with a problem.
+    """Have FastAPI answer every error of its own routing and validation with a problem.
 
-    Starlette raises an unexpected one again after it was answered and logged here; `state.answered` tells the Edge.
+    Starlette raises an unexpected error again after it was answered and logged here; `state.answered` tells `Edge`.
     """
 
     @app.exception_handler(RequestError)
@@ -111,11 +111,11 @@ def install_problem_handlers(app: FastAPI) -> None:
 
     @app.exception_handler(RequestValidationError)
     async def _validation_error(request: Request, error: RequestValidationError) -> Response:
-        complaints = [
-            (".".join(str(part) for part in complaint["loc"]), str(complaint["msg"]))
-            for complaint in error.errors()[:MAX_REPORTED]
+        errors = [
+            (".".join(str(part) for part in detail["loc"]), str(detail["msg"]))
+            for detail in error.errors()[:MAX_REPORTED]
         ]
-        return problem_response(InvalidRequest(errors=complaints), _request_id(request))
+        return problem_response(InvalidRequest(errors=errors), _request_id(request))
 
     @app.exception_handler(HTTPException)
     async def _http_error(request: Request, error: HTTPException) -> Response:
@@ -157,12 +157,12 @@ def _problem(
         "type": URN + name if name else "about:blank",
         "title": title,
         "status": status,
-        "detail": _short(detail, MAX_DETAIL),
-        "request_id": _short(request_id, 128),
+        "detail": _truncate(detail, MAX_DETAIL),
+        "request_id": _truncate(request_id, 128),
     }
     if errors:
         document["errors"] = [
-            {"location": _short(location, MAX_LOCATION), "message": _short(message, MAX_MESSAGE)}
+            {"location": _truncate(location, MAX_LOCATION), "message": _truncate(message, MAX_MESSAGE)}
             for location, message in errors[:MAX_REPORTED]
         ]
     body = msgspec.json.encode(document)
@@ -172,7 +172,7 @@ def _problem(
     return Response(body, status, headers, MEDIA_TYPE)
 
 
-def _short(text: str, limit: int) -> str:
-    """At most `limit` characters, all of which UTF-8 can hold."""
+def _truncate(text: str, limit: int) -> str:
+    """Cut a text to `limit` characters, and replace those that UTF-8 cannot hold."""
     text = text if len(text) <= limit else text[: limit - 1] + "…"
     return text.encode("utf-8", "replace").decode()

@@ -11,7 +11,8 @@ import time
 from starlette.requests import ClientDisconnect
 from starlette.types import Receive, Scope, Send
 
-from app.api.middleware import read_body, timeout_s_of
+from app.api.bounded_body import read_body
+from app.api.headers import timeout_s_of
 from app.api.problems import problem_response
 from app.api.rank_response import encode_ranking
 from app.api.schemas import parse_rank

@@ -1,4 +1,4 @@
-"""What the load generator sends: requests for POST /rank, as bytes, one after the other."""
+"""The requests for POST /rank that the load generator sends, as bytes."""
 
 from __future__ import annotations
 
@@ -14,21 +14,21 @@ from app.errors import ConfigError
 def rank_bodies(
     user_ids: Sequence[str], item_ids: Sequence[str], candidates: int, count: int = 512, seed: int = 0
 ) -> list[bytes]:
-    """Bodies with a user and distinct candidates drawn uniformly."""
-    dice = random.Random(seed)
+    """Return bodies, each with a user and distinct candidates that are drawn uniformly."""
+    rng = random.Random(seed)
     return [
         msgspec.json.encode(
-            {"user_id": dice.choice(user_ids), "item_ids": dice.sample(item_ids, min(candidates, len(item_ids)))}
+            {"user_id": rng.choice(user_ids), "item_ids": rng.sample(item_ids, min(candidates, len(item_ids)))}
         )
         for _ in range(count)
     ]
 
 
-class Requests:
-    """The same ones over and over."""
+class RequestCycle:
+    """Yields the same HTTP requests over and over."""
 
     def __init__(self, url: str, bodies: Sequence[bytes], headers: dict[str, str]) -> None:
-        """Raises ConfigError for a URL that is not http://host[:port]."""
+        """Prepare the requests. Raises ConfigError for a URL that is not http://host[:port]."""
         parts = urlsplit(url)
         if parts.scheme != "http" or not parts.hostname:
             raise ConfigError(f"{url}: expected http://host:port")

@@ -1,4 +1,4 @@
-"""What came back of a run of the load generator."""
+"""`LoadResult`: what came back of a run of the load generator."""
 
 from __future__ import annotations
 
@@ -15,23 +15,24 @@ _version = re.compile(rb'"version":(\d+)')
 
 @dataclass
 class LoadResult:
-    """What came back."""
+    """Counts and latencies of one run."""
 
     seconds: float = 0.0
     statuses: Counter[int] = field(default_factory=Counter)
-    """HTTP status to number; 0 is a request that got no whole answer."""
+    """HTTP status to number of answers; 0 counts requests that got no whole answer."""
     versions: Counter[int] = field(default_factory=Counter)
+    """Model version to number of answers."""
     degraded: int = 0
     latencies_s: list[float] = field(default_factory=list)
-    """Of the answers with status 200."""
+    """Latencies of the answers with status 200."""
 
     @property
     def failed(self) -> int:
         return sum(count for status, count in self.statuses.items() if status != 200)
 
     def summary(self) -> dict[str, Any]:
-        """Requests a second and percentiles in milliseconds, ready for JSON."""
-        taken = np.array(self.latencies_s or [float("nan")]) * 1000
+        """Return requests a second and percentiles in milliseconds, ready for JSON."""
+        latencies_ms = np.array(self.latencies_s or [float("nan")]) * 1000
         answered = self.statuses[200]
         return {
             "seconds": round(self.seconds, 3),
@@ -42,13 +43,13 @@ class LoadResult:
             "versions": {str(version): count for version, count in sorted(self.versions.items())},
             "degraded": self.degraded,
             "latency_ms": {
-                name: round(float(np.percentile(taken, percent)), 3) if answered else None
+                name: round(float(np.percentile(latencies_ms, percent)), 3) if answered else None
                 for name, percent in (("p50", 50), ("p90", 90), ("p99", 99), ("p999", 99.9), ("max", 100))
             },
         }
 
     def add(self, due: float, status: int, body: bytes) -> None:
-        """One answer, to a request that was due at that `time.perf_counter()`."""
+        """Count an answer to a request that was due at this `time.perf_counter()`."""
         self.statuses[status] += 1
         if status == 200:
             self.latencies_s.append(time.perf_counter() - due)
@@ -57,6 +58,6 @@ class LoadResult:
 
 
 def version_of(body: bytes) -> int:
-    """Which the answer names; 0 for none."""
-    found = _version.search(body, 0, 300)
-    return int(found[1]) if found else 0
+    """Return the version that an answer names, or 0 if it names none."""
+    match = _version.search(body, 0, 300)
+    return int(match[1]) if match else 0

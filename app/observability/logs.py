@@ -1,4 +1,4 @@
-"""The log of a process: structured lines, for people or for machines. Nothing logs on the hot path."""
+"""The log of a process: structured lines, for people or for machines. No code on the hot path logs."""
 
 from __future__ import annotations
 
@@ -16,7 +16,7 @@ def configure_logging(level: Level = "info", json: bool | None = None) -> None:
 
     Args:
         level: the least severe line to write.
-        json: one JSON object a line, else coloured text. None chooses text for a terminal, JSON for anything else.
+        json: write one JSON object a line instead of coloured text; None chooses JSON unless it is a terminal.
     """
     if json is None:
         json = not sys.stderr.isatty()

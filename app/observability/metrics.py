@@ -1,9 +1,9 @@
-"""What the service counts: Prometheus metrics.
+"""`Metrics`: every Prometheus metric of one process.
 
-Nothing here is called per item. What every request updates is kept as it is, counted some requests at a time in plain
-Python numbers (`Tally`), and handed to prometheus_client when somebody scrapes, or each second where several
-processes share their figures through files. Measured per request with five stages, one core: 1.1 us here against 12
-us (21 us through files) with `Histogram.observe` and `Counter.labels().inc()`.
+No method is called per item. What every request adds is put aside, counted some requests at a time in plain Python
+numbers (`HistogramBuffer`), and handed to prometheus_client on a scrape, or each second where several processes share
+their metrics through files. Measured per request with five stages on one core: 1.1 us, against 12 us (21 us through
+files) with `Histogram.observe` and `Counter.labels().inc()`.
 """
 
 from __future__ import annotations
@@ -29,7 +29,7 @@ from prometheus_client import (
 )
 
 STAGES = ("decode", "features", "encode", "score", "respond")
-"""One name per stage for the metric label, the `Server-Timing` entry and the load test."""
+"""The stages of a request: each name is a metric label, a `Server-Timing` entry and a row of the load test."""
 
 SECONDS = (0.0005, 0.001, 0.0015, 0.002, 0.003, 0.005, 0.0075, 0.01, 0.015, 0.025, 0.05, 0.1, 0.25, 0.5, 1.0, 2.5)
 SCORES = (0.001, 0.002, 0.005, 0.01, 0.02, 0.05, 0.1, 0.2, 0.3, 0.4, 0.5, 0.6, 0.7, 0.8, 0.9, 0.95, 0.98, 0.99)
@@ -38,12 +38,12 @@ CORRELATIONS = (-0.5, 0.0, 0.2, 0.4, 0.5, 0.6, 0.7, 0.8, 0.9, 0.95, 0.98, 0.99, 
 CANDIDATES = (1, 2, 5, 10, 20, 50, 100, 200, 500, 1000, 2000, 5000, 10_000)
 FLUSH_EVERY_S = 1.0
 COUNTED_TOGETHER = 64
-"""Requests: more would be a pause that one of them notices."""
+"""Requests counted in one go; with more of them, the request whose turn it is would notice the pause."""
 SCRAPE_ATTEMPTS = 3
 
 
-class Tally:
-    """Counts per bucket and a sum, in plain numbers, on their way to one Prometheus histogram."""
+class HistogramBuffer:
+    """Observations of one Prometheus histogram, counted in plain numbers until they are flushed."""
 
     def __init__(self, histogram: Histogram, bounds: Sequence[float]) -> None:
         self._histogram = histogram
@@ -67,14 +67,14 @@ class Tally:
         self._sum = 0.0
 
 
-class Labelled(dict[str, Counter]):
-    """A counter's children by the value of its one label: `metrics.degraded["stale_item_features"].inc()`.
+class LabelledCounter(dict[str, Counter]):
+    """The children of a counter by the value of its one label: `metrics.degraded["stale_item_features"].inc()`.
 
-    The children are kept because `Counter.labels()` costs more than the increment.
+    They are kept because `Counter.labels()` costs more than the increment.
     """
 
     def __init__(self, counter: Counter, expected: Iterable[str] = ()) -> None:
-        """Children named in `expected` are exported as 0 from the start, so that their first event shows as a rate."""
+        """Args: expected: labels exported as 0 from the start, so that their first event shows as a rate."""
         super().__init__()
         self._counter = counter
         for value in expected:
@@ -86,14 +86,14 @@ class Labelled(dict[str, Counter]):
 
 
 class Metrics:
-    """Every metric of one process: one object, built at start.
+    """Every metric of one process: one object, built at its start, safe to use from any thread.
 
-    `observe_request` and `count_answer` are the hot path's; all else are prometheus_client objects to use directly,
-    those with a label by `[label]`. Safe from any thread.
+    The hot path calls `observe_request` and `count_answer`. All other metrics are prometheus_client objects to use
+    directly, those with one label by `[label]`.
 
-    With several processes PROMETHEUS_MULTIPROC_DIR must name an emptied folder before prometheus_client is first
-    imported; each process then runs `keep_flushing`, any of them can render the sum of all, and whoever started them
-    calls `drop_worker` for one that ended.
+    With several processes, PROMETHEUS_MULTIPROC_DIR must name an empty folder before prometheus_client is first
+    imported. Each process then runs `keep_flushing`, any of them can render the sum of all, and their parent calls
+    `drop_worker` for one that ended.
     """
 
     def __init__(self) -> None:
@@ -105,15 +105,15 @@ class Metrics:
         self.rank_duration = self._histogram("ctr_rank_duration_seconds", "Time to answer /rank with 200", SECONDS)
         self.stage_duration = self._histogram("ctr_stage_duration_seconds", "The same by stage", SECONDS, "stage")
         self.candidates = self._histogram("ctr_candidates", "Candidates ranked in a request", CANDIDATES)
-        self.features_missing = Labelled(
+        self.features_missing = LabelledCounter(
             self._counter("ctr_features_missing", "Users and items without stored features", "entity"),
             ("user", "item"),
         )
-        self.features_invalid = Labelled(
+        self.features_invalid = LabelledCounter(
             self._counter("ctr_features_invalid", "Stored values that no slot can hold, read as missing", "entity"),
             ("user", "item"),
         )
-        self.degraded = Labelled(self._counter("ctr_degraded", "Answers less than full, by reason", "reason"))
+        self.degraded = LabelledCounter(self._counter("ctr_degraded", "Answers less than full, by reason", "reason"))
         self.item_cache_hits = self._counter("ctr_item_cache_hits", "Candidates found in the item cache")
         self.item_cache_misses = self._counter("ctr_item_cache_misses", "Candidates read from the store")
         self.item_cache_invalidations = self._counter(
@@ -126,29 +126,33 @@ class Metrics:
             registry=self._registry,
             multiprocess_mode="livemax",
         )
-        self.model_swaps = Labelled(self._counter("ctr_model_swaps", "Changes of what is live, by outcome", "outcome"))
+        self.model_swaps = LabelledCounter(
+            self._counter("ctr_model_swaps", "Changes of what is live, by outcome", "outcome")
+        )
         self.inflight_requests = Gauge(
             "ctr_inflight_requests", "Requests at work", registry=self._registry, multiprocess_mode="livesum"
         )
-        self.rejected = Labelled(self._counter("ctr_rejected", "Requests refused before any work, by reason", "reason"))
+        self.rejected = LabelledCounter(
+            self._counter("ctr_rejected", "Requests refused before any work, by reason", "reason")
+        )
 
-        self.model_errors = Labelled(
+        self.model_errors = LabelledCounter(
             self._counter("ctr_model_errors", "Requests a version failed to score; stable answered them", "version")
         )
-        self.model_non_finite = Labelled(
+        self.model_non_finite = LabelledCounter(
             self._counter("ctr_model_non_finite", "Answers in which a score was not a number", "version")
         )
-        # By label, which are four: by version it was measured at 14 KB of memory for each that was ever live.
+        # By label, of which there are four: by version, each one that was ever live would cost 14 KB (measured).
         self.scores = self._histogram("ctr_scores", "Scores sampled of the answers", SCORES, "label")
-        self.canary_withdrawn = Labelled(
+        self.canary_withdrawn = LabelledCounter(
             self._counter("ctr_canary_withdrawn", "Canaries taken out for what they did, by reason", "reason"),
             ("errors", "finite", "shift", "drift"),
         )
-        self.shadow_requests = Labelled(
+        self.shadow_requests = LabelledCounter(
             self._counter("ctr_shadow_requests", "Requests drawn for the shadow, by outcome", "outcome"),
             ("compared", "skipped", "failed"),
         )
-        # A ratio: the sum of a histogram that can fall is not exported, nor could a rate be taken of it.
+        # A ratio and no difference: with negative observations the sum could fall, and no rate be taken of it.
         self.shadow_score_ratio = self._histogram(
             "ctr_shadow_score_shift_ratio", "Mean score of the shadow over that of the answer", RATIOS
         )
@@ -160,13 +164,13 @@ class Metrics:
         self.admin_keys_refused = self._counter("ctr_admin_keys_refused", "Admin requests without the right key")
 
         self.sources: list[Callable[[], None]] = []
-        """Called before each export, to hand over what others have counted themselves; on any thread."""
+        """Called before each export, on any thread, so that others can hand over what they counted themselves."""
         self._lock = threading.Lock()
         self._answers: Count[tuple[int, int | None]] = Count()
         self._observed: deque[tuple[tuple[int, int | None], float, int, Sequence[float]]] = deque()
-        self._total = Tally(self.rank_duration, SECONDS)
-        self._ranked = Tally(self.candidates, CANDIDATES)
-        self._stages = [Tally(self.stage_duration.labels(stage), SECONDS) for stage in STAGES]
+        self._total = HistogramBuffer(self.rank_duration, SECONDS)
+        self._ranked = HistogramBuffer(self.candidates, CANDIDATES)
+        self._stages = [HistogramBuffer(self.stage_duration.labels(stage), SECONDS) for stage in STAGES]
         self._models: set[tuple[str, str]] = set()
 
     def _counter(self, name: str, help_text: str, *labels: str) -> Counter:
@@ -182,9 +186,9 @@ class Metrics:
 
         Args:
             stages_s: seconds per stage, in the order of `STAGES`.
-            total_s: seconds from the first byte read to the last byte handed over.
+            total_s: seconds from the body's last byte read to the answer's last byte handed over.
             candidates: distinct items ranked.
-            version: of the model that answered.
+            version: number of the version that answered.
         """
         self._observed.append(((status, version), total_s, candidates, stages_s))
         if len(self._observed) >= COUNTED_TOGETHER:
@@ -192,7 +196,7 @@ class Metrics:
                 self._count_observed()
 
     def _count_observed(self) -> None:
-        """With the lock held; others may go on appending."""
+        """Count what was put aside. The caller holds the lock; other threads may go on appending."""
         observed = [self._observed.popleft() for _ in range(len(self._observed))]
         if observed:
             answers, totals, candidates, stages = zip(*observed, strict=True)
@@ -203,7 +207,7 @@ class Metrics:
                 tally.add(seconds)
 
     def count_answer(self, status: int, version: int | None = None) -> None:
-        """Count a request that was not ranked; its duration would say nothing about ranking."""
+        """Count a request that was not ranked; its duration would say nothing about ranking, so none is observed."""
         with self._lock:
             self._answers[status, version] += 1
 
@@ -217,7 +221,12 @@ class Metrics:
         self._models |= now
 
     def add_scores(self, label: str, counts: Sequence[int], total: float) -> None:
-        """Scores by bucket of `SCORES`, and one more for those above."""
+        """Add sampled scores of one label.
+
+        Args:
+            counts: scores by bucket of `SCORES`, and one more count for those above.
+            total: their sum.
+        """
         child = self.scores.labels(label)
         for bucket, count in zip(child._buckets, counts, strict=True):
             if count:
@@ -225,7 +234,7 @@ class Metrics:
         child._sum.inc(total)
 
     def flush(self) -> None:
-        """Hand what was added up to prometheus_client. About 0.1 ms."""
+        """Hand everything that was counted to prometheus_client; takes about 0.1 ms."""
         for source in self.sources:
             source()
         with self._lock:
@@ -237,7 +246,7 @@ class Metrics:
                 tally.flush()
 
     async def keep_flushing(self) -> None:
-        """Flush each second until cancelled, and once more then. Returns at once where there is one process only."""
+        """Flush each second until cancelled, and once more then. Return at once if there is only one process."""
         if not self.multiprocess:
             return
         try:
@@ -248,18 +257,19 @@ class Metrics:
             self.flush()
 
     def render(self) -> tuple[bytes, str]:
-        """The body and the content type of `GET /metrics`: of all processes, up to a second old for the others.
+        """Return the body and the content type of `GET /metrics`, for all processes.
 
-        Takes milliseconds with several processes: call it on a thread.
+        What other processes counted may be a second old. With several processes it takes milliseconds: call it on a
+        thread.
         """
         self.flush()
         if not self.multiprocess:
             return generate_latest(self._registry), CONTENT_TYPE_LATEST
-        return _retried(_render_all_processes), CONTENT_TYPE_LATEST
+        return _retry(_render_all_processes), CONTENT_TYPE_LATEST
 
 
 def drop_worker(pid: int) -> None:
-    """Remove what an ended process said about the present (gauges); what it counted stays counted."""
+    """Remove the gauges of a process that ended; what it counted stays counted."""
     multiprocess.mark_process_dead(pid)  # type: ignore[no-untyped-call]
 
 
@@ -269,8 +279,8 @@ def _render_all_processes() -> bytes:
     return generate_latest(registry)
 
 
-def _retried(read: Callable[[], bytes]) -> bytes:
-    # A process that starts makes its files empty and then fills them; one read in between fails.
+def _retry(read: Callable[[], bytes]) -> bytes:
+    # A process that starts creates its files empty and fills them later; a read in between fails.
     for _ in range(SCRAPE_ATTEMPTS - 1):
         try:
             return read()

@@ -1,7 +1,7 @@
-"""Looking for the next request instead of sleeping until it comes.
+"""`BusyPoll` keeps a worker looking for the next request instead of sleeping until it comes.
 
-A core that sleeps has to be woken, through the hypervisor where there is one, and finds its caches cold; on a shared
-machine others may have it by then. Network cards are polled like this too (Linux: `net.core.busy_poll`).
+A core that sleeps has to be woken, through a hypervisor if there is one, and finds its caches cold; on a shared
+machine another program may have it by then. Linux polls network cards in the same way (`net.core.busy_poll`).
 """
 
 from __future__ import annotations
@@ -14,18 +14,18 @@ from collections.abc import Callable
 from app.runtime.loop_pacer import IDLE_TURNS_S
 
 TURN_S = IDLE_TURNS_S / 2
-"""A turn of the loop that had a request to go on with takes more processor time."""
+"""Processor time of a turn of the loop; a turn that had a request to go on with takes more."""
 
 
 class BusyPoll:
     """Keeps the event loop turning for some time after each answer.
 
-    Each turn offers the core to whoever else waits for it: a kernel may otherwise leave a store that shares the core
-    waiting for its next tick, milliseconds away.
+    Each turn offers the core to other programs that wait for it: otherwise a kernel may leave a store that shares the
+    core waiting for the next tick, milliseconds away.
     """
 
     def __init__(self, seconds: float) -> None:
-        """Args: seconds: after the last answer; 0 lets the loop sleep at once."""
+        """Args: seconds: how long to look on after an answer; 0 lets the loop sleep at once."""
         self._seconds = seconds
         self._until = 0.0
         self._turning = False
@@ -33,7 +33,7 @@ class BusyPoll:
         self._yield: Callable[[], None] = getattr(os, "sched_yield", lambda: None)
 
     def on_answer(self) -> None:
-        """A request of this loop is done."""
+        """Look for the next request from now on; called when a request of this loop is done."""
         if self._seconds:
             self._until = time.perf_counter() + self._seconds
             if not self._turning:
@@ -42,7 +42,7 @@ class BusyPoll:
                 asyncio.get_running_loop().call_soon(self._turn)
 
     def worked_s(self) -> float:
-        """Processor time of this thread, without that of turns that found nothing to do. Only differences count."""
+        """Return this thread's processor time, less that of turns with nothing to do; only differences count."""
         return time.thread_time() - self._polled_s
 
     def _turn(self) -> None:

@@ -105,14 +105,19 @@ def run_worker(settings: Settings, factory: str, listener: socket.socket | None 
     if parent is not None:
         threading.Thread(target=_stop_with, args=(parent,), daemon=True, name="parent-watch").start()
     from app.observability.logs import configure_logging
-    from app.runtime.http_protocol import HttpProtocol
 
     configure_logging(settings.log_level)
     application: ServedApplication = import_from_string(factory)(settings)
-    config = uvicorn.Config(
+    server = Server(server_config(settings, application), application)
+    server.run(sockets=[listener or listen(settings, shared=True)])
+
+
+def server_config(settings: Settings, application: ServedApplication) -> uvicorn.Config:
+    """Return uvicorn's configuration: HTTP/1.1 alone, and nothing on the path of a request that it can do without."""
+    return uvicorn.Config(
         application,
         loop="uvloop",
-        http=HttpProtocol,
+        http="httptools",
         ws="none",
         lifespan="on",
         access_log=False,
@@ -123,7 +128,6 @@ def run_worker(settings: Settings, factory: str, listener: socket.socket | None 
         timeout_graceful_shutdown=max(1, round(settings.shutdown_grace_s)),
         h11_max_incomplete_event_size=64 * 1024,
     )
-    Server(config, application).run(sockets=[listener or listen(settings, shared=True)])
 
 
 def _stop_with(parent: BaseProcess) -> None:

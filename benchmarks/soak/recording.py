@@ -9,11 +9,11 @@ from dataclasses import dataclass, field
 import numpy as np
 import numpy.typing as npt
 
-from app.loadgen.client import Client
-from app.loadgen.generator import LoadGenerator, old_objects_left_alone
-from app.loadgen.requests import Requests
+from app.loadgen.connection import LoadConnection
+from app.loadgen.generator import LoadGenerator, gc_frozen
+from app.loadgen.requests import RequestCycle
 from app.loadgen.result import LoadResult, version_of
-from app.loadgen.runs import Open
+from app.loadgen.runs import OpenLoop
 
 Floats = npt.NDArray[np.float64]
 
@@ -84,17 +84,17 @@ class RecordedLoad(LoadGenerator):
         """Send `rate` requests a second until that is so; those at work then are waited for."""
         recording = self.recording = Recording(keep_each=keep_each)
         self.result = LoadResult()
-        with old_objects_left_alone():
+        with gc_frozen():
             await _Recorded(self._requests, self.result, connections, rate, until, recording).run()
         return recording
 
 
-class _Recorded(Open):
+class _Recorded(OpenLoop):
     LONGEST_S = 3600
 
     def __init__(
         self,
-        requests: Requests,
+        requests: RequestCycle,
         result: LoadResult,
         connections: int,
         rate: float,
@@ -115,7 +115,7 @@ class _Recorded(Open):
             self._arrived += 1
             super()._arrive(due)
 
-    def _one_less(self) -> None:
+    def _count_down(self) -> None:
         self._counted += 1
         self._end_if_idle()
 
@@ -127,7 +127,7 @@ class _Recorded(Open):
         self._recording.add(due, status, body)
         super().count(due, status, body)
 
-    def lost(self, client: Client) -> None:
-        if client.asked:
-            self._recording.add(client.due, 0, b"")
-        super().lost(client)
+    def on_lost(self, connection: LoadConnection) -> None:
+        if connection.waiting:
+            self._recording.add(connection.due, 0, b"")
+        super().on_lost(connection)

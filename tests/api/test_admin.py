@@ -18,7 +18,8 @@ from hypothesis import strategies as st
 from structlog.testing import capture_logs
 
 from app.api import admin
-from app.api.admin import Admin, AnyTarget, Target, parsed
+from app.api.admin import OptionalVersionBody, VersionBody, parse_body
+from app.api.admin_actions import Admin
 from app.errors import ActionFailed, ArtifactError, ConfigError, RequestError
 from app.features.memory_store import MemoryFeatureStore
 from app.main import create_app
@@ -138,19 +139,19 @@ def test_a_key_may_hold_any_text(store: ModelStore, actions: FakeActions, servic
 
 @given(st.binary(max_size=200) | st.recursive(st.integers() | st.text() | st.floats() | st.none() | st.booleans(),
        lambda inner: st.lists(inner) | st.dictionaries(st.just("version") | st.text(), inner)).map(
-       lambda value: json.dumps(value).encode()), st.sampled_from([Target, AnyTarget]))  # fmt: skip
-def test_whatever_is_sent_is_a_version_or_a_problem(raw: bytes, target: type[Target]) -> None:
+       lambda value: json.dumps(value).encode()), st.sampled_from([VersionBody, OptionalVersionBody]))  # fmt: skip
+def test_whatever_is_sent_is_a_version_or_a_problem(raw: bytes, body: type[VersionBody]) -> None:
     refused: RequestError | None = None
     version: int | None = None
     try:
-        version = parsed(raw, target).version
+        version = parse_body(raw, body).version
     except RequestError as error:
         refused = error
     if refused is not None:
         assert refused.status in (400, 413, 422)
         assert len(str(refused)) <= 300
     else:
-        assert (version is None and target is AnyTarget) or (type(version) is int and 1 <= version < 10**15)
+        assert (version is None and body is OptionalVersionBody) or (type(version) is int and 1 <= version < 10**15)
 
 
 async def test_promote_runs_the_command_and_leaves_a_line(

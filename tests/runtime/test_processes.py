@@ -1,4 +1,4 @@
-"""Answers over a connection: what is written, and in how many writes."""
+"""What a client sees of the server as `ctr serve` configures it."""
 
 from __future__ import annotations
 
@@ -7,11 +7,11 @@ from collections.abc import AsyncIterator
 from typing import Any
 
 import pytest
-import uvicorn
 from starlette.types import Receive, Scope, Send
 from uvicorn.server import ServerState
 
-from app.runtime.http_protocol import HttpProtocol
+from app.runtime.processes import server_config
+from app.settings import Settings
 
 pytestmark = pytest.mark.anyio
 
@@ -58,74 +58,74 @@ async def app(scope: Scope, receive: Receive, send: Send) -> None:
         await send({"type": "http.response.body", "body": b"done"})
 
 
-class Asked:
+class Connection:
     """One connection, and what was written to it."""
 
     def __init__(self) -> None:
-        config = uvicorn.Config(app, http=HttpProtocol, ws="none", log_config=None)
+        config = server_config(Settings(_env_file=None), app)  # type: ignore[arg-type]
         config.load()
         self.wire = Wire()
-        self._protocol = HttpProtocol(config, ServerState(), {})
+        self._protocol = config.http_protocol_class(config, ServerState(), {})
         self._protocol.connection_made(self.wire)
 
-    async def __call__(self, *requests: bytes) -> list[bytes]:
+    async def __call__(self, *requests: bytes) -> bytes:
         self.wire.writes.clear()
         for request in requests:
             self._protocol.data_received(request)
         for _ in range(20):
             await asyncio.sleep(0)
-        return list(self.wire.writes)
+        return b"".join(self.wire.writes)
 
     def end(self) -> None:
         self._protocol.connection_lost(None)
 
 
 @pytest.fixture
-async def ask() -> AsyncIterator[Asked]:
-    asked = Asked()
-    yield asked
-    asked.end()
+async def ask() -> AsyncIterator[Connection]:
+    connection = Connection()
+    yield connection
+    connection.end()
 
 
-async def test_an_answer_is_one_write(ask: Asked) -> None:
+async def test_answers_follow_each_other_on_a_connection(ask: Connection) -> None:
     for _ in range(2):
-        assert await ask(b"GET / HTTP/1.1\r\n\r\n") == [HEAD + b"\r\ndone"]
+        assert await ask(b"GET / HTTP/1.1\r\n\r\n") == HEAD + b"\r\ndone"
     both = await ask(b"GET / HTTP/1.1\r\n\r\nGET / HTTP/1.1\r\n\r\n")
-    assert both == [HEAD + b"\r\ndone"] * 2, "pipelined"
+    assert both == (HEAD + b"\r\ndone") * 2, "pipelined"
     assert not ask.wire.paused
     assert not ask.wire.closed
 
 
-async def test_an_answer_in_pieces_begins_with_its_first(ask: Asked) -> None:
-    assert await ask(b"GET /pieces HTTP/1.1\r\n\r\n") == [HEAD + b"\r\ndo", b"ne"]
+async def test_an_answer_in_pieces_is_put_together(ask: Connection) -> None:
+    assert await ask(b"GET /pieces HTTP/1.1\r\n\r\n") == HEAD + b"\r\ndone"
 
 
-async def test_an_answer_without_a_body_is_sent(ask: Asked) -> None:
-    assert await ask(b"HEAD / HTTP/1.1\r\n\r\n") == [HEAD + b"\r\n"]
+async def test_an_answer_without_a_body_is_sent(ask: Connection) -> None:
+    assert await ask(b"HEAD / HTTP/1.1\r\n\r\n") == HEAD + b"\r\n"
 
 
-async def test_an_answer_that_ends_the_connection_is_sent_first(ask: Asked) -> None:
-    assert await ask(b"GET / HTTP/1.1\r\nConnection: close\r\n\r\n") == [HEAD + b"connection: close\r\n\r\ndone"]
+async def test_an_answer_that_ends_the_connection_is_sent_first(ask: Connection) -> None:
+    assert await ask(b"GET / HTTP/1.1\r\nConnection: close\r\n\r\n") == HEAD + b"connection: close\r\n\r\ndone"
     assert ask.wire.closed
 
 
-async def test_an_answer_that_breaks_off_looks_broken(ask: Asked) -> None:
-    assert await ask(b"GET /breaks HTTP/1.1\r\n\r\n") == [HEAD + b"\r\n"]
+async def test_an_answer_that_breaks_off_looks_broken(ask: Connection) -> None:
+    assert await ask(b"GET /breaks HTTP/1.1\r\n\r\n") == HEAD + b"\r\n"
     assert ask.wire.closed
 
 
-async def test_what_is_not_http_is_refused(ask: Asked) -> None:
-    (refusal,) = await ask(b"nonsense\r\n\r\n")
+async def test_what_is_not_http_is_refused(ask: Connection) -> None:
+    refusal = await ask(b"nonsense\r\n\r\n")
     assert refusal.startswith(b"HTTP/1.1 400 ")
     assert ask.wire.closed
 
 
-async def test_a_client_that_asks_whether_to_go_on_is_told_at_once(ask: Asked) -> None:
+async def test_a_client_that_asks_whether_to_go_on_is_told_at_once(ask: Connection) -> None:
     first = b"POST / HTTP/1.1\r\nExpect: 100-continue\r\nContent-Length: 2\r\n\r\n"
-    assert await ask(first) == [b"HTTP/1.1 100 Continue\r\n\r\n"]
-    assert await ask(b"{}") == [HEAD + b"\r\ndone"]
+    assert await ask(first) == b"HTTP/1.1 100 Continue\r\n\r\n"
+    assert await ask(b"{}") == HEAD + b"\r\ndone"
 
 
-async def test_an_upgrade_is_answered_like_any_other_request(ask: Asked) -> None:
+async def test_an_upgrade_is_answered_like_any_other_request(ask: Connection) -> None:
     wanted = b"GET / HTTP/1.1\r\nConnection: Upgrade\r\nUpgrade: websocket\r\n\r\n"
-    assert await ask(wanted) == [HEAD + b"\r\ndone"]
+    assert await ask(wanted) == HEAD + b"\r\ndone"

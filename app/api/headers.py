@@ -1,0 +1,58 @@
+"""What the service reads of a request's headers: its id, its key and its deadline.
+
+Headers are passed as `dict(scope["headers"])`: lower-case bytes to bytes.
+"""
+
+from __future__ import annotations
+
+import hmac
+import os
+import re
+from collections.abc import Mapping, Sequence
+from itertools import count
+
+from app.errors import InvalidRequest
+
+Headers = Mapping[bytes, bytes]
+
+_request_id = re.compile(rb"[A-Za-z0-9._-]{1,128}")
+_timeout_ms = re.compile(rb"[0-9]{1,9}(?:\.[0-9]{1,9})?")
+_process = os.urandom(8).hex()
+_numbers = count(1)
+
+
+def request_id_of(headers: Headers) -> str:
+    """Return X-Request-ID as sent, or a new id if it is absent or unfit to be logged and sent back."""
+    sent = headers.get(b"x-request-id")
+    if sent is not None and _request_id.fullmatch(sent):
+        return sent.decode()
+    return f"{_process}-{next(_numbers):x}"
+
+
+def authorised(headers: Headers, keys: Sequence[bytes]) -> bool:
+    """Return whether X-API-Key is one of `keys`; without keys every request is authorised.
+
+    A near miss takes as long as any other wrong key.
+    """
+    if not keys:
+        return True
+    sent = headers.get(b"x-api-key", b"")
+    matches = False
+    for key in keys:
+        matches |= hmac.compare_digest(sent, key)
+    return matches
+
+
+def timeout_s_of(headers: Headers, max_s: float) -> float:
+    """Return how many seconds the client waits for an answer: X-Request-Timeout-Ms, but never more than `max_s`.
+
+    Raises InvalidRequest if the header is not a positive number of milliseconds.
+    """
+    sent = headers.get(b"x-request-timeout-ms")
+    if sent is None:
+        return max_s
+    seconds = float(sent) / 1000 if _timeout_ms.fullmatch(sent) else 0.0
+    if seconds <= 0:
+        message = "expected a positive number of milliseconds"
+        raise InvalidRequest(f"X-Request-Timeout-Ms: {message}", errors=[("X-Request-Timeout-Ms", message)])
+    return min(seconds, max_s)
