@@ -1,7 +1,7 @@
-"""`python -m benchmarks.encoding_processes`: two processes under torchrun that encode and prepare a file, over one.
+"""`python -m benchmarks.encoding_processes`: compare two processes under torchrun that encode a file with one.
 
-A Criteo-shaped file (`benchmarks.encoding`) as one TSV, and as a folder of Parquet files. One and two take turns, each
-in processes of their own and with a cache of their own; imports and the start of torchrun are not counted.
+The file is Criteo-shaped (`benchmarks.encoding`), as one TSV and as a folder of Parquet files. One and two take turns,
+each in processes of their own and with a cache of their own; imports and the start of torchrun are not counted.
 """
 
 from __future__ import annotations
@@ -41,32 +41,32 @@ def main(
     worker: Annotated[str | None, typer.Option(hidden=True)] = None,
     as_json: Annotated[bool, typer.Option("--json", help="One JSON document on standard output.")] = False,
 ) -> None:
-    """Seconds of one process and of two, and how many times faster two are."""
+    """Print the seconds of one process and of two, and how many times faster two are."""
     if worker:
         assert folder is not None
         _work(folder, worker)
         return
-    found: dict[str, dict[str, Seconds]] = {}
-    with _somewhere(folder) as place:
-        files(place, rows)
+    results: dict[str, dict[str, Seconds]] = {}
+    with _kept_or_temporary(folder) as data_folder:
+        write_files(data_folder, rows)
         for name in kind or KINDS:
-            taken: dict[int, list[Seconds]] = {1: [], 2: []}
+            runs: dict[int, list[Seconds]] = {1: [], 2: []}
             for _ in range(rounds):
-                for processes, results in taken.items():
-                    results.append(_run(place, name, processes))
-            found[name] = {}
+                for processes, seconds in runs.items():
+                    seconds.append(_run(data_folder, name, processes))
+            results[name] = {}
             for phase in ("encoding", "preparing"):
-                one, two = ([result[phase] for result in taken[processes]] for processes in (1, 2))
+                one, two = ([run[phase] for run in runs[processes]] for processes in (1, 2))
                 ratios = [a / b for a, b in zip(one, two, strict=True)]
-                medians = [statistics.median(seconds) for seconds in (one, two, ratios)]
-                found[name][phase] = dict(zip(("one", "two", "times"), medians, strict=True))
+                medians = [statistics.median(values) for values in (one, two, ratios)]
+                results[name][phase] = dict(zip(("one", "two", "times"), medians, strict=True))
                 console.print(f"{name}, {phase}: {medians[0]:.2f} s, {medians[1]:.2f} s: {medians[2]:.2f} times faster")
     if as_json:
-        emit(found)
+        emit(results)
 
 
 @contextmanager
-def _somewhere(folder: Path | None) -> Iterator[Path]:
+def _kept_or_temporary(folder: Path | None) -> Iterator[Path]:
     if folder is not None:
         folder.mkdir(parents=True, exist_ok=True)
         yield folder
@@ -75,8 +75,8 @@ def _somewhere(folder: Path | None) -> Iterator[Path]:
         yield Path(made)
 
 
-def files(folder: Path, rows: int) -> None:
-    """Write the TSV and the Parquet files of the same rows, where they are not yet."""
+def write_files(folder: Path, rows: int) -> None:
+    """Write the TSV and the Parquet files of the same rows, unless they are there already."""
     import polars as pl
 
     from app.training.data.formats.criteo import HEADER
@@ -101,8 +101,8 @@ def _run(folder: Path, kind: str, processes: int) -> Seconds:
     ran = subprocess.run(command, capture_output=True, text=True, check=False, env=environment)
     if ran.returncode:
         raise SystemExit(f"error: {kind} by {processes}: {ran.stderr.strip()[-2000:]}")
-    found: Seconds = json.loads((folder / "result.json").read_text())
-    return found
+    seconds: Seconds = json.loads((folder / "result.json").read_text())
+    return seconds
 
 
 def _work(folder: Path, kind: str) -> None:

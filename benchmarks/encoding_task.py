@@ -1,5 +1,7 @@
-"""`python -m benchmarks.encoding_task NAME FILE CACHE LIMIT_MB`: what `benchmarks.encoding` measures, in a process that
-has imported nothing else; torch alone would be half of its memory."""
+"""`python -m benchmarks.encoding_task NAME FILE CACHE LIMIT_MB`: run a measurement of `benchmarks.encoding`.
+
+Its process has imported nothing else; torch alone would be half of its memory.
+"""
 
 from __future__ import annotations
 
@@ -15,7 +17,7 @@ def main(name: str, path: Path, cache: Path, limit_mb: int) -> None:
     """Read, or read and encode, and write rows, seconds and peak memory to standard output.
 
     Args:
-        limit_mb: on the data of this process; 0 for none.
+        limit_mb: the limit on the data of this process; 0 for none.
     """
     if limit_mb:
         resource.setrlimit(resource.RLIMIT_DATA, (limit_mb << 20, limit_mb << 20))
@@ -37,7 +39,7 @@ def main(name: str, path: Path, cache: Path, limit_mb: int) -> None:
 
 
 def _peak_mb() -> int:
-    """Of this program: `ru_maxrss` still holds what the process that started it had."""
+    """Return the peak of this program; `ru_maxrss` would include that of the process that started it."""
     status = Path("/proc/self/status").read_text(encoding="ascii")
     return next(int(line.split()[1]) for line in status.splitlines() if line.startswith("VmHWM:")) >> 10
 

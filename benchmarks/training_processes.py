@@ -1,4 +1,4 @@
-"""`python -m benchmarks.training_processes`: two processes under torchrun over one, the same rows and batches."""
+"""`python -m benchmarks.training_processes`: compare two processes under torchrun with one, on the same batches."""
 
 from __future__ import annotations
 
@@ -40,24 +40,24 @@ def main(
     worker: Annotated[Path | None, typer.Option(hidden=True)] = None,
     as_json: Annotated[bool, typer.Option("--json", help="One JSON document on standard output.")] = False,
 ) -> None:
-    """One thread a process, batches of 8,192 rows in all, so 4,096 for each of two."""
+    """Train with one thread a process and batches of 8,192 rows in all, so 4,096 for each of two."""
     if worker:
         _train(worker)
         return
-    found: dict[int, list[dict[str, Any]]] = {1: [], 2: []}
+    by_processes: dict[int, list[dict[str, Any]]] = {1: [], 2: []}
     for _ in range(rounds):
-        for processes, results in found.items():
+        for processes, results in by_processes.items():
             results.append(_run(processes))
-    speed = {p: statistics.median(r["samples_per_second"] for r in results) for p, results in found.items()}
+    speed = {p: statistics.median(r["samples_per_second"] for r in results) for p, results in by_processes.items()}
     ratio = statistics.median(
-        b["samples_per_second"] / a["samples_per_second"] for a, b in zip(found[1], found[2], strict=True)
+        b["samples_per_second"] / a["samples_per_second"] for a, b in zip(by_processes[1], by_processes[2], strict=True)
     )
     note = f"{speed[2]:,.0f} over {speed[1]:,.0f}; {BATCH:,} rows a step in all, one thread a process, {rounds} rounds"
-    apart = max(abs(a["auc"] - b["auc"]) for a, b in zip(found[1], found[2], strict=True))
+    auc_difference = max(abs(a["auc"] - b["auc"]) for a, b in zip(by_processes[1], by_processes[2], strict=True))
     figures = [
         Figure("samples/s, 2 processes under torchrun over 1", "at least", 1.5, reached=ratio, note=note),
         Figure(
-            "AUC of 2 processes and of 1, apart by", "at most", 0.002, unit="", reached=apart,
+            "AUC of 2 processes and of 1, apart by", "at most", 0.002, unit="", reached=auc_difference,
             note=f"after {EPOCHS} epochs, on a tenth of the rows held out",
         ),
     ]  # fmt: skip
@@ -74,8 +74,8 @@ def _run(processes: int) -> dict[str, Any]:
         command += ["benchmarks.training_processes", "--worker", folder]
         environment = {**os.environ, "OMP_NUM_THREADS": "1"}
         subprocess.run(command, check=True, capture_output=True, env=environment)
-        found: dict[str, Any] = json.loads((Path(folder) / "result.json").read_text())
-        return found
+        result: dict[str, Any] = json.loads((Path(folder) / "result.json").read_text())
+        return result
 
 
 def _train(folder: Path) -> None:

@@ -51,7 +51,7 @@ def test_the_page_says_what_was_held_and_what_was_missed() -> None:
 
 
 def test_the_parquet_files_have_the_rows_of_the_text(tmp_path: Path) -> None:
-    encoding_processes.files(tmp_path, 1003)
+    encoding_processes.write_files(tmp_path, 1003)
     text = pl.read_csv(tmp_path / "day_0.tsv", separator="\t", has_header=False, new_columns=HEADER, infer_schema=False)
     assert pl.read_parquet(tmp_path / "parquet").equals(text)
     assert len(list((tmp_path / "parquet").iterdir())) == encoding_processes.FILES
