@@ -7,8 +7,8 @@ from pathlib import Path
 import numpy as np
 import torch
 
-from app.registry.artifact.export import serving_form
-from app.registry.artifact.native_scorers import tails
+from app.models.served import serving_form
+from app.registry.artifact.native_scorers import scorers
 from app.training.data.catalogue import open_dataset
 from app.training.evaluation.metrics import evaluate
 from app.training.job import JobConfig
@@ -25,9 +25,11 @@ def auc_change(train: Path, test: Path) -> dict[str, float]:
         users_UD = served.encode_user(*map(torch.from_numpy, rows.user))
         states_ND = served.encode_items(*map(torch.from_numpy, rows.item))
         for name, dtype in (("fp32", torch.float32), ("bf16", torch.bfloat16)):
-            tail, table_ND = tails(served)[dtype], states_ND.to(dtype)
+            scorer, table_ND = scorers(served)[dtype], states_ND.to(dtype)
             pairs = enumerate(users_UD)
-            scores[name] = np.concatenate([tail.ranked(user_D, table_ND, np.array([row]))[0] for row, user_D in pairs])
+            scores[name] = np.concatenate(
+                [scorer.ranked(user_D, table_ND, np.array([row]))[0] for row, user_D in pairs]
+            )
     found = {
         f"{name} {metric}": evaluate(rows.labels_N, scores_N)[metric]
         for name, scores_N in scores.items()

@@ -14,6 +14,7 @@ from torch import Tensor
 from app.errors import ConfigError, Overloaded
 from app.features.memory_store import MemoryFeatureStore
 from app.models.deepfm import DeepFM
+from app.models.native_weights import TopMlpWeights
 from app.ranking.request import RankRequest
 from app.registry.store.model_store import ModelStore
 from app.service import Service, build_service
@@ -27,8 +28,8 @@ IDS = [str(number) for number in range(30)]
 class Raising(DeepFM):
     """Fails for requests of the size that this test sends."""
 
-    def tail(self) -> list[Tensor]:
-        return []  # no part of it can be run by the native scorer
+    def top_mlp(self) -> TopMlpWeights | None:
+        return None  # no part of it can be run by the native scorer
 
     def probability(self, logits_N: Tensor) -> Tensor:
         if logits_N.shape[0] == 30:

@@ -8,6 +8,7 @@ from app.models.dcn import DCN
 from app.models.deepfm import DeepFM
 from app.models.deepfm_sparrow import DeepFMSparrow
 from app.models.deepfm_sparrow_v2 import DeepFMSparrowV2
+from app.models.deepfm_variants import DeepFMVariant
 from app.models.embedding_mlp import EmbeddingMlp
 from app.models.finalmlp import FinalMLP
 from app.models.fm import FM
@@ -38,18 +39,24 @@ MODELS: dict[str, type[CtrModel]] = {
         Fusion,
     )
 }
+VARIANTS: dict[str, type[CtrModel]] = {DeepFMVariant.name: DeepFMVariant}
+"""Classes that take further options, by the name of the model that has them when one of these is set."""
 
 
 def build(name: str, preprocessing: Preprocessing, **options: Any) -> CtrModel:
-    """A model with fresh weights.
+    """Build a model with fresh weights.
 
     Raises:
         ConfigError: no model has this name, or it does not take one of these options.
     """
     if name not in MODELS:
         raise ConfigError(f"model {name}: unknown; choose one of {', '.join(MODELS)}")
-    known = MODELS[name].options()
-    strange = [option for option in options if option not in known]
-    if strange:
-        raise ConfigError(f"{name} has no {', '.join(strange)}; it takes {', '.join(known) or 'no options'}")
-    return MODELS[name](preprocessing, **options)
+    plain, variant = MODELS[name], VARIANTS.get(name, MODELS[name])
+    defaults = variant.options()
+    unknown = [option for option in options if option not in defaults]
+    if unknown:
+        raise ConfigError(f"{name} has no {', '.join(unknown)}; it takes {', '.join(defaults) or 'no options'}")
+    own_options = plain.options()
+    if all(option in own_options or value == defaults[option] for option, value in options.items()):
+        return plain(preprocessing, **{option: value for option, value in options.items() if option in own_options})
+    return variant(preprocessing, **options)

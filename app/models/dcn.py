@@ -31,7 +31,7 @@ class DCN(CtrModel):
         cross_layers: int = 2,
         stacked: bool = False,
     ) -> None:
-        """Raises ConfigError for fewer than one cross layer."""
+        """Raises ConfigError if there is no cross layer."""
         if cross_layers < 1:
             raise ConfigError(f"cross_layers {cross_layers}: a cross network has at least one")
         super().__init__(preprocessing, dim)
@@ -44,8 +44,8 @@ class DCN(CtrModel):
         self.deep = SplitMlp(self.user_width, self.item_width, hidden, dropout, batch_norm)
 
     def logits(self, rows_BT: Tensor, x_BT: Tensor, fields_BFE: Tensor) -> Tensor:
-        x0_BD = self.deep_inputs(fields_BFE, x_BT)
-        crossed_BD = self._crossed(x0_BD, self.first(x0_BD))
+        x0_BD = self.deep_inputs(fields_BFE[:, :, 1:], x_BT)
+        crossed_BD = self._cross_layers(x0_BD, self.first(x0_BD))
         if self.stacked:
             stacked_B: Tensor = self.deep(crossed_BD)
             return self.bias + stacked_B
@@ -54,7 +54,7 @@ class DCN(CtrModel):
 
     def encode_user(self, keys_BS: Tensor, values_BS: Tensor) -> Tensor:
         fields_BFE, numerics_BM = self.user_fields(keys_BS, values_BS)
-        user_BD = self.deep_half(fields_BFE, numerics_BM)
+        user_BD = self.side_deep_inputs(fields_BFE[:, :, 1:], numerics_BM)
         parts = [user_BD, nn.functional.linear(user_BD, self.first.weight[:, : self.user_width], self.first.bias)]
         if not self.stacked:
             parts.append(self.deep.user_half(user_BD))
@@ -62,7 +62,7 @@ class DCN(CtrModel):
 
     def encode_items(self, keys_NS: Tensor, values_NS: Tensor) -> Tensor:
         fields_NFE, numerics_NM = self.item_fields(keys_NS, values_NS)
-        item_ND = self.deep_half(fields_NFE, numerics_NM)
+        item_ND = self.side_deep_inputs(fields_NFE[:, :, 1:], numerics_NM)
         parts = [item_ND, nn.functional.linear(item_ND, self.first.weight[:, self.user_width :])]
         if not self.stacked:
             parts.append(self.deep.item_half(item_ND))
@@ -72,16 +72,16 @@ class DCN(CtrModel):
         u, i = self.user_width, self.item_width
         x0_ND = torch.cat([user_D[:u].expand(items_ND.shape[0], u), items_ND[:, :i]], 1)
         linear_ND = user_D[u : u + u + i] + items_ND[:, i : i + u + i]
-        crossed_ND = self._crossed(x0_ND, linear_ND)
+        crossed_ND = self._cross_layers(x0_ND, linear_ND)
         if self.stacked:
             stacked_N: Tensor = self.deep(crossed_ND)
             return self.bias + stacked_N
-        deep_N = self.deep.joined(user_D[u + u + i :], items_ND[:, i + u + i :])
+        deep_N = self.deep.of_halves(user_D[u + u + i :], items_ND[:, i + u + i :])
         beside_N: Tensor = deep_N + self.output(crossed_ND).squeeze(-1)
         return self.bias + beside_N
 
-    def _crossed(self, x0_BD: Tensor, linear_BD: Tensor) -> Tensor:
-        """x_L, given x_0 and W_0 x_0 + b_0."""
+    def _cross_layers(self, x0_BD: Tensor, linear_BD: Tensor) -> Tensor:
+        """Compute x_L of x_0 and W_0 x_0 + b_0."""
         x_BD = x0_BD * linear_BD + x0_BD
         for layer in self.later:
             x_BD = x0_BD * layer(x_BD) + x_BD

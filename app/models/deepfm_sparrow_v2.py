@@ -40,12 +40,14 @@ class DeepFMSparrowV2(CtrModel):
         movie_genre: str | None = None,
         user_genre: str | None = None,
     ) -> None:
-        """Raises ConfigError where the schema lacks a field that is named."""
+        """Raises ConfigError if the schema lacks a field that is named."""
         super().__init__(preprocessing, dim)
         roles = find_roles(preprocessing.schema, movie, user, movie_genre, user_genre)
         users, items = (list(preprocessing.schema.layout(side).vectors) for side in SIDES)
-        self.user_blocks = Projection([users.index(f) for f in (roles.user, roles.user_genre) if f], dim, projection)
-        self.item_blocks = Projection([items.index(f) for f in (roles.movie, roles.movie_genre) if f], dim, projection)
+        user_vectors = [users.index(name) for name in (roles.user, roles.user_genre) if name]
+        item_vectors = [items.index(name) for name in (roles.movie, roles.movie_genre) if name]
+        self.user_blocks = FieldProjection(user_vectors, dim, projection)
+        self.item_blocks = FieldProjection(item_vectors, dim, projection)
         numbers = self.user.numeric_fields + self.item.numeric_fields
         self.numeric_DM = nn.Parameter(torch.randn(projection, numbers) / max(numbers, 1) ** 0.5)
         self.numeric_D = nn.Parameter(torch.zeros(projection))
@@ -72,10 +74,10 @@ class DeepFMSparrowV2(CtrModel):
         numbers_BD = self._user_numbers(numerics_BM)
         user_BJD: Tensor = self.user_blocks(fields_BFE)
         hidden_BH = self.deep.user_half(torch.cat([user_BJD.flatten(1), numbers_BD], 1))
-        sum_BD, own_B = self._side(user_BJD, numbers_BD)
-        own_B = self.bias + fields_BFE[:, :, 0].sum(1) + own_B
-        across_BD = torch.cat([2 * self.pairwise_D * sum_BD, -2 * self.pairwise_D * numbers_BD], 1)
-        return torch.cat([hidden_BH, across_BD, own_B.unsqueeze(1)], 1)
+        sum_BD, pairs_B = self._pairwise_half(user_BJD, numbers_BD)
+        bias_B = self.bias + fields_BFE[:, :, 0].sum(1) + pairs_B
+        cross_BD = torch.cat([2 * self.pairwise_D * sum_BD, -2 * self.pairwise_D * numbers_BD], 1)
+        return torch.cat([hidden_BH, cross_BD, bias_B.unsqueeze(1)], 1)
 
     def encode_items(self, keys_NS: Tensor, values_NS: Tensor) -> Tensor:
         fields_NFE, numerics_NM = self.item_fields(keys_NS, values_NS)
@@ -83,13 +85,13 @@ class DeepFMSparrowV2(CtrModel):
         item_NJD: Tensor = self.item_blocks(fields_NFE)
         columns = self.deep.first.linear.weight[:, self.deep.user_width - self.projection :]
         hidden_NH = nn.functional.linear(torch.cat([numbers_ND, item_NJD.flatten(1)], 1), columns)
-        sum_ND, own_N = self._side(item_NJD, numbers_ND)
-        own_N = fields_NFE[:, :, 0].sum(1) + own_N
-        return torch.cat([hidden_NH, sum_ND, numbers_ND, own_N.unsqueeze(1)], 1)
+        sum_ND, pairs_N = self._pairwise_half(item_NJD, numbers_ND)
+        bias_N = fields_NFE[:, :, 0].sum(1) + pairs_N
+        return torch.cat([hidden_NH, sum_ND, numbers_ND, bias_N.unsqueeze(1)], 1)
 
     def score(self, user_D: Tensor, items_ND: Tensor) -> Tensor:
         h = self.deep.hidden
-        deep_N = self.deep.joined(user_D[:h], items_ND[:, :h])
+        deep_N = self.deep.of_halves(user_D[:h], items_ND[:, :h])
         return deep_N + torch.mv(items_ND[:, h:-1], user_D[h:-1]) + items_ND[:, -1] + user_D[-1]
 
     def _user_numbers(self, numerics_BM: Tensor) -> Tensor:
@@ -98,14 +100,14 @@ class DeepFMSparrowV2(CtrModel):
     def _item_numbers(self, numerics_NM: Tensor) -> Tensor:
         return nn.functional.linear(numerics_NM, self.numeric_DM[:, self.user.numeric_fields :])
 
-    def _side(self, p_BJD: Tensor, numbers_BD: Tensor) -> tuple[Tensor, Tensor]:
-        """S [B, D], and b . (S*S - Q - n*n) [B], of one side."""
+    def _pairwise_half(self, p_BJD: Tensor, numbers_BD: Tensor) -> tuple[Tensor, Tensor]:
+        """Compute S [B, D], and b . (S*S - Q - n*n) [B], of one side."""
         sum_BD = p_BJD.sum(1) + numbers_BD
-        own_BD = sum_BD * sum_BD - (p_BJD * p_BJD).sum(1) - numbers_BD * numbers_BD
-        return sum_BD, torch.mv(own_BD, self.pairwise_D)
+        pairs_BD = sum_BD * sum_BD - (p_BJD * p_BJD).sum(1) - numbers_BD * numbers_BD
+        return sum_BD, torch.mv(pairs_BD, self.pairwise_D)
 
 
-class Projection(nn.Module):
+class FieldProjection(nn.Module):
     """A linear map of its own for each chosen field of a side, to a common width."""
 
     chosen_J: Tensor
@@ -118,5 +120,5 @@ class Projection(nn.Module):
         self.bias_JD = nn.Parameter(torch.zeros(len(chosen), width))
 
     def forward(self, fields_BFE: Tensor) -> Tensor:
-        """[B, J, D] from the side's field vectors [B, F, 1 + K]."""
+        """Project the chosen fields, [B, J, D], of the side's field vectors [B, F, 1 + K]."""
         return torch.einsum("bjk,jkd->bjd", fields_BFE[:, self.chosen_J, 1:], self.weight_JKD) + self.bias_JD

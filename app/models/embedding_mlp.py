@@ -12,6 +12,7 @@ from torch import Tensor
 
 from app.models.base import CtrModel
 from app.models.layers import SplitMlp
+from app.models.native_weights import AffineWeights, TopMlpWeights
 from app.models.side_input import Preprocessing
 
 
@@ -30,21 +31,20 @@ class EmbeddingMlp(CtrModel):
         self.deep = SplitMlp(*self.deep_widths(), hidden, dropout, batch_norm)
 
     def logits(self, rows_BT: Tensor, x_BT: Tensor, fields_BFE: Tensor) -> Tensor:
-        deep_B: Tensor = self.deep(self.deep_inputs(fields_BFE, x_BT))
+        deep_B: Tensor = self.deep(self.deep_inputs(fields_BFE[:, :, 1:], x_BT))
         return self.bias + deep_B
 
     def encode_user(self, keys_BS: Tensor, values_BS: Tensor) -> Tensor:
         fields_BFE, numerics_BM = self.user_fields(keys_BS, values_BS)
-        return self.deep.user_half(self.deep_half(fields_BFE, numerics_BM))
+        return self.deep.user_half(self.side_deep_inputs(fields_BFE[:, :, 1:], numerics_BM))
 
     def encode_items(self, keys_NS: Tensor, values_NS: Tensor) -> Tensor:
         fields_NFE, numerics_NM = self.item_fields(keys_NS, values_NS)
-        return self.deep.item_half(self.deep_half(fields_NFE, numerics_NM))
+        return self.deep.item_half(self.side_deep_inputs(fields_NFE[:, :, 1:], numerics_NM))
 
-    def tail(self) -> list[Tensor]:
-        parts = self.deep.tail(0, 0)
-        parts[-1] = parts[-1] + self.bias
-        return parts
+    def top_mlp(self) -> TopMlpWeights | None:
+        layers, output = self.deep.top_weights()
+        return TopMlpWeights(self.deep.hidden, 0, 0, 0, layers, AffineWeights(output.weight, output.bias + self.bias))
 
     def score(self, user_D: Tensor, items_ND: Tensor) -> Tensor:
-        return self.bias + self.deep.joined(user_D, items_ND)
+        return self.bias + self.deep.of_halves(user_D, items_ND)

@@ -38,7 +38,7 @@ class FinalMLP(CtrModel):
         batch_norm: bool = True,
         heads: int = 4,
     ) -> None:
-        """Both streams have the layers `hidden`; at most `heads` heads, as many as divide the last evenly."""
+        """Give both streams the layers `hidden`, and as many heads, at most `heads`, as divide the last one evenly."""
         super().__init__(preprocessing, dim)
         u, i = self.deep_widths()
         self.user_width, self.item_width = u, i
@@ -53,21 +53,23 @@ class FinalMLP(CtrModel):
         self.bilinear_HOO = nn.Parameter(torch.randn(self.heads, head, head) / head)
 
     def logits(self, rows_BT: Tensor, x_BT: Tensor, fields_BFE: Tensor) -> Tensor:
-        x_BD = self.deep_inputs(fields_BFE, x_BT)
+        x_BD = self.deep_inputs(fields_BFE[:, :, 1:], x_BT)
         user_gate_BD: Tensor = self.user_gate(x_BD[:, : self.user_width])
         item_gate_BD: Tensor = self.item_gate(x_BD[:, self.user_width :])
-        user_BO = self.user_stream.whole(2 * torch.sigmoid(user_gate_BD) * x_BD)
-        item_BO = self.item_stream.whole(2 * torch.sigmoid(item_gate_BD) * x_BD)
-        return self.bias + self._fused(user_BO, item_BO)
+        user_BO = self.user_stream.last_hidden(2 * torch.sigmoid(user_gate_BD) * x_BD)
+        item_BO = self.item_stream.last_hidden(2 * torch.sigmoid(item_gate_BD) * x_BD)
+        return self.bias + self._bilinear_fusion(user_BO, item_BO)
 
     def encode_user(self, keys_BS: Tensor, values_BS: Tensor) -> Tensor:
-        user_BU = self.deep_half(*self.user_fields(keys_BS, values_BS))
+        fields_BFE, numerics_BM = self.user_fields(keys_BS, values_BS)
+        user_BU = self.side_deep_inputs(fields_BFE[:, :, 1:], numerics_BM)
         gate_BD = 2 * torch.sigmoid(self.user_gate(user_BU))
         hidden_BH = self.user_stream.user_half(gate_BD[:, : self.user_width] * user_BU)
         return torch.cat([hidden_BH, gate_BD[:, self.user_width :], user_BU], 1)
 
     def encode_items(self, keys_NS: Tensor, values_NS: Tensor) -> Tensor:
-        item_NI = self.deep_half(*self.item_fields(keys_NS, values_NS))
+        fields_NFE, numerics_NM = self.item_fields(keys_NS, values_NS)
+        item_NI = self.side_deep_inputs(fields_NFE[:, :, 1:], numerics_NM)
         gate_ND = 2 * torch.sigmoid(self.item_gate(item_NI))
         hidden_NH = self.item_stream.item_half(gate_ND[:, self.user_width :] * item_NI)
         return torch.cat([item_NI, hidden_NH + self.item_stream.first.linear.bias, gate_ND[:, : self.user_width]], 1)
@@ -77,12 +79,12 @@ class FinalMLP(CtrModel):
         # A gate on the columns of x is a gate on the columns of W, so one small matrix is scaled and not N rows.
         user_weight_HI = self.user_stream.first.linear.weight[:, u:] * user_D[h : h + i]
         item_weight_HU = self.item_stream.first.linear.weight[:, :u] * user_D[h + i :]
-        user_NO = self.user_stream.halves(user_D[:h], torch.matmul(items_ND[:, :i], user_weight_HI.t()))
+        user_NO = self.user_stream.last_hidden_of_halves(user_D[:h], torch.matmul(items_ND[:, :i], user_weight_HI.t()))
         gated_NH = torch.matmul(items_ND[:, i + h :], item_weight_HU.t())
-        item_NO = self.item_stream.halves(gated_NH, items_ND[:, i : i + h])
-        return self.bias + self._fused(user_NO, item_NO)
+        item_NO = self.item_stream.last_hidden_of_halves(gated_NH, items_ND[:, i : i + h])
+        return self.bias + self._bilinear_fusion(user_NO, item_NO)
 
-    def _fused(self, user_BO: Tensor, item_BO: Tensor) -> Tensor:
+    def _bilinear_fusion(self, user_BO: Tensor, item_BO: Tensor) -> Tensor:
         linear_B1: Tensor = self.linear(torch.cat([user_BO, item_BO], 1))
         split = [user_BO.shape[0], self.heads, user_BO.shape[1] // self.heads]
         bilinear_BHO = torch.einsum("bhi,hio->bho", user_BO.reshape(split), self.bilinear_HOO)

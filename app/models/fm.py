@@ -15,8 +15,9 @@ import torch
 from torch import Tensor
 
 from app.models.base import CtrModel
-from app.models.mixed_dims import Sizes, sized_crosses
-from app.models.pairwise import Crosses
+from app.models.mixed_dims import FieldDims, crosses_of
+from app.models.native_weights import TopMlpWeights
+from app.models.pairwise import FieldPairs
 from app.models.side_input import Preprocessing
 
 
@@ -24,10 +25,15 @@ class FM(CtrModel):
     name = "fm"
 
     def __init__(
-        self, preprocessing: Preprocessing, dim: int = 8, crosses: Crosses | None = None, dims: Sizes | None = None
+        self,
+        preprocessing: Preprocessing,
+        dim: int = 8,
+        crosses: FieldPairs | None = None,
+        dims: FieldDims | None = None,
     ) -> None:
+        """Raises ConfigError if `crosses` or `dims` do not fit the schema."""
         super().__init__(preprocessing, dim)
-        self.crosses = sized_crosses(preprocessing.schema, dim, crosses, dims)
+        self.crosses = crosses_of(preprocessing.schema, dim, crosses, dims)
 
     def logits(self, rows_BT: Tensor, x_BT: Tensor, fields_BFE: Tensor) -> Tensor:
         crosses_BK: Tensor = self.crosses(fields_BFE[:, :, 1:])
@@ -35,19 +41,18 @@ class FM(CtrModel):
 
     def encode_user(self, keys_BS: Tensor, values_BS: Tensor) -> Tensor:
         fields_BFE, _ = self.user_fields(keys_BS, values_BS)
-        across_BC, within_BK = self.crosses.user_half(fields_BFE[:, :, 1:])
-        own_B = self.bias + fields_BFE[:, :, 0].sum(1) + within_BK.sum(1)
-        return torch.cat([across_BC, own_B.unsqueeze(1)], 1)
+        cross_BC, within_BK = self.crosses.user_half(fields_BFE[:, :, 1:])
+        bias_B = self.bias + fields_BFE[:, :, 0].sum(1) + within_BK.sum(1)
+        return torch.cat([cross_BC, bias_B.unsqueeze(1)], 1)
 
     def encode_items(self, keys_NS: Tensor, values_NS: Tensor) -> Tensor:
         fields_NFE, _ = self.item_fields(keys_NS, values_NS)
-        across_NC, within_NK = self.crosses.item_half(fields_NFE[:, :, 1:])
-        own_N = fields_NFE[:, :, 0].sum(1) + within_NK.sum(1)
-        return torch.cat([across_NC, own_N.unsqueeze(1)], 1)
+        cross_NC, within_NK = self.crosses.item_half(fields_NFE[:, :, 1:])
+        bias_N = fields_NFE[:, :, 0].sum(1) + within_NK.sum(1)
+        return torch.cat([cross_NC, bias_N.unsqueeze(1)], 1)
 
-    def tail(self) -> list[Tensor]:
-        return [torch.tensor([0, self.crosses.width, 1, 1])]
+    def top_mlp(self) -> TopMlpWeights | None:
+        return TopMlpWeights(0, self.crosses.cross_width, 1, 1, [], None)
 
     def score(self, user_D: Tensor, items_ND: Tensor) -> Tensor:
-        c = self.crosses.width
-        return torch.mv(items_ND[:, :c], user_D[:c]) + items_ND[:, c] + user_D[c]
+        return torch.mv(items_ND[:, :-1], user_D[:-1]) + items_ND[:, -1] + user_D[-1]

@@ -21,7 +21,7 @@ from torch import Tensor, nn
 from app.models.base import CtrModel
 from app.models.hashed_crosses import HashedCrosses
 from app.models.layers import Mlp, SplitMlp
-from app.models.nfm import Pooled
+from app.models.nfm import PooledMlp
 from app.models.pairwise import AllPairs
 from app.models.side_input import Preprocessing
 
@@ -38,7 +38,7 @@ class Fusion(CtrModel):
         dropout: float = 0.2,
         batch_norm: bool = True,
     ) -> None:
-        """All networks have the layers `hidden`."""
+        """Give all networks the layers `hidden`."""
         super().__init__(preprocessing, dim)
         self.wide = HashedCrosses(preprocessing)
         self.cross_table_C1 = nn.Parameter(torch.zeros(self.wide.rows, 1))
@@ -49,11 +49,11 @@ class Fusion(CtrModel):
         self.tower = hidden[-1]
         self.deepfm = SplitMlp(*self.deep_widths(), hidden, dropout, batch_norm)
         self.pairs = AllPairs(dim)
-        self.nfm = Pooled(dim, hidden, dropout, batch_norm)
+        self.nfm = PooledMlp(dim, hidden, dropout, batch_norm)
         self.joint_4 = nn.Parameter(torch.full((4,), 0.25))
 
     def logits(self, rows_BT: Tensor, x_BT: Tensor, fields_BFE: Tensor) -> Tensor:
-        x_BD = self.deep_inputs(fields_BFE, x_BT)
+        x_BD = self.deep_inputs(fields_BFE[:, :, 1:], x_BT)
         user_BD: Tensor = self.user_tower(x_BD[:, : self.user_width])
         item_BD: Tensor = self.item_tower(x_BD[:, self.user_width :])
         f_BK: Tensor = self.pairs(fields_BFE[:, :, 1:])
@@ -71,35 +71,35 @@ class Fusion(CtrModel):
 
     def encode_user(self, keys_BS: Tensor, values_BS: Tensor) -> Tensor:
         rows_BT, x_BT = self.user.expand(self.vocabulary_V, keys_BS, values_BS)
-        fields_BFE, numerics_BM = self.user.pool(self._slots(rows_BT, x_BT)), self.user.numerics(x_BT)
-        x_BD = self.deep_half(fields_BFE, numerics_BM)
+        fields_BFE, numerics_BM = self.user.pool(self.slot_vectors(rows_BT, x_BT)), self.user.numerics(x_BT)
+        x_BD = self.side_deep_inputs(fields_BFE[:, :, 1:], numerics_BM)
         sum_BK, f_BK = self.pairs.user_half(fields_BFE[:, :, 1:])
         wide_B, slots_BD = self.wide.user_half(self.cross_table_C1, self.vocabulary_V, rows_BT, x_BT)
-        own_B3 = torch.stack([wide_B, f_BK.sum(1), self.bias + fields_BFE[:, :, 0].sum(1)], 1)
+        sums_B3 = torch.stack([wide_B, f_BK.sum(1), self.bias + fields_BFE[:, :, 0].sum(1)], 1)
         hidden_BH = torch.cat([self.wide_deep.user_half(x_BD), self.deepfm.user_half(x_BD), self.user_tower(x_BD)], 1)
-        return torch.cat([hidden_BH, sum_BK, f_BK, slots_BD, own_B3], 1)
+        return torch.cat([hidden_BH, sum_BK, f_BK, slots_BD, sums_B3], 1)
 
     def encode_items(self, keys_NS: Tensor, values_NS: Tensor) -> Tensor:
         rows_NT, x_NT = self.item.expand(self.vocabulary_V, keys_NS, values_NS)
-        fields_NFE, numerics_NM = self.item.pool(self._slots(rows_NT, x_NT)), self.item.numerics(x_NT)
-        x_ND = self.deep_half(fields_NFE, numerics_NM)
+        fields_NFE, numerics_NM = self.item.pool(self.slot_vectors(rows_NT, x_NT)), self.item.numerics(x_NT)
+        x_ND = self.side_deep_inputs(fields_NFE[:, :, 1:], numerics_NM)
         sum_NK, f_NK = self.pairs.item_half(fields_NFE[:, :, 1:])
         wide_N, slots_ND = self.wide.item_half(self.cross_table_C1, self.vocabulary_V, rows_NT, x_NT)
-        own_N3 = torch.stack([wide_N, f_NK.sum(1), fields_NFE[:, :, 0].sum(1)], 1)
+        sums_N3 = torch.stack([wide_N, f_NK.sum(1), fields_NFE[:, :, 0].sum(1)], 1)
         hidden_NH = torch.cat([self.wide_deep.item_half(x_ND), self.deepfm.item_half(x_ND), self.item_tower(x_ND)], 1)
-        return torch.cat([hidden_NH, sum_NK, f_NK, slots_ND, own_N3], 1)
+        return torch.cat([hidden_NH, sum_NK, f_NK, slots_ND, sums_N3], 1)
 
     def score(self, user_D: Tensor, items_ND: Tensor) -> Tensor:
         h, t, k = self.deepfm.hidden, 2 * self.deepfm.hidden + self.tower, self.dim
-        wide_deep_N = self.wide_deep.joined(user_D[:h], items_ND[:, :h])
-        deepfm_N = self.deepfm.joined(user_D[h : 2 * h], items_ND[:, h : 2 * h])
+        wide_deep_N = self.wide_deep.of_halves(user_D[:h], items_ND[:, :h])
+        deepfm_N = self.deepfm.of_halves(user_D[h : 2 * h], items_ND[:, h : 2 * h])
         neural_cf_N = torch.mv(items_ND[:, 2 * h : t], user_D[2 * h : t])
         user_D, items_ND = user_D[t:], items_ND[:, t:]
-        across_NK = items_ND[:, :k] * user_D[:k]
-        nfm_N: Tensor = self.nfm(across_NK + items_ND[:, k : 2 * k] + user_D[k : 2 * k])
-        wide_N = self.wide.joined(self.cross_table_C1, user_D[2 * k : -3], items_ND[:, 2 * k : -3])
-        own_N3 = items_ND[:, -3:] + user_D[-3:]
+        cross_NK = items_ND[:, :k] * user_D[:k]
+        nfm_N: Tensor = self.nfm(cross_NK + items_ND[:, k : 2 * k] + user_D[k : 2 * k])
+        wide_N = self.wide.score_across(self.cross_table_C1, user_D[2 * k : -3], items_ND[:, 2 * k : -3])
+        sums_N3 = items_ND[:, -3:] + user_D[-3:]
         outputs_N4 = torch.stack(
-            [wide_N + own_N3[:, 0] + wide_deep_N, neural_cf_N, across_NK.sum(1) + own_N3[:, 1] + deepfm_N, nfm_N], 1
+            [wide_N + sums_N3[:, 0] + wide_deep_N, neural_cf_N, cross_NK.sum(1) + sums_N3[:, 1] + deepfm_N, nfm_N], 1
         )
-        return own_N3[:, 2] + torch.mv(outputs_N4, self.joint_4)
+        return sums_N3[:, 2] + torch.mv(outputs_N4, self.joint_4)

@@ -22,7 +22,7 @@ class HOFM(CtrModel):
     name = "hofm"
 
     def __init__(self, preprocessing: Preprocessing, dim: int = 8, order: int = 3) -> None:
-        """Raises ConfigError for an order below 2."""
+        """Raises ConfigError if the order is below 2."""
         if order < 2:
             raise ConfigError(f"order {order}: crosses begin at order 2")
         super().__init__(preprocessing, dim)
@@ -33,7 +33,7 @@ class HOFM(CtrModel):
         return self.bias + fields_BFE[:, :, 0].sum(1) + sums_BLK[:, 1:].sum((1, 2))
 
     def anova(self, e_BFK: Tensor) -> Tensor:
-        """a_1 .. a_d, [B, d, K]: the dynamic programme, filled for all fields an order at a time."""
+        """Compute a_1 .. a_d, [B, d, K], by the dynamic programme, filled for all fields an order at a time."""
         sums: list[Tensor] = []
         below_BFK = torch.ones_like(e_BFK)  # a_{l-1} of the fields before each
         for order in range(self.order):
@@ -50,8 +50,8 @@ class HOFM(CtrModel):
         beyond_BLK = torch.cat([totals_BLK[:, :-1].flip(1), torch.zeros_like(totals_BLK[:, :1])], 1)
         a0_L1 = torch.ones(self.order, 1, dtype=sums_BLK.dtype, device=sums_BLK.device)
         a0_L1[0] = 0.0  # an item field alone is no cross
-        own_B = self.bias + fields_BFE[:, :, 0].sum(1) + (totals_BLK[:, -1] - sums_BLK[:, 0]).sum(1)
-        return torch.cat([(beyond_BLK + a0_L1).flatten(1), own_B.unsqueeze(1)], 1)
+        bias_B = self.bias + fields_BFE[:, :, 0].sum(1) + (totals_BLK[:, -1] - sums_BLK[:, 0]).sum(1)
+        return torch.cat([(beyond_BLK + a0_L1).flatten(1), bias_B.unsqueeze(1)], 1)
 
     def encode_items(self, keys_NS: Tensor, values_NS: Tensor) -> Tensor:
         fields_NFE, _ = self.item_fields(keys_NS, values_NS)

@@ -7,6 +7,8 @@ import torch
 from torch import Tensor, nn
 from torch.nn.utils.fusion import fuse_linear_bn_eval
 
+from app.models.native_weights import AffineWeights
+
 
 class MaskSource(Protocol):
     """Draws dropout masks."""
@@ -34,7 +36,7 @@ class Dropout(nn.Dropout):
 
 
 class Block(nn.Module):
-    """Linear, batch norm, ReLU, dropout: one hidden layer."""
+    """One hidden layer: linear, batch norm, ReLU, dropout."""
 
     def __init__(self, inputs: int, outputs: int, dropout: float, batch_norm: bool) -> None:
         super().__init__()
@@ -43,22 +45,19 @@ class Block(nn.Module):
         self.dropout: nn.Module = Dropout(float(dropout))  # TorchScript refuses an int
 
     def forward(self, x_BD: Tensor) -> Tensor:
-        return self.after(self.linear(x_BD))
-
-    def after(self, linear_BH: Tensor) -> Tensor:
-        """What follows the linear map, for callers that split the map itself."""
-        hidden_BH: Tensor = self.dropout(torch.relu_(self.norm(linear_BH)))
+        """Compute the layer [B, outputs] of [B, inputs]."""
+        hidden_BH: Tensor = self.dropout(torch.relu_(self.norm(self.linear(x_BD))))
         return hidden_BH
 
-    def served(self, x_BD: Tensor) -> Tensor:
-        """What is left of the block once it is fused, in the precision of `x`."""
+    def forward_fused(self, x_BD: Tensor) -> Tensor:
+        """Compute the fused layer [B, outputs] of [B, inputs] in the precision of x."""
         if self.linear.weight.dtype == x_BD.dtype:  # asked, because a conversion that changes nothing takes time too
             return nn.functional.linear(x_BD, self.linear.weight, self.linear.bias).relu_()
         weight, bias = self.linear.weight.to(x_BD.dtype), self.linear.bias.to(x_BD.dtype)
         return nn.functional.linear(x_BD, weight, bias).relu_()
 
     def fuse(self) -> None:
-        """For serving: no dropout, and batch norm folded into the linear map, so that it can be split by columns."""
+        """Drop the dropout and fold the batch norm into the linear map, which can then be split by columns."""
         self.dropout = nn.Identity()
         if isinstance(self.norm, nn.BatchNorm1d):
             self.linear = fuse_linear_bn_eval(self.linear, self.norm)
@@ -71,11 +70,13 @@ class Mlp(nn.Module):
     def __init__(self, inputs: int, hidden: tuple[int, ...], outputs: int, dropout: float, batch_norm: bool) -> None:
         super().__init__()
         widths = (inputs, *hidden)
-        self.blocks = nn.ModuleList(Block(before, after, dropout, batch_norm) for before, after in pairwise(widths))
+        self.blocks = nn.ModuleList(
+            Block(block_inputs, block_outputs, dropout, batch_norm) for block_inputs, block_outputs in pairwise(widths)
+        )
         self.output = nn.Linear(widths[-1], outputs)
 
     def forward(self, x_BD: Tensor) -> Tensor:
-        """[B, inputs] to [B, outputs]."""
+        """Compute outputs [B, outputs] of [B, inputs]."""
         for block in self.blocks:
             x_BD = block(x_BD)
         output_BD: Tensor = self.output(x_BD)
@@ -83,11 +84,15 @@ class Mlp(nn.Module):
 
 
 class SplitBlocks(nn.Module):
-    """Hidden blocks whose first linear map is split W [u, i] = W_u u + W_i i + b."""
+    """Hidden blocks whose first linear map is split: W [u, i] + b = (W_u u + b) + W_i i.
+
+    The two terms are the halves. What takes halves expects batch norms to be fused.
+    """
 
     def __init__(
         self, user_width: int, item_width: int, hidden: tuple[int, ...], dropout: float, batch_norm: bool
     ) -> None:
+        """Raises ValueError if there is no hidden layer."""
         super().__init__()
         if not hidden:
             raise ValueError("a deep part needs at least one hidden layer")
@@ -97,30 +102,30 @@ class SplitBlocks(nn.Module):
         self.first = Block(user_width + item_width, hidden[0], dropout, batch_norm)
         self.rest = nn.ModuleList(Block(inputs, outputs, dropout, batch_norm) for inputs, outputs in pairwise(hidden))
 
-    def whole(self, x_BD: Tensor) -> Tensor:
-        """[B, user width + item width] to the last hidden layer [B, outputs]."""
-        return self._later(self.first(x_BD))
+    def last_hidden(self, x_BD: Tensor) -> Tensor:
+        """Compute the last hidden layer [B, outputs] of [B, user width + item width]."""
+        return self._rest(self.first(x_BD))
 
     def user_half(self, user_BD: Tensor) -> Tensor:
-        """W_u u + b, [B, H]."""
+        """Compute W_u u + b, [B, H]."""
         return nn.functional.linear(user_BD, self.first.linear.weight[:, : self.user_width], self.first.linear.bias)
 
     def item_half(self, item_ND: Tensor) -> Tensor:
-        """W_i i, [N, H]."""
+        """Compute W_i i, [N, H]."""
         return nn.functional.linear(item_ND, self.first.linear.weight[:, self.user_width :])
 
-    def halves(self, user_H: Tensor, items_NH: Tensor) -> Tensor:
-        """The last hidden layer [N, outputs] of one user's half with N items' halves. Expects batch norms fused."""
-        return self._later(torch.relu_(items_NH + user_H))
+    def last_hidden_of_halves(self, user_H: Tensor, items_NH: Tensor) -> Tensor:
+        """Compute the last hidden layer [N, outputs] of one user's half with N items' halves."""
+        return self._rest(torch.relu_(items_NH + user_H))
 
-    def halves_(self, user_H: Tensor, items_NH: Tensor) -> Tensor:
-        """The same in the memory of `items_NH`, half a megabyte for 500 candidates, and in its precision."""
+    def last_hidden_of_halves_(self, user_H: Tensor, items_NH: Tensor) -> Tensor:
+        """Compute the same in the memory of `items_NH`, half a megabyte for 500 candidates, and in its precision."""
         hidden_NH = items_NH.add_(user_H).relu_()
         for block in self.rest:
-            hidden_NH = block.served(hidden_NH)  # type: ignore[operator]
+            hidden_NH = block.forward_fused(hidden_NH)  # type: ignore[operator]
         return hidden_NH
 
-    def _later(self, hidden_BH: Tensor) -> Tensor:
+    def _rest(self, hidden_BH: Tensor) -> Tensor:
         for block in self.rest:
             hidden_BH = block(hidden_BH)
         return hidden_BH
@@ -132,24 +137,24 @@ class SplitMlp(SplitBlocks):
     def __init__(
         self, user_width: int, item_width: int, hidden: tuple[int, ...], dropout: float, batch_norm: bool
     ) -> None:
+        """Raises ValueError if there is no hidden layer."""
         super().__init__(user_width, item_width, hidden, dropout, batch_norm)
         self.output = nn.Linear(hidden[-1], 1)
 
     def forward(self, x_BD: Tensor) -> Tensor:
-        """[B, user width + item width] to [B]."""
-        output_B1: Tensor = self.output(self.whole(x_BD))
+        """Compute outputs [B] of [B, user width + item width]."""
+        output_B1: Tensor = self.output(self.last_hidden(x_BD))
         return output_B1.squeeze(-1)
 
-    def joined(self, user_H: Tensor, items_NH: Tensor) -> Tensor:
-        """The outputs [N] of one user's half with N items' halves. Expects batch norms fused."""
-        output_N1: Tensor = self.output(self.halves(user_H, items_NH))
+    def of_halves(self, user_H: Tensor, items_NH: Tensor) -> Tensor:
+        """Compute the outputs [N] of one user's half with N items' halves."""
+        output_N1: Tensor = self.output(self.last_hidden_of_halves(user_H, items_NH))
         return output_N1.squeeze(-1)
 
-    def tail(self, across: int, own: int) -> list[Tensor]:
-        """What `CtrModel.tail` returns of states [hidden | across | own]. Expects batch norms fused."""
-        parts = [torch.tensor([self.hidden, across, own, own])]
+    def top_weights(self) -> tuple[list[AffineWeights], AffineWeights]:
+        """Return the fused hidden layers after the first, and the output layer, for `TopMlpWeights`."""
+        layers: list[AffineWeights] = []
         for block in self.rest:
             linear: nn.Linear = block.linear  # type: ignore[assignment]
-            parts.extend([linear.weight, linear.bias])
-        parts.extend([self.output.weight, self.output.bias])
-        return parts
+            layers += [AffineWeights(linear.weight, linear.bias)]
+        return layers, AffineWeights(self.output.weight, self.output.bias)

@@ -5,10 +5,10 @@
 Split, exactly: a sum of two halves. user state [ w0 + sum over user slots ]        item state [ sum over item slots ]
 """
 
-import torch
 from torch import Tensor
 
 from app.models.base import CtrModel
+from app.models.native_weights import TopMlpWeights
 from app.models.side_input import Preprocessing
 
 
@@ -29,8 +29,8 @@ class LogisticRegression(CtrModel):
         fields_NFE, _ = self.item_fields(keys_NS, values_NS)
         return fields_NFE[:, :, 0].sum(1, keepdim=True)
 
-    def tail(self) -> list[Tensor]:
-        return [torch.tensor([0, 0, 1, 1])]
+    def top_mlp(self) -> TopMlpWeights | None:
+        return TopMlpWeights(0, 0, 1, 1, [], None)
 
     def score(self, user_D: Tensor, items_ND: Tensor) -> Tensor:
         return items_ND[:, 0] + user_D[0]

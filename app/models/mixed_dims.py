@@ -13,24 +13,23 @@ from torch import Tensor, nn
 
 from app.errors import ConfigError
 from app.features.schema import FeatureSchema
-from app.models.field_roles import field_index, field_names
-from app.models.pairwise import Crosses, Pairs, field_crosses
+from app.models.pairwise import AllPairs, ChosenPairs, FieldPairs, chosen_or_all_pairs, vector_index
 
-Sizes = Mapping[str, int]
-"""Field name to k_f; `<name>:bucket` is the bucket of a number. Fields that it does not name have size K."""
+FieldDims = Mapping[str, int]
+"""Embedding sizes k_f by name of the field vector; `<name>:bucket` is a number's bucket. Others have size K."""
 
 
-def within_sizes(schema: FeatureSchema, dim: int, sizes: Sizes) -> Tensor:
-    """[F, K] of both sides' fields, user side first: 1 where a column is within its field's size, else 0.
+def dims_mask(schema: FeatureSchema, dim: int, dims: FieldDims) -> Tensor:
+    """Return [F, K] of both sides' fields, user side first: 1 where a column is within its field's size, else 0.
 
-    Raises ConfigError where a size names no field, or is not between 1 and `dim`.
+    Raises ConfigError if a size names no field, or is not between 1 and `dim`.
     """
-    if wrong := [f"{name} has {size}" for name, size in sizes.items() if not 1 <= size <= dim]:
+    if wrong := [f"{name} has {size}" for name, size in dims.items() if not 1 <= size <= dim]:
         raise ConfigError(f"dims: {', '.join(wrong)}; a size is from 1 to {dim}, the common one (--dim)")
-    within_FK = torch.ones(len(field_names(schema)[0]), dim)
-    for name, size in sizes.items():
-        within_FK[field_index(schema, name), size:] = 0.0
-    return within_FK
+    mask_FK = torch.ones(len(schema.vectors), dim)
+    for name, size in dims.items():
+        mask_FK[vector_index(schema, name), size:] = 0.0
+    return mask_FK
 
 
 class ProjectedPairs(nn.Module):
@@ -38,46 +37,56 @@ class ProjectedPairs(nn.Module):
 
     user_J: Tensor
     item_J: Tensor
-    within_JK1: Tensor
+    mask_JK1: Tensor
 
-    def __init__(self, crosses: Pairs, within_FK: Tensor, user_fields: int) -> None:
+    def __init__(self, crosses: AllPairs | ChosenPairs, mask_FK: Tensor, user_fields: int) -> None:
+        """
+        Args:
+            mask_FK: which columns are within their field's size, as `dims_mask` returns it.
+            user_fields: how many of the F field vectors are the user side's.
+        """
         super().__init__()
-        self.crosses, self.width, self.user_fields = crosses, crosses.width, user_fields
-        dim = within_FK.shape[1]
-        smaller_J = torch.nonzero(within_FK.sum(1) < dim).flatten()
+        self.crosses, self.cross_width, self.user_fields = crosses, crosses.cross_width, user_fields
+        dim = mask_FK.shape[1]
+        smaller_J = torch.nonzero(mask_FK.sum(1) < dim).flatten()
         self.register_buffer("user_J", smaller_J[smaller_J < user_fields])
         self.register_buffer("item_J", smaller_J[smaller_J >= user_fields] - user_fields)
-        self.register_buffer("within_JK1", within_FK[smaller_J].unsqueeze(2))
-        scale_J11 = self.within_JK1.sum(1, keepdim=True).rsqrt()
+        self.register_buffer("mask_JK1", mask_FK[smaller_J].unsqueeze(2))
+        scale_J11 = self.mask_JK1.sum(1, keepdim=True).rsqrt()
         self.weight_JKK = nn.Parameter(torch.randn(len(smaller_J), dim, dim) * scale_J11)
 
     def forward(self, e_BFK: Tensor) -> Tensor:
-        """[B, K] from the embeddings of both sides' fields; what is beyond a size is not looked at."""
+        """Compute the crosses [B, K] of both sides' embeddings, ignoring columns beyond a field's size."""
         smaller_J = torch.cat([self.user_J, self.item_J + self.user_fields])
-        crossed_BK: Tensor = self.crosses(self._projected(e_BFK, smaller_J, self._weights()))
-        return crossed_BK
+        crosses_BK: Tensor = self.crosses(self._project(e_BFK, smaller_J, self._projections()))
+        return crosses_BK
 
     def user_half(self, e_BFK: Tensor) -> tuple[Tensor, Tensor]:
-        weight_JKK = self._weights()[: self.user_J.size(0)]
-        return self.crosses.user_half(self._projected(e_BFK, self.user_J, weight_JKK))
+        """Compute the user side's halves, as the crosses of `app.models.pairwise` do."""
+        weight_JKK = self._projections()[: self.user_J.size(0)]
+        return self.crosses.user_half(self._project(e_BFK, self.user_J, weight_JKK))
 
     def item_half(self, e_NFK: Tensor) -> tuple[Tensor, Tensor]:
-        weight_JKK = self._weights()[self.user_J.size(0) :]
-        return self.crosses.item_half(self._projected(e_NFK, self.item_J, weight_JKK))
+        """Compute the item side's halves, as the crosses of `app.models.pairwise` do."""
+        weight_JKK = self._projections()[self.user_J.size(0) :]
+        return self.crosses.item_half(self._project(e_NFK, self.item_J, weight_JKK))
 
-    def _weights(self) -> Tensor:
-        return self.weight_JKK * self.within_JK1
+    def _projections(self) -> Tensor:
+        return self.weight_JKK * self.mask_JK1
 
-    def _projected(self, e_BFK: Tensor, smaller_J: Tensor, weight_JKK: Tensor) -> Tensor:
+    def _project(self, e_BFK: Tensor, smaller_J: Tensor, weight_JKK: Tensor) -> Tensor:
         projected_BJK = torch.einsum("bjk,jkd->bjd", e_BFK.index_select(1, smaller_J), weight_JKK)
         return e_BFK.index_copy(1, smaller_J, projected_BJK)
 
 
-def sized_crosses(
-    schema: FeatureSchema, dim: int, crosses: Crosses | None, sizes: Sizes | None
-) -> Pairs | ProjectedPairs:
-    """`field_crosses`, of embeddings of these sizes. Raises ConfigError, as `within_sizes` does too."""
-    pairs = field_crosses(schema, dim, crosses)
-    if not sizes:
-        return pairs
-    return ProjectedPairs(pairs, within_sizes(schema, dim, sizes), field_names(schema)[1])
+def crosses_of(
+    schema: FeatureSchema, dim: int, pairs: FieldPairs | None, dims: FieldDims | None
+) -> AllPairs | ChosenPairs | ProjectedPairs:
+    """Return the crosses of the chosen pairs, or of all if None, projected if embeddings have sizes of their own.
+
+    Raises ConfigError if a pair or a size does not fit the schema.
+    """
+    crosses = chosen_or_all_pairs(schema, dim, pairs)
+    if not dims:
+        return crosses
+    return ProjectedPairs(crosses, dims_mask(schema, dim, dims), len(schema.layout("user").vectors))

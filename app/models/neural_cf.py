@@ -17,17 +17,18 @@ from torch import Tensor, nn
 
 from app.features.fields import Side
 from app.models.base import CtrModel
-from app.models.field_roles import SidePart
+from app.models.field_selection import FieldSelection
 from app.models.layers import Mlp, SplitMlp
+from app.models.native_weights import AffineWeights, TopMlpWeights
 from app.models.side_input import Preprocessing
 
 
-def side_part(preprocessing: Preprocessing, side: Side, dim: int, ids_only: bool) -> SidePart:
-    """The side's id alone, or all its fields and numerics."""
+def select_fields(preprocessing: Preprocessing, side: Side, dim: int, ids_only: bool) -> FieldSelection:
+    """Return the side's id alone if it has one and `ids_only`, else all its fields and numbers."""
     layout = preprocessing.schema.layout(side)
     if ids_only and layout.id_field is not None:
-        return SidePart([list(layout.vectors).index(layout.id_field.name)], dim, 0)
-    return SidePart(range(len(layout.vectors)), dim, len(layout.numerics))
+        return FieldSelection([list(layout.vectors).index(layout.id_field.name)], dim, 0)
+    return FieldSelection(range(len(layout.vectors)), dim, len(layout.numerics))
 
 
 class NeuralCF(CtrModel):
@@ -43,32 +44,31 @@ class NeuralCF(CtrModel):
         ids_only: bool = True,
     ) -> None:
         super().__init__(preprocessing, dim)
-        self.user_part = side_part(preprocessing, "user", dim, ids_only)
-        self.item_part = side_part(preprocessing, "item", dim, ids_only)
-        self.deep = SplitMlp(self.user_part.width, self.item_part.width, hidden, dropout, batch_norm)
+        self.user_selection = select_fields(preprocessing, "user", dim, ids_only)
+        self.item_selection = select_fields(preprocessing, "item", dim, ids_only)
+        self.deep = SplitMlp(self.user_selection.width, self.item_selection.width, hidden, dropout, batch_norm)
 
     def logits(self, rows_BT: Tensor, x_BT: Tensor, fields_BFE: Tensor) -> Tensor:
         split = self.user.width
-        user_BD: Tensor = self.user_part(fields_BFE[:, : self.user.fields], self.user.numerics(x_BT[:, :split]))
-        item_BD: Tensor = self.item_part(fields_BFE[:, self.user.fields :], self.item.numerics(x_BT[:, split:]))
+        user_BD: Tensor = self.user_selection(fields_BFE[:, : self.user.fields], self.user.numerics(x_BT[:, :split]))
+        item_BD: Tensor = self.item_selection(fields_BFE[:, self.user.fields :], self.item.numerics(x_BT[:, split:]))
         deep_B: Tensor = self.deep(torch.cat([user_BD, item_BD], 1))
         return self.bias + deep_B
 
     def encode_user(self, keys_BS: Tensor, values_BS: Tensor) -> Tensor:
         fields_BFE, numerics_BM = self.user_fields(keys_BS, values_BS)
-        return self.deep.user_half(self.user_part(fields_BFE, numerics_BM))
+        return self.deep.user_half(self.user_selection(fields_BFE, numerics_BM))
 
     def encode_items(self, keys_NS: Tensor, values_NS: Tensor) -> Tensor:
         fields_NFE, numerics_NM = self.item_fields(keys_NS, values_NS)
-        return self.deep.item_half(self.item_part(fields_NFE, numerics_NM))
+        return self.deep.item_half(self.item_selection(fields_NFE, numerics_NM))
 
-    def tail(self) -> list[Tensor]:
-        parts = self.deep.tail(0, 0)
-        parts[-1] = parts[-1] + self.bias
-        return parts
+    def top_mlp(self) -> TopMlpWeights | None:
+        layers, output = self.deep.top_weights()
+        return TopMlpWeights(self.deep.hidden, 0, 0, 0, layers, AffineWeights(output.weight, output.bias + self.bias))
 
     def score(self, user_D: Tensor, items_ND: Tensor) -> Tensor:
-        return self.bias + self.deep.joined(user_D, items_ND)
+        return self.bias + self.deep.of_halves(user_D, items_ND)
 
 
 class NeuralCFTowers(CtrModel):
@@ -85,34 +85,34 @@ class NeuralCFTowers(CtrModel):
     ) -> None:
         """The last of `hidden` is the width of both towers' outputs."""
         super().__init__(preprocessing, dim)
-        self.user_part = side_part(preprocessing, "user", dim, ids_only)
-        self.item_part = side_part(preprocessing, "item", dim, ids_only)
-        self.user_tower = Mlp(self.user_part.width, hidden[:-1], hidden[-1], dropout, batch_norm)
-        self.item_tower = Mlp(self.item_part.width, hidden[:-1], hidden[-1], dropout, batch_norm)
+        self.user_selection = select_fields(preprocessing, "user", dim, ids_only)
+        self.item_selection = select_fields(preprocessing, "item", dim, ids_only)
+        self.user_tower = Mlp(self.user_selection.width, hidden[:-1], hidden[-1], dropout, batch_norm)
+        self.item_tower = Mlp(self.item_selection.width, hidden[:-1], hidden[-1], dropout, batch_norm)
         self.scale = nn.Parameter(torch.ones(1))
 
     def logits(self, rows_BT: Tensor, x_BT: Tensor, fields_BFE: Tensor) -> Tensor:
         split = self.user.width
         user_BD: Tensor = self.user_tower(
-            self.user_part(fields_BFE[:, : self.user.fields], self.user.numerics(x_BT[:, :split]))
+            self.user_selection(fields_BFE[:, : self.user.fields], self.user.numerics(x_BT[:, :split]))
         )
         item_BD: Tensor = self.item_tower(
-            self.item_part(fields_BFE[:, self.user.fields :], self.item.numerics(x_BT[:, split:]))
+            self.item_selection(fields_BFE[:, self.user.fields :], self.item.numerics(x_BT[:, split:]))
         )
         return self.bias + self.scale * (user_BD * item_BD).sum(1)
 
     def encode_user(self, keys_BS: Tensor, values_BS: Tensor) -> Tensor:
         fields_BFE, numerics_BM = self.user_fields(keys_BS, values_BS)
-        user_BD: Tensor = self.scale * self.user_tower(self.user_part(fields_BFE, numerics_BM))
+        user_BD: Tensor = self.scale * self.user_tower(self.user_selection(fields_BFE, numerics_BM))
         return torch.cat([user_BD, self.bias.expand(user_BD.shape[0], 1)], 1)
 
     def encode_items(self, keys_NS: Tensor, values_NS: Tensor) -> Tensor:
         fields_NFE, numerics_NM = self.item_fields(keys_NS, values_NS)
-        item_ND: Tensor = self.item_tower(self.item_part(fields_NFE, numerics_NM))
+        item_ND: Tensor = self.item_tower(self.item_selection(fields_NFE, numerics_NM))
         return item_ND
 
-    def tail(self) -> list[Tensor]:
-        return [torch.tensor([0, self.item_tower.output.out_features, 1, 0])]
+    def top_mlp(self) -> TopMlpWeights | None:
+        return TopMlpWeights(0, self.item_tower.output.out_features, 1, 0, [], None)
 
     def score(self, user_D: Tensor, items_ND: Tensor) -> Tensor:
         return torch.mv(items_ND, user_D[:-1]) + user_D[-1]

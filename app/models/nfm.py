@@ -15,8 +15,8 @@ from torch import Tensor, nn
 
 from app.models.base import CtrModel
 from app.models.layers import Dropout, SplitMlp
-from app.models.mixed_dims import Sizes, sized_crosses
-from app.models.pairwise import Crosses
+from app.models.mixed_dims import FieldDims, crosses_of
+from app.models.pairwise import FieldPairs
 from app.models.side_input import Preprocessing
 
 
@@ -30,12 +30,13 @@ class NFM(CtrModel):
         hidden: tuple[int, ...] = (128, 64),
         dropout: float = 0.2,
         batch_norm: bool = True,
-        crosses: Crosses | None = None,
-        dims: Sizes | None = None,
+        crosses: FieldPairs | None = None,
+        dims: FieldDims | None = None,
     ) -> None:
+        """Raises ConfigError if `crosses` or `dims` do not fit the schema."""
         super().__init__(preprocessing, dim)
-        self.crosses = sized_crosses(preprocessing.schema, dim, crosses, dims)
-        self.pooled = Pooled(dim, hidden, dropout, batch_norm)
+        self.crosses = crosses_of(preprocessing.schema, dim, crosses, dims)
+        self.pooled = PooledMlp(dim, hidden, dropout, batch_norm)
 
     def logits(self, rows_BT: Tensor, x_BT: Tensor, fields_BFE: Tensor) -> Tensor:
         deep_B: Tensor = self.pooled(self.crosses(fields_BFE[:, :, 1:]))
@@ -43,24 +44,24 @@ class NFM(CtrModel):
 
     def encode_user(self, keys_BS: Tensor, values_BS: Tensor) -> Tensor:
         fields_BFE, _ = self.user_fields(keys_BS, values_BS)
-        across_BC, within_BK = self.crosses.user_half(fields_BFE[:, :, 1:])
-        return torch.cat([across_BC, within_BK, self.bias + fields_BFE[:, :, 0].sum(1, keepdim=True)], 1)
+        cross_BC, within_BK = self.crosses.user_half(fields_BFE[:, :, 1:])
+        return torch.cat([cross_BC, within_BK, self.bias + fields_BFE[:, :, 0].sum(1, keepdim=True)], 1)
 
     def encode_items(self, keys_NS: Tensor, values_NS: Tensor) -> Tensor:
         fields_NFE, _ = self.item_fields(keys_NS, values_NS)
-        across_NC, within_NK = self.crosses.item_half(fields_NFE[:, :, 1:])
-        return torch.cat([across_NC, within_NK, fields_NFE[:, :, 0].sum(1, keepdim=True)], 1)
+        cross_NC, within_NK = self.crosses.item_half(fields_NFE[:, :, 1:])
+        return torch.cat([cross_NC, within_NK, fields_NFE[:, :, 0].sum(1, keepdim=True)], 1)
 
     def score(self, user_D: Tensor, items_ND: Tensor) -> Tensor:
-        c = self.crosses.width
-        across_NJK = (items_ND[:, :c] * user_D[:c]).view(items_ND.shape[0], c // self.dim, self.dim)
-        f_NK = across_NJK.sum(1) + items_ND[:, c : c + self.dim] + user_D[c : c + self.dim]
+        c = self.crosses.cross_width
+        cross_NJK = (items_ND[:, :c] * user_D[:c]).view(items_ND.shape[0], c // self.dim, self.dim)
+        f_NK = cross_NJK.sum(1) + items_ND[:, c : c + self.dim] + user_D[c : c + self.dim]
         deep_N: Tensor = self.pooled(f_NK)
         return deep_N + items_ND[:, -1] + user_D[-1]
 
 
-class Pooled(nn.Module):
-    """Batch norm and dropout, then D(), on pooled crosses [B, K]; outputs [B]."""
+class PooledMlp(nn.Module):
+    """Batch norm and dropout, then D(), on pooled crosses."""
 
     def __init__(self, dim: int, hidden: tuple[int, ...], dropout: float, batch_norm: bool) -> None:
         super().__init__()
@@ -69,5 +70,6 @@ class Pooled(nn.Module):
         self.deep = SplitMlp(0, dim, hidden, dropout, batch_norm)
 
     def forward(self, f_BK: Tensor) -> Tensor:
+        """Compute outputs [B] of pooled crosses [B, K]."""
         output_B: Tensor = self.deep(self.dropout(self.norm(f_BK)))
         return output_B

@@ -15,10 +15,9 @@ from torch import Tensor, nn
 
 from app.errors import ConfigError
 from app.features.schema import FeatureSchema
-from app.models.field_roles import field_index, field_names
 
-Crosses = Sequence[tuple[str, str]]
-"""Pairs of field names; `<name>:bucket` is the bucket of a number."""
+FieldPairs = Sequence[tuple[str, str]]
+"""Pairs of names of field vectors; `<name>:bucket` is the bucket of a number."""
 
 
 class AllPairs(nn.Module):
@@ -27,19 +26,20 @@ class AllPairs(nn.Module):
     def __init__(self, dim: int) -> None:
         super().__init__()
         self.dim = dim
-        self.width = dim
-        """Of a half across sides."""
+        self.cross_width = dim
+        """Width of a half of the pairs across sides: K."""
 
     def forward(self, e_BFK: Tensor) -> Tensor:
-        """[B, K] from the embeddings of both sides' fields."""
+        """Compute the crosses [B, K] of both sides' embeddings."""
         return self.user_half(e_BFK)[1]
 
     def user_half(self, e_BFK: Tensor) -> tuple[Tensor, Tensor]:
-        """S [B, K], and the pairs within this side [B, K]."""
+        """Compute S [B, K], and the pairs within this side [B, K]."""
         sum_BK = e_BFK.sum(1)
         return sum_BK, 0.5 * (sum_BK * sum_BK - (e_BFK * e_BFK).sum(1))
 
     def item_half(self, e_NFK: Tensor) -> tuple[Tensor, Tensor]:
+        """Compute S [N, K], and the pairs within this side [N, K]."""
         return self.user_half(e_NFK)
 
 
@@ -56,8 +56,10 @@ class ChosenPairs(nn.Module):
     ) -> None:
         """
         Args:
-            pairs: places among the field vectors of both sides, user side first.
-            fields, user_fields: how many field vectors there are, and how many of them are the user side's.
+            pairs: indices among the field vectors of both sides, user side first.
+            fields: how many field vectors there are.
+            user_fields: how many of them are the user side's.
+            learned: whether the weights are parameters.
         """
         super().__init__()
         self.fields, self.user_fields = fields, user_fields
@@ -70,41 +72,50 @@ class ChosenPairs(nn.Module):
             self.register_buffer("weight_P", torch.ones(len(ordered)))
         crossed = sorted({right for left, right in ordered if left < user_fields <= right})
         self.register_buffer("crossed_J", torch.tensor(crossed, dtype=torch.int64))
-        self.width = len(crossed) * dim
-        """Of a half across sides: J item fields are crossed with user fields."""
+        self.cross_width = len(crossed) * dim
+        """Width of a half of the pairs across sides: J * K, as J item fields are crossed with user fields."""
 
     def forward(self, e_BFK: Tensor) -> Tensor:
-        """[B, K] from the embeddings of both sides' fields."""
+        """Compute the crosses [B, K] of both sides' embeddings."""
         return (torch.matmul(self.weights(), e_BFK) * e_BFK).sum(1)
 
     def user_half(self, e_BFK: Tensor) -> tuple[Tensor, Tensor]:
-        """What each crossed item field is multiplied by, [B, J * K], and the pairs within this side [B, K]."""
+        """Compute each crossed item field's factor, [B, J * K], and the pairs within this side [B, K]."""
         a_FF, u = self.weights(), self.user_fields
-        across_BJK = torch.matmul(a_FF[:u, self.crossed_J].t(), e_BFK)
-        return across_BJK.flatten(1), (torch.matmul(a_FF[:u, :u], e_BFK) * e_BFK).sum(1)
+        cross_BJK = torch.matmul(a_FF[:u, self.crossed_J].t(), e_BFK)
+        return cross_BJK.flatten(1), (torch.matmul(a_FF[:u, :u], e_BFK) * e_BFK).sum(1)
 
     def item_half(self, e_NFK: Tensor) -> tuple[Tensor, Tensor]:
-        """The crossed item fields' embeddings [N, J * K], and the pairs within this side [N, K]."""
+        """Gather the crossed item fields' embeddings [N, J * K], and compute the pairs within this side [N, K]."""
         a_FF, u = self.weights(), self.user_fields
         return e_NFK[:, self.crossed_J - u].flatten(1), (torch.matmul(a_FF[u:, u:], e_NFK) * e_NFK).sum(1)
 
     def weights(self) -> Tensor:
-        """a_fg at [f, g], f < g, and 0 for all other places."""
+        """Return a_fg at [f, g], f < g, and 0 elsewhere: [F, F]."""
         zeros_FF = torch.zeros(self.fields, self.fields, dtype=self.weight_P.dtype, device=self.weight_P.device)
         return zeros_FF.index_put([self.left_P, self.right_P], self.weight_P)
 
 
-Pairs = AllPairs | ChosenPairs
+def chosen_or_all_pairs(
+    schema: FeatureSchema, dim: int, pairs: FieldPairs | None, learned: bool = False
+) -> AllPairs | ChosenPairs:
+    """Return the crosses of the chosen pairs, or of all pairs if None.
 
-
-def field_crosses(schema: FeatureSchema, dim: int, crosses: Crosses | None, learned: bool = False) -> Pairs:
-    """All pairs, or the chosen ones. Raises ConfigError where a pair names no field, or one field twice."""
-    if crosses is None:
+    Raises ConfigError if a pair names no field, or one field twice, or if no pair is chosen.
+    """
+    if pairs is None:
         return AllPairs(dim)
-    names, user_fields = field_names(schema)
-    if not crosses:
+    if not pairs:
         raise ConfigError("crosses: name at least one pair of fields, or leave it out to cross all")
-    pairs = [(field_index(schema, left), field_index(schema, right)) for left, right in crosses]
-    if any(left == right for left, right in pairs):
+    indices = [(vector_index(schema, left), vector_index(schema, right)) for left, right in pairs]
+    if any(left == right for left, right in indices):
         raise ConfigError("crosses: a field cannot be crossed with itself")
-    return ChosenPairs(pairs, len(names), user_fields, dim, learned)
+    return ChosenPairs(indices, len(schema.vectors), len(schema.layout("user").vectors), dim, learned)
+
+
+def vector_index(schema: FeatureSchema, name: str) -> int:
+    """Return the index of a field vector among the F of both sides. Raises ConfigError if the schema has none."""
+    names = list(schema.vectors)
+    if name not in names:
+        raise ConfigError(f"there is no field {name!r} to cross; the schema has {', '.join(names)}")
+    return names.index(name)

@@ -37,26 +37,26 @@ class WideDeep(CtrModel):
 
     def logits(self, rows_BT: Tensor, x_BT: Tensor, fields_BFE: Tensor) -> Tensor:
         wide_B: Tensor = self.wide(self.cross_table_C1, self.vocabulary_V, rows_BT, x_BT)
-        deep_B: Tensor = self.deep(self.deep_inputs(fields_BFE, x_BT))
+        deep_B: Tensor = self.deep(self.deep_inputs(fields_BFE[:, :, 1:], x_BT))
         return self.bias + fields_BFE[:, :, 0].sum(1) + wide_B + deep_B
 
     def encode_user(self, keys_BS: Tensor, values_BS: Tensor) -> Tensor:
         rows_BT, x_BT = self.user.expand(self.vocabulary_V, keys_BS, values_BS)
-        fields_BFE, numerics_BM = self.user.pool(self._slots(rows_BT, x_BT)), self.user.numerics(x_BT)
+        fields_BFE, numerics_BM = self.user.pool(self.slot_vectors(rows_BT, x_BT)), self.user.numerics(x_BT)
         within_B, slots_BD = self.wide.user_half(self.cross_table_C1, self.vocabulary_V, rows_BT, x_BT)
-        own_B = self.bias + fields_BFE[:, :, 0].sum(1) + within_B
-        hidden_BH = self.deep.user_half(self.deep_half(fields_BFE, numerics_BM))
-        return torch.cat([hidden_BH, slots_BD, own_B.unsqueeze(1)], 1)
+        bias_B = self.bias + fields_BFE[:, :, 0].sum(1) + within_B
+        hidden_BH = self.deep.user_half(self.side_deep_inputs(fields_BFE[:, :, 1:], numerics_BM))
+        return torch.cat([hidden_BH, slots_BD, bias_B.unsqueeze(1)], 1)
 
     def encode_items(self, keys_NS: Tensor, values_NS: Tensor) -> Tensor:
         rows_NT, x_NT = self.item.expand(self.vocabulary_V, keys_NS, values_NS)
-        fields_NFE, numerics_NM = self.item.pool(self._slots(rows_NT, x_NT)), self.item.numerics(x_NT)
+        fields_NFE, numerics_NM = self.item.pool(self.slot_vectors(rows_NT, x_NT)), self.item.numerics(x_NT)
         within_N, slots_ND = self.wide.item_half(self.cross_table_C1, self.vocabulary_V, rows_NT, x_NT)
-        own_N = fields_NFE[:, :, 0].sum(1) + within_N
-        hidden_NH = self.deep.item_half(self.deep_half(fields_NFE, numerics_NM))
-        return torch.cat([hidden_NH, slots_ND, own_N.unsqueeze(1)], 1)
+        bias_N = fields_NFE[:, :, 0].sum(1) + within_N
+        hidden_NH = self.deep.item_half(self.side_deep_inputs(fields_NFE[:, :, 1:], numerics_NM))
+        return torch.cat([hidden_NH, slots_ND, bias_N.unsqueeze(1)], 1)
 
     def score(self, user_D: Tensor, items_ND: Tensor) -> Tensor:
         h = self.deep.hidden
-        wide_N = self.wide.joined(self.cross_table_C1, user_D[h:-1], items_ND[:, h:-1])
-        return self.deep.joined(user_D[:h], items_ND[:, :h]) + wide_N + items_ND[:, -1] + user_D[-1]
+        wide_N = self.wide.score_across(self.cross_table_C1, user_D[h:-1], items_ND[:, h:-1])
+        return self.deep.of_halves(user_D[:h], items_ND[:, :h]) + wide_N + items_ND[:, -1] + user_D[-1]

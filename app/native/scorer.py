@@ -2,7 +2,7 @@
 
     logit = user_bias + item_bias + user_cross . item_cross + output(relu(... W relu(user_hidden + item_hidden) + b))
 
-`CtrModel.tail` describes which models compute this. The weights are copied, because the processor's vector registers
+`CtrModel.top_mlp` describes which models compute this. The weights are copied, because the processor's vector registers
 decide how they are laid out. A program of forty operators, each looked up and started, takes twice as long for 100
 candidates.
 """

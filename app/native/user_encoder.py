@@ -1,6 +1,6 @@
 """The compiled user encoder of a version: one user's slots to the user state, for models whose state is affine.
 
-`CtrModel.user_map` describes which models that are. The preprocessing that all models share is compiled with it
+`CtrModel.user_affine` describes which models that are. The preprocessing that all models share is compiled with it
 (`app.models.side_input`): the forty operators of both take longer to start than to run.
 """
 

@@ -16,6 +16,7 @@ from app.loadgen.generator import LoadGenerator
 from app.loadgen.requests import rank_bodies
 from app.loadgen.result import LoadResult
 from app.models.deepfm import DeepFM
+from app.models.native_weights import TopMlpWeights
 from app.registry.store.model_store import ModelStore
 from app.registry.store.pointer import Pointer
 from tests.e2e.conftest import Running, Serve, until
@@ -29,8 +30,8 @@ KEY = "an admin's key"
 class Unfinite(DeepFM):
     """Well while it is looked at; not a number for requests of a size that only the users of this test send."""
 
-    def tail(self) -> list[Tensor]:
-        return []  # nothing of it can be run compiled
+    def top_mlp(self) -> TopMlpWeights | None:
+        return None  # nothing of it can be run compiled
 
     def probability(self, logits_N: Tensor) -> Tensor:
         p_N = torch.sigmoid(logits_N * self.calibration_2[0] + self.calibration_2[1])
@@ -42,8 +43,8 @@ class Unfinite(DeepFM):
 class Raising(DeepFM):
     """The same, with an error."""
 
-    def tail(self) -> list[Tensor]:
-        return []  # nothing of it can be run compiled
+    def top_mlp(self) -> TopMlpWeights | None:
+        return None  # nothing of it can be run compiled
 
     def probability(self, logits_N: Tensor) -> Tensor:
         if logits_N.shape[0] == 30:

@@ -7,7 +7,8 @@ import pytest
 from app.errors import ConfigError
 from app.features.fields import SIDES
 from app.features.schema import FeatureSchema, parse_schema
-from app.models.field_roles import Roles, field_index, field_names, find_roles, shared_spaces
+from app.models.field_roles import FieldRoles, find_roles, shared_spaces
+from app.models.pairwise import vector_index
 from app.models.side_input import SideInput
 from tests.factories import fitted, small_schema
 
@@ -25,16 +26,16 @@ def test_places_are_those_of_the_side_input() -> None:
         assert [slot for of_vector in slots for slot in of_vector] == list(range(module.width))
         if module.pooled:
             assert slots == [module.pool_FT[field].nonzero().flatten().tolist() for field in range(module.fields)]
-    names, user_fields = field_names(schema)
-    assert names[user_fields - 1] == "age:bucket"
+    names = list(schema.vectors)
+    assert names[len(schema.layout("user").vectors) - 1] == "age:bucket"
     assert names[-1] == "year:bucket"
-    assert names[field_index(schema, "genres")] == "genres"
+    assert names[vector_index(schema, "genres")] == "genres"
     with pytest.raises(ConfigError, match="no field 'genre' to cross"):
-        field_index(schema, "genre")
+        vector_index(schema, "genre")
 
 
 def test_roles_are_ids_and_the_shared_space() -> None:
-    assert find_roles(small_schema()) == Roles("item_id", "user_id", "genres", "liked_genres")
+    assert find_roles(small_schema()) == FieldRoles("item_id", "user_id", "genres", "liked_genres")
     assert shared_spaces(small_schema()) == [("liked_genres", "genres")]
 
 
@@ -47,8 +48,8 @@ def test_a_history_in_the_space_of_the_ids_is_no_genre() -> None:
         "name: genre, entity: item, type: multi_categorical",
     )
     assert shared_spaces(schema) == [("watched", "film"), ("taste", "genre")]
-    assert find_roles(schema) == Roles("film", "user", "genre", "taste")
-    assert find_roles(schema, movie="genre", user_genre="watched") == Roles("genre", "user", "film", "watched")
+    assert find_roles(schema) == FieldRoles("film", "user", "genre", "taste")
+    assert find_roles(schema, movie="genre", user_genre="watched") == FieldRoles("genre", "user", "film", "watched")
 
 
 @pytest.mark.parametrize(
@@ -56,11 +57,11 @@ def test_a_history_in_the_space_of_the_ids_is_no_genre() -> None:
     [
         (
             ["name: a, entity: user, type: categorical", "name: b, entity: item, type: categorical"],
-            Roles("b", "a", None, None),
+            FieldRoles("b", "a", None, None),
         ),
         (
             ["name: n, entity: context, type: numeric", "name: b, entity: item, type: categorical"],
-            Roles("b", "n", None, None),
+            FieldRoles("b", "n", None, None),
         ),
         (
             [
@@ -69,9 +70,9 @@ def test_a_history_in_the_space_of_the_ids_is_no_genre() -> None:
                 "name: year, entity: item, type: numeric",
                 "name: b, entity: item, type: categorical",
             ],
-            Roles("b", "hour", "year", "n"),
+            FieldRoles("b", "hour", "year", "n"),
         ),
     ],
 )
-def test_other_fields_step_in(fields: list[str], roles: Roles) -> None:
+def test_other_fields_step_in(fields: list[str], roles: FieldRoles) -> None:
     assert find_roles(schema_of(*fields)) == roles

@@ -12,7 +12,7 @@ from app.errors import SchemaError
 from app.features.field_encoders import CategoricalEncoder
 from app.features.fields import Categorical
 from app.features.schema import FeatureSchema, parse_schema, schema_from_json
-from app.models.hashed_crosses import HashedCrosses, crosses_of, hashed, packed, unpacked
+from app.models.hashed_crosses import HashedCrosses, hash_codes, hashed_crosses_of, pack_slots, unpack_slots
 from app.models.side_input import Preprocessing
 from app.registry.artifact.export import write
 from app.registry.artifact.load import load
@@ -87,7 +87,7 @@ def test_a_cross_means_the_same_under_another_vocabulary(schema: FeatureSchema) 
         user_rows, _ = model.user.expand(model.vocabulary_V, *map(torch.from_numpy, user))
         item_rows, _ = model.item.expand(model.vocabulary_V, *map(torch.from_numpy, item))
         assert isinstance(model.wide, HashedCrosses)
-        codes.append([model.wide.codes(model.vocabulary_V, rows) for rows in (user_rows, item_rows)])
+        codes.append([model.wide.slot_codes(model.vocabulary_V, rows) for rows in (user_rows, item_rows)])
     for few_codes, many_codes in zip(*codes, strict=True):
         assert torch.equal(few_codes, many_codes)
         assert 0 <= int(few_codes.min()) <= int(few_codes.max()) < 2**31
@@ -97,7 +97,7 @@ def test_codes_survive_even_bfloat16() -> None:
     codes_BL = torch.tensor([[0, 1, 255, 256, 65_537, 2**31 - 1, 123_456_789]])
     x_BL = torch.tensor([[0.0, 1.0, 0.5, 0.25, 2.0, -1.0, 0.125]])
     for dtype in (torch.float64, torch.float32, torch.bfloat16):
-        found_BL, found_x_BL = unpacked(packed(codes_BL, x_BL).to(dtype), 7)
+        found_BL, found_x_BL = unpack_slots(pack_slots(codes_BL, x_BL).to(dtype), 7)
         assert torch.equal(found_BL, codes_BL)
         assert torch.equal(found_x_BL.to(torch.float32), x_BL)
 
@@ -106,7 +106,7 @@ def test_the_hash_spreads_evenly_and_tells_orders_apart() -> None:
     """Real codes: 200 users' values with 500 items' values, 100,000 pairs in 1,000 buckets."""
     encoders = [CategoricalEncoder(Categorical(name=name, entity="user")) for name in ("left", "right")]
     left, right = (torch.tensor([e.key(str(n)) % 2**31 for n in range(500)]) for e in encoders)
-    hash_LR = hashed(left[:200, None], right[None])
+    hash_LR = hash_codes(left[:200, None], right[None])
     assert int(hash_LR.min()) >= 0
     assert hash_LR.unique().numel() == hash_LR.numel()
     counts = np.bincount((hash_LR % 1000).flatten().numpy(), minlength=1000)
@@ -114,16 +114,16 @@ def test_the_hash_spreads_evenly_and_tells_orders_apart() -> None:
     assert 850 < chi_square < 1150, "999 degrees of freedom: mean 999, deviation 45"
     # No value may fall on few buckets, or two values always together.
     assert min((row % 1000).unique().numel() for row in hash_LR) > 350, "500 in 1000 buckets: 393 expected"
-    assert not torch.equal(hashed(left, right), hashed(right, left))
+    assert not torch.equal(hash_codes(left, right), hash_codes(right, left))
     for row in range(0, 200, 50):
         expected = bucket(int(left[row]), int(right[7]), 1000)
         assert int(hash_LR[row, 7] % 1000) == expected
 
 
 def test_undeclared_crosses_are_of_fields_that_share_a_space() -> None:
-    [cross] = crosses_of(fitted().schema)
+    [cross] = hashed_crosses_of(fitted().schema)
     assert cross.fields == ("liked_genres", "genres")
-    assert crosses_of(parse_schema("fields:\n  - {name: a, entity: user, type: categorical}\n")) == []
+    assert hashed_crosses_of(parse_schema("fields:\n  - {name: a, entity: user, type: categorical}\n")) == []
 
 
 def test_crosses_are_part_of_the_schema_and_its_hash(schema: FeatureSchema) -> None:

@@ -12,13 +12,13 @@ import numpy as np
 import pytest
 import torch
 
+from app import models
 from app.errors import ConfigError
 from app.features.encoder import Encoder
 from app.features.schema import FeatureSchema, parse_schema
 from app.features.slots import Slots
 from app.models import MODELS, build
 from app.models.base import CtrModel
-from app.models.field_roles import field_names
 from app.models.layers import Block
 from app.models.side_input import Preprocessing
 from app.registry.artifact.export import write
@@ -213,7 +213,7 @@ def deepfm_element_wise(example: Example, weights: dict[str, Vector]) -> float:
 def sized(example: Example, weights: dict[str, Vector]) -> tuple[list[Vector], list[Vector]]:
     """Embeddings cut to their sizes, user side first, and what of them is crossed."""
     table = weights["table_RE"][:, 1:]
-    names, _ = field_names(small_schema())
+    names = list(small_schema().vectors)
     fields = example.fields["user"] + example.fields["item"]
     cut = [reference.vector(f, table)[: DIMS.get(name, 8)] for name, f in zip(names, fields, strict=True)]
     place = iter(weights["crosses.weight_JKK"])
@@ -281,8 +281,10 @@ def test_weights_of_the_four_crosses_are_learned() -> None:
 
 @pytest.mark.parametrize("name", MODELS)
 def test_a_model_takes_its_options_and_refuses_others(name: str) -> None:
-    options = MODELS[name].options()
-    assert list(options) == list(inspect.signature(MODELS[name]).parameters)[1:]
+    kind = models.VARIANTS.get(name, MODELS[name])
+    options = kind.options()
+    assert options.items() >= MODELS[name].options().items()
+    assert list(options) == list(inspect.signature(kind).parameters)[1:]
     assert ("dim" in options) == (name != "lr")
     torch.manual_seed(0)
     model = build(name, fitted(), **options)

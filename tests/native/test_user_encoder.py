@@ -13,6 +13,7 @@ from hypothesis import strategies as st
 from app.features.fields import Numeric
 from app.features.schema import parse_schema
 from app.models.deepfm import DeepFM
+from app.models.served import ServedDeepFM, serving_form
 from app.models.side_input import NumericStatistics, Preprocessing, numeric_key
 from app.native.layout import Transform
 from app.native.user_encoder import NativeUserEncoder
@@ -33,7 +34,7 @@ NUMBERS = ("plain", "age", "depth", "visits")
 KEYS = sorted({*(numeric_key(name) for name in NUMBERS), *range(-60, 60, 3), -(2**63), 2**63 - 1})
 
 
-def fused(dim: int = 5) -> DeepFM:
+def fused(dim: int = 5) -> ServedDeepFM:
     statistics = {
         "plain": NumericStatistics(),
         "age": NumericStatistics(2.0, 0.75, (-1.0, 2.5, 40.0)),
@@ -46,17 +47,18 @@ def fused(dim: int = 5) -> DeepFM:
     with torch.no_grad():
         for parameter in model.parameters():
             parameter.normal_(0, 0.3)
-    model.fuse()
-    return model.requires_grad_(False)
+    served = serving_form(model)
+    assert isinstance(served, ServedDeepFM)
+    return served
 
 
 MODEL = fused()
 
 
-def compiled(model: DeepFM) -> NativeUserEncoder:
-    weight_DI, bias_D, crosses_2 = model.user_map()
-    tables = model.vocabulary_V, model.table_RE
-    return NativeUserEncoder(model.user, *tables, weight_DI, bias_D, *crosses_2.tolist())
+def compiled(model: ServedDeepFM) -> NativeUserEncoder:
+    weights = model.user_affine()
+    assert weights is not None
+    return NativeUserEncoder(model.user, model.vocabulary_V, model.table_RE, *weights)
 
 
 number = st.floats(-1e4, 1e4, width=32) | st.sampled_from([math.nan, 0.0, -0.0, 2.5, 40.0, -1.0, 1.0])
@@ -95,12 +97,14 @@ def test_the_models_transform_codes_are_those_of_the_library() -> None:
 
 
 def test_what_does_not_fit_is_refused(monkeypatch: pytest.MonkeyPatch) -> None:
-    weight_DI, bias_D, crosses_2 = MODEL.user_map()
+    weights = MODEL.user_affine()
+    assert weights is not None
+    weight_DI, *others = weights
     sides = MODEL.user, MODEL.vocabulary_V, MODEL.table_RE
     with pytest.raises(ValueError, match="does not fit"):
-        NativeUserEncoder(*sides, weight_DI[:, :-1], bias_D, *crosses_2.tolist())
+        NativeUserEncoder(*sides, weight_DI[:, :-1], *others)
     with pytest.raises(ValueError, match="contiguous"):
-        NativeUserEncoder(sides[0], sides[1], sides[2].double(), weight_DI, bias_D, *crosses_2.tolist())
+        NativeUserEncoder(sides[0], sides[1], sides[2].double(), *weights)
     with monkeypatch.context() as patch:
         patch.setattr(MODEL.user, "pool_FT", MODEL.user.pool_FT * 2)
         with pytest.raises(ValueError, match="plain sums"):

@@ -1,5 +1,5 @@
 /* The scorer of a split model: item states to sorted probabilities, for models whose score is a small MLP over the sum of the
-   user's and the item's half of the first layer, plus a dot product and two biases (`CtrModel.tail`):
+   user's and the item's half of the first layer, plus a dot product and two biases (`CtrModel.top_mlp`):
 
        logit = user_bias + item_bias + user_cross . item_cross + output(relu(... W relu(user_hidden + item_hidden) + b))
 

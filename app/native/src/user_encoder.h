@@ -1,5 +1,5 @@
 /* One user's slots to the user state, for models whose user state is an affine map of the user's field vectors and numbers,
-   plus the crosses within the user (`CtrModel.user_map`; app/models/side_input.py explains each step):
+   plus the crosses within the user (`CtrModel.user_affine`; app/models/side_input.py explains each step):
 
        fields_F = sum over a field's slots of x v
        state_D  = bias_D + weight_DI [fields, flattened | numbers],  state_last += 1/2 (|S|^2 - sum_f |e_f|^2)

@@ -52,9 +52,9 @@ class Artifact:
         # Kept, because looking up a method of a program costs a request as much as an operator.
         self._program_encode_user, self._program_ranked = program.encode_user, program.ranked
         self._on_cpu = device.type == "cpu"
-        self.scorers: Mapping[torch.dtype, TopMlpScorer] = native_scorers.tails(program) if self._on_cpu else {}
+        self.scorers: Mapping[torch.dtype, TopMlpScorer] = native_scorers.scorers(program) if self._on_cpu else {}
         """The compiled scorers by the precision of item states; empty if the program has to score."""
-        self._native_user_encoder = native_scorers.user_state(program) if self._on_cpu else None
+        self._native_user_encoder = native_scorers.user_encoder(program) if self._on_cpu else None
         self._version_lock = version_lock
 
     @property

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import copy
 import hashlib
 import os
 from collections.abc import Sequence
@@ -17,6 +16,7 @@ from safetensors.torch import save_file
 from app.errors import ArtifactError
 from app.features.schema import FeatureSchema
 from app.models.base import CtrModel
+from app.models.served import serving_form
 from app.registry.artifact.artifact import Artifact
 from app.registry.artifact.load import ArtifactLoader
 from app.registry.artifact.manifest import (
@@ -32,13 +32,6 @@ from app.registry.artifact.manifest import (
 )
 from app.registry.torchscript.scripting import script
 from app.runtime.durable_file import fsync_path
-
-
-def serving_form(model: CtrModel) -> CtrModel:
-    """Copy a model for export: evaluation mode, float32, batch norms folded, nothing that asks for gradients."""
-    copied = copy.deepcopy(model).cpu().float().eval()
-    copied.fuse()
-    return copied.requires_grad_(False)
 
 
 def write(

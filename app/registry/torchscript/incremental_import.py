@@ -38,7 +38,7 @@ class Root(Module):
 """
 _PICKLE_HEAD, _PICKLE_STOP, _PICKLED_NONE = b"\x80\x02", b".", b"N"
 _definition = re.compile(r"^(?=class |def )", re.MULTILINE)
-_definition_head = re.compile(r"class (\w+)\(Module\):|def (\w+)\(")
+_definition_head = re.compile(r"class (\w+)\((?:Module|NamedTuple)\):|def (\w+)\(")
 _qualified_name = re.compile(r"__torch__(?:\.\w+)+")
 _pickled_class = re.compile(rb"\x80\x02c(__torch__[\w.]*)\n(\w+)\n")
 
@@ -100,7 +100,7 @@ class _ClassSources:
     """The classes of a program by name, each after those that it refers to.
 
     Beside each stand, by file, its source and that of the functions that it is the first to call. Raises
-    UnsupportedArchive if the code holds more than modules and functions.
+    UnsupportedArchive if the code holds more than modules, named tuples and functions.
     """
 
     def __init__(self, code: Mapping[str, bytes]) -> None:
@@ -115,7 +115,7 @@ class _ClassSources:
             for source in filter(str.strip, _definition.split(raw.decode())):
                 head = _definition_head.match(source)
                 if head is None:
-                    raise UnsupportedArchive(f"{file} holds more than modules and functions")
+                    raise UnsupportedArchive(f"{file} holds more than modules, named tuples and functions")
                 name = f"{module}.{head[1] or head[2]}"
                 self._source[name] = file, source
                 if head[2]:

@@ -14,7 +14,7 @@ from app.models.base import CtrModel
 
 def script(model: CtrModel) -> bytes:
     """Compile a model's `forward` and exported methods to TorchScript, with empty tables in the place of its own."""
-    for method in model.served:
+    for method in model.exported:
         torch.jit.export(getattr(type(model), method))
     buffer = io.BytesIO()
     with warnings.catch_warnings():

@@ -12,7 +12,6 @@ from app.features.schema import FeatureSchema
 from app.models.base import CtrModel
 from app.models.deepfm import DeepFM
 from app.models.deepfm_sparrow import DeepFMSparrow
-from app.models.field_roles import field_names
 from app.models.fm import FM
 from app.models.hofm import HOFM
 from app.models.pairwise import ChosenPairs
@@ -49,7 +48,7 @@ def interactions(
     if not isinstance(model, WITH_PAIRS):
         return REASONS.get(model.name, OTHER)
     rows = sample(rows, seed, max_rows)
-    names, _ = field_names(schema)
+    names = list(schema.vectors)
     total_FF = torch.zeros(len(names), len(names), dtype=torch.float64)
     with torch.inference_mode():
         weight_FF = _weights(model, len(names)).double()

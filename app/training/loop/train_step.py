@@ -76,7 +76,7 @@ class TrainStep:
 
     def _hand_written(self, preprocessing: Preprocessing) -> DeepFmGradient | None:
         model, masks = self.model, self._masks
-        if type(model) is not DeepFM or not model.all_pairs or masks is None or type(self.table) is RowWiseRmsprop:
+        if type(model) is not DeepFM or masks is None or type(self.table) is RowWiseRmsprop:
             return None
         from app.training.numba.deepfm_gradient import DeepFmGradient
         from app.training.numba.table_kernels import NumbaRowWiseRmsprop

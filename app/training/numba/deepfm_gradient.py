@@ -22,7 +22,7 @@ from app.training.numba.table_kernels import NumbaRowWiseRmsprop
 
 
 class DeepFmGradient:
-    """Computes loss and gradient of a DeepFM that crosses all pairs, summed (`DeepFM.all_pairs`).
+    """Computes loss and gradient of a plain DeepFM, which crosses all pairs of fields.
 
     It holds views of the model's weights, so these must stay where they are in memory.
     """

@@ -5,6 +5,7 @@ from __future__ import annotations
 import io
 import re
 import zipfile
+from enum import Enum
 from typing import Any, NamedTuple
 
 import pytest
@@ -12,7 +13,7 @@ import torch
 from torch import Tensor, nn
 
 from app.models import MODELS
-from app.registry.artifact.export import serving_form
+from app.models.served import serving_form
 from app.registry.torchscript.archive import UnsupportedArchive
 from app.registry.torchscript.incremental_import import import_program, split_archive
 from app.registry.torchscript.loader import load_incrementally
@@ -125,11 +126,27 @@ class Tupled(nn.Module):
         return Pair(x, x)
 
 
-def test_what_is_not_understood_is_loaded_in_one_go() -> None:
+def test_named_tuples_keep_their_names() -> None:
     raw = saved(torch.jit.script(Tupled()))
+    assert graphs(import_program(raw, CPU)) == graphs(whole(raw))
+    assert import_program(raw, CPU)(torch.ones(1)).right.tolist() == [1]
+
+
+class Sign(Enum):
+    PLUS = 1
+    MINUS = -1
+
+
+class Enumerated(nn.Module):
+    def forward(self, x: Tensor) -> Sign:
+        return Sign.PLUS if bool(x.sum() > 0) else Sign.MINUS
+
+
+def test_what_is_not_understood_is_loaded_in_one_go() -> None:
+    raw = saved(torch.jit.script(Enumerated()))
     with pytest.raises(UnsupportedArchive, match="more than modules"):
         import_program(raw, CPU)
-    assert load_incrementally(raw, CPU)(torch.ones(1)).right.tolist() == [1]
+    assert load_incrementally(raw, CPU)(torch.ones(1)).name == "PLUS"
 
 
 @pytest.mark.parametrize("damage", [lambda raw: raw[: len(raw) // 2], lambda raw: b"", lambda raw: b"PK" + raw[2:100]])

@@ -15,7 +15,7 @@ import torch
 import app
 from app.models import MODELS
 from app.models.base import CtrModel
-from app.registry.artifact.export import serving_form
+from app.models.served import serving_form
 from app.registry.torchscript import incremental_import, loader
 from app.registry.torchscript.incremental_import import import_parts
 from app.registry.torchscript.loader import TESTED_TORCH, ProgramLoader, load_whole
@@ -50,7 +50,7 @@ def test_a_program_has_all_that_is_served(architecture: str, version: str) -> No
     program = ProgramLoader(version).load(script(model), CPU)
     promised = {name for name in vars(ServedProgram) if not name.startswith("_")}
     assert {name for name in promised if not hasattr(program, name)} == set()
-    assert set(CtrModel.served) <= promised
+    assert set(CtrModel.required) <= promised
     assert not any(tensor.requires_grad for _, tensor in program.named_parameters())
     attach_tables(program, {name: getattr(model, name) for name in model.tables})
     assert program.table_RE.data_ptr() == model.table_RE.data_ptr()

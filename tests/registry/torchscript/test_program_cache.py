@@ -10,7 +10,7 @@ import pytest
 import torch
 
 from app.models import MODELS
-from app.registry.artifact.export import serving_form
+from app.models.served import serving_form
 from app.registry.artifact.load import ArtifactLoader
 from app.registry.artifact.self_check import replay_golden_requests
 from app.registry.store.model_store import ModelStore
@@ -95,7 +95,7 @@ def test_a_program_with_other_code_is_never_made_of_the_known_one(loader: Counti
     cache, raw = ProgramCache(loader), archive(0)
     cache.load(raw, CPU)
     with zipfile.ZipFile(io.BytesIO(raw)) as files:  # its name depends on what this process scripted before
-        [code] = [n for n in files.namelist() if n.endswith(".py") and b"class DeepFM(" in files.read(n)]
+        [code] = [n for n in files.namelist() if n.endswith(".py") and b"class ServedDeepFM(" in files.read(n)]
     cache.load(edited(raw, code, lambda content: content + b"\n"), CPU)
     assert loader.loads == 2
 

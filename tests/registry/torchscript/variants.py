@@ -10,6 +10,7 @@ from torch import Tensor
 
 from app.models.base import CtrModel
 from app.models.deepfm import DeepFM
+from app.models.native_weights import TopMlpWeights
 from app.registry.artifact.export import write
 from app.registry.store.model_store import ModelStore
 from tests.factories import MODEL_NAME, files_left, fitted, golden, publish_files, small_schema, tiny_model
@@ -54,8 +55,8 @@ class Slow(SlowScore):
     def score_rows(self, user_D: Tensor, states_CD: Tensor, rows_N: Tensor) -> Tensor:
         return self.score(user_D, states_CD.index_select(0, rows_N).to(user_D.dtype))
 
-    def tail(self) -> list[Tensor]:
-        return []
+    def top_mlp(self) -> TopMlpWeights | None:
+        return None
 
 
 def retrained_model(kind: type[CtrModel] = DeepFM, seed: int = 0) -> CtrModel:

@@ -7,7 +7,6 @@ import pytest
 import torch
 
 from app.models import MODELS
-from app.models.field_roles import field_names
 from app.training.architectures import ModelConfig
 from app.training.evaluation.importance import field_slots, importances
 from app.training.evaluation.interactions import REASONS, WITH_PAIRS, Interactions, interactions
@@ -74,7 +73,7 @@ def test_crosses_are_the_mean_of_the_models_own_pairwise_terms(name: str) -> Non
         e_NFK = model.fields(ROWS.rows_NT, ROWS.x_NT)[:, :, 1:]
     found = interactions(model, DATA.schema, ROWS)
     assert isinstance(found, Interactions)
-    names, _ = field_names(DATA.schema)
+    names = list(DATA.schema.vectors)
     places = [names.index(field) for field in found.fields]
     weights = torch.ones(len(names), len(names))
     if name == "deepfm_sparrow":

@@ -65,9 +65,7 @@ def by_hand(
 def plainly(model: DeepFM, batch: ExpandedRows, own: slice) -> tuple[float, dict[str, Tensor]]:
     rows_BT, x_BT, labels_B = batch
     set_mask_source(model, DropoutMasks(7))
-    model.all_pairs = False  # the operators of the formula, one by one
     logits_O = model.logits(rows_BT[own], x_BT[own], model.fields(rows_BT[own], x_BT[own]))
-    model.all_pairs = True
     set_mask_source(model, None)
     loss = binary_cross_entropy_with_logits(logits_O, labels_B[own], reduction="sum")
     gradients = torch.autograd.grad(loss / len(rows_BT), list(model.parameters()))
