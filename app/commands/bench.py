@@ -1,4 +1,4 @@
-"""`ctr bench rank`: load on a running service."""
+"""`ctr bench rank`: puts load on a running service."""
 
 from __future__ import annotations
 
@@ -60,7 +60,7 @@ def _show(summary: dict[str, object]) -> None:
 
     table = Table("figure", "value")
     for name, value in summary.items():
-        parts = value.items() if isinstance(value, dict) else [("", value)]
-        for part, figure in parts:
-            table.add_row(f"{name} {part}".strip(), str(figure))
+        figures = value.items() if isinstance(value, dict) else [("", value)]
+        for suffix, figure in figures:
+            table.add_row(f"{name} {suffix}".strip(), str(figure))
     console.print(table)

@@ -1,4 +1,4 @@
-"""`ctr demo`: from nothing to a served /rank, on real data."""
+"""`ctr demo`: trains on real data, loads the features and serves /rank, on a machine that has nothing yet."""
 
 from __future__ import annotations
 
@@ -61,11 +61,11 @@ def demo(
         for side in SIDES:
             load_file(settings, side, exported / f"{side}.jsonl", schema=schema)
         _step(3, "Serving; Ctrl-C stops everything")
-        serve(settings, APPLICATION, _invite)
+        serve(settings, APPLICATION, _print_invitation)
 
 
-def _invite(address: str) -> None:
-    """What to try, once the address is listened on."""
+def _print_invitation(address: str) -> None:
+    """Print what to try, once the service listens on the address."""
     address = address.replace("0.0.0.0", "127.0.0.1").replace("[::]", "127.0.0.1")
     console.print(f"\n  open  {address}/", highlight=False)
     curl = f"curl -s {address}/rank -H 'Content-Type: application/json' -d {shlex.quote(EXAMPLE)}"
@@ -73,7 +73,7 @@ def _invite(address: str) -> None:
 
 
 def _train(settings: Settings, exported: Path) -> None:
-    """In a process of its own, whose memory the service does not keep. Raises CtrError."""
+    """Train in a process of its own, whose memory the service does not keep. Raises CtrError if it fails."""
     options = {"--dataset": DATASET, "--model": "deepfm", "--name": settings.model, "--export": str(exported)}
     arguments = [word for pair in options.items() for word in pair]
     finished = subprocess.run([sys.executable, "-c", RUN_CTR, "train", *arguments, "--publish"], check=False)

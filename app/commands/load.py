@@ -1,4 +1,4 @@
-"""`ctr load`: features of users or items, from a file into Redis."""
+"""`ctr load`: writes the features of users or items from a file to Redis."""
 
 from __future__ import annotations
 
@@ -65,7 +65,11 @@ def load_file(
     schema: FeatureSchema | None = None,
     max_bad: float = 0.001,
 ) -> LoadSummary:
-    """Load one file into the configured Redis, or the embedded Valkey, with a progress bar. Raises CtrError."""
+    """Load one file into the configured Redis, or the embedded Valkey, with a progress bar.
+
+    Raises:
+        CtrError: the file cannot be read, has too many bad rows, or the store does not take it.
+    """
     from app.features.encoder import Encoder
     from app.features.key_template import KeyTemplate
     from app.features.loading.embedded_valkey import EmbeddedValkey
@@ -118,7 +122,7 @@ def load_file(
 
 
 def known_schema(settings: Settings, features: Path | None) -> FeatureSchema | None:
-    """Of the file, else of the live model, else None. Raises SchemaError, ArtifactError."""
+    """Return the schema of the file, else of the live model, else None. Raises SchemaError, ArtifactError."""
     from app.features.schema import load_schema, schema_from_json
 
     if features is not None:

@@ -1,4 +1,4 @@
-"""`ctr models`: the published versions."""
+"""`ctr models`: lists the published versions."""
 
 from __future__ import annotations
 

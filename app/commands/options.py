@@ -1,4 +1,4 @@
-"""What `ctr train` and `ctr tune` take of a model's and a training's options, and the job that they make."""
+"""Options that the training commands share, read as people write them, and the job that they make."""
 
 from __future__ import annotations
 
@@ -15,8 +15,8 @@ if TYPE_CHECKING:
 
 UNIT_SECONDS = {"s": 1, "m": 60, "h": 3600, "d": 86_400}
 TUNING = "Model and training (the defaults are chosen to win without tuning)"
-OF_MODEL = {"dim": "dim", "hidden": "hidden", "dropout": "dropout"}
-OF_TRAINER = {
+MODEL_FIELDS = {"dim": "dim", "hidden": "hidden", "dropout": "dropout"}
+TRAINER_FIELDS = {
     "batch_size": "batch_size",
     "epochs": "epochs",
     "learning_rate": "learning_rate",
@@ -25,11 +25,15 @@ OF_TRAINER = {
     "device": "device",
     "precision": "precision",
 }
-"""Option to the field of the configuration."""
+"""Map an option to the field of the configuration that it sets."""
 
 
 def job_config(model: str, seed: int, split: Literal["auto", "time", "random"] = "auto", **given: Any) -> JobConfig:
-    """Defaults with what was said on top; None means that nothing was. Raises ConfigError."""
+    """Make a job from the defaults with the given options on top; an option that is None was not given.
+
+    Raises:
+        ConfigError: the model has no such option, or a value does not fit.
+    """
     from app.models import MODELS
     from app.training.architectures import ModelConfig
     from app.training.data.split import SplitConfig
@@ -37,22 +41,24 @@ def job_config(model: str, seed: int, split: Literal["auto", "time", "random"] =
     from app.training.loop.trainer_config import TrainerConfig
     from app.training.preprocessing.preprocessing_fit import PreprocessingFit
 
-    said = {option: value for option, value in given.items() if value is not None}
-    shape = {field: said[option] for option, field in OF_MODEL.items() if option in said}
+    given = {option: value for option, value in given.items() if value is not None}
+    shape = {field: given[option] for option, field in MODEL_FIELDS.items() if option in given}
     if isinstance(shape.get("hidden"), str):
         shape["hidden"] = widths(shape["hidden"])
     for option in shape if model in MODELS else ():
         if option not in MODELS[model].options():
             raise ConfigError(f"--{option}: {model} has none; leave it out")
-    rest = {"calibration": said["calibration"]} if "calibration" in said else {}
+    calibration = {"calibration": given["calibration"]} if "calibration" in given else {}
     architecture = ModelConfig(name=model, seed=seed, **shape)
-    training = {"table_l2": architecture.table_l2} | {field: said[o] for o, field in OF_TRAINER.items() if o in said}
+    training = {"table_l2": architecture.table_l2} | {
+        field: given[o] for o, field in TRAINER_FIELDS.items() if o in given
+    }
     return JobConfig(
         model=architecture,
         trainer=TrainerConfig(seed=seed, **training),
         split=SplitConfig(kind=split, seed=seed),
-        preparation=PreprocessingFit(**({"min_count": said["min_count"]} if "min_count" in said else {})),
-        **rest,
+        preparation=PreprocessingFit(**({"min_count": given["min_count"]} if "min_count" in given else {})),
+        **calibration,
     )
 
 
@@ -73,7 +79,7 @@ def interval_seconds(text: str) -> float:
 
 
 def quiet_threads(count: int) -> None:
-    """Before the first import of torch."""
+    """Give torch this many threads, which wait without spinning. Call it before the first import of torch."""
     # Measured on two busy cores: two threads that spin while they wait train 1,500 rows/s, one thread 40,000. OpenMP
     # reads its policy when it is loaded.
     os.environ.setdefault("OMP_WAIT_POLICY", "passive")

@@ -8,6 +8,7 @@ from typing import Any
 
 import msgspec
 from rich.console import Console
+from rich.markup import escape
 
 console = Console(stderr=True)
 """Progress, notes and errors, for people."""
@@ -17,6 +18,16 @@ def emit(document: Any) -> None:
     """Write the one JSON document of a command that was run with `--json`."""
     sys.stdout.write(msgspec.json.encode(document).decode() + "\n")
     sys.stdout.flush()
+
+
+def notify(message: str) -> None:
+    """Print a line about what is being done."""
+    console.print(message, markup=False, highlight=False)
+
+
+def warn(message: str) -> None:
+    """Print a line about something that did not go as asked, though the command goes on."""
+    console.print(f"[yellow]note:[/] {escape(message)}", highlight=False)
 
 
 class ConsoleReporter:

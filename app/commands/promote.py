@@ -1,4 +1,4 @@
-"""`ctr promote`: a label for a published version."""
+"""`ctr promote`: gives a published version a label."""
 
 from __future__ import annotations
 

@@ -1,4 +1,4 @@
-"""`ctr publish`: a version that was trained elsewhere, into the model store."""
+"""`ctr publish`: puts a version that was trained elsewhere into the model store."""
 
 from __future__ import annotations
 

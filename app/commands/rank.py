@@ -1,4 +1,4 @@
-"""`ctr rank`: one request from the shell."""
+"""`ctr rank`: sends one request from the shell."""
 
 from __future__ import annotations
 
@@ -51,10 +51,10 @@ def _show(answer: dict[str, Any], timing: str) -> None:
 
     explained = any("explanation" in item for item in answer["items"])
     table = Table("", "item", "probability", *(["why"] if explained else []))
-    for place, item in enumerate(answer["items"], 1):
+    for position, item in enumerate(answer["items"], 1):
         reasons = [f"{part['field']} {part['effect']:+.2f}" for part in item.get("explanation", [])[:4]]
         unknown = " (unknown)" if item["item_id"] in answer["missing"]["items"] else ""
-        cells = [str(place), item["item_id"] + unknown, f"{item['score']:.4f}"]
+        cells = [str(position), item["item_id"] + unknown, f"{item['score']:.4f}"]
         table.add_row(*cells, *([", ".join(reasons)] if explained else []))
     console.print(table)
     notes = [f"{answer['model']} version {answer['version']}", timing]

@@ -1,4 +1,4 @@
-"""`ctr retrain`: the newest rows, from the live version on; compared, judged and live, or the reason why not."""
+"""`ctr retrain`: trains the live version on with the newest rows, and publishes the result or says why not."""
 
 from __future__ import annotations
 
@@ -13,7 +13,7 @@ import typer
 from rich.markup import escape
 
 from app.commands.options import interval_seconds
-from app.commands.output import ConsoleReporter, console, emit
+from app.commands.output import ConsoleReporter, console, emit, notify
 from app.commands.store_options import Model, Store, open_store
 from app.errors import ConfigError, CtrError, DataError, NotPublished
 from app.runtime.schedule import repeat
@@ -90,7 +90,7 @@ def retrain(
     options = {name: value for name, value in locals().items() if name != "every"}
     if every is None:
         raise typer.Exit(_once(**options))
-    raise typer.Exit(repeat(interval_seconds(every), _once, options, stop_status=BAD_INPUT, notify=_notify))
+    raise typer.Exit(repeat(interval_seconds(every), _once, options, stop_status=BAD_INPUT, notify=notify))
 
 
 def _once(**options: Any) -> int:
@@ -147,7 +147,7 @@ def _retrain(
             outcome.live = stable = store.pointer().stable or stable  # another retraining may just have ended
             live = store.load(stable)
             config = _config(live, options)
-            _notify(f"Reading {dataset or live.manifest.data.get('dataset')}")
+            notify(f"Reading {dataset or live.manifest.data.get('dataset')}")
             rows = _read(live, dataset, data, features, label=label, timestamp=timestamp, max_bad=max_bad, cache=cache)
             known = newest_time(live.manifest)
             if only_new and known is not None and rows.timestamps_N is not None and rows.timestamps_N.max() <= known:
@@ -160,7 +160,7 @@ def _retrain(
                     live,
                     outcome,
                     gate=gate,
-                    notify=_notify,
+                    notify=notify,
                     report=progress.report,
                     command=shlex.join(["ctr", *sys.argv[1:]]),
                 )
@@ -170,7 +170,7 @@ def _retrain(
     if outcome.evaluation:
         console.print(comparison_table(outcome))
     if message is None:
-        _notify(f"{store.name} {outcome.version} is live in place of {stable}, after {outcome.seconds:.1f} s")
+        notify(f"{store.name} {outcome.version} is live in place of {stable}, after {outcome.seconds:.1f} s")
     else:
         console.print(f"[yellow]{escape(message)}[/]", highlight=False, soft_wrap=True)
     if as_json:
@@ -218,9 +218,5 @@ def _read(live: Artifact, dataset: str | None, data: Path | None, features: Path
         with EncodingProgress(console, data.name if data else name) as progress:
             rows = open_dataset(name, data, features=features, report=progress.report, **options)
     if rows.skipped.count:
-        _notify(f"{rows.source}: {rows.skipped}")
+        notify(f"{rows.source}: {rows.skipped}")
     return rows
-
-
-def _notify(message: str) -> None:
-    console.print(escape(message), highlight=False)

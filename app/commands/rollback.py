@@ -1,4 +1,4 @@
-"""`ctr rollback`: back to the version that was stable before."""
+"""`ctr rollback`: returns to the version that was stable before."""
 
 from __future__ import annotations
 

@@ -1,4 +1,4 @@
-"""`ctr schema infer`: a feature schema proposed from a file."""
+"""`ctr schema infer`: proposes a feature schema for a file."""
 
 from __future__ import annotations
 
@@ -29,32 +29,32 @@ def infer(
     from app.features.schema import parse_schema
     from app.training.data.infer import infer as propose
 
-    found = propose(file, label=label, user_id=user_id, item_id=item_id, rows=rows)
+    proposal = propose(file, label=label, user_id=user_id, item_id=item_id, rows=rows)
     if out:
         try:
             with out.open("x", encoding="utf-8") as target:
-                target.write(found.text)
+                target.write(proposal.text)
         except OSError as error:
             raise ConfigError(f"{out}: cannot be written: {error.strerror}") from error
-    told = f" --timestamp {found.timestamp}" if found.timestamp else ""
+    timestamp = f" --timestamp {proposal.timestamp}" if proposal.timestamp else ""
     console.print(
         escape(
             f"To train: ctr train --dataset table --data {file} --features {out or 'features.yaml'} "
-            f"--label {found.label}{told}"
+            f"--label {proposal.label}{timestamp}"
         ),
         highlight=False,
         soft_wrap=True,
     )
     if as_json:
-        schema = parse_schema(found.text).model_dump(mode="json", exclude_defaults=True)
+        schema = parse_schema(proposal.text).model_dump(mode="json", exclude_defaults=True)
         emit(
             {
                 "schema": schema,
-                "label": found.label,
-                "timestamp": found.timestamp,
-                "left_out": found.left_out,
-                "yaml": found.text,
+                "label": proposal.label,
+                "timestamp": proposal.timestamp,
+                "left_out": proposal.left_out,
+                "yaml": proposal.text,
             }
         )
     elif not out:
-        sys.stdout.write(found.text)
+        sys.stdout.write(proposal.text)

@@ -1,4 +1,4 @@
-"""`ctr synth`: a synthetic catalogue and an untrained model of that size."""
+"""`ctr synth`: makes a synthetic catalogue and an untrained model of that size."""
 
 from __future__ import annotations
 
@@ -108,8 +108,8 @@ def _load(settings: Settings, catalogue: SyntheticCatalogue) -> float:
         for side, template in templates.items():
             task = progress.add_task(f"loading {side}s", total=catalogue.count(side))
 
-            def written(more: int, task: Any = task) -> None:
-                progress.advance(task, more)
+            def advance(count: int, task: Any = task) -> None:
+                progress.advance(task, count)
 
-            load_features(client, KeyTemplate(template), catalogue, side, written)
+            load_features(client, KeyTemplate(template), catalogue, side, advance)
         return time.perf_counter() - began

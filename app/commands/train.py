@@ -1,4 +1,4 @@
-"""`ctr train`: rows in, a verified version out, and a table that shows it beside the baselines."""
+"""`ctr train`: reads rows, writes a verified version, and shows it in a table beside the baselines."""
 
 from __future__ import annotations
 
@@ -10,11 +10,10 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Annotated, Any, Literal
 
 import typer
-from rich.markup import escape
 from rich.table import Table
 
 from app.commands.options import TUNING, job_config, quiet_threads
-from app.commands.output import ConsoleReporter, console, emit
+from app.commands.output import ConsoleReporter, console, emit, notify, warn
 
 if TYPE_CHECKING:
     from app.training.data.dataset import Dataset
@@ -144,17 +143,17 @@ def train(
         name = name or model
         settings = load_settings(model=name, mlflow_uri=mlflow)
         tracking = Tracking(settings.mlflow_uri, name) if settings.mlflow_uri else None
-        _say(f"Reading {dataset}")
-        opened = functools.partial(open_dataset, dataset, features=features, label=label, timestamp=timestamp)
+        notify(f"Reading {dataset}")
+        read_dataset = functools.partial(open_dataset, dataset, features=features, label=label, timestamp=timestamp)
 
         def read(path: Path | None) -> Dataset:
             with EncodingProgress(console, path.name if path else dataset) as progress:
-                return opened(path, max_bad=max_bad, cache=cache, report=progress.report, group=group)
+                return read_dataset(path, max_bad=max_bad, cache=cache, report=progress.report, group=group)
 
         rows, test_rows = read(data), read(test) if test else None
         for part in (rows, test_rows):
             if part and part.skipped.count:
-                _warn(f"{part.source}: {part.skipped}")
+                warn(f"{part.source}: {part.skipped}")
 
         checkpoint = Checkpoint(RUNS / "checkpoints" / f"{dataset}-{model}-{seed}.pt", resume=resume)
         if not group.is_first:
@@ -171,16 +170,16 @@ def train(
         if store:
             prune_old_versions(store, settings, reporter)
         for field, skipped in result.unreadable.items():
-            _warn(f"{field}: {skipped}")
+            warn(f"{field}: {skipped}")
         console.print(_table(model, result))
         if export:
             written = export_states(rows, export)
-            what = " and ".join(f"{count:,} {side}s" for side, count in written.items()) or "nothing"
-            _say(f"Wrote {what} to {export}")
-        _say(f"{'Published as stable' if publish else 'Written to'} {destination.folder} in {result.seconds:.1f} s")
+            counts = " and ".join(f"{count:,} {side}s" for side, count in written.items()) or "nothing"
+            notify(f"Wrote {counts} to {export}")
+        notify(f"{'Published as stable' if publish else 'Written to'} {destination.folder} in {result.seconds:.1f} s")
         report = destination.folder / result.report.name if result.report else None  # publishing moved the folder
         if report:
-            _say(f"Report: {report}")
+            notify(f"Report: {report}")
         if tracking:
             _track(tracking, destination, config, result)
         if as_json:
@@ -209,7 +208,7 @@ def _run(
             test_rows,
             folder,
             name=name,
-            say=_say,
+            say=notify,
             report=progress.report,
             command=_command_line(),
             checkpoint=checkpoint,
@@ -218,7 +217,7 @@ def _run(
 
 
 def _track(tracking: Tracking, destination: Destination, config: JobConfig, result: JobResult) -> None:
-    """The version is safe: a server that fails now costs a warning."""
+    """Write the run to MLflow. The version is safe by now, so that a server that fails costs a warning."""
     folder = destination.folder
     try:
         run = tracking.log(
@@ -229,9 +228,9 @@ def _track(tracking: Tracking, destination: Destination, config: JobConfig, resu
             tags={"version_dir": str(folder), "version": str(destination.version), "command": _command_line()},
             files=[file for file in (folder / "report.html", folder / "report.json") if file.is_file()],
         )
-        _say(f"MLflow run {run}")
+        notify(f"MLflow run {run}")
     except Exception as error:
-        _warn(f"the run could not be written to MLflow: {type(error).__name__}: {error}")
+        warn(f"the run could not be written to MLflow: {type(error).__name__}: {error}")
 
 
 def _command_line() -> str:
@@ -250,11 +249,3 @@ def _table(model: str, result: JobResult) -> Table:
         style = "bold" if name == model else ""
         table.add_row(name.replace("_", " "), *(f"{metrics[metric]:.4f}" for metric in shown), style=style)
     return table
-
-
-def _say(text: str) -> None:
-    console.print(escape(text), highlight=False)
-
-
-def _warn(text: str) -> None:
-    console.print(f"[yellow]note:[/] {escape(text)}", highlight=False)

@@ -1,4 +1,4 @@
-"""`ctr tune`: search the options of a model on the validation part, and say which command trains the best."""
+"""`ctr tune`: searches a model's options on the validation part, and prints the command that trains the best."""
 
 from __future__ import annotations
 
@@ -11,7 +11,7 @@ from rich.markup import escape
 from rich.table import Table
 
 from app.commands.options import job_config, quiet_threads
-from app.commands.output import console, emit
+from app.commands.output import console, emit, notify
 from app.errors import ConfigError, DataError
 
 if TYPE_CHECKING:
@@ -61,15 +61,15 @@ def tune(
     name = study or model
     if not name.replace("-", "").replace("_", "").isalnum():
         raise ConfigError(f"--study {name}: use letters, digits, '_' and '-'")
-    make = functools.partial(job_config, model, seed, split, epochs=epochs)
-    base = make()
+    make_config = functools.partial(job_config, model, seed, split, epochs=epochs)
+    base = make_config()
     read = functools.partial(open_dataset, dataset, features=features, label=label, timestamp=timestamp)
-    prepared = base.build().prepare(read(data), read(test) if test else None, _say)
-    about = {"model": model, "training rows": rows_digest(prepared.encoded["train"])[:16], "epochs": str(epochs)}
-    search = Search.open(RUNS / f"tune-{name}.db", name, about, seed)
+    prepared = base.build().prepare(read(data), read(test) if test else None, notify)
+    search_key = {"model": model, "training rows": rows_digest(prepared.encoded["train"])[:16], "epochs": str(epochs)}
+    search = Search.open(RUNS / f"tune-{name}.db", name, search_key, seed)
     before = len(search.trials)
     if before:
-        _say(f"Going on after {before} trials")
+        notify(f"Going on after {before} trials")
     defaults = searched(model)
     try:
         with console.status("") as status:
@@ -80,15 +80,15 @@ def tune(
 
             search.run(
                 prepared,
-                make,
+                make_config,
                 defaults,
                 trials,
                 timeout=minutes * 60 if minutes else None,
                 report=report,
-                done=lambda trial: _tell(trial, search),
+                done=lambda trial: _report_trial(trial, search),
             )
     except KeyboardInterrupt:
-        _say("Interrupted: the same call goes on from here")
+        notify("Interrupted: the same call goes on from here")
     best = search.best
     if best is None:
         raise DataError("no trial came to an end; give it more --trials or --minutes")
@@ -96,7 +96,7 @@ def tune(
     console.print(_table(search))
     first = search.trials[0]
     gain = f", {first.loss - best.loss:+.5f} to the defaults" if first.loss and best.loss else ""
-    _say(f"Best validation log loss {best.loss:.5f} in trial {best.number}{gain}. To train it:")
+    notify(f"Best validation log loss {best.loss:.5f} in trial {best.number}{gain}. To train it:")
     console.print(command, markup=False, highlight=False, soft_wrap=True)
     if as_json:
         states = [trial.state for trial in search.trials]
@@ -115,22 +115,23 @@ def tune(
 
 
 def _command(options: dict[str, Any], dataset: str, *rest: Any) -> str:
+    """Write the `ctr train` command with these options."""
     data, test, features, label, timestamp, split, model, epochs, seed = rest
-    said = {"dataset": dataset, "data": data, "test": test, "features": features, "label": label}
-    said |= {"timestamp": timestamp, "split": split, "model": model, "seed": seed, "epochs": epochs, **options}
+    given = {"dataset": dataset, "data": data, "test": test, "features": features, "label": label}
+    given |= {"timestamp": timestamp, "split": split, "model": model, "seed": seed, "epochs": epochs, **options}
     words = ["ctr", "train"]
-    for option, value in said.items():
+    for option, value in given.items():
         if value is not None:
             words += [f"--{option.replace('_', '-')}", str(value)]
     return shlex.join(words)
 
 
-def _tell(trial: Trial, search: Search) -> None:
-    what = {"complete": "validation log loss", "pruned": "given up at", "fail": "failed"}[trial.state]
+def _report_trial(trial: Trial, search: Search) -> None:
+    state = {"complete": "validation log loss", "pruned": "given up at", "fail": "failed"}[trial.state]
     best = search.best
     loss = f" {trial.loss:.5f}" if trial.loss is not None else ""
     mark = " (best)" if best and best.number == trial.number else ""
-    _say(f"trial {trial.number}: {what}{loss}{mark} in {trial.seconds:.1f} s; {_short(trial.options)}")
+    notify(f"trial {trial.number}: {state}{loss}{mark} in {trial.seconds:.1f} s; {_short(trial.options)}")
 
 
 def _table(search: Search) -> Table:
@@ -146,7 +147,3 @@ def _table(search: Search) -> Table:
 
 def _short(options: dict[str, Any]) -> str:
     return ", ".join(f"{option} {value}" for option, value in options.items())
-
-
-def _say(text: str) -> None:
-    console.print(escape(text), highlight=False)
