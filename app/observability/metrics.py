@@ -9,9 +9,7 @@ files) with `Histogram.observe` and `Counter.labels().inc()`.
 from __future__ import annotations
 
 import asyncio
-import struct
 import threading
-from bisect import bisect_left
 from collections import Counter as Count
 from collections import deque
 from collections.abc import Callable, Iterable, Sequence
@@ -24,9 +22,11 @@ from prometheus_client import (
     Histogram,
     disable_created_metrics,
     generate_latest,
-    multiprocess,
     values,
 )
+
+from app.observability.all_processes import render_all_processes
+from app.observability.buffers import HistogramBuffer, LabelledCounter, add_observations
 
 STAGES = ("decode", "features", "encode", "score", "respond")
 """The stages of a request: each name is a metric label, a `Server-Timing` entry and a row of the load test."""
@@ -39,50 +39,6 @@ CANDIDATES = (1, 2, 5, 10, 20, 50, 100, 200, 500, 1000, 2000, 5000, 10_000)
 FLUSH_EVERY_S = 1.0
 COUNTED_TOGETHER = 64
 """Requests counted in one go; with more of them, the request whose turn it is would notice the pause."""
-SCRAPE_ATTEMPTS = 3
-
-
-class HistogramBuffer:
-    """Observations of one Prometheus histogram, counted in plain numbers until they are flushed."""
-
-    def __init__(self, histogram: Histogram, bounds: Sequence[float]) -> None:
-        self._histogram = histogram
-        self._bounds = bounds
-        self._counts = [0] * (len(bounds) + 1)
-        self._sum = 0.0
-
-    def add(self, values: Sequence[float]) -> None:
-        bounds, counts = self._bounds, self._counts
-        for value in values:
-            counts[bisect_left(bounds, value)] += 1
-        self._sum += sum(values)
-
-    def flush(self) -> None:
-        # prometheus_client has no public way to add many observations at once.
-        for bucket, count in zip(self._histogram._buckets, self._counts, strict=True):
-            if count:
-                bucket.inc(count)
-        self._histogram._sum.inc(self._sum)
-        self._counts = [0] * len(self._counts)
-        self._sum = 0.0
-
-
-class LabelledCounter(dict[str, Counter]):
-    """The children of a counter by the value of its one label: `metrics.degraded["stale_item_features"].inc()`.
-
-    They are kept because `Counter.labels()` costs more than the increment.
-    """
-
-    def __init__(self, counter: Counter, expected: Iterable[str] = ()) -> None:
-        """Args: expected: labels exported as 0 from the start, so that their first event shows as a rate."""
-        super().__init__()
-        self._counter = counter
-        for value in expected:
-            self[value]
-
-    def __missing__(self, value: str) -> Counter:
-        child = self[value] = self._counter.labels(value)
-        return child
 
 
 class Metrics:
@@ -93,7 +49,7 @@ class Metrics:
 
     With several processes, PROMETHEUS_MULTIPROC_DIR must name an empty folder before prometheus_client is first
     imported. Each process then runs `keep_flushing`, any of them can render the sum of all, and their parent calls
-    `drop_worker` for one that ended.
+    `drop_worker` (`app.observability.all_processes`) for one that ended.
     """
 
     def __init__(self) -> None:
@@ -203,8 +159,8 @@ class Metrics:
             self._answers.update(answers)
             self._total.add(totals)
             self._ranked.add(candidates)
-            for tally, seconds in zip(self._stages, zip(*stages, strict=True), strict=True):
-                tally.add(seconds)
+            for buffer, seconds in zip(self._stages, zip(*stages, strict=True), strict=True):
+                buffer.add(seconds)
 
     def count_answer(self, status: int, version: int | None = None) -> None:
         """Count a request that was not ranked; its duration would say nothing about ranking, so none is observed."""
@@ -227,11 +183,7 @@ class Metrics:
             counts: scores by bucket of `SCORES`, and one more count for those above.
             total: their sum.
         """
-        child = self.scores.labels(label)
-        for bucket, count in zip(child._buckets, counts, strict=True):
-            if count:
-                bucket.inc(count)
-        child._sum.inc(total)
+        add_observations(self.scores.labels(label), counts, total)
 
     def flush(self) -> None:
         """Hand everything that was counted to prometheus_client; takes about 0.1 ms."""
@@ -242,8 +194,8 @@ class Metrics:
             for (status, version), count in self._answers.items():
                 self.rank_requests.labels(str(status), "" if version is None else str(version)).inc(count)
             self._answers.clear()
-            for tally in (self._total, self._ranked, *self._stages):
-                tally.flush()
+            for buffer in (self._total, self._ranked, *self._stages):
+                buffer.flush()
 
     async def keep_flushing(self) -> None:
         """Flush each second until cancelled, and once more then. Return at once if there is only one process."""
@@ -265,25 +217,4 @@ class Metrics:
         self.flush()
         if not self.multiprocess:
             return generate_latest(self._registry), CONTENT_TYPE_LATEST
-        return _retry(_render_all_processes), CONTENT_TYPE_LATEST
-
-
-def drop_worker(pid: int) -> None:
-    """Remove the gauges of a process that ended; what it counted stays counted."""
-    multiprocess.mark_process_dead(pid)  # type: ignore[no-untyped-call]
-
-
-def _render_all_processes() -> bytes:
-    registry = CollectorRegistry()
-    multiprocess.MultiProcessCollector(registry)  # type: ignore[no-untyped-call]
-    return generate_latest(registry)
-
-
-def _retry(read: Callable[[], bytes]) -> bytes:
-    # A process that starts creates its files empty and fills them later; a read in between fails.
-    for _ in range(SCRAPE_ATTEMPTS - 1):
-        try:
-            return read()
-        except (struct.error, RuntimeError):
-            continue
-    return read()
+        return render_all_processes(), CONTENT_TYPE_LATEST

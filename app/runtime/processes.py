@@ -140,8 +140,8 @@ def run_workers(settings: Settings, factory: str) -> None:
     """Run `settings.workers` processes until SIGINT or SIGTERM, and start those again that die."""
     folder = tempfile.mkdtemp(prefix="ctr-metrics-")
     os.environ["PROMETHEUS_MULTIPROC_DIR"] = folder  # prometheus_client reads it when a worker first imports it
+    from app.observability.all_processes import drop_worker
     from app.observability.logs import configure_logging
-    from app.observability.metrics import drop_worker
 
     configure_logging(settings.log_level)
     context = multiprocessing.get_context("spawn")

@@ -1,4 +1,4 @@
-"""What the routes ask of a service, with every answer set by the test; real versions come from `tests.factories`."""
+"""A service for the routes, whose every answer the test sets; real versions come from `tests.factories`."""
 
 from __future__ import annotations
 
@@ -33,7 +33,7 @@ class FakeLifecycle:
 
 
 class NoRanker:
-    """Nothing is ranked here."""
+    """Fails the test that ranks something."""
 
     async def rank(self, request: RankRequest, due: float) -> Ranking:
         raise AssertionError

@@ -1,4 +1,4 @@
-"""The edge, around a bare ASGI application."""
+"""`Edge` around a bare ASGI application: ids, keys, bounds, errors."""
 
 from __future__ import annotations
 
@@ -25,7 +25,7 @@ CHUNK = b"x" * 1000
 
 
 async def echo(scope: Scope, receive: Receive, send: Send) -> None:
-    """Answers with the size of the body and the request id it was given."""
+    """Answer with the size of the body and the request id."""
     body = await read_body(receive)
     content = f"{len(body)} {scope['state']['request_id']}".encode()
     await send({"type": "http.response.start", "status": 200, "headers": [(b"content-type", b"text/plain")]})
@@ -36,8 +36,8 @@ def edge(app: Any = echo, **options: Any) -> Edge:
     return Edge(app, **{"max_body_bytes": LIMIT, "body_timeout_s": 5.0, **options})
 
 
-async def called(app: Edge, messages: Iterator[Message], **scope: Any) -> list[Message]:
-    """Everything sent in answer to these messages; where they run out the client is silent."""
+async def send_messages(app: Edge, messages: Iterator[Message], **scope: Any) -> list[Message]:
+    """Return everything that is sent in answer to these messages; after them the client is silent."""
     sent: list[Message] = []
 
     async def receive() -> Message:
@@ -77,7 +77,7 @@ async def test_an_announced_body_that_is_too_large_is_refused_unread() -> None:
         yield
 
     for length in (b"1001", b"104857600", b"9" * 5000):
-        sent = await called(edge(), unread(), headers=[(b"content-length", length)])
+        sent = await send_messages(edge(), unread(), headers=[(b"content-length", length)])
         assert status(sent) == 413
         assert b"at most 1000 bytes" in sent[1]["body"]
 
@@ -91,20 +91,20 @@ async def test_100_mb_that_were_not_announced_are_refused_after_the_first_piece_
             read += 1
             yield {"type": "http.request", "body": CHUNK, "more_body": True}
 
-    assert status(await called(edge(), endless())) == 413
+    assert status(await send_messages(edge(), endless())) == 413
     assert read == 2
 
 
 async def test_an_unfit_content_length_does_not_replace_counting() -> None:
     messages = iter([{"type": "http.request", "body": CHUNK * 2, "more_body": False}])
-    assert status(await called(edge(), messages, headers=[(b"content-length", b"-5")])) == 413
+    assert status(await send_messages(edge(), messages, headers=[(b"content-length", b"-5")])) == 413
 
 
 async def test_a_body_that_trickles_in_is_refused_and_its_connection_closed() -> None:
     def trickle() -> Iterator[Message]:
         yield {"type": "http.request", "body": b"{", "more_body": True}
 
-    sent = await asyncio.wait_for(called(edge(body_timeout_s=0.05), trickle()), 5)
+    sent = await asyncio.wait_for(send_messages(edge(body_timeout_s=0.05), trickle()), 5)
     assert status(sent) == 408
     assert (b"connection", b"close") in sent[0]["headers"]
 
@@ -131,7 +131,9 @@ async def test_waiting_for_the_client_to_leave_has_no_limit() -> None:
         left.set()
         waiting.cancel()
 
-    await called(edge(watcher, body_timeout_s=0.02), iter([{"type": "http.request", "body": b"", "more_body": False}]))
+    await send_messages(
+        edge(watcher, body_timeout_s=0.02), iter([{"type": "http.request", "body": b"", "more_body": False}])
+    )
     assert left.is_set()
 
 
@@ -141,7 +143,7 @@ async def test_a_client_that_leaves_is_not_an_error() -> None:
         {"type": "http.disconnect"},
     ]
     with capture_logs() as logs:
-        assert await called(edge(), iter(messages)) == []
+        assert await send_messages(edge(), iter(messages)) == []
     assert logs == []
 
 
@@ -216,7 +218,7 @@ async def test_an_answer_that_breaks_off_is_not_made_whole() -> None:
         raise ValueError("half-way")
 
     with pytest.raises(ValueError, match="half-way"):
-        await called(edge(breaks), iter([]))
+        await send_messages(edge(breaks), iter([]))
 
 
 async def test_scopes_other_than_http_pass() -> None:
@@ -225,7 +227,7 @@ async def test_scopes_other_than_http_pass() -> None:
     async def inner(scope: Scope, receive: Receive, send: Send) -> None:
         seen.append(scope["type"])
 
-    await called(edge(inner), iter([]), type="lifespan")
+    await send_messages(edge(inner), iter([]), type="lifespan")
     assert seen == ["lifespan"]
 
 

@@ -1,4 +1,4 @@
-"""The load generator against a server that answers as it is told: what is counted, and from when."""
+"""The load generator runs against a server that answers as the test says: what is counted, and from when."""
 
 from __future__ import annotations
 
@@ -18,7 +18,7 @@ BODIES = rank_bodies(["u"], ["a", "b", "c"], 2, count=4)
 
 
 class Server(asyncio.Protocol):
-    """Answers version 7, unless `answer` says otherwise; one for each connection."""
+    """Answers each request of one connection with what `answer` returns for its number; None closes the connection."""
 
     def __init__(self, seen: list[bytes], answer: Callable[[int], bytes | None], delay_s: float) -> None:
         self._seen, self._answer, self._delay_s = seen, answer, delay_s
@@ -53,12 +53,12 @@ def response(body: bytes, status: int = 200, close: bool = False) -> bytes:
 GOOD = response(b'{"version":7,"degraded":[],"items":[]}')
 
 
-def loaded(
+def run_load(
     load: Callable[[LoadGenerator], Awaitable[LoadResult]],
     answer: Callable[[int], bytes | None] = lambda number: GOOD,
     delay_s: float = 0.0,
 ) -> tuple[LoadResult, list[bytes]]:
-    """What a run against the server found, and the bodies that it was sent."""
+    """Run a load against the server; return the result and the bodies that were sent."""
     seen: list[bytes] = []
 
     async def run() -> LoadResult:
@@ -71,7 +71,7 @@ def loaded(
 
 
 def test_every_request_of_an_open_loop_is_sent_and_counted() -> None:
-    result, seen = loaded(lambda generator: generator.open(400, 0.25, connections=4))
+    result, seen = run_load(lambda generator: generator.open(400, 0.25, connections=4))
     assert len(seen) == sum(result.statuses.values()) == 100
     assert result.statuses == {200: 100}
     assert result.versions == {7: 100}
@@ -80,8 +80,8 @@ def test_every_request_of_an_open_loop_is_sent_and_counted() -> None:
 
 
 def test_a_service_that_falls_behind_cannot_hide_it() -> None:
-    """One connection, 50 arrivals at once, 10 ms an answer: the last was due half a second before it came."""
-    result, _ = loaded(lambda generator: generator.open(50_000, 0.001, connections=1), delay_s=0.01)
+    """With one connection, 50 arrivals at once and 10 ms an answer, the last was due half a second before it came."""
+    result, _ = run_load(lambda generator: generator.open(50_000, 0.001, connections=1), delay_s=0.01)
     latencies = sorted(result.latencies_s)
     assert len(latencies) == 50
     assert latencies[-1] > 40 * 0.01
@@ -89,7 +89,7 @@ def test_a_service_that_falls_behind_cannot_hide_it() -> None:
 
 
 def test_a_closed_loop_keeps_as_many_at_work_as_it_is_told() -> None:
-    result, seen = loaded(lambda generator: generator.closed(3, 0.2), delay_s=0.02)
+    result, seen = run_load(lambda generator: generator.closed(3, 0.2), delay_s=0.02)
     assert 3 <= len(seen) == result.statuses[200] <= 3 * 12
 
 
@@ -105,7 +105,7 @@ def test_a_closed_loop_can_be_stopped() -> None:
             under_way[0].stop()
         return GOOD
 
-    result, seen = loaded(load, answer)
+    result, seen = run_load(load, answer)
     assert 5 <= result.statuses[200] == len(seen) <= 6
 
 
@@ -115,7 +115,7 @@ def test_a_closed_loop_can_be_stopped() -> None:
     ids=["connection lost", "refused", "refused and closed", "not HTTP"],
 )
 def test_what_failed_is_counted_and_the_rest_goes_on(wrong: bytes | None, status: int) -> None:
-    result, _ = loaded(
+    result, _ = run_load(
         lambda generator: generator.open(400, 0.1, connections=2), lambda number: wrong if number % 4 == 0 else GOOD
     )
     assert result.failed == result.statuses[status] == 10
@@ -123,7 +123,7 @@ def test_what_failed_is_counted_and_the_rest_goes_on(wrong: bytes | None, status
 
 
 def test_degraded_answers_and_versions_are_told_apart() -> None:
-    result, _ = loaded(
+    result, _ = run_load(
         lambda generator: generator.open(400, 0.05),
         lambda number: response(b'{"version":%d,"degraded":["model_fallback"]}' % (number % 2)),
     )

@@ -1,4 +1,4 @@
-"""Metrics with one process and with several."""
+"""What is exported, with one process and with several."""
 
 from __future__ import annotations
 
@@ -91,7 +91,7 @@ def test_a_request_lands_in_the_right_buckets() -> None:
     found = samples(metrics)
 
     def buckets(name: str, **labels: str) -> list[float]:
-        """How many observations each bucket adds to the one before."""
+        """Return how many observations each bucket adds to the one before."""
         bounds = [*(SECONDS if "seconds" in name else CANDIDATES), math.inf]
         cumulative = {
             float(dict(key_labels)["le"]): count
@@ -122,7 +122,7 @@ def test_nothing_is_counted_twice_by_two_scrapes() -> None:
     assert value(metrics, "ctr_rank_requests_total", status="200", version="7") == 2
 
 
-def test_every_request_is_counted_however_many_there_are_between_two_looks() -> None:
+def test_every_request_is_counted_however_many_there_are_between_two_scrapes() -> None:
     metrics = Metrics()
     for number in range(1, 1001):
         metrics.observe_request(STAGES_S, 0.001 * number, number, number % 2)
@@ -214,7 +214,8 @@ sys.stdin.read()
 """
 SCRAPER = """
 import sys
-from app.observability.metrics import Metrics, drop_worker
+from app.observability.all_processes import drop_worker
+from app.observability.metrics import Metrics
 for pid in sys.argv[1:]:
     drop_worker(int(pid))
 sys.stdout.buffer.write(Metrics().render()[0])
@@ -257,24 +258,3 @@ def test_several_processes_are_summed_and_a_dead_one_keeps_its_counts_alone(tmp_
         for worker in workers:
             worker.kill()
             worker.communicate()
-
-
-def test_a_file_another_process_has_just_made_does_not_fail_a_scrape_for_long(tmp_path: Path) -> None:
-    (tmp_path / "counter_1.db").touch()
-    script = f"""
-import threading, time
-from pathlib import Path
-from app.observability import metrics as telemetry
-real = telemetry._render_all_processes
-def filled_meanwhile():
-    try:
-        return real()
-    finally:
-        Path({str(tmp_path)!r}, "counter_1.db").unlink(missing_ok=True)
-telemetry._render_all_processes = filled_meanwhile
-print(telemetry.Metrics().render()[0].decode())
-"""
-    environment = {**os.environ, "PROMETHEUS_MULTIPROC_DIR": str(tmp_path)}
-    done = subprocess.run([sys.executable, "-c", script], env=environment, capture_output=True, timeout=60)
-    assert done.returncode == 0, done.stderr.decode()
-    assert b"ctr_inflight_requests" in done.stdout

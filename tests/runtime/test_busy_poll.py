@@ -13,7 +13,7 @@ from app.runtime.loop_pacer import SHARE_OF_IDLE, LoopPacer
 from tests.work import spin
 
 
-class Counted(BusyPoll):
+class CountingBusyPoll(BusyPoll):
     def __init__(self, seconds: float) -> None:
         super().__init__(seconds)
         self.turns = 0
@@ -36,7 +36,7 @@ def test_the_loop_turns_until_the_time_is_over_and_then_sleeps(run) -> None:  # 
         await asyncio.sleep(0.05)
         return then, poll.turns
 
-    poll = Counted(0.05)
+    poll = CountingBusyPoll(0.05)
     turned, later = run(test())
     assert turned > 5
     assert later == turned
@@ -53,7 +53,7 @@ def test_each_answer_puts_the_end_off_and_begins_no_second_chain_of_turns() -> N
         await asyncio.sleep(0.02)
         assert poll.turns > seen
 
-    poll = Counted(0.05)
+    poll = CountingBusyPoll(0.05)
     uvloop.run(test())
 
 
@@ -62,7 +62,7 @@ def test_without_it_nothing_turns() -> None:
         poll.on_answer()
         await asyncio.sleep(0.01)
 
-    poll = Counted(0.0)
+    poll = CountingBusyPoll(0.0)
     uvloop.run(test())
     assert poll.turns == 0
 

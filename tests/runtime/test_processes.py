@@ -18,8 +18,8 @@ pytestmark = pytest.mark.anyio
 HEAD = b"HTTP/1.1 200 OK\r\ncontent-length: 4\r\n"
 
 
-class Wire(asyncio.Transport):
-    """What the client sees."""
+class FakeTransport(asyncio.Transport):
+    """Keeps what is written to the client."""
 
     def __init__(self) -> None:
         super().__init__()
@@ -45,7 +45,7 @@ class Wire(asyncio.Transport):
 
 
 async def app(scope: Scope, receive: Receive, send: Send) -> None:
-    """Answers `done`; in two pieces, or not to its end, where the path says so."""
+    """Answer `done`: at /pieces in two pieces, at /breaks not to its end."""
     while (await receive()).get("more_body"):
         pass
     await send({"type": "http.response.start", "status": 200, "headers": [(b"content-length", b"4")]})
@@ -59,22 +59,22 @@ async def app(scope: Scope, receive: Receive, send: Send) -> None:
 
 
 class Connection:
-    """One connection, and what was written to it."""
+    """One connection; calling it sends requests and returns what is written in answer."""
 
     def __init__(self) -> None:
         config = server_config(Settings(_env_file=None), app)  # type: ignore[arg-type]
         config.load()
-        self.wire = Wire()
+        self.transport = FakeTransport()
         self._protocol = config.http_protocol_class(config, ServerState(), {})
-        self._protocol.connection_made(self.wire)
+        self._protocol.connection_made(self.transport)
 
     async def __call__(self, *requests: bytes) -> bytes:
-        self.wire.writes.clear()
+        self.transport.writes.clear()
         for request in requests:
             self._protocol.data_received(request)
         for _ in range(20):
             await asyncio.sleep(0)
-        return b"".join(self.wire.writes)
+        return b"".join(self.transport.writes)
 
     def end(self) -> None:
         self._protocol.connection_lost(None)
@@ -92,8 +92,8 @@ async def test_answers_follow_each_other_on_a_connection(ask: Connection) -> Non
         assert await ask(b"GET / HTTP/1.1\r\n\r\n") == HEAD + b"\r\ndone"
     both = await ask(b"GET / HTTP/1.1\r\n\r\nGET / HTTP/1.1\r\n\r\n")
     assert both == (HEAD + b"\r\ndone") * 2, "pipelined"
-    assert not ask.wire.paused
-    assert not ask.wire.closed
+    assert not ask.transport.paused
+    assert not ask.transport.closed
 
 
 async def test_an_answer_in_pieces_is_put_together(ask: Connection) -> None:
@@ -106,18 +106,18 @@ async def test_an_answer_without_a_body_is_sent(ask: Connection) -> None:
 
 async def test_an_answer_that_ends_the_connection_is_sent_first(ask: Connection) -> None:
     assert await ask(b"GET / HTTP/1.1\r\nConnection: close\r\n\r\n") == HEAD + b"connection: close\r\n\r\ndone"
-    assert ask.wire.closed
+    assert ask.transport.closed
 
 
 async def test_an_answer_that_breaks_off_looks_broken(ask: Connection) -> None:
     assert await ask(b"GET /breaks HTTP/1.1\r\n\r\n") == HEAD + b"\r\n"
-    assert ask.wire.closed
+    assert ask.transport.closed
 
 
 async def test_what_is_not_http_is_refused(ask: Connection) -> None:
     refusal = await ask(b"nonsense\r\n\r\n")
     assert refusal.startswith(b"HTTP/1.1 400 ")
-    assert ask.wire.closed
+    assert ask.transport.closed
 
 
 async def test_a_client_that_asks_whether_to_go_on_is_told_at_once(ask: Connection) -> None:
