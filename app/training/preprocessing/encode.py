@@ -18,7 +18,7 @@ from app.training.data.readers.bad_rows import SkippedRows
 from app.training.data.table_encoder import TableEncoder
 from app.training.distributed import SINGLE_PROCESS, ProcessGroup
 from app.training.preprocessing.row_chunks import row_chunks
-from app.training.scratch_array import shared_scratch_array
+from app.training.shared_scratch_array import shared_scratch_array
 
 
 class EncodedRows(NamedTuple):

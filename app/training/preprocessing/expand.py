@@ -13,7 +13,7 @@ from app.models.side_input import Preprocessing, SideInput
 from app.training.distributed import SINGLE_PROCESS, ProcessGroup
 from app.training.preprocessing.encode import EncodedRows
 from app.training.preprocessing.row_chunks import row_chunks
-from app.training.scratch_array import shared_scratch_array
+from app.training.shared_scratch_array import shared_scratch_array
 
 
 class ExpandedRows(NamedTuple):

@@ -8,7 +8,7 @@ import numpy as np
 import numpy.typing as npt
 
 from app.features.slots import Keys
-from app.training.distributed import SINGLE_PROCESS, ProcessGroup
+from app.training.preprocessing.gather import Gather, single_shard
 from app.training.scratch_array import scratch_array
 
 MAX_HELD = 8 << 20
@@ -46,10 +46,10 @@ class KeyCounts:
                 self._runs.append((self._put_aside(merged[0]), self._put_aside(merged[1])))
                 self._fresh, self._held = [], 0
 
-    def at_least(self, count: int, group: ProcessGroup = SINGLE_PROCESS) -> Keys:
-        """Return, sorted, the keys that occur `count` times or more in what all processes of the group have added."""
+    def at_least(self, count: int, gather: Gather = single_shard) -> Keys:
+        """Return, sorted, the keys that occur `count` times or more in what all shards have added."""
         runs = [*self._runs, *([_merge(self._fresh)] if self._fresh else [])]
-        held = sum(group.all_gather(sum(len(keys) for keys, _ in runs)))
+        held = sum(gather(sum(len(keys) for keys, _ in runs)))
         if not held:
             return np.empty(0, np.int64)
         # Keys are hashes, spread evenly: equal ranges of them have about as many each.
@@ -63,9 +63,7 @@ class KeyCounts:
                 (keys[start:stop], counts[start:stop])
                 for (keys, counts), start, stop in zip(runs, starts, stops, strict=True)
             ]
-            if group.size > 1:
-                in_range = group.all_gather(_merge(in_range) if in_range else _EMPTY_RUN)
-            keys, counts = _merge(in_range)
+            keys, counts = _merge(gather(_merge(in_range) if in_range else _EMPTY_RUN))
             frequent.append(keys[counts >= count])
             starts = stops
         return np.concatenate(frequent)

@@ -16,7 +16,7 @@ import torch
 from app.features.fields import Numeric
 from app.features.slots import Values
 from app.models.side_input import NumericStatistics, transform
-from app.training.distributed import SINGLE_PROCESS, ProcessGroup
+from app.training.preprocessing.gather import Gather, single_shard
 
 MIN_DEVIATION = 1e-6
 HALVES = 1 << 16
@@ -27,7 +27,7 @@ NumberChunks = Callable[[], Iterator[Values]]
 
 
 def fit_numerics(
-    fields: Sequence[Numeric], chunks: NumberChunks, group: ProcessGroup = SINGLE_PROCESS
+    fields: Sequence[Numeric], chunks: NumberChunks, gather: Gather = single_shard
 ) -> dict[str, NumericStatistics]:
     """Fit mean, deviation and quantile borders of each field, by name.
 
@@ -35,22 +35,22 @@ def fit_numerics(
     numbers are left out; a constant field has deviation 1.
 
     Args:
-        group: the processes that have these fields, each with its chunks. They fit the numbers of all: borders exactly,
-            moments up to the rounding of another order of sums.
+        gather: gathers the counters of all shards, each with its chunks, so that the numbers of all are fitted: borders
+            exactly, moments up to the rounding of another order of sums.
     """
     counters = [_NumberCounters(field) for field in fields]
     for chunk_NM in chunks() if counters else ():
         for column, field_counters in enumerate(counters):
             field_counters.first_pass(chunk_NM[:, column])
-    for field_counters in counters if group.size > 1 else ():
-        field_counters.gather_first(group)
+    for field_counters in counters:
+        field_counters.gather_first(gather)
     if any(field_counters.has_borders() for field_counters in counters):
         for chunk_NM in chunks():
             for column, field_counters in enumerate(counters):
                 if field_counters.has_borders():
                     field_counters.second_pass(chunk_NM[:, column])
-    for field_counters in counters if group.size > 1 else ():
-        field_counters.gather_second(group)
+    for field_counters in counters:
+        field_counters.gather_second(gather)
     return {field.name: field_counters.statistics() for field, field_counters in zip(fields, counters, strict=True)}
 
 
@@ -90,20 +90,24 @@ class _NumberCounters:
         self._mean += difference * count / total
         self._count = total
 
-    def gather_first(self, group: ProcessGroup) -> None:
-        """Replace the counters of the first pass by those of all processes."""
-        gathered = group.all_gather((self._count, self._mean, self._squares, self._upper))
+    def gather_first(self, gather: Gather) -> None:
+        """Replace the counters of the first pass by those of all shards."""
+        shards = gather((self._count, self._mean, self._squares, self._upper))
+        if len(shards) == 1:
+            return
         self._count, self._mean, self._squares = 0, 0.0, 0.0
-        for count, mean, squares, _ in gathered:
+        for count, mean, squares, _ in shards:
             if count:
                 self._add(count, mean, squares)
-        self._upper = np.sum([upper for *_, upper in gathered], axis=0, dtype=np.int64)
+        self._upper = np.sum([upper for *_, upper in shards], axis=0, dtype=np.int64)
 
-    def gather_second(self, group: ProcessGroup) -> None:
-        """Replace the counters of the second pass by those of all processes."""
-        gathered = group.all_gather((self._bits, self._counts))
+    def gather_second(self, gather: Gather) -> None:
+        """Replace the counters of the second pass by those of all shards."""
+        shards = gather((self._bits, self._counts))
+        if len(shards) == 1:
+            return
         self._bits, self._counts = np.empty(0, np.uint32), np.empty(0, np.int64)
-        for bits, counts in gathered:
+        for bits, counts in shards:
             self._add_bits(bits, counts)
 
     def has_borders(self) -> bool:

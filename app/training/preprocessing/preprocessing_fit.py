@@ -44,7 +44,7 @@ class PreprocessingFit:
             def number_chunks(side: Side = side, columns: npt.NDArray[np.int64] = columns) -> Iterator[Values]:
                 return (values[:, columns] for _, values in train.slot_chunks(side, own_rows))
 
-            numerics.update(fit_numerics(layout.numerics, number_chunks, group))
+            numerics.update(fit_numerics(layout.numerics, number_chunks, group.all_gather))
         fixed = [EMPTY_KEY, *(numeric_key(name) for name in numerics)]
-        vocabulary = np.union1d(counts.at_least(self.min_count, group), np.array(fixed, np.int64))
+        vocabulary = np.union1d(counts.at_least(self.min_count, group.all_gather), np.array(fixed, np.int64))
         return Preprocessing(schema, torch.from_numpy(vocabulary), numerics)

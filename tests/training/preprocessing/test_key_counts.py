@@ -10,10 +10,8 @@ import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from app.errors import ConfigError
 from app.training.distributed import ProcessGroup
 from app.training.preprocessing.key_counts import KeyCounts
-from app.training.scratch_array import scratch_array
 from tests.training.together import together
 
 
@@ -35,21 +33,6 @@ def test_nothing_counted_is_nothing() -> None:
     assert KeyCounts().at_least(1).tolist() == []
 
 
-def test_room_is_heap_where_small_and_a_nameless_file_where_not(tmp_path: Path) -> None:
-    small, large = (scratch_array((100, 3), np.int64, tmp_path, heap_bytes=heap) for heap in (10_000, 100))
-    assert not isinstance(small, np.memmap)
-    assert isinstance(large, np.memmap)
-    large[:] = 7
-    assert int(large.sum()) == 2100
-    assert not list(tmp_path.iterdir())
-    assert not isinstance(scratch_array((100,), np.int64, None, heap_bytes=1), np.memmap)
-
-
-def test_no_room_says_how_much_is_wanted_and_what_to_do(tmp_path: Path) -> None:
-    with pytest.raises(ConfigError, match=r"no room for 1048576\.0 GiB: .*--cache"):
-        scratch_array((2**47,), np.int64, tmp_path)
-
-
 @settings(deadline=None)
 @given(
     keys=st.lists(st.lists(st.integers(-5, 5)), min_size=1, max_size=4),
@@ -62,7 +45,7 @@ def test_counts_of_processes_are_those_of_all_keys(keys: list[list[int]], least:
     def counted(group: ProcessGroup) -> list[int]:
         counts = KeyCounts(max_held=held)
         counts.add(spread[group.rank])
-        return counts.at_least(least, group).tolist()
+        return counts.at_least(least, group.all_gather).tolist()
 
     whole = Counter(np.concatenate(spread).tolist())
     expected = sorted(key for key, count in whole.items() if count >= least)

@@ -71,7 +71,9 @@ def test_no_fields_cost_no_pass() -> None:
 def test_processes_fit_the_numbers_of_all(numbers: list[list[float]]) -> None:
     shares = [np.array(own, np.float32)[:, None] for own in numbers]
     whole = fit_numerics([LOGGED], lambda: iter(shares))["logged"]
-    for found in together(len(shares), lambda group: fit_numerics([LOGGED], lambda: iter([shares[group.rank]]), group)):
+    for found in together(
+        len(shares), lambda group: fit_numerics([LOGGED], lambda: iter([shares[group.rank]]), group.all_gather)
+    ):
         assert isinstance(found, dict), found
         assert found["logged"].borders == whole.borders
         assert (found["logged"].mean, found["logged"].deviation) == pytest.approx((whole.mean, whole.deviation))
