@@ -114,21 +114,20 @@ class ItemCache:
         return self._flags_C.take(rows)
 
     def states(self, model: ItemModel) -> Tensor:
-        """Return the item states [capacity, D] of an attached version; only rows of cached items mean anything."""
-        return self._tables[model].states_CD
+        """Return the item states [capacity, D] of a version; only rows of cached items mean anything.
+
+        Raises KeyError if the version is not attached.
+        """
+        return self._tables.by_model[id(model)].states_CD
 
     def slots(self, model: ItemModel, rows: Rows) -> Slots:
         """Return the encoded slots [N, S] of rows, under the schema of an attached version."""
-        return self._tables[model].slot_table.slots(rows)
+        return self._tables.by_model[id(model)].slot_table.slots(rows)
 
     @property
     def versions(self) -> int:
         """How many versions are attached."""
-        return len(self._tables)
-
-    def attached(self, model: ItemModel) -> bool:
-        """Return whether the cache keeps item states of this version."""
-        return model in self._tables
+        return len(self._tables.by_model)
 
     def stale(self) -> list[str]:
         """Return the ids of cached items that are not fresh."""
@@ -188,7 +187,7 @@ class ItemCache:
             Ids whose slots under the model's schema are not known, because the schema is new. They hold what an
             unknown item holds, and are stale, until they are read.
         """
-        if model in self._tables:
+        if id(model) in self._tables.by_model:
             return []
         state_table = self._tables.attach(model)
         pacer = LoopPacer(worked_s)

@@ -85,18 +85,8 @@ class ItemTables:
         self._device = device
         self._dtype = dtype
         self._by_schema: dict[str, SlotTable] = {}
-        self._by_model: dict[int, StateTable] = {}
-
-    def __len__(self) -> int:
-        """Return how many versions are attached."""
-        return len(self._by_model)
-
-    def __contains__(self, model: ItemModel) -> bool:
-        return id(model) in self._by_model
-
-    def __getitem__(self, model: ItemModel) -> StateTable:
-        """Return the states of a version. Raises KeyError if it is not attached."""
-        return self._by_model[id(model)]
+        self.by_model: dict[int, StateTable] = {}
+        """The attached versions' tables, by the `id` of the model."""
 
     def attach(self, model: ItemModel) -> StateTable:
         """Add a table for a version, and one for its schema unless another version shares it; all rows are zeros."""
@@ -110,13 +100,13 @@ class ItemTables:
                 np.zeros(self._capacity, np.bool_),
             )
         width = model.encode_items(slot_table.slots(np.arange(1))).shape[1]
-        state_table = self._by_model[id(model)] = StateTable(model, slot_table, self._zero_states(width))
+        state_table = self.by_model[id(model)] = StateTable(model, slot_table, self._zero_states(width))
         return state_table
 
     def detach(self, model: ItemModel) -> None:
         """Drop a version's states, and its schema's slots unless another version shares them."""
-        self._by_model.pop(id(model), None)
-        used = {state_table.model.schema_hash for state_table in self._by_model.values()}
+        self.by_model.pop(id(model), None)
+        used = {state_table.model.schema_hash for state_table in self.by_model.values()}
         for schema_hash in self._by_schema.keys() - used:
             del self._by_schema[schema_hash]
 
@@ -132,7 +122,7 @@ class ItemTables:
             encoded = slot_table.encoder.encode_many(items, item_ids, on_invalid)
             slot_table.keys_CS[rows], slot_table.values_CS[rows] = encoded
             slot_table.filled_C[rows] = True
-        for state_table in self._by_model.values():
+        for state_table in self.by_model.values():
             state_table.encode(rows)
 
     def clear(self, row: int) -> None:

@@ -108,14 +108,17 @@ class Ranker:
         fetched = time.perf_counter()
         if fetched >= due:
             raise DeadlinePassed(f"{(fetched - began) * 1000:.0f} ms went by before scoring")
-        if not self._cache.attached(chosen.artifact):  # it was retired while the store was slow to answer
+        try:
+            states_CD = self._cache.states(chosen.artifact)
+        except KeyError:  # the version was retired while the store was slow to answer
             chosen = route(self._live(), request.user_id, request.model)
+            states_CD = self._cache.states(chosen.artifact)
         # Nothing is awaited while rows are in use: they stay what they are, and the version stays attached.
         artifact, batcher = chosen.artifact, None if request.explain else self._batcher
         with torch.inference_mode():  # once a request: entering it costs as much as an operator
             user_slots, user_D = self._encode_user(artifact, request, features)
             encoded = time.perf_counter()
-            states_CD, rows_N = self._item_states(artifact, features, request.item_features)
+            states_CD, rows_N = self._item_states(artifact, states_CD, features, request.item_features)
             if batcher is None:
                 score_N, order_N = artifact.ranked(user_D, states_CD, rows_N)
             else:
@@ -142,14 +145,18 @@ class Ranker:
         return slots, artifact.encode_user(slots)
 
     def _item_states(
-        self, artifact: Artifact, features: RequestFeatures, overrides: Mapping[str, Mapping[str, Any]]
+        self,
+        artifact: Artifact,
+        states_CD: Tensor,
+        features: RequestFeatures,
+        overrides: Mapping[str, Mapping[str, Any]],
     ) -> tuple[Tensor, Rows]:
         """Return a table of item states [C, D] and the candidates' rows [N] in it.
 
-        That is the cache's own table, unless candidates are not cached or were sent with features: then their states
-        are computed here, in a table for this request.
+        That is the cache's own table `states_CD`, unless candidates are not cached or were sent with features: then
+        their states are computed here, in a table for this request.
         """
-        states_CD, rows_N, special = self._cache.states(artifact), features.rows_N, features.uncached
+        rows_N, special = features.rows_N, features.uncached
         if overrides:
             overridden = [index for index, item_id in enumerate(features.item_ids) if item_id in overrides]
             special = sorted({*special, *overridden})

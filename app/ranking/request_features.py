@@ -8,7 +8,7 @@ evicted again or never cached because all rows are pinned, is encoded for this r
 from __future__ import annotations
 
 from collections.abc import Mapping, Sequence
-from dataclasses import dataclass, field
+from dataclasses import dataclass
 from typing import Any
 
 import numpy as np
@@ -34,16 +34,16 @@ class RequestFeatures:
     """[N], each once."""
     rows_N: Rows
     """The candidates' rows in the cache, ABSENT for those that are not cached."""
+    user: RawFeatures
+    """Empty for an unknown user, and if the store did not answer."""
+    degraded: list[str]
+    missing_items: list[str]
+    """Ids that the store does not know."""
+    missing_user: bool = False
     uncached: Sequence[int] = ()
     """Indices of the candidates that are not cached."""
-    user: RawFeatures = field(default_factory=dict)
-    """Empty for an unknown user, and if the store did not answer."""
-    items_read: Mapping[int, RawFeatures] = field(default_factory=dict)
+    items_read: Mapping[int, RawFeatures] | None = None
     """What this request read: index of the candidate to features."""
-    missing_user: bool = False
-    missing_items: list[str] = field(default_factory=list)
-    """Ids that the store does not know."""
-    degraded: list[str] = field(default_factory=list)
 
 
 class FeatureReader:
@@ -81,7 +81,7 @@ class FeatureReader:
             return self._from_cache(ids)
         finally:
             cache.unpin(rows_N)
-        features = RequestFeatures(ids, rows_N, user=user, missing_user=not user)
+        features = RequestFeatures(ids, rows_N, user, [], [], not user)
         if unread:  # the cache was given these, and may have evicted them again
             rows_N[unread] = cache.find(unread_ids).rows
             features.uncached = np.flatnonzero(rows_N == ABSENT).tolist()
@@ -113,7 +113,8 @@ class FeatureReader:
             item_id = features.item_ids[index]
             item = Slots(slots.keys[position], slots.values[position])
             if rows_M[position] == ABSENT:
-                item = encoder.encode(features.items_read.get(index, {}), item_id, self._cache.count_invalid)
+                stored = features.items_read.get(index, {}) if features.items_read else {}
+                item = encoder.encode(stored, item_id, self._cache.count_invalid)
             if override := overrides.get(item_id):
                 item = encoder.patch(item, override)
             slots.keys[position], slots.values[position] = item
@@ -132,7 +133,8 @@ class FeatureReader:
         rows_N = self._cache.find(ids).rows
         flags_N, cached_N = self._cache.flags(rows_N), rows_N != ABSENT
         fresh_N = flags_N & FRESH != 0 if self._store.tracking else np.zeros(len(rows_N), np.bool_)
-        features = RequestFeatures(ids, rows_N, np.flatnonzero(~cached_N).tolist(), degraded=[USER_UNAVAILABLE])
+        features = RequestFeatures(ids, rows_N, {}, [USER_UNAVAILABLE], [])
+        features.uncached = np.flatnonzero(~cached_N).tolist()
         if features.uncached:
             features.degraded.append(ITEMS_UNAVAILABLE)
         else:
