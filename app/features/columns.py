@@ -1,4 +1,4 @@
-"""A column of a table in the forms that the encoder takes whole, so that no value costs a step of Python twice.
+"""A column of a table, in the forms that the encoder takes whole, so that Python handles no value twice.
 
 The encoder asks a column for the form that suits a field: one raw column may be read by two fields, say as a number and
 as a category. This module knows no table library; `app.training.data.readers.series_column` makes columns of polars.
@@ -17,55 +17,59 @@ Numbers = npt.NDArray[np.float64]
 
 
 class Distinct(NamedTuple):
-    """N values as the D different ones among them and the place [N] of each row's value there."""
+    """N values as the D distinct ones among them, and the index [N] of each row's value there."""
 
     values: Sequence[Any]
     codes_N: Codes
 
 
 class Lists(NamedTuple):
-    """N lists laid end to end: their items, how many each row has (0 where it has none), and what each item weighs."""
+    """N lists laid end to end: their items, the number of items of each row, and the weight of each item."""
 
     items: Distinct
     lengths_N: npt.NDArray[np.int64]
     weights: Numbers | None = None
-    """One per item; None stands for 1 throughout."""
+    """One weight per item; None if all are 1."""
 
 
 class Column(Protocol):
     """A column of N raw values. None and "" are missing."""
 
-    def distinct(self) -> Distinct: ...
+    def distinct(self) -> Distinct:
+        """Return the column as distinct values and codes."""
 
     def numbers(self) -> Numbers | None:
-        """The column as float64 [N] with NaN for missing; None where a value is not plainly a number."""
+        """Return the column as float64 [N] with NaN for missing, or None if a value is not plainly a number."""
 
     def lists(self, separator: str | None) -> Lists | None:
-        """The column as lists, text split at the separator; None where that is not plain, or not worth it."""
+        """Return the column as lists, text split at the separator, or None if that is not plain, or not worth it."""
 
 
-class Plain:
-    """Python values, as a request or a test has them."""
+class PythonColumn:
+    """A column of Python values, as a request or a test has them."""
 
     def __init__(self, values: Sequence[Any]) -> None:
         self._values = values
 
     def distinct(self) -> Distinct:
-        places: dict[object, int] = {}
+        """Return the column as distinct values and codes."""
+        code_of: dict[object, int] = {}
         values: list[Any] = []
         codes_N = np.empty(len(self._values), np.int64)
         for row, value in enumerate(self._values):
-            # The type is part of the memo key because 1, 1.0 and True are one key to a dict but not one category.
-            memo = (value.__class__, value if value.__hash__ is not None else repr(value))
-            place = places.get(memo)
-            if place is None:
-                place = places[memo] = len(values)
+            # The type is part of the key because 1, 1.0 and True are one key to a dict but not one category.
+            key = (value.__class__, value if value.__hash__ is not None else repr(value))
+            code = code_of.get(key)
+            if code is None:
+                code = code_of[key] = len(values)
                 values.append(value)
-            codes_N[row] = place
+            codes_N[row] = code
         return Distinct(values, codes_N)
 
     def numbers(self) -> Numbers | None:
+        """Return None: the values are encoded one by one."""
         return None
 
     def lists(self, separator: str | None) -> Lists | None:
+        """Return None: the values are encoded one by one."""
         return None

@@ -1,4 +1,4 @@
-"""One raw field to its run of slots: a value at a time for a request, a whole column at a time for a table."""
+"""One raw field to its slots: a value at a time for a request, a whole column at a time for a table."""
 
 from __future__ import annotations
 
@@ -24,20 +24,23 @@ from app.features.slots import (
     Keys,
     Slots,
     canonical_text,
-    kind_of,
+    json_type,
     slot_key,
 )
 
 
 class CategoricalEncoder:
+    """Encodes one category to one slot: the hash of its space and canonical text, with value 1.0."""
+
     def __init__(self, field: Categorical | MultiCategorical) -> None:
         self.name = field.name
         self._prefix = (field.vocabulary + VALUE_MARK).encode()
         self._missing: FieldSlots = ((slot_key(field.name + MISSING_MARK),), (1.0,))
         self.absent: FieldSlots = self._missing
-        """What a value that turns out to be none becomes; the encoded default where one is declared."""
+        """Slots of an empty value: those of the declared default or, without one, the "missing" slots."""
 
     def key(self, value: object) -> int:
+        """Hash one category. Raises EncodingError if it is not a string, number or boolean."""
         # The test for ".0" spares nearly every text the regular expression: this is the hottest line of the encoder.
         text: str = value if value.__class__ is str and value[-2:] != ".0" else canonical_text(value, self.name)
         try:
@@ -47,7 +50,7 @@ class CategoricalEncoder:
         return digest if digest <= INT64_MAX else digest - 2**64
 
     def keys(self, values: Sequence[Any]) -> Keys:
-        """The keys [D] of many values, 0 for missing ones. Raises EncodingError."""
+        """Hash D categories to keys [D], 0 for missing ones. Raises EncodingError if one fits no slot."""
         texts = [
             value if value.__class__ is str and value[-2:] != ".0" else "" if value is None else self._text(value)
             for value in values
@@ -59,14 +62,16 @@ class CategoricalEncoder:
             raise EncodingError(self.name, "text must be valid Unicode, without lone surrogates") from None
         return np.where(np.fromiter(map(bool, texts), np.bool_, len(texts)), keys_D, EMPTY_KEY)
 
-    def _text(self, value: object) -> str:
-        return canonical_text(value, self.name)
-
     def encode(self, value: object) -> FieldSlots:
+        """Encode one value that is not missing. Raises EncodingError if it fits no slot."""
         return (self.key(value),), (1.0,)
 
     def encode_column(self, column: Column, absent: FieldSlots) -> Slots | None:
-        """The slots [N, width] of a whole column, or None where it must be encoded value by value."""
+        """Encode a column to slots [N, width], or return None if it must be encoded value by value.
+
+        Args:
+            absent: the slots of a missing value.
+        """
         values, codes_N = column.distinct()
         try:
             keys_D = self.keys(values)
@@ -76,10 +81,16 @@ class CategoricalEncoder:
         return Slots(keys_D[codes_N, None], np.ones((len(codes_N), 1), np.float32))
 
     def missing(self) -> FieldSlots:
+        """Return the slots that stand for a missing value, whatever the default."""
         return self._missing
+
+    def _text(self, value: object) -> str:
+        return canonical_text(value, self.name)
 
 
 class MultiCategoricalEncoder(CategoricalEncoder):
+    """Encodes up to `max_length` categories to a slot each, with weights that sum to 1 (mean) or are kept (sum)."""
+
     def __init__(self, field: MultiCategorical) -> None:
         super().__init__(field)
         self._field = field
@@ -91,6 +102,7 @@ class MultiCategoricalEncoder(CategoricalEncoder):
         self.absent = self._missing
 
     def encode(self, value: object) -> FieldSlots:
+        """Encode a list, an object of weights, or the text of either. Raises EncodingError if it fits no slot."""
         pairs = [(item, weight) for item, weight in self._pairs(value) if item is not None and item != ""]
         if len(pairs) > self._field.max_length:
             if self._field.weighted:  # heaviest first; sorted() is stable, so ties keep their order
@@ -103,7 +115,7 @@ class MultiCategoricalEncoder(CategoricalEncoder):
             # Divided by the heaviest first: the sum of weights near the float limit would overflow.
             total = 0.0
             for _, weight in pairs if heaviest else ():
-                total += weight / heaviest  # one after the other, as `_laid_out` does; sum() of Python 3.12 does not
+                total += weight / heaviest  # one after the other, as `_lay_out` does; sum() of Python 3.12 does not
             pairs = [(item, weight / heaviest / total) for item, weight in pairs] if total else []
         if not pairs:
             return self.absent
@@ -112,56 +124,61 @@ class MultiCategoricalEncoder(CategoricalEncoder):
         return keys, tuple(weight for _, weight in pairs) + (0.0,) * padding
 
     def encode_column(self, column: Column, absent: FieldSlots) -> Slots | None:
+        """Encode a column to slots [N, width], or return None if it must be encoded value by value."""
         lists = column.lists(self._field.separator)
-        if lists is None or (lists.weights is not None and not self._takes(lists.weights)):
+        if lists is None or (lists.weights is not None and not self._are_valid(lists.weights)):
             return None
         try:
             keys_D = self.keys(lists.items.values)
         except EncodingError:
             return None
-        return self._laid_out(lists, keys_D[lists.items.codes_N], absent)
+        return self._lay_out(lists, keys_D[lists.items.codes_N], absent)
 
-    def _takes(self, weights: npt.NDArray[np.float64]) -> bool:
+    def _are_valid(self, weights: npt.NDArray[np.float64]) -> bool:
         least = 0.0 if self._field.pooling == "mean" else -FLOAT32_MAX
         return self._field.weighted and bool(((weights >= least) & (weights <= FLOAT32_MAX)).all())
 
-    def _laid_out(self, lists: Lists, keys: Keys, absent: FieldSlots) -> Slots:
+    def _lay_out(self, lists: Lists, keys: Keys, absent: FieldSlots) -> Slots:
+        """Lay items out in slots, as `encode` does: the heaviest `max_length` of each row, weights pooled.
+
+        Args:
+            keys: the key of each item, 0 for missing ones.
+        """
         field, rows = self._field, len(lists.lengths_N)
         row, weights = np.repeat(np.arange(rows), lists.lengths_N), lists.weights
-        there = keys != EMPTY_KEY
-        if not there.all():
-            row, keys, weights = row[there], keys[there], None if weights is None else weights[there]
+        present = keys != EMPTY_KEY
+        if not present.all():
+            row, keys, weights = row[present], keys[present], None if weights is None else weights[present]
         count_N = np.bincount(row, minlength=rows)
         if weights is not None and count_N.max(initial=0) > field.max_length:
             crowded = np.flatnonzero(count_N[row] > field.max_length)
             order = crowded[np.lexsort((-np.abs(weights[crowded]), row[crowded]))]  # stable, as `sorted` is
             weights = weights.copy()
             keys[crowded], weights[crowded] = keys[order], weights[order]
-        place = np.arange(len(row)) - (np.cumsum(count_N) - count_N)[row]
-        kept = place < field.max_length
-        row, place, keys = row[kept], place[kept], keys[kept]
-        slots = Slots(
-            np.zeros((rows, self._field.max_length), np.int64), np.zeros((rows, self._field.max_length), np.float32)
-        )
-        slots.keys[row, place] = keys
+        slot = np.arange(len(row)) - (np.cumsum(count_N) - count_N)[row]
+        fits = slot < field.max_length
+        row, slot, keys = row[fits], slot[fits], keys[fits]
+        shape = rows, field.max_length
+        slots = Slots(np.zeros(shape, np.int64), np.zeros(shape, np.float32))
+        slots.keys[row, slot] = keys
         if weights is None:
-            kept_N = np.maximum(count_N, 1).clip(max=field.max_length)
-            slots.values[row, place] = 1.0 if field.pooling == "sum" else (1.0 / kept_N)[row]
+            used_N = np.maximum(count_N, 1).clip(max=field.max_length)
+            slots.values[row, slot] = 1.0 if field.pooling == "sum" else (1.0 / used_N)[row]
         elif field.pooling == "sum":
-            slots.values[row, place] = weights[kept]
+            slots.values[row, slot] = weights[fits]
         else:
             heaviest_N = np.zeros(rows)
-            np.maximum.at(heaviest_N, row, weights[kept])
+            np.maximum.at(heaviest_N, row, weights[fits])
             count_N = np.where(heaviest_N > 0, count_N, 0)  # no weight at all is no value
-            shares = weights[kept] / np.where(heaviest_N > 0, heaviest_N, 1.0)[row]
+            shares = weights[fits] / np.where(heaviest_N > 0, heaviest_N, 1.0)[row]
             total_N = np.bincount(row, shares, minlength=rows)
-            slots.values[row, place] = shares / np.where(heaviest_N > 0, total_N, 1.0)[row]
+            slots.values[row, slot] = shares / np.where(heaviest_N > 0, total_N, 1.0)[row]
         slots.keys[count_N == 0], slots.values[count_N == 0] = absent
         return slots
 
     def _pairs(self, value: object) -> list[tuple[object, float]]:
         if isinstance(value, str):
-            value = self._parsed(value)
+            value = self._parse(value)
         if isinstance(value, Mapping):
             if not self._field.weighted:
                 raise EncodingError(self.name, "expected a list; weights need `weighted: true` in the schema")
@@ -170,7 +187,7 @@ class MultiCategoricalEncoder(CategoricalEncoder):
             return [(item, 1.0) for item in value]
         return [(value, 1.0)]
 
-    def _parsed(self, text: str) -> object:
+    def _parse(self, text: str) -> object:
         if text[:1] in ("[", "{"):
             try:
                 parsed: object = msgspec.json.decode(text)
@@ -188,13 +205,17 @@ class MultiCategoricalEncoder(CategoricalEncoder):
 
 
 class NumericEncoder:
+    """Encodes one number to one slot: the field's fixed key, with the raw number as value, NaN if missing."""
+
     def __init__(self, field: Numeric) -> None:
         self.name = field.name
         self._keys = (slot_key(field.name + NUMERIC_MARK),)
         self._missing: FieldSlots = (self._keys, (math.nan,))
         self.absent: FieldSlots = self._missing
+        """Slots of an empty value: those of the declared default or, without one, the "missing" slots."""
 
     def encode(self, value: object) -> FieldSlots:
+        """Encode a number or its text. Raises EncodingError if it is no number, or beyond 32-bit floats."""
         if isinstance(value, str):
             try:
                 if "_" in value:
@@ -205,7 +226,7 @@ class NumericEncoder:
         elif isinstance(value, int | float):  # a boolean counts as 0 or 1
             number = value
         else:
-            raise EncodingError(self.name, f"expected a number, not {kind_of(value)}")
+            raise EncodingError(self.name, f"expected a number, not {json_type(value)}")
         if number != number:
             return self.absent
         if not abs(number) <= FLOAT32_MAX:
@@ -213,6 +234,7 @@ class NumericEncoder:
         return self._keys, (float(number),)
 
     def encode_column(self, column: Column, absent: FieldSlots) -> Slots | None:
+        """Encode a column to slots [N, 1], or return None if it must be encoded value by value."""
         numbers_N = column.numbers()
         if numbers_N is None:
             return None
@@ -223,6 +245,7 @@ class NumericEncoder:
         return Slots(np.full((len(numbers_N), 1), absent[0][0], np.int64), values_N[:, None])
 
     def missing(self) -> FieldSlots:
+        """Return the slots that stand for a missing value, whatever the default."""
         return self._missing
 
 
@@ -230,6 +253,7 @@ FieldEncoder = CategoricalEncoder | NumericEncoder
 
 
 def field_encoder(field: AnyField) -> FieldEncoder:
+    """Return the encoder of a field of this kind."""
     if isinstance(field, MultiCategorical):
         return MultiCategoricalEncoder(field)
     if isinstance(field, Categorical):

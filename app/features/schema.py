@@ -23,14 +23,16 @@ from app.features.slot_layout import SlotLayout
 
 
 class Cross(Declaration):
-    """A pair of fields whose value pairs get weights of their own in a wide part; other models do not look at it."""
+    """A pair of fields whose value pairs get weights of their own in a wide part; other models ignore it."""
 
     fields: tuple[Name, Name]
     buckets: Annotated[int, Field(ge=2, le=100_000_000)] = 10_000
-    """Pairs of values are hashed into so many weights; a number takes part by its own quantile bucket."""
+    """Number of weights that pairs of values are hashed into; a number takes part by its own quantile bucket."""
 
 
 class FeatureSchema(Declaration):
+    """All fields of users, items and requests, and the crosses between them."""
+
     version: Literal[1] = 1
     fields: Annotated[tuple[AnyField, ...], Field(min_length=1, max_length=1000)]
     crosses: Annotated[tuple[Cross, ...], Field(max_length=100)] = ()
@@ -64,11 +66,11 @@ class FeatureSchema(Declaration):
         return self
 
     def side(self, side: Side) -> tuple[Categorical | MultiCategorical | Numeric, ...]:
-        """Fields of the request side (user and context) or the item side, in declared order."""
+        """Return the fields of the request side (user and context) or of the item side, in declared order."""
         return tuple(f for f in self.fields if f.side == side)
 
     def layout(self, side: Side) -> SlotLayout:
-        """Slots and field vectors of one side."""
+        """Return the slots and field vectors of one side."""
         return SlotLayout(side, self.side(side))
 
     @cached_property
@@ -81,7 +83,7 @@ class FeatureSchema(Declaration):
 
     @cached_property
     def hash(self) -> str:
-        """Hex SHA-256 of the canonical JSON: equal schemas encode alike."""
+        """Hex SHA-256 of the canonical JSON; equal schemas encode alike."""
         raw = self.model_dump(mode="json")
         if not self.crosses:
             del raw["crosses"]  # versions published before there were crosses keep their hash
@@ -93,7 +95,7 @@ def load_schema(path: Path) -> FeatureSchema:
     """Read and check a `features.yaml`.
 
     Raises:
-        SchemaError: the file is missing, not YAML, or does not fit; each complaint names the field and the line.
+        SchemaError: the file is missing, not YAML, or does not fit; the message names each field and its line.
     """
     try:
         text = path.read_text(encoding="utf-8")
@@ -103,21 +105,21 @@ def load_schema(path: Path) -> FeatureSchema:
 
 
 def parse_schema(text: str, origin: str = "features.yaml") -> FeatureSchema:
-    """The same for YAML text; `origin` names it in errors."""
+    """Parse and check the text of a `features.yaml`; `origin` names it in errors. Raises SchemaError."""
     try:
         root = yaml.compose(text, Loader=yaml.SafeLoader)
         raw = yaml.safe_load(text)
     except (yaml.YAMLError, ValueError, RecursionError) as error:
         raise SchemaError(f"{origin}: not YAML: {error}") from error
-    return _validated(raw, root, origin)
+    return _validate(raw, root, origin)
 
 
 def schema_from_json(raw: Any) -> FeatureSchema:
-    """The schema as the manifest keeps it. Raises SchemaError."""
-    return _validated(raw, None, "manifest")
+    """Check a schema as the manifest keeps it. Raises SchemaError if it does not fit."""
+    return _validate(raw, None, "manifest")
 
 
-def _validated(raw: Any, root: yaml.Node | None, origin: str) -> FeatureSchema:
+def _validate(raw: Any, root: yaml.Node | None, origin: str) -> FeatureSchema:
     if not isinstance(raw, dict):
         raise SchemaError(f"{origin}:1: expected a mapping with a list called `fields`")
     try:
@@ -126,20 +128,20 @@ def _validated(raw: Any, root: yaml.Node | None, origin: str) -> FeatureSchema:
     except (TypeError, ValueError, OverflowError, RecursionError) as error:
         if not isinstance(error, ValidationError):
             raise SchemaError(f"{origin}: holds a value JSON cannot express: {error}") from error
-        complaints: list[str] = []
+        messages: list[str] = []
         for problem in error.errors(include_url=False, include_input=False)[:20]:
             location = problem["loc"]
-            if location == ("fields",) and complaints:
+            if location == ("fields",) and messages:
                 continue  # where every field is bad pydantic also finds the list empty
             line = _line_of(root, location)
             where = _describe(raw, location)
-            place = f"{origin}:{line}" if line else origin
-            complaints.append(f"{place}: {where}{problem['msg']}")
-        raise SchemaError("\n".join(complaints)) from error
+            position = f"{origin}:{line}" if line else origin
+            messages.append(f"{position}: {where}{problem['msg']}")
+        raise SchemaError("\n".join(messages)) from error
 
 
 def _describe(raw: Any, location: tuple[int | str, ...]) -> str:
-    """`field 'age', buckets: ` for ("fields", 3, "numeric", "buckets")."""
+    """Describe a pydantic location: `field 'age', buckets: ` for ("fields", 3, "numeric", "buckets")."""
     if len(location) >= 2 and location[0] == "fields" and isinstance(location[1], int):
         entry = raw["fields"][location[1]]
         name = entry.get("name") if isinstance(entry, dict) else None
@@ -149,7 +151,7 @@ def _describe(raw: Any, location: tuple[int | str, ...]) -> str:
 
 
 def _line_of(node: yaml.Node | None, location: tuple[int | str, ...]) -> int | None:
-    """Line of the deepest YAML node along a pydantic location (union tags are not in the YAML and are stepped over)."""
+    """Return the line of the deepest YAML node along a pydantic location, whose union tags are not in the YAML."""
     if node is None:
         return None
     for part in location:

@@ -14,23 +14,23 @@ from app.features.schema import FeatureSchema
 from app.features.slots import NUMERIC_MARK, slot_key
 
 CLIP = 4.0
-"""Standardised numbers are kept within this many deviations, so that one odd value cannot rule a score."""
+"""Standardised numbers are clipped to this many deviations, so that one odd value cannot dominate a score."""
 
 
 @dataclass(frozen=True)
 class NumericStatistics:
-    """Learned on the training rows of one numeric field."""
+    """What is learned on the training rows of one numeric field."""
 
     mean: float = 0.0
     deviation: float = 1.0
-    """Of the values as they are when the `standardise` transform is reached."""
+    """Deviation, as `mean`, of the values that reach the `standardise` transform."""
     borders: tuple[float, ...] = ()
     """Ascending quantile borders of the raw values; at most `buckets - 1` of them."""
 
 
 @dataclass(frozen=True)
 class Preprocessing:
-    """All that is learned before the first gradient: fitted once on the training rows."""
+    """All that is learned before the first gradient, fitted once on the training rows."""
 
     schema: FeatureSchema
     vocabulary_V: Tensor
@@ -39,19 +39,21 @@ class Preprocessing:
 
     @property
     def oov_rows(self) -> int:
+        """Number of out-of-vocabulary rows, which are the first of the embedding table."""
         return sum(not isinstance(field, Numeric) for field in self.schema.fields)
 
     @property
     def rows(self) -> int:
+        """R, the number of rows of the embedding table."""
         return self.bucket_row(None)
 
     def oov_row(self, name: str) -> int:
-        """Row that unseen keys of this categorical field share."""
+        """Return the row that unseen keys of this categorical field share."""
         names = [field.name for field in self.schema.fields if not isinstance(field, Numeric)]
         return names.index(name)
 
     def bucket_row(self, name: str | None) -> int:
-        """First bucket row of a numeric field; of None, one past the last row."""
+        """Return the first bucket row of a numeric field or, for None, one past the last row."""
         row = self.oov_rows + len(self.vocabulary_V)
         for field in self.schema.fields:
             if field.name == name:
@@ -62,12 +64,12 @@ class Preprocessing:
 
 
 def numeric_key(name: str) -> int:
-    """The fixed key of a numeric field, as the encoder writes it."""
+    """Return the fixed key of a numeric field, as the encoder writes it."""
     return slot_key(name + NUMERIC_MARK)
 
 
 def transform(x: Tensor, name: str) -> Tensor:
-    """One numeric transform that learns nothing; log1p and sqrt keep the sign of negative numbers."""
+    """Apply a transform that learns nothing, element by element; log1p and sqrt keep the sign of negative numbers."""
     if name == "log1p":
         return torch.sign(x) * torch.log1p(torch.abs(x))
     if name == "sqrt":
@@ -76,7 +78,7 @@ def transform(x: Tensor, name: str) -> Tensor:
 
 
 class SideInput(nn.Module):
-    """Slots of one side to rows and numbers, and slot vectors to field vectors."""
+    """Maps the slots of one side to table rows and numbers, and slot vectors to field vectors."""
 
     oov_S: Tensor
     numeric_M: Tensor
@@ -88,7 +90,7 @@ class SideInput(nn.Module):
     borders_GQ: Tensor
     pool_FT: Tensor
     step_codes: list[list[int]]
-    """Codes that occur at each step; annotated here because TorchScript cannot type an empty list."""
+    """The codes that occur at each step, annotated here because TorchScript cannot type an empty list."""
 
     def __init__(self, preprocessing: Preprocessing, side: Side) -> None:
         super().__init__()
@@ -142,15 +144,15 @@ class SideInput(nn.Module):
         self.register_buffer("pool_FT", pool_FT)
 
     def expand(self, vocabulary_V: Tensor, keys_BS: Tensor, values_BS: Tensor) -> tuple[Tensor, Tensor]:
-        """Table rows int64 [B, T] and numbers x [B, T] of slots [B, S]; a row's result depends on that row alone."""
-        # Searched without its last key, so that every place is within it.
-        place_BS = torch.searchsorted(vocabulary_V.narrow(0, 0, vocabulary_V.size(0) - 1), keys_BS.contiguous())
-        known_BS = torch.take(vocabulary_V, place_BS) == keys_BS  # a third of what indexing with brackets takes
-        rows_BS = torch.where(known_BS, place_BS + self.first_vocabulary_row, self.oov_S)
+        """Look up table rows int64 [B, T] and numbers x [B, T] of slots [B, S], each example by itself."""
+        # Searched without its last key, so that every index is within it.
+        index_BS = torch.searchsorted(vocabulary_V.narrow(0, 0, vocabulary_V.size(0) - 1), keys_BS.contiguous())
+        is_known_BS = torch.take(vocabulary_V, index_BS) == keys_BS  # a third of what indexing with brackets takes
+        rows_BS = torch.where(is_known_BS, index_BS + self.first_vocabulary_row, self.oov_S)
         if self.numeric_fields == 0:
             return rows_BS, values_BS
         x_BS = values_BS.clone()
-        x_BS[:, self.numeric_M] = self._scaled(values_BS[:, self.numeric_M])
+        x_BS[:, self.numeric_M] = self._transform(values_BS[:, self.numeric_M])
         if self.bucketed_fields == 0:
             return rows_BS, x_BS
         raw_BG = values_BS[:, self.bucket_G]
@@ -159,28 +161,28 @@ class SideInput(nn.Module):
         rows_BT = torch.cat([rows_BS, self.bucket_row_G + bucket_BG], 1)
         return rows_BT, torch.cat([x_BS, torch.ones_like(raw_BG)], 1)
 
-    def _scaled(self, raw_BM: Tensor) -> Tensor:
+    def _transform(self, raw_BM: Tensor) -> Tensor:
         x_BM = raw_BM.to(self.mean_M.dtype)
         for step, codes in enumerate(self.step_codes):
-            chosen_M = self.steps_PM[step]
+            codes_M = self.steps_PM[step]
             for code in codes:
                 if code == 1:
-                    changed_BM = transform(x_BM, "log1p")
+                    transformed_BM = transform(x_BM, "log1p")
                 elif code == 2:
-                    changed_BM = transform(x_BM, "sqrt")
+                    transformed_BM = transform(x_BM, "sqrt")
                 elif code == 3:
-                    changed_BM = transform(x_BM, "square")
+                    transformed_BM = transform(x_BM, "square")
                 else:
-                    changed_BM = ((x_BM - self.mean_M) / self.deviation_M).clamp(-self.clip, self.clip)
-                x_BM = torch.where(chosen_M == code, changed_BM, x_BM)
+                    transformed_BM = ((x_BM - self.mean_M) / self.deviation_M).clamp(-self.clip, self.clip)
+                x_BM = torch.where(codes_M == code, transformed_BM, x_BM)
         return torch.nan_to_num(x_BM, nan=0.0)  # missing: no numeric contribution; the bucket says "missing"
 
     def pool(self, slots_BTE: Tensor) -> Tensor:
-        """Field vectors [B, F, E]: e_f = sum over the field's slots of x_s v_s."""
+        """Sum slot vectors [B, T, E] to field vectors [B, F, E]: e_f = sum over the field's slots of x_s v_s."""
         return torch.matmul(self.pool_FT, slots_BTE) if self.pooled else slots_BTE
 
     def numerics(self, x_BT: Tensor) -> Tensor:
-        """The transformed numbers [B, M] among x."""
+        """Gather the transformed numbers [B, M] of x [B, T]."""
         if self.numeric_fields == 0:
             return x_BT.narrow(1, 0, 0)
         return x_BT.index_select(1, self.numeric_M).to(self.pool_FT.dtype)

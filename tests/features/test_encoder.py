@@ -120,7 +120,7 @@ def test_keys_are_the_published_hash() -> None:
 def test_any_json_value_encodes_or_raises_the_one_error(raw: dict[str, Any], entity_id: Any) -> None:
     for encoder in (USER, ITEM):
         refused: list[str] = []
-        slots = encoder.encode(raw, entity_id, invalid=refused.append)
+        slots = encoder.encode(raw, entity_id, on_invalid=refused.append)
         assert slots.keys.shape == slots.values.shape == (encoder.slots,)
         assert (slots.keys.dtype.name, slots.values.dtype.name) == ("int64", "float32")
         assert not np.isinf(slots.values).any()
@@ -179,8 +179,8 @@ def test_many_and_columns_are_row_by_row(rows: list[dict[str, Any]]) -> None:
 def test_columns_of_anything_are_row_by_row_too(column: list[Any]) -> None:
     rows = [{"genres": value, "popularity": value} for value in column]
     refused: list[str] = []
-    columns = ITEM.encode_columns({"genres": column, "popularity": column}, len(column), invalid=refused.append)
-    assert same(columns, ITEM.encode_many(rows, [None] * len(rows), invalid=lambda _: None))
+    columns = ITEM.encode_columns({"genres": column, "popularity": column}, len(column), on_invalid=refused.append)
+    assert same(columns, ITEM.encode_many(rows, [None] * len(rows), on_invalid=lambda _: None))
 
 
 def test_columns_tell_values_apart_that_python_calls_equal() -> None:
@@ -262,7 +262,7 @@ def test_defaults_stand_in_for_what_is_absent_null_or_empty() -> None:
 def test_what_the_store_holds_wrongly_counts_as_missing_and_is_told() -> None:
     raw = {"genres": "[not json", "year": "soon", "popularity": 3}
     refused: list[str] = []
-    slots = ITEM.encode(raw, "1", invalid=refused.append)
+    slots = ITEM.encode(raw, "1", on_invalid=refused.append)
     assert refused == ["genres", "year"]
     assert same(slots, ITEM.encode({"popularity": 3}, "1"))
 

@@ -6,7 +6,7 @@ import numpy as np
 import numpy.typing as npt
 import polars as pl
 
-from app.features.columns import Distinct, Lists, Numbers, Plain
+from app.features.columns import Distinct, Lists, Numbers, PythonColumn
 
 MIN_REPEATS = 4
 """Lists that occur this often on average are cheaper encoded once each than laid end to end."""
@@ -75,7 +75,7 @@ def distinct(series: pl.Series) -> Distinct:
         codes_N: npt.NDArray[np.int64] = np.full(len(series), len(first), np.int64)
         codes_N[series.is_not_null().to_numpy()] = places
         return Distinct([*known[first].tolist(), None], codes_N)
-    return Plain(series.to_list()).distinct()
+    return PythonColumn(series.to_list()).distinct()
 
 
 def is_weighted(dtype: pl.DataType) -> bool:
@@ -85,7 +85,7 @@ def is_weighted(dtype: pl.DataType) -> bool:
 
 def _distinct_mappings(series: pl.Series) -> Distinct:
     values = [None if row is None else {pair["item"]: pair["weight"] for pair in row} for row in series.to_list()]
-    return Plain(values).distinct()
+    return PythonColumn(values).distinct()
 
 
 def series_columns(frame: pl.DataFrame) -> dict[str, SeriesColumn]:

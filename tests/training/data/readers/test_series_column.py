@@ -55,12 +55,12 @@ columns_of = st.one_of(
 def row_by_row(values: list[Any]) -> Slots:
     # NaN is how tables spell missing, see `without_nan`.
     known = [None if isinstance(value, float) and value != value else value for value in values]
-    return ENCODER.encode_many([{"x": value} for value in known], [None] * len(known), invalid=lambda _: None)
+    return ENCODER.encode_many([{"x": value} for value in known], [None] * len(known), on_invalid=lambda _: None)
 
 
 @given(columns_of)
 def test_a_series_is_encoded_as_its_rows_are(series: pl.Series) -> None:
-    found = ENCODER.encode_columns({"x": SeriesColumn(series)}, len(series), invalid=lambda _: None)
+    found = ENCODER.encode_columns({"x": SeriesColumn(series)}, len(series), on_invalid=lambda _: None)
     expected = row_by_row(series.to_list())
     np.testing.assert_array_equal(found.keys, expected.keys)
     np.testing.assert_array_equal(found.values.view(np.uint32), expected.values.view(np.uint32))
@@ -110,7 +110,7 @@ def test_weighted_lists_too(pooling: str, rows: list[dict[str, float]]) -> None:
     spec = {"name": "x", "entity": "item", "type": "multi_categorical", "weighted": True, "max_length": 3}
     schema = FeatureSchema.model_validate({"fields": ({**spec, "pooling": pooling},)})
     encoder = Encoder(schema, "item")
-    found = encoder.encode_columns({"x": Weighted(rows)}, len(rows), invalid=lambda _: None)
-    expected = encoder.encode_many([{"x": row} for row in rows], [None] * len(rows), invalid=lambda _: None)
+    found = encoder.encode_columns({"x": Weighted(rows)}, len(rows), on_invalid=lambda _: None)
+    expected = encoder.encode_many([{"x": row} for row in rows], [None] * len(rows), on_invalid=lambda _: None)
     np.testing.assert_array_equal(found.keys, expected.keys)
     np.testing.assert_array_equal(found.values, expected.values)
