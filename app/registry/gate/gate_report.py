@@ -1,4 +1,4 @@
-"""`gate.json`: what the gate found out about a version, kept beside it."""
+"""`gate.json`: the gate's report on a version, kept beside it, and refusals since."""
 
 from __future__ import annotations
 
@@ -19,37 +19,41 @@ WITHDRAWN = "withdrawn"
 
 
 class GateCheck(msgspec.Struct, frozen=True):
+    """One thing that was checked about a version."""
+
     name: str
     passed: bool
     reason: str = ""
-    """One short word where it did not pass, as in `ArtifactError.reason`."""
+    """One short word if the check did not pass, as in `ArtifactError.reason`."""
     detail: str = ""
     figures: dict[str, float] = {}
     comparison: bool = False
-    """It compares with the live version or the store; a version that fails may still be wanted."""
+    """True if it compares with the live version or the feature store; a version that fails may still be wanted."""
 
 
 class GateReport(msgspec.Struct, frozen=True):
+    """All checks of a version, and the decision."""
+
     version: int
     manifest_sha256: str
-    """Of the manifest that was looked at: another one under the same number was not."""
+    """That of the manifest that was checked: a report says nothing about another one under the same number."""
     against: int | None
-    """The version that was live."""
+    """The version that was live; None if none was."""
     created_at: str
     passed: bool
     forced: bool
-    """Somebody asked for it although a comparison failed."""
+    """True if the version was to pass though comparisons fail."""
     seconds: float
     checks: list[GateCheck]
 
     @property
     def refusal(self) -> GateCheck | None:
-        """Why it was refused."""
+        """The first check that failed, if the version is refused."""
         return None if self.passed else next((check for check in self.checks if not check.passed), None)
 
 
 def read_report(folder: Path) -> GateReport | None:
-    """None where there is none that can be read: a version need not have one."""
+    """Read a version's report; None if it has none that can be read, which no version needs."""
     try:
         with MappedFile(folder / REPORT, MAX_REPORT_BYTES) as mapped:
             return msgspec.json.decode(mapped.view, type=GateReport)
@@ -58,7 +62,7 @@ def read_report(folder: Path) -> GateReport | None:
 
 
 def write_report(folder: Path, report: GateReport) -> None:
-    """Raises ArtifactError("file")."""
+    """Replace a version's report. Raises ArtifactError("file") if that cannot be written."""
     try:
         replace_file(folder / REPORT, msgspec.json.format(msgspec.json.encode(report), indent=1) + b"\n")
         fsync_path(folder)
@@ -67,17 +71,26 @@ def write_report(folder: Path, report: GateReport) -> None:
 
 
 def write_refusal(folder: Path, version: int, manifest: bytes, refusal: GateCheck, against: int | None) -> None:
-    """Add to a version's report that it is refused after all. Raises ArtifactError("file")."""
+    """Add to a version's report that it is refused after all.
+
+    Args:
+        manifest: the bytes of its manifest.
+        against: the version that was live.
+
+    Raises:
+        ArtifactError: `file` if the report cannot be written.
+    """
     digest = hashlib.sha256(manifest).hexdigest()
     earlier = read_report(folder)
-    known = earlier is not None and earlier.manifest_sha256 == digest
-    checks = [check for check in earlier.checks if check.name != WITHDRAWN] if earlier is not None and known else []
+    checks: list[GateCheck] = []
+    if earlier is not None and earlier.manifest_sha256 == digest:
+        checks = [check for check in earlier.checks if check.name != WITHDRAWN]
     # Ahead of those that a forced promotion let pass: the first that failed is the reason.
     write_report(folder, GateReport(version, digest, against, now(), False, False, 0.0, [refusal, *checks]))
 
 
 def recorded_withdrawal(folder: Path, manifest_sha256: str) -> GateCheck | None:
-    """Why the version with this manifest was taken out of service, where nobody has asked for it again since."""
+    """Return why the version with this manifest was taken out of service, unless it was judged again since."""
     report = read_report(folder)
     if report is None or report.manifest_sha256 != manifest_sha256:
         return None
@@ -85,7 +98,7 @@ def recorded_withdrawal(folder: Path, manifest_sha256: str) -> GateCheck | None:
 
 
 def recorded_refusal(folder: Path, manifest: bytes) -> GateCheck | None:
-    """Why the gate refused the version with this manifest, where it did and nobody has asked again since."""
+    """Return why the version with this manifest was refused, unless it was judged again since."""
     report = read_report(folder)
     if report is None or report.manifest_sha256 != hashlib.sha256(manifest).hexdigest():
         return None

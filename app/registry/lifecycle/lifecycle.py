@@ -9,25 +9,22 @@ from __future__ import annotations
 import asyncio
 import time
 from collections.abc import Awaitable, Callable
-from concurrent.futures import ThreadPoolExecutor
 from dataclasses import replace
-from functools import partial
-from typing import Any, TypeVar
 
 import structlog
 
 from app.errors import ArtifactError
 from app.registry.artifact.artifact import Artifact
 from app.registry.gate.gate_report import GateCheck, recorded_withdrawal
+from app.registry.lifecycle.loader_thread import LoaderThread
 from app.registry.lifecycle.poll import StoreState, TargetVersion, read_store_state, target_version
 from app.registry.lifecycle.problems import StandingProblems
 from app.registry.lifecycle.refusals import Refusals
 from app.registry.lifecycle.retirement import Retirement
 from app.registry.lifecycle.snapshot import LABELS, Label, LifecycleStatus, LiveSnapshot, Outcome, Problem, SwapEvent
+from app.registry.lifecycle.swap_log import SwapLog
 from app.registry.store.model_store import ModelStore
-from app.runtime.thread_pacer import in_background
 
-T = TypeVar("T")
 log = structlog.get_logger(__name__)
 
 
@@ -53,18 +50,16 @@ class Lifecycle:
             poll_s: seconds between two readings of the store.
         """
         self.store = store
-        self._prepare, self._on_event = prepare, on_event
-        self._device, self._poll_s = device, poll_s
+        self._prepare, self._device, self._poll_s = prepare, device, poll_s
+        self._events = SwapLog(store.name, on_event)
         self._live = LiveSnapshot()
         self._lock = asyncio.Lock()
-        # One thread of its own: loads never wait for other work, and every model comes from one malloc arena.
-        self._loader = ThreadPoolExecutor(1, thread_name_prefix="model-store")
+        self._loader = LoaderThread()
         self._pointer_content: bytes | None = None
         self._refusals = Refusals(first_backoff_s=poll_s)
         self._problems = StandingProblems()
         self._last_swap_at: float | None = None
-        on_retired = lambda label, version: self._emit(SwapEvent("retired", label, version))  # noqa: E731
-        self._retirement = Retirement(retire, on_retired, grace_s)
+        self._retirement = Retirement(retire, self._events, grace_s)
         self._poller: asyncio.Task[None] | None = None
 
     @property
@@ -95,7 +90,7 @@ class Lifecycle:
             await asyncio.gather(self._poller, return_exceptions=True)
         self._poller = None
         await self._retirement.stop()
-        self._loader.shutdown(wait=False)
+        self._loader.stop()
 
     async def refresh(self) -> bool:
         """Read the store once and follow it. Returns True if what is live changed."""
@@ -103,7 +98,7 @@ class Lifecycle:
             # Not the snapshot itself: it would keep the version before alive while the next one loads.
             before = self._in_service()
             read_at = time.monotonic()
-            await self._reconcile(await self._in_thread(read_store_state, self.store), read_at)
+            await self._reconcile(await self._loader.run(read_store_state, self.store), read_at)
             return self._in_service() != before
 
     async def withdraw(self, version: int, refusal: GateCheck) -> None:
@@ -122,9 +117,9 @@ class Lifecycle:
         self._problems.withdrawal = Problem("canary", version, refusal.reason, refusal.detail)
         self._live = replace(self._live, canary=None, canary_share=0.0)
         self._retirement.schedule(before, self._live.labels().values(), "canary")
-        self._emit(SwapEvent("withdrawn", "canary", version, refusal.reason, refusal.detail))
+        self._events.emit(SwapEvent("withdrawn", "canary", version, refusal.reason, refusal.detail))
         try:
-            labels = await self._in_thread(self.store.withdraw, version, refusal)
+            labels = await self._loader.run(self.store.withdraw, version, refusal)
         except ArtifactError as error:
             log.error("model_not_withdrawn_from_store", model=self.store.name, version=version, reason=str(error))
         else:
@@ -182,8 +177,8 @@ class Lifecycle:
 
     async def _fall_back(self, refused: int | None) -> None:
         """Activate the last good version: nothing is live and what was asked for is bad."""
-        for version in await self._in_thread(self.store.rollback_candidates, refused):
-            target = await self._in_thread(target_version, self.store, version)
+        for version in await self._loader.run(self.store.rollback_candidates, refused):
+            target = await self._loader.run(target_version, self.store, version)
             if await self._try_activate("stable", target, "fallback"):
                 self._live = replace(self._live, fallback=True)
                 return
@@ -198,13 +193,13 @@ class Lifecycle:
         except Exception as error:
             reason, message = error.reason if isinstance(error, ArtifactError) else "prepare", str(error) or repr(error)
             self._refusals.record(target, reason, message)
-            self._emit(SwapEvent("refused", label, target.version, reason, message, time.monotonic() - started))
+            self._events.emit(SwapEvent("refused", label, target.version, reason, message, time.monotonic() - started))
             if not isinstance(error, ArtifactError):
                 log.exception("model_not_prepared", label=label, version=target.version)
             return False
         self._refusals.forget(target)
         self._swap(label, artifact)
-        self._emit(SwapEvent(outcome, label, target.version, seconds=time.monotonic() - started))
+        self._events.emit(SwapEvent(outcome, label, target.version, seconds=time.monotonic() - started))
         return True
 
     async def _load_and_prepare(self, label: Label, target: TargetVersion) -> Artifact:
@@ -221,8 +216,7 @@ class Lifecycle:
             if label == "stable":
                 self._live = replace(self._live, previous=None)
             del artifact
-            load = partial(self.store.load, target.version, self._device)
-            artifact = await self._in_thread(_load_in_background, load)
+            artifact = await self._loader.load(self.store, target.version, self._device)
         await self._prepare(artifact)
         return artifact
 
@@ -247,7 +241,7 @@ class Lifecycle:
         self._problems.resolve(label)
         if label == "canary" and self._live.canary is not None:
             version, digest = self._live.canary.version, self._live.canary.manifest_sha256
-            check = await self._in_thread(recorded_withdrawal, self.store.path(version), digest)
+            check = await self._loader.run(recorded_withdrawal, self.store.path(version), digest)
             if check is not None:
                 self._problems.withdrawal = Problem(label, version, check.reason, check.detail)
         old = self._live
@@ -261,31 +255,8 @@ class Lifecycle:
     def _record_problem(self, problem: Problem) -> None:
         """Emit a standing problem once."""
         if self._problems.record(problem):
-            self._emit(SwapEvent("refused", problem.label, problem.version, problem.reason, problem.message))
-
-    def _emit(self, event: SwapEvent) -> None:
-        write = log.warning if event.outcome in ("refused", "fallback", "withdrawn") else log.info
-        write("model_" + event.outcome, model=self.store.name, label=event.label, version=event.version,
-              reason=event.reason, detail=event.detail, seconds=round(event.seconds, 4))  # fmt: skip
-        try:
-            self._on_event(event)
-        except Exception:
-            log.exception("model_event_not_counted", outcome=event.outcome)
-
-    def _in_thread(self, function: Callable[..., T], *args: Any) -> asyncio.Future[T]:
-        return asyncio.get_running_loop().run_in_executor(self._loader, function, *args)
+            self._events.emit(SwapEvent("refused", problem.label, problem.version, problem.reason, problem.message))
 
     def _in_service(self) -> tuple[dict[str, str], float]:
         live = self._live
         return {label: artifact.manifest_sha256 for label, artifact in live.labels().items()}, live.canary_share
-
-
-def _load_in_background(load: Callable[[], Artifact]) -> Artifact:
-    """Load in a worker thread; running out of memory or files is a reason to refuse as good as any other."""
-    try:
-        with in_background():
-            return load()
-    except ArtifactError:
-        raise
-    except Exception as error:
-        raise ArtifactError("load", f"cannot be loaded: {error!r}") from error

@@ -8,6 +8,8 @@ from collections.abc import Callable, Iterable
 import structlog
 
 from app.registry.artifact.artifact import Artifact
+from app.registry.lifecycle.snapshot import SwapEvent
+from app.registry.lifecycle.swap_log import SwapLog
 
 log = structlog.get_logger(__name__)
 
@@ -15,13 +17,13 @@ log = structlog.get_logger(__name__)
 class Retirement:
     """The versions of one process that drain. All methods belong to one event loop."""
 
-    def __init__(self, retire: Callable[[Artifact], None], on_retired: Callable[[str, int], None], grace_s: float):
+    def __init__(self, retire: Callable[[Artifact], None], events: SwapLog, grace_s: float) -> None:
         """
         Args:
             retire: called for a version `grace_s` seconds after it was scheduled.
-            on_retired: told the label that the version had, and its number.
+            events: where it is written down.
         """
-        self._retire, self._on_retired, self._grace_s = retire, on_retired, grace_s
+        self._retire, self._events, self._grace_s = retire, events, grace_s
         self._tasks: set[asyncio.Task[None]] = set()
 
     def schedule(self, before: Iterable[Artifact], after: Iterable[Artifact], label: str) -> None:
@@ -49,4 +51,4 @@ class Retirement:
             self._retire(artifact)
         except Exception:
             log.exception("model_not_retired", version=artifact.version)
-        self._on_retired(label, artifact.version)
+        self._events.emit(SwapEvent("retired", label, artifact.version))

@@ -19,16 +19,9 @@ from app.registry.artifact.version_lock import VersionLock, lock_if_unused
 from app.registry.store.model_store import ModelStore
 from app.registry.store.pointer import POINTER, CanaryPointer
 from app.registry.store.pruning import prune
-from tests.factories import publish_tiny, write_tiny
+from tests.factories import publish_tiny
 
-ROOT = Path(__file__).parents[2]
-
-
-@pytest.fixture(scope="module")
-def source(tmp_path_factory: pytest.TempPathFactory) -> Path:
-    folder = tmp_path_factory.mktemp("source")
-    write_tiny(folder)
-    return folder
+ROOT = Path(__file__).parents[3]
 
 
 def filled(store: ModelStore, source: Path, count: int) -> ModelStore:
