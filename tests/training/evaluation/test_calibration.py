@@ -9,13 +9,12 @@ from sklearn.linear_model import LogisticRegression
 
 from app.training.architectures import ModelConfig
 from app.training.evaluation.calibration import Calibration, cross_fitted_gain, fit_calibration, platt, sigmoid
-from app.training.evaluation.reliability import BINS, reliability
 from app.training.preprocessing.encode import encode
 from app.training.preprocessing.preprocessing_fit import PreprocessingFit
 from tests.training.preprocessing.test_preprocessing_fit import some_data
 
 
-def drawn(slope: float, offset: float, rows: int = 20_000, seed: int = 0) -> tuple[np.ndarray, np.ndarray]:
+def draw_labels(slope: float, offset: float, rows: int = 20_000, seed: int = 0) -> tuple[np.ndarray, np.ndarray]:
     """Draw logits, and labels that follow sigmoid(slope * logit + offset)."""
     rng = np.random.default_rng(seed)
     logits = rng.normal(0, 1.5, rows)
@@ -24,11 +23,11 @@ def drawn(slope: float, offset: float, rows: int = 20_000, seed: int = 0) -> tup
 
 @pytest.mark.parametrize(("slope", "offset"), [(0.6, -0.4), (1.0, 0.0), (1.7, 1.1)])
 def test_it_finds_what_the_labels_follow(slope: float, offset: float) -> None:
-    assert platt(*drawn(slope, offset)) == pytest.approx((slope, offset), abs=0.05)
+    assert platt(*draw_labels(slope, offset)) == pytest.approx((slope, offset), abs=0.05)
 
 
 def test_it_is_the_maximum_of_the_likelihood() -> None:
-    logits, labels = drawn(0.7, -0.3)
+    logits, labels = draw_labels(0.7, -0.3)
     peer = LogisticRegression(C=1e12, tol=1e-10, max_iter=1000).fit(logits[:, None].astype(float), labels)
     found = platt(logits, labels)
     # Platt's targets are off 0 and 1 by 1 / rows, and so is the answer.
@@ -44,7 +43,7 @@ def test_separable_and_constant_logits_have_a_finite_answer(logits: list[float],
 
 
 def test_auto_scales_where_it_helps_and_only_there() -> None:
-    off, right = drawn(0.5, 0.5, 4000), drawn(1.0, 0.0, 4000)
+    off, right = draw_labels(0.5, 0.5, 4000), draw_labels(1.0, 0.0, 4000)
     assert cross_fitted_gain(*off) > 5
     assert fit_calibration("auto", *off).method == "platt"
     assert (fit_calibration("auto", *right).slope, fit_calibration("auto", *right).method) == (1.0, "none")
@@ -53,14 +52,14 @@ def test_auto_scales_where_it_helps_and_only_there() -> None:
 
 
 def test_a_model_that_is_worse_than_chance_keeps_its_order() -> None:
-    logits, labels = drawn(-1.0, 0.0, 4000)
+    logits, labels = draw_labels(-1.0, 0.0, 4000)
     assert platt(logits, labels)[0] < 0
     assert fit_calibration("auto", logits, labels).slope == 1.0
     assert fit_calibration("platt", logits, labels).slope == 1.0
 
 
 def test_a_model_that_has_hardly_learned_is_not_blown_up() -> None:
-    logits, labels = drawn(1.0, 0.0, 4000)
+    logits, labels = draw_labels(1.0, 0.0, 4000)
     assert platt(logits / 50, labels)[0] > 40
     assert fit_calibration("auto", logits / 50, labels).slope == 1.0
     assert fit_calibration("auto", logits / 5, labels).slope == pytest.approx(5, abs=0.5)
@@ -77,25 +76,3 @@ def test_the_model_scores_as_the_calibration_says() -> None:
     calibration.apply(model)
     logits = torch.linspace(-30, 30, 101)
     np.testing.assert_allclose(model.probability(logits), calibration.probabilities(logits.numpy()), rtol=2e-5)
-
-
-def test_reliability_is_the_share_of_clicks_in_each_bin() -> None:
-    logits, labels = drawn(1.0, 0.0)
-    found = reliability(labels, sigmoid(logits.astype(np.float64)))
-    assert found.rows_G.sum() == len(labels)
-    assert found.rows_G.min() > len(labels) / BINS * 0.9
-    assert (found.predicted_G * found.rows_G).sum() == pytest.approx(sigmoid(logits.astype(np.float64)).sum())
-    assert (found.observed_G * found.rows_G).sum() == pytest.approx(labels.sum())
-    np.testing.assert_allclose(found.observed_G, found.predicted_G, atol=0.06)
-    assert found.ece < 0.015
-    assert reliability(labels, sigmoid(2 * logits.astype(np.float64) + 1)).ece > 0.1
-
-
-def test_ece_is_its_definition_and_equal_predictions_share_a_bin() -> None:
-    labels = np.array([1, 0, 0, 0, 1, 1], np.float32)
-    p = np.array([0.2, 0.2, 0.2, 0.2, 0.9, 0.9])
-    found = reliability(labels, p)
-    assert found.predicted_G.tolist() == pytest.approx([0.2, 0.9])
-    assert found.observed_G.tolist() == pytest.approx([0.25, 1.0])
-    assert found.ece == pytest.approx((4 * 0.05 + 2 * 0.1) / 6)
-    assert reliability(labels, np.full(6, 0.5)).rows_G.tolist() == [6]

@@ -1,4 +1,4 @@
-"""Missing and unseen shares equal those of the raw rows; the digest tells rows apart."""
+"""Missing and unseen shares equal those of the raw rows."""
 
 from __future__ import annotations
 
@@ -9,8 +9,6 @@ import pytest
 from app.features.schema import parse_schema
 from app.training.data.dataset import Dataset
 from app.training.evaluation.field_summary import field_summaries
-from app.training.evaluation.rows_digest import rows_digest
-from app.training.evaluation.user_groups import user_groups
 from app.training.preprocessing.encode import EncodedRows, encode
 from app.training.preprocessing.preprocessing_fit import PreprocessingFit
 from tests.training.preprocessing.test_preprocessing_fit import some_data
@@ -66,24 +64,3 @@ def test_large_parts_are_sampled() -> None:
     assert [f["name"] for f in some] == [f["name"] for f in whole]
     for one, other in zip(some, whole, strict=True):
         assert one["missing"]["train"] == pytest.approx(other["missing"]["train"], abs=0.2)
-
-
-def test_one_changed_slot_label_or_order_is_another_digest() -> None:
-    keys = TRAIN.item.keys.copy()
-    keys[2, 0] += 1
-    labels = TRAIN.labels_N.copy()
-    labels[0] = 1 - labels[0]
-    changed = [
-        TRAIN._replace(item=TRAIN.item._replace(keys=keys)),
-        TRAIN._replace(labels_N=labels),
-        rows(["a", "b", "a", "c"], [1, 3, None, 4], ["x|y", "x", None, "x|z"], ["r", "s", "r", None]),
-    ]
-    assert len({rows_digest(encoded) for encoded in [TRAIN, *changed]}) == 4
-    assert rows_digest(TRAIN) == rows_digest(TRAIN._replace(labels_N=TRAIN.labels_N.copy()))
-
-
-def test_users_are_told_apart_by_their_id() -> None:
-    groups = user_groups(SCHEMA, TRAIN)
-    assert groups is not None
-    assert [int(np.flatnonzero(groups == key)[0]) for key in groups] == [0, 0, 2, 3]
-    assert user_groups(SCHEMA.model_copy(update={"fields": SCHEMA.fields[1:]}), TRAIN) is None
