@@ -36,14 +36,23 @@ class Fallback:
         self._monitor = monitor
         self._logged_at = -LOG_EVERY_S
 
-    async def rank(self, request: RankRequest, due: float, error: Exception) -> Ranking:
+    def snapshot(self) -> LiveSnapshot:
+        """Return what is live now, which `rank` compares with what is live once a request has failed."""
+        return self._live()
+
+    async def rank(self, request: RankRequest, due: float, error: Exception, began_with: LiveSnapshot) -> Ranking:
         """Rank with stable a request over which `error` was raised, and add `model_fallback` to `degraded`.
+
+        Args:
+            began_with: what was live when the request began. A version that has taken the place of the failing one
+                since is not blamed.
 
         Raises `error` itself if stable cannot help: it fails as well, or the request is at fault and not the version.
         """
         live = self._live()
         try:
             chosen = route(live, request.user_id, request.model)
+            at_fault = route(began_with, request.user_id, request.model).artifact is chosen.artifact
         except RequestError:
             raise error from None
         version_failed = chosen.artifact is not live.stable
@@ -52,11 +61,11 @@ class Fallback:
         try:
             ranking = await self._ranker.rank(request.replace(model=STABLE), due)
         except Exception:
-            if not isinstance(error, RequestError):
+            if at_fault and not isinstance(error, RequestError):
                 self._record(chosen.label, chosen.artifact.version, request, error)
             raise error from None
         # Where routing names stable but stable answers now, the failing version was withdrawn in the meantime.
-        if version_failed:
+        if at_fault and version_failed:
             self._record(chosen.label, chosen.artifact.version, request, error)
         ranking.degraded.append(MODEL_FALLBACK)
         return ranking

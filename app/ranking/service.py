@@ -66,10 +66,11 @@ class RankService:
             with self._admission:
                 request = decode()
                 decoded = time.perf_counter()
+                live = self._fallback.snapshot()
                 try:
                     ranking = await self._ranker.rank(request, began + deadline_s)
                 except Exception as error:
-                    ranking = await self._fallback.rank(request, began + deadline_s, error)
+                    ranking = await self._fallback.rank(request, began + deadline_s, error, live)
         except RequestError as error:
             self._on_refused(error)
             raise

@@ -117,6 +117,10 @@ class Shadow:
             if not (self._idle() and await self._loop_is_idle() and self._idle()):
                 outcome = "skipped"
                 return
+            shadow = self._live().shadow
+            if shadow is None or shadow.version != stats.version:  # nothing is awaited until the ranker has chosen it
+                outcome = "skipped"
+                return
             began = time.perf_counter()
             item_ids, answer_N = self._sample(answer)
             sampled = request.replace(model=SHADOW, item_ids=item_ids, top_k=None, explain=False)

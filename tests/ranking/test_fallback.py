@@ -46,11 +46,11 @@ class Service:
         self.fallback = Fallback(self.failing, lambda: live[0], self.monitor)
 
     async def ask(self, request: RankRequest) -> Ranking:
-        due = time.perf_counter() + 10
+        due, live = time.perf_counter() + 10, self.fallback.snapshot()
         try:
             return await self.failing.rank(request, due)
         except Exception as error:
-            return await self.fallback.rank(request, due, error)
+            return await self.fallback.rank(request, due, error, live)
 
     def errors(self) -> dict[tuple[str, int], int]:
         return {key: stats.errors for key, stats in self.monitor.stats().items()}
@@ -101,6 +101,21 @@ async def test_a_request_in_flight_when_the_canary_goes_is_answered_too(
 
 
 @pytest.mark.usefixtures("canary")
+async def test_a_canary_that_took_the_place_of_the_failing_one_is_not_blamed(
+    ranker: Ranker, live: list[LiveSnapshot], versions: list[Artifact]
+) -> None:
+    service = Service(ranker, live, v2=RuntimeError())
+
+    def replaced() -> None:
+        live[0] = LiveSnapshot(stable=versions[0], canary=versions[2], canary_share=0.5)
+
+    service.failing.after = replaced
+    answer = await service.ask(RankRequest(CANARY_USER, IDS))
+    assert (answer.artifact.version, answer.degraded) == (1, [MODEL_FALLBACK])
+    assert service.errors() == {}
+
+
+@pytest.mark.usefixtures("canary")
 async def test_where_stable_fails_too_the_first_error_stands(ranker: Ranker, live: list[LiveSnapshot]) -> None:
     service = Service(ranker, live, v1=ValueError("stable"), v2=RuntimeError("canary"))
     for user, wanted in ((CANARY_USER, RuntimeError), (STABLE_USER, ValueError)):
@@ -130,6 +145,7 @@ async def test_a_field_that_only_the_canary_cannot_read_is_its_fault(ranker: Ran
 @pytest.mark.usefixtures("canary")
 async def test_a_passed_deadline_stays_one(ranker: Ranker, live: list[LiveSnapshot]) -> None:
     service = Service(ranker, live)
+    due = time.perf_counter() + 10
     with pytest.raises(DeadlinePassed):
-        await service.fallback.rank(RankRequest(CANARY_USER, IDS), time.perf_counter() + 10, DeadlinePassed())
+        await service.fallback.rank(RankRequest(CANARY_USER, IDS), due, DeadlinePassed(), live[0])
     assert service.errors() == {}

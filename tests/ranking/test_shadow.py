@@ -126,6 +126,18 @@ async def test_the_comparison_is_with_what_was_answered(
     assert setting.monitor.stats()["shadow", versions[1].version].requests == 1
 
 
+async def test_a_shadow_that_is_replaced_before_its_turn_scores_nothing_and_is_not_blamed(
+    setting: Setting, live: list[LiveSnapshot], versions: list[Artifact]
+) -> None:
+    setting.fails = RuntimeError("the new shadow fails")
+    await setting.serve(RankRequest("4", IDS))
+    live[0] = LiveSnapshot(stable=versions[0], shadow=versions[2])
+    await setting.settled()
+    assert [outcome for outcome, _ in setting.outcomes] == ["skipped"]
+    assert setting.requests == []
+    assert setting.monitor.stats() == {}
+
+
 async def test_of_a_long_answer_a_sample_is_scored_spread_over_its_order(
     ranker: Ranker, live: list[LiveSnapshot], versions: list[Artifact]
 ) -> None:
