@@ -36,8 +36,8 @@ def actions(store: ModelStore, tmp_path: Path) -> IsolatedActions:
 def test_promote_judges_and_points(store: ModelStore, tmp_path: Path) -> None:
     publish_model(store, retrained_model(), live=True)
     publish_model(store, retrained_model(seed=1))
-    ours = actions(store, tmp_path)
-    promotion = ours.promote(2)
+    isolated = actions(store, tmp_path)
+    promotion = isolated.promote(2)
     assert promotion.gate is not None
     assert (promotion.version, promotion.serving, promotion.gate.passed) == (2, Pointer(2), True)
     assert store.pointer() == Pointer(2)
@@ -45,7 +45,7 @@ def test_promote_judges_and_points(store: ModelStore, tmp_path: Path) -> None:
     assert report is not None
     assert report.against == 1
     with pytest.raises(ConfigError, match="no version 9"):
-        ours.promote(9)
+        isolated.promote(9)
 
 
 @pytest.mark.faults
@@ -70,12 +70,12 @@ def children(pid: int) -> list[int]:
 def test_stopping_ends_the_command_and_the_gates_process(store: ModelStore, tmp_path: Path) -> None:
     publish_model(store, retrained_model(), live=True)
     endless = publish_model(store, retrained_model(Endless))
-    ours = actions(store, tmp_path)
+    isolated = actions(store, tmp_path)
     raised: list[Exception] = []
 
     def promote() -> None:
         try:
-            ours.promote(endless)
+            isolated.promote(endless)
         except ActionFailed as error:
             raised.append(error)
 
@@ -87,7 +87,7 @@ def test_stopping_ends_the_command_and_the_gates_process(store: ModelStore, tmp_
         time.sleep(0.05)
         gate = [pid for action in children(os.getpid()) for pid in children(action)]
     assert gate, "the gate runs in a process of its own"
-    ours.stop()
+    isolated.stop()
     promoting.join(30)
     assert len(raised) == 1
     while any(Path(f"/proc/{pid}").exists() for pid in gate):
@@ -95,7 +95,7 @@ def test_stopping_ends_the_command_and_the_gates_process(store: ModelStore, tmp_
         time.sleep(0.05)
     assert store.pointer() == Pointer(1)
     with pytest.raises(ActionFailed, match="stopping"):
-        ours.promote(endless)
+        isolated.promote(endless)
 
 
 def test_the_process_is_told_the_settings_and_no_secret(

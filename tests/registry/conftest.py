@@ -1,4 +1,4 @@
-"""A lifecycle beside the store."""
+"""A lifecycle that follows the empty store, and a record of what it calls."""
 
 from __future__ import annotations
 

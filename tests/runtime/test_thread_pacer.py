@@ -1,4 +1,4 @@
-"""A load beside requests rests as they need; alone it does not."""
+"""A thread that loads beside requests is throttled as they need; one that loads alone is not."""
 
 from __future__ import annotations
 
@@ -9,15 +9,15 @@ from app.runtime.thread_pacer import in_background, throttle
 from tests.work import spin
 
 
-def wall_of(pieces: int) -> float:
-    """Seconds that pieces of 1 ms of processor time take on a thread in the background."""
+def wall_of(slices: int) -> float:
+    """Return the seconds that slices of 1 ms of processor time take on a thread in the background."""
     taken = 0.0
 
     def work() -> None:
         nonlocal taken
         began = time.perf_counter()
         with in_background():
-            for _ in range(pieces):
+            for _ in range(slices):
                 spin(0.001)
                 throttle()
         taken = time.perf_counter() - began
@@ -45,7 +45,7 @@ def test_beside_busy_threads_it_takes_a_small_share() -> None:
         busy.join()
 
 
-def test_alone_it_does_not_rest_at_all() -> None:
+def test_alone_it_does_not_pause_at_all() -> None:
     slept: list[float] = []
     sleep = time.sleep
     try:

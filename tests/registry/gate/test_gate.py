@@ -37,15 +37,17 @@ STORED = FeatureSample(
 )
 
 FAULT = pytest.mark.faults
-"""The same again from another side; each judgement starts a process."""
+"""Left to `make test-faults`: the same again from another side, and each run of the gate starts a process."""
 
 
 def judged(store: ModelStore, version: int, **options: object) -> GateReport:
+    """Run the gate with the default thresholds."""
     given = {"thresholds": THRESHOLDS, "limits": LIMITS} | options
     return run_gate(store, version, **given)  # type: ignore[arg-type]
 
 
 def refused(store: ModelStore, version: int, **options: object) -> tuple[str, GateReport]:
+    """Run the gate on a version that it refuses; return the reason and the report, which agree."""
     with pytest.raises(ArtifactError) as error:
         judged(store, version, **options)
     report = read_report(store.path(version))

@@ -1,4 +1,4 @@
-"""A lifecycle with the rest of the service written down in place of running, for its tests."""
+"""A lifecycle whose callbacks are recorded, and what its tests ask of it."""
 
 from __future__ import annotations
 
@@ -16,7 +16,7 @@ from tests.factories import raw_context, raw_item, raw_user
 
 
 class Recorder:
-    """The ranking room's part, written down."""
+    """Stands for the rest of the service: records what a lifecycle calls, and fails where a test says so."""
 
     def __init__(self) -> None:
         self.prepared: list[int] = []
@@ -37,6 +37,7 @@ class Recorder:
 
 
 def make(store: ModelStore, seen: Recorder, **options: Any) -> Lifecycle:
+    """Make a lifecycle that polls fast, retires at once and tells `seen`."""
     options = {"poll_s": 0.01, "grace_s": 0.0} | options
     return Lifecycle(store, prepare=seen.prepare, retire=seen.retire, on_event=seen.events.append, **options)
 
@@ -56,7 +57,7 @@ def versions(lifecycle: Lifecycle) -> dict[str, int]:
 
 
 def flip(path: Path, offset: int = 100) -> None:
-    """Damage one bit the way a bad disk does: the inode stays, the content does not."""
+    """Replace a file by one with one bit flipped; processes that have mapped the file keep what they have."""
     raw = bytearray(path.read_bytes())
     raw[offset] ^= 1
     path.with_suffix(".new").write_bytes(raw)
