@@ -19,7 +19,7 @@ Numbers = npt.NDArray[np.float64]
 class Distinct(NamedTuple):
     """N values as the D distinct ones among them, and the index [N] of each row's value there."""
 
-    values: Sequence[Any]
+    values: Sequence[object]
     codes_N: Codes
 
 
@@ -48,13 +48,13 @@ class Column(Protocol):
 class PythonColumn:
     """A column of Python values, as a request or a test has them."""
 
-    def __init__(self, values: Sequence[Any]) -> None:
+    def __init__(self, values: Sequence[object]) -> None:
         self._values = values
 
     def distinct(self) -> Distinct:
         """Return the column as distinct values and codes."""
         code_of: dict[object, int] = {}
-        values: list[Any] = []
+        values: list[object] = []
         codes_N = np.empty(len(self._values), np.int64)
         for row, value in enumerate(self._values):
             # The type is part of the key because 1, 1.0 and True are one key to a dict but not one category.

@@ -14,7 +14,7 @@ Nothing here is learned, so nothing here can differ between training and serving
 from __future__ import annotations
 
 from collections.abc import Callable, Mapping, Sequence
-from typing import Any, NamedTuple
+from typing import NamedTuple
 
 import numpy as np
 
@@ -68,9 +68,7 @@ class Encoder:
         """The distinct raw fields that this side reads, in declared order."""
         return list(dict.fromkeys(field.raw_name for field in self._fields))
 
-    def encode(
-        self, raw: Mapping[str, Any], entity_id: str | None = None, on_invalid: OnInvalid | None = None
-    ) -> Slots:
+    def encode(self, raw: Mapping[str, object], entity_id: object = None, on_invalid: OnInvalid | None = None) -> Slots:
         """Encode one entity to slots [S].
 
         Args:
@@ -102,7 +100,7 @@ class Encoder:
         return Slots(np.array(keys, np.int64), np.array(values, np.float32))
 
     def encode_many(
-        self, raws: Sequence[Mapping[str, Any]], ids: Sequence[str | None], on_invalid: OnInvalid | None = None
+        self, raws: Sequence[Mapping[str, object]], ids: Sequence[str | None], on_invalid: OnInvalid | None = None
     ) -> Slots:
         """Encode N entities to slots [N, S], each as `encode` does. Raises EncodingError if a value fits no slot."""
         slots = Slots(np.empty((len(raws), self.slots), np.int64), np.empty((len(raws), self.slots), np.float32))
@@ -111,7 +109,7 @@ class Encoder:
         return slots
 
     def encode_columns(
-        self, columns: Mapping[str, Sequence[Any] | Column], rows: int, on_invalid: OnInvalid | None = None
+        self, columns: Mapping[str, Sequence[object] | Column], rows: int, on_invalid: OnInvalid | None = None
     ) -> Slots:
         """Encode a table to slots [rows, S], as `encode` does each row. Each distinct value is encoded once.
 
@@ -131,7 +129,7 @@ class Encoder:
             slots.keys[:, field.slots], slots.values[:, field.slots] = field_slots
         return slots
 
-    def patch(self, slots: Slots, raw: Mapping[str, Any]) -> Slots:
+    def patch(self, slots: Slots, raw: Mapping[str, object]) -> Slots:
         """Copy one entity's slots [S] and encode the fields named in `raw` anew: request-time overrides.
 
         Raises EncodingError if a value fits no slot.

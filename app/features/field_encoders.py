@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import math
 from collections.abc import Mapping, Sequence
-from typing import Any
 
 import msgspec
 import numpy as np
@@ -49,7 +48,7 @@ class CategoricalEncoder:
             raise EncodingError(self.name, "text must be valid Unicode, without lone surrogates") from None
         return digest if digest <= INT64_MAX else digest - 2**64
 
-    def keys(self, values: Sequence[Any]) -> Keys:
+    def keys(self, values: Sequence[object]) -> Keys:
         """Hash D categories to keys [D], 0 for missing ones. Raises EncodingError if one fits no slot."""
         texts = [
             value if value.__class__ is str and value[-2:] != ".0" else "" if value is None else self._text(value)

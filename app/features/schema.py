@@ -11,7 +11,7 @@ from collections.abc import Mapping
 from functools import cached_property
 from pathlib import Path
 from types import MappingProxyType
-from typing import Annotated, Any, Literal
+from typing import Annotated, Literal
 
 import msgspec
 import yaml
@@ -114,12 +114,12 @@ def parse_schema(text: str, origin: str = "features.yaml") -> FeatureSchema:
     return _validate(raw, root, origin)
 
 
-def schema_from_json(raw: Any) -> FeatureSchema:
+def schema_from_json(raw: object) -> FeatureSchema:
     """Check a schema as the manifest keeps it. Raises SchemaError if it does not fit."""
     return _validate(raw, None, "manifest")
 
 
-def _validate(raw: Any, root: yaml.Node | None, origin: str) -> FeatureSchema:
+def _validate(raw: object, root: yaml.Node | None, origin: str) -> FeatureSchema:
     if not isinstance(raw, dict):
         raise SchemaError(f"{origin}:1: expected a mapping with a list called `fields`")
     try:
@@ -140,7 +140,7 @@ def _validate(raw: Any, root: yaml.Node | None, origin: str) -> FeatureSchema:
         raise SchemaError("\n".join(messages)) from error
 
 
-def _describe(raw: Any, location: tuple[int | str, ...]) -> str:
+def _describe(raw: dict[str, list[object]], location: tuple[int | str, ...]) -> str:
     """Describe a pydantic location: `field 'age', buckets: ` for ("fields", 3, "numeric", "buckets")."""
     if len(location) >= 2 and location[0] == "fields" and isinstance(location[1], int):
         entry = raw["fields"][location[1]]

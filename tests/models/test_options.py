@@ -19,7 +19,10 @@ from app.features.schema import FeatureSchema, parse_schema
 from app.features.slots import Slots
 from app.models import MODELS, build
 from app.models.base import CtrModel
+from app.models.deepfm import DeepFM
+from app.models.deepfm_variants import DeepFMVariant
 from app.models.layers import Block
+from app.models.served import ServedDeepFM, serving_form
 from app.models.side_input import Preprocessing
 from app.registry.artifact.export import write
 from app.registry.artifact.load import load
@@ -292,6 +295,23 @@ def test_a_model_takes_its_options_and_refuses_others(name: str) -> None:
     assert all(map(torch.equal, model.state_dict().values(), MODELS[name](fitted()).state_dict().values()))
     with pytest.raises(ConfigError, match=rf"{name} has no depth; it takes "):
         build(name, fitted(), depth=3, **options)
+
+
+@pytest.mark.parametrize(
+    ("options", "kind"),
+    [
+        ({}, DeepFM),
+        ({"dim": 4, "hidden": (8,), "crosses": None, "element_wise": False, "dims": None}, DeepFM),
+        ({"element_wise": True}, DeepFMVariant),
+        ({"dims": {"age": 3}}, DeepFMVariant),
+        ({"crosses": [("gender", "hour")], "dim": 4}, DeepFMVariant),
+    ],
+)
+def test_only_options_beyond_the_paper_make_a_variant(options: dict[str, Any], kind: type[CtrModel]) -> None:
+    model = build("deepfm", fitted(), **options)
+    assert type(model) is kind
+    assert model.name == "deepfm"
+    assert type(serving_form(model)) is (ServedDeepFM if kind is DeepFM else kind)
 
 
 @pytest.mark.parametrize(
