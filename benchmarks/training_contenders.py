@@ -37,11 +37,11 @@ def epochs_of(preprocessing: Preprocessing, rows: ExpandedRows, batch: int, **op
     config = TrainerConfig(batch_size=batch)
     model = build("deepfm", preprocessing, dim=DIM, hidden=HIDDEN, **options)
     table = RowWiseRmspropConfig(config.learning_rate, config.table_l2, config.averaging)
-    run = EpochLoop(config, TrainStep(model, preprocessing, table), preprocessing, rows, None, None)
+    loop = EpochLoop(config, TrainStep(model, preprocessing, table), preprocessing, rows, None, None)
 
     def epoch() -> int:
-        run.at.batch = 0
-        run.epoch()
+        loop.state.batch = 0
+        loop.train_epoch()
         return len(rows.labels_N)
 
     return epoch

@@ -91,13 +91,14 @@ def _train(folder: Path) -> None:
         config = TrainerConfig(batch_size=BATCH)
         model = build("deepfm", preprocessing, dim=DIM, hidden=HIDDEN)
         table = RowWiseRmspropConfig(config.learning_rate, config.table_l2, config.averaging)
-        run = EpochLoop(config, TrainStep(model, preprocessing, table, group=group), preprocessing, train, None, None)
+        train_step = TrainStep(model, preprocessing, table, group=group)
+        loop = EpochLoop(config, train_step, preprocessing, train, None, None)
         for _ in range(EPOCHS):
-            run.epoch()
-            run.judge(test)
+            loop.train_epoch()
+            loop.validate(test)
         # The first epoch warms up.
-        seconds = statistics.median(epoch.seconds for epoch in run.at.epochs[1:])
-        auc = float(roc_auc_score(test.labels_N, predict(run._engine.average, test)))
+        seconds = statistics.median(epoch.seconds for epoch in loop.state.epochs[1:])
+        auc = float(roc_auc_score(test.labels_N, predict(train_step.average, test)))
         if group.is_first:
             result = {"samples_per_second": len(train.labels_N) / seconds, "auc": auc}
             (folder / "result.json").write_text(json.dumps(result))

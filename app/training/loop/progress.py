@@ -1,4 +1,4 @@
-"""Training progress for people: a bar an epoch, with rows a second and the validation log loss."""
+"""A progress bar for each epoch of training, with rows a second and the validation log loss."""
 
 from __future__ import annotations
 
@@ -12,7 +12,7 @@ from app.training.loop.epochs import ProgressUpdate
 
 
 class TrainingProgress:
-    """Shows `ProgressUpdate`s as they are reported. Without a terminal it prints one line an epoch."""
+    """Shows each `ProgressUpdate` on a terminal; without one it prints a line an epoch."""
 
     def __init__(self, console: Console, epochs: int) -> None:
         self._console, self._epochs = console, epochs
@@ -38,14 +38,15 @@ class TrainingProgress:
     ) -> None:
         self._bar.stop()
 
-    def report(self, step: ProgressUpdate) -> None:
-        if step.epoch != self._epoch or self._task is None:
-            self._epoch, self._started = step.epoch, time.perf_counter()
-            self._task = self._bar.add_task("", total=step.total, epoch=step.epoch + 1, rate=0.0, outcome="")
-        rate = step.done / max(time.perf_counter() - self._started, 1e-6)
+    def report(self, update: ProgressUpdate) -> None:
+        """Show an update; a new epoch gets a new bar."""
+        if update.epoch != self._epoch or self._task is None:
+            self._epoch, self._started = update.epoch, time.perf_counter()
+            self._task = self._bar.add_task("", total=update.total, epoch=update.epoch + 1, rate=0.0, outcome="")
+        rate = update.done / max(time.perf_counter() - self._started, 1e-6)
         outcome = ""
-        if step.validation_loss is not None:
-            outcome = f"validation log loss {step.validation_loss:.4f}{' (best)' if step.best else ''}"
+        if update.validation_loss is not None:
+            outcome = f"validation log loss {update.validation_loss:.4f}{' (best)' if update.best else ''}"
             if not self._console.is_terminal:
-                self._console.print(f"epoch {step.epoch + 1} of at most {self._epochs}: {outcome}", highlight=False)
-        self._bar.update(self._task, completed=step.done, rate=rate, outcome=outcome)
+                self._console.print(f"epoch {update.epoch + 1} of at most {self._epochs}: {outcome}", highlight=False)
+        self._bar.update(self._task, completed=update.done, rate=rate, outcome=outcome)

@@ -1,4 +1,4 @@
-"""One step of training: a batch's table rows, the model's gradient, and what it does to all weights."""
+"""One training step: look up a batch's table rows, compute the model's gradient, update all weights."""
 
 from __future__ import annotations
 
@@ -24,7 +24,7 @@ if TYPE_CHECKING:
 
 
 def cpu_table_optimizer() -> type[RowWiseRmsprop]:
-    """Of a processor: the compiled ones, unless numba is missing or finds no folder to keep what it compiles in."""
+    """Return the optimiser for the CPU: numba's, unless it is not installed or finds no folder for its cache."""
     try:
         from app.training.numba.table_kernels import NumbaRowWiseRmsprop
     except (ImportError, RuntimeError):
@@ -33,10 +33,11 @@ def cpu_table_optimizer() -> type[RowWiseRmsprop]:
 
 
 class TrainStep:
-    """A model in training. Between construction and `close` the model's own table is stale and its weights are views.
+    """Trains a model a batch at a time. Until `close` the model's own table is stale and its weights are views.
 
-    The embedding table is trained row by row (`RowWiseRmsprop`), all else densely. The model is handed field vectors
-    instead of looking them up, so that no gradient is ever as large as the table.
+    The embedding table is trained row by row (`RowWiseRmsprop`), all else densely. The field vectors are pooled here
+    and handed to `CtrModel.logits`, so that no gradient is ever as large as the table. Shape suffixes beside those of
+    `app.models.base`: O examples of this process's part of a batch, U distinct table rows of the batch, E = 1 + K.
     """
 
     def __init__(
@@ -52,29 +53,30 @@ class TrainStep:
     ) -> None:
         """
         Args:
-            seed: of dropout.
-            bfloat16: compute the forward pass in it where torch thinks it safe; weights stay float32.
+            bfloat16: compute the forward pass in bfloat16 where torch thinks it safe; weights stay float32.
+            seed: the dropout masks' seed.
         """
         self.model, self.group = model.to(device), group
         self._config, self._bfloat16, self._device = table, bfloat16, torch.device(device)
-        # The average has no table of its own: while training, nobody reads the model's.
+        # The average shares the model's table, which is not read while training.
         shared = {id(tensor): tensor for tensor in (model.table_RE, model.vocabulary_V)}
         self.average = copy.deepcopy(model, shared).eval() if table.averaging > 0 else model
         with torch.no_grad():
             lookup = EmbeddingLookup(preprocessing, len(model.table_RE), self._device)
-            steps = RowWiseRmsprop if self._device.type != "cpu" else cpu_table_optimizer()
-            self.table = steps(model.table_RE.detach(), lookup, table)
-        crosses = {name for name in model.tables if isinstance(getattr(model, name), nn.Parameter)} - {"table_RE"}
-        self.weights = FlatWeights(model, self.average, [model.table_RE], crosses)
-        # Parts of one batch should not drop alike.
+            optimizer = RowWiseRmsprop if self._device.type != "cpu" else cpu_table_optimizer()
+            self.table = optimizer(model.table_RE.detach(), lookup, table)
+        decayed = {name for name in model.tables if isinstance(getattr(model, name), nn.Parameter)} - {"table_RE"}
+        self.weights = FlatWeights(model, self.average, [model.table_RE], decayed)
+        # The parts of a batch must not all have the same masks.
         seed += self.group.rank
         torch.manual_seed(seed)
         self._masks = DropoutMasks(seed) if self._device.type == "cpu" else None
         set_mask_source(model, self._masks)
-        self._by_hand = None if bfloat16 else self._hand_written(preprocessing)
+        self._deepfm_gradient = None if bfloat16 else self._make_deepfm_gradient(preprocessing)
         model.train()
 
-    def _hand_written(self, preprocessing: Preprocessing) -> DeepFmGradient | None:
+    def _make_deepfm_gradient(self, preprocessing: Preprocessing) -> DeepFmGradient | None:
+        """Return DeepFM's hand-written gradient, or None where autograd is used."""
         model, masks = self.model, self._masks
         if type(model) is not DeepFM or masks is None or type(self.table) is RowWiseRmsprop:
             return None
@@ -85,12 +87,13 @@ class TrainStep:
         return DeepFmGradient(model, preprocessing, self.table, self.weights.gradient_of, masks)
 
     def step(self, rows_BT: Tensor, x_OT: Tensor, labels_O: Tensor) -> Tensor:
-        """Train on a batch; the sum of its losses over this process's part, [] and detached.
+        """Train on a batch; return the sum of the losses of this process's part of it, [] and detached.
 
         Args:
-            rows_BT: of all processes' parts of the batch; x and labels of this process's part alone.
+            rows_BT: the table rows of all processes' parts of the batch.
+            x_OT, labels_O: the numbers and labels of this process's part alone.
         """
-        loss, gradient_UE = (self._by_hand or self._by_autograd)(
+        loss, gradient_UE = (self._deepfm_gradient or self._autograd_gradient)(
             rows_BT, x_OT, labels_O, self.group.own_slice(len(rows_BT))
         )
         with torch.no_grad():
@@ -100,14 +103,14 @@ class TrainStep:
             self.weights.step(self.table.step, table.learning_rate, table.l2, table.averaging)
         return torch.as_tensor(loss)
 
-    def _by_autograd(self, rows_BT: Tensor, x_OT: Tensor, labels_O: Tensor, own: slice) -> tuple[Tensor, Tensor]:
-        """As `DeepFmGradient`, of any model."""
+    def _autograd_gradient(self, rows_BT: Tensor, x_OT: Tensor, labels_O: Tensor, part: slice) -> tuple[Tensor, Tensor]:
+        """Compute what `DeepFmGradient` computes, of any model."""
         with torch.no_grad():
-            fields_OFE = self.table.fields(rows_BT, x_OT, None if self.group.size == 1 else own)
+            fields_OFE = self.table.fields(rows_BT, x_OT, None if self.group.size == 1 else part)
         with torch.autocast(self._device.type, torch.bfloat16, enabled=self._bfloat16):
-            logits_O = self.model.logits(rows_BT[own], x_OT, fields_OFE)
+            logits_O = self.model.logits(rows_BT[part], x_OT, fields_OFE)
         logits_O = logits_O.float()
-        # d loss / d logit is written out here; a loss in the graph would cost five operators more.
+        # d loss / d logit is written out; a loss in the graph would take five operators more.
         slope_O = (logits_O.detach().sigmoid() - labels_O) / len(rows_BT)
         slope_OFE, *slopes = torch.autograd.grad(
             logits_O, [fields_OFE, *self.weights.parameters], slope_O, allow_unused=True
@@ -119,7 +122,7 @@ class TrainStep:
 
     @torch.no_grad()
     def averaged(self) -> CtrModel:
-        """The model with its averaged weights, good until the next step; the same on all processes."""
+        """Return the model with its averaged weights, the same in all processes; it is valid until the next step."""
         self.table.write_back()
         if self.group.size > 1:
             statistics = self.weights.running_statistics()
@@ -129,28 +132,29 @@ class TrainStep:
         return self.average
 
     def random_state(self) -> Tensor:
-        """Of the generator that dropout draws from."""
+        """Return the state of the generator that dropout masks are drawn from."""
         return self._masks.state() if self._masks else torch.cuda.get_rng_state(self._device)
 
     def set_random_state(self, state: Tensor) -> None:
+        """Restore a state that `random_state` returned."""
         if self._masks:
             self._masks.load(state)
         else:
             torch.cuda.set_rng_state(state, self._device)
 
     def state(self) -> dict[str, Tensor]:
-        """All that training has changed, by name; the tensors are live."""
+        """Return all that training has changed, by name; the tensors are live."""
         return {**self.weights.state(), "block": self.table.block_RC, "step": torch.tensor(self.table.step)}
 
     @torch.no_grad()
     def load(self, state: Mapping[str, Any]) -> None:
-        """Go on from a `state`. Raises KeyError or RuntimeError where it is another model's."""
+        """Restore a `state`. Raises KeyError or RuntimeError if it is another model's."""
         for name, tensor in self.state().items():
             tensor.copy_(state[name])
         self.table.step = int(state["step"])
 
     def close(self) -> None:
-        """Give the model back as an ordinary module on the processor; its table is as `averaged` left it."""
+        """Make the model an ordinary module on the CPU again; its table is as `averaged` left it."""
         set_mask_source(self.model, None)
         self.weights.release()
         self.model.to("cpu").eval()

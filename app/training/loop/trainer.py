@@ -1,7 +1,7 @@
-"""Trains a model: whole batches in a new order each epoch, early stopping on validation log loss, the best epoch kept.
+"""Trains a model in a new order of rows each epoch, stops early on validation log loss, and keeps the best epoch.
 
-What keeps it from over-fitting, in the order of what each is worth: an L2 penalty on the whole table, standardised
-numerics, averaged weights, out-of-vocabulary dropout of the user's id, early stopping.
+What keeps the model from over-fitting, in the order of what each is worth: an L2 penalty on the whole table,
+standardised numerics, averaged weights, out-of-vocabulary dropout of the user's id, early stopping.
 """
 
 from __future__ import annotations
@@ -26,11 +26,13 @@ from app.training.preprocessing.expand import ExpandedRows
 
 @dataclass(frozen=True)
 class FitResult:
+    """What came of `Trainer.fit` beside the model's weights."""
+
     epochs: list[EpochResult]
     best_epoch: int
-    """Counted from 0."""
+    """The number of the epoch whose weights were kept, from 0."""
     samples_per_second: float
-    """Of the training steps alone."""
+    """Training rows a second, validation not counted."""
 
 
 @dataclass
@@ -45,7 +47,7 @@ class Trainer:
         self,
         train: ExpandedRows,
         validation: ExpandedRows,
-        report: Callable[[ProgressUpdate], None] | None = None,
+        on_progress: Callable[[ProgressUpdate], None] | None = None,
         *,
         warm: bool = False,
         checkpoint: Checkpoint | None = None,
@@ -54,13 +56,14 @@ class Trainer:
         """Train until the validation log loss stops falling; the model ends with the best epoch's averaged weights.
 
         Args:
-            train, validation: all rows, in every process; they may be memory-mapped, only batches are copied.
-            warm: the model has learned before; else its bias begins at the training rows' log odds.
-            checkpoint: where to keep the run's state, and whether to go on from it; deleted at the end.
-            group: this process among those that train together.
+            train, validation: all rows, in every process; they may be memory-mapped, as only batches are copied.
+            on_progress: called every few batches and at the end of each epoch.
+            warm: whether the model has learned before; if not, its bias starts at the training rows' log odds.
+            checkpoint: where to keep the run's state, and whether to resume from it; the file is deleted at the end.
+            group: the processes that train together.
 
         Raises:
-            DataError: too few training rows, the loss is not finite, or the checkpoint is of another run.
+            DataError: there are too few training rows, the loss is not finite, or the checkpoint is of another run.
         """
         config, model = self.config, self.model
         rows = len(train.labels_N)
@@ -70,7 +73,7 @@ class Trainer:
             share = float(train.labels_N.mean().clamp(1e-4, 1 - 1e-4))
             with torch.no_grad():
                 model.bias.fill_(math.log(share / (1 - share)))
-        engine = TrainStep(
+        train_step = TrainStep(
             model,
             self.preprocessing,
             RowWiseRmspropConfig(config.learning_rate, config.table_l2, config.averaging),
@@ -80,16 +83,16 @@ class Trainer:
             seed=config.seed,
         )
         try:
-            run = EpochLoop(config, engine, self.preprocessing, train, checkpoint, report)
-            while run.at.epoch < config.epochs and run.at.epoch - run.at.best_epoch <= config.patience:
-                run.epoch()
-                run.judge(validation)
-                run.save()
+            loop = EpochLoop(config, train_step, self.preprocessing, train, checkpoint, on_progress)
+            while loop.state.epoch < config.epochs and loop.state.epoch - loop.state.best_epoch <= config.patience:
+                loop.train_epoch()
+                loop.validate(validation)
+                loop.save_checkpoint()
         finally:
-            engine.close()
+            train_step.close()
         with torch.no_grad():
-            model.load_state_dict({**model.state_dict(), **run.best})
+            model.load_state_dict({**model.state_dict(), **loop.best})
         if checkpoint and group.is_first:
-            checkpoint.done()
-        epochs = run.at.epochs
-        return FitResult(epochs, run.at.best_epoch, rows * len(epochs) / max(sum(e.seconds for e in epochs), 1e-9))
+            checkpoint.delete()
+        epochs = loop.state.epochs
+        return FitResult(epochs, loop.state.best_epoch, rows * len(epochs) / max(sum(e.seconds for e in epochs), 1e-9))

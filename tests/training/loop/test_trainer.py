@@ -15,7 +15,7 @@ from app.models.base import CtrModel
 from app.models.side_input import Preprocessing
 from app.training.architectures import ModelConfig
 from app.training.evaluation.predict import log_loss, predict
-from app.training.loop.epochs import EpochLoop, ProgressUpdate, user_id_place
+from app.training.loop.epochs import EpochLoop, ProgressUpdate, user_id_slot
 from app.training.loop.train_step import TrainStep
 from app.training.loop.trainer import Trainer
 from app.training.loop.trainer_config import TrainerConfig
@@ -47,10 +47,10 @@ def trainer(prepared: Prepared, seed: int = 0, model: str = "deepfm", **options:
     return Trainer(config, ModelConfig(model, seed=seed).build(preprocessing), preprocessing)
 
 
-def running(prepared: Prepared, **options: object) -> EpochLoop:
+def epoch_loop(prepared: Prepared, **options: object) -> EpochLoop:
     it = trainer(prepared, **options)
-    engine = TrainStep(it.model, prepared[0], RowWiseRmspropConfig(1e-3, 0.0, 0.0))
-    return EpochLoop(it.config, engine, prepared[0], prepared[1], None, None)
+    train_step = TrainStep(it.model, prepared[0], RowWiseRmspropConfig(1e-3, 0.0, 0.0))
+    return EpochLoop(it.config, train_step, prepared[0], prepared[1], None, None)
 
 
 def test_the_same_seed_gives_the_same_weights(prepared: Prepared) -> None:
@@ -133,12 +133,12 @@ def test_the_decay_is_the_l2_term_of_the_loss(prepared: Prepared) -> None:
 
 
 def test_ids_are_forgotten_at_the_rate_asked_for(prepared: Prepared) -> None:
-    run = running(prepared, id_dropout=0.3)
-    place = user_id_place(prepared[0])
+    loop = epoch_loop(prepared, id_dropout=0.3)
+    place = user_id_slot(prepared[0])
     assert place == (0, prepared[0].oov_row("user_id"))
     rows = prepared[1].rows_NT.repeat(20, 1)
     before = rows.clone()
-    run._forget_ids(rows)
+    loop._drop_user_ids(rows)
     changed = (rows != before).float()
     assert changed[:, 1:].sum() == 0
     assert float(changed[:, 0].mean()) == pytest.approx(0.3, abs=0.02)
@@ -153,9 +153,9 @@ def test_every_row_is_trained_on_and_none_alone(
     seen: list[torch.Tensor] = []
     step = TrainStep.step
 
-    def count(engine: TrainStep, rows_BT: torch.Tensor, x_OT: torch.Tensor, labels_O: torch.Tensor) -> torch.Tensor:
+    def count(train_step: TrainStep, rows_BT: torch.Tensor, x_OT: torch.Tensor, labels_O: torch.Tensor) -> torch.Tensor:
         seen.append(x_OT)
-        return step(engine, rows_BT, x_OT, labels_O)
+        return step(train_step, rows_BT, x_OT, labels_O)
 
     monkeypatch.setattr(TrainStep, "step", count)
     trainer(prepared, batch_size=size, epochs=1).fit(train, prepared[2])

@@ -118,21 +118,21 @@ def test_extreme_logits_give_finite_losses(given: Given, one_batch: ExpandedRows
 def test_training_by_it_is_training_by_autograd(given: Given, batch_norm: bool) -> None:
     """The same weights after 30 steps, up to what float32 makes of it; dropout draws the same numbers."""
     preprocessing, rows = given
-    engines = []
+    train_steps = []
     for hand_written in (True, False):
         model = small(preprocessing, batch_norm, 0.2)
-        engine = TrainStep(model, preprocessing, RowWiseRmspropConfig(1e-3, 1e-4, 0.9), seed=3)
-        assert engine._by_hand is not None
-        engine._by_hand = engine._by_hand if hand_written else None
+        train_step = TrainStep(model, preprocessing, RowWiseRmspropConfig(1e-3, 1e-4, 0.9), seed=3)
+        assert train_step._deepfm_gradient is not None
+        train_step._deepfm_gradient = train_step._deepfm_gradient if hand_written else None
         generator = np.random.default_rng(0)
         losses = []
         for _ in range(30):
             chosen_B = torch.from_numpy(generator.choice(len(rows.labels_N), 32, replace=False))
-            losses.append(float(engine.step(*(tensor[chosen_B] for tensor in rows))))
-        engine.averaged()
-        engines.append((engine, losses))
-        engine.close()
-    (first, losses), (second, expected) = engines
+            losses.append(float(train_step.step(*(tensor[chosen_B] for tensor in rows))))
+        train_step.averaged()
+        train_steps.append((train_step, losses))
+        train_step.close()
+    (first, losses), (second, expected) = train_steps
     np.testing.assert_allclose(losses, expected, rtol=2e-3)
     assert np.mean(losses[-10:]) < np.mean(losses[:10])
     before = small(preprocessing, batch_norm, 0.2).state_dict()
@@ -148,6 +148,6 @@ def test_training_by_it_is_training_by_autograd(given: Given, batch_norm: bool) 
     "options", [{"element_wise": True}, {"crosses": (("user_id", "item_id"),)}, {"dims": {"gender": 2}}], ids=str
 )
 def test_other_forms_go_by_autograd(given: Given, options: dict[str, object]) -> None:
-    engine = TrainStep(build("deepfm", given[0], **options), given[0], RowWiseRmspropConfig(1e-3, 0.0, 0.0))
-    assert engine._by_hand is None
-    engine.close()
+    train_step = TrainStep(build("deepfm", given[0], **options), given[0], RowWiseRmspropConfig(1e-3, 0.0, 0.0))
+    assert train_step._deepfm_gradient is None
+    train_step.close()
