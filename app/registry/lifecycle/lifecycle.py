@@ -115,7 +115,7 @@ class Lifecycle:
         self._refusals.record(target, refusal.reason, refusal.detail, final=True)
         del canary
         self._problems.withdrawal = Problem("canary", version, refusal.reason, refusal.detail)
-        self._live = replace(self._live, canary=None, canary_share=0.0)
+        self._live = self._live.with_label("canary", None)
         self._retirement.schedule(before, self._live.labels().values(), "canary")
         self._events.emit(SwapEvent("withdrawn", "canary", version, refusal.reason, refusal.detail))
         try:
@@ -162,7 +162,7 @@ class Lifecycle:
 
     async def _reconcile_label(self, label: Label, target: TargetVersion) -> bool:
         """Return True if the label now is what the store asks for."""
-        if not target.matches(getattr(self._live, label)) and not await self._try_activate(label, target):
+        if not target.matches(self._live.labels().get(label)) and not await self._try_activate(label, target):
             refusal = self._refusals[target]
             self._problems.record(Problem(label, target.version, refusal.reason, refusal.message))
             if label == "stable" and self._live.stable is None:
@@ -222,10 +222,7 @@ class Lifecycle:
 
     def _swap(self, label: Label, artifact: Artifact) -> None:
         old = self._live
-        changes: dict[str, Artifact | None] = {label: artifact}
-        if label == "stable" and old.stable is not None:
-            changes["previous"] = old.stable
-        self._live = replace(old, **changes)  # type: ignore[arg-type]
+        self._live = old.with_label(label, artifact)
         self._last_swap_at = time.time()
         if label != "shadow":
             self._problems.withdrawal = None  # it stands for as long as nothing else goes live
@@ -245,9 +242,8 @@ class Lifecycle:
             if check is not None:
                 self._problems.withdrawal = Problem(label, version, check.reason, check.detail)
         old = self._live
-        if label != "stable" and getattr(old, label) is not None:
-            share = 0.0 if label == "canary" else old.canary_share
-            self._live = replace(old, canary_share=share, **{label: None})  # type: ignore[arg-type]
+        if label != "stable" and label in old.labels():
+            self._live = old.with_label(label, None)
             self._retirement.schedule(old.labels().values(), self._live.labels().values(), label)
 
     # Telling

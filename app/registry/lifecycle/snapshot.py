@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 from typing import Literal
 
 from app.registry.artifact.artifact import Artifact
@@ -30,6 +30,16 @@ class LiveSnapshot:
         """Map each label that some version has to that version."""
         versions = {"stable": self.stable, "canary": self.canary, "shadow": self.shadow}
         return {label: artifact for label, artifact in versions.items() if artifact is not None}
+
+    def with_label(self, label: Label, artifact: Artifact | None) -> LiveSnapshot:
+        """Return the snapshot in which this version has the label; None takes the label away."""
+        match label:
+            case "stable":
+                return replace(self, stable=artifact, previous=self.stable or self.previous)
+            case "canary":
+                return replace(self, canary=artifact, canary_share=self.canary_share if artifact else 0.0)
+            case "shadow":
+                return replace(self, shadow=artifact)
 
     def by_version(self, version: int) -> Artifact | None:
         """Return the version with this number if it is in service, for callers that pin one."""
