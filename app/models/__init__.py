@@ -43,6 +43,11 @@ VARIANTS: dict[str, type[CtrModel]] = {DeepFMVariant.name: DeepFMVariant}
 """Classes that take further options, by the name of the model that has them when one of these is set."""
 
 
+def options_of(name: str) -> dict[str, Any]:
+    """Return all options that `build` takes for a model, by name, with their defaults."""
+    return VARIANTS.get(name, MODELS[name]).options()
+
+
 def build(name: str, preprocessing: Preprocessing, **options: Any) -> CtrModel:
     """Build a model with fresh weights.
 
@@ -51,12 +56,11 @@ def build(name: str, preprocessing: Preprocessing, **options: Any) -> CtrModel:
     """
     if name not in MODELS:
         raise ConfigError(f"model {name}: unknown; choose one of {', '.join(MODELS)}")
-    plain, variant = MODELS[name], VARIANTS.get(name, MODELS[name])
-    defaults = variant.options()
+    defaults = options_of(name)
     unknown = [option for option in options if option not in defaults]
     if unknown:
         raise ConfigError(f"{name} has no {', '.join(unknown)}; it takes {', '.join(defaults) or 'no options'}")
-    own_options = plain.options()
-    if all(option in own_options or value == defaults[option] for option, value in options.items()):
-        return plain(preprocessing, **{option: value for option, value in options.items() if option in own_options})
-    return variant(preprocessing, **options)
+    plain = MODELS[name].options()
+    if all(option in plain or value == defaults[option] for option, value in options.items()):
+        return MODELS[name](preprocessing, **{option: value for option, value in options.items() if option in plain})
+    return VARIANTS[name](preprocessing, **options)

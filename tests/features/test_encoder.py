@@ -1,4 +1,4 @@
-"""The encoding is one function of (schema, raw values): of nothing else, on any machine, by any of its entrances."""
+"""The encoding depends on schema and raw values alone, on any machine and by any of the encoder's methods."""
 
 from __future__ import annotations
 
@@ -63,7 +63,7 @@ def fields(*specs: dict[str, Any]) -> FeatureSchema:
 
 
 def one(raw: object, **spec: Any) -> tuple[list[int], list[float]]:
-    """Slots of a single field `f`."""
+    """Encode the value of a single field `f`."""
     slots = Encoder(fields({"name": "f", "entity": "item", **spec}), "item").encode({"f": raw})
     return slots.keys.tolist(), slots.values.tolist()
 
@@ -85,7 +85,7 @@ sys.stdout.buffer.write(b"".join(np.ascontiguousarray(a).tobytes() for a in (*us
 
 
 def test_the_same_in_every_process() -> None:
-    """Another hashes strings otherwise than this one does, and has imported nothing else."""
+    """The other process hashes strings with another seed, and has imported nothing else."""
     ids = [str(n) for n in range(20)]
     user = Encoder(SCHEMA, "user").encode_many([raw_user(n) | raw_context(n) for n in range(20)], ids)
     item = Encoder(SCHEMA, "item").encode_many([raw_item(n) for n in range(20)], ids)

@@ -1,4 +1,4 @@
-"""features.yaml: what fits is kept exactly, and what does not is named by field and line."""
+"""`features.yaml`: a schema that fits is kept exactly; one that does not is refused by field and line."""
 
 from __future__ import annotations
 
@@ -169,7 +169,7 @@ def test_files(tmp_path: Path) -> None:
     ],
 )  # fmt: skip
 def test_a_default_must_fit_its_field(spec: str, default: str) -> None:
-    """One that cannot be encoded would fail every request that lacks the field."""
+    """A default that cannot be encoded would fail every request that lacks the field."""
     with pytest.raises(SchemaError, match=r"features\.yaml:4: field 'x', default"):
         parse_schema(f"fields:\n  - name: x\n    entity: item\n    default: {default}\n    type: {spec}\n")
 

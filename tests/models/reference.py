@@ -23,7 +23,7 @@ Vector = np.ndarray[Any, np.dtype[np.float64]]
 
 
 def transformed(raw: float, transforms: tuple[str, ...], statistics: NumericStatistics) -> float:
-    """What a number becomes; 0 where it is missing."""
+    """Transform a raw number; a missing one is 0."""
     if math.isnan(raw):
         return 0.0
     for name in transforms:
@@ -34,7 +34,7 @@ def transformed(raw: float, transforms: tuple[str, ...], statistics: NumericStat
         elif name == "square":
             raw = raw * raw
         else:
-            # What is learned is kept in 32 bits.
+            # Learned statistics are kept in 32 bits.
             mean, deviation = float(np.float32(statistics.mean)), float(np.float32(statistics.deviation))
             raw = min(4.0, max(-4.0, (raw - mean) / deviation))
     return raw
@@ -47,7 +47,7 @@ class Example:
         self.fields: dict[Side, list[list[tuple[int, float]]]] = {"user": [], "item": []}
         self.numbers: dict[Side, list[float]] = {"user": [], "item": []}
         self.named: dict[str, list[tuple[int, float]]] = {}
-        """The same fields by name; `<name>:bucket` is a number's bucket."""
+        """The fields by name; `<name>:bucket` is a number's bucket."""
         self._vocabulary = {int(key): place for place, key in enumerate(preprocessing.vocabulary_V)}
         self._preprocessing = preprocessing
         for side, slots in (("user", user), ("item", item)):
@@ -74,7 +74,7 @@ class Example:
         self.fields[side] += buckets
 
     def code(self, row: int) -> int:
-        """What a hashed cross makes of a table row: 31 bits of its key, or a small number where it has no key."""
+        """Return a table row's code in hashed crosses: 31 bits of its key, or a small number if it has no key."""
         place = row - self._preprocessing.oov_rows
         if 0 <= place < len(self._vocabulary):
             return int(self._preprocessing.vocabulary_V[place]) % 2**31
@@ -89,7 +89,7 @@ class Example:
 
 
 def vector(field: list[tuple[int, float]], table: Vector) -> Vector:
-    """e_f: the sum over a field's slots of x_s v_s."""
+    """Compute e_f, the sum over a field's slots of x_s v_s."""
     total = np.zeros(table.shape[1])
     for row, x in field:
         total = total + x * table[row]
@@ -97,7 +97,7 @@ def vector(field: list[tuple[int, float]], table: Vector) -> Vector:
 
 
 def first_order(example: Example, weights: dict[str, Vector]) -> float:
-    """w0 + sum over slots of w_s x_s."""
+    """Compute w0 + the sum over slots of w_s x_s."""
     total = float(weights["bias"][0])
     for field in example.fields["user"] + example.fields["item"]:
         for row, x in field:
@@ -106,14 +106,14 @@ def first_order(example: Example, weights: dict[str, Vector]) -> float:
 
 
 def pairs(example: Example, weights: dict[str, Vector]) -> float:
-    """The sum over pairs of fields f < g of <e_f, e_g>: no identity, every pair by itself."""
+    """Sum <e_f, e_g> over pairs of fields f < g, every pair by itself and not by the lemma."""
     table = weights["table_RE"][:, 1:]
     vectors = [vector(field, table) for field in example.fields["user"] + example.fields["item"]]
     return sum(float(np.dot(e_f, e_g)) for e_f, e_g in combinations(vectors, 2))
 
 
 def inputs(example: Example, weights: dict[str, Vector], sides: tuple[Side, ...] = ("user", "item")) -> Vector:
-    """What a network over everything reads: each side's embeddings, then its numbers."""
+    """Return the input of a network that reads everything: each side's embeddings, then its numbers."""
     table = weights["table_RE"][:, 1:]
     parts = []
     for side in sides:
@@ -122,7 +122,7 @@ def inputs(example: Example, weights: dict[str, Vector], sides: tuple[Side, ...]
 
 
 def hidden(weights: dict[str, Vector], prefix: str, x: Vector) -> Vector:
-    """Blocks of linear, batch norm by its running statistics, ReLU."""
+    """Compute blocks of linear, batch norm by its running statistics, ReLU."""
     for block in sorted({name.split(".linear.")[0] for name in weights if name.startswith(prefix + ".")}):
         if f"{block}.linear.weight" in weights:
             x = weights[f"{block}.linear.weight"] @ x + weights[f"{block}.linear.bias"]
@@ -138,7 +138,7 @@ def normed(weights: dict[str, Vector], prefix: str, x: Vector) -> Vector:
 
 
 def network(weights: dict[str, Vector], prefix: str, x: Vector) -> Vector:
-    """Hidden blocks and a linear output."""
+    """Compute hidden blocks and a linear output."""
     return weights[f"{prefix}.output.weight"] @ hidden(weights, prefix, x) + weights[f"{prefix}.output.bias"]
 
 
@@ -151,14 +151,14 @@ def bias(example: Example, weights: dict[str, Vector]) -> float:
 
 
 def triples(example: Example, weights: dict[str, Vector]) -> float:
-    """The sum over triples of fields of sum_k e_fk e_gk e_hk."""
+    """Sum sum_k e_fk e_gk e_hk over triples of fields."""
     table = weights["table_RE"][:, 1:]
     vectors = [vector(field, table) for field in example.fields["user"] + example.fields["item"]]
     return sum(float((e_f * e_g * e_h).sum()) for e_f, e_g, e_h in combinations(vectors, 3))
 
 
 def pooled(example: Example, weights: dict[str, Vector]) -> Vector:
-    """The sum over pairs of fields of e_f * e_g."""
+    """Sum e_f * e_g over pairs of fields."""
     table = weights["table_RE"][:, 1:]
     vectors = [vector(field, table) for field in example.fields["user"] + example.fields["item"]]
     return sum((e_f * e_g for e_f, e_g in combinations(vectors, 2)), np.zeros(table.shape[1]))
@@ -176,7 +176,7 @@ def bucket(left: int, right: int, buckets: int) -> int:
 
 
 def crossed(example: Example, weights: dict[str, Vector], crosses: list[tuple[str, str, int]]) -> float:
-    """Hashed crosses, each with its own range of weights: the sum of x_s x_t w[h(s, t)]."""
+    """Sum x_s x_t w[h(s, t)] over hashed crosses, each with a range of weights of its own."""
     total, first = 0.0, 0
     for left, right, buckets in crosses:
         for s, x_s in example.named[left]:
@@ -188,7 +188,7 @@ def crossed(example: Example, weights: dict[str, Vector], crosses: list[tuple[st
 
 
 def wide(example: Example, weights: dict[str, Vector]) -> float:
-    """The tests' schema declares no crosses: its two genre fields share a space."""
+    """Compute the wide part of the tests' schema, which declares no crosses; its two genre fields share a space."""
     return crossed(example, weights, [("liked_genres", "genres", 10_000)])
 
 
@@ -281,7 +281,7 @@ FORMULAS: dict[str, list[Callable[[Example, dict[str, Vector]], float]]] = {
     "finalmlp": [bias, two_streams],
     "fusion": [first_order, joint_neuron],
 }
-"""Each model's logit is the sum of these."""
+"""The terms of each model's logit, by the model's name."""
 
 
 def logit(model: CtrModel, preprocessing: Preprocessing, user: Slots, item: Slots) -> float:

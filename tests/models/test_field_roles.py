@@ -1,4 +1,4 @@
-"""Roles and places that models find in a schema."""
+"""The fields that play roles, and the vectors that fields have."""
 
 from __future__ import annotations
 

@@ -38,7 +38,7 @@ CROSSES = [
     ("year:bucket", "tags", 40),
     ("age:bucket", "genres", 2),
 ]
-"""The same as the reference takes them, the user's field first."""
+"""The crosses as the reference takes them, the user's field first."""
 BEFORE_CROSSES = "60ff6e0719c7315496536b10fae2bbfe80d73b2d5a3920c9b17f876b854a10e7"
 
 
@@ -103,7 +103,7 @@ def test_codes_survive_even_bfloat16() -> None:
 
 
 def test_the_hash_spreads_evenly_and_tells_orders_apart() -> None:
-    """Real codes: 200 users' values with 500 items' values, 100,000 pairs in 1,000 buckets."""
+    """The codes are real: 200 users' values with 500 items' values, 100,000 pairs in 1,000 buckets."""
     encoders = [CategoricalEncoder(Categorical(name=name, entity="user")) for name in ("left", "right")]
     left, right = (torch.tensor([e.key(str(n)) % 2**31 for n in range(500)]) for e in encoders)
     hash_LR = hash_codes(left[:200, None], right[None])

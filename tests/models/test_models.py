@@ -61,7 +61,7 @@ def row(slots: Slots, index: int) -> Slots:
 
 
 def forward_all(model: CtrModel, dtype: torch.dtype = torch.float32) -> Tensor:
-    """Logits [users, items] by `forward`."""
+    """Compute logits [users, items] by `forward`."""
     (user_keys, user_values), (item_keys, item_values) = tensors(users(), dtype), tensors(items(), dtype)
     u = torch.arange(USERS).repeat_interleave(ITEMS)
     i = torch.arange(ITEMS).repeat(USERS)
@@ -71,7 +71,7 @@ def forward_all(model: CtrModel, dtype: torch.dtype = torch.float32) -> Tensor:
 
 
 def split_all(model: CtrModel, dtype: torch.dtype = torch.float32) -> Tensor:
-    """The same by halves."""
+    """Compute logits [users, items] by the split."""
     with torch.inference_mode():
         states_UD = model.encode_user(*tensors(users(), dtype))
         states_ND = model.encode_items(*tensors(items(), dtype))
@@ -105,7 +105,7 @@ def test_forward_is_the_formula(model: CtrModel) -> None:
 
 @pytest.mark.parametrize(("dtype", "tolerance"), [(torch.float64, 1e-10), (torch.float32, 1e-5)])
 def test_the_split_agrees_with_forward(model: CtrModel, dtype: torch.dtype, tolerance: float) -> None:
-    """On the probabilities that are served, with batch norms folded as they are when served."""
+    """Probabilities agree too, with batch norms folded as they are when served."""
     served = fused(model, dtype)
     plain_UN, split_UN = forward_all(served, dtype), split_all(served, dtype)
     assert float((served.probability(split_UN) - served.probability(plain_UN)).abs().max()) <= tolerance

@@ -12,12 +12,11 @@ import numpy as np
 import pytest
 import torch
 
-from app import models
 from app.errors import ConfigError
 from app.features.encoder import Encoder
 from app.features.schema import FeatureSchema, parse_schema
 from app.features.slots import Slots
-from app.models import MODELS, build
+from app.models import MODELS, VARIANTS, build, options_of
 from app.models.base import CtrModel
 from app.models.deepfm import DeepFM
 from app.models.deepfm_variants import DeepFMVariant
@@ -39,7 +38,7 @@ CHOSEN = [
     ("hour", "tags"),
 ]
 DIMS = {"gender": 1, "age:bucket": 2, "genres": 5, "year": 3, "item_id": 8}
-VARIANTS: list[tuple[str, dict[str, Any]]] = [
+OPTIONS: list[tuple[str, dict[str, Any]]] = [
     ("fm", {"crosses": CHOSEN}),
     ("fm", {"crosses": [("gender", "hour")]}),
     ("hofm", {"order": 2}),
@@ -93,7 +92,7 @@ EXPORTED = ("no numbers", "numbers alone on one side")
 
 
 def randomised(name: str, preprocessing: Preprocessing, **options: Any) -> CtrModel:
-    """In evaluation mode, with no weight or statistic at its initial value, as `tiny_model` does it."""
+    """Build a model in evaluation mode with no weight or statistic at its initial value, as `tiny_model` does."""
     model = build(name, preprocessing, **options)
     generator = torch.Generator().manual_seed(7)
     with torch.no_grad():
@@ -109,7 +108,7 @@ def randomised(name: str, preprocessing: Preprocessing, **options: Any) -> CtrMo
 
 
 def slots(schema: FeatureSchema, users: int = 4, items: int = 11) -> tuple[Slots, Slots]:
-    """Some seen in training, the last of each never."""
+    """Encode users and items that were seen in training, except for the last of each."""
     user_numbers, item_numbers = [*range(users - 1), 777], [*range(items - 1), 888]
     raw_users = [raw_user(n) | raw_context(n) for n in user_numbers]
     return (
@@ -119,7 +118,7 @@ def slots(schema: FeatureSchema, users: int = 4, items: int = 11) -> tuple[Slots
 
 
 def both_ways(model: CtrModel, user: Slots, item: Slots, dtype: torch.dtype) -> tuple[torch.Tensor, torch.Tensor]:
-    """Logits [users, items] by `forward`, as trained, and by halves, as served."""
+    """Compute logits [users, items] by `forward`, as trained, and by the split, as served."""
     users, items = len(user.keys), len(item.keys)
     u, i = torch.arange(users).repeat_interleave(items), torch.arange(items).repeat(users)
     user_keys, user_values = torch.from_numpy(user.keys), torch.from_numpy(user.values).to(dtype)
@@ -142,7 +141,7 @@ def assert_split(model: CtrModel, user: Slots, item: Slots) -> None:
         assert float((plain_UN - split_UN).abs().max()) <= tolerance * scale
 
 
-@pytest.mark.parametrize(("name", "options"), VARIANTS, ids=lambda value: str(value))
+@pytest.mark.parametrize(("name", "options"), OPTIONS, ids=lambda value: str(value))
 def test_every_option_splits(name: str, options: dict[str, Any]) -> None:
     model = randomised(name, fitted(), **options)
     user, item = slots(small_schema())
@@ -152,9 +151,9 @@ def test_every_option_splits(name: str, options: dict[str, Any]) -> None:
         assert float(plain_UN[:, :-1].std(1).mean()) > 1e-3, "items must differ for the split to be seen"
 
 
-@pytest.mark.parametrize(("name", "options"), VARIANTS, ids=lambda value: str(value))
+@pytest.mark.parametrize(("name", "options"), OPTIONS, ids=lambda value: str(value))
 def test_every_option_exports(tmp_path: Path, name: str, options: dict[str, Any]) -> None:
-    """Reading it back replays the golden requests by forward and by halves."""
+    """Reading it back replays the golden requests by `forward` and by the split."""
     golden = [GoldenRequest("3", raw_user(3) | raw_context(3), ["1", "2"], [raw_item(1), raw_item(2)], [])]
     write(tmp_path, randomised(name, fitted(), **options), small_schema(), name=name, golden=golden)
     load(tmp_path)
@@ -214,7 +213,7 @@ def deepfm_element_wise(example: Example, weights: dict[str, Vector]) -> float:
 
 
 def sized(example: Example, weights: dict[str, Vector]) -> tuple[list[Vector], list[Vector]]:
-    """Embeddings cut to their sizes, user side first, and what of them is crossed."""
+    """Return embeddings cut to their sizes, user side first, and their projections, which are crossed."""
     table = weights["table_RE"][:, 1:]
     names = list(small_schema().vectors)
     fields = example.fields["user"] + example.fields["item"]
@@ -230,7 +229,7 @@ def fm_sized(example: Example, weights: dict[str, Vector]) -> float:
 
 
 def deepfm_sized(example: Example, weights: dict[str, Vector]) -> float:
-    """The network by the columns of its first layer that the embeddings reach."""
+    """Compute the network by the columns of its first layer that the embeddings reach."""
     cut, _ = sized(example, weights)
     inputs, split = [], len(example.fields["user"])
     for side, embeddings in (("user", cut[:split]), ("item", cut[split:])):
@@ -284,8 +283,7 @@ def test_weights_of_the_four_crosses_are_learned() -> None:
 
 @pytest.mark.parametrize("name", MODELS)
 def test_a_model_takes_its_options_and_refuses_others(name: str) -> None:
-    kind = models.VARIANTS.get(name, MODELS[name])
-    options = kind.options()
+    kind, options = VARIANTS.get(name, MODELS[name]), options_of(name)
     assert options.items() >= MODELS[name].options().items()
     assert list(options) == list(inspect.signature(kind).parameters)[1:]
     assert ("dim" in options) == (name != "lr")

@@ -1,4 +1,4 @@
-"""Numbers through `SideInput` against numpy; rows against a dictionary."""
+"""`SideInput` transforms numbers as numpy does, and looks rows up as a dictionary does."""
 
 from __future__ import annotations
 
@@ -29,7 +29,7 @@ def side(*specs: dict[str, Any], statistics: NumericStatistics = STATISTICS) -> 
 
 
 def expanded(learned: Preprocessing, inputs: SideInput, raws: list[dict[str, Any]]) -> tuple[Tensor, Tensor]:
-    """Rows and x [B, T] of raw items."""
+    """Look up rows and x [B, T] of raw items."""
     slots = Encoder(learned.schema, "item").encode_many(raws, [None] * len(raws))
     keys, values = torch.from_numpy(slots.keys), torch.from_numpy(slots.values).to(inputs.mean_M.dtype)
     return inputs.expand(learned.vocabulary_V, keys, values)
