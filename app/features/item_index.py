@@ -7,7 +7,7 @@ Beside the dictionary stands a flat table of hashes, which one call searches for
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 
 import numpy as np
 import numpy.typing as npt
@@ -30,8 +30,12 @@ class ItemIndex:
     use is 1 in 2**64 for each cached item.
     """
 
-    def __init__(self) -> None:
-        """Begin empty."""
+    def __init__(self, hash_of: Callable[[str], int] = id_hash) -> None:
+        """
+        Args:
+            hash_of: the hash of an id; only a test, which wants ids that share one, needs another.
+        """
+        self._hash_of = hash_of
         self._rows: dict[str, int] = {}
         self._used_slots = 0
         self._allocate(FIRST_SLOTS)
@@ -60,12 +64,12 @@ class ItemIndex:
         self._rows[item_id] = row
         if 2 * self._used_slots > self._mask:
             self._grow()
-        self._used_slots += bindings.index_insert(self._address, self._mask, id_hash(item_id), row)
+        self._used_slots += bindings.index_insert(self._address, self._mask, self._hash_of(item_id), row)
 
     def remove(self, item_id: str) -> None:
         """Take an id out. Raises KeyError if it has no row."""
         del self._rows[item_id]
-        self._used_slots -= bindings.index_remove(self._address, self._mask, id_hash(item_id))
+        self._used_slots -= bindings.index_remove(self._address, self._mask, self._hash_of(item_id))
 
     def _allocate(self, slots: int) -> None:
         self._mask = slots - 1

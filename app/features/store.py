@@ -7,9 +7,9 @@ from __future__ import annotations
 
 from collections.abc import AsyncIterator, Mapping, Sequence
 from dataclasses import dataclass
-from typing import Any, NamedTuple, Protocol
+from typing import NamedTuple, Protocol
 
-RawFeatures = Mapping[str, Any]
+RawFeatures = Mapping[str, object]
 """Field name to value, as stored; empty for an entity that the store does not know."""
 
 

@@ -56,7 +56,7 @@ class LoopPacer:
         if self._debt_s > 0:
             due_s = self._debt_s * sleep_for_work
             await asyncio.sleep(due_s if due_s >= SLEEP_S else 0)
-        await _until_idle(before + self._least_debt_s * most_sleep_for_work)
+        await until_idle(before + self._least_debt_s * most_sleep_for_work)
         slept_s = time.perf_counter() - before
         self._began = self._worked_s()
         self._debt_s = max(self._debt_s - slept_s / sleep_for_work, -CATCH_UP_S)
@@ -68,7 +68,7 @@ class LoopPacer:
             self._slept_s = MEMORY_S
 
 
-async def _until_idle(due: float) -> None:
+async def until_idle(due: float) -> None:
     """Let requests go on until none can, or until `due`: a slice begun on an idle loop ends before the next request."""
     while time.perf_counter() < due:
         if await nothing_to_do():

@@ -1,4 +1,4 @@
-"""Ids read from JSON as they stand: the same strings as a parser's, or None."""
+"""Ids read from JSON without a parser: the same strings as a parser gives, or None."""
 
 from __future__ import annotations
 
@@ -41,8 +41,7 @@ def test_usual_ids_are_read_as_a_parser_reads_them(items: list[str | int], befor
 @example(b'["a\\u0041"]')
 @example('["é"]'.encode())
 @example(b'["' + b"x" * 257 + b'"]')
-def test_what_is_read_is_what_json_says(wire: bytes) -> None:
-    """Whatever the bytes are: either exactly what a parser gives, or None."""
+def test_any_bytes_give_exactly_what_a_parser_gives_or_none(wire: bytes) -> None:
     ids = RequestIds.from_json(wire, 10)
     if ids is None:
         return
@@ -59,16 +58,16 @@ def test_no_more_are_read_than_the_limit() -> None:
 
 @given(st.lists(texts, max_size=20))
 def test_any_strings_can_be_held(items: list[str]) -> None:
-    """Those with escapes have no hash, and are known by their text alone."""
+    """Ids with escapes have no hash; their text alone identifies them."""
     ids = RequestIds.from_strings(items)
     assert list(ids) == items
     begins = np.frombuffer(ids.words_2N.tobytes(), np.int32)
     start = (ids.begins - ids.pointer) // 4
-    for place, item in enumerate(items):
-        text = ids.wire[begins[start + place] : begins[start + place + (ids.ends - ids.begins) // 4]]
+    for index, item in enumerate(items):
+        text = ids.wire[begins[start + index] : begins[start + index + (ids.ends - ids.begins) // 4]]
         assert json.loads(b'"' + text + b'"') == item
-        assert ids.hash_N[place] in (0, id_hash(item))
-        assert (ids.hash_N[place] == 0) == (b"\\" in text)
+        assert ids.hash_N[index] in (0, id_hash(item))
+        assert (ids.hash_N[index] == 0) == (b"\\" in text)
 
 
 def test_hashes_depend_on_every_byte_and_are_never_zero() -> None:

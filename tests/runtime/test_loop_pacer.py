@@ -7,12 +7,12 @@ import time
 
 import uvloop
 
-from app.runtime.loop_pacer import LEAST_SHARE, SHARE_OF_IDLE, LoopPacer, _until_idle
+from app.runtime.loop_pacer import LEAST_SHARE, SHARE_OF_IDLE, LoopPacer, until_idle
 from tests.work import spin
 
 
-async def worked(slices: int, slice_s: float) -> tuple[float, LoopPacer]:
-    """The share of the time that the slices took."""
+async def work_in_slices(slices: int, slice_s: float) -> tuple[float, LoopPacer]:
+    """Work in slices; return the share of the time that they took, and the pacer."""
     pacer, began = LoopPacer(), time.perf_counter()
     for _ in range(slices):
         spin(slice_s)
@@ -20,14 +20,16 @@ async def worked(slices: int, slice_s: float) -> tuple[float, LoopPacer]:
     return slices * slice_s / (time.perf_counter() - began), pacer
 
 
-def most(began_s: float, began_cpu_s: float) -> float:
-    """Share that may be left for work by half of the processor time that this thread had since then: other programs'
-    time counts as idle."""
+def highest_share(began_s: float, began_cpu_s: float) -> float:
+    """Return the share that the work may take at most, if requests had half of this thread's processor time since then.
+
+    The time that other programs took counts as idle.
+    """
     return SHARE_OF_IDLE * (1 - 0.5 * (time.thread_time() - began_cpu_s) / (time.perf_counter() - began_s))
 
 
 def test_on_an_idle_loop_it_takes_half_even_in_slices_shorter_than_the_loops_clock_knows() -> None:
-    share, pacer = uvloop.run(worked(200, 0.0004))
+    share, pacer = uvloop.run(work_in_slices(200, 0.0004))
     assert share < 1.25 * SHARE_OF_IDLE
     assert 0.5 * SHARE_OF_IDLE < pacer.share <= SHARE_OF_IDLE
 
@@ -43,10 +45,10 @@ def test_on_a_busy_loop_it_takes_what_requests_leave() -> None:
 
         busy = asyncio.create_task(requests())
         began, began_cpu = time.perf_counter(), time.thread_time()
-        share, pacer = await worked(60, 0.0005)
+        share, pacer = await work_in_slices(60, 0.0005)
         done = True
         await busy
-        assert LEAST_SHARE <= pacer.share < most(began, began_cpu)
+        assert LEAST_SHARE <= pacer.share < highest_share(began, began_cpu)
         assert share < 0.3
 
     asyncio.run(test())
@@ -63,9 +65,9 @@ def test_however_busy_the_loop_is_the_work_ends() -> None:
 
         request()
         began, began_cpu = time.perf_counter(), time.thread_time()
-        share, pacer = await asyncio.wait_for(worked(20, 0.0005), 20)
+        share, pacer = await asyncio.wait_for(work_in_slices(20, 0.0005), 20)
         done = True
-        assert LEAST_SHARE <= pacer.share < most(began, began_cpu)
+        assert LEAST_SHARE <= pacer.share < highest_share(began, began_cpu)
         assert share < 0.3
 
     asyncio.run(test())
@@ -83,7 +85,7 @@ def test_an_overloaded_loop_whose_turns_are_long_does_not_starve_the_work() -> N
                 asyncio.get_running_loop().call_soon(turn)
 
         turn()
-        await asyncio.wait_for(worked(40, 0.0005), 20)
+        await asyncio.wait_for(work_in_slices(40, 0.0005), 20)
         done = True
         assert turns < 20, "several slices a turn"
 
@@ -113,10 +115,10 @@ def test_a_slice_begins_when_no_request_can_go_on() -> None:
         amid = 0
         for _ in range(100):
             spin(0.0002)
-            await _until_idle(time.perf_counter() + 10)
+            await until_idle(time.perf_counter() + 10)
             amid += 0 < left < 6  # all six: it has only just come
         began = time.perf_counter()
-        await _until_idle(began)
+        await until_idle(began)
         assert time.perf_counter() - began < 0.1, "nor is it waited for longer than that"
         done = True
         await coming

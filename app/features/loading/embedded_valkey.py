@@ -76,7 +76,7 @@ class EmbeddedValkey:
                 if not self.attached:
                     self._launch(binary)
             except BaseException:
-                self._leave()
+                self.leave()
                 raise
 
     def stop(self) -> None:
@@ -88,9 +88,17 @@ class EmbeddedValkey:
             return
         with self._locked():
             last = self._is_last()
-            self._leave()
+            self.leave()
             if last and not self._server.gone(STOP_S):
                 raise StoreError(f"the embedded Valkey did not stop in time; see {self._server.log}")
+
+    def leave(self) -> None:
+        """Leave the server without waiting for it to end, as a process that is killed does."""
+        for descriptor in (self._lease, self._membership):
+            if descriptor >= 0:
+                os.close(descriptor)
+        self._lease = self._membership = -1
+        self._url = ""
 
     def __enter__(self) -> EmbeddedValkey:
         self.start()
@@ -157,13 +165,6 @@ class EmbeddedValkey:
     def _is_last(self) -> bool:
         unlock(self._membership)
         return try_lock(self._membership)
-
-    def _leave(self) -> None:
-        for descriptor in (self._lease, self._membership):
-            if descriptor >= 0:
-                os.close(descriptor)
-        self._lease = self._membership = -1
-        self._url = ""
 
     @contextmanager
     def _locked(self) -> Iterator[None]:

@@ -36,9 +36,10 @@ class Record(NamedTuple):
 class RecordFile:
     """A file that can be iterated over as often as needed; it holds a few rows at a time."""
 
-    def __init__(self, path: Path) -> None:
+    def __init__(self, path: Path, *, parquet_rows: int = PARQUET_ROWS) -> None:
         """Tell the kind of file by its name. Raises ConfigError if it is not known, DataError if there is no file."""
         self.path = path
+        self._parquet_rows = parquet_rows
         self._gzipped = path.suffix == ".gz"
         self._kind = Path(path.stem).suffix if self._gzipped else path.suffix
         kinds = [*SEPARATORS, *JSON_LINES, *([] if self._gzipped else PARQUET)]
@@ -114,8 +115,8 @@ class RecordFile:
         try:
             frame = pl.scan_parquet(self.path)
             total = frame.select(pl.len()).collect().item()
-            for start in range(0, total, PARQUET_ROWS):
-                chunk = frame.slice(start, PARQUET_ROWS).collect()
+            for start in range(0, total, self._parquet_rows):
+                chunk = frame.slice(start, self._parquet_rows).collect()
                 for row, values in enumerate(chunk.iter_rows(named=True), start + 1):
                     self.fraction = row / total
                     yield Record(row, values, "")

@@ -185,7 +185,7 @@ def test_a_server_left_without_its_watcher_is_ended_and_replaced(tmp_path: Path)
                     os.kill(pid, signal.SIGKILL)
             except ProcessLookupError:
                 continue
-        server._leave()
+        server.leave()
     assert answers(url)
     with EmbeddedValkey(tmp_path) as server, client(server.url) as connected:
         assert server.url != url

@@ -230,9 +230,8 @@ def test_files_of_no_known_kind(tmp_path: Path) -> None:
             RecordFile(tmp_path / name)
 
 
-def test_parquet_is_read_in_pieces(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr("app.features.loading.record_file.PARQUET_ROWS", 7)
-    records = RecordFile(parquet(tmp_path / "items.parquet", ROWS))
+def test_parquet_is_read_in_pieces(tmp_path: Path) -> None:
+    records = RecordFile(parquet(tmp_path / "items.parquet", ROWS), parquet_rows=7)
     assert [record.values["id"] for record in records] == [row["id"] for row in ROWS]
     assert [record.row for record in records] == list(range(1, ITEMS + 1))
     assert records.fraction == 1.0
@@ -287,13 +286,13 @@ def test_readers_never_see_half_an_entity(tmp_path: Path, valkey_url: str, redis
     assert seen == {20}
 
 
-def test_progress_is_told_and_ends_at_the_end(tmp_path: Path, load: Callable[..., LoadSummary]) -> None:
-    told: list[tuple[str, int, float]] = []
+def test_progress_is_reported_to_the_end(tmp_path: Path, load: Callable[..., LoadSummary]) -> None:
+    calls: list[tuple[str, int, float]] = []
     path = json_lines(tmp_path / "items.jsonl.gz", [{"id": str(number)} for number in range(2000)])
-    load(path, on_progress=lambda *news: told.append(news))
+    load(path, on_progress=lambda *call: calls.append(call))
     for phase in ("checking", "loading"):
-        assert [news for news in told if news[0] == phase][-1] == (phase, 2000, 1.0)
-    assert all(0.0 <= fraction <= 1.0 for _, _, fraction in told)
+        assert [call for call in calls if call[0] == phase][-1] == (phase, 2000, 1.0)
+    assert all(0.0 <= fraction <= 1.0 for _, _, fraction in calls)
 
 
 JSON = st.recursive(
