@@ -127,7 +127,7 @@ async def test_pinned_rows_are_not_evicted_and_what_finds_no_room_is_not_cached(
         max_size=40,
     )
 )
-def test_whatever_happens_a_row_found_fresh_is_that_items_own(
+def test_a_fresh_row_holds_what_was_last_read_of_its_item(
     artifacts: list[Artifact], steps: list[tuple[str, list[int]]]
 ) -> None:
     """Model-based: a dictionary of what was fetched last, beside a cache that is much too small."""
@@ -143,9 +143,9 @@ def test_whatever_happens_a_row_found_fresh_is_that_items_own(
         elif action == "change":
             cache.on_invalidate(ids)
             latest = {i: n for i, n in latest.items() if i not in ids}
-        found = cache.find(ids)
+        lookup = cache.find(ids)
         assert len(cache) <= 12
-        for item_id, row, flags in zip(ids, found.rows, cache.flags(found.rows), strict=True):
+        for item_id, row, flags in zip(ids, lookup.rows, cache.flags(lookup.rows), strict=True):
             if action == "fetch":
                 assert flags & FRESH
             if flags & FRESH:

@@ -1,4 +1,4 @@
-"""One connection for many requests: what is written when, whose reply is whose, and who is told that none came."""
+"""One connection for many requests: commands are written together, replies go to their waiters, late ones to none."""
 
 from __future__ import annotations
 
@@ -41,32 +41,32 @@ async def connection(wire: Wire) -> RespConnection:
     return connection
 
 
-async def test_the_first_goes_out_at_once_and_what_follows_in_the_same_turn_together(
+async def test_the_first_command_is_written_at_once_and_those_that_follow_in_the_same_turn_together(
     connection: RespConnection, wire: Wire
 ) -> None:
-    asked = [connection.send(pack_command("GET", str(number)), 1) for number in range(4)]
+    futures = [connection.send(pack_command("GET", str(number)), 1) for number in range(4)]
     assert wire.writes == [pack_command("GET", "0")], "the store works while the rest is prepared"
     await asyncio.sleep(0)
     assert wire.writes[1:] == [b"".join(pack_command("GET", str(number)) for number in range(1, 4))]
     connection.data_received(b"".join(b"+%d\r\n" % number for number in range(4)))
-    assert await asyncio.gather(*asked) == [["0"], ["1"], ["2"], ["3"]]
-    asked.append(connection.send(pack_command("GET", "4"), 1))
+    assert await asyncio.gather(*futures) == [["0"], ["1"], ["2"], ["3"]]
+    futures.append(connection.send(pack_command("GET", "4"), 1))
     assert wire.writes[2:] == [pack_command("GET", "4")], "nothing is waited for, so nothing is kept"
 
 
-async def test_what_was_kept_is_not_written_once_the_connection_is_gone(connection: RespConnection, wire: Wire) -> None:
-    asked = [connection.send(pack_command("GET", "a"), 1), connection.send(pack_command("GET", "b"), 1, 0.01)]
+async def test_unsent_commands_are_dropped_with_the_connection(connection: RespConnection, wire: Wire) -> None:
+    futures = [connection.send(pack_command("GET", "a"), 1), connection.send(pack_command("GET", "b"), 1, 0.01)]
     connection.connection_lost(None)
     await asyncio.sleep(0.03)
     assert wire.writes == [pack_command("GET", "a")]
-    for future in asked:
+    for future in futures:
         with pytest.raises(StoreError, match="was lost"):
             await future
     with pytest.raises(StoreError, match="is lost"):
         connection.send(pack_command("GET", "c"), 1)
 
 
-async def test_each_is_told_in_its_own_time_and_late_replies_go_to_nobody(connection: RespConnection) -> None:
+async def test_each_waiter_times_out_by_itself_and_late_replies_are_dropped(connection: RespConnection) -> None:
     began = time.monotonic()
     slow, none, fast = (
         connection.send(pack_command("GET", name), 1, due) for name, due in (("a", 0.2), ("b", 9.0), ("c", 0.05))
@@ -84,13 +84,13 @@ async def test_each_is_told_in_its_own_time_and_late_replies_go_to_nobody(connec
 
 
 async def test_a_reply_that_waits_in_the_socket_of_a_busy_process_is_not_late(connection: RespConnection) -> None:
-    asked = connection.send(pack_command("GET", "a"), 1, 0.01)
+    future = connection.send(pack_command("GET", "a"), 1, 0.01)
     time.sleep(0.05)  # noqa: ASYNC251 - it is the event loop that is to be held up
     asyncio.get_running_loop().call_later(0.001, connection.data_received, b"+a\r\n")
-    assert await asked == ["a"]
+    assert await future == ["a"]
 
 
-async def test_who_has_stopped_waiting_is_not_told(connection: RespConnection) -> None:
+async def test_a_cancelled_waiter_gets_no_error(connection: RespConnection) -> None:
     given_up, other = (
         connection.send(pack_command("GET", "a"), 1, 0.01),
         connection.send(pack_command("GET", "b"), 1, 0.03),

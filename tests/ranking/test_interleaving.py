@@ -157,9 +157,9 @@ async def test_what_is_in_flight_beside_a_request_does_not_change_its_answer(
 
     numbers = range(ROUNDS * in_flight)
     await asyncio.gather(*(client(numbers[first::in_flight]) for first in range(in_flight)))
-    asked = len(numbers) * CANDIDATES
+    compared = len(numbers) * CANDIDATES
     assert (wrong, missing) == (0, 0), (
-        f"of {asked} scores {wrong} are wrong, {missing} items are wrongly called missing or not"
+        f"{wrong} of {compared} scores are wrong, {missing} items are wrongly called missing or not"
     )
     assert catalogue.fetches == len(numbers), "one round trip a request"
 

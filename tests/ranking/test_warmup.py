@@ -57,3 +57,19 @@ async def test_after_a_first_version_that_failed_all_sizes_are_warmed_up(
         cache.states(versions[0])
     await preparation.prepare(versions[1])
     assert largest == 256
+
+
+async def test_a_cache_smaller_than_a_request_is_warmed_up_within_its_rows(
+    features: MemoryFeatureStore, versions: list[Artifact], monkeypatch: pytest.MonkeyPatch
+) -> None:
+    ranked, largest_row = Artifact.ranked, 0
+
+    def recording(self: Artifact, user_D: Tensor, states_CD: Tensor, row_N: Any) -> Any:
+        nonlocal largest_row
+        largest_row = max(largest_row, int(row_N.max()))
+        return ranked(self, user_D, states_CD, row_N)
+
+    monkeypatch.setattr(Artifact, "ranked", recording)
+    cache = ItemCache(16)
+    await Warmup(cache, CacheRefresher(features, cache, fill=False), max_candidates=256).prepare(versions[0])
+    assert largest_row == 15
