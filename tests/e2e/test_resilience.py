@@ -268,7 +268,12 @@ def workers_of(service: Running) -> list[int]:
         children = [int(pid) for pid in tasks.read_text().split()]
     except OSError:
         return []
-    return [pid for pid in children if b"spawn_main" in Path(f"/proc/{pid}/cmdline").read_bytes()]
+    workers = []
+    for pid in children:
+        with contextlib.suppress(FileNotFoundError):  # one that was reaped since the list was read
+            if b"spawn_main" in Path(f"/proc/{pid}/cmdline").read_bytes():
+                workers.append(pid)
+    return workers
 
 
 def test_a_stop_signal_lets_requests_finish_and_leaves_nothing_behind(
