@@ -18,7 +18,8 @@ import numpy.typing as npt
 import torch
 from torch import Tensor
 
-from app.features.item_index import ABSENT, ItemIndex, Rows
+from app.features.item_index import ABSENT, Rows
+from app.features.item_rows import ItemRows
 from app.features.item_tables import ItemModel, ItemTables, SlotTable
 from app.features.slots import Slots
 from app.features.store import RawFeatures
@@ -28,8 +29,6 @@ from app.runtime.loop_pacer import LoopPacer
 
 FRESH, KNOWN = 1, 2
 """Flags of a row: nothing was written since the item was read; the store had features of it."""
-EVICTED_SHARE = 16
-"""At least the capacity divided by this is evicted at a time."""
 ENCODE_CHUNK = 128
 """Rows encoded at a time for a new version: about half a millisecond beside requests; shorter slices cost more."""
 
@@ -70,44 +69,36 @@ class ItemCache:
         self.capacity = capacity
         self.counts = CacheCounts()
         self.dtype = dtype
-        self._index = ItemIndex()
-        self._ids: list[str | None] = []
-        """[rows ever used], None for a row that is free."""
-        self._free: list[int] = []
+        self._rows = ItemRows(capacity)
         # One row more than the capacity, which no item has: ABSENT, -1, finds it.
         self._flags_C = zeros_on_huge_pages((capacity + 1,), np.uint8)
-        self._used_C = zeros_on_huge_pages((capacity + 1,), np.int64)
-        """The number of each row's last use."""
         self._flags_address: int = self._flags_C.ctypes.data
-        self._used_address: int = self._used_C.ctypes.data
-        self._uses = 0
-        self._pinned: dict[int, Rows] = {}
-        """By the identity of the array."""
         self._tables = ItemTables(capacity, torch.device(device), dtype)
 
     def __len__(self) -> int:
-        return len(self._index)
+        return len(self._rows.index)
 
     def __contains__(self, item_id: object) -> bool:
-        return item_id in self._index
+        return item_id in self._rows.index
 
     def find(self, item_ids: Sequence[str]) -> CacheLookup:
         """Look N ids up, and mark their rows as used."""
-        rows = self._index.find(item_ids)
+        rows = self._rows
+        row_N = rows.index.find(item_ids)
         # Each use has a number of its own, so a row that occurs twice is told by a number that was overwritten.
         flags = bindings.mark_used(
-            rows.ctypes.data, len(rows), self._flags_address, self._used_address, self.capacity, self._uses
+            row_N.ctypes.data, len(row_N), self._flags_address, rows.used_address, self.capacity, rows.uses
         )
-        self._uses += len(rows)
-        return CacheLookup(rows, flags & ~layout.ALL_DISTINCT, bool(flags & layout.ALL_DISTINCT))
+        rows.uses += len(row_N)
+        return CacheLookup(row_N, flags & ~layout.ALL_DISTINCT, bool(flags & layout.ALL_DISTINCT))
 
     def pin(self, rows: Rows) -> None:
         """Keep rows from being evicted until `unpin` is called with the same array; ABSENT is passed over."""
-        self._pinned[id(rows)] = rows
+        self._rows.pin(rows)
 
     def unpin(self, rows: Rows) -> None:
         """Undo `pin` of this array."""
-        del self._pinned[id(rows)]
+        self._rows.unpin(rows)
 
     def flags(self, rows: Rows) -> npt.NDArray[np.uint8]:
         """Return the flags of rows [N], 0 for ABSENT."""
@@ -131,12 +122,12 @@ class ItemCache:
 
     def stale(self) -> list[str]:
         """Return the ids of cached items that are not fresh."""
-        rows = np.flatnonzero((self._flags_C[: len(self._ids)] & FRESH) == 0).tolist()
-        return [item_id for row in rows if (item_id := self._ids[row]) is not None]
+        rows = np.flatnonzero((self._flags_C[: len(self._rows.ids)] & FRESH) == 0).tolist()
+        return [item_id for row in rows if (item_id := self._rows.ids[row]) is not None]
 
     def is_stale(self, item_id: str) -> bool:
         """Return whether an item is cached and not fresh."""
-        row = self._index.get(item_id)
+        row = self._rows.index.get(item_id)
         return row is not None and not self._flags_C[row] & FRESH
 
     def count_invalid(self, field: str) -> None:
@@ -150,7 +141,11 @@ class ItemCache:
 
         An item without a row, for which no row can be evicted because all are pinned, is not cached.
         """
-        rows = self._assign_rows(item_ids)
+        rows, evicted = self._rows.assign(item_ids)
+        if evicted:
+            self._flags_C[evicted] = 0
+            self._tables.clear(evicted)
+            self.counts.evictions += len(evicted)
         if (rows == ABSENT).any():
             assigned = np.flatnonzero(rows != ABSENT).tolist()
             rows, item_ids, items = rows[assigned], [item_ids[i] for i in assigned], [items[i] for i in assigned]
@@ -163,15 +158,15 @@ class ItemCache:
         if item_ids is None:
             self.on_disconnect()
             return
-        rows = [row for item_id in item_ids if (row := self._index.get(item_id)) is not None]
+        rows = [row for item_id in item_ids if (row := self._rows.index.get(item_id)) is not None]
         if rows:
             self.counts.invalidations += len(rows)
             self._flags_C[rows] &= ~np.uint8(FRESH)
 
     def on_disconnect(self) -> None:
         """Keep all items as stale ones until they are read again."""
-        self.counts.invalidations += len(self._index)
-        self._flags_C[: len(self._ids)] &= ~np.uint8(FRESH)
+        self.counts.invalidations += len(self._rows.index)
+        self._flags_C[: len(self._rows.ids)] &= ~np.uint8(FRESH)
 
     # Live versions
 
@@ -192,8 +187,8 @@ class ItemCache:
         state_table = self._tables.attach(model)
         pacer = LoopPacer(worked_s)
         unknown: list[str] = []
-        for start in range(0, len(self._ids), ENCODE_CHUNK):
-            stop = min(start + ENCODE_CHUNK, len(self._ids))
+        for start in range(0, len(self._rows.ids), ENCODE_CHUNK):
+            stop = min(start + ENCODE_CHUNK, len(self._rows.ids))
             unknown += self._fill_defaults(state_table.slot_table, start, stop)
             with torch.inference_mode():
                 state_table.encode_range(start, stop)
@@ -206,65 +201,10 @@ class ItemCache:
 
     def _fill_defaults(self, slot_table: SlotTable, start: int, stop: int) -> list[str]:
         """Give cached items that were not read under a new schema the slots of unknown items; returns their ids."""
-        unread = [row for row in range(start, stop) if self._ids[row] is not None and not slot_table.filled_C[row]]
-        ids = [item_id for row in unread if (item_id := self._ids[row]) is not None]
+        unread = [row for row in range(start, stop) if self._rows.ids[row] is not None and not slot_table.filled_C[row]]
+        ids = [item_id for row in unread if (item_id := self._rows.ids[row]) is not None]
         if ids:
             encoded = slot_table.encoder.encode_many([{}] * len(ids), ids)
             slot_table.keys_CS[unread], slot_table.values_CS[unread] = encoded
             self._flags_C[unread] &= ~np.uint8(FRESH)
         return ids
-
-    # Rows
-
-    def _assign_rows(self, item_ids: Sequence[str]) -> Rows:
-        """Return the rows of N ids: new ones for ids that had none, ABSENT where no row can be evicted for them."""
-        cached = [row for item_id in item_ids if (row := self._index.get(item_id)) is not None]
-        available = self.capacity - len(self._index)
-        needed = len(item_ids) - len(cached) - available
-        if needed > 0:
-            available += self._evict(needed, keep=cached)
-        rows = np.full(len(item_ids), ABSENT)
-        for position, item_id in enumerate(item_ids):
-            row = self._index.get(item_id)
-            if row is None:
-                if not available:
-                    continue
-                available -= 1
-                row = self._take_free_row(item_id)
-            rows[position] = row
-        self._used_C[rows] = self._uses
-        return rows
-
-    def _take_free_row(self, item_id: str) -> int:
-        if self._free:
-            row = self._free.pop()
-            self._ids[row] = item_id
-        else:
-            row = len(self._ids)
-            self._ids.append(item_id)
-        self._index.insert(item_id, row)
-        return row
-
-    def _evict(self, needed: int, keep: Sequence[int]) -> int:
-        """Evict the least recently used rows that are neither pinned nor among `keep`; returns how many."""
-        # One element more than there are rows, which ABSENT, -1, marks.
-        held = np.zeros(len(self._ids) + 1, np.bool_)
-        held[[*keep, *self._free]] = True
-        for rows in self._pinned.values():
-            held[rows] = True
-        evictable = len(self._ids) - int(np.count_nonzero(held[:-1]))
-        count = min(max(needed, self.capacity // EVICTED_SHARE), evictable)
-        if not count:
-            return 0
-        last_used = self._used_C[: len(self._ids)].copy()
-        last_used[held[:-1]] = np.iinfo(np.int64).max
-        for row in np.argpartition(last_used, count - 1)[:count].tolist():
-            item_id = self._ids[row]
-            if item_id is not None:
-                self._index.remove(item_id)
-            self._ids[row] = None
-            self._flags_C[row] = 0
-            self._tables.clear(row)
-            self._free.append(row)
-        self.counts.evictions += count
-        return count

@@ -125,10 +125,10 @@ class ItemTables:
         for state_table in self.by_model.values():
             state_table.encode(rows)
 
-    def clear(self, row: int) -> None:
-        """Forget that a row's item was read."""
+    def clear(self, rows: Sequence[int]) -> None:
+        """Forget that the items of these rows were read."""
         for slot_table in self._by_schema.values():
-            slot_table.filled_C[row] = False
+            slot_table.filled_C[rows] = False
 
     def _zero_states(self, width: int) -> Tensor:
         if self._device.type != "cpu":
