@@ -13,7 +13,7 @@ from typing import Any
 import numpy as np
 
 from app.models import build
-from app.models.side_input import Preprocessing
+from app.models.preprocessing import Preprocessing
 from app.training.loop.epochs import EpochLoop
 from app.training.loop.train_step import TrainStep
 from app.training.loop.trainer_config import TrainerConfig

@@ -14,7 +14,7 @@ import torch
 
 from app.features.fields import Categorical, Numeric
 from app.features.schema import FeatureSchema
-from app.models.side_input import Preprocessing, numeric_key
+from app.models.preprocessing import Preprocessing, numeric_key
 from app.training.data.catalogue import open_dataset
 from app.training.preprocessing.expand import ExpandedRows
 from app.training.preprocessing.numeric_statistics import numeric_statistics

@@ -23,7 +23,7 @@ from app.features.schema import FeatureSchema, parse_schema
 from app.features.slots import EMPTY_KEY
 from app.models import MODELS
 from app.models.base import CtrModel
-from app.models.side_input import NumericStatistics, Preprocessing, numeric_key
+from app.models.preprocessing import NumericStatistics, Preprocessing, numeric_key
 from app.registry.artifact.export import write
 from app.registry.artifact.manifest import GoldenRequest, Manifest
 from app.registry.store.model_store import ModelStore

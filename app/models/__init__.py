@@ -17,7 +17,7 @@ from app.models.hofm import HOFM
 from app.models.lr import LogisticRegression
 from app.models.neural_cf import NeuralCF, NeuralCFTowers
 from app.models.nfm import NFM
-from app.models.side_input import Preprocessing
+from app.models.preprocessing import Preprocessing
 from app.models.wide_deep import WideDeep
 
 MODELS: dict[str, type[CtrModel]] = {

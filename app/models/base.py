@@ -20,7 +20,8 @@ import torch
 from torch import Tensor, nn
 
 from app.models.native_weights import TopMlpWeights, UserAffineWeights
-from app.models.side_input import Preprocessing, SideInput
+from app.models.preprocessing import Preprocessing
+from app.models.side_input import SideInput
 
 
 class CtrModel(nn.Module):

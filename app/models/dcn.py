@@ -15,7 +15,7 @@ from torch import Tensor, nn
 from app.errors import ConfigError
 from app.models.base import CtrModel
 from app.models.layers import SplitMlp
-from app.models.side_input import Preprocessing
+from app.models.preprocessing import Preprocessing
 
 
 class DCN(CtrModel):

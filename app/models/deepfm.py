@@ -19,7 +19,7 @@ from app.models.layers import SplitMlp
 from app.models.mixed_dims import ProjectedPairs
 from app.models.native_weights import TopMlpWeights
 from app.models.pairwise import AllPairs, ChosenPairs
-from app.models.side_input import Preprocessing
+from app.models.preprocessing import Preprocessing
 
 
 class DeepFM(CtrModel):

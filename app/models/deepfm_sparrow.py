@@ -23,7 +23,7 @@ from app.models.field_selection import FieldSelection
 from app.models.layers import SplitMlp
 from app.models.native_weights import TopMlpWeights
 from app.models.pairwise import chosen_or_all_pairs
-from app.models.side_input import Preprocessing
+from app.models.preprocessing import Preprocessing
 
 
 class DeepFMSparrow(CtrModel):

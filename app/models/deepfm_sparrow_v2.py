@@ -21,7 +21,7 @@ from app.features.fields import SIDES
 from app.models.base import CtrModel
 from app.models.field_roles import find_roles
 from app.models.layers import SplitMlp
-from app.models.side_input import Preprocessing
+from app.models.preprocessing import Preprocessing
 
 
 class DeepFMSparrowV2(CtrModel):

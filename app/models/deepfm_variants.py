@@ -19,7 +19,7 @@ from app.models.layers import SplitMlp
 from app.models.mixed_dims import FieldDims, crosses_of, dims_mask
 from app.models.native_weights import TopMlpWeights
 from app.models.pairwise import FieldPairs
-from app.models.side_input import Preprocessing
+from app.models.preprocessing import Preprocessing
 
 
 class DeepFMVariant(DeepFM):

@@ -13,7 +13,7 @@ from torch import Tensor
 from app.models.base import CtrModel
 from app.models.layers import SplitMlp
 from app.models.native_weights import AffineWeights, TopMlpWeights
-from app.models.side_input import Preprocessing
+from app.models.preprocessing import Preprocessing
 
 
 class EmbeddingMlp(CtrModel):

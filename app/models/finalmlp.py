@@ -21,7 +21,7 @@ from torch import Tensor, nn
 
 from app.models.base import CtrModel
 from app.models.layers import Mlp, SplitBlocks
-from app.models.side_input import Preprocessing
+from app.models.preprocessing import Preprocessing
 
 GATE_HIDDEN = 64
 

@@ -18,7 +18,7 @@ from app.models.base import CtrModel
 from app.models.mixed_dims import FieldDims, crosses_of
 from app.models.native_weights import TopMlpWeights
 from app.models.pairwise import FieldPairs
-from app.models.side_input import Preprocessing
+from app.models.preprocessing import Preprocessing
 
 
 class FM(CtrModel):

@@ -23,7 +23,7 @@ from app.models.hashed_crosses import HashedCrosses
 from app.models.layers import Mlp, SplitMlp
 from app.models.nfm import PooledMlp
 from app.models.pairwise import AllPairs
-from app.models.side_input import Preprocessing
+from app.models.preprocessing import Preprocessing
 
 
 class Fusion(CtrModel):

@@ -19,7 +19,7 @@ from app.features.fields import SIDES
 from app.features.schema import Cross, FeatureSchema
 from app.features.slot_layout import SlotLayout, bucket_name
 from app.models.field_roles import shared_spaces
-from app.models.side_input import Preprocessing
+from app.models.preprocessing import Preprocessing
 
 
 def hashed_crosses_of(schema: FeatureSchema) -> Sequence[Cross]:

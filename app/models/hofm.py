@@ -15,7 +15,7 @@ from torch import Tensor
 
 from app.errors import ConfigError
 from app.models.base import CtrModel
-from app.models.side_input import Preprocessing
+from app.models.preprocessing import Preprocessing
 
 
 class HOFM(CtrModel):

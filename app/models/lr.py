@@ -9,7 +9,7 @@ from torch import Tensor
 
 from app.models.base import CtrModel
 from app.models.native_weights import TopMlpWeights
-from app.models.side_input import Preprocessing
+from app.models.preprocessing import Preprocessing
 
 
 class LogisticRegression(CtrModel):

@@ -20,7 +20,7 @@ from app.models.base import CtrModel
 from app.models.field_selection import FieldSelection
 from app.models.layers import Mlp, SplitMlp
 from app.models.native_weights import AffineWeights, TopMlpWeights
-from app.models.side_input import Preprocessing
+from app.models.preprocessing import Preprocessing
 
 
 def select_fields(preprocessing: Preprocessing, side: Side, dim: int, ids_only: bool) -> FieldSelection:

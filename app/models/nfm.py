@@ -17,7 +17,7 @@ from app.models.base import CtrModel
 from app.models.layers import Dropout, SplitMlp
 from app.models.mixed_dims import FieldDims, crosses_of
 from app.models.pairwise import FieldPairs
-from app.models.side_input import Preprocessing
+from app.models.preprocessing import Preprocessing
 
 
 class NFM(CtrModel):

@@ -15,7 +15,7 @@ from torch import Tensor, nn
 from app.models.base import CtrModel
 from app.models.hashed_crosses import HashedCrosses
 from app.models.layers import SplitMlp
-from app.models.side_input import Preprocessing
+from app.models.preprocessing import Preprocessing
 
 
 class WideDeep(CtrModel):

@@ -18,7 +18,7 @@ from app.features.field_encoders import CategoricalEncoder
 from app.features.fields import Categorical
 from app.features.loading.synthetic import SyntheticCatalogue, splitmix64
 from app.models.deepfm import DeepFM
-from app.models.side_input import Preprocessing
+from app.models.preprocessing import Preprocessing
 from app.publishing.publish import publish_staged
 from app.publishing.reporter import SILENT, Reporter
 from app.registry.artifact.export import write

@@ -9,7 +9,7 @@ import torch
 from app.errors import ConfigError
 from app.models import MODELS, build
 from app.models.base import CtrModel
-from app.models.side_input import Preprocessing
+from app.models.preprocessing import Preprocessing
 
 TABLE_L2 = 9e-3
 """Weight of the sum of squares of the table in the loss, chosen on the validation part of SparrowRecSys' samples."""

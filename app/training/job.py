@@ -13,7 +13,7 @@ import structlog
 import torch
 
 from app.models.base import CtrModel
-from app.models.side_input import Preprocessing
+from app.models.preprocessing import Preprocessing
 from app.training.architectures import ModelConfig
 from app.training.data.dataset import Dataset
 from app.training.data.readers.bad_rows import SkippedRows

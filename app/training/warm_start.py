@@ -22,7 +22,7 @@ from app.features.fields import SIDES, Numeric
 from app.features.schema import FeatureSchema
 from app.models.base import CtrModel
 from app.models.layers import Block
-from app.models.side_input import NumericStatistics, Preprocessing
+from app.models.preprocessing import NumericStatistics, Preprocessing
 from app.registry.artifact.artifact import Artifact
 from app.training.distributed import SINGLE_PROCESS, ProcessGroup
 from app.training.preprocessing.encode import EncodedRows

@@ -17,7 +17,7 @@ from app.features.fields import Numeric, Side
 from app.features.schema import FeatureSchema
 from app.features.slots import NUMERIC_MARK, Slots, slot_key
 from app.models.base import CtrModel
-from app.models.side_input import NumericStatistics, Preprocessing
+from app.models.preprocessing import NumericStatistics, Preprocessing
 
 Vector = np.ndarray[Any, np.dtype[np.float64]]
 

@@ -13,7 +13,7 @@ from app.features.field_encoders import CategoricalEncoder
 from app.features.fields import Categorical
 from app.features.schema import FeatureSchema, parse_schema, schema_from_json
 from app.models.hashed_crosses import HashedCrosses, hash_codes, hashed_crosses_of, pack_slots, unpack_slots
-from app.models.side_input import Preprocessing
+from app.models.preprocessing import Preprocessing
 from app.registry.artifact.export import write
 from app.registry.artifact.load import load
 from tests.factories import SCHEMA_YAML, fitted, golden

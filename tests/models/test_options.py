@@ -21,8 +21,8 @@ from app.models.base import CtrModel
 from app.models.deepfm import DeepFM
 from app.models.deepfm_variants import DeepFMVariant
 from app.models.layers import Block
+from app.models.preprocessing import Preprocessing
 from app.models.served import ServedDeepFM, serving_form
-from app.models.side_input import Preprocessing
 from app.registry.artifact.export import write
 from app.registry.artifact.load import load
 from app.registry.artifact.manifest import GoldenRequest

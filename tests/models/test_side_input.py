@@ -14,7 +14,8 @@ from torch import Tensor
 
 from app.features.encoder import Encoder
 from app.features.schema import parse_schema
-from app.models.side_input import CLIP, NumericStatistics, Preprocessing, SideInput, numeric_key
+from app.models.preprocessing import NumericStatistics, Preprocessing, numeric_key
+from app.models.side_input import CLIP, SideInput
 
 NUMBERS = [-3e38, -14_616.0, -2.5, -1.0, -1e-30, 0.0, 1e-30, 0.5, 1.0, 1990.0, 14_616.0, 3e38]
 STATISTICS = NumericStatistics(mean=3.0, deviation=2.0, borders=(-1.0, 0.0, 1990.0))

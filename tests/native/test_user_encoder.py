@@ -13,8 +13,8 @@ from hypothesis import strategies as st
 from app.features.fields import Numeric
 from app.features.schema import parse_schema
 from app.models.deepfm import DeepFM
+from app.models.preprocessing import NumericStatistics, Preprocessing, numeric_key
 from app.models.served import ServedDeepFM, serving_form
-from app.models.side_input import NumericStatistics, Preprocessing, numeric_key
 from app.native.layout import Transform
 from app.native.user_encoder import NativeUserEncoder
 

@@ -13,7 +13,7 @@ from app.errors import ArtifactError
 from app.features.encoder import Encoder
 from app.models import MODELS, build
 from app.models.base import CtrModel
-from app.models.side_input import NumericStatistics, Preprocessing
+from app.models.preprocessing import NumericStatistics, Preprocessing
 from app.registry.artifact.artifact import Artifact
 from app.registry.artifact.load import load
 from app.training.evaluation.predict import predict

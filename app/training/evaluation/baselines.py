@@ -16,7 +16,7 @@ from sklearn.preprocessing import TargetEncoder
 
 from app.features.fields import SIDES, MultiCategorical, Numeric
 from app.features.schema import FeatureSchema
-from app.models.side_input import Preprocessing
+from app.models.preprocessing import Preprocessing
 from app.training.evaluation.metrics import evaluate
 from app.training.preprocessing.encode import EncodedRows
 from app.training.preprocessing.expand import ExpandedRows

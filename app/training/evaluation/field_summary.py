@@ -10,7 +10,7 @@ import numpy.typing as npt
 from app.features.encoder import Encoder
 from app.features.fields import SIDES, Numeric
 from app.features.slots import EMPTY_KEY
-from app.models.side_input import Preprocessing
+from app.models.preprocessing import Preprocessing
 from app.training.preprocessing.encode import EncodedRows
 from app.training.preprocessing.sampling import take_rows
 

@@ -13,7 +13,7 @@ import xxhash
 from torch import Tensor
 
 from app.errors import DataError
-from app.models.side_input import Preprocessing
+from app.models.preprocessing import Preprocessing
 from app.training.evaluation.predict import log_loss, predict
 from app.training.loop.checkpoint import Checkpoint
 from app.training.loop.train_step import TrainStep

@@ -12,7 +12,7 @@ from torch.nn.functional import binary_cross_entropy_with_logits
 
 from app.models.base import CtrModel
 from app.models.deepfm import DeepFM
-from app.models.side_input import Preprocessing
+from app.models.preprocessing import Preprocessing
 from app.training.distributed import SINGLE_PROCESS, ProcessGroup
 from app.training.loop.dropout import DropoutMasks, set_mask_source
 from app.training.optim.embedding_lookup import EmbeddingLookup

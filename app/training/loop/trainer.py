@@ -14,7 +14,7 @@ import torch
 
 from app.errors import DataError
 from app.models.base import CtrModel
-from app.models.side_input import Preprocessing
+from app.models.preprocessing import Preprocessing
 from app.training.distributed import SINGLE_PROCESS, ProcessGroup
 from app.training.loop.checkpoint import Checkpoint
 from app.training.loop.epochs import EpochLoop, EpochResult, ProgressUpdate

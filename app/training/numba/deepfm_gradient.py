@@ -13,7 +13,7 @@ import torch
 from torch import Tensor
 
 from app.models.deepfm import DeepFM
-from app.models.side_input import Preprocessing
+from app.models.preprocessing import Preprocessing
 from app.training.loop.dropout import DropoutMasks
 from app.training.numba.field_inputs import FieldInputs
 from app.training.numba.hidden_layers import GradientOf, HiddenLayers

@@ -16,7 +16,7 @@ import torch
 from torch import Tensor
 
 from app.features.fields import SIDES
-from app.models.side_input import Preprocessing, numeric_key
+from app.models.preprocessing import Preprocessing, numeric_key
 from app.training.numba.prefetch import Array, fast
 from app.training.numba.table_kernels import NumbaRowWiseRmsprop
 

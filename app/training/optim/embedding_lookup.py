@@ -12,7 +12,7 @@ import numpy as np
 import torch
 from torch import Tensor
 
-from app.models.side_input import Preprocessing
+from app.models.preprocessing import Preprocessing
 
 
 class BatchRows(NamedTuple):

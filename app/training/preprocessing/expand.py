@@ -9,7 +9,8 @@ import torch
 from torch import Tensor
 
 from app.features.fields import SIDES
-from app.models.side_input import Preprocessing, SideInput
+from app.models.preprocessing import Preprocessing
+from app.models.side_input import SideInput
 from app.training.distributed import SINGLE_PROCESS, ProcessGroup
 from app.training.preprocessing.encode import EncodedRows
 from app.training.preprocessing.row_chunks import row_chunks

@@ -15,7 +15,8 @@ import torch
 
 from app.features.fields import Numeric
 from app.features.slots import Values
-from app.models.side_input import NumericStatistics, transform
+from app.models.preprocessing import NumericStatistics
+from app.models.side_input import transform
 from app.training.preprocessing.gather import Gather, single_shard
 
 MIN_DEVIATION = 1e-6

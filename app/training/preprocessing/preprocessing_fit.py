@@ -12,7 +12,7 @@ import torch
 from app.features.fields import SIDES, Side
 from app.features.schema import FeatureSchema
 from app.features.slots import EMPTY_KEY, Values
-from app.models.side_input import Preprocessing, numeric_key
+from app.models.preprocessing import Preprocessing, numeric_key
 from app.training.distributed import SINGLE_PROCESS, ProcessGroup
 from app.training.preprocessing.encode import EncodedRows
 from app.training.preprocessing.key_counts import KeyCounts

@@ -14,7 +14,7 @@ from sklearn.metrics import precision_recall_curve, roc_curve
 
 from app import __version__
 from app.models.base import CtrModel
-from app.models.side_input import Preprocessing
+from app.models.preprocessing import Preprocessing
 from app.registry.artifact.manifest import now
 from app.training.data.split import HELD_OUT
 from app.training.evaluation.calibration import Calibration, sigmoid

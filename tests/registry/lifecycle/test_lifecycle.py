@@ -9,7 +9,7 @@ import weakref
 
 import torch
 
-from app.models.side_input import Preprocessing
+from app.models.preprocessing import Preprocessing
 from app.registry.artifact.artifact import Artifact
 from app.registry.artifact.export import write
 from app.registry.artifact.load import load

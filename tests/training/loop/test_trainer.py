@@ -12,7 +12,7 @@ import torch
 
 from app.errors import ConfigError, DataError
 from app.models.base import CtrModel
-from app.models.side_input import Preprocessing
+from app.models.preprocessing import Preprocessing
 from app.training.architectures import ModelConfig
 from app.training.evaluation.predict import log_loss, predict
 from app.training.loop.epochs import EpochLoop, ProgressUpdate, user_id_slot

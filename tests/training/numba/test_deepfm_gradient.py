@@ -10,7 +10,7 @@ from torch.nn.functional import binary_cross_entropy_with_logits
 
 from app.models import build
 from app.models.deepfm import DeepFM
-from app.models.side_input import Preprocessing
+from app.models.preprocessing import Preprocessing
 from app.training.loop.dropout import DropoutMasks, set_mask_source
 from app.training.loop.train_step import TrainStep
 from app.training.numba.deepfm_gradient import DeepFmGradient

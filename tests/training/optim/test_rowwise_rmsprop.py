@@ -8,7 +8,8 @@ import pytest
 import torch
 from torch import Tensor
 
-from app.models.side_input import Preprocessing, SideInput
+from app.models.preprocessing import Preprocessing
+from app.models.side_input import SideInput
 from app.training.numba.table_kernels import NumbaRowWiseRmsprop
 from app.training.optim.embedding_lookup import EmbeddingLookup
 from app.training.optim.rowwise_rmsprop import RowWiseRmsprop, RowWiseRmspropConfig

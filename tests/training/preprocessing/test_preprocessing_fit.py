@@ -9,7 +9,8 @@ import torch
 
 from app.features.fields import Numeric
 from app.features.slots import EMPTY_KEY
-from app.models.side_input import CLIP, numeric_key
+from app.models.preprocessing import numeric_key
+from app.models.side_input import CLIP
 from app.training.architectures import ModelConfig
 from app.training.data.dataset import Dataset
 from app.training.preprocessing.encode import encode
