@@ -81,7 +81,6 @@ async def test_a_failing_canary_is_answered_for_counted_and_withdrawn(service: S
     await until(lambda: store.pointer().canary is None)
     ranking = await service.ranking.rank(lambda: RankRequest("4", IDS), 10)
     assert ranking.degraded == []
-    await asyncio.sleep(0)
     metrics = service.metrics.render()[0].decode()
     assert 'ctr_canary_withdrawn_total{reason="errors"} 1.0' in metrics
     assert 'ctr_model_errors_total{version="2"} 1.0' in metrics

@@ -55,17 +55,37 @@ class BoundedBody:
             self._due = asyncio.get_running_loop().time() + self._timeout_s
             if self._announced.isdigit() and (len(self._announced) > 18 or int(self._announced) > self._limit):
                 raise self._too_large()
-        try:
-            async with asyncio.timeout_at(self._due):
-                message = await self._receive()
-        except TimeoutError:
-            self.refusal = BodyTooSlow(f"it was not complete after {self._timeout_s:g} s")
-            raise self.refusal from None
+        message = await self._receive_in_time(self._due)
         self._size += len(message.get("body", b""))
         if self._size > self._limit:
             raise self._too_large()
         self._complete = not message.get("more_body")
         return message
+
+    async def _receive_in_time(self, due: float) -> Message:
+        """Receive a message, or raise BodyTooSlow at this loop time.
+
+        `asyncio.timeout_at` does the same, and costs each request 6 us more (docs/adr/0011).
+        """
+        task = asyncio.current_task()
+        assert task is not None
+        expired = False
+
+        def expire() -> None:
+            nonlocal expired
+            expired = True
+            task.cancel()
+
+        timer = asyncio.get_running_loop().call_at(due, expire)
+        try:
+            return await self._receive()
+        except asyncio.CancelledError:
+            if not expired or task.uncancel() > 0:
+                raise  # somebody else cancels the task
+            self.refusal = BodyTooSlow(f"it was not complete after {self._timeout_s:g} s")
+            raise self.refusal from None
+        finally:
+            timer.cancel()
 
     def _too_large(self) -> BodyTooLarge:
         self.refusal = BodyTooLarge(f"at most {self._limit} bytes are read")

@@ -8,7 +8,6 @@ protection, the shadow and the metrics of ranking come with this class, whatever
 
 from __future__ import annotations
 
-import asyncio
 import time
 from collections.abc import Callable, Sequence
 from typing import Protocol
@@ -41,7 +40,7 @@ class RankService:
     ) -> None:
         """
         Args:
-            observers: told of each ranking, in this order, once the edge has had its turn to send the answer.
+            observers: told of each ranking, in this order, before it is returned.
             on_refused: told of each request that ended with a RequestError.
         """
         self._ranker = ranker
@@ -75,10 +74,6 @@ class RankService:
             self._on_refused(error)
             raise
         ranking.decode_s = decoded - began
-        # In the loop's next turn: the caller goes on first, so observers delay the next request and not this answer.
-        asyncio.get_running_loop().call_soon(self._notify, request, ranking)
-        return ranking
-
-    def _notify(self, request: RankRequest, ranking: Ranking) -> None:
-        for observer in self._observers:
+        for observer in self._observers:  # about 5 us of them all; a turn of the loop for them would cost 3 us more
             observer(request, ranking)
+        return ranking

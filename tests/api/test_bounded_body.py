@@ -73,6 +73,18 @@ async def test_a_body_that_does_not_come_is_given_up_and_the_task_goes_on() -> N
     await asyncio.sleep(0)
 
 
+async def test_a_task_that_is_cancelled_as_the_time_runs_out_stays_cancelled() -> None:
+    async def receive() -> Message:
+        reading.cancel()  # by the server, in the turn in which the time runs out
+        return await silent()
+
+    body = BoundedBody(receive, {}, LIMIT, -1.0)
+    reading = asyncio.ensure_future(read_body(body))
+    with pytest.raises(asyncio.CancelledError):
+        await reading
+    assert body.refusal is None
+
+
 async def test_a_body_that_is_too_large_is_refused_by_what_is_announced() -> None:
     with pytest.raises(BodyTooLarge):
         await read_body(BoundedBody(silent, {b"content-length": b"1001"}, LIMIT, 0.01))
