@@ -18,6 +18,8 @@ NO_MODEL, FALLBACK, FEATURES, DRAINING = "no_model_live", "model_fallback", "fea
 
 
 class ModelProblem(BaseModel):
+    """One reason why a label is not served as `serving.json` asks."""
+
     label: str
     version: int | None
     reason: str = Field(description="One word, as in the log and in ctr_model_swaps_total")
@@ -25,6 +27,8 @@ class ModelProblem(BaseModel):
 
 
 class ModelHealth(BaseModel):
+    """What this process serves, and how that differs from what the model store asks for."""
+
     name: str
     version: int | None = Field(description="The stable version, if one is live")
     sha256: str | None = Field(description="Of the stable version's program")
@@ -36,12 +40,16 @@ class ModelHealth(BaseModel):
 
 
 class FeatureHealth(BaseModel):
+    """The connection to the feature store, and how many items are cached."""
+
     connected: bool
     detail: str
     cached_items: int
 
 
 class Health(BaseModel):
+    """The answer of `GET /health`."""
+
     status: Literal["ok", "degraded", "unavailable"]
     model: ModelHealth
     features: FeatureHealth
@@ -49,11 +57,15 @@ class Health(BaseModel):
 
 
 class Readiness(BaseModel):
+    """The answer of `GET /health/ready`."""
+
     ready: bool
     reasons: list[str] = []
 
 
 class Liveness(BaseModel):
+    """The answer of `GET /health/live`."""
+
     alive: Literal[True] = True
 
 

@@ -17,6 +17,7 @@ router = APIRouter(tags=["metrics"])
     responses={200: {"content": {"text/plain": {}}, "description": "Prometheus text"}},
 )
 def metrics(service: Annotated[ServiceState, Depends(service_of)]) -> Response:
+    """Answer with the metrics of all processes of the service."""
     # Not `async`: with several processes it reads files for a millisecond and more, so it runs on a thread.
     body, content_type = service.metrics.render()
     return Response(body, headers={"Content-Type": content_type})

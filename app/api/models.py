@@ -20,6 +20,8 @@ router = APIRouter(tags=["models"])
 
 
 class Version(BaseModel):
+    """A version in the model store."""
+
     version: int
     architecture: str | None = None
     created_at: str | None = None
@@ -61,6 +63,8 @@ class ShadowSummary(BaseModel):
 
 
 class Models(BaseModel):
+    """The answer of `GET /models`."""
+
     model: str
     live: dict[str, int] = Field(description="Label to version live in this process")
     canary_share: float
@@ -78,6 +82,7 @@ def models(
     service: Annotated[ServiceState, Depends(service_of)],
     limit: Annotated[int, Query(ge=1, le=1000, description="How many of the newest versions to list")] = 50,
 ) -> Models:
+    """List the newest versions, and what this process makes of them."""
     # Not `async`: it reads a manifest per version, so it runs on a thread.
     status, store = service.lifecycle.status(), service.model_store
     pointer, error = read_serving(store)

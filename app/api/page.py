@@ -19,4 +19,5 @@ router = APIRouter()
 
 @router.get("/", include_in_schema=False)
 async def page() -> FileResponse:
+    """Answer with the page."""
     return FileResponse(PAGE, media_type="text/html; charset=utf-8", headers=HEADERS)

@@ -44,7 +44,7 @@ class Encoder:
     """Encodes one side of a schema. It is immutable; any thread may call it."""
 
     def __init__(self, schema: FeatureSchema, side: Side) -> None:
-        """Raises SchemaError if a declared default does not fit its own field."""
+        """Raise SchemaError if a declared default does not fit its own field."""
         self.side = side
         self.layout = schema.layout(side)
         self.fields = self.layout.fields

@@ -19,6 +19,8 @@ from app.models.preprocessing import Preprocessing
 
 
 class DCN(CtrModel):
+    """The stacked or parallel form of DCN v2; see the module for its formula and split."""
+
     name = "dcn"
 
     def __init__(
@@ -31,7 +33,7 @@ class DCN(CtrModel):
         cross_layers: int = 2,
         stacked: bool = False,
     ) -> None:
-        """Raises ConfigError if there is no cross layer."""
+        """Raise ConfigError if there is no cross layer."""
         if cross_layers < 1:
             raise ConfigError(f"cross_layers {cross_layers}: a cross network has at least one")
         super().__init__(preprocessing, dim)

@@ -23,6 +23,8 @@ from app.models.preprocessing import Preprocessing
 
 
 class DeepFM(CtrModel):
+    """DeepFM as in the paper; see the module for its formula and split."""
+
     name = "deepfm"
 
     def __init__(

@@ -27,6 +27,8 @@ from app.models.preprocessing import Preprocessing
 
 
 class DeepFMSparrow(CtrModel):
+    """SparrowRecSys's DeepFM; see the module for its formula and split."""
+
     name = "deepfm_sparrow"
 
     def __init__(
@@ -41,7 +43,7 @@ class DeepFMSparrow(CtrModel):
         movie_genre: str | None = None,
         user_genre: str | None = None,
     ) -> None:
-        """Raises ConfigError if the schema lacks a field that is named, or has nothing to cross."""
+        """Raise ConfigError if the schema lacks a field that is named, or has nothing to cross."""
         super().__init__(preprocessing, dim)
         schema = preprocessing.schema
         roles = find_roles(schema, movie, user, movie_genre, user_genre)

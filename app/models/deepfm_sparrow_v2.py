@@ -25,6 +25,8 @@ from app.models.preprocessing import Preprocessing
 
 
 class DeepFMSparrowV2(CtrModel):
+    """SparrowRecSys's second DeepFM; see the module for its formula and split."""
+
     name = "deepfm_sparrow_v2"
 
     def __init__(
@@ -40,7 +42,7 @@ class DeepFMSparrowV2(CtrModel):
         movie_genre: str | None = None,
         user_genre: str | None = None,
     ) -> None:
-        """Raises ConfigError if the schema lacks a field that is named."""
+        """Raise ConfigError if the schema lacks a field that is named."""
         super().__init__(preprocessing, dim)
         roles = find_roles(preprocessing.schema, movie, user, movie_genre, user_genre)
         users, items = (list(preprocessing.schema.layout(side).vectors) for side in SIDES)

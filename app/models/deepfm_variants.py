@@ -23,6 +23,8 @@ from app.models.preprocessing import Preprocessing
 
 
 class DeepFMVariant(DeepFM):
+    """DeepFM with chosen crosses, element-wise products or embedding sizes of their own; see the module."""
+
     __constants__ = ("element_wise", "has_dims")
     """Constants, so that a program holds only the branches it takes: the others would be a third of its load."""
 
@@ -39,7 +41,7 @@ class DeepFMVariant(DeepFM):
         element_wise: bool = False,
         dims: FieldDims | None = None,
     ) -> None:
-        """Raises ConfigError if `crosses` or `dims` do not fit the schema."""
+        """Raise ConfigError if `crosses` or `dims` do not fit the schema."""
         CtrModel.__init__(self, preprocessing, dim)  # without the paper's parts, whose random weights would be drawn
         schema = preprocessing.schema
         self.crosses = crosses_of(schema, dim, crosses, dims)
@@ -100,5 +102,5 @@ class DeepFMVariant(DeepFM):
         return TopMlpWeights(self.deep.hidden, self.crosses.cross_width, 1, 1, layers, output)
 
     def _product_weight_HK(self) -> Tensor:
-        """The first layer's columns of the element-wise products, which come last."""
+        """Return the first layer's columns of the element-wise products, which come last."""
         return self.deep.first.linear.weight[:, -self.dim :]

@@ -17,6 +17,8 @@ from app.models.preprocessing import Preprocessing
 
 
 class EmbeddingMlp(CtrModel):
+    """D(concat of all embeddings); see the module for its formula and split."""
+
     name = "embedding_mlp"
 
     def __init__(

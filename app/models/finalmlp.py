@@ -27,6 +27,8 @@ GATE_HIDDEN = 64
 
 
 class FinalMLP(CtrModel):
+    """Two gated streams under a bilinear fusion; see the module for its formula and split."""
+
     name = "finalmlp"
 
     def __init__(

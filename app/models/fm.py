@@ -22,6 +22,8 @@ from app.models.preprocessing import Preprocessing
 
 
 class FM(CtrModel):
+    """The factorisation machine; see the module for its formula and split."""
+
     name = "fm"
 
     def __init__(
@@ -31,7 +33,7 @@ class FM(CtrModel):
         crosses: FieldPairs | None = None,
         dims: FieldDims | None = None,
     ) -> None:
-        """Raises ConfigError if `crosses` or `dims` do not fit the schema."""
+        """Raise ConfigError if `crosses` or `dims` do not fit the schema."""
         super().__init__(preprocessing, dim)
         self.crosses = crosses_of(preprocessing.schema, dim, crosses, dims)
 

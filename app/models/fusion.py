@@ -27,6 +27,8 @@ from app.models.preprocessing import Preprocessing
 
 
 class Fusion(CtrModel):
+    """Four models under one output neuron; see the module for its formula and split."""
+
     name = "fusion"
     tables = (*CtrModel.tables, "cross_table_C1")
 

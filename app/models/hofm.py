@@ -19,10 +19,12 @@ from app.models.preprocessing import Preprocessing
 
 
 class HOFM(CtrModel):
+    """The factorisation machine of a higher order; see the module for its formula and split."""
+
     name = "hofm"
 
     def __init__(self, preprocessing: Preprocessing, dim: int = 8, order: int = 3) -> None:
-        """Raises ConfigError if the order is below 2."""
+        """Raise ConfigError if the order is below 2."""
         if order < 2:
             raise ConfigError(f"order {order}: crosses begin at order 2")
         super().__init__(preprocessing, dim)

@@ -92,7 +92,7 @@ class SplitBlocks(nn.Module):
     def __init__(
         self, user_width: int, item_width: int, hidden: tuple[int, ...], dropout: float, batch_norm: bool
     ) -> None:
-        """Raises ValueError if there is no hidden layer."""
+        """Raise ValueError if there is no hidden layer."""
         super().__init__()
         if not hidden:
             raise ValueError("a deep part needs at least one hidden layer")
@@ -137,7 +137,7 @@ class SplitMlp(SplitBlocks):
     def __init__(
         self, user_width: int, item_width: int, hidden: tuple[int, ...], dropout: float, batch_norm: bool
     ) -> None:
-        """Raises ValueError if there is no hidden layer."""
+        """Raise ValueError if there is no hidden layer."""
         super().__init__(user_width, item_width, hidden, dropout, batch_norm)
         self.output = nn.Linear(hidden[-1], 1)
 

@@ -13,6 +13,8 @@ from app.models.preprocessing import Preprocessing
 
 
 class LogisticRegression(CtrModel):
+    """The bias plus one weight per slot; see the module for its formula and split."""
+
     name = "lr"
 
     def __init__(self, preprocessing: Preprocessing) -> None:

@@ -13,7 +13,7 @@ class AffineWeights(NamedTuple):
 
 
 class TopMlpWeights(NamedTuple):
-    """The weights of a `score` that computes, of user and item states [hidden | cross | bias],
+    """Weights of a `score` over states [hidden | cross | bias] that the native scorer can run.
 
         logit = user_bias + item_bias + user_cross . item_cross
               + output(relu(... W relu(user_hidden + item_hidden) + b))

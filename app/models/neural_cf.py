@@ -32,6 +32,8 @@ def select_fields(preprocessing: Preprocessing, side: Side, dim: int, ids_only: 
 
 
 class NeuralCF(CtrModel):
+    """NeuralCF over concatenated embeddings; see the module for its formula and split."""
+
     name = "neural_cf"
 
     def __init__(
@@ -72,6 +74,8 @@ class NeuralCF(CtrModel):
 
 
 class NeuralCFTowers(CtrModel):
+    """NeuralCF with a tower per side and their inner product; see the module for its formula and split."""
+
     name = "neural_cf_towers"
 
     def __init__(
@@ -83,7 +87,7 @@ class NeuralCFTowers(CtrModel):
         batch_norm: bool = True,
         ids_only: bool = False,
     ) -> None:
-        """The last of `hidden` is the width of both towers' outputs."""
+        """Build two towers whose outputs are as wide as the last of `hidden`."""
         super().__init__(preprocessing, dim)
         self.user_selection = select_fields(preprocessing, "user", dim, ids_only)
         self.item_selection = select_fields(preprocessing, "item", dim, ids_only)

@@ -21,6 +21,8 @@ from app.models.preprocessing import Preprocessing
 
 
 class NFM(CtrModel):
+    """The neural factorisation machine; see the module for its formula and split."""
+
     name = "nfm"
 
     def __init__(
@@ -33,7 +35,7 @@ class NFM(CtrModel):
         crosses: FieldPairs | None = None,
         dims: FieldDims | None = None,
     ) -> None:
-        """Raises ConfigError if `crosses` or `dims` do not fit the schema."""
+        """Raise ConfigError if `crosses` or `dims` do not fit the schema."""
         super().__init__(preprocessing, dim)
         self.crosses = crosses_of(preprocessing.schema, dim, crosses, dims)
         self.pooled = PooledMlp(dim, hidden, dropout, batch_norm)

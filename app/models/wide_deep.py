@@ -19,6 +19,8 @@ from app.models.preprocessing import Preprocessing
 
 
 class WideDeep(CtrModel):
+    """Wide & Deep; see the module for its formula and split."""
+
     name = "wide_deep"
     tables = (*CtrModel.tables, "cross_table_C1")
 

@@ -30,7 +30,7 @@ def _load() -> ctypes.PyDLL:
 
 
 def compiled_layout(library: ctypes.PyDLL) -> dict[str, int]:
-    """The sizes, offsets and constants that the library was compiled with, by name."""
+    """Return the sizes, offsets and constants that the library was compiled with, by name."""
     try:
         function = library.ctr_layout
     except AttributeError:

@@ -109,7 +109,7 @@ CONSTANTS: Mapping[str, int] = {
 def declared_layout(
     structures: Sequence[type[ctypes.Structure]] = STRUCTURES, constants: Mapping[str, int] = CONSTANTS
 ) -> dict[str, int]:
-    """The sizes, offsets and constants that Python declares, under the names of the library's list."""
+    """Return the sizes, offsets and constants that Python declares, under the names of the library's list."""
     layout = dict(constants)
     for structure in structures:
         layout[f"sizeof({structure.__name__})"] = ctypes.sizeof(structure)

@@ -132,7 +132,7 @@ class TopMlpScorer:
 
 
 def _panels(weight_WD: Floats, columns: int, isa: Isa) -> npt.NDArray[np.generic]:
-    """A layer's weights as C reads them: [panels, depth, columns], or in bfloat16 [panels, depth / 2, columns, 2]."""
+    """Lay a layer's weights out as C reads them: [panels, depth, columns]; bfloat16 [panels, depth / 2, columns, 2]."""
     pair = 2 if isa is Isa.BFLOAT16 else 1
     width, depth = weight_WD.shape
     padded_WD = np.zeros((_round_up(width, columns), _round_up(depth, pair)), np.float32)

@@ -145,7 +145,7 @@ class NativeUserEncoder:
 
 
 def _field_of_slot(pool_FT: npt.NDArray[np.float32]) -> npt.NDArray[np.int64]:
-    """The field [T] that each slot is summed into. Raises ValueError if a field is not a plain sum of its slots."""
+    """Return the field [T] that each slot is summed into. Raises ValueError if a field is not a plain sum of slots."""
     field_T: npt.NDArray[np.int64] = pool_FT.argmax(0)
     if not np.array_equal(pool_FT, np.arange(len(pool_FT))[:, None] == field_T):
         raise ValueError("field vectors are not plain sums over their own slots")

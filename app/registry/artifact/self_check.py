@@ -81,5 +81,5 @@ def _difference(a: Tensor, b: Tensor) -> float:
 
 
 def last_line(error: Exception) -> str:
-    """The last line of an error's message: TorchScript puts a traceback of its own before what went wrong."""
+    """Return the last line of an error's message: TorchScript puts a traceback of its own before what went wrong."""
     return (str(error).strip().splitlines() or [repr(error)])[-1][:200]

@@ -21,13 +21,13 @@ class Archive:
         self._stored = {name.partition("/")[2]: name for name in self._zip.namelist()}
 
     def names(self) -> list[str]:
-        """The members, in the order of the file."""
+        """Return the members, in the order of the file."""
         return list(self._stored)
 
     def size(self, name: str) -> int:
-        """The number of bytes of a member."""
+        """Return the number of bytes of a member."""
         return self._zip.getinfo(self._stored[name]).file_size
 
     def read(self, name: str) -> bytes:
-        """The bytes of a member. Raises KeyError if there is none of that name."""
+        """Return the bytes of a member. Raises KeyError if there is none of that name."""
         return self._zip.read(self._stored[name])

@@ -80,7 +80,7 @@ def split_archive(raw: bytes) -> Iterator[bytes]:
 
 
 def _part(number: int, members: Mapping[str, bytes], class_name: str, program: bytes) -> bytes:
-    """An archive of these members and a root, whose attribute is a pickled program of this class, or a pickled None."""
+    """Make an archive of these members and a root, whose attribute is a pickled program of this class, or None."""
     root = f"part_{number}"  # the compilation unit takes each name once
     tree = b"".join((_PICKLE_HEAD, b"c__torch__.%b\nRoot\n)\x81}(" % root.encode(), _pickled_text("training"), b"\x89",
                      _pickled_text(_PROGRAM), program, b"ub", _PICKLE_STOP))  # fmt: skip
@@ -140,7 +140,7 @@ class _ClassSources:
         yield name, files
 
     def _called_functions(self, name: str) -> set[str]:
-        """The functions that a class calls, directly or through others."""
+        """Return the functions that a class calls, directly or through others."""
         called: set[str] = set()
         pending = [name]
         while pending:

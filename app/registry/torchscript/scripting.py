@@ -24,7 +24,7 @@ def script(model: CtrModel) -> bytes:
 
 
 def _without_tables(model: CtrModel) -> CtrModel:
-    """A copy whose tables are buffers of one row; the tables themselves are not copied."""
+    """Make a copy whose tables are buffers of one row; the tables themselves are not copied."""
     tables = {name: getattr(model, name) for name in model.tables}
     empty = {name: torch.zeros((1, *table.shape[1:]), dtype=table.dtype) for name, table in tables.items()}
     # deepcopy takes what its memo holds for the copy of an object.

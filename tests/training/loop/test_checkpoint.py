@@ -16,7 +16,7 @@ import torch
 from app.errors import DataError
 from app.training.loop.checkpoint import Checkpoint
 
-ROOT = Path(__file__).parents[2]
+ROOT = Path(__file__).parents[3]
 COMMAND = [sys.executable, "-m", "tests.training.training_process"]
 ENVIRONMENT = {**os.environ, "OMP_NUM_THREADS": "1"}
 

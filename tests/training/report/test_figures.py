@@ -13,7 +13,7 @@ from app.training.job import JobConfig
 from app.training.loop.trainer import Trainer
 from app.training.loop.trainer_config import TrainerConfig
 
-DATA = Path(__file__).parents[2] / ".." / "shared" / "data" / "sparrow58k"
+DATA = Path(__file__).parents[3] / ".." / "shared" / "data" / "sparrow58k"
 
 
 def rows(split: str) -> list[Dataset]:

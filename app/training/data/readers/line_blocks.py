@@ -21,6 +21,8 @@ BOM = b"\xef\xbb\xbf"
 
 
 class TextBlock(NamedTuple):
+    """Consecutive whole lines of a text file."""
+
     text: bytes
     """Holds whole lines, the last one ended by a line feed too."""
     fraction: float
