@@ -113,7 +113,8 @@ def _work(folder: Path, kind: str) -> None:
     from app.training.data.formats.table import table_source
     from app.training.data.load_dataset import load_dataset
     from app.training.distributed import join_process_group
-    from app.training.job import JobConfig
+    from app.training.job import TrainingJob
+    from app.training.job_config import JobConfig
 
     torch.set_num_threads(1)
     schema = load_schema(Path(criteo.__file__).with_suffix(".yaml"))
@@ -128,7 +129,7 @@ def _work(folder: Path, kind: str) -> None:
         data = load_dataset(source, cache=Path(cache), group=group)
         group.barrier()
         encoded = time.perf_counter()
-        JobConfig().build().prepare(data, None, group=group)
+        TrainingJob(JobConfig()).prepare(data, None, group=group)
         group.barrier()
         ended = time.perf_counter()
         if group.is_first:

@@ -21,7 +21,9 @@ from app.training.data.split import SplitConfig
 from app.training.evaluation.baselines import linear, trees
 from app.training.evaluation.metrics import evaluate
 from app.training.export import export_version, verify_export
-from app.training.job import JobConfig, PreparedData, TrainedModel, TrainingJob
+from app.training.job import TrainingJob
+from app.training.job_config import JobConfig
+from app.training.job_results import PreparedData, TrainedModel
 from app.training.loop.trainer import Trainer
 from app.training.loop.trainer_config import TrainerConfig
 
@@ -123,7 +125,7 @@ def _model(key: Key, job: TrainingJob, prepared: PreparedData) -> dict[str, Any]
     trainer = Trainer(job.config.trainer, model, prepared.preprocessing)
     fitted = trainer.fit(prepared.rows["train"], prepared.rows["validation"])
     seconds = time.perf_counter() - began
-    trained = job.measured(prepared, model, fitted)
+    trained = job.calibrate_and_measure(prepared, model, fitted)
     return {
         **_ranking(trained.metrics["test"]),
         "validation_log_loss": trained.metrics["validation"]["log_loss"],

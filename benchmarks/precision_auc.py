@@ -11,12 +11,13 @@ from app.models.served import serving_form
 from app.registry.artifact.native_scorers import scorers
 from app.training.data.catalogue import open_dataset
 from app.training.evaluation.metrics import evaluate
-from app.training.job import JobConfig
+from app.training.job import TrainingJob
+from app.training.job_config import JobConfig
 
 
 def auc_change(train: Path, test: Path) -> dict[str, float]:
     """Train on one file with default settings, and score each row of the other as the service does, both ways."""
-    job = JobConfig().build()
+    job = TrainingJob(JobConfig())
     prepared = job.prepare(open_dataset("sparrow", train), open_dataset("sparrow", test))
     served = serving_form(job.train(prepared).model)
     rows = prepared.encoded["test"]

@@ -11,7 +11,7 @@ import typer
 from app.errors import ConfigError
 
 if TYPE_CHECKING:
-    from app.training.job import JobConfig
+    from app.training.job_config import JobConfig
 
 UNIT_SECONDS = {"s": 1, "m": 60, "h": 3600, "d": 86_400}
 TUNING = "Model and training (the defaults are chosen to win without tuning)"
@@ -37,7 +37,7 @@ def job_config(model: str, seed: int, split: Literal["auto", "time", "random"] =
     from app.models import MODELS
     from app.training.architectures import ModelConfig
     from app.training.data.split import SplitConfig
-    from app.training.job import JobConfig
+    from app.training.job_config import JobConfig
     from app.training.loop.trainer_config import TrainerConfig
     from app.training.preprocessing.preprocessing_fit import PreprocessingFit
 

@@ -18,7 +18,8 @@ from app.commands.output import ConsoleReporter, console, emit, notify, warn
 if TYPE_CHECKING:
     from app.training.data.dataset import Dataset
     from app.training.distributed import ProcessGroup
-    from app.training.job import JobConfig, JobResult
+    from app.training.job_config import JobConfig
+    from app.training.job_results import JobResult
     from app.training.loop.checkpoint import Checkpoint
     from app.training.publish import Destination
     from app.training.tracking import Tracking
@@ -135,6 +136,7 @@ def train(
     from app.training.data.catalogue import open_dataset
     from app.training.data.encoding_progress import EncodingProgress
     from app.training.data.state_files import export_states
+    from app.training.job import TrainingJob
     from app.training.loop.checkpoint import Checkpoint
     from app.training.publish import keep_aside, publish_on_success
     from app.training.tracking import Tracking
@@ -157,7 +159,7 @@ def train(
 
         checkpoint = Checkpoint(RUNS / "checkpoints" / f"{dataset}-{model}-{seed}.pt", resume=resume)
         if not group.is_first:
-            config.build().follow(rows, test_rows, group, checkpoint=checkpoint)
+            TrainingJob(config).follow(rows, test_rows, group, checkpoint=checkpoint)
             return
         store, reporter = ModelStore.from_settings(settings) if publish else None, ConsoleReporter()
         target = (
@@ -200,16 +202,17 @@ def train(
 def _run(
     config: JobConfig, rows: Any, test_rows: Any, folder: Path, name: str, checkpoint: Checkpoint, group: ProcessGroup
 ) -> JobResult:
+    from app.training.job import TrainingJob
     from app.training.loop.progress import TrainingProgress
 
     with TrainingProgress(console, config.trainer.epochs) as progress:
-        return config.build().run(
+        return TrainingJob(config).run(
             rows,
             test_rows,
             folder,
             name=name,
-            say=notify,
-            report=progress.report,
+            notify=notify,
+            on_progress=progress.report,
             command=_command_line(),
             checkpoint=checkpoint,
             group=group,

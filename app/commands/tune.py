@@ -54,6 +54,7 @@ def tune(
     from app.models import MODELS
     from app.training.data.catalogue import open_dataset
     from app.training.evaluation.rows_digest import rows_digest
+    from app.training.job import TrainingJob
     from app.training.tuning import Search, searched
 
     if model not in MODELS:
@@ -64,7 +65,7 @@ def tune(
     make_config = functools.partial(job_config, model, seed, split, epochs=epochs)
     base = make_config()
     read = functools.partial(open_dataset, dataset, features=features, label=label, timestamp=timestamp)
-    prepared = base.build().prepare(read(data), read(test) if test else None, notify)
+    prepared = TrainingJob(base).prepare(read(data), read(test) if test else None, notify)
     search_key = {"model": model, "training rows": rows_digest(prepared.encoded["train"])[:16], "epochs": str(epochs)}
     search = Search.open(RUNS / f"tune-{name}.db", name, search_key, seed)
     before = len(search.trials)

@@ -14,7 +14,7 @@ from app.registry.artifact.artifact import Artifact
 from app.registry.artifact.manifest import Manifest
 from app.training.data.dataset import Dataset
 from app.training.data.split import PARTS
-from app.training.job import JobConfig
+from app.training.job_config import JobConfig
 
 
 def config_of(manifest: Manifest) -> JobConfig:

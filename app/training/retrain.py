@@ -24,8 +24,9 @@ from app.registry.store.model_store import ModelStore
 from app.registry.store.store_lock import writing_to
 from app.runtime.file_lock import try_lock
 from app.training.data.dataset import Dataset
+from app.training.data_summary import summarise_data
 from app.training.evaluation.comparison import compare, probabilities, shortfall
-from app.training.job import describe
+from app.training.job import TrainingJob
 from app.training.live_version import check_same_schema, seen_share
 from app.training.loop.epochs import ProgressUpdate
 from app.training.loop.trainer import FitResult, Trainer
@@ -109,8 +110,11 @@ def retrain(
     job = replace(fresh_job, trainer=config.trainer)
     if not config.fresh:
         job = replace(job, preparation=ContinuedPreprocessingFit(job.preparation.min_count, live_preprocessing(live)))
-    prepared = job.build().prepare(config.window.newest(data), None, notify)
-    outcome.rows, outcome.data = {part: len(rows) for part, rows in prepared.data.items()}, describe(prepared.data)
+    prepared = TrainingJob(job).prepare(config.window.newest(data), None, notify)
+    outcome.rows, outcome.data = (
+        {part: len(rows) for part, rows in prepared.data.items()},
+        summarise_data(prepared.data),
+    )
 
     notify(f"Training {config.job.model.name} from {'fresh weights' if config.fresh else f'version {live.version}'} on")
     train, validation = (prepared.rows[part] for part in ("train", "validation"))
@@ -124,7 +128,7 @@ def retrain(
     else:
         absent = restore_absent(model, prepared.preprocessing, warm, train)
         outcome.keys = {"known": warm.known_keys, "new": warm.new_keys, "without a row": absent}
-    trained = job.build().measured(prepared, model, outcome.fitted)
+    trained = TrainingJob(job).calibrate_and_measure(prepared, model, outcome.fitted)
 
     test = prepared.encoded["test"]
     new_N = trained.calibration.probabilities(trained.logits["test"])
@@ -159,7 +163,7 @@ def retrain(
 
     with store.staging() as staged:
         compared = {f"version {live.version}": outcome.evaluation["live"]}
-        fresh_job.build().finish(
+        TrainingJob(fresh_job).finish(
             prepared, trained, compared, staged, store.name, command, started, notify, manifest_details
         )
         notify("Checking it as it would be served")

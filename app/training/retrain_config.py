@@ -9,7 +9,7 @@ import numpy as np
 from app.errors import ConfigError
 from app.training.data.dataset import Dataset
 from app.training.evaluation.comparison import Metric
-from app.training.job import JobConfig
+from app.training.job_config import JobConfig
 from app.training.loop.trainer_config import TrainerConfig
 
 MIN_GAIN = -0.001

@@ -12,7 +12,8 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 from app.errors import ConfigError, DataError
-from app.training.job import JobConfig, PreparedData
+from app.training.job_config import JobConfig
+from app.training.job_results import PreparedData
 from app.training.loop.epochs import ProgressUpdate
 from app.training.loop.trainer import Trainer
 

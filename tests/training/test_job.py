@@ -19,7 +19,8 @@ from app.registry.store.model_store import ModelStore
 from app.training.architectures import ModelConfig
 from app.training.data.dataset import Dataset
 from app.training.export import export_version, verify_export
-from app.training.job import JobConfig
+from app.training.job import TrainingJob
+from app.training.job_config import JobConfig
 from app.training.loop.trainer_config import TrainerConfig
 from app.training.publish import keep_aside, publish_on_success
 from tests.training.preprocessing.test_preprocessing_fit import some_data
@@ -43,7 +44,7 @@ def small_job(model: str = "deepfm") -> JobConfig:
 
 @pytest.mark.parametrize("model", ["deepfm", "lr"])
 def test_a_run_leaves_a_version_that_loads_and_says_where_it_came_from(tmp_path: Path, model: str) -> None:
-    result = small_job(model).build().run(labelled(), None, tmp_path, name="tried")
+    result = TrainingJob(small_job(model)).run(labelled(), None, tmp_path, name="tried")
     loaded = load(tmp_path)
     manifest = loaded.manifest
     assert (manifest.architecture, manifest.name, manifest.version) == (model, "tried", 0)
@@ -62,7 +63,7 @@ def test_a_run_leaves_a_version_that_loads_and_says_where_it_came_from(tmp_path:
 
 
 def test_the_report_lies_beside_the_version_and_the_manifest_proves_it(tmp_path: Path) -> None:
-    result = small_job().build().run(labelled(), None, tmp_path, name="tried", command="ctr train --dataset table")
+    result = TrainingJob(small_job()).run(labelled(), None, tmp_path, name="tried", command="ctr train --dataset table")
     assert result.report == tmp_path / "report.html"
     manifest = read_manifest(tmp_path)
     for name in ("report.html", "report.json"):
@@ -76,7 +77,7 @@ def test_the_report_lies_beside_the_version_and_the_manifest_proves_it(tmp_path:
 
 def test_a_version_goes_to_the_store_with_its_report_and_serves_without_it(tmp_path: Path) -> None:
     with keep_aside(tmp_path / "runs", "deepfm") as run:
-        small_job().build().run(labelled(), None, run.folder, name="tried")
+        TrainingJob(small_job()).run(labelled(), None, run.folder, name="tried")
     store = ModelStore(tmp_path / "store", "tried")
     first = store.publish_copy(run.folder)
     assert (store.path(first) / "report.html").read_bytes() == (run.folder / "report.html").read_bytes()
@@ -93,7 +94,7 @@ def test_a_report_that_cannot_be_drawn_costs_no_version(tmp_path: Path, monkeypa
         raise ZeroDivisionError("a drawing")
 
     monkeypatch.setattr("app.training.job.collect_findings", broken)
-    result = small_job().build().run(labelled(), None, tmp_path, name="tried", say=said.append)
+    result = TrainingJob(small_job()).run(labelled(), None, tmp_path, name="tried", notify=said.append)
     assert result.report is None
     assert any("ZeroDivisionError: a drawing" in line for line in said)
     assert load(tmp_path).manifest.files.keys() == {"model.pt", "tables.safetensors"}
@@ -105,8 +106,8 @@ def test_baselines_that_fail_cost_no_version(tmp_path: Path, monkeypatch: pytest
     def broken(*_: object) -> None:
         raise MemoryError("too many trees")
 
-    monkeypatch.setattr("app.training.job.baselines", broken)
-    result = small_job().build().run(labelled(), None, tmp_path, name="tried", say=said.append)
+    monkeypatch.setattr("app.training.job.fit_baselines", broken)
+    result = TrainingJob(small_job()).run(labelled(), None, tmp_path, name="tried", notify=said.append)
     assert result.baselines == {}
     assert any("MemoryError: too many trees" in line for line in said)
     assert result.report is not None
@@ -115,7 +116,7 @@ def test_baselines_that_fail_cost_no_version(tmp_path: Path, monkeypatch: pytest
 
 def test_calibration_is_in_the_version_and_what_was_measured(tmp_path: Path) -> None:
     job = replace(small_job(), trainer=TrainerConfig(batch_size=64, epochs=20, learning_rate=0.02), calibration="platt")
-    result = job.build().run(labelled(), None, tmp_path, name="tried")
+    result = TrainingJob(job).run(labelled(), None, tmp_path, name="tried")
     assert result.calibration.method == "platt"
     assert result.metrics["validation"] != result.uncalibrated["validation"]
     assert result.metrics["test"]["auc"] == pytest.approx(result.uncalibrated["test"]["auc"])
@@ -130,7 +131,7 @@ def test_calibration_is_in_the_version_and_what_was_measured(tmp_path: Path) -> 
 
 
 def test_scores_that_do_not_survive_the_export_are_refused(tmp_path: Path) -> None:
-    data, job = labelled(), small_job().build()
+    data, job = labelled(), TrainingJob(small_job())
     prepared = job.prepare(data, data)
     trained = job.train(prepared)
     job.finish(prepared, trained, {}, tmp_path, "tried")
@@ -152,7 +153,7 @@ def test_a_catalogue_of_few_pairs_is_exported_whatever_rounding_does_to_their_or
         clicks_N = (rng.random(4000) < 0.3 + 0.1 * ((users_N + items_N) % 3)).astype(np.float32)
         users, items = pl.DataFrame({"user_id": users_N.astype(str)}), pl.DataFrame({"item_id": items_N.astype(str)})
         data = Dataset("few", parse_schema(FEW_YAML), users, items, clicks_N, None, "few pairs")
-        job = small_job(model).build()
+        job = TrainingJob(small_job(model))
         prepared = job.prepare(data, None)
         trained = job.train(prepared)
         (folder := tmp_path / str(seed)).mkdir()
@@ -165,7 +166,7 @@ def test_published_means_numbered_and_stable_and_a_failure_leaves_nothing(tmp_pa
     admitted: list[int] = []
     for expected in (1, 2):
         with publish_on_success(store, admitted.append) as destination:
-            small_job().build().run(labelled(), None, destination.folder, name="tried")
+            TrainingJob(small_job()).run(labelled(), None, destination.folder, name="tried")
         assert destination.version == expected
         assert store.pointer().stable == expected
         assert load(destination.folder, version=expected).manifest.name == "tried"
@@ -184,7 +185,7 @@ def test_what_is_not_admitted_gets_a_number_and_no_label(tmp_path: Path) -> None
         raise ArtifactError("latency", "too slow")
 
     with pytest.raises(ArtifactError, match="too slow"), publish_on_success(store, refuse) as destination:
-        small_job().build().run(labelled(), None, destination.folder, name="tried")
+        TrainingJob(small_job()).run(labelled(), None, destination.folder, name="tried")
     assert (store.versions(), store.pointer().stable) == ([1], None)
 
 
@@ -201,7 +202,7 @@ def test_one_seed_one_version(tmp_path: Path) -> None:
     folders = [tmp_path / name for name in "ab"]
     for folder in folders:
         folder.mkdir()
-        small_job().build().run(labelled(), None, folder, name="tried")
+        TrainingJob(small_job()).run(labelled(), None, folder, name="tried")
     one, two = (read_manifest(folder) for folder in folders)
     assert one.files["tables.safetensors"] == two.files["tables.safetensors"]
     assert msgspec.json.encode(one.golden) == msgspec.json.encode(two.golden)

@@ -12,7 +12,8 @@ import pytest
 from app.commands.options import job_config
 from app.errors import ConfigError
 from app.models import MODELS
-from app.training.job import PreparedData
+from app.training.job import TrainingJob
+from app.training.job_results import PreparedData
 from app.training.loop.epochs import ProgressUpdate
 from app.training.loop.trainer import Trainer
 from app.training.tuning import Search, Trial, searched
@@ -25,7 +26,7 @@ MAKE = functools.partial(job_config, "lr", 0, "auto", epochs=2)
 
 @pytest.fixture(scope="module")
 def prepared() -> PreparedData:
-    return MAKE().build().prepare(labelled(), None)
+    return TrainingJob(MAKE()).prepare(labelled(), None)
 
 
 def search(folder: Path, prepared: PreparedData, trials: int, **options: Any) -> Search:
@@ -46,7 +47,7 @@ def test_it_begins_with_the_defaults_and_the_best_trains_to_what_it_says(
     best = found.best
     assert best is not None
     assert best.loss == min(trial.loss for trial in found.trials if trial.loss is not None)
-    trained = MAKE(**best.options).build().train(prepared)
+    trained = TrainingJob(MAKE(**best.options)).train(prepared)
     assert min(epoch.validation_loss for epoch in trained.fitted.epochs) == pytest.approx(best.loss, abs=1e-9)
 
 

@@ -18,7 +18,9 @@ from app.training.data.encoding_limits import DEFAULT_LIMITS
 from app.training.data.mapped_dataset import MappedDataset
 from app.training.data.split import SplitConfig
 from app.training.distributed import SINGLE_PROCESS, ProcessGroup
-from app.training.job import JobConfig, PreparedData
+from app.training.job import TrainingJob
+from app.training.job_config import JobConfig
+from app.training.job_results import PreparedData
 from app.training.preprocessing.preprocessing_fit import PreprocessingFit
 from tests.training.data.formats.test_formats import JSON_FEATURES, libffm_text
 from tests.training.data.formats.test_tables import FEATURES, csv_text
@@ -118,7 +120,7 @@ def test_processes_prepare_together_what_one_prepares(tmp_path: Path, kind: Any,
             "table", path, **options, max_bad=0.02, cache=tmp_path / "cache", group=group, limits=limits
         )
         assert isinstance(data, MappedDataset) == (size == "mapped")
-        return config.build().prepare(data, None, group=group)
+        return TrainingJob(config).prepare(data, None, group=group)
 
     alone = prepared(SINGLE_PROCESS)
     assert len(alone.preprocessing.vocabulary_V) < 20, "the count decides"

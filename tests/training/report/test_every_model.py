@@ -14,7 +14,8 @@ from app.features.schema import FeatureSchema, parse_schema
 from app.models import MODELS
 from app.training.architectures import ModelConfig
 from app.training.data.dataset import Dataset
-from app.training.job import JobConfig
+from app.training.job import TrainingJob
+from app.training.job_config import JobConfig
 from app.training.loop.trainer_config import TrainerConfig
 from tests.training.test_job import labelled
 
@@ -51,7 +52,7 @@ def rows(schema: FeatureSchema) -> Dataset:
 def test_it_is_drawn(model: str, tmp_path: Path) -> None:
     said: list[str] = []
     job = replace(SHORT, model=ModelConfig(model))
-    result = job.build().run(labelled(), None, tmp_path, name="tried", say=said.append)
+    result = TrainingJob(job).run(labelled(), None, tmp_path, name="tried", notify=said.append)
     assert result.report is not None, said[-1]
     found = msgspec.json.decode((tmp_path / "report.json").read_bytes())
     assert found["model"]["architecture"] == model
@@ -62,7 +63,7 @@ def test_it_is_drawn(model: str, tmp_path: Path) -> None:
 def test_schemas_may_lack_much(fields: str, tmp_path: Path) -> None:
     said: list[str] = []
     data = rows(parse_schema(f"fields:\n{fields}"))
-    result = SHORT.build().run(data, None, tmp_path, name="tried", say=said.append)
+    result = TrainingJob(SHORT).run(data, None, tmp_path, name="tried", notify=said.append)
     assert result.report is not None, said[-1]
     page = result.report.read_text()
     assert "the schema has no user id" in page

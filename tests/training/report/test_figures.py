@@ -9,7 +9,8 @@ import pytest
 from app.training.architectures import ModelConfig
 from app.training.data.catalogue import open_dataset
 from app.training.data.dataset import Dataset
-from app.training.job import JobConfig
+from app.training.job import TrainingJob
+from app.training.job_config import JobConfig
 from app.training.loop.trainer import Trainer
 from app.training.loop.trainer_config import TrainerConfig
 
@@ -26,7 +27,7 @@ def rows(split: str) -> list[Dataset]:
 @pytest.mark.parametrize(("split", "auc", "log_loss"), [("random", 0.799, 0.521), ("time", 0.791, 0.489)])
 def test_sparrow(split: str, auc: float, log_loss: float, tmp_path: Path) -> None:
     train, test = rows(split)
-    result = JobConfig().build().run(train, test, tmp_path, name="deepfm")
+    result = TrainingJob(JobConfig()).run(train, test, tmp_path, name="deepfm")
     assert (result.rows["train"] + result.rows["validation"], result.rows["test"]) == (46_447, 11_612)
     found = result.metrics["test"]
     assert found["auc"] >= auc
@@ -40,7 +41,7 @@ def test_sparrow(split: str, auc: float, log_loss: float, tmp_path: Path) -> Non
 @pytest.mark.slow
 def test_crosses_beat_what_has_none() -> None:
     """Under a wrong L2 they would not: embeddings that are pulled to zero cross nothing."""
-    prepared = JobConfig().build().prepare(*rows("random"))
+    prepared = TrainingJob(JobConfig()).prepare(*rows("random"))
     loss = {}
     for name in ("lr", "fm"):
         model = ModelConfig(name)

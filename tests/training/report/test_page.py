@@ -14,7 +14,8 @@ import pytest
 
 from app.training.architectures import ModelConfig
 from app.training.data.split import SplitConfig
-from app.training.job import JobConfig
+from app.training.job import TrainingJob
+from app.training.job_config import JobConfig
 from app.training.loop.trainer_config import TrainerConfig
 from app.training.report import FINDINGS, PAGE, figures, write_report
 from app.training.report.collect import curves
@@ -73,7 +74,7 @@ def run(folder: Path, model: str = "fm", calibration: Any = "platt") -> Page:
         split=SplitConfig(kind="random", test=0.3),
         calibration=calibration,
     )
-    config.build().run(data, None, folder, name="tried", command=COMMAND)
+    TrainingJob(config).run(data, None, folder, name="tried", command=COMMAND)
     return Page((folder / PAGE).read_text())
 
 

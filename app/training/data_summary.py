@@ -1,0 +1,29 @@
+"""A summary of a job's data for the manifest and the report."""
+
+from __future__ import annotations
+
+from datetime import UTC, datetime
+from typing import Any
+
+from app.training.data.dataset import Dataset
+
+
+def summarise_data(parts: dict[str, Dataset]) -> dict[str, Any]:
+    """Say where the rows came from, how many each part has, their CTR, and the time they span."""
+    summary: dict[str, Any] = {"source": parts["train"].source, "dataset": parts["train"].name}
+    for name, part in parts.items():
+        summary[name] = {"rows": len(part), "ctr": round(float(part.labels_N.mean()), 6), **_window(part)}
+    if parts["train"].skipped.count:
+        summary["skipped"] = str(parts["train"].skipped)
+    return summary
+
+
+def _window(part: Dataset) -> dict[str, str | int]:
+    """Return the first and the last time, in ISO 8601 where they are seconds since 1970."""
+    if part.timestamps_N is None:
+        return {}
+    ends = {"from": int(part.timestamps_N.min()), "to": int(part.timestamps_N.max())}
+    try:
+        return {end: datetime.fromtimestamp(at, UTC).isoformat() for end, at in ends.items()}
+    except (ValueError, OverflowError, OSError):  # not seconds since 1970
+        return dict(ends)

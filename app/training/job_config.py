@@ -1,0 +1,22 @@
+"""The configuration of a training job."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass, field
+
+from app.training.architectures import ModelConfig
+from app.training.data.split import SplitConfig
+from app.training.evaluation.calibration import Method
+from app.training.loop.trainer_config import TrainerConfig
+from app.training.preprocessing.preprocessing_fit import PreprocessingFit
+
+
+@dataclass(frozen=True)
+class JobConfig:
+    """Every choice of a training job; the manifest of its version keeps it."""
+
+    model: ModelConfig = field(default_factory=ModelConfig)
+    trainer: TrainerConfig = field(default_factory=TrainerConfig)
+    split: SplitConfig = field(default_factory=SplitConfig)
+    preparation: PreprocessingFit = field(default_factory=PreprocessingFit)
+    calibration: Method = "auto"

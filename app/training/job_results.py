@@ -1,0 +1,69 @@
+"""What the stages of a training job return: prepared data, a trained model, and the result of the whole job."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+from app.models.base import CtrModel
+from app.models.preprocessing import Preprocessing
+from app.training.data.dataset import Dataset
+from app.training.data.readers.bad_rows import SkippedRows
+from app.training.evaluation.calibration import Calibration
+from app.training.evaluation.reliability import Floats
+from app.training.evaluation.user_groups import user_groups
+from app.training.loop.trainer import FitResult
+from app.training.preprocessing.encode import EncodedRows
+from app.training.preprocessing.expand import ExpandedRows
+
+Metrics = dict[str, float]
+
+
+@dataclass(frozen=True)
+class PreparedData:
+    """The parts `train`, `validation` and `test` of the data, by name: raw, encoded, and expanded to table rows."""
+
+    data: dict[str, Dataset]
+    encoded: dict[str, EncodedRows]
+    preprocessing: Preprocessing
+    rows: dict[str, ExpandedRows]
+
+    def groups(self, part: str) -> Any:
+        """Return which user each row of a part is of, for GAUC."""
+        return user_groups(self.preprocessing.schema, self.encoded[part])
+
+
+@dataclass(frozen=True)
+class TrainedModel:
+    """A model with its calibration in place, and its metrics on the parts `validation` and `test`."""
+
+    model: CtrModel
+    fitted: FitResult
+    calibration: Calibration
+    logits: dict[str, Floats]
+    metrics: dict[str, Metrics]
+    uncalibrated: dict[str, Metrics]
+
+    def probabilities(self, part: str) -> Floats:
+        """Compute calibrated probabilities [N], in float64, of a held-out part's rows."""
+        return self.calibration.probabilities(self.logits[part])
+
+
+@dataclass(frozen=True)
+class JobResult:
+    """What a training job found, for the command that ran it."""
+
+    metrics: dict[str, Metrics]
+    """The model's metrics on the parts `validation` and `test`."""
+    baselines: dict[str, Metrics]
+    """The baselines' metrics on the test part."""
+    fitted: FitResult
+    seconds: float
+    rows: dict[str, int]
+    unreadable: dict[str, SkippedRows]
+    calibration: Calibration
+    uncalibrated: dict[str, Metrics]
+    """The model's metrics without the calibration."""
+    report: Path | None
+    """The report's page; None if it could not be written."""
