@@ -55,7 +55,7 @@ def tune(
     from app.training.data.catalogue import open_dataset
     from app.training.evaluation.rows_digest import rows_digest
     from app.training.job import TrainingJob
-    from app.training.tuning import Search, searched
+    from app.training.tuning import Search, search_space
 
     if model not in MODELS:
         raise ConfigError(f"--model {model}: unknown; choose one of {', '.join(MODELS)}")
@@ -71,13 +71,13 @@ def tune(
     before = len(search.trials)
     if before:
         notify(f"Going on after {before} trials")
-    defaults = searched(model)
+    defaults = search_space(model)
     try:
         with console.status("") as status:
 
-            def report(step: ProgressUpdate) -> None:
-                share = f"{step.done / step.total:.0%}"
-                status.update(f"trial {len(search.trials)} of {trials}, epoch {step.epoch + 1}, {share}")
+            def on_progress(update: ProgressUpdate) -> None:
+                share = f"{update.done / update.total:.0%}"
+                status.update(f"trial {len(search.trials)} of {trials}, epoch {update.epoch + 1}, {share}")
 
             search.run(
                 prepared,
@@ -85,8 +85,8 @@ def tune(
                 defaults,
                 trials,
                 timeout=minutes * 60 if minutes else None,
-                report=report,
-                done=lambda trial: _report_trial(trial, search),
+                on_progress=on_progress,
+                on_trial=lambda trial: _report_trial(trial, search),
             )
     except KeyboardInterrupt:
         notify("Interrupted: the same call goes on from here")

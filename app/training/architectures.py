@@ -1,4 +1,4 @@
-"""Hyper-parameters of a model, and the model they make."""
+"""A model's architecture and hyper-parameters, from which it is built."""
 
 from __future__ import annotations
 
@@ -14,21 +14,22 @@ from app.models.preprocessing import Preprocessing
 TABLE_L2 = 9e-3
 """Weight of the sum of squares of the table in the loss, chosen on the validation part of SparrowRecSys' samples."""
 TABLE_L2_OF = {"lr": 1e-4, "fm": 1e-3, "hofm": 1e-3, "neural_cf_towers": 1.4e-2}
-"""Chosen so too where another weight was better. What has no network has no dropout and little to over-fit with: under
-`deepfm`'s weight `fm` and `hofm` fall behind `lr`, and `lr` loses 0.007 AUC. docs/models.md has the figures."""
+"""The weights of models for which another was better, chosen likewise. Models without a network have little to over-fit
+with: under `deepfm`'s weight `fm` and `hofm` fall behind `lr`, and `lr` loses 0.007 AUC (docs/models.md)."""
 
 
 @dataclass(frozen=True)
 class ModelConfig:
+    """Which model to build. An option that is None takes the model's default; one that the model lacks stays None."""
+
     name: str = "deepfm"
     dim: int | None = None
-    """None here and below: the model's own default is filled in; what the model does not have stays None."""
     hidden: tuple[int, ...] | None = None
     dropout: float | None = None
     seed: int = 0
 
     def __post_init__(self) -> None:
-        """Raises ConfigError."""
+        """Raise ConfigError for an unknown model or an option out of range."""
         if self.name not in MODELS:
             raise ConfigError(f"--model {self.name}: unknown; choose one of {', '.join(MODELS)}")
         for option, default in MODELS[self.name].options().items():
@@ -41,11 +42,11 @@ class ModelConfig:
 
     @property
     def table_l2(self) -> float:
-        """What suits this architecture where nothing is said."""
+        """Return the weight of the L2 term that suits this architecture."""
         return TABLE_L2_OF.get(self.name, TABLE_L2)
 
     def build(self, preprocessing: Preprocessing) -> CtrModel:
-        """A model with fresh weights, the same for the same seed. A model is given the options it has."""
+        """Build the model with fresh weights, which are the same for the same seed."""
         torch.manual_seed(self.seed)
         known = MODELS[self.name].options()
         return build(self.name, preprocessing, **{key: value for key, value in asdict(self).items() if key in known})

@@ -1,4 +1,4 @@
-"""Runs in an MLflow server as well: options, metrics, loss by epoch, and the report."""
+"""Writes runs to an MLflow server as well: options, metrics, loss by epoch, and the report."""
 
 from __future__ import annotations
 
@@ -13,24 +13,25 @@ from urllib.parse import urlsplit, urlunsplit
 from app.errors import ConfigError
 
 MISSING = "tracking needs `pip install ctr-serving[mlflow]`"
-PATIENCE = {"MLFLOW_HTTP_REQUEST_MAX_RETRIES": "2", "MLFLOW_HTTP_REQUEST_TIMEOUT": "20"}
-"""Unless the environment says otherwise; by its own defaults a server that is gone is asked for minutes."""
+CLIENT_DEFAULTS = {"MLFLOW_HTTP_REQUEST_MAX_RETRIES": "2", "MLFLOW_HTTP_REQUEST_TIMEOUT": "20"}
+"""Set unless the environment says otherwise: by MLflow's defaults it retries a server that is gone for minutes."""
 MAX_VALUE = 500
-"""Characters of a parameter that servers accept."""
+"""How many characters of a parameter servers accept."""
 
 
 class Tracking:
-    """One run in an MLflow experiment, opened before training: a server that is not there costs no training."""
+    """A run in an MLflow experiment, opened before training, so that a missing server is noticed before hours of it."""
 
     def __init__(self, uri: str, experiment: str) -> None:
-        """
+        """Open the experiment.
+
         Args:
-            uri: of the tracking server or store, `http://host:5000` or `sqlite:///runs/mlflow.db`.
+            uri: the tracking server or store, such as `http://host:5000` or `sqlite:///runs/mlflow.db`.
 
         Raises:
             ConfigError: mlflow is not installed, or the server does not answer.
         """
-        for name, value in PATIENCE.items():
+        for name, value in CLIENT_DEFAULTS.items():
             os.environ.setdefault(name, value)
         try:
             import mlflow
@@ -38,7 +39,7 @@ class Tracking:
             raise ConfigError(f"--mlflow, CTR_MLFLOW_URI: {MISSING}") from error
         self._mlflow = mlflow
         try:
-            # It prints where to look at runs; standard output is for a command's one document.
+            # MLflow prints where to look at runs; standard output is for a command's one document.
             with contextlib.redirect_stdout(sys.stderr):
                 mlflow.set_tracking_uri(uri)
                 mlflow.set_experiment(experiment)
@@ -55,7 +56,7 @@ class Tracking:
         tags: Mapping[str, str],
         files: list[Path],
     ) -> str:
-        """Write the run; returns its id. Whatever the server raises, for the version is safe already."""
+        """Write the run and return its id. Raises whatever the server raises; the version is safe already."""
         mlflow = self._mlflow
         with contextlib.redirect_stdout(sys.stderr), mlflow.start_run(run_name=name) as run:
             mlflow.set_tags(dict(tags))
@@ -69,14 +70,15 @@ class Tracking:
 
 
 def _flat(config: Mapping[str, Any], prefix: str = "") -> list[tuple[str, Any]]:
-    found: list[tuple[str, Any]] = []
+    """List a nested mapping's entries with keys joined by dots."""
+    entries: list[tuple[str, Any]] = []
     for key, value in config.items():
-        found += _flat(value, f"{prefix}{key}.") if isinstance(value, Mapping) else [(prefix + key, value)]
-    return found
+        entries += _flat(value, f"{prefix}{key}.") if isinstance(value, Mapping) else [(prefix + key, value)]
+    return entries
 
 
 def without_password(url: str) -> str:
-    """A URL fit to be shown and written down."""
+    """Mask the password of a URL, so that it can be shown and written down."""
     parts = urlsplit(url)
     if parts.password is None:
         return url
@@ -85,4 +87,5 @@ def without_password(url: str) -> str:
 
 
 def _line(error: Exception) -> str:
+    """Return the first line of an error's message."""
     return (str(error).strip().splitlines() or [repr(error)])[0][:200]

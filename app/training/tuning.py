@@ -1,6 +1,6 @@
-"""A search for better options on the validation part: Optuna's TPE, with runs that fall behind given up early.
+"""A search for better options on the validation part by Optuna's TPE, which prunes trials that fall behind.
 
-The test part is not looked at: what the search finds is measured once, by the command that it prints.
+The search never reads the test part: the command that it prints at the end measures what it found, once.
 """
 
 from __future__ import annotations
@@ -22,38 +22,41 @@ if TYPE_CHECKING:
 
 MISSING = "ctr tune needs `pip install ctr-serving[tune]`"
 FIRST_TRIALS = 5
-"""At random, before the search learns from them and before any is given up."""
+"""How many trials are random; the search learns from them, and none is pruned before."""
 FIRST_EPOCHS = 2
-"""Every trial has so many before it may be given up."""
+"""How many epochs every trial has before it may be pruned."""
 HIDDEN = ("64", "128,64", "256,128", "200,80", "256,128,64", "400,400")
 
 Options = dict[str, Any]
 MakeConfig = Callable[..., JobConfig]
-"""`app.commands.options.job_config` with the model, seed and split filled in: options to a configuration."""
+"""Makes a job's configuration of options: `app.commands.options.job_config` with model, seed and split filled in."""
 
 
 @dataclass(frozen=True)
 class Trial:
+    """One trial that has ended."""
+
     number: int
     options: Options
     loss: float | None
-    """Validation log loss; of a trial that was given up, the last one seen."""
+    """Validation log loss; of a pruned trial, the last one that it reported."""
     state: str
-    """complete, pruned or fail."""
+    """`complete`, `pruned` or `fail`."""
     seconds: float
 
 
 @dataclass(frozen=True)
 class Search:
-    """A study in an SQLite file: run it again to go on where it ended."""
+    """An Optuna study in an SQLite file, which a later search continues."""
 
     study: optuna.Study
 
     @classmethod
     def open(cls, file: Path, name: str, about: Mapping[str, str], seed: int) -> Search:
-        """
+        """Open a study, or create it.
+
         Args:
-            about: what the trials have in common; a study of something else is refused.
+            about: what all trials have in common; a study of something else is refused.
 
         Raises:
             ConfigError: optuna is not installed, or the study is of other data or another model.
@@ -82,19 +85,20 @@ class Search:
 
     @property
     def trials(self) -> list[Trial]:
-        """Those that came to an end, in order."""
-        found = []
+        """Return the trials that have ended, in order."""
+        ended = []
         for trial in self.study.trials:
             if not trial.state.is_finished():
                 continue
             last = max(trial.intermediate_values.items(), default=(0, None))[1]
             loss = trial.value if trial.value is not None else last
             seconds = trial.duration.total_seconds() if trial.duration else math.nan
-            found.append(Trial(trial.number, _said(trial.params), loss, trial.state.name.lower(), seconds))
-        return found
+            ended.append(Trial(trial.number, _rounded(trial.params), loss, trial.state.name.lower(), seconds))
+        return ended
 
     @property
     def best(self) -> Trial | None:
+        """Return the complete trial with the lowest loss."""
         complete = [trial for trial in self.trials if trial.state == "complete" and trial.loss is not None]
         return min(complete, key=lambda trial: trial.loss or math.inf, default=None)
 
@@ -106,16 +110,16 @@ class Search:
         trials: int,
         *,
         timeout: float | None = None,
-        report: Callable[[ProgressUpdate], None] | None = None,
-        done: Callable[[Trial], None] = lambda _: None,
+        on_progress: Callable[[ProgressUpdate], None] | None = None,
+        on_trial: Callable[[Trial], None] = lambda trial: None,
     ) -> None:
-        """Until the study has this many trials, or the time is up. The defaults are the first of them.
+        """Run trials until the study has this many or the time is up. The first trial takes the defaults.
 
         Args:
-            defaults: of the options that are searched; those a model lacks are absent, and are not searched.
-            timeout: seconds; the trial at work then is finished.
-            report: told of the steps of each trial.
-            done: told of each trial that came to an end.
+            defaults: the options to search, and their defaults (`search_space`).
+            timeout: seconds after which no trial is started.
+            on_progress: called as each trial trains.
+            on_trial: called with each trial that has ended.
         """
         import optuna
 
@@ -126,23 +130,23 @@ class Search:
             return
 
         def objective(trial: optuna.Trial) -> float:
-            config = make(**_said(_asked(trial, defaults)))
+            config = make(**_rounded(_suggest(trial, defaults)))
             model = config.model.build(prepared.preprocessing)
             trainer = Trainer(config.trainer, model, prepared.preprocessing)
             best = math.inf
 
-            def watched(step: ProgressUpdate) -> None:
+            def prune_or_continue(update: ProgressUpdate) -> None:
                 nonlocal best
-                if report:
-                    report(step)
-                if step.validation_loss is None or not math.isfinite(step.validation_loss):
+                if on_progress:
+                    on_progress(update)
+                if update.validation_loss is None or not math.isfinite(update.validation_loss):
                     return  # the trainer ends a run that is not finite
-                best = min(best, step.validation_loss)
-                trial.report(best, step.epoch)
+                best = min(best, update.validation_loss)
+                trial.report(best, update.epoch)
                 if trial.should_prune():
                     raise optuna.TrialPruned
 
-            trainer.fit(prepared.rows["train"], prepared.rows["validation"], watched)
+            trainer.fit(prepared.rows["train"], prepared.rows["validation"], prune_or_continue)
             return best
 
         self.study.optimize(
@@ -150,22 +154,22 @@ class Search:
             n_trials=missing,
             timeout=timeout,
             catch=(DataError,),  # a learning rate that diverges is an answer too
-            callbacks=[lambda study, trial: done(self.trials[-1])],
+            callbacks=[lambda study, trial: on_trial(self.trials[-1])],
         )
 
 
-def searched(model: str) -> Options:
-    """The options that are searched for a model, with the defaults they begin with."""
+def search_space(model: str) -> Options:
+    """Return the options to search for a model, with their defaults; options that the model lacks are absent."""
     from app.models import MODELS
     from app.training.architectures import ModelConfig
     from app.training.loop.trainer_config import TrainerConfig
 
-    own, trainer = MODELS[model].options(), TrainerConfig()
-    hidden = ",".join(str(width) for width in own["hidden"]) if "hidden" in own else None
+    model_options, trainer = MODELS[model].options(), TrainerConfig()
+    hidden = ",".join(str(width) for width in model_options["hidden"]) if "hidden" in model_options else None
     return {
-        **({"dim": own["dim"]} if "dim" in own else {}),
+        **({"dim": model_options["dim"]} if "dim" in model_options else {}),
         **({"hidden": hidden} if hidden else {}),
-        **({"dropout": own["dropout"]} if "dropout" in own else {}),
+        **({"dropout": model_options["dropout"]} if "dropout" in model_options else {}),
         "batch_size": trainer.batch_size,
         "learning_rate": trainer.learning_rate,
         "l2": ModelConfig(model).table_l2,
@@ -173,9 +177,9 @@ def searched(model: str) -> Options:
     }
 
 
-def _asked(trial: optuna.Trial, defaults: Options) -> Options:
-    """What the trial is to try of each option."""
-    ask: dict[str, Callable[[], Any]] = {
+def _suggest(trial: optuna.Trial, defaults: Options) -> Options:
+    """Let the trial choose a value of each option."""
+    suggest: dict[str, Callable[[], Any]] = {
         "dim": lambda: trial.suggest_categorical("dim", _with(defaults["dim"], (4, 8, 16, 32))),
         "hidden": lambda: trial.suggest_categorical("hidden", _with(defaults["hidden"], HIDDEN)),
         "dropout": lambda: trial.suggest_float("dropout", 0.0, 0.6),
@@ -184,13 +188,14 @@ def _asked(trial: optuna.Trial, defaults: Options) -> Options:
         "l2": lambda: trial.suggest_float("l2", 1e-5, 1e-1, log=True),
         "id_dropout": lambda: trial.suggest_float("id_dropout", 0.0, 0.6),
     }
-    return {option: ask[option]() for option in defaults}
+    return {option: suggest[option]() for option in defaults}
 
 
 def _with(default: Any, others: tuple[Any, ...]) -> list[Any]:
+    """Return the default and the other values, each once, in a fixed order."""
     return sorted({default, *others}, key=lambda value: (len(str(value)), str(value)))
 
 
-def _said(options: Mapping[str, Any]) -> Options:
-    """As a command line says them: four digits decide nothing, sixteen cannot be read."""
+def _rounded(options: Mapping[str, Any]) -> Options:
+    """Round to four digits, as a command line has them: more would decide nothing."""
     return {key: float(f"{value:.4g}") if isinstance(value, float) else value for key, value in options.items()}

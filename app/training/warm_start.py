@@ -1,7 +1,7 @@
-"""Go on from the version that is live: its weights in a model that can be trained, and rows for keys it did not know.
+"""Start training from the live version: its weights in a model that can be trained, and rows for new keys.
 
-- Keys: the live vocabulary and, behind no key of it lost, the new ones that occur often enough. A key that was known
-  keeps its row's weights; a new one begins with fresh ones.
+- Keys: all keys of the live vocabulary, and the new ones that occur often enough. A known key keeps its row's weights;
+  a new one starts with fresh ones.
 - Numbers: mean, deviation and borders stay the live version's, so that bucket rows and weights keep their meaning. Only
   a field of which the live version had seen no value is fitted on the new rows.
 - Batch norms were folded into the linear maps when the version was exported. A norm whose scale and shift are the
@@ -30,42 +30,42 @@ from app.training.preprocessing.expand import ExpandedRows
 from app.training.preprocessing.preprocessing_fit import PreprocessingFit
 
 SAMPLE_ROWS = 16_384
-"""Training rows that the batch norms' first statistics are taken from."""
+"""How many training rows the batch norms' first statistics are taken from."""
 
 
 @dataclass(frozen=True)
 class WarmStart:
-    """What a warm start found."""
+    """What a warm start gave the model, so that `restore_absent` can restore some of it."""
 
     known_keys: int
     new_keys: int
     table_RE: Tensor
-    """The table as the model began with it."""
+    """The table with which training starts."""
     kept_R: Tensor
-    """Which of its rows are the live version's."""
+    """Which of the table's rows are the live version's."""
     hashed: dict[str, Tensor]
-    """The other tables, whose rows are buckets and all of them the live version's."""
+    """The tables of hashed crosses by name; all of their rows are the live version's."""
 
 
 def live_preprocessing(live: Artifact) -> Preprocessing:
-    """What the live version learned before its first gradient, read back from its program."""
+    """Read what the live version's preprocessing learned back from its program."""
     numerics = {}
     for side in SIDES:
         part = getattr(live.program, side)
         layout = live.schema.layout(side)
         borders = {f.name: row for f, row in zip(layout.bucketed, part.borders_GQ, strict=True)}
-        for place, field in enumerate(layout.numerics):
+        for position, field in enumerate(layout.numerics):
             known = borders.get(field.name, torch.empty(0))
             numerics[field.name] = NumericStatistics(
-                float(part.mean_M[place]),
-                float(part.deviation_M[place]),
+                float(part.mean_M[position]),
+                float(part.deviation_M[position]),
                 tuple(known[torch.isfinite(known)].tolist()),  # rows are padded with infinity
             )
     return Preprocessing(live.schema, live.program.vocabulary_V, numerics)
 
 
 def join_preprocessing(live: Preprocessing, fitted: Preprocessing) -> Preprocessing:
-    """The live version's keys and numbers, and of what was fitted on new rows those that it had not met."""
+    """Join the live version's keys and numeric statistics with those fitted on new rows that it had not met."""
     numerics = {
         name: fitted.numerics[name] if statistics == NumericStatistics() else statistics
         for name, statistics in live.numerics.items()
@@ -76,7 +76,7 @@ def join_preprocessing(live: Preprocessing, fitted: Preprocessing) -> Preprocess
 
 @dataclass(frozen=True)
 class ContinuedPreprocessingFit(PreprocessingFit):
-    """What is fitted on new rows, joined with what the live version knows."""
+    """Fits preprocessing on new rows and joins it with the live version's."""
 
     live: Preprocessing | None = None
 
@@ -86,10 +86,10 @@ class ContinuedPreprocessingFit(PreprocessingFit):
 
 
 def warm_start(model: CtrModel, preprocessing: Preprocessing, live: Artifact, train: ExpandedRows) -> WarmStart:
-    """Give a fresh model, made for `join_preprocessing(...)`, the live version's weights.
+    """Give a fresh model, built for the joined preprocessing, the live version's weights.
 
     Raises:
-        ArtifactError: the version's program does not have the weights this architecture has.
+        ArtifactError: the version's program lacks weights that this architecture has.
     """
     known = live_preprocessing(live)
     learned: dict[str, Tensor] = dict(live.program.named_parameters()) | dict(live.program.named_buffers())
@@ -113,15 +113,15 @@ def warm_start(model: CtrModel, preprocessing: Preprocessing, live: Artifact, tr
 
 
 def restore_absent(model: CtrModel, preprocessing: Preprocessing, warm: WarmStart, train: ExpandedRows) -> int:
-    """Give what no training row had its live weights back: weight decay must not forget it for that.
+    """Give table rows that no training row used their live weights back, so that weight decay does not erase them.
 
     Returns:
-        How many keys.
+        How many keys had no training row.
     """
     absent_R = warm.kept_R.clone()
     absent_R[: preprocessing.oov_rows] = False
     absent_R[train.rows_NT.flatten()] = False
-    unused = {name: ~_used(model, table, train) for name, table in _hashed(model).items()}
+    unused = {name: ~_looked_up(model, table, train) for name, table in _hashed(model).items()}
     with torch.no_grad():
         model.table_RE[absent_R] = warm.table_RE[absent_R]
         for name, rows_C in unused.items():
@@ -130,13 +130,13 @@ def restore_absent(model: CtrModel, preprocessing: Preprocessing, warm: WarmStar
 
 
 def _hashed(model: CtrModel) -> dict[str, nn.Parameter]:
-    """Learned tables beside the embeddings, by name."""
+    """Return the learned tables beside the embeddings, by name."""
     tables = {name: getattr(model, name) for name in model.tables if name != "table_RE"}
     return {name: table for name, table in tables.items() if isinstance(table, nn.Parameter)}
 
 
-def _used(model: CtrModel, table: nn.Parameter, train: ExpandedRows) -> Tensor:
-    """Which rows of a table any training row looks up: those the sum of the logits has a gradient for."""
+def _looked_up(model: CtrModel, table: nn.Parameter, train: ExpandedRows) -> Tensor:
+    """Tell which rows of a table training rows look up: those for which the sum of the logits has a gradient."""
     used_C = torch.zeros(len(table), dtype=torch.bool)
     model.eval()
     chunks = (torch.split(tensor, SAMPLE_ROWS) for tensor in (train.rows_NT, train.x_NT))
@@ -149,7 +149,7 @@ def _used(model: CtrModel, table: nn.Parameter, train: ExpandedRows) -> Tensor:
 
 
 def _row_map(new: Preprocessing, live: Preprocessing) -> list[tuple[Tensor, Tensor]]:
-    """Pairs of rows of the new table and of the live one that mean the same."""
+    """Return pairs of rows of the new table and of the live one that mean the same."""
     place_V = torch.searchsorted(new.vocabulary_V, live.vocabulary_V)
     oov = torch.arange(new.oov_rows)
     pairs = [(oov, oov), (place_V + new.oov_rows, torch.arange(len(live.vocabulary_V)) + live.oov_rows)]
@@ -162,37 +162,42 @@ def _row_map(new: Preprocessing, live: Preprocessing) -> list[tuple[Tensor, Tens
 
 
 def _folded(model: CtrModel, parameter: str) -> bool:
-    """Whether it belongs to a batch norm that is folded away when a version is exported."""
+    """Tell whether a parameter is of a batch norm that is folded away when a version is exported."""
     norm, _, _ = parameter.rpartition(".")
     block, _, name = norm.rpartition(".")
     return name == "norm" and isinstance(model.get_submodule(block), Block)
 
 
 def _weight(learned: dict[str, Tensor], name: str, like: Tensor, rows: Tensor | None = None) -> Tensor:
-    """A weight of the live version, of the shape of `like`; some of its rows, however many `like` has."""
-    found = learned.get(name)
-    if found is None or found.shape[rows is not None :] != like.shape[rows is not None :]:
-        shape = "none" if found is None else f"{list(found.shape)}"
+    """Return a weight of the live version in the shape and dtype of `like`, or the rows of it that are given.
+
+    Raises ArtifactError if the version has no such weight, or one of another shape.
+    """
+    weight = learned.get(name)
+    if weight is None or weight.shape[rows is not None :] != like.shape[rows is not None :]:
+        shape = "none" if weight is None else f"{list(weight.shape)}"
         raise ArtifactError(
             "program", f"the live version's {name} is {shape} and would have to be {list(like.shape)}: use --fresh"
         )
-    return (found if rows is None else found[rows]).to(like.dtype)
+    return (weight if rows is None else weight[rows]).to(like.dtype)
 
 
 def _unfold(model: CtrModel, train: ExpandedRows) -> None:
-    """Set every folded batch norm to do nothing to the training rows, and to know them."""
+    """Set every folded batch norm to the identity, with the training rows' statistics."""
     blocks = [block for block in model.modules() if isinstance(block, Block)]
     norms = [block.norm for block in blocks if isinstance(block.norm, nn.BatchNorm1d)]
     if not norms:
         return
-    seen: dict[nn.Module, Tensor] = {}
+    inputs_of: dict[nn.Module, Tensor] = {}
 
-    def note(norm: nn.Module, inputs: tuple[Any, ...]) -> None:
-        seen[norm] = inputs[0]
+    def keep_inputs(norm: nn.Module, inputs: tuple[Any, ...]) -> None:
+        inputs_of[norm] = inputs[0]
 
     for norm in norms:
-        _set(norm, torch.zeros_like(norm.bias), torch.ones_like(norm.weight) - norm.eps)  # the identity, exactly
-    handles = [norm.register_forward_pre_hook(note) for norm in norms]
+        _set_identity(
+            norm, torch.zeros_like(norm.bias), torch.ones_like(norm.weight) - norm.eps
+        )  # the identity, exactly
+    handles = [norm.register_forward_pre_hook(keep_inputs) for norm in norms]
     model.eval()
     stride = max(1, len(train.labels_N) // SAMPLE_ROWS)
     rows_BT, x_BT = train.rows_NT[::stride][:SAMPLE_ROWS], train.x_NT[::stride][:SAMPLE_ROWS]
@@ -200,10 +205,11 @@ def _unfold(model: CtrModel, train: ExpandedRows) -> None:
     for handle in handles:
         handle.remove()
     for norm in norms:
-        _set(norm, seen[norm].mean(0), seen[norm].var(0, correction=0))
+        _set_identity(norm, inputs_of[norm].mean(0), inputs_of[norm].var(0, correction=0))
 
 
-def _set(norm: nn.BatchNorm1d, mean_H: Tensor, variance_H: Tensor) -> None:
+def _set_identity(norm: nn.BatchNorm1d, mean_H: Tensor, variance_H: Tensor) -> None:
+    """Give a norm these statistics, and the scale and shift that undo them."""
     assert norm.running_mean is not None
     assert norm.running_var is not None
     norm.running_mean.copy_(mean_H)

@@ -16,7 +16,7 @@ from app.training.job import TrainingJob
 from app.training.job_results import PreparedData
 from app.training.loop.epochs import ProgressUpdate
 from app.training.loop.trainer import Trainer
-from app.training.tuning import Search, Trial, searched
+from app.training.tuning import Search, Trial, search_space
 from tests.training.test_job import labelled
 
 optuna = pytest.importorskip("optuna", reason="optuna is not installed: pip install ctr-serving[tune]")
@@ -31,7 +31,7 @@ def prepared() -> PreparedData:
 
 def search(folder: Path, prepared: PreparedData, trials: int, **options: Any) -> Search:
     found = Search.open(folder / "tune-lr.db", "lr", ABOUT, 0)
-    found.run(prepared, MAKE, searched("lr"), trials, **options)
+    found.run(prepared, MAKE, search_space("lr"), trials, **options)
     return found
 
 
@@ -39,10 +39,10 @@ def test_it_begins_with_the_defaults_and_the_best_trains_to_what_it_says(
     tmp_path: Path, prepared: PreparedData
 ) -> None:
     told: list[Trial] = []
-    found = search(tmp_path, prepared, 4, done=told.append)
+    found = search(tmp_path, prepared, 4, on_trial=told.append)
     assert [trial.number for trial in told] == [0, 1, 2, 3]
     assert told == found.trials
-    assert found.trials[0].options == pytest.approx(searched("lr"))
+    assert found.trials[0].options == pytest.approx(search_space("lr"))
     assert len({str(trial.options) for trial in found.trials}) == 4
     best = found.best
     assert best is not None
@@ -54,7 +54,7 @@ def test_it_begins_with_the_defaults_and_the_best_trains_to_what_it_says(
 def test_it_goes_on_where_it_ended_with_other_trials(tmp_path: Path, prepared: PreparedData) -> None:
     first = search(tmp_path, prepared, 3).trials
     told: list[Trial] = []
-    again = search(tmp_path, prepared, 5, done=told.append)
+    again = search(tmp_path, prepared, 5, on_trial=told.append)
     assert [trial.number for trial in told] == [3, 4]
     assert again.trials[:3] == first
     assert len({str(trial.options) for trial in again.trials}) == 5
@@ -71,7 +71,7 @@ def test_an_interrupted_search_keeps_what_it_has(tmp_path: Path, prepared: Prepa
             raise KeyboardInterrupt
 
     with pytest.raises(KeyboardInterrupt):
-        search(tmp_path, prepared, 50, report=interrupted)
+        search(tmp_path, prepared, 50, on_progress=interrupted)
     kept = Search.open(tmp_path / "tune-lr.db", "lr", ABOUT, 0)
     done = [trial for trial in kept.trials if trial.state == "complete"]
     assert 1 <= len(done) < 50
@@ -119,8 +119,8 @@ def test_without_optuna_the_extra_is_named(tmp_path: Path, monkeypatch: pytest.M
 
 
 @pytest.mark.parametrize("model", list(MODELS))
-def test_what_is_searched_is_what_the_command_takes(model: str) -> None:
-    defaults = searched(model)
+def test_what_is_search_space_is_what_the_command_takes(model: str) -> None:
+    defaults = search_space(model)
     config = job_config(model, 0, "auto", **defaults)
     assert config == job_config(model, 0, "auto")
     assert ("dim" in defaults) == ("dim" in MODELS[model].options())
