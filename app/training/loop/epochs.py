@@ -110,7 +110,7 @@ class EpochLoop:
             chosen_B = order_N[start : start + size] if state.batch < len(starts) else order_N[start:]
             part_O = chosen_B[group.own_slice(len(chosen_B))]
             rows_BT = train.rows_NT.index_select(0, chosen_B)
-            self._drop_user_ids(rows_BT)
+            drop_user_ids(rows_BT, self._user_id, self._config.id_dropout, self._generator)
             x_OT, labels_O = train.x_NT.index_select(0, part_O), train.labels_N.index_select(0, part_O)
             losses += self._train_step.step(rows_BT.to(device), x_OT.to(device), labels_O.to(device))
             if self._on_progress and (state.batch - 1) % REPORT_EVERY == 0:
@@ -187,13 +187,18 @@ class EpochLoop:
             return torch.randperm(rows, generator=self._generator)
         return torch.randperm(rows, generator=torch.Generator().set_state(self._shuffle))
 
-    def _drop_user_ids(self, rows_BT: Tensor) -> None:
-        """Replace some users' ids, in place, by the out-of-vocabulary row."""
-        if self._user_id is None or self._config.id_dropout <= 0:
-            return
-        slot, oov_row = self._user_id
-        drop_B = torch.rand(len(rows_BT), generator=self._generator) < self._config.id_dropout
-        rows_BT[:, slot].masked_fill_(drop_B, oov_row)
+
+def drop_user_ids(rows_BT: Tensor, user_id: tuple[int, int] | None, share: float, generator: torch.Generator) -> None:
+    """Replace this share of the user ids, in place, by the out-of-vocabulary row.
+
+    Args:
+        user_id: the id's slot and out-of-vocabulary row (`user_id_slot`); None drops nothing.
+    """
+    if user_id is None or share <= 0:
+        return
+    slot, oov_row = user_id
+    drop_B = torch.rand(len(rows_BT), generator=generator) < share
+    rows_BT[:, slot].masked_fill_(drop_B, oov_row)
 
 
 def user_id_slot(preprocessing: Preprocessing) -> tuple[int, int] | None:

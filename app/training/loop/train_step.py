@@ -50,11 +50,13 @@ class TrainStep:
         bfloat16: bool = False,
         group: ProcessGroup = SINGLE_PROCESS,
         seed: int = 0,
+        hand_written: bool = True,
     ) -> None:
         """
         Args:
             bfloat16: compute the forward pass in bfloat16 where torch thinks it safe; weights stay float32.
             seed: the dropout masks' seed.
+            hand_written: whether to use DeepFM's hand-written gradient where it applies, and not autograd.
         """
         self.model, self.group = model.to(device), group
         self._config, self._bfloat16, self._device = table, bfloat16, torch.device(device)
@@ -72,7 +74,8 @@ class TrainStep:
         torch.manual_seed(seed)
         self._masks = DropoutMasks(seed) if self._device.type == "cpu" else None
         set_mask_source(model, self._masks)
-        self._deepfm_gradient = None if bfloat16 else self._make_deepfm_gradient(preprocessing)
+        self.deepfm_gradient = self._make_deepfm_gradient(preprocessing) if hand_written and not bfloat16 else None
+        """None where the gradient is autograd's."""
         model.train()
 
     def _make_deepfm_gradient(self, preprocessing: Preprocessing) -> DeepFmGradient | None:
@@ -93,7 +96,7 @@ class TrainStep:
             rows_BT: the table rows of all processes' parts of the batch.
             x_OT, labels_O: the numbers and labels of this process's part alone.
         """
-        loss, gradient_UE = (self._deepfm_gradient or self._autograd_gradient)(
+        loss, gradient_UE = (self.deepfm_gradient or self._autograd_gradient)(
             rows_BT, x_OT, labels_O, self.group.own_slice(len(rows_BT))
         )
         with torch.no_grad():

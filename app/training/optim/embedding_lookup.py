@@ -28,10 +28,13 @@ class BatchRows(NamedTuple):
 class EmbeddingLookup:
     """Pools table rows to field vectors, and scatters gradients of field vectors to table rows."""
 
-    def __init__(self, preprocessing: Preprocessing, rows: int, device: torch.device) -> None:
+    def __init__(
+        self, preprocessing: Preprocessing, rows: int, device: torch.device, numpy_on_cpu: bool = True
+    ) -> None:
         """
         Args:
             rows: how many rows the table has.
+            numpy_on_cpu: whether to find and sum up rows by numpy on the CPU, as is faster, and not as on a GPU.
         """
         vectors = preprocessing.schema.vectors
         self.fields, self.width = len(vectors), sum(slots.stop - slots.start for slots in vectors.values())
@@ -41,8 +44,8 @@ class EmbeddingLookup:
         field_of_T = torch.zeros(self.width, dtype=torch.int64)
         field_of_T[[start for start in self.starts if start < self.width]] = 1
         self._field_T = (field_of_T.cumsum(0) - 1).to(device)
-        self._on_cpu = device.type == "cpu"
-        self._slot_R = np.zeros(rows if self._on_cpu else 0, np.int32)
+        self._by_numpy = device.type == "cpu" and numpy_on_cpu
+        self._slot_R = np.zeros(rows if self._by_numpy else 0, np.int32)
         """A scratch number for each table row, to find distinct rows without sorting."""
         self._layouts: dict[int, tuple[Tensor, Tensor]] = {}
 
@@ -53,7 +56,7 @@ class EmbeddingLookup:
             part: the examples that will be computed, which x_OT is of; None means all.
         """
         flat_N, x_N = rows_BT.reshape(-1), x_OT.reshape(-1)
-        if not self._on_cpu:
+        if not self._by_numpy:
             unique_U, index_N = torch.unique(flat_N, return_inverse=True)
         else:
             rows_N, slot_R = flat_N.numpy(), self._slot_R
@@ -78,7 +81,7 @@ class EmbeddingLookup:
         count = len(batch.unique_U)
         _, field_N = self._layout(len(slope_OFE))
         flat_GE = slope_OFE.reshape(-1, slope_OFE.shape[-1])
-        if not self._on_cpu:
+        if not self._by_numpy:
             slope_NE = flat_GE.index_select(0, field_N) * batch.x_N.unsqueeze(1)
             return slope_NE.new_zeros(count, slope_NE.shape[1]).index_add_(0, batch.index_N, slope_NE)
         index = batch.index_N.numpy()

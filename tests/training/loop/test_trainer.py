@@ -15,7 +15,7 @@ from app.models.base import CtrModel
 from app.models.preprocessing import Preprocessing
 from app.training.architectures import ModelConfig
 from app.training.evaluation.predict import log_loss, predict
-from app.training.loop.epochs import EpochLoop, ProgressUpdate, user_id_slot
+from app.training.loop.epochs import EpochLoop, ProgressUpdate, drop_user_ids, user_id_slot
 from app.training.loop.train_step import TrainStep
 from app.training.loop.trainer import Trainer
 from app.training.loop.trainer_config import TrainerConfig
@@ -45,12 +45,6 @@ def trainer(prepared: Prepared, seed: int = 0, model: str = "deepfm", **options:
     preprocessing = prepared[0]
     config = TrainerConfig(**{"batch_size": 64, "seed": seed, **options})  # type: ignore[arg-type]
     return Trainer(config, ModelConfig(model, seed=seed).build(preprocessing), preprocessing)
-
-
-def epoch_loop(prepared: Prepared, **options: object) -> EpochLoop:
-    it = trainer(prepared, **options)
-    train_step = TrainStep(it.model, prepared[0], RowWiseRmspropConfig(1e-3, 0.0, 0.0))
-    return EpochLoop(it.config, train_step, prepared[0], prepared[1], None, None)
 
 
 def test_the_same_seed_gives_the_same_weights(prepared: Prepared) -> None:
@@ -132,35 +126,37 @@ def test_the_decay_is_the_l2_term_of_the_loss(prepared: Prepared) -> None:
     assert float(penalised(run.model).detach()) - least < 0.01 * (start - least)
 
 
-def test_ids_are_forgotten_at_the_rate_asked_for(prepared: Prepared) -> None:
-    loop = epoch_loop(prepared, id_dropout=0.3)
-    place = user_id_slot(prepared[0])
-    assert place == (0, prepared[0].oov_row("user_id"))
+def test_user_ids_are_dropped_at_the_given_rate(prepared: Prepared) -> None:
+    user_id = user_id_slot(prepared[0])
+    assert user_id == (0, prepared[0].oov_row("user_id"))
     rows = prepared[1].rows_NT.repeat(20, 1)
     before = rows.clone()
-    loop._drop_user_ids(rows)
+    drop_user_ids(rows, user_id, 0.3, torch.Generator().manual_seed(0))
     changed = (rows != before).float()
     assert changed[:, 1:].sum() == 0
     assert float(changed[:, 0].mean()) == pytest.approx(0.3, abs=0.02)
-    assert set(rows[changed[:, 0] > 0, 0].tolist()) == {place[1]}
+    assert set(rows[changed[:, 0] > 0, 0].tolist()) == {user_id[1]}
+
+
+class RecordedStep(TrainStep):
+    """Keeps the numbers of every batch that it trained on."""
+
+    batches: list[torch.Tensor]
+
+    def step(self, rows_BT: torch.Tensor, x_OT: torch.Tensor, labels_O: torch.Tensor) -> torch.Tensor:
+        self.batches.append(x_OT)
+        return super().step(rows_BT, x_OT, labels_O)
 
 
 @pytest.mark.parametrize(("rows", "size"), [(65, 64), (64, 64), (3, 2), (2, 512), (129, 64)])
-def test_every_row_is_trained_on_and_none_alone(
-    prepared: Prepared, monkeypatch: pytest.MonkeyPatch, rows: int, size: int
-) -> None:
+def test_every_row_is_trained_on_and_none_alone(prepared: Prepared, rows: int, size: int) -> None:
     train = ExpandedRows(*(tensor[:rows] for tensor in prepared[1]))
-    seen: list[torch.Tensor] = []
-    step = TrainStep.step
-
-    def count(train_step: TrainStep, rows_BT: torch.Tensor, x_OT: torch.Tensor, labels_O: torch.Tensor) -> torch.Tensor:
-        seen.append(x_OT)
-        return step(train_step, rows_BT, x_OT, labels_O)
-
-    monkeypatch.setattr(TrainStep, "step", count)
-    trainer(prepared, batch_size=size, epochs=1).fit(train, prepared[2])
-    assert sorted(torch.cat(seen).tolist()) == sorted(train.x_NT.tolist())
-    assert min(len(x_OT) for x_OT in seen) > 1
+    untrained = trainer(prepared, batch_size=size)
+    train_step = RecordedStep(untrained.model, prepared[0], RowWiseRmspropConfig(1e-3, 0.0, 0.0))
+    train_step.batches = []
+    EpochLoop(untrained.config, train_step, prepared[0], train, None, None).train_epoch()
+    assert sorted(torch.cat(train_step.batches).tolist()) == sorted(train.x_NT.tolist())
+    assert min(len(x_OT) for x_OT in train_step.batches) > 1
 
 
 def test_progress_is_reported(prepared: Prepared) -> None:

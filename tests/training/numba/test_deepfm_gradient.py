@@ -121,9 +121,10 @@ def test_training_by_it_is_training_by_autograd(given: Given, batch_norm: bool) 
     train_steps = []
     for hand_written in (True, False):
         model = small(preprocessing, batch_norm, 0.2)
-        train_step = TrainStep(model, preprocessing, RowWiseRmspropConfig(1e-3, 1e-4, 0.9), seed=3)
-        assert train_step._deepfm_gradient is not None
-        train_step._deepfm_gradient = train_step._deepfm_gradient if hand_written else None
+        train_step = TrainStep(
+            model, preprocessing, RowWiseRmspropConfig(1e-3, 1e-4, 0.9), seed=3, hand_written=hand_written
+        )
+        assert (train_step.deepfm_gradient is not None) == hand_written
         generator = np.random.default_rng(0)
         losses = []
         for _ in range(30):
@@ -149,5 +150,5 @@ def test_training_by_it_is_training_by_autograd(given: Given, batch_norm: bool) 
 )
 def test_other_forms_go_by_autograd(given: Given, options: dict[str, object]) -> None:
     train_step = TrainStep(build("deepfm", given[0], **options), given[0], RowWiseRmspropConfig(1e-3, 0.0, 0.0))
-    assert train_step._deepfm_gradient is None
+    assert train_step.deepfm_gradient is None
     train_step.close()

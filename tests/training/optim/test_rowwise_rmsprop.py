@@ -99,13 +99,12 @@ def test_catching_up_is_finite_and_in_bounds_for_any_gap(examples: Examples, pas
 
 
 def test_both_ways_of_finding_rows_agree(examples: Examples) -> None:
-    """The way of a processor, and that of a GPU."""
+    """The CPU's way and the GPU's agree with each other and with autograd."""
     preprocessing, rows_NT, x_NT = examples
     plain, by_torch = (
         EmbeddingLookup(preprocessing, preprocessing.rows, CPU),
-        EmbeddingLookup(preprocessing, preprocessing.rows, CPU),
+        EmbeddingLookup(preprocessing, preprocessing.rows, CPU, numpy_on_cpu=False),
     )
-    by_torch._on_cpu = False
     table_RE = torch.randn(preprocessing.rows, 5)
     for rows_BT, x_BT in ((rows_NT[:64], x_NT[:64]), (rows_NT[100:103], x_NT[100:103])):
         expected_BFE = plainly_pooled(preprocessing, table_RE, rows_BT, x_BT)
