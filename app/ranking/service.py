@@ -12,11 +12,17 @@ import time
 from collections.abc import Callable, Sequence
 from typing import Protocol
 
+import structlog
+
 from app.errors import RequestError
 from app.ranking.admission import Admission
 from app.ranking.fallback import Fallback, SupportsRank
 from app.ranking.ranker import Ranking
 from app.ranking.request import RankRequest
+
+log = structlog.get_logger(__name__)
+
+LOG_EVERY_S = 1.0
 
 
 class RankObserver(Protocol):
@@ -40,7 +46,7 @@ class RankService:
     ) -> None:
         """
         Args:
-            observers: told of each ranking, in this order, before it is returned.
+            observers: told of each ranking, in this order, before it is returned; what one raises is logged.
             on_refused: told of each request that ended with a RequestError.
         """
         self._ranker = ranker
@@ -48,6 +54,7 @@ class RankService:
         self._fallback = fallback
         self._observers = tuple(observers)
         self._on_refused = on_refused
+        self._logged_at = -LOG_EVERY_S
 
     async def rank(self, decode: Callable[[], RankRequest], deadline_s: float) -> Ranking:
         """Rank one request.
@@ -75,5 +82,14 @@ class RankService:
             raise
         ranking.decode_s = decoded - began
         for observer in self._observers:  # about 5 us of them all; a turn of the loop for them would cost 3 us more
-            observer(request, ranking)
+            try:
+                observer(request, ranking)
+            except Exception as error:  # the request is answered all the same, and the other observers are told
+                self._log_failure(error)
         return ranking
+
+    def _log_failure(self, error: Exception) -> None:
+        now = time.monotonic()
+        if now - self._logged_at >= LOG_EVERY_S:  # an observer that fails at all may fail at every request
+            self._logged_at = now
+            log.error("rank_observer_failed", exc_info=error)

@@ -6,6 +6,7 @@ import asyncio
 from collections.abc import Callable
 
 import pytest
+from structlog.testing import capture_logs
 
 from app.errors import DeadlinePassed, NotJson, Overloaded, RequestError
 from app.ranking.admission import Admission
@@ -74,6 +75,37 @@ async def test_a_request_is_ranked_and_observed(core: Core) -> None:
     assert ranking.decode_s >= 0
     assert core.seen == [(request, ranking)]
     assert core.admission.inflight == 0
+
+
+async def test_an_observer_that_raises_costs_neither_the_answer_nor_the_observers_after_it(
+    core: Core, live: list[LiveSnapshot]
+) -> None:
+    seen: list[Ranking] = []
+
+    def failing(request: RankRequest, ranking: Ranking) -> None:
+        raise RuntimeError("no such label")
+
+    service = RankService(
+        core,
+        core.admission,
+        Fallback(core, lambda: live[0], core.monitor),
+        observers=(failing, lambda request, ranking: seen.append(ranking)),
+    )
+    with capture_logs() as logs:
+        answers = [await service.rank(lambda: RankRequest("1", IDS), 10) for _ in range(3)]
+    assert seen == answers
+    assert [entry["event"] for entry in logs] == ["rank_observer_failed"], "once a second"
+
+
+async def test_a_cancelled_request_leaves_its_place(core: Core) -> None:
+    core.open.clear()
+    for _ in range(5):
+        request = asyncio.create_task(core.ask())
+        await asyncio.sleep(0)
+        assert core.admission.inflight == 1
+        request.cancel()
+        await asyncio.gather(request, return_exceptions=True)
+        assert core.admission.inflight == 0
 
 
 async def test_more_requests_than_are_admitted_are_refused_before_they_are_decoded(core: Core) -> None:
