@@ -80,9 +80,11 @@ def publish_staged(
         NotPublished: `moved` if another version than `replaces` is stable by then.
         ArtifactError: the store cannot be written to.
     """
-    with uninterrupted():
-        version = store.publish(staged)
-    with _discarded_if_interrupted(store, version) if discard_if_interrupted else contextlib.nullcontext():
+    with contextlib.ExitStack() as stack:
+        with uninterrupted():  # a signal that came in this block is raised at its end, where the version is discarded
+            version = store.publish(staged)
+            if discard_if_interrupted:
+                stack.enter_context(_discarded_if_interrupted(store, version))
         gate(version)
         stable = store.pointer().stable if replaces is not None else None
         if stable != replaces:

@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import os
+import signal
 from collections.abc import Callable
 from pathlib import Path
 
@@ -15,6 +17,7 @@ from app.publishing.reporter import SilentReporter
 from app.publishing.rollback import remove_label, roll_back
 from app.registry.store.model_store import ModelStore
 from app.registry.store.pointer import CanaryPointer, Pointer
+from app.runtime.signals import ended_by_signals
 from app.settings import Settings
 from tests.factories import publish_tiny, write_tiny
 
@@ -115,4 +118,22 @@ def test_an_interrupted_version_is_discarded_where_that_is_asked_for(store: Mode
     with pytest.raises(KeyboardInterrupt):
         publish_tiny_staged(store, gate, discard_if_interrupted=discard)
     assert (store.pointer(), store.versions()) == (Pointer(1), [1] if discard else [1, 2])
+    assert list(store.folder.glob(".tmp-*")) == []
+
+
+def test_a_version_whose_publishing_was_interrupted_is_discarded_before_it_is_gated(
+    store: ModelStore,
+) -> None:
+    class InterruptedStore(ModelStore):
+        def publish(self, staged: Path) -> int:
+            os.kill(os.getpid(), signal.SIGTERM)
+            return super().publish(staged)
+
+    publish_tiny(store)
+    gated: list[int] = []
+    with pytest.raises(SystemExit), ended_by_signals():
+        publish_tiny_staged(
+            InterruptedStore(store.folder.parent, store.name), gated.append, replaces=1, discard_if_interrupted=True
+        )
+    assert (gated, store.pointer(), store.versions()) == ([], Pointer(1), [1])
     assert list(store.folder.glob(".tmp-*")) == []
