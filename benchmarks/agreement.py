@@ -55,7 +55,7 @@ def reference(artifact: Artifact, stage: Stage, request: dict[str, Any]) -> dict
     items = [catalogue.raw("item", number, number + 1)[0] for number in map(int, request["item_ids"])]
     user_slots = artifact.user_encoder.encode(catalogue.raw("user", user, user + 1)[0], request["user_id"])
     item_slots: Slots = artifact.item_encoder.encode_many(items, request["item_ids"])
-    return dict(zip(request["item_ids"], artifact.reference(user_slots, item_slots).tolist(), strict=True))
+    return dict(zip(request["item_ids"], artifact.score_by_forward(user_slots, item_slots).tolist(), strict=True))
 
 
 def compare(expected: dict[str, float], answered: list[dict[str, Any]]) -> float:

@@ -7,7 +7,7 @@ from pathlib import Path
 import numpy as np
 import torch
 
-from app.models.served import serving_form
+from app.models.serving_form import serving_form
 from app.registry.artifact.native_scorers import scorers
 from app.training.data.catalogue import open_dataset
 from app.training.evaluation.metrics import evaluate

@@ -86,7 +86,7 @@ async def _update(stage: Stage, url: str, updates: int) -> list[float]:
 
 def _score(artifact: Artifact, stage: Stage, item_id: str, raw: dict[str, str]) -> float:
     user = artifact.user_encoder.encode(stage.catalogue.raw("user", 0, 1)[0], "0")
-    return float(artifact.reference(user, artifact.item_encoder.encode_many([raw], [item_id]))[0])
+    return float(artifact.score_by_forward(user, artifact.item_encoder.encode_many([raw], [item_id]))[0])
 
 
 async def _ask(reader: asyncio.StreamReader, writer: asyncio.StreamWriter, item_id: str) -> float:

@@ -17,7 +17,7 @@ from app.commands.output import ConsoleReporter, console, emit, notify
 from app.commands.store_options import Model, Store, open_store
 from app.errors import ConfigError, CtrError, DataError, NotPublished
 from app.runtime.schedule import repeat
-from app.runtime.signals import ended_by_signals
+from app.runtime.signals import exit_on_sigterm
 
 if TYPE_CHECKING:
     from app.registry.artifact.artifact import Artifact
@@ -96,7 +96,7 @@ def retrain(
 def _once(**options: Any) -> int:
     """Run one retraining and return the exit status; errors are shown here, so that a loop can go on after them."""
     try:
-        with ended_by_signals():
+        with exit_on_sigterm():
             return _retrain(**options)
     except CtrError as error:
         console.print(f"[red]error:[/] {escape(str(error))}", highlight=False)

@@ -48,7 +48,7 @@ class Encoder:
         self.side = side
         self.layout = schema.layout(side)
         self.fields = self.layout.fields
-        self.slots = self.layout.width
+        self.width = self.layout.width
         """S, the number of slots."""
         id_field = self.layout.id_field
         self.id_source = None if id_field is None else id_field.raw_name
@@ -103,7 +103,7 @@ class Encoder:
         self, raws: Sequence[Mapping[str, object]], ids: Sequence[str | None], on_invalid: OnInvalid | None = None
     ) -> Slots:
         """Encode N entities to slots [N, S], each as `encode` does. Raises EncodingError if a value fits no slot."""
-        slots = Slots(np.empty((len(raws), self.slots), np.int64), np.empty((len(raws), self.slots), np.float32))
+        slots = Slots(np.empty((len(raws), self.width), np.int64), np.empty((len(raws), self.width), np.float32))
         for row, (raw, entity_id) in enumerate(zip(raws, ids, strict=True)):
             slots.keys[row], slots.values[row] = self.encode(raw, entity_id, on_invalid)
         return slots
@@ -120,7 +120,7 @@ class Encoder:
         Raises:
             EncodingError: a value fits no slot, and there is no `on_invalid`.
         """
-        slots = Slots(np.empty((rows, self.slots), np.int64), np.empty((rows, self.slots), np.float32))
+        slots = Slots(np.empty((rows, self.width), np.int64), np.empty((rows, self.width), np.float32))
         by_name = {
             name: PythonColumn(column) if isinstance(column, Sequence) else column for name, column in columns.items()
         }

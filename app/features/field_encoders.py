@@ -33,7 +33,7 @@ class CategoricalEncoder:
 
     def __init__(self, field: Categorical | MultiCategorical) -> None:
         self.name = field.name
-        self._prefix = (field.vocabulary + VALUE_MARK).encode()
+        self._prefix = (field.space_name + VALUE_MARK).encode()
         self._missing: FieldSlots = ((slot_key(field.name + MISSING_MARK),), (1.0,))
         self.absent: FieldSlots = self._missing
         """Slots of an empty value: those of the declared default or, without one, the "missing" slots."""

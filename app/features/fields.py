@@ -51,7 +51,7 @@ class Categorical(_Field):
     """Marks the entity's own id, which is taken from the request and not from the store."""
 
     @property
-    def vocabulary(self) -> str:
+    def space_name(self) -> str:
         """Space that the field's keys are hashed in."""
         return self.space or self.name
 
@@ -76,7 +76,7 @@ class MultiCategorical(_Field):
     """Splits a text value that is not a JSON array or object: `Adventure|Children`."""
 
     @property
-    def vocabulary(self) -> str:
+    def space_name(self) -> str:
         """Space that the field's keys are hashed in."""
         return self.space or self.name
 

@@ -92,7 +92,7 @@ class ItemTables:
         """Add a table for a version, and one for its schema unless another version shares it; all rows are zeros."""
         slot_table = self._by_schema.get(model.schema_hash)
         if slot_table is None:
-            shape = self._capacity, model.item_encoder.slots
+            shape = self._capacity, model.item_encoder.width
             slot_table = self._by_schema[model.schema_hash] = SlotTable(
                 model.item_encoder,
                 zeros_on_huge_pages(shape, np.int64),

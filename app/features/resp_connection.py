@@ -31,17 +31,17 @@ MAX_GRACE_CHECKS = 3
 class _Waiter:
     """A caller of `RespConnection.send` whose replies are still to come."""
 
-    __slots__ = ("due", "future", "grace_checks", "on_replies", "replies", "wanted")
+    __slots__ = ("due", "future", "grace_checks", "on_replies", "replies", "reply_count")
 
     def __init__(
         self,
         future: asyncio.Future[list[Any]],
-        wanted: int,
+        reply_count: int,
         due: float,
         on_replies: Callable[[list[Any]], None] | None,
     ) -> None:
         self.future = future
-        self.wanted = wanted
+        self.reply_count = reply_count
         self.due = due
         self.grace_checks = 0
         self.replies: list[Any] = []
@@ -171,7 +171,7 @@ class RespConnection(asyncio.Protocol):
     def _hand_over(self, reply: Any) -> None:
         waiter = self._waiters[0]
         waiter.replies.append(reply)
-        if len(waiter.replies) < waiter.wanted:
+        if len(waiter.replies) < waiter.reply_count:
             return
         self._waiters.popleft()
         error: Exception | None = None

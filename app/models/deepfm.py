@@ -8,7 +8,7 @@ the number, so they take part in the crosses.
 Split, exactly: FM(u, i) = FM_u + FM_i + S_u . S_i, and the first deep layer is W_u u + b + W_i i.
     user state  [ W_u u + b (H) | S_u (K) | w0 + FM_u ]        item state  [ W_i i (H) | S_i (K) | FM_i ]
 
-Options beyond the paper are in `app.models.deepfm_variants`, and the form that is served in `app.models.served`.
+Options beyond the paper are in `app.models.deepfm_variants`, and the form that is served in `app.models.serving_form`.
 """
 
 import torch

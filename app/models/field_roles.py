@@ -60,7 +60,7 @@ def shared_spaces(schema: FeatureSchema) -> list[tuple[str, str]]:
         (user.name, item.name)
         for user in schema.layout("user").categoricals
         for item in schema.layout("item").categoricals
-        if user.vocabulary == item.vocabulary
+        if user.space_name == item.space_name
     ]
 
 

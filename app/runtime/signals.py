@@ -9,7 +9,7 @@ from collections.abc import Iterator
 
 
 @contextlib.contextmanager
-def ended_by_signals() -> Iterator[None]:
+def exit_on_sigterm() -> Iterator[None]:
     """Turn SIGTERM into SystemExit, so that what was begun is undone; a second SIGTERM does not disturb that.
 
     Outside of the main thread, where no handler can be set, this does nothing.

@@ -214,7 +214,7 @@ class TrainingJob:
                 "calibrated": asdict(calibration),
                 **(manifest_details or {}),
             },
-            beside=written,
+            extra_files=written,
         )
         verify_export(folder, prepared.encoded["test"], trained.probabilities("test"))
         return JobResult(

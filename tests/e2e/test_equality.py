@@ -34,7 +34,7 @@ def test_ten_thousand_random_pairs_score_as_forward_scores_them(shared: Shared) 
             ranked = [item["item_id"] for item in answer["items"]]
             assert sorted(ranked) == sorted(candidates)
             encoded = artifact.item_encoder.encode_many([items[i] for i in ranked], ranked)
-            wanted = artifact.reference(artifact.user_encoder.encode(users[user], user), Slots(*encoded)).numpy()
+            wanted = artifact.score_by_forward(artifact.user_encoder.encode(users[user], user), Slots(*encoded)).numpy()
             scores = np.array([item["score"] for item in answer["items"]])
             worst = max(worst, float(np.abs(scores - wanted).max()))
             compared += len(ranked)

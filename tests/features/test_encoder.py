@@ -94,7 +94,7 @@ def test_the_same_in_every_process() -> None:
     command = [sys.executable, "-W", "ignore", "-c", STABLE]
     run = subprocess.run(command, cwd=Path(__file__).parents[2], env=environment, check=True, capture_output=True)
     assert run.stdout == here
-    assert len(here) == 20 * (USER.slots + ITEM.slots) * 12
+    assert len(here) == 20 * (USER.width + ITEM.width) * 12
 
 
 def test_keys_are_the_published_hash() -> None:
@@ -121,7 +121,7 @@ def test_any_json_value_encodes_or_raises_the_one_error(raw: dict[str, Any], ent
     for encoder in (USER, ITEM):
         refused: list[str] = []
         slots = encoder.encode(raw, entity_id, on_invalid=refused.append)
-        assert slots.keys.shape == slots.values.shape == (encoder.slots,)
+        assert slots.keys.shape == slots.values.shape == (encoder.width,)
         assert (slots.keys.dtype.name, slots.values.dtype.name) == ("int64", "float32")
         assert not np.isinf(slots.values).any()
         assert set(refused) <= {field.name for field in encoder.fields}
@@ -169,7 +169,7 @@ def test_many_and_columns_are_row_by_row(rows: list[dict[str, Any]]) -> None:
     names = {name for row in rows for name in row}
     columns: dict[str, list[Any]] = {name: [row.get(name) for row in rows] for name in names} | {"item_id": list(ids)}
     table = ITEM.encode_columns(columns, len(rows))
-    assert many.keys.shape == table.keys.shape == (len(rows), ITEM.slots)
+    assert many.keys.shape == table.keys.shape == (len(rows), ITEM.width)
     assert same(many, table)
     for number, row in enumerate(rows):
         assert same(Slots(many.keys[number], many.values[number]), ITEM.encode(row, ids[number]))
@@ -303,7 +303,7 @@ def test_the_id_comes_from_the_request_alone() -> None:
 
 def test_context_is_on_the_request_side() -> None:
     assert [field.name for field in USER.fields][-2:] == ["hour", "session_length"]
-    assert USER.slots + ITEM.slots == sum(field.width for field in SCHEMA.fields)
+    assert USER.width + ITEM.width == sum(field.width for field in SCHEMA.fields)
 
 
 def test_a_field_counts_as_missing_without_its_default() -> None:

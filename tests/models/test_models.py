@@ -17,7 +17,7 @@ from app.models import MODELS
 from app.models.base import CtrModel
 from app.models.layers import Block
 from app.models.preprocessing import Preprocessing
-from app.models.served import serving_form
+from app.models.serving_form import serving_form
 from app.registry.artifact.load import load
 from tests.factories import fitted, raw_context, raw_item, raw_user, small_schema, tiny_model, write_tiny
 from tests.models.reference import FORMULAS, first_order, logit

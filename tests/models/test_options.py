@@ -22,7 +22,7 @@ from app.models.deepfm import DeepFM
 from app.models.deepfm_variants import DeepFMVariant
 from app.models.layers import Block
 from app.models.preprocessing import Preprocessing
-from app.models.served import ServedDeepFM, serving_form
+from app.models.serving_form import ServedDeepFM, serving_form
 from app.registry.artifact.export import write
 from app.registry.artifact.load import load
 from app.registry.artifact.manifest import GoldenRequest

@@ -14,7 +14,7 @@ from app.features.fields import Numeric
 from app.features.schema import parse_schema
 from app.models.deepfm import DeepFM
 from app.models.preprocessing import NumericStatistics, Preprocessing, numeric_key
-from app.models.served import ServedDeepFM, serving_form
+from app.models.serving_form import ServedDeepFM, serving_form
 from app.native.layout import Transform
 from app.native.user_encoder import NativeUserEncoder
 

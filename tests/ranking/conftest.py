@@ -28,7 +28,7 @@ def expected(
     encoder = artifact.item_encoder
     slots = [encoder.encode(raw, item_id) for item_id, raw in items.items()]
     stacked = Slots(np.stack([s.keys for s in slots]), np.stack([s.values for s in slots]))
-    scores = artifact.reference(artifact.user_encoder.encode(user, user_id), stacked)
+    scores = artifact.score_by_forward(artifact.user_encoder.encode(user, user_id), stacked)
     return dict(zip(items, scores.tolist(), strict=True))
 
 

@@ -123,7 +123,7 @@ def reference(versions: list[Artifact]) -> dict[tuple[str, str], float]:
     scores = {}
     for user_id, raw in raw_users(USERS).items():
         user = versions[0].user_encoder.encode(raw, user_id)
-        for item_id, score in zip(items, versions[0].reference(user, Slots(*slots)).tolist(), strict=True):
+        for item_id, score in zip(items, versions[0].score_by_forward(user, Slots(*slots)).tolist(), strict=True):
             scores[user_id, item_id] = score
     return scores
 

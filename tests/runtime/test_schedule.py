@@ -9,7 +9,7 @@ import time
 from pathlib import Path
 
 from app.runtime.schedule import repeat
-from app.runtime.signals import ended_by_signals
+from app.runtime.signals import exit_on_sigterm
 
 BAD_INPUT = 2
 
@@ -22,7 +22,7 @@ def one_round(log: Path, statuses: list[int]) -> int:
 
 
 def long_round(log: Path) -> int:
-    with ended_by_signals():
+    with exit_on_sigterm():
         log.write_text("begun")
         time.sleep(60)
     return 0

@@ -9,7 +9,7 @@ import time
 
 import pytest
 
-from app.runtime.signals import ended_by_signals, uninterrupted
+from app.runtime.signals import exit_on_sigterm, uninterrupted
 
 
 def test_the_second_signal_does_not_disturb_the_clearing_up() -> None:
@@ -23,7 +23,7 @@ def test_the_second_signal_does_not_disturb_the_clearing_up() -> None:
             os.kill(os.getpid(), signal.SIGTERM)
             cleared.append(True)
 
-    with pytest.raises(SystemExit) as ended, ended_by_signals():
+    with pytest.raises(SystemExit) as ended, exit_on_sigterm():
         work()
     assert (ended.value.code, cleared) == (143, [True])
 
@@ -43,7 +43,7 @@ def test_a_signal_waits_until_the_block_has_ended_whatever_other_threads_there_a
         done.append("after it")
 
     before = signal.getsignal(signal.SIGTERM)
-    with pytest.raises(SystemExit), ended_by_signals():
+    with pytest.raises(SystemExit), exit_on_sigterm():
         work()
     stop.set()
     other.join()

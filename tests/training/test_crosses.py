@@ -15,7 +15,7 @@ import torch
 
 from app.features.encoder import Encoder
 from app.models.base import CtrModel
-from app.models.served import serving_form
+from app.models.serving_form import serving_form
 from app.training.architectures import ModelConfig
 from app.training.data.catalogue import open_dataset
 from app.training.data.dataset import Dataset

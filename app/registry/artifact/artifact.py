@@ -115,7 +115,7 @@ class Artifact:
         slots = [self._tensor(array) for array in (*users, *items)]
         return self.program.probability(self.program(*slots))
 
-    def reference(self, user: Slots, items: Slots) -> Tensor:
+    def score_by_forward(self, user: Slots, items: Slots) -> Tensor:
         """Compute probabilities [N] of one user's slots [S] and N items' [N, S] by the plain `forward`."""
         n = len(items.keys)
         return self.score_pairs(Slots(np.repeat(user.keys[None], n, 0), np.repeat(user.values[None], n, 0)), items)

@@ -16,7 +16,7 @@ from safetensors.torch import save_file
 from app.errors import ArtifactError
 from app.features.schema import FeatureSchema
 from app.models.base import CtrModel
-from app.models.served import serving_form
+from app.models.serving_form import serving_form
 from app.registry.artifact.artifact import Artifact
 from app.registry.artifact.load import ArtifactLoader
 from app.registry.artifact.manifest import (
@@ -44,14 +44,14 @@ def write(
     metrics: dict[str, Any] | None = None,
     data: dict[str, Any] | None = None,
     config: dict[str, Any] | None = None,
-    beside: Sequence[str] = (),
+    extra_files: Sequence[str] = (),
 ) -> Manifest:
     """Write a version (numbered 0) into an existing folder and fsync its files.
 
     Args:
         golden: requests; their scores are computed here, by the program as it will be loaded.
-        beside: files in the folder that are not served, such as a report; the manifest proves them, but a version that
-            has lost them is still whole.
+        extra_files: files in the folder that are not served, such as a report; the manifest proves them, but a version
+            that has lost them is still whole.
 
     Raises:
         ArtifactError: a file cannot be written, or the version would not load.
@@ -62,7 +62,7 @@ def write(
         save_file(tables, folder / TABLES)
         os.chmod(folder / TABLES, 0o644)  # safetensors makes it private; the service may run as another user
         (folder / PROGRAM).write_bytes(script(served))
-        for file in (PROGRAM, TABLES, *beside):
+        for file in (PROGRAM, TABLES, *extra_files):
             fsync_path(folder / file)
     except (OSError, SafetensorError) as error:
         raise ArtifactError("file", f"the version cannot be written to {folder}: {error}") from error
@@ -72,7 +72,7 @@ def write(
         format=FORMAT,
         created_at=now(),
         architecture=model.name,
-        files={file: _proof(folder / file) for file in (PROGRAM, TABLES, *beside)},
+        files={file: _proof(folder / file) for file in (PROGRAM, TABLES, *extra_files)},
         tables={name: list(table.shape) for name, table in tables.items()},
         feature_schema=schema.model_dump(mode="json"),
         schema_hash=schema.hash,

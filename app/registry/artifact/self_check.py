@@ -56,7 +56,7 @@ def _score(artifact: Artifact, golden: GoldenRequest) -> tuple[Tensor, Tensor, T
     throttle()
     split_N = artifact.score(user_D, items_ND).cpu()
     throttle()
-    plain_N = artifact.reference(user, items).cpu()
+    plain_N = artifact.score_by_forward(user, items).cpu()
     throttle()
     widths = user_D.shape[-1], items_ND.shape[-1]
     for scorer in artifact.scorers.values():

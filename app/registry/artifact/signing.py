@@ -21,7 +21,7 @@ SIGNATURE = "manifest.sig"
 SIGNATURE_BYTES = 64
 # Signed with the content, so that a signature of one kind of document does not pass for one of another.
 MANIFEST_CONTEXT, POINTER_CONTEXT = b"ctr-serving manifest 1\n", b"ctr-serving pointer 1\n"
-MISSING = "signatures need `pip install ctr-serving[signing]`"
+MISSING_EXTRA = "signatures need `pip install ctr-serving[signing]`"
 
 
 class Signer:
@@ -37,7 +37,7 @@ class Signer:
             from cryptography.hazmat.primitives.asymmetric.ed25519 import Ed25519PrivateKey
             from cryptography.hazmat.primitives.serialization import load_pem_private_key
         except ImportError as error:
-            raise ConfigError(f"CTR_SIGNING_KEY: {MISSING}") from error
+            raise ConfigError(f"CTR_SIGNING_KEY: {MISSING_EXTRA}") from error
         try:
             key = load_pem_private_key(path.read_bytes(), password=None)
         except (OSError, ValueError, TypeError) as error:
@@ -52,12 +52,12 @@ class Signer:
 
 
 class Trust:
-    """The public keys that a process trusts, and the latest state that it followed; one for each model."""
+    """The public keys that a process trusts, and the newest pointer and stable version it has seen of one model."""
 
     def __init__(self, keys: Sequence[Ed25519PublicKey]) -> None:
         self._keys = keys
         self._serial = 0
-        """Of the latest signed pointer."""
+        """The serial of the latest signed pointer."""
         self._latest_stable = 0
         self._allowed: frozenset[int] = frozenset()
         """The versions that the latest signed pointer names."""
@@ -69,7 +69,7 @@ class Trust:
             from cryptography.hazmat.primitives.asymmetric.ed25519 import Ed25519PublicKey
             from cryptography.hazmat.primitives.serialization import load_pem_public_key
         except ImportError as error:
-            raise ConfigError(f"CTR_TRUSTED_KEYS: {MISSING}") from error
+            raise ConfigError(f"CTR_TRUSTED_KEYS: {MISSING_EXTRA}") from error
         keys = []
         for path in paths:
             try:
@@ -88,10 +88,10 @@ class Trust:
                 signature = bytes(file.view[: SIGNATURE_BYTES + 1])
         except ArtifactError as error:
             raise ArtifactError("unsigned", f"the manifest is not signed: {error}") from error
-        if not self.signed(MANIFEST_CONTEXT, raw, signature):
+        if not self.is_signed(MANIFEST_CONTEXT, raw, signature):
             raise ArtifactError("signature", "the manifest's signature is of no trusted key, or of other bytes")
 
-    def signed(self, context: bytes, content: bytes, signature: bytes) -> bool:
+    def is_signed(self, context: bytes, content: bytes, signature: bytes) -> bool:
         """Return whether the signature is that of a trusted key."""
         from cryptography.exceptions import InvalidSignature
 
@@ -103,18 +103,23 @@ class Trust:
             return True
         return False
 
-    def follow(self, serial: int | None, versions: frozenset[int]) -> None:
-        """Note a pointer that was read; `serial` is None unless it has a trusted signature."""
+    def record_pointer(self, serial: int | None, versions: frozenset[int]) -> None:
+        """Remember which versions a pointer that was read allows.
+
+        Args:
+            serial: the serial of its seal, None unless a trusted key signed it.
+            versions: the versions that it names.
+        """
         if serial is None or serial < self._serial:
             self._allowed = frozenset()
         else:
             self._serial, self._allowed = serial, versions
 
-    def went_live(self, version: int) -> None:
-        """Note a version that went live as stable."""
+    def record_stable(self, version: int) -> None:
+        """Remember that a version went live as stable."""
         self._latest_stable = max(self._latest_stable, version)
 
-    def permit(self, version: int) -> None:
+    def check_permitted(self, version: int) -> None:
         """Raise ArtifactError("replayed") for a version before the latest stable one that no signed pointer names."""
         if version < self._latest_stable and version not in self._allowed:
             raise ArtifactError(

@@ -18,7 +18,7 @@ from app.registry.gate.gate_report import GateCheck
 from app.registry.gate.gate_task import FeatureSample, GateTask
 from app.registry.gate.latency import check_latency
 from app.registry.gate.scores import check_shift, check_values
-from app.registry.gate.served import Entities, ServedVersion
+from app.registry.gate.served_version import Entities, ServedVersion
 from app.registry.gate.vocabulary import check_vocabulary
 from app.runtime.isolated import answer_stream, limit_resources, read_request
 
@@ -66,7 +66,7 @@ def checks(task: GateTask) -> Iterator[GateCheck]:
 def _load_live(task: GateTask, loader: ArtifactLoader) -> tuple[Artifact | None, str]:
     """Load the live version; None and why, if there is none or it cannot be loaded."""
     if task.live_folder is None:
-        return None, task.no_live
+        return None, task.no_live_reason
     try:
         digest = task.live_manifest_sha256
         return loader.load(Path(task.live_folder), version=task.live_version, manifest_sha256=digest), ""

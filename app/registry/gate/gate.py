@@ -47,12 +47,12 @@ def run_gate(
         stable = store.pointer().stable
         live = stable if stable != version else None
     checks, digest = _check_signature(store, version)
-    live_digest, no_live = None, "no version is live: nothing to compare with"
+    live_digest, no_live_reason = None, "no version is live: nothing to compare with"
     if live is not None:
         # The live version is run here too, and the signing key may be on this machine.
         live_checks, live_digest = _check_signature(store, live)
         if live_digest is None:
-            no_live = f"the live version {live} cannot be compared with: {live_checks[0].detail}"
+            no_live_reason = f"the live version {live} cannot be compared with: {live_checks[0].detail}"
     if digest is not None:
         task = GateTask(
             folder=str(store.path(version)),
@@ -61,7 +61,7 @@ def run_gate(
             live_folder=str(store.path(live)) if live and live_digest else None,
             live_version=live,
             live_manifest_sha256=live_digest,
-            no_live=no_live,
+            no_live_reason=no_live_reason,
             sample=sample,
             thresholds=thresholds,
             limits=limits,

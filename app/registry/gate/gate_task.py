@@ -42,7 +42,7 @@ class GateTask(msgspec.Struct, frozen=True):
     live_folder: str | None
     live_version: int | None
     live_manifest_sha256: str | None
-    no_live: str
+    no_live_reason: str
     """Why there is no live version to compare with, if there is none."""
     sample: FeatureSample | None
     thresholds: GateThresholds

@@ -9,7 +9,7 @@ from functools import partial
 import numpy as np
 
 from app.registry.gate.gate_report import GateCheck
-from app.registry.gate.served import ServedVersion
+from app.registry.gate.served_version import ServedVersion
 
 CANDIDATES = 500
 TIMING_S = 1.0

@@ -6,7 +6,7 @@ import numpy as np
 
 from app.registry.gate.gate_report import GateCheck
 from app.registry.gate.gate_task import GateThresholds
-from app.registry.gate.served import Scores
+from app.registry.gate.served_version import Scores
 from app.stats import spearman
 
 

@@ -17,11 +17,11 @@ from app.errors import ArtifactError
 from app.registry.artifact.artifact import Artifact
 from app.registry.gate.gate_report import GateCheck, recorded_withdrawal
 from app.registry.lifecycle.loader_thread import LoaderThread
-from app.registry.lifecycle.poll import StoreState, TargetVersion, read_store_state, target_version
 from app.registry.lifecycle.problems import StandingProblems
 from app.registry.lifecycle.refusals import Refusals
 from app.registry.lifecycle.retirement import Retirement
 from app.registry.lifecycle.snapshot import LABELS, Label, LifecycleStatus, LiveSnapshot, Outcome, Problem, SwapEvent
+from app.registry.lifecycle.store_state import StoreState, TargetVersion, read_store_state, target_version
 from app.registry.lifecycle.swap_log import SwapLog
 from app.registry.store.model_store import ModelStore
 
@@ -205,7 +205,7 @@ class Lifecycle:
     async def _load_and_prepare(self, label: Label, target: TargetVersion) -> Artifact:
         """Return the version loaded, checked and prepared. Raises ArtifactError, or what `prepare` raises."""
         if self.store.trust is not None:
-            self.store.trust.permit(target.version)
+            self.store.trust.check_permitted(target.version)
         for serving in self._live.labels().values():
             if target.matches(serving):
                 return serving
@@ -227,7 +227,7 @@ class Lifecycle:
         if label != "shadow":
             self._problems.withdrawal = None  # it stands for as long as nothing else goes live
         if label == "stable" and self.store.trust is not None:
-            self.store.trust.went_live(artifact.version)
+            self.store.trust.record_stable(artifact.version)
         self._retirement.schedule(old.labels().values(), self._live.labels().values(), label)
 
     async def _release(self, label: Label) -> None:

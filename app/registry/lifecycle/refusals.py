@@ -6,7 +6,7 @@ import math
 import time
 from dataclasses import dataclass
 
-from app.registry.lifecycle.poll import TargetVersion
+from app.registry.lifecycle.store_state import TargetVersion
 
 TRANSIENT = frozenset({"file", "hash", "load", "prepare", "gate"})
 """Reasons that time may cure (a copy under way, a store that is down, a second judgement): tried ever more rarely."""

@@ -83,9 +83,9 @@ def authorize(trust: Trust, name: str, pointer: Pointer) -> None:
     serial, seal = None, pointer.seal
     if seal is not None:
         content = signed_content(name, pointer, seal.serial)
-        if trust.signed(POINTER_CONTEXT, content, bytes.fromhex(seal.signature)):
+        if trust.is_signed(POINTER_CONTEXT, content, bytes.fromhex(seal.signature)):
             serial = seal.serial
-    trust.follow(serial, frozenset(pointer.versions_by_label().values()))
+    trust.record_pointer(serial, frozenset(pointer.versions_by_label().values()))
 
 
 def _open_without_waiting(path: str, flags: int) -> int:

@@ -29,5 +29,5 @@ def test_what_is_loaded_scores_as_the_model_did(tmp_path: Path, architecture: st
             slots = [np.repeat(user.keys[None], 80, 0), np.repeat(user.values[None], 80, 0), *items]
             expected_N = model.probability(model(*(torch.from_numpy(array) for array in slots)))
         assert float((scores_N - expected_N).abs().max()) < 1e-5
-        assert float((scores_N - loaded.reference(user, items)).abs().max()) < 1e-5
+        assert float((scores_N - loaded.score_by_forward(user, items)).abs().max()) < 1e-5
         assert float(scores_N.std()) > 0.001, "a test on equal scores would see nothing"

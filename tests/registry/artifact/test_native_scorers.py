@@ -15,7 +15,7 @@ from app.models.base import CtrModel
 from app.models.deepfm import DeepFM
 from app.models.fm import FM
 from app.models.nfm import NFM
-from app.models.served import ServedDeepFM, serving_form
+from app.models.serving_form import ServedDeepFM, serving_form
 from app.native.layout import Isa
 from app.native.scorer import SUPPORTED_ISAS
 from app.registry.artifact import native_scorers

@@ -13,7 +13,7 @@ import torch
 from torch import Tensor, nn
 
 from app.models import MODELS
-from app.models.served import serving_form
+from app.models.serving_form import serving_form
 from app.registry.torchscript.archive import UnsupportedArchive
 from app.registry.torchscript.incremental_import import import_program, split_archive
 from app.registry.torchscript.loader import load_incrementally

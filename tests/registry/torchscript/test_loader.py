@@ -15,7 +15,7 @@ import torch
 import app
 from app.models import MODELS
 from app.models.base import CtrModel
-from app.models.served import serving_form
+from app.models.serving_form import serving_form
 from app.registry.torchscript import incremental_import, loader
 from app.registry.torchscript.incremental_import import import_parts
 from app.registry.torchscript.loader import TESTED_TORCH, ProgramLoader, load_whole

@@ -10,7 +10,7 @@ import pytest
 import torch
 
 from app.models import MODELS
-from app.models.served import serving_form
+from app.models.serving_form import serving_form
 from app.registry.artifact.load import ArtifactLoader
 from app.registry.artifact.self_check import replay_golden_requests
 from app.registry.store.model_store import ModelStore

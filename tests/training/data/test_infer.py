@@ -73,10 +73,10 @@ def test_every_column_is_what_it_is_and_every_line_says_why(tmp_path: Path) -> N
     }
     assert fields["userId"].id
     assert fields["movieId"].id
-    assert fields["userLastMovie"].vocabulary == fields["movieId"].vocabulary
+    assert fields["userLastMovie"].space_name == fields["movieId"].space_name
     assert (fields["genres"].separator, fields["genres"].max_length) == ("|", 2)
     assert fields["userLikedGenres"].weighted
-    assert fields["userLikedGenres"].vocabulary == fields["genres"].vocabulary
+    assert fields["userLikedGenres"].space_name == fields["genres"].space_name
     assert fields["price"].transforms == ("log1p", "standardise")
     assert fields["releaseYear"].transforms == ("standardise",)
     assert "same in 100% of the rows of one movieId" in found.text
