@@ -17,7 +17,7 @@ from app.publishing.reporter import SilentReporter
 from app.publishing.rollback import remove_label, roll_back
 from app.registry.store.model_store import ModelStore
 from app.registry.store.pointer import CanaryPointer, Pointer
-from app.runtime.signals import ended_by_signals
+from app.runtime.signals import exit_on_sigterm
 from app.settings import Settings
 from tests.factories import publish_tiny, write_tiny
 
@@ -131,7 +131,7 @@ def test_a_version_whose_publishing_was_interrupted_is_discarded_before_it_is_ga
 
     publish_tiny(store)
     gated: list[int] = []
-    with pytest.raises(SystemExit), ended_by_signals():
+    with pytest.raises(SystemExit), exit_on_sigterm():
         publish_tiny_staged(
             InterruptedStore(store.folder.parent, store.name), gated.append, replaces=1, discard_if_interrupted=True
         )
