@@ -215,12 +215,12 @@ class Settings(BaseSettings):
 
     @field_validator("api_keys", "trusted_keys", mode="before")
     @classmethod
-    def _split_keys(cls, raw: Any) -> Any:
+    def _split_keys(cls, raw: object) -> object:
         return tuple(key.strip() for key in raw.split(",") if key.strip()) if isinstance(raw, str) else raw
 
 
 def publishing_settings() -> list[str]:
-    """Names of the settings that are marked FOR_PUBLISHING, in the order of the table."""
+    """Return the names of the settings that are marked FOR_PUBLISHING, in the order of the table."""
     return [name for name, field in Settings.model_fields.items() if field.json_schema_extra == FOR_PUBLISHING]
 
 

@@ -21,7 +21,7 @@ from app.registry.store.model_store import ModelStore
 
 
 class AdminResult(BaseModel):
-    """What an admin action did."""
+    """The outcome of an admin action."""
 
     model: str
     version: int = Field(description="The version that was promoted, returned to, or refused")

@@ -1,4 +1,4 @@
-"""What the service reads of a request's headers: its id, its key and its deadline.
+"""Reads a request's headers: its id, its key and its deadline.
 
 Headers are passed as `dict(scope["headers"])`: lower-case bytes to bytes.
 """

@@ -27,7 +27,7 @@ class ModelProblem(BaseModel):
 
 
 class ModelHealth(BaseModel):
-    """What this process serves, and how that differs from what the model store asks for."""
+    """The versions that this process serves, and why they differ from those that the model store asks for."""
 
     name: str
     version: int | None = Field(description="The stable version, if one is live")

@@ -90,4 +90,4 @@ class Edge:
 
 
 async def _discard() -> None:
-    """Be awaited in place of sending a message."""
+    """Send nothing: this is awaited in place of `send(message)`."""

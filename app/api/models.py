@@ -40,7 +40,7 @@ class Scores(BaseModel):
 
 
 class LiveVersion(BaseModel):
-    """What a live version did in this process under one label."""
+    """The counts and scores of a live version in this process under one label."""
 
     label: str = Field(description="stable, canary, shadow; pinned: the caller chose the version")
     version: int
@@ -86,9 +86,9 @@ def models(
     # Not `async`: it reads a manifest per version, so it runs on a thread.
     status, store = service.lifecycle.status(), service.model_store
     pointer, error = read_serving(store)
-    wanted = pointer.versions_by_label()
+    versions_by_label = pointer.versions_by_label()
     # A version that is live is listed however old, and though its folder be gone.
-    newest = set(store.versions()[-limit:]) | set(status.versions.values()) | set(wanted.values())
+    newest = set(store.versions()[-limit:]) | set(status.versions.values()) | set(versions_by_label.values())
     return Models(
         model=status.model,
         live=status.versions,
@@ -103,7 +103,10 @@ def models(
             if number in status.versions.values()
         ],
         shadow=_shadow(service.shadow.stats()),
-        versions=[_version(read_row(store, v, wanted), status.versions) for v in sorted(newest, reverse=True)],
+        versions=[
+            _version(read_row(store, version, versions_by_label), status.versions)
+            for version in sorted(newest, reverse=True)
+        ],
     )
 
 

@@ -1,4 +1,4 @@
-"""`ServiceState`: what the routes other than /rank read of the running service, at `app.state.service`."""
+"""`ServiceState`: the part of the running service that the routes other than /rank read, at `app.state.service`."""
 
 from __future__ import annotations
 

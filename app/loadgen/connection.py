@@ -11,7 +11,7 @@ RECONNECT_S = 0.05
 
 
 class ConnectionListener(Protocol):
-    """What a connection reports to."""
+    """A run to which a connection reports."""
 
     def on_answer(self, connection: LoadConnection, status: int, body: bytes, *, reusable: bool) -> None:
         """Take an answer; the connection can send again if it is reusable, else the server closes it."""

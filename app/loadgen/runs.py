@@ -30,8 +30,8 @@ class LoadRun:
         self._loop = asyncio.get_running_loop()
         self._finished = asyncio.Event()
 
-    def free(self, connection: LoadConnection) -> None:
-        """Use a connection that can send."""
+    def on_free(self, connection: LoadConnection) -> None:
+        """Use a connection that can send a request."""
         raise NotImplementedError
 
     async def begin(self) -> None:
@@ -62,7 +62,7 @@ class LoadRun:
     def on_answer(self, connection: LoadConnection, status: int, body: bytes, *, reusable: bool) -> None:
         self.count(connection.due, status, body)
         if reusable:
-            self.free(connection)
+            self.on_free(connection)
 
     def count(self, due: float, status: int, body: bytes) -> None:
         """Count an answer to a request that was due at this `time.perf_counter()`."""
@@ -88,14 +88,14 @@ class LoadRun:
                     lambda: LoadConnection(self), *self._requests.address
                 )
             except OSError:
-                self.refused()
+                self.on_refused()
                 await asyncio.sleep(RECONNECT_S)
                 continue
             self._open.add(connection)
-            self.free(connection)
+            self.on_free(connection)
             return
 
-    def refused(self) -> None:
+    def on_refused(self) -> None:
         """Take note that the server refused a connection."""
 
     def _end_overdue(self) -> None:
@@ -119,7 +119,7 @@ class ClosedLoop(LoadRun):
     async def begin(self) -> None:
         self._loop.call_later(self._until - time.perf_counter(), self._end_if_idle)
 
-    def free(self, connection: LoadConnection) -> None:
+    def on_free(self, connection: LoadConnection) -> None:
         now = time.perf_counter()
         if now < self._until and not self._stopped():
             connection.send(self._requests.next(), now)
@@ -130,7 +130,7 @@ class ClosedLoop(LoadRun):
         super().on_lost(connection)
         self._end_if_idle()
 
-    def refused(self) -> None:
+    def on_refused(self) -> None:
         self._result.statuses[0] += 1
         self._end_if_idle()
 
@@ -178,7 +178,7 @@ class OpenLoop(LoadRun):
         else:
             self._waiting.append(due)
 
-    def free(self, connection: LoadConnection) -> None:
+    def on_free(self, connection: LoadConnection) -> None:
         if self._waiting:
             connection.send(self._requests.next(), self._waiting.popleft())
         else:

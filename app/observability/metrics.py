@@ -1,6 +1,6 @@
 """`Metrics`: every Prometheus metric of one process.
 
-No method is called per item. What every request adds is put aside, counted some requests at a time in plain Python
+No method is called per item. What every request adds is queued, counted some requests at a time in plain Python
 numbers (`HistogramBuffer`), and handed to prometheus_client on a scrape, or each second where several processes share
 their metrics through files. Measured per request with five stages on one core: 1.1 us, against 12 us (21 us through
 files) with `Histogram.observe` and `Counter.labels().inc()`.
@@ -31,14 +31,14 @@ from app.observability.buffers import HistogramBuffer, LabelledCounter, add_obse
 STAGES = ("decode", "features", "encode", "score", "respond")
 """The stages of a request: each name is a metric label, a `Server-Timing` entry and a row of the load test."""
 
-SECONDS = (0.0005, 0.001, 0.0015, 0.002, 0.003, 0.005, 0.0075, 0.01, 0.015, 0.025, 0.05, 0.1, 0.25, 0.5, 1.0, 2.5)
-SCORES = (0.001, 0.002, 0.005, 0.01, 0.02, 0.05, 0.1, 0.2, 0.3, 0.4, 0.5, 0.6, 0.7, 0.8, 0.9, 0.95, 0.98, 0.99)
-RATIOS = (0.25, 0.5, 0.67, 0.8, 0.9, 0.95, 0.98, 1.0, 1.02, 1.05, 1.1, 1.25, 1.5, 2.0, 4.0)
-CORRELATIONS = (-0.5, 0.0, 0.2, 0.4, 0.5, 0.6, 0.7, 0.8, 0.9, 0.95, 0.98, 0.99, 1.0)
-CANDIDATES = (1, 2, 5, 10, 20, 50, 100, 200, 500, 1000, 2000, 5000, 10_000)
+SECOND_BOUNDS = (0.0005, 0.001, 0.0015, 0.002, 0.003, 0.005, 0.0075, 0.01, 0.015, 0.025, 0.05, 0.1, 0.25, 0.5, 1.0, 2.5)
+SCORE_BOUNDS = (0.001, 0.002, 0.005, 0.01, 0.02, 0.05, 0.1, 0.2, 0.3, 0.4, 0.5, 0.6, 0.7, 0.8, 0.9, 0.95, 0.98, 0.99)
+RATIO_BOUNDS = (0.25, 0.5, 0.67, 0.8, 0.9, 0.95, 0.98, 1.0, 1.02, 1.05, 1.1, 1.25, 1.5, 2.0, 4.0)
+CORRELATION_BOUNDS = (-0.5, 0.0, 0.2, 0.4, 0.5, 0.6, 0.7, 0.8, 0.9, 0.95, 0.98, 0.99, 1.0)
+CANDIDATE_BOUNDS = (1, 2, 5, 10, 20, 50, 100, 200, 500, 1000, 2000, 5000, 10_000)
 FLUSH_EVERY_S = 1.0
-COUNTED_TOGETHER = 64
-"""Requests counted in one go; with more of them, the request whose turn it is would notice the pause."""
+MAX_PENDING = 64
+"""Requests counted together; with more of them, the request that has them counted would be delayed noticeably."""
 
 
 class Metrics:
@@ -58,9 +58,11 @@ class Metrics:
         self.multiprocess = values.ValueClass is not values.MutexValue
 
         self.rank_requests = self._counter("ctr_rank_requests", "Answers of POST /rank", "status", "version")
-        self.rank_duration = self._histogram("ctr_rank_duration_seconds", "Time to answer /rank with 200", SECONDS)
-        self.stage_duration = self._histogram("ctr_stage_duration_seconds", "The same by stage", SECONDS, "stage")
-        self.candidates = self._histogram("ctr_candidates", "Candidates ranked in a request", CANDIDATES)
+        self.rank_duration = self._histogram(
+            "ctr_rank_duration_seconds", "Time to answer /rank with 200", SECOND_BOUNDS
+        )
+        self.stage_duration = self._histogram("ctr_stage_duration_seconds", "The same by stage", SECOND_BOUNDS, "stage")
+        self.candidates = self._histogram("ctr_candidates", "Candidates ranked in a request", CANDIDATE_BOUNDS)
         self.features_missing = LabelledCounter(
             self._counter("ctr_features_missing", "Users and items without stored features", "entity"),
             ("user", "item"),
@@ -99,7 +101,7 @@ class Metrics:
             self._counter("ctr_model_non_finite", "Answers in which a score was not a number", "version")
         )
         # By label, of which there are four: by version, each one that was ever live would cost 14 KB (measured).
-        self.scores = self._histogram("ctr_scores", "Scores sampled of the answers", SCORES, "label")
+        self.scores = self._histogram("ctr_scores", "Scores sampled of the answers", SCORE_BOUNDS, "label")
         self.canary_withdrawn = LabelledCounter(
             self._counter("ctr_canary_withdrawn", "Canaries taken out for what they did, by reason", "reason"),
             ("errors", "finite", "shift", "drift"),
@@ -110,10 +112,12 @@ class Metrics:
         )
         # A ratio and no difference: with negative observations the sum could fall, and no rate be taken of it.
         self.shadow_score_ratio = self._histogram(
-            "ctr_shadow_score_shift_ratio", "Mean score of the shadow over that of the answer", RATIOS
+            "ctr_shadow_score_shift_ratio", "Mean score of the shadow over that of the answer", RATIO_BOUNDS
         )
         self.shadow_rank_correlation = self._histogram(
-            "ctr_shadow_rank_correlation", "Agreement of the shadow's order with the answer's (Spearman)", CORRELATIONS
+            "ctr_shadow_rank_correlation",
+            "Agreement of the shadow's order with the answer's (Spearman)",
+            CORRELATION_BOUNDS,
         )
 
         self.admin_actions = self._counter("ctr_admin_actions", "Admin actions over HTTP", "action", "outcome")
@@ -123,10 +127,10 @@ class Metrics:
         """Called before each export, on any thread, so that others can hand over what they counted themselves."""
         self._lock = threading.Lock()
         self._answers: Count[tuple[int, int | None]] = Count()
-        self._observed: deque[tuple[tuple[int, int | None], float, int, Sequence[float]]] = deque()
-        self._total = HistogramBuffer(self.rank_duration, SECONDS)
-        self._ranked = HistogramBuffer(self.candidates, CANDIDATES)
-        self._stages = [HistogramBuffer(self.stage_duration.labels(stage), SECONDS) for stage in STAGES]
+        self._pending: deque[tuple[tuple[int, int | None], float, int, Sequence[float]]] = deque()
+        self._durations = HistogramBuffer(self.rank_duration, SECOND_BOUNDS)
+        self._candidates = HistogramBuffer(self.candidates, CANDIDATE_BOUNDS)
+        self._stages = [HistogramBuffer(self.stage_duration.labels(stage), SECOND_BOUNDS) for stage in STAGES]
         self._models: set[tuple[str, str]] = set()
 
     def _counter(self, name: str, help_text: str, *labels: str) -> Counter:
@@ -146,19 +150,19 @@ class Metrics:
             candidates: distinct items ranked.
             version: number of the version that answered.
         """
-        self._observed.append(((status, version), total_s, candidates, stages_s))
-        if len(self._observed) >= COUNTED_TOGETHER:
+        self._pending.append(((status, version), total_s, candidates, stages_s))
+        if len(self._pending) >= MAX_PENDING:
             with self._lock:
-                self._count_observed()
+                self._count_pending()
 
-    def _count_observed(self) -> None:
-        """Count what was put aside. The caller holds the lock; other threads may go on appending."""
-        observed = [self._observed.popleft() for _ in range(len(self._observed))]
-        if observed:
-            answers, totals, candidates, stages = zip(*observed, strict=True)
+    def _count_pending(self) -> None:
+        """Count the pending requests. The caller holds the lock; other threads may go on appending."""
+        pending = [self._pending.popleft() for _ in range(len(self._pending))]
+        if pending:
+            answers, totals, candidates, stages = zip(*pending, strict=True)
             self._answers.update(answers)
-            self._total.add(totals)
-            self._ranked.add(candidates)
+            self._durations.add(totals)
+            self._candidates.add(candidates)
             for buffer, seconds in zip(self._stages, zip(*stages, strict=True), strict=True):
                 buffer.add(seconds)
 
@@ -170,8 +174,8 @@ class Metrics:
     def set_models(self, live: Iterable[tuple[int, str]]) -> None:
         """Export the (version, SHA-256) pairs that are live in this process."""
         now = {(str(version), sha256) for version, sha256 in live}
-        for gone in self._models - now:
-            self.model_info.labels(*gone).set(0)
+        for retired in self._models - now:
+            self.model_info.labels(*retired).set(0)
         for model in now:
             self.model_info.labels(*model).set(1)
         self._models |= now
@@ -180,7 +184,7 @@ class Metrics:
         """Add sampled scores of one label.
 
         Args:
-            counts: scores by bucket of `SCORES`, and one more count for those above.
+            counts: scores by bucket of `SCORE_BOUNDS`, and one more count for those above.
             total: their sum.
         """
         add_observations(self.scores.labels(label), counts, total)
@@ -190,11 +194,11 @@ class Metrics:
         for source in self.sources:
             source()
         with self._lock:
-            self._count_observed()
+            self._count_pending()
             for (status, version), count in self._answers.items():
                 self.rank_requests.labels(str(status), "" if version is None else str(version)).inc(count)
             self._answers.clear()
-            for buffer in (self._total, self._ranked, *self._stages):
+            for buffer in (self._durations, self._candidates, *self._stages):
                 buffer.flush()
 
     async def keep_flushing(self) -> None:

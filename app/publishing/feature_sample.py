@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import contextlib
-from typing import Any
 
 import redis
 
@@ -39,11 +38,13 @@ def read_feature_sample(settings: Settings, reporter: Reporter) -> FeatureSample
     return FeatureSample(users, items) if users or items else None
 
 
-def _read_hashes(client: Any, template: str, count: int) -> dict[str, dict[str, str]]:
+def _read_hashes(client: redis.Redis, template: str, count: int) -> dict[str, dict[str, str]]:
     """Read up to `count` hashes by id; the scan is cut short where such keys are rare among others."""
-    template_keys, keys, cursor = KeyTemplate(template), [], 0
+    key_template = KeyTemplate(template)
+    keys: list[bytes | str] = []
+    cursor = 0
     for _ in range(MAX_SCANS):
-        cursor, page = client.scan(cursor, match=template_keys.pattern, count=SCAN_COUNT, _type="HASH")
+        cursor, page = client.scan(cursor, match=key_template.pattern, count=SCAN_COUNT, _type="HASH")
         keys += page
         if not cursor or len(keys) >= count:
             break
@@ -52,11 +53,11 @@ def _read_hashes(client: Any, template: str, count: int) -> dict[str, dict[str, 
         pipeline.hgetall(key)
     hashes = {}
     for key, raw in zip(keys, pipeline.execute(), strict=False):
-        entity = template_keys.id(key.decode(errors="replace"))
+        entity = key_template.id(_text(key))
         if entity is not None:
             hashes[entity] = {_text(name): _text(value) for name, value in raw.items()}
     return hashes
 
 
-def _text(raw: bytes) -> str:
-    return raw.decode(errors="replace")
+def _text(raw: bytes | str) -> str:
+    return raw.decode(errors="replace") if isinstance(raw, bytes) else raw

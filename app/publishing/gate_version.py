@@ -24,9 +24,12 @@ def gate_version(
         ArtifactError: the gate refused the version; the message names the command that has it judged again.
     """
     thresholds = GateThresholds(
-        settings.gate_ctr_ratio, settings.gate_rank_correlation, settings.gate_latency_ratio, settings.gate_known_keys
+        ctr_ratio=settings.gate_ctr_ratio,
+        rank_correlation=settings.gate_rank_correlation,
+        latency_ratio=settings.gate_latency_ratio,
+        known_keys=settings.gate_known_keys,
     )
-    limits = GateLimits(settings.gate_timeout_s, settings.gate_memory_mb)
+    limits = GateLimits(timeout_s=settings.gate_timeout_s, memory_mb=settings.gate_memory_mb)
     with reporter.busy(f"checking version {version}"):
         sample = read_feature_sample(settings, reporter)
         try:

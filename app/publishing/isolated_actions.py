@@ -26,7 +26,7 @@ MAX_REASON = 200
 
 
 class ActionRequest(msgspec.Struct, frozen=True):
-    """What the process is asked to do."""
+    """The action that the process is to carry out."""
 
     action: Literal["promote", "rollback"]
     version: int | None = None
@@ -36,7 +36,7 @@ class ActionError(msgspec.Struct, frozen=True):
     """An error that the action raised on purpose."""
 
     reason: str
-    """That of an ArtifactError, empty for any other."""
+    """The reason of an ArtifactError; empty for any other error."""
     message: str
 
 

@@ -13,7 +13,7 @@ BY_OPERATOR = GateCheck(WITHDRAWN, False, "operator", "an operator refused it ov
 
 
 class Refusal(msgspec.Struct, frozen=True):
-    """What became of a refused version."""
+    """The outcome of refusing a version."""
 
     model: str
     version: int

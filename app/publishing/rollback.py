@@ -34,7 +34,7 @@ class Rollback(msgspec.Struct, frozen=True):
 
 
 class LabelRemoval(msgspec.Struct, frozen=True, kw_only=True):
-    """What `ctr rollback --as LABEL --json` prints: that of a rollback, without a version."""
+    """What `ctr rollback --as LABEL --json` prints: the fields of `Rollback`, without a version."""
 
     model: str
     label: str
@@ -56,9 +56,9 @@ def roll_back(store: ModelStore, to: int | None = None, reporter: Reporter = SIL
     """
     replaced = store.pointer().stable
     if to is None:
-        version, passed_over = _latest_that_loads(store, replaced)
+        version, passed_over = _load_latest(store, replaced)
     else:
-        version, passed_over = _checked(store, to, replaced), []
+        version, passed_over = _load_earlier(store, to, replaced), []
     store.roll_back(version)
     for skipped in passed_over:
         reporter.notify(f"passed over {skipped.version}: {skipped.message}")
@@ -74,7 +74,8 @@ def remove_label(store: ModelStore, label: str, reporter: Reporter = SILENT) -> 
     return LabelRemoval(model=store.name, label=label, serving=serving, problem=problem)
 
 
-def _checked(store: ModelStore, version: int, replaced: int | None) -> int:
+def _load_earlier(store: ModelStore, version: int, replaced: int | None) -> int:
+    """Load a version that was stable before `replaced`, and return its number. Raises ConfigError, ArtifactError."""
     once_stable = [number for number in store.rollback_candidates(before=replaced) if number in store.history()]
     if version not in once_stable:
         listed = ", ".join(map(str, once_stable)) or "none"
@@ -85,7 +86,8 @@ def _checked(store: ModelStore, version: int, replaced: int | None) -> int:
     return version
 
 
-def _latest_that_loads(store: ModelStore, replaced: int | None) -> tuple[int, list[PassedOver]]:
+def _load_latest(store: ModelStore, replaced: int | None) -> tuple[int, list[PassedOver]]:
+    """Load the latest version that was stable before `replaced` and can be loaded; return it and those passed over."""
     passed_over: list[PassedOver] = []
     for version in store.rollback_candidates(before=replaced):
         try:

@@ -42,7 +42,7 @@ def publish_untrained(
     reporter: Reporter = SILENT,
 ) -> int:
     """Publish an untrained model and make it stable, without the gate; return its number. Raises ArtifactError."""
-    model = _built(catalogue, dim, hidden, reporter)
+    model = _build_reported(catalogue, dim, hidden, reporter)
     with store.staging() as staged:
         with reporter.busy("writing the version"):
             _write(staged, model, catalogue, dim, hidden, store.name)
@@ -58,7 +58,7 @@ def write_untrained(
     reporter: Reporter = SILENT,
 ) -> None:
     """Write an untrained model as a version into an existing folder."""
-    _write(folder, _built(catalogue, dim, hidden, reporter), catalogue, dim, hidden, name)
+    _write(folder, _build_reported(catalogue, dim, hidden, reporter), catalogue, dim, hidden, name)
 
 
 def build_model(catalogue: SyntheticCatalogue, dim: int = 16, hidden: tuple[int, ...] = (256, 128, 64)) -> DeepFM:
@@ -108,7 +108,7 @@ def golden_requests_of(catalogue: SyntheticCatalogue) -> list[GoldenRequest]:
     return [GoldenRequest(str(number), raw, item_ids, items, []) for number, raw in enumerate(users)]
 
 
-def _built(catalogue: SyntheticCatalogue, dim: int, hidden: tuple[int, ...], reporter: Reporter) -> DeepFM:
+def _build_reported(catalogue: SyntheticCatalogue, dim: int, hidden: tuple[int, ...], reporter: Reporter) -> DeepFM:
     with reporter.busy("building the model"):
         return build_model(catalogue, dim, hidden)
 

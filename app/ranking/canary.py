@@ -1,4 +1,4 @@
-"""Whether a canary should stay live: its answers beside stable's, window by window."""
+"""`CanaryWindow` compares a canary's answers with stable's over a window of requests and finds the limit it crossed."""
 
 from __future__ import annotations
 
@@ -76,7 +76,7 @@ class CanaryWindow:
         Args:
             manifests: hashes of the canary's and stable's manifests: holding the versions would keep them in memory.
             canary: running totals, which go on growing.
-            stable: the same of stable.
+            stable: the running totals of stable.
         """
         self.manifests = manifests
         self.closed = False

@@ -1,4 +1,4 @@
-"""The words of `degraded`, which say why an answer is less than full."""
+"""The words of `degraded`, which name what an answer had to do without."""
 
 from __future__ import annotations
 

@@ -1,4 +1,4 @@
-"""Why an item got its score: what each field adds to it.
+"""`explain` says why an item got its score: what each field adds to it.
 
 The effect of a field is how far the logit falls when the field is made missing and everything else stays. This works
 for any model, crosses and deep part included; the effects need not add up to the logit.

@@ -1,4 +1,4 @@
-"""How the ranking core reaches the metrics: observers for what each request does, exporters for what is counted apart.
+"""Connects the ranking core to the metrics: observers count each request, exporters add what other parts have counted.
 
 Exporters run when the metrics are read, so they cost a request nothing.
 """
@@ -10,12 +10,12 @@ from dataclasses import replace
 
 from app.errors import DeadlinePassed, NoModel, Overloaded, RequestError
 from app.features.item_cache import CacheCounts
-from app.observability.metrics import SCORES, Metrics
+from app.observability.metrics import SCORE_BOUNDS, Metrics
 from app.ranking.degraded import INVALID_FEATURES
 from app.ranking.monitor import ModelMonitor
 from app.ranking.ranker import Ranking
 from app.ranking.request import RankRequest
-from app.ranking.score_histogram import PARTS, ScoreStats
+from app.ranking.score_histogram import SUBDIVISIONS, ScoreStats
 from app.ranking.shadow_stats import ShadowComparison, ShadowOutcome
 
 REJECTION_REASONS: dict[type[RequestError], str] = {
@@ -88,7 +88,8 @@ class MonitorExporter:
         if new.non_finite:
             self._metrics.model_non_finite[str(version)].inc(new.non_finite)
         if new.sampled:
-            counts = [sum(new.counts[first : first + PARTS]) for first in range(0, PARTS * len(SCORES), PARTS)]
+            starts = range(0, SUBDIVISIONS * len(SCORE_BOUNDS), SUBDIVISIONS)
+            counts = [sum(new.counts[start : start + SUBDIVISIONS]) for start in starts]
             self._metrics.add_scores(label, [*counts, new.counts[-1]], new.total)
 
 

@@ -20,7 +20,7 @@ PINNED = "pinned"
 
 CHECKS_PER_WINDOW = 16
 """How often a canary's scores are compared while a window fills: a comparison costs as much as ten answers."""
-MAX_KEPT = 16
+MAX_COUNTED = 16
 """Most (label, version) pairs whose counts are kept."""
 
 
@@ -65,10 +65,7 @@ class ModelMonitor:
             finite: whether all scores were numbers.
             pinned: whether the caller chose the version.
         """
-        stats = self._stats_of(PINNED if pinned else label, version)
-        is_canary = label == CANARY and not pinned
-        if is_canary and self._limits is not None:
-            self._open_window(version, stats)
+        stats, is_canary = self._stats_for_request(label, version, pinned=pinned)
         stats.requests += 1
         if finite:
             stats.add_scores(scores_N)
@@ -79,10 +76,7 @@ class ModelMonitor:
 
     def record_failure(self, label: str, version: int, *, pinned: bool = False) -> None:
         """Count a request that the version raised an error over, though it should have scored it."""
-        stats = self._stats_of(PINNED if pinned else label, version)
-        is_canary = label == CANARY and not pinned
-        if is_canary and self._limits is not None:
-            self._open_window(version, stats)
+        stats, is_canary = self._stats_for_request(label, version, pinned=pinned)
         stats.errors += 1
         if is_canary:
             self._check_canary(version)
@@ -90,6 +84,14 @@ class ModelMonitor:
     def stats(self) -> dict[tuple[str, int], ScoreStats]:
         """Return the running totals by label and version; callable from any thread."""
         return dict(self._stats)
+
+    def _stats_for_request(self, label: str, version: int, *, pinned: bool) -> tuple[ScoreStats, bool]:
+        """Return the totals to count a request in, and whether it is the canary's; open a window for it if need be."""
+        stats = self._stats_of(PINNED if pinned else label, version)
+        is_canary = label == CANARY and not pinned
+        if is_canary and self._limits is not None:
+            self._open_window(version, stats)
+        return stats, is_canary
 
     def _stats_of(self, label: str, version: int) -> ScoreStats:
         stats = self._stats.get((label, version))
@@ -102,7 +104,7 @@ class ModelMonitor:
         """Make room for one more entry: the oldest of versions that are no longer live go first."""
         live_versions = {artifact.version for artifact in self._live().labels().values()}
         retired = [key for key in self._stats if key[1] not in live_versions]
-        for key in retired[: max(0, len(self._stats) + 1 - MAX_KEPT)]:
+        for key in retired[: max(0, len(self._stats) + 1 - MAX_COUNTED)]:
             del self._stats[key]
 
     def _open_window(self, version: int, canary: ScoreStats) -> None:

@@ -11,7 +11,6 @@ from __future__ import annotations
 import time
 from collections.abc import Callable, Mapping
 from dataclasses import dataclass
-from typing import Any
 
 import numpy as np
 import numpy.typing as npt
@@ -23,7 +22,7 @@ from app.features.item_cache import ItemCache
 from app.features.item_index import Rows
 from app.features.request_ids import RequestIds
 from app.features.slots import Slots
-from app.features.store import FeatureStore
+from app.features.store import FeatureStore, RawFeatures
 from app.ranking.batcher import Batcher
 from app.ranking.degraded import INVALID_FEATURES, MODEL_FALLBACK, NOT_FINITE
 from app.ranking.explain import Explanation, explain
@@ -53,7 +52,7 @@ class Ranking:
     missing_items: list[str]
     explanations: list[list[Explanation]]
     request_id: str | None = None
-    """The request's own."""
+    """The caller's name for the request; None if it gave none."""
     decode_s: float = 0.0
     """Seconds that each stage took."""
     features_s: float = 0.0
@@ -149,7 +148,7 @@ class Ranker:
         artifact: Artifact,
         states_CD: Tensor,
         features: RequestFeatures,
-        overrides: Mapping[str, Mapping[str, Any]],
+        overrides: Mapping[str, RawFeatures],
     ) -> tuple[Tensor, Rows]:
         """Return a table of item states [C, D] and the candidates' rows [N] in it.
 

@@ -7,6 +7,8 @@ from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field
 from typing import Any
 
+from app.features.store import RawFeatures
+
 
 @dataclass(frozen=True, slots=True)
 class RankRequest:
@@ -15,11 +17,11 @@ class RankRequest:
     user_id: str
     item_ids: Sequence[str]
     """[N] in the order sent, duplicates included."""
-    context: Mapping[str, Any] = field(default_factory=dict)
+    context: RawFeatures = field(default_factory=dict)
     """Request-time fields such as the hour, by name."""
-    user_features: Mapping[str, Any] = field(default_factory=dict)
+    user_features: RawFeatures = field(default_factory=dict)
     """Values that replace the stored ones of the user, for this request."""
-    item_features: Mapping[str, Mapping[str, Any]] = field(default_factory=dict)
+    item_features: Mapping[str, RawFeatures] = field(default_factory=dict)
     """Values that replace the stored ones of an item, by item id."""
     top_k: int | None = None
     """How many of the best items to return; None returns all."""

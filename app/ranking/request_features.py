@@ -1,6 +1,6 @@
-"""`FeatureReader`: from the ids of a request to what is known of them, in one round trip to the store.
+"""`FeatureReader`: from the ids of a request to their features, in one round trip to the store.
 
-A row number is only good until something is awaited, because any row may be evicted and given to another item
+A row number is valid only until something is awaited, because any row may be evicted and given to another item
 meanwhile. So the rows that a request found are pinned while it waits for the store; an item without a row afterwards,
 evicted again or never cached because all rows are pinned, is encoded for this request from what was read.
 """
@@ -9,7 +9,6 @@ from __future__ import annotations
 
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
-from typing import Any
 
 import numpy as np
 
@@ -25,9 +24,9 @@ from app.registry.artifact.artifact import Artifact
 
 @dataclass(slots=True)
 class RequestFeatures:
-    """What is known of a user and N candidates once the store has answered, or has failed to.
+    """The features of a user and N candidates, after the store has answered or failed to answer.
 
-    Its rows are good until something is awaited.
+    `rows_N` is valid until something is awaited.
     """
 
     item_ids: RequestIds
@@ -43,7 +42,7 @@ class RequestFeatures:
     uncached: Sequence[int] = ()
     """Indices of the candidates that are not cached."""
     items_read: Mapping[int, RawFeatures] | None = None
-    """What this request read: index of the candidate to features."""
+    """The features that this request read, by the index of the candidate."""
 
 
 class FeatureReader:
@@ -97,7 +96,7 @@ class FeatureReader:
         artifact: Artifact,
         features: RequestFeatures,
         indices: Sequence[int],
-        overrides: Mapping[str, Mapping[str, Any]],
+        overrides: Mapping[str, RawFeatures],
     ) -> Slots:
         """Return the slots [M, S] of M candidates: as cached, as read or of an unknown item, with overrides on top.
 

@@ -46,9 +46,9 @@ def route(live: LiveSnapshot, user_id: str, choice: str | int | None = None) -> 
         return Route(labels[choice], choice, choice == STABLE and live.fallback)
     if str(choice).isdecimal() and (pinned := live.by_version(int(choice))) is not None:
         return Route(pinned, next((label for label, artifact in labels.items() if artifact is pinned), ""))
-    known = [*labels, *(str(artifact.version) for artifact in labels.values())]
+    live_names = [*labels, *(str(artifact.version) for artifact in labels.values())]
     raise InvalidRequest(
-        f"that model is not live; live are {', '.join(known) or 'none'}",
+        f"that model is not live; live are {', '.join(live_names) or 'none'}",
         errors=[("model", "not a live label or version")],
     )
 

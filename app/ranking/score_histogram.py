@@ -9,15 +9,15 @@ from random import random
 import numpy as np
 import numpy.typing as npt
 
-from app.observability.metrics import SCORES
+from app.observability.metrics import SCORE_BOUNDS
 from app.stats import histogram_quantile, ks_distance
 
-PARTS = 4
-"""Buckets of the histogram here for each bucket that is exported, so that quantiles and distances are finer."""
+SUBDIVISIONS = 4
+"""Buckets of this histogram per exported bucket, so that quantiles and distances are finer."""
 BOUNDS = [
-    low + (high - low) * part / PARTS
-    for low, high in zip((0.0, *SCORES), SCORES, strict=False)
-    for part in range(1, PARTS + 1)
+    low + (high - low) * part / SUBDIVISIONS
+    for low, high in zip((0.0, *SCORE_BOUNDS), SCORE_BOUNDS, strict=False)
+    for part in range(1, SUBDIVISIONS + 1)
 ]
 """Upper bounds of the buckets; one more bucket holds the scores above the last."""
 SAMPLE_SIZE = 4

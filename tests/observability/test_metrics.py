@@ -12,7 +12,7 @@ from pathlib import Path
 import pytest
 from prometheus_client.parser import text_string_to_metric_families
 
-from app.observability.metrics import CANDIDATES, SCORES, SECONDS, STAGES, Metrics
+from app.observability.metrics import CANDIDATE_BOUNDS, SCORE_BOUNDS, SECOND_BOUNDS, STAGES, Metrics
 
 CONTRACT = {
     "ctr_rank_requests_total": {"status", "version"},
@@ -68,7 +68,7 @@ def use_everything(metrics: Metrics) -> None:
     metrics.model_errors["7"].inc()
     metrics.admin_actions.labels("promote", "done").inc()
     metrics.model_non_finite["7"].inc()
-    metrics.add_scores("canary", [0] * len(SCORES) + [1], 0.995)
+    metrics.add_scores("canary", [0] * len(SCORE_BOUNDS) + [1], 0.995)
     metrics.rejected["overloaded"].inc()
 
 
@@ -92,7 +92,7 @@ def test_a_request_lands_in_the_right_buckets() -> None:
 
     def buckets(name: str, **labels: str) -> list[float]:
         """Return how many observations each bucket adds to the one before."""
-        bounds = [*(SECONDS if "seconds" in name else CANDIDATES), math.inf]
+        bounds = [*(SECOND_BOUNDS if "seconds" in name else CANDIDATE_BOUNDS), math.inf]
         cumulative = {
             float(dict(key_labels)["le"]): count
             for (key, key_labels), count in found.items()
@@ -101,13 +101,13 @@ def test_a_request_lands_in_the_right_buckets() -> None:
         counts = [cumulative[bound] for bound in bounds]
         return [after - before for before, after in zip([0.0, *counts], counts, strict=False)]
 
-    assert min(SECONDS) == 0.0005
+    assert min(SECOND_BOUNDS) == 0.0005
     duration = buckets("ctr_rank_duration_seconds")
     assert (duration[0], duration[1], sum(duration)) == (1, 1, 2), "a bound belongs to its own bucket"
     ranked = buckets("ctr_candidates")
-    assert ranked[CANDIDATES.index(500)] == 1
-    assert ranked[CANDIDATES.index(1000)] == 1
-    for stage, index in zip(STAGES, (0, 0, 1, SECONDS.index(0.002), len(SECONDS)), strict=True):
+    assert ranked[CANDIDATE_BOUNDS.index(500)] == 1
+    assert ranked[CANDIDATE_BOUNDS.index(1000)] == 1
+    for stage, index in zip(STAGES, (0, 0, 1, SECOND_BOUNDS.index(0.002), len(SECOND_BOUNDS)), strict=True):
         counts = buckets("ctr_stage_duration_seconds", stage=stage)
         assert (counts[index], sum(counts)) == (2, 2), stage
     assert found["ctr_stage_duration_seconds_sum", frozenset({("stage", "respond")})] == pytest.approx(14.0)

@@ -11,7 +11,7 @@ from app.errors import DeadlinePassed, NoModel, NotJson, Overloaded
 from app.features.item_cache import CacheCounts
 from app.observability.metrics import Metrics
 from app.ranking.metric_exporters import CacheExporter, MonitorExporter, RankingMetrics
-from app.ranking.monitor import MAX_KEPT, ModelMonitor
+from app.ranking.monitor import MAX_COUNTED, ModelMonitor
 from app.ranking.shadow_stats import ShadowComparison
 from app.registry.lifecycle.snapshot import LiveSnapshot
 
@@ -38,7 +38,7 @@ def test_what_the_monitor_counted_is_exported_once(metrics: Metrics) -> None:
         assert 'ctr_model_non_finite_total{version="2"} 1.0' in text
     total = float(re.findall(r'ctr_scores_sum\{label="canary"\} (\S+)', text)[0])
     assert total == pytest.approx(3 * (0.995 + 0.45 + 0.4))
-    for version in range(3, 3 + MAX_KEPT):  # evicts the canary, which is no longer live
+    for version in range(3, 3 + MAX_COUNTED):  # evicts the canary, which is no longer live
         monitor.record_failure("stable", version)
     monitor.record_answer("canary", 2, np.array([0.5], np.float32))
     exporter.export()

@@ -8,7 +8,7 @@ from dataclasses import dataclass, replace
 import numpy as np
 
 from app.ranking.canary import CanaryFailure, CanaryLimits
-from app.ranking.monitor import CHECKS_PER_WINDOW, MAX_KEPT, PINNED, ModelMonitor
+from app.ranking.monitor import CHECKS_PER_WINDOW, MAX_COUNTED, PINNED, ModelMonitor
 from app.registry.lifecycle.snapshot import LiveSnapshot
 from tests.ranking.scores import answer_scores
 from tests.ranking.test_canary import LIMITS
@@ -132,7 +132,7 @@ def test_the_versions_kept_are_few_and_those_live_are_among_them() -> None:
     for version in range(2, 200):
         recorder.live = live(canary=version)
         recorder.monitor.record_answer("canary", version, np.array([0.5], np.float32))
-        assert len(recorder.monitor.stats()) <= MAX_KEPT
+        assert len(recorder.monitor.stats()) <= MAX_COUNTED
     assert {("stable", 1), ("canary", 199)} <= set(recorder.monitor.stats())
 
 
