@@ -7,7 +7,7 @@ from typing import Annotated
 
 import typer
 
-from app.commands.output import console, emit
+from app.commands.output import AsJson, console, emit
 
 
 def rank(
@@ -19,7 +19,7 @@ def rank(
     concurrency: Annotated[int, typer.Option(min=1, max=1024, help="Requests at work at once (closed loop).")] = 8,
     rate: Annotated[float, typer.Option(min=0, help="Arrivals a second (open loop); 0 for the closed loop.")] = 0.0,
     api_key: Annotated[str | None, typer.Option(help="Sent as X-API-Key.")] = None,
-    as_json: Annotated[bool, typer.Option("--json", help="One JSON document on standard output.")] = False,
+    as_json: AsJson = False,
 ) -> None:
     """Send ranking requests to a running service and report rates, latencies and versions.
 

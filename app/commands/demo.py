@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import contextlib
 import shlex
 import subprocess
 import sys
@@ -11,6 +10,7 @@ from typing import TYPE_CHECKING, Annotated, Literal
 
 import typer
 
+from app.commands.feature_store import with_redis_url
 from app.commands.output import console
 from app.commands.serve import APPLICATION
 from app.errors import CtrError
@@ -19,7 +19,7 @@ if TYPE_CHECKING:
     from app.settings import Settings
 
 DATASET = "movielens"
-SIDES: tuple[Literal["users", "items"], ...] = ("users", "items")
+ENTITIES: tuple[Literal["users", "items"], ...] = ("users", "items")
 RUN_CTR = "from app.cli import main; main()"
 EXAMPLE = '{"user_id": "42", "item_ids": ["50", "181", "172", "258", "286"], "context": {"hour": 21}}'
 
@@ -37,7 +37,6 @@ def demo(
     Example: ctr demo --port 9000
     """
     from app.commands.load import known_schema, load_file
-    from app.features.loading.embedded_valkey import EmbeddedValkey
     from app.registry.store.model_store import ModelStore
     from app.runtime.processes import serve
     from app.settings import load_settings
@@ -45,21 +44,17 @@ def demo(
     settings = load_settings(host=host, port=port, workers=workers)
     exported = settings.data_dir / "features" / DATASET
     live = ModelStore(settings.model_store, settings.model).pointer().stable
-    if retrain or live is None or not all((exported / f"{side}.jsonl").is_file() for side in SIDES):
+    if retrain or live is None or not all((exported / f"{entity}.jsonl").is_file() for entity in ENTITIES):
         _step(1, f"Training {settings.model} on MovieLens-100K")
         _train(settings, exported)
     else:
         _step(1, f"{settings.model} version {live} is live already; RETRAIN=1 or --retrain trains another")
-    with contextlib.ExitStack() as stack:
-        if not settings.redis_url:
-            valkey = stack.enter_context(EmbeddedValkey(settings.data_dir / "valkey"))
-            settings = settings.model_copy(update={"redis_url": valkey.url})
-            _step(2, "Loading the features into an embedded Valkey")
-        else:
-            _step(2, "Loading the features into the Redis of CTR_REDIS_URL")
+    store = "the Redis of CTR_REDIS_URL" if settings.redis_url else "an embedded Valkey"
+    with with_redis_url(settings) as settings:
+        _step(2, f"Loading the features into {store}")
         schema = known_schema(settings, None)
-        for side in SIDES:
-            load_file(settings, side, exported / f"{side}.jsonl", schema=schema)
+        for entity in ENTITIES:
+            load_file(settings, entity, exported / f"{entity}.jsonl", schema=schema)
         _step(3, "Serving; Ctrl-C stops everything")
         serve(settings, APPLICATION, _print_invitation)
 

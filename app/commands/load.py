@@ -10,7 +10,8 @@ import typer
 from rich.markup import escape
 from rich.progress import BarColumn, Progress, TaskProgressColumn, TextColumn, TimeRemainingColumn
 
-from app.commands.output import console, emit
+from app.commands.feature_store import with_redis_url
+from app.commands.output import AsJson, console, emit
 
 if TYPE_CHECKING:
     from app.features.loading.feature_loader import LoadSummary
@@ -29,7 +30,7 @@ def load(
     max_bad: Annotated[
         float, typer.Option(min=0.0, max=1.0, help="Share of rows that may be bad; with more, nothing is written.")
     ] = 0.001,
-    as_json: Annotated[bool, typer.Option("--json", help="One JSON document on standard output.")] = False,
+    as_json: AsJson = False,
 ) -> None:
     """Write features to Redis: one hash per user or item, each replaced whole.
 
@@ -72,16 +73,13 @@ def load_file(
     """
     from app.features.encoder import Encoder
     from app.features.key_template import KeyTemplate
-    from app.features.loading.embedded_valkey import EmbeddedValkey
     from app.features.loading.feature_loader import FeatureLoader, open_client
     from app.features.loading.record_file import RecordFile
 
     records = RecordFile(file)
     template = settings.user_key if entity == "users" else settings.item_key
     with contextlib.ExitStack() as stack:
-        url = settings.redis_url
-        if not url:
-            url = stack.enter_context(EmbeddedValkey(settings.data_dir / "valkey")).url
+        url = stack.enter_context(with_redis_url(settings)).redis_url
         client = stack.enter_context(open_client(url))
         bar = stack.enter_context(
             Progress(

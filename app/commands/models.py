@@ -4,8 +4,8 @@ from __future__ import annotations
 
 from typing import TYPE_CHECKING, Any
 
-from app.commands.output import console, emit
-from app.commands.store_options import AsJson, Model, Store, open_store
+from app.commands.output import AsJson, console, emit
+from app.commands.store_options import Model, Store, open_store
 
 if TYPE_CHECKING:
     from rich.table import Table

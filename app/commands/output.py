@@ -1,14 +1,17 @@
-"""What a command prints: with `--json` one document on standard output, all else on standard error."""
+"""The output of a command: with `--json` one document on standard output, all else on standard error."""
 
 from __future__ import annotations
 
 import contextlib
 import sys
-from typing import Any
+from typing import Annotated, Any
 
 import msgspec
+import typer
 from rich.console import Console
 from rich.markup import escape
+
+AsJson = Annotated[bool, typer.Option("--json", help="One JSON document on standard output.")]
 
 console = Console(stderr=True)
 """Progress, notes and errors, for people."""

@@ -7,8 +7,8 @@ from typing import Annotated
 
 import typer
 
-from app.commands.output import ConsoleReporter, console, emit
-from app.commands.store_options import AsJson, Force, Model, Store, open_store
+from app.commands.output import AsJson, ConsoleReporter, console, emit
+from app.commands.store_options import Force, Model, Store, open_store
 
 
 def publish(

@@ -13,7 +13,7 @@ import typer
 from rich.markup import escape
 
 from app.commands.options import interval_seconds
-from app.commands.output import ConsoleReporter, console, emit, notify
+from app.commands.output import AsJson, ConsoleReporter, console, emit, notify
 from app.commands.store_options import Model, Store, open_store
 from app.errors import ConfigError, CtrError, DataError, NotPublished
 from app.runtime.schedule import repeat
@@ -78,7 +78,7 @@ def retrain(
     threads: Annotated[int, typer.Option(min=1, max=1024, help="Of torch.", rich_help_panel=TUNING)] = 1,
     model: Model = None,
     model_store: Store = None,
-    as_json: Annotated[bool, typer.Option("--json", help="One JSON document on standard output.")] = False,
+    as_json: AsJson = False,
 ) -> None:
     """Train the live version on with the newest rows; publish the result unless it is worse on the newest of all.
 
@@ -149,8 +149,9 @@ def _retrain(
             config = _config(live, options)
             notify(f"Reading {dataset or live.manifest.data.get('dataset')}")
             rows = _read(live, dataset, data, features, label=label, timestamp=timestamp, max_bad=max_bad, cache=cache)
-            known = newest_time(live.manifest)
-            if only_new and known is not None and rows.timestamps_N is not None and rows.timestamps_N.max() <= known:
+            live_newest = newest_time(live.manifest)
+            times_N = rows.timestamps_N
+            if only_new and live_newest is not None and times_N is not None and times_N.max() <= live_newest:
                 raise NotPublished("old", f"not published: no row is newer than those version {stable} came from")
             with TrainingProgress(console, config.job.trainer.epochs) as progress:
                 folder = retrain_version(

@@ -6,8 +6,8 @@ from typing import Annotated
 
 import typer
 
-from app.commands.output import ConsoleReporter, emit
-from app.commands.store_options import AsJson, LabelName, Model, Store, open_store
+from app.commands.output import AsJson, ConsoleReporter, emit
+from app.commands.store_options import LabelName, Model, Store, open_store
 
 
 def rollback(

@@ -9,7 +9,7 @@ from typing import Annotated
 import typer
 from rich.markup import escape
 
-from app.commands.output import console, emit
+from app.commands.output import AsJson, console, emit
 
 
 def infer(
@@ -19,7 +19,7 @@ def infer(
     item_id: Annotated[str | None, typer.Option(help="Column of the item's id.", show_default="guessed")] = None,
     rows: Annotated[int, typer.Option(min=10, help="How many rows to look at.")] = 100_000,
     out: Annotated[Path | None, typer.Option(help="Write it there; an existing file is kept.")] = None,
-    as_json: Annotated[bool, typer.Option("--json", help="One JSON document on standard output.")] = False,
+    as_json: AsJson = False,
 ) -> None:
     """Propose a features.yaml for a file: what each column is, which side it is on, and why.
 

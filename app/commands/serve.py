@@ -2,11 +2,11 @@
 
 from __future__ import annotations
 
-import contextlib
 from typing import Annotated
 
 import typer
 
+from app.commands.feature_store import with_redis_url
 from app.commands.output import console
 
 APPLICATION = "app.main:create_app"
@@ -25,14 +25,12 @@ def serve(
 
     Example: ctr serve --port 8000 --workers 2
     """
-    from app.features.loading.embedded_valkey import EmbeddedValkey
     from app.runtime.processes import serve as run
     from app.settings import load_settings
 
     settings = load_settings(host=host, port=port, workers=workers, model=model)
-    with contextlib.ExitStack() as stack:
-        if not settings.redis_url:
-            valkey = stack.enter_context(EmbeddedValkey(settings.data_dir / "valkey"))
+    embedded = not settings.redis_url
+    with with_redis_url(settings) as settings:
+        if embedded:
             console.print(f"features come from an embedded Valkey in {settings.data_dir / 'valkey'}", highlight=False)
-            settings = settings.model_copy(update={"redis_url": valkey.url})
         run(settings, APPLICATION, lambda url: console.print(f"serving {settings.model} on {url}", highlight=False))

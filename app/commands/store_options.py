@@ -27,7 +27,6 @@ Store = Annotated[Path | None, typer.Option("--model-store", help="The model sto
 Force = Annotated[
     bool, typer.Option("--force", help="Judge it again, and let it pass however it compares with the live version.")
 ]
-AsJson = Annotated[bool, typer.Option("--json", help="One JSON document on standard output.")]
 
 
 def open_store(model: str | None, model_store: Path | None) -> tuple[Settings, ModelStore]:

@@ -10,8 +10,9 @@ from typing import TYPE_CHECKING, Annotated, Any
 
 import typer
 
+from app.commands.feature_store import with_redis_url
 from app.commands.options import widths
-from app.commands.output import ConsoleReporter, console, emit
+from app.commands.output import AsJson, ConsoleReporter, console, emit
 
 if TYPE_CHECKING:
     from app.features.fields import Side
@@ -33,7 +34,7 @@ def synth(
     name: Annotated[str | None, typer.Option(help="Name in the model store.", show_default="CTR_MODEL")] = None,
     publish: Annotated[bool, typer.Option("--publish", help="Put it in the model store and make it live.")] = False,
     load: Annotated[bool, typer.Option("--load", help="Write all features to Redis, over what is there.")] = False,
-    as_json: Annotated[bool, typer.Option("--json", help="One JSON document on standard output.")] = False,
+    as_json: AsJson = False,
 ) -> None:
     """Make a synthetic catalogue and an untrained DeepFM of that size, for benchmarks and load tests.
 
@@ -92,14 +93,11 @@ def _load(settings: Settings, catalogue: SyntheticCatalogue) -> float:
     from rich.progress import BarColumn, MofNCompleteColumn, Progress, TextColumn, TimeRemainingColumn
 
     from app.features.key_template import KeyTemplate
-    from app.features.loading.embedded_valkey import EmbeddedValkey
     from app.features.loading.feature_loader import open_client
     from app.features.loading.synthetic import load_features
 
     with contextlib.ExitStack() as stack:
-        url = settings.redis_url
-        if not url:
-            url = stack.enter_context(EmbeddedValkey(settings.data_dir / "valkey")).url
+        url = stack.enter_context(with_redis_url(settings)).redis_url
         client = stack.enter_context(open_client(url))
         columns = (TextColumn("{task.description}"), BarColumn(), MofNCompleteColumn(), TimeRemainingColumn())
         progress = stack.enter_context(Progress(*columns, console=console))

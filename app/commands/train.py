@@ -13,7 +13,7 @@ import typer
 from rich.table import Table
 
 from app.commands.options import TUNING, job_config, quiet_threads
-from app.commands.output import ConsoleReporter, console, emit, notify, warn
+from app.commands.output import AsJson, ConsoleReporter, console, emit, notify, warn
 
 if TYPE_CHECKING:
     from app.training.data.dataset import Dataset
@@ -99,7 +99,7 @@ def train(
         str | None,
         typer.Option(help="MLflow server or store to write the run to as well.", show_default="CTR_MLFLOW_URI"),
     ] = None,
-    as_json: Annotated[bool, typer.Option("--json", help="One JSON document on standard output.")] = False,
+    as_json: AsJson = False,
 ) -> None:
     """Train a model, compare it with simple baselines and write a version that can be served.
 

@@ -11,7 +11,7 @@ from rich.markup import escape
 from rich.table import Table
 
 from app.commands.options import job_config, quiet_threads
-from app.commands.output import console, emit, notify
+from app.commands.output import AsJson, console, emit, notify
 from app.errors import ConfigError, DataError
 
 if TYPE_CHECKING:
@@ -39,7 +39,7 @@ def tune(
     epochs: Annotated[int | None, typer.Option(min=1, help="At most, of each trial.")] = None,
     seed: Annotated[int, typer.Option(min=0, max=2**31, help="Of the split, the weights and the search.")] = 0,
     threads: Annotated[int, typer.Option(min=1, max=1024, help="Of torch.")] = 1,
-    as_json: Annotated[bool, typer.Option("--json", help="One JSON document on standard output.")] = False,
+    as_json: AsJson = False,
 ) -> None:
     """Search a model's main options on the validation part, and print the command that trains the best.
 
