@@ -29,6 +29,7 @@ from app.training.preprocessing.expand import ExpandedRows, expand
 from app.training.preprocessing.preprocessing_fit import PreprocessingFit
 
 VALIDATION_USERS = 120
+pytestmark = pytest.mark.timeout(360)  # two models are trained on 84,000 rows, which takes a minute on a busy machine
 SEED = 0
 
 
@@ -64,7 +65,7 @@ def train_without_them(seed: int) -> Trained:
     models = []
     for name in ("deepfm", "lr"):
         model = ModelConfig(name, hidden=(32,), seed=seed).build(preprocessing)
-        config = TrainerConfig(seed=seed, batch_size=1024, epochs=10, table_l2=3e-3)
+        config = TrainerConfig(seed=seed, batch_size=1024, epochs=5, table_l2=3e-3)
         Trainer(config, model, preprocessing).fit(rows[0], rows[1])
         models.append(model)
     return Trained(data, test, rows[2], *models)

@@ -1,4 +1,4 @@
-"""Checks of a version's scores: are they probabilities, and are they like those of the live version?"""
+"""Check that a version's scores are probabilities, and that they are like those of the live version."""
 
 from __future__ import annotations
 

@@ -90,8 +90,11 @@ def test_a_rows_logit_does_not_depend_on_its_batch_mates(prepared: Prepared) -> 
 
 
 def test_the_decay_is_the_l2_term_of_the_loss(prepared: Prepared) -> None:
-    """Its pull on a row is the L2 term's gradient, through the same preconditioner as the loss's: the balance of the
-    two, where steps are small, is the minimum of loss + l2 * sum of squares."""
+    """Both pull on a row through the same preconditioner, so they balance at the minimum of loss + l2 * sum of squares.
+
+    After 300 steps the excess over that minimum is 0.2 % of what there was to gain; half or twice the weight
+    leaves 4 % or more.
+    """
     weight, train = 2e-3, prepared[1]
     everything = len(train.labels_N)
     run = trainer(
@@ -100,10 +103,10 @@ def test_the_decay_is_the_l2_term_of_the_loss(prepared: Prepared) -> None:
         table_l2=weight,
         id_dropout=0.0,
         averaging=0.0,
-        epochs=3000,
-        patience=3000,
+        epochs=300,
+        patience=300,
         batch_size=everything,
-        learning_rate=2e-3,
+        learning_rate=1e-2,
     )
     plain = copy.deepcopy(run.model)
     run.fit(train, train)
