@@ -41,7 +41,7 @@ class CacheRefresher:
 
     @property
     def filled(self) -> bool:
-        """Whether the first read of the store's items is done, or was not wanted."""
+        """Whether the first read of the store's items is done, or there was to be none."""
         return self._filled
 
     def start(self) -> None:

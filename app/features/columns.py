@@ -42,7 +42,7 @@ class Column(Protocol):
         """Return the column as float64 [N] with NaN for missing, or None if a value is not plainly a number."""
 
     def lists(self, separator: str | None) -> Lists | None:
-        """Return the column as lists, text split at the separator, or None if that is not plain, or not worth it."""
+        """Return the column as lists, text split at the separator, or None if it must be encoded value by value."""
 
 
 class PythonColumn:

@@ -1,4 +1,4 @@
-"""Raw features to slots: the one encoding that training, serving and the loader share.
+"""Encode raw features to slots: the one encoding that training, serving and the loader share.
 
 A slot is a (key, value) pair, the (feature, value) pair of the CTR literature and the x_i of the FM formula. Every
 field owns a fixed run of slots, so a side of the schema becomes `keys int64 [S]` and `values float32 [S]`:

@@ -1,4 +1,4 @@
-"""One raw field to its slots: a value at a time for a request, a whole column at a time for a table."""
+"""Encode one raw field to its slots: a value at a time for a request, a whole column at a time for a table."""
 
 from __future__ import annotations
 

@@ -34,7 +34,7 @@ ENCODE_CHUNK = 128
 
 
 class CacheLookup(NamedTuple):
-    """What `ItemCache.find` says of N ids."""
+    """The result of `ItemCache.find` for N ids."""
 
     rows: Rows
     """[N], ABSENT for an id that is not cached."""

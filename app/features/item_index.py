@@ -1,4 +1,4 @@
-"""`ItemIndex`: from ids to row numbers, for hundreds of ids at a time.
+"""`ItemIndex` maps ids to row numbers, hundreds of ids at a time.
 
 A dictionary follows three pointers for an id, and with a million items each of them leaves the processor's caches.
 Beside the dictionary stands a flat table of hashes, which one call searches for all ids of a request
@@ -33,7 +33,7 @@ class ItemIndex:
     def __init__(self, hash_of: Callable[[str], int] = id_hash) -> None:
         """
         Args:
-            hash_of: the hash of an id; only a test, which wants ids that share one, needs another.
+            hash_of: the hash of an id; tests replace it by one that ids share.
         """
         self._hash_of = hash_of
         self._rows: dict[str, int] = {}

@@ -23,14 +23,14 @@ class ItemRows:
         self.ids: list[str | None] = []
         """[rows ever used], None for a row that is free."""
         self.uses = 0
-        """How many uses of rows were counted."""
+        """The number of uses of rows so far."""
         # One row more than the capacity, which no item has: ABSENT, -1, finds it.
         self._used_C = zeros_on_huge_pages((capacity + 1,), np.int64)
         self.used_address: int = self._used_C.ctypes.data
         """The address of int64 [capacity + 1]: the number of each row's last use."""
         self._free: list[int] = []
         self._pinned: dict[int, Rows] = {}
-        """By the identity of the array."""
+        """The pinned arrays by their `id`."""
 
     def pin(self, rows: Rows) -> None:
         """Keep rows from being evicted until `unpin` is called with the same array; ABSENT is passed over."""
@@ -77,16 +77,16 @@ class ItemRows:
     def _evict(self, needed: int, keep: Sequence[int]) -> list[int]:
         """Evict the least recently used rows that are neither pinned nor among `keep`; return them."""
         # One element more than there are rows, which ABSENT, -1, marks.
-        held = np.zeros(len(self.ids) + 1, np.bool_)
-        held[[*keep, *self._free]] = True
+        protected = np.zeros(len(self.ids) + 1, np.bool_)
+        protected[[*keep, *self._free]] = True
         for rows in self._pinned.values():
-            held[rows] = True
-        evictable = len(self.ids) - int(np.count_nonzero(held[:-1]))
+            protected[rows] = True
+        evictable = len(self.ids) - int(np.count_nonzero(protected[:-1]))
         count = min(max(needed, self.capacity // EVICTED_SHARE), evictable)
         if not count:
             return []
         last_used = self._used_C[: len(self.ids)].copy()
-        last_used[held[:-1]] = np.iinfo(np.int64).max
+        last_used[protected[:-1]] = np.iinfo(np.int64).max
         evicted: list[int] = np.argpartition(last_used, count - 1)[:count].tolist()
         for row in evicted:
             item_id = self.ids[row]

@@ -24,7 +24,7 @@ from app.runtime.huge_pages import zeros_on_huge_pages
 
 
 class ItemModel(Protocol):
-    """What the tables need of a version; `app.registry.artifact.artifact.Artifact` has it."""
+    """The part of a version that the tables need; `app.registry.artifact.artifact.Artifact` implements it."""
 
     item_encoder: Encoder
 
@@ -126,7 +126,7 @@ class ItemTables:
             state_table.encode(rows)
 
     def clear(self, rows: Sequence[int]) -> None:
-        """Forget that the items of these rows were read."""
+        """Mark the items of these rows as not read."""
         for slot_table in self._by_schema.values():
             slot_table.filled_C[rows] = False
 

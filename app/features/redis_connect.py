@@ -1,4 +1,4 @@
-"""`connect`: from the URL of a Redis or Valkey to a `RespConnection` that speaks RESP3."""
+"""`connect` opens a `RespConnection` to the Redis or Valkey at a URL, and switches it to RESP3."""
 
 from __future__ import annotations
 

@@ -37,7 +37,7 @@ class StoreStatus:
 
 
 class Fetched(NamedTuple):
-    """What one round trip read."""
+    """The features that one round trip read."""
 
     user: RawFeatures
     """The features of the user; empty if none was asked for."""

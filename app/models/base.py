@@ -1,4 +1,4 @@
-"""What every model promises, so that one trainer, one artifact and one service fit them all.
+"""The contract of every model, so that one trainer, one artifact and one service fit them all.
 
 Shape suffixes, used in all of `app.models`:
     B examples (pairs of a request and an item)    N candidates of one request

@@ -1,12 +1,12 @@
 """Deep & Cross Network v2 (Wang et al. 2021): explicit crosses of any order, one more with each layer.
 
     x_{l+1} = x_0 * (W_l x_l + b_l) + x_l,   x_0 = [e_1 .. e_F, numerics]                          (eq. 1)
-    beside, the default: logit = w0 + c . x_L + D(x_0)        stacked: logit = w0 + D(x_L)          (their figure 1)
+    parallel, the default: logit = w0 + c . x_L + D(x_0)      stacked: logit = w0 + D(x_L)          (their figure 1)
 
-Split as far as it goes: W_0 x_0 and the first layer of D beside are linear in x_0 = [u, i], so the item's part is
+Split as far as it goes: W_0 x_0 and the first layer of a parallel D are linear in x_0 = [u, i], so the item's part is
 precomputed; the cross layers after the first and a stacked D multiply the halves and run for every pair.
-    user state  [ u | W_0u u + b_0 (D) | W_u u + b (H, beside) ]
-    item state  [ i | W_0i i (D)       | W_i i (H, beside) ]
+    user state  [ u | W_0u u + b_0 (D) | W_u u + b (H, parallel) ]
+    item state  [ i | W_0i i (D)       | W_i i (H, parallel) ]
 """
 
 import torch
@@ -51,8 +51,8 @@ class DCN(CtrModel):
         if self.stacked:
             stacked_B: Tensor = self.deep(crossed_BD)
             return self.bias + stacked_B
-        beside_B: Tensor = self.deep(x0_BD) + self.output(crossed_BD).squeeze(-1)
-        return self.bias + beside_B
+        parallel_B: Tensor = self.deep(x0_BD) + self.output(crossed_BD).squeeze(-1)
+        return self.bias + parallel_B
 
     def encode_user(self, keys_BS: Tensor, values_BS: Tensor) -> Tensor:
         fields_BFE, numerics_BM = self.user_fields(keys_BS, values_BS)
@@ -79,8 +79,8 @@ class DCN(CtrModel):
             stacked_N: Tensor = self.deep(crossed_ND)
             return self.bias + stacked_N
         deep_N = self.deep.of_halves(user_D[u + u + i :], items_ND[:, i + u + i :])
-        beside_N: Tensor = deep_N + self.output(crossed_ND).squeeze(-1)
-        return self.bias + beside_N
+        parallel_N: Tensor = deep_N + self.output(crossed_ND).squeeze(-1)
+        return self.bias + parallel_N
 
     def _cross_layers(self, x0_BD: Tensor, linear_BD: Tensor) -> Tensor:
         """Compute x_L of x_0 and W_0 x_0 + b_0."""

@@ -4,7 +4,7 @@
 crosses are then of P_f e_f (`app.models.mixed_dims`), and D reads e_f. `element_wise` also feeds the crosses, unsummed,
 to D: inner and element-wise products together (as Qu et al. 2016 do).
 
-The split is that of `app.models.deepfm`. Chosen pairs put K columns for each crossed item field in the place of S. Of
+The split is that of `app.models.deepfm`. Chosen pairs put K columns for each crossed item field in the place of S. From
 element-wise products the first layer takes W_p (f_u + f_i + S_u * S_i): the first two terms are in the halves, the last
 is S_i times the matrix W_p diag(S_u).
 """

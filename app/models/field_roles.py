@@ -27,7 +27,7 @@ def find_roles(
     """Fill the roles that are not named.
 
     Movie and user are the ids, the genres a user's and an item's field that share a space. If there is no such field,
-    the role goes to the first field of its side that has none, a categorical one if possible.
+    the role goes to the first field of its side without a role, a categorical one if possible.
 
     Raises:
         ConfigError: a named field is not in the schema, or not on the side its role is on.
@@ -36,8 +36,8 @@ def find_roles(
         declared = {field.name for field in schema.fields if field.side == side}
         for name in names:
             if name is not None and name not in declared:
-                known = ", ".join(sorted(declared)) or "none"
-                raise ConfigError(f"{name!r} is no {side} field; the schema has {known}")
+                listed = ", ".join(sorted(declared)) or "none"
+                raise ConfigError(f"{name!r} is no {side} field; the schema has {listed}")
     movie = movie or _id_or_first(schema, "item", movie_genre)
     user = user or _id_or_first(schema, "user", user_genre)
     if movie_genre is None or user_genre is None:

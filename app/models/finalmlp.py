@@ -9,7 +9,7 @@ user, stream 2 by the item.
 
 Split as far as it goes, exactly. With gates g = [g_u, g_i] on the two parts of x, the first layer of stream 1 is
 W_u (g_u * u) + b, which is the user's, plus W_i diag(g_i) i, a product of the item's x with a matrix made per request.
-Of stream 2 the item's W_i (g_i * i) + b is precomputed, and W_u diag(u) g_u, a product of the same kind, remains.
+In stream 2 the item's W_i (g_i * i) + b is precomputed, and W_u diag(u) g_u, a product of the same kind, remains.
     user state  [ stream 1: W_u (g_u*u) + b (H), g_i (I) | stream 2: u (U) ]
     item state  [ stream 1: i (I) | stream 2: W_i (g_i*i) + b (H), g_u (U) ]
 """

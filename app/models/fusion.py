@@ -6,13 +6,13 @@
     y_deepfm = 1/2 sum_k (S*S - Q)_k + D_2(x)   y_nfm = D_3(1/2 (S*S - Q))
 
 with x = [u, i] = [e_1 .. e_F, numerics]. Formulas and papers are in the files of the four; they share the embeddings
-and, as the sum of linear parts is one, the first order. Of neural_cf it is the form with towers: a network over the two
-ids over-fits long before the others have learned (sparrow58k random, validation log loss 0.5286 with it, 0.5265 so).
-a_m begins at 1/4, the mean of four models.
+and, as the sum of linear parts is one, the first order. NeuralCF takes part in its form with towers: a network over the
+two ids over-fits long before the others have learned (sparrow58k random, validation log loss 0.5286 with it, 0.5265
+with towers). a_m begins at 1/4, the mean of four models.
 
 Split, exactly: the union of theirs.
     user state  [ D_1, D_2: W_u u + b (2 H) | T_u | S_u, f_u (2 K) | crossed slots | wide_u, FM_u, w0 + first order ]
-    item state  [ the same of the item, without b and w0 ]
+    item state  [ D_1, D_2: W_i i (2 H) | T_i | S_i, f_i (2 K) | crossed slots | wide_i, FM_i, first order ]
 """
 
 import torch

@@ -51,7 +51,7 @@ class Block(nn.Module):
 
     def forward_fused(self, x_BD: Tensor) -> Tensor:
         """Compute the fused layer [B, outputs] of [B, inputs] in the precision of x."""
-        if self.linear.weight.dtype == x_BD.dtype:  # asked, because a conversion that changes nothing takes time too
+        if self.linear.weight.dtype == x_BD.dtype:  # even a conversion that changes nothing takes time
             return nn.functional.linear(x_BD, self.linear.weight, self.linear.bias).relu_()
         weight, bias = self.linear.weight.to(x_BD.dtype), self.linear.bias.to(x_BD.dtype)
         return nn.functional.linear(x_BD, weight, bias).relu_()
@@ -86,7 +86,7 @@ class Mlp(nn.Module):
 class SplitBlocks(nn.Module):
     """Hidden blocks whose first linear map is split: W [u, i] + b = (W_u u + b) + W_i i.
 
-    The two terms are the halves. What takes halves expects batch norms to be fused.
+    The two terms are the halves. Methods that take halves expect batch norms to be fused.
     """
 
     def __init__(
@@ -119,7 +119,10 @@ class SplitBlocks(nn.Module):
         return self._rest(torch.relu_(items_NH + user_H))
 
     def last_hidden_of_halves_(self, user_H: Tensor, items_NH: Tensor) -> Tensor:
-        """Compute the same in the memory of `items_NH`, half a megabyte for 500 candidates, and in its precision."""
+        """Compute `last_hidden_of_halves` in the memory and the precision of `items_NH`.
+
+        For 500 candidates that memory is half a megabyte.
+        """
         hidden_NH = items_NH.add_(user_H).relu_()
         for block in self.rest:
             hidden_NH = block.forward_fused(hidden_NH)  # type: ignore[operator]

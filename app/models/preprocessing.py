@@ -1,4 +1,4 @@
-"""What is learned from the training rows before the first gradient, and where its rows lie in the embedding table.
+"""The vocabulary and statistics learned on the training rows before the first gradient, and the table rows they take.
 
 Rows of the embedding table: one out-of-vocabulary row per categorical field, then one row per vocabulary key (the fixed
 keys of numeric fields are among them), then the bucket rows of numeric fields, the first of each for "missing".
@@ -15,7 +15,7 @@ from app.features.slots import NUMERIC_MARK, slot_key
 
 @dataclass(frozen=True)
 class NumericStatistics:
-    """What is learned on the training rows of one numeric field."""
+    """Statistics of one numeric field, learned on the training rows."""
 
     mean: float = 0.0
     deviation: float = 1.0

@@ -1,4 +1,4 @@
-"""From slots to table rows and numbers: preprocessing as a part of the model, and so of its artifact."""
+"""Map slots to table rows and numbers: preprocessing as a part of the model, and so of its artifact."""
 
 import torch
 from torch import Tensor, nn

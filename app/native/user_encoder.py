@@ -1,6 +1,6 @@
 """The compiled user encoder of a version: one user's slots to the user state, for models whose state is affine.
 
-`CtrModel.user_affine` describes which models that are. The preprocessing that all models share is compiled with it
+`CtrModel.user_affine` describes which models these are. The preprocessing that all models share is compiled with it
 (`app.models.side_input`): the forty operators of both take longer to start than to run.
 """
 
@@ -20,7 +20,7 @@ from app.native.layout import MAX_INPUTS, MAX_TRANSFORMS
 
 
 class EncodedSide(Protocol):
-    """What is read of the user side of a model: `app.models.side_input.SideInput`, or the same as part of a program."""
+    """The user side of a model: `app.models.side_input.SideInput`, as a module or as a part of a program."""
 
     @property
     def slots(self) -> int: ...
@@ -85,7 +85,7 @@ class NativeUserEncoder:
         field_T = _field_of_slot(side.pool_FT.numpy())
         self._state_width = len(bias_D)
         self._memory: list[object] = [vocabulary_V, table_RE]
-        """What the structures point to."""
+        """The owners of the memory that the structures point to."""
         self._numerics = (layout.NumericField * numerics)()
         buckets = {slot: bucket for bucket, slot in enumerate(side.bucket_G.tolist())}
         for number in range(numerics):

@@ -25,7 +25,10 @@ class BusyPoll:
     """
 
     def __init__(self, seconds: float) -> None:
-        """Args: seconds: how long to look on after an answer; 0 lets the loop sleep at once."""
+        """
+        Args:
+            seconds: how long to keep looking after an answer; 0 lets the loop sleep at once.
+        """
         self._seconds = seconds
         self._until = 0.0
         self._turning = False

@@ -29,12 +29,12 @@ MAX_REASON = 300
 
 @dataclass(frozen=True)
 class IsolatedResult(Generic[T]):
-    """What a process answered, and how it ended."""
+    """The answers of a process, and how it ended."""
 
     answers: list[T]
     """The lines on its standard output that were whole and of the expected type, in order."""
     exit_status: int
-    """As in `subprocess`: the negative number of the signal that ended it, if one did."""
+    """The exit status as in `subprocess`: the negative number of the signal that ended it, if one did."""
     timed_out: bool
     reason: str
     """The last line on its standard error, at most MAX_REASON characters, or its exit status."""

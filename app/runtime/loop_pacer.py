@@ -17,7 +17,7 @@ CATCH_UP_S = 0.003
 UNKNOWN_S = 0.01
 """A loop of which nothing is known is taken to have been busy for so long."""
 MEMORY_S = 0.25
-"""What requests took before that counts ever less: a machine may be slower from one moment to the next."""
+"""Measurements of requests from before this time count ever less: a machine may slow down from moment to moment."""
 IDLE_TURNS_S = 0.0001
 """Two turns of a loop that take less processor time had no request to go on with."""
 

@@ -103,7 +103,7 @@ def run_worker(settings: Settings, factory: str, listener: socket.socket | None 
     """Serve in this process until it is told to stop."""
     parent = multiprocessing.parent_process()
     if parent is not None:
-        threading.Thread(target=_stop_with, args=(parent,), daemon=True, name="parent-watch").start()
+        threading.Thread(target=_stop_when_ended, args=(parent,), daemon=True, name="parent-watch").start()
     from app.observability.logs import configure_logging
 
     configure_logging(settings.log_level)
@@ -130,7 +130,7 @@ def server_config(settings: Settings, application: ServedApplication) -> uvicorn
     )
 
 
-def _stop_with(parent: BaseProcess) -> None:
+def _stop_when_ended(parent: BaseProcess) -> None:
     """Stop this worker when its parent has ended: a parent that was killed cannot stop its workers."""
     parent.join()
     os.kill(os.getpid(), signal.SIGTERM)

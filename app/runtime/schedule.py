@@ -25,9 +25,9 @@ def repeat(
         interval_s: from the beginning of a round to that of the next; a longer round is followed at once.
         run_once: a module's function that returns an exit status.
         options: its keyword arguments.
-        stop_status: ends it all if the first round returns it: it was never right. Later rounds may fail, and the next
-            one tries again.
-        notify: told when the next round begins.
+        stop_status: no round follows if the first one returns it, because the options were never right. Later rounds
+            may fail, and the next one tries again.
+        notify: called with a message that says when the next round begins.
 
     Returns:
         The exit status: 0 after a signal.

@@ -1,4 +1,4 @@
-"""Signals that end a process: turned into SystemExit, or held back for a moment."""
+"""Turn SIGTERM into SystemExit, or hold back the signals that end a process for a moment."""
 
 from __future__ import annotations
 

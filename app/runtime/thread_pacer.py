@@ -17,7 +17,7 @@ SHARE_OF_IDLE = 0.5
 BUSY_SHARE = 0.05
 """If the other threads of the process take less of the time than this, nothing is served that would have to wait."""
 SLICE_BYTES = 1 << 20
-"""Hashed or looked through between two calls of `throttle`: less than a millisecond."""
+"""Bytes hashed or checked between two calls of `throttle`: less than a millisecond."""
 
 _thread = threading.local()
 

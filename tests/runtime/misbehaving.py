@@ -15,7 +15,7 @@ from app.runtime.isolated import answer_stream, limit_resources, read_request
 
 
 class Behaviour(msgspec.Struct):
-    """What to do, and a file to write for those that leave a trace."""
+    """The misbehaviour to show, and a file to write for those that leave a trace."""
 
     behaviour: str
     path: str = ""

@@ -17,7 +17,7 @@ MISBEHAVING = "tests.runtime.misbehaving"
 
 
 class Request(msgspec.Struct):
-    """What tests/runtime/misbehaving.py is told."""
+    """A request to tests/runtime/misbehaving.py."""
 
     behaviour: str
     path: str = ""

@@ -1,4 +1,4 @@
-"""`FeatureLoader`: from a file of features into Redis, one HASH per entity, each replaced whole.
+"""`FeatureLoader` writes a file of features into Redis, one HASH per entity, each replaced whole.
 
 The file is read twice. The first time every row is checked, by the encoder that will serve it where a schema is known;
 a file with too many bad rows is refused before anything is written. The second time its good rows are written.
@@ -31,11 +31,11 @@ OnLoadProgress = Callable[[str, int, float], None]
 """Called with "checking" or "loading", the rows so far, and the share of the file read."""
 
 StoredFields = dict[Any, str]
-"""The content of a hash. Its names are text, which is less than the client declares to take."""
+"""The content of a hash, text by name. The client declares more types of names, hence Any."""
 
 
 class LoadSummary(NamedTuple):
-    """What `FeatureLoader.load` did."""
+    """The result of `FeatureLoader.load`."""
 
     loaded: int
     """Rows written."""

@@ -71,7 +71,7 @@ class SyntheticCatalogue:
         return bits.astype(np.int64).reshape(-1, fields)
 
     def raw(self, side: Side, start: int, stop: int) -> list[dict[str, Any]]:
-        """Return the same as raw features."""
+        """Return the values of entities start..stop-1 as raw features."""
         names = self.names(side)
         return [dict(zip(names, map(str, row), strict=True)) for row in self.values(side, start, stop).tolist()]
 

@@ -13,13 +13,13 @@ static int64_t string_end(const uint8_t *text, int64_t size, int64_t i, int *esc
     return -1;
 }
 
-/* The same for a string of printable ASCII without escapes. */
+/* Return the end of a string of printable ASCII without escapes whose first character is at `i`, or -1. */
 static inline int64_t plain_string_end(const uint8_t *text, int64_t size, int64_t i) {
     while (i < size && (uint8_t)(text[i] - 0x20) < 0x5f && text[i] != '"' && text[i] != '\\') i++;
     return i < size && text[i] == '"' ? i : -1;
 }
 
-/* The same for an integer that str() would write the same way: it fits 64 bits and has no fraction, exponent or -0. */
+/* Return the end of the integer at `i`, or -1 unless str() would write it alike: it fits 64 bits and is not -0. */
 static int64_t integer_end(const uint8_t *text, int64_t size, int64_t i) {
     int64_t begin = i + (text[i] == '-'), end = begin;
     while (end < size && text[end] >= '0' && text[end] <= '9') end++;

@@ -49,7 +49,7 @@ class Artifact:
         self.item_encoder = Encoder(schema, "item")
         self.device = device
         self.program = program
-        # Kept, because looking up a method of a program costs a request as much as an operator.
+        # Bound once, because looking up a method of a program costs a request as much as an operator.
         self._program_encode_user, self._program_ranked = program.encode_user, program.ranked
         self._on_cpu = device.type == "cpu"
         self.scorers: Mapping[torch.dtype, TopMlpScorer] = native_scorers.scorers(program) if self._on_cpu else {}

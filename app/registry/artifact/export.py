@@ -1,4 +1,4 @@
-"""A trained model to the three files of a version, whose golden scores are computed by the program as written."""
+"""Write a trained model as the three files of a version; its golden scores are computed by the program as written."""
 
 from __future__ import annotations
 

@@ -1,4 +1,4 @@
-"""A version's folder to an `Artifact`: files read, verified, put together, checked.
+"""Load a version's folder as an `Artifact`: read, verify and assemble its files, then check that it scores right.
 
 The program (TorchScript, small) and the tables (safetensors, memory-mapped and shared by all processes) are two files;
 `manifest.json` beside them proves both.
@@ -36,7 +36,7 @@ MAX_PROGRAM_BYTES = 1 << 30
 
 
 class ArtifactLoader:
-    """Loads versions. One that lives as long as its process loads a version with known code ten times as fast."""
+    """Loads versions. Keep one per process: it loads a version whose code it has seen before ten times as fast."""
 
     def __init__(self) -> None:
         self._programs = ProgramLoader()

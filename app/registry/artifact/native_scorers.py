@@ -15,7 +15,8 @@ from app.registry.torchscript.served_program import ServedProgram
 def scorers(program: ServedProgram) -> dict[torch.dtype, TopMlpScorer]:
     """Return the program's scorer for item states in each precision that is supported.
 
-    There is none if the program computes scores in another way, or is wider than what is compiled: it must be called.
+    The result is empty if the program computes scores in another way, or is wider than what is compiled; the program
+    must then be called.
     """
     weights = _top_mlp(program)
     if weights is None:

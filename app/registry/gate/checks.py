@@ -1,6 +1,6 @@
 """The gate's process: `python -m app.registry.gate.checks`, a GateTask on stdin, a GateCheck a line on stdout.
 
-The first failure ends it: what comes later is asked of a version that works.
+The process ends after the first failure that is no comparison: later checks presume a version that works.
 """
 
 from __future__ import annotations
@@ -39,7 +39,7 @@ def main() -> None:
 
 
 def checks(task: GateTask) -> Iterator[GateCheck]:
-    """Make the checks in order; the caller stops after one that leaves nothing to ask."""
+    """Make the checks in order; the caller stops after a failure that makes the rest pointless."""
     loader = ArtifactLoader()
     started = time.perf_counter()
     try:
@@ -64,7 +64,7 @@ def checks(task: GateTask) -> Iterator[GateCheck]:
 
 
 def _load_live(task: GateTask, loader: ArtifactLoader) -> tuple[Artifact | None, str]:
-    """Load the live version; None and why, if there is none or it cannot be loaded."""
+    """Load the live version, or return None and the reason if there is none or it cannot be loaded."""
     if task.live_folder is None:
         return None, task.no_live_reason
     try:

@@ -1,7 +1,7 @@
 """The gate: a version is tried in a process of its own before it goes live (docs/adr/0003).
 
-The program of a version is code that was written elsewhere. It may never end, take all memory or crash; whatever it
-does, it does to that process, and what is left is a report that says why the version was refused.
+The program of a version is code that was written elsewhere. It may never end, take all memory or crash, but only in
+that process; the report then says why the version was refused.
 """
 
 from __future__ import annotations
@@ -85,7 +85,7 @@ def run_gate(
 
 
 def _check_signature(store: ModelStore, version: int) -> tuple[list[GateCheck], str | None]:
-    """Check the manifest's signature, if signatures are asked for.
+    """Check the manifest's signature, if the store trusts keys.
 
     Returns:
         The check, and the manifest's SHA-256; None for one that cannot be read or is not trusted.
@@ -102,15 +102,15 @@ def _check_signature(store: ModelStore, version: int) -> tuple[list[GateCheck], 
 
 
 def run_checks(task: GateTask) -> list[GateCheck]:
-    """Run the checks in their process; what became of it is a check too, if it did not end well."""
+    """Run the checks in their process; if it does not end well, a last check says how it ended."""
     module = IsolatedModule(CHECKS_MODULE, timeout_s=task.limits.timeout_s, environment=ONE_THREAD)
     result = module.run(task, GateCheck)
     checks = result.answers
-    last = f"the last to end was {checks[-1].name}" if checks else "none came to an end"
+    progress = f"the last to end was {checks[-1].name}" if checks else "none came to an end"
     if result.timed_out or result.exit_status == -signal.SIGXCPU:
-        detail = f"the checks did not end within {task.limits.timeout_s:g} s; {last}"
+        detail = f"the checks did not end within {task.limits.timeout_s:g} s; {progress}"
         return [*checks, GateCheck("time", False, "timeout", detail)]
     if result.exit_status:
         name = "memory" if "memory" in result.reason.lower() else "crash"
-        return [*checks, GateCheck(name, False, name, f"the checks crashed; {last}: {result.reason}")]
+        return [*checks, GateCheck(name, False, name, f"the checks crashed; {progress}: {result.reason}")]
     return checks

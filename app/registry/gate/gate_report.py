@@ -15,7 +15,7 @@ from app.runtime.durable_file import fsync_path, replace_file
 REPORT = "gate.json"
 MAX_REPORT_BYTES = 1 << 20
 WITHDRAWN = "withdrawn"
-"""Name of the check that stands for what a version did in service, or what an operator said of it."""
+"""The name of the check that says why a version was taken out of service, by its monitor or by an operator."""
 
 
 class GateCheck(msgspec.Struct, frozen=True):
@@ -36,13 +36,13 @@ class GateReport(msgspec.Struct, frozen=True):
 
     version: int
     manifest_sha256: str
-    """That of the manifest that was checked: a report says nothing about another one under the same number."""
+    """The hash of the checked manifest: a report does not apply to another manifest under the same number."""
     against: int | None
     """The version that was live; None if none was."""
     created_at: str
     passed: bool
     forced: bool
-    """True if the version was to pass though comparisons fail."""
+    """True if failed comparisons were to be ignored."""
     seconds: float
     checks: list[GateCheck]
 
@@ -53,7 +53,7 @@ class GateReport(msgspec.Struct, frozen=True):
 
 
 def read_report(folder: Path) -> GateReport | None:
-    """Read a version's report; None if it has none that can be read, which no version needs."""
+    """Read a version's report; None if there is none or it cannot be read, since no version needs one."""
     try:
         with MappedFile(folder / REPORT, MAX_REPORT_BYTES) as mapped:
             return msgspec.json.decode(mapped.view, type=GateReport)

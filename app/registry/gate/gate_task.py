@@ -1,4 +1,4 @@
-"""What the gate's process is told: the versions, a sample of the feature store, thresholds and limits."""
+"""The request to the gate's process: the versions, a sample of the feature store, thresholds and limits."""
 
 from __future__ import annotations
 
@@ -6,7 +6,7 @@ import msgspec
 
 
 class GateThresholds(msgspec.Struct, frozen=True):
-    """How far a version may differ from the live one; `app.settings` gives advice."""
+    """Limits on how far a version may differ from the live one; `app.settings` gives advice."""
 
     ctr_ratio: float
     """Largest factor between the mean scores, up or down."""
@@ -19,11 +19,11 @@ class GateThresholds(msgspec.Struct, frozen=True):
 
 
 class GateLimits(msgspec.Struct, frozen=True):
-    """What the process may use."""
+    """Limits on the time and memory of the process."""
 
     timeout_s: float
     memory_mb: int
-    """Beyond what an idle process has."""
+    """Megabytes of address space beyond what an idle process has."""
 
 
 class FeatureSample(msgspec.Struct, frozen=True):

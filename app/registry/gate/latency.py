@@ -13,7 +13,7 @@ from app.registry.gate.served_version import ServedVersion
 
 CANDIDATES = 500
 TIMING_S = 1.0
-"""Spent on each of the two timings, at most; a model that needs longer for one turn is timed once."""
+"""The longest that each of the two timings may take; a model that needs longer for one turn is timed once."""
 TIMING_TURNS = 30
 
 

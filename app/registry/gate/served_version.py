@@ -20,7 +20,7 @@ Scores = npt.NDArray[np.float64]
 
 
 class ServedVersion:
-    """An artifact with the states of some items, which stand where a process has its item cache."""
+    """An artifact with users and with the states of some items, which take the place of the item cache."""
 
     def __init__(self, artifact: Artifact, users: Entities, items: Entities) -> None:
         self.version = artifact.version

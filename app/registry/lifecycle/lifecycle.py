@@ -29,7 +29,7 @@ log = structlog.get_logger(__name__)
 
 
 class Lifecycle:
-    """What is live in this process. One per worker; all methods belong to one event loop."""
+    """Keeps the live versions of one worker as the model store asks. All methods belong to one event loop."""
 
     def __init__(
         self,
@@ -104,8 +104,8 @@ class Lifecycle:
     async def withdraw(self, version: int, refusal: GateCheck) -> None:
         """Take a canary out: here at once, and in the model store, from where the other workers learn of it.
 
-        It stays out until it is asked for again, here even if the store cannot be written to. A refresh that is under
-        way does not bring it back: what that has read of the store is older than this refusal.
+        It stays out until the pointer is written anew, in this process even if the store cannot be written to. A
+        refresh that is under way does not bring it back: its reading of the store is older than this refusal.
         """
         canary = self._live.canary
         if canary is None or canary.version != version:
@@ -246,7 +246,7 @@ class Lifecycle:
             self._live = old.with_label(label, None)
             self._retirement.schedule(old.labels().values(), self._live.labels().values(), label)
 
-    # Telling
+    # Reporting
 
     def _record_problem(self, problem: Problem) -> None:
         """Emit a standing problem once."""

@@ -5,7 +5,7 @@ from __future__ import annotations
 import asyncio
 from collections.abc import Callable
 from concurrent.futures import ThreadPoolExecutor
-from typing import Any, TypeVar
+from typing import TypeVar, TypeVarTuple
 
 from app.errors import ArtifactError
 from app.registry.artifact.artifact import Artifact
@@ -13,6 +13,7 @@ from app.registry.store.model_store import ModelStore
 from app.runtime.thread_pacer import in_background
 
 T = TypeVar("T")
+Arguments = TypeVarTuple("Arguments")
 
 
 class LoaderThread:
@@ -21,7 +22,7 @@ class LoaderThread:
     def __init__(self) -> None:
         self._executor = ThreadPoolExecutor(1, thread_name_prefix="model-store")
 
-    def run(self, function: Callable[..., T], *args: Any) -> asyncio.Future[T]:
+    def run(self, function: Callable[[*Arguments], T], *args: *Arguments) -> asyncio.Future[T]:
         """Call a function on the thread, after those that were given to it before."""
         return asyncio.get_running_loop().run_in_executor(self._executor, function, *args)
 

@@ -1,4 +1,4 @@
-"""Which versions a process has refused, and when it tries them again."""
+"""The versions that a process has refused, and when it tries each again."""
 
 from __future__ import annotations
 
@@ -23,7 +23,7 @@ class VersionRefusal:
     attempts: int
     recorded_at: float
     retry_at: float
-    """On the monotonic clock, as is `recorded_at`; infinite if only a new pointer or manifest can help."""
+    """The next try on the monotonic clock, as `recorded_at`; infinite if only a new pointer or manifest can help."""
 
 
 class Refusals:

@@ -15,13 +15,13 @@ log = structlog.get_logger(__name__)
 
 
 class Retirement:
-    """The versions of one process that drain. All methods belong to one event loop."""
+    """Retires the versions of one process once they have drained. All methods belong to one event loop."""
 
     def __init__(self, retire: Callable[[Artifact], None], events: SwapLog, grace_s: float) -> None:
         """
         Args:
             retire: called for a version `grace_s` seconds after it was scheduled.
-            events: where it is written down.
+            events: logs each retirement.
         """
         self._retire, self._events, self._grace_s = retire, events, grace_s
         self._tasks: set[asyncio.Task[None]] = set()

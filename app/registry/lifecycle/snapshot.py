@@ -1,4 +1,4 @@
-"""What is live in this process: one immutable snapshot that a request reads once, and how it came about."""
+"""The live versions of a process, one immutable snapshot that a request reads once, and what happens to them."""
 
 from __future__ import annotations
 
@@ -57,7 +57,7 @@ class SwapEvent:
     reason: str = ""
     detail: str = ""
     seconds: float = 0.0
-    """From the decision to load until the version was live or refused."""
+    """Time from the decision to load until the version was live or refused."""
 
 
 @dataclass(frozen=True)
@@ -73,7 +73,7 @@ class Problem:
 
 @dataclass(frozen=True)
 class LifecycleStatus:
-    """What `/health` and `/models` show."""
+    """The state of the lifecycle, as `/health` and `/models` show it."""
 
     model: str
     versions: dict[str, int]

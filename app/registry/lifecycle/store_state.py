@@ -20,7 +20,7 @@ class TargetVersion:
 
     version: int
     manifest_sha256: str | None
-    """None if the manifest cannot be read."""
+    """The hash of the manifest; None if that cannot be read."""
 
     def matches(self, artifact: Artifact | None) -> bool:
         """Return True if the artifact is this version; it stays so if the version's folder vanishes."""
@@ -31,10 +31,10 @@ class TargetVersion:
 
 @dataclass(frozen=True)
 class StoreState:
-    """What the store asked for when it was read."""
+    """The pointer and the versions that it named when the store was read."""
 
     content: bytes | None
-    """That of the pointer; None if there is none or it cannot be read."""
+    """The bytes of the pointer; None if there is none or it cannot be read."""
     targets: dict[Label, TargetVersion] = field(default_factory=dict)
     canary_share: float = 0.0
     """Share of users in [0, 1] that the canary answers."""

@@ -1,4 +1,4 @@
-"""Swap events, as lines of the log and for who counts them."""
+"""`SwapLog` logs swap events and hands them to a callback that counts them."""
 
 from __future__ import annotations
 
@@ -14,7 +14,7 @@ WARNINGS = ("refused", "fallback", "withdrawn")
 
 
 class SwapLog:
-    """Where the events of one model go."""
+    """Logs the events of one model, and hands them on."""
 
     def __init__(self, model: str, on_event: Callable[[SwapEvent], None]) -> None:
         self._model, self._on_event = model, on_event

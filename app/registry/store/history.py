@@ -1,4 +1,4 @@
-"""`.history.json`: which versions were stable, the last one last. A rollback goes back along it."""
+"""`.history.json`: the versions that were stable, the latest last. A rollback goes back along it."""
 
 from __future__ import annotations
 

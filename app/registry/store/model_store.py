@@ -2,7 +2,7 @@
 
     <root>/<name>/<version>/          model.pt, tables.safetensors, manifest.json
     <root>/<name>/serving.json        {"stable": 7, "canary": {"version": 8, "share": 0.05}, "shadow": 9}
-    <root>/<name>/.history.json       [3, 7]   what was stable, the last one last: where a rollback goes back to
+    <root>/<name>/.history.json       [3, 7]   what was stable, the latest last: where a rollback goes back to
 
 A version is built aside in `.tmp-*`, fsynced and renamed; the pointer is replaced. A killed publisher leaves a `.tmp-*`
 folder that nothing reads and a later publisher removes.
@@ -88,11 +88,11 @@ class ModelStore:
         return self.folder / str(version)
 
     def manifest(self, version: int) -> Manifest:
-        """Read a version's manifest, and check its signature if signatures are asked for. Raises ArtifactError."""
+        """Read a version's manifest, and check its signature if the store trusts keys. Raises ArtifactError."""
         return read_manifest(self.path(version), self.trust)
 
     def refusal(self, version: int) -> GateCheck | None:
-        """Return why a version was refused, if it was and nobody had it judged again since.
+        """Return why a version was refused; None if it was not, or the gate has judged it again since.
 
         None for a version whose manifest cannot be read: loading it says what is wrong.
         """
@@ -162,7 +162,7 @@ class ModelStore:
         return decode_pointer(self.pointer_bytes())
 
     def history(self) -> list[int]:
-        """Return the versions that were stable, the last one last; empty if that is not known."""
+        """Return the versions that were stable, the latest last; empty if that is not known."""
         return self._history.read()
 
     def authorize(self, pointer: Pointer) -> None:
@@ -192,10 +192,10 @@ class ModelStore:
     def roll_back(self, version: int) -> Pointer:
         """Make an earlier version stable and forget those that were stable since. Raises ArtifactError."""
         with self.lock():
-            past = self.history()
-            past = past[: past.index(version)] if version in past else past[:-1]
+            history = self.history()
+            history = history[: history.index(version)] if version in history else history[:-1]
             pointer = msgspec.structs.replace(self._pointer_file.read_or_new(), stable=version)
-            return self._pointer_file.write(pointer, past)
+            return self._pointer_file.write(pointer, history)
 
     def rollback_candidates(self, before: int | None = None) -> list[int]:
         """Return the published versions to return to: those that were stable, the latest first, then lower numbers.
@@ -212,7 +212,7 @@ class ModelStore:
         """Refuse a version, and take away the labels it has: the canary, the shadow, never stable.
 
         Returns:
-            Those labels; none if another process was faster.
+            Those labels; none if another process has taken them away.
 
         Raises:
             ArtifactError: `stable` if the version is stable, `file` if the store cannot be written to.
@@ -236,7 +236,7 @@ class ModelStore:
         return store_lock(self.folder)
 
     def exclusive_action(self) -> contextlib.AbstractContextManager[None]:
-        """Hold the store for an action that takes long: one at a time, over all processes; nobody waits.
+        """Hold the store for an action that takes long: one at a time, over all processes, without waiting.
 
         Raises ArtifactError, `busy` if another is at work, `file` if the store cannot be written to.
         """

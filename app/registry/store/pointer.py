@@ -1,4 +1,4 @@
-"""`serving.json`: what the service should run."""
+"""`serving.json`: the versions that the service should run."""
 
 from __future__ import annotations
 
@@ -31,7 +31,7 @@ class PointerSeal(msgspec.Struct, frozen=True, forbid_unknown_fields=True):
 
 
 class Pointer(msgspec.Struct, frozen=True, forbid_unknown_fields=True, omit_defaults=True):
-    """Which version has which label."""
+    """Assigns labels to versions."""
 
     stable: VersionNumber | None = None
     canary: CanaryPointer | None = None

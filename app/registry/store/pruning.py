@@ -1,4 +1,4 @@
-"""Remove old versions to make room for new ones, except those that somebody may still need."""
+"""Remove old versions to make room for new ones, except those that may still be needed."""
 
 from __future__ import annotations
 
@@ -32,7 +32,7 @@ def prune(store: ModelStore, keep: int) -> list[int]:
 
 
 def _remove_unused(store: ModelStore, version: int) -> bool:
-    with lock_if_unused(store.path(version) / MANIFEST) as free:
-        if free:
+    with lock_if_unused(store.path(version) / MANIFEST) as unused:
+        if unused:
             remove_version(store.path(version), "pruned")
-        return free
+        return unused

@@ -25,7 +25,7 @@ class VersionRow:
     problem: str | None
     """Why the manifest cannot be read."""
     gate: GateReport | None
-    """None if the version was not judged."""
+    """The gate's report; None if the version was not judged."""
 
 
 def read_serving(store: ModelStore) -> tuple[Pointer, str | None]:
@@ -47,5 +47,5 @@ def read_row(store: ModelStore, version: int, labels: Mapping[str, int]) -> Vers
         manifest = store.manifest(version)
     except ArtifactError as error:
         problem = str(error)
-    held = [label for label, labelled in labels.items() if labelled == version]
-    return VersionRow(version, held, manifest, problem, read_report(store.path(version)))
+    own_labels = [label for label, labelled in labels.items() if labelled == version]
+    return VersionRow(version, own_labels, manifest, problem, read_report(store.path(version)))

@@ -1,7 +1,7 @@
 """A program imported class by class, so that no thread waits for the interpreter longer than for one of them.
 
 `torch.jit.load` holds the interpreter from the first line that it parses to the last that it compiles, 20 ms and more.
-Its importer keeps what it compiled in a compilation unit, and reads from an archive only what is not there yet. So an
+Its importer keeps what it compiled in a compilation unit, and reads from an archive only what the unit lacks. So an
 archive is split into several of the same kind: one for each class, with the functions that it is the first to call, and
 a last one with the rest, the tree of modules and their tensors. The interpreter is free between them.
 
@@ -97,10 +97,10 @@ def _pickled_text(text: str) -> bytes:
 
 
 class _ClassSources:
-    """The classes of a program by name, each after those that it refers to.
+    """The classes of a program, each after those that it refers to.
 
-    Beside each stand, by file, its source and that of the functions that it is the first to call. Raises
-    UnsupportedArchive if the code holds more than modules, named tuples and functions.
+    Iterating yields each class's name with, by file, its source and those of the functions that it is the first to
+    call. Raises UnsupportedArchive if the code holds more than modules, named tuples and functions.
     """
 
     def __init__(self, code: Mapping[str, bytes]) -> None:
@@ -144,9 +144,9 @@ class _ClassSources:
         called: set[str] = set()
         pending = [name]
         while pending:
-            more = (self._references(pending.pop()) & self._functions) - called
-            called |= more
-            pending += more
+            new_calls = (self._references(pending.pop()) & self._functions) - called
+            called |= new_calls
+            pending += new_calls
         return called
 
     def _references(self, name: str) -> set[str]:

@@ -1,9 +1,9 @@
-"""A TorchScript archive to a program: `torch.jit.load`, and two steps before it that keep the interpreter free.
+"""Load programs from TorchScript archives: `torch.jit.load`, and two accelerators that hold the interpreter less.
 
-`torch.jit.load` is always right. It holds the interpreter for 20 ms and more, which requests wait for, so with the
-versions of torch that they were tested with two accelerators go first: `program_cache` copies a program with the same
-code, `incremental_import` imports a program class by class. Both use functions of torch that are not public; with any
-other version of torch, or for an archive that they do not understand, the plain way is taken.
+`torch.jit.load` is always right. It holds the interpreter for 20 ms and more, which requests wait for, so the two
+accelerators go first, with the versions of torch that they were tested with: `program_cache` copies a program with the
+same code, `incremental_import` imports a program class by class. Both use functions of torch that are not public; with
+any other version of torch, or for an archive that they do not understand, `torch.jit.load` is called.
 """
 
 from __future__ import annotations

@@ -1,9 +1,9 @@
 """Programs compiled once: the versions that a retraining job publishes share their code and differ in their weights.
 
 To load a program takes 20 ms of the interpreter, most of them spent on the code
-(`app.registry.torchscript.incremental_import`), and its first calls compile it once more. A version whose code is that
-of one before becomes a copy of that one's program with the weights of its own file: 2 ms, and warm (docs/adr/0001). An
-archive with anything unusual in it is loaded as ever.
+(`app.registry.torchscript.incremental_import`), and its first calls compile it once more. A version whose code is known
+is not loaded: the known program, already compiled, is copied and given the weights of the version's own file, in 2 ms
+(docs/adr/0001). An archive with anything unusual in it is left to the loader.
 
 `data.pkl`, the tree of modules, is unpickled by stand-ins that run nothing of it.
 """
@@ -38,12 +38,12 @@ _DTYPES = {
 
 
 class ProgramCache:
-    """The latest programs, to make others of. It is not for several threads at once."""
+    """Keeps the latest programs and copies them for archives with the same code. It is not thread-safe."""
 
     def __init__(self, load: Callable[[bytes, torch.device], ScriptModule]) -> None:
         self._load = load
         self._programs: OrderedDict[tuple[str, str, str], ScriptModule] = OrderedDict()
-        """By device, code and tree; their tensors are empty."""
+        """Programs with empty tensors, by device, hash of the code, and tree."""
 
     def load(self, raw: bytes, device: torch.device) -> ScriptModule:
         """Return what the loader returns, its code shared with other programs. Raises what the loader raises."""

@@ -1,4 +1,4 @@
-"""A model to a TorchScript archive without its tables."""
+"""Compile models to TorchScript archives without their tables."""
 
 from __future__ import annotations
 

@@ -141,7 +141,7 @@ def as_nobody() -> Iterator[None]:
 
 
 class Traffic:
-    """Requests to the live version, which has to answer each of them retrained_model."""
+    """Requests to the live version, which has to answer all of them alike."""
 
     def __init__(self, lifecycle: Lifecycle) -> None:
         self.lifecycle = lifecycle

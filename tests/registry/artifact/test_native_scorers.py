@@ -77,7 +77,7 @@ class Positional(CtrModel):
 
 
 class PositionalDeepFM(Positional, ServedDeepFM):
-    """It is compiled whole."""
+    """Its user encoder and its scorer are compiled."""
 
     def tail(self) -> list[Tensor]:
         tensors = [torch.tensor([self.deep.hidden, self.dim, 1, 1])]
@@ -92,7 +92,7 @@ class PositionalDeepFM(Positional, ServedDeepFM):
 
 
 class PositionalFM(Positional, FM):
-    """It has no network, and its user states are the program's."""
+    """It has no network, and its user states are computed by the program."""
 
     def tail(self) -> list[Tensor]:
         return [torch.tensor([0, self.crosses.cross_width, 1, 1])]

@@ -38,7 +38,7 @@ def whole(raw: bytes) -> Any:
 
 
 def graphs(program: Any) -> dict[str, str]:
-    """Of each method of each module, without the places in source files."""
+    """Return the graph of each method of each module, without the places in source files."""
     return {
         f"{path}.{name}": re.sub(r" # .*", "", str(module._c._get_method(name).graph))
         for path, module in program.named_modules()

@@ -1,4 +1,4 @@
-"""A program made of another's code is the one its file holds; what cannot be understood is loaded as ever."""
+"""A program copied from a known one is the one that its file holds; an archive that is not understood is loaded."""
 
 from __future__ import annotations
 

@@ -17,7 +17,7 @@ from tests.factories import MODEL_NAME, files_left, fitted, golden, publish_file
 
 
 class Endless(DeepFM):
-    """`forward` never returns; the methods that serve are as ever."""
+    """`forward` never returns; the methods that serve are those of DeepFM."""
 
     def forward(
         self, user_keys_BS: Tensor, user_values_BS: Tensor, item_keys_BS: Tensor, item_values_BS: Tensor
