@@ -27,9 +27,9 @@ def infer(
     """
     from app.errors import ConfigError
     from app.features.schema import parse_schema
-    from app.training.data.infer import infer as propose
+    from app.training.data.schema_proposal import propose_schema
 
-    proposal = propose(file, label=label, user_id=user_id, item_id=item_id, rows=rows)
+    proposal = propose_schema(file, label=label, user_id=user_id, item_id=item_id, rows=rows)
     if out:
         try:
             with out.open("x", encoding="utf-8") as target:

@@ -34,7 +34,7 @@ def scratch_array(
     size = size_in_bytes(shape, dtype)
     if folder is None or size <= heap_bytes or size == 0:
         return np.empty(shape, dtype)
-    with space_errors(folder, size), tempfile.TemporaryFile(dir=folder) as file:
+    with disk_space_errors(folder, size), tempfile.TemporaryFile(dir=folder) as file:
         os.posix_fallocate(file.fileno(), 0, size)  # a full disk is an error here, a signal later
         return np.memmap(file, dtype, "r+", shape=shape)
 
@@ -45,7 +45,7 @@ def size_in_bytes(shape: tuple[int, ...], dtype: npt.DTypeLike) -> int:
 
 
 @contextlib.contextmanager
-def space_errors(folder: Path, size: int) -> Iterator[None]:
+def disk_space_errors(folder: Path, size: int) -> Iterator[None]:
     """Turn an OSError into a ConfigError that says how much room is needed."""
     try:
         yield

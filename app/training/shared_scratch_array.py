@@ -11,7 +11,7 @@ import numpy as np
 import numpy.typing as npt
 
 from app.training.distributed import ProcessGroup
-from app.training.scratch_array import HEAP_BYTES, scratch_array, size_in_bytes, space_errors
+from app.training.scratch_array import HEAP_BYTES, disk_space_errors, scratch_array, size_in_bytes
 
 
 def shared_scratch_array(
@@ -38,7 +38,7 @@ def shared_scratch_array(
     def create() -> str:
         if not machine_group.is_first:
             return ""
-        with space_errors(folder, size):
+        with disk_space_errors(folder, size):
             descriptor, name = tempfile.mkstemp(prefix=".shared-", dir=folder)
             with open(descriptor, "r+b") as file:
                 try:
@@ -49,7 +49,7 @@ def shared_scratch_array(
             return name
 
     def map_file() -> npt.NDArray[Any]:
-        with space_errors(folder, size):
+        with disk_space_errors(folder, size):
             return np.memmap(name, dtype, "r+", shape=shape)
 
     name = machine_group.all_gather(machine_group.run_all_or_raise(create))[0]

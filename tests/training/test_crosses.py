@@ -43,12 +43,14 @@ class Trained(NamedTuple):
 
 def traits_held_out(data: Dataset) -> np.ndarray:
     """Ids of the women aged 20 to 30 whose likes hold at least the median share of science fiction."""
-    assert data.users is not None
-    likes = [{pair["item"]: pair["weight"] for pair in pairs or []} for pairs in data.users["liked_genres"].to_list()]
+    assert data.user_states is not None
+    likes = [
+        {pair["item"]: pair["weight"] for pair in pairs or []} for pairs in data.user_states["liked_genres"].to_list()
+    ]
     share = np.array([genres.get("Sci-Fi", 0.0) / max(sum(genres.values()), 1.0) for genres in likes])
-    age = data.users["age"].to_numpy()
-    women = (data.users["gender"] == "F").to_numpy()
-    return data.users["id"].to_numpy()[women & (age >= 20) & (age <= 30) & (share >= np.median(share))]
+    age = data.user_states["age"].to_numpy()
+    women = (data.user_states["gender"] == "F").to_numpy()
+    return data.user_states["id"].to_numpy()[women & (age >= 20) & (age <= 30) & (share >= np.median(share))]
 
 
 def train_without_them(seed: int) -> Trained:
@@ -98,12 +100,12 @@ def test_an_unseen_combination_is_ranked_better_than_by_first_order_weights(trai
 def order_for(trained: Trained, model: CtrModel, user: dict[str, Any]) -> np.ndarray:
     """Positions of all films, best first, by the split that serving uses."""
     data = trained.data
-    assert data.items is not None
+    assert data.item_states is not None
     fields = data.schema.side("item")
-    films = [raw_features(row, fields) for row in data.items.iter_rows(named=True)]
+    films = [raw_features(row, fields) for row in data.item_states.iter_rows(named=True)]
     served = serving_form(model)
     user_slots = Encoder(data.schema, "user").encode(user, "someone new")
-    item_slots = Encoder(data.schema, "item").encode_many(films, data.items["id"].to_list())
+    item_slots = Encoder(data.schema, "item").encode_many(films, data.item_states["id"].to_list())
     with torch.inference_mode():
         state = served.encode_user(torch.from_numpy(user_slots.keys)[None], torch.from_numpy(user_slots.values)[None])
         items = served.encode_items(torch.from_numpy(item_slots.keys), torch.from_numpy(item_slots.values))
@@ -117,8 +119,8 @@ def test_a_woman_of_25_who_likes_science_fiction_is_shown_more_of_it(trained: Tr
         averages = {"user_average": 3.6, "user_like_share": 0.55, "liked_year": 1992}
         return {**known, **averages, "liked_genres": {genre: 20, "Drama": 10}, "genre_taste": {genre: 0.8}}
 
-    assert trained.data.items is not None
-    science_fiction = np.array(["Sci-Fi" in genres for genres in trained.data.items["genres"].to_list()])
+    assert trained.data.item_states is not None
+    science_fiction = np.array(["Sci-Fi" in genres for genres in trained.data.item_states["genres"].to_list()])
     orders = {
         (name, genre): order_for(trained, model, woman(genre))
         for name, model in (("deepfm", trained.deepfm), ("lr", trained.first_order))

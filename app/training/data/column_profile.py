@@ -24,44 +24,46 @@ class ColumnProfile:
 
     @property
     def name(self) -> str:
+        """Return the column's name."""
         return self.series.name
 
     @cached_property
-    def known(self) -> pl.Series:
+    def present(self) -> pl.Series:
+        """Return the values that are not missing."""
         return self.series.drop_nulls()
 
     @cached_property
-    def missing(self) -> float:
+    def missing_share(self) -> float:
         """Return the share of rows without a value."""
         return self.series.null_count() / max(len(self.series), 1)
 
     @cached_property
-    def distinct(self) -> int:
+    def distinct_count(self) -> int:
         """Return the number of distinct values; 1 for lists."""
-        return 1 if isinstance(self.series.dtype, pl.List) else self.known.n_unique()
+        return 1 if isinstance(self.series.dtype, pl.List) else self.present.n_unique()
 
     @cached_property
     def numbers(self) -> pl.Series | None:
         """Return the values as numbers; None unless all are numbers."""
         if self.series.dtype == pl.String:
-            numbers = self.known.cast(pl.Float64, strict=False)
+            numbers = self.present.cast(pl.Float64, strict=False)
             return None if numbers.null_count() or not len(numbers) else numbers
-        return self.known.cast(pl.Float64) if self.series.dtype.is_numeric() else None
+        return self.present.cast(pl.Float64) if self.series.dtype.is_numeric() else None
 
     @cached_property
-    def whole(self) -> bool:
+    def is_whole(self) -> bool:
         """Tell whether all values are whole numbers."""
         return self.numbers is not None and bool((self.numbers == self.numbers.floor()).all())
 
     @cached_property
-    def padded(self) -> bool:
+    def has_padded_codes(self) -> bool:
         """Tell whether there are codes such as 01234, which are not numbers."""
-        return self.series.dtype == pl.String and bool(self.known.str.contains(r"^0[0-9]").any())
+        return self.series.dtype == pl.String and bool(self.present.str.contains(r"^0[0-9]").any())
 
     @cached_property
-    def weighted(self) -> bool:
+    def is_weighted(self) -> bool:
         """Tell whether the values are JSON objects of weights."""
-        return self.series.dtype == pl.String and len(self.known) > 0 and bool(self.known.str.starts_with("{").all())
+        return self._all_match(r"^\{")
 
     @cached_property
     def separator(self) -> str | None:
@@ -69,9 +71,9 @@ class ColumnProfile:
         if self.series.dtype != pl.String or self.numbers is not None or self.is_json:
             return None
         for separator in SEPARATORS:
-            with_separator = self.known.filter(self.known.str.contains(separator, literal=True))
+            with_separator = self.present.filter(self.present.str.contains(separator, literal=True))
             # Prose has commas too, but its parts do not come back.
-            if len(with_separator) >= MIN_LIST_SHARE * max(len(self.known), 1) and len(with_separator):
+            if len(with_separator) >= MIN_LIST_SHARE * max(len(self.present), 1) and len(with_separator):
                 parts = with_separator.str.split(separator).explode(empty_as_null=False, keep_nulls=False)
                 if parts.n_unique() <= 0.5 * len(parts):
                     return separator
@@ -80,37 +82,43 @@ class ColumnProfile:
     @cached_property
     def is_json(self) -> bool:
         """Tell whether all values are JSON lists or objects."""
-        return self.series.dtype == pl.String and len(self.known) > 0 and bool(self.known.str.contains(r"^[\[{]").all())
+        return self._all_match(r"^[\[{]")
+
+    def _all_match(self, pattern: str) -> bool:
+        """Tell whether the column is text, has values, and the pattern is in all of them."""
+        return (
+            self.series.dtype == pl.String and len(self.present) > 0 and bool(self.present.str.contains(pattern).all())
+        )
 
     @cached_property
-    def items(self) -> pl.Series:
-        """Return the categories: the values, or the items of lists."""
+    def categories(self) -> pl.Series:
+        """Return all categories, repeated as they occur: the values, or the items of lists."""
         if isinstance(self.series.dtype, pl.List):
-            return self.known.explode(empty_as_null=False, keep_nulls=False).cast(pl.String).drop_nulls()
+            return self.present.explode(empty_as_null=False, keep_nulls=False).cast(pl.String).drop_nulls()
         if self.is_json:
             return (
-                self.known.str.extract_all(r'"([^"]+)"')
+                self.present.str.extract_all(r'"([^"]+)"')
                 .explode(empty_as_null=False, keep_nulls=False)
                 .str.strip_chars('"')
             )
         if self.separator:
-            return self.known.str.split(self.separator).explode(empty_as_null=False, keep_nulls=False)
-        return self.known.cast(pl.String)
+            return self.present.str.split(self.separator).explode(empty_as_null=False, keep_nulls=False)
+        return self.present.cast(pl.String)
 
     @cached_property
-    def longest(self) -> int:
+    def longest_list(self) -> int:
         """Return the length of the longest list; 1 where there are none."""
         if isinstance(self.series.dtype, pl.List):
-            lengths = self.known.list.len()
+            lengths = self.present.list.len()
         elif self.is_json:
-            lengths = self.known.str.count_matches(r'"[^"]+"')
+            lengths = self.present.str.count_matches(r'"[^"]+"')
         else:
-            lengths = self.known.str.count_matches(self.separator or "", literal=True) + 1
+            lengths = self.present.str.count_matches(self.separator or "", literal=True) + 1
         return max(1, cast(int, lengths.max() or 1))
 
     @cached_property
-    def skewed(self) -> bool:
-        """Tell whether they are like counts and prices: nothing below zero, and a mean far above the median."""
+    def is_skewed(self) -> bool:
+        """Tell whether the values are like counts and prices: none below zero, and a mean far above the median."""
         if self.numbers is None or not len(self.numbers):
             return False
         mean, median = cast(float, self.numbers.mean()), cast(float, self.numbers.median())
@@ -144,22 +152,22 @@ class ColumnProfile:
 
     def tells_label(self, labels: pl.Series) -> bool:
         """Tell whether the label nearly always follows from the value."""
-        if self.distinct < 2 or self.distinct > 0.2 * len(self.series):
+        if self.distinct_count < 2 or self.distinct_count > 0.2 * len(self.series):
             return False
         if self.numbers is not None:
             from sklearn.metrics import roc_auc_score
 
-            both = pl.DataFrame({"x": self.series.cast(pl.Float64), "y": labels}).drop_nulls()
-            if both["y"].n_unique() < 2:
+            rows = pl.DataFrame({"x": self.series.cast(pl.Float64), "y": labels}).drop_nulls()
+            if rows["y"].n_unique() < 2:
                 return False
-            auc = float(roc_auc_score(both["y"].to_numpy(), both["x"].to_numpy()))
+            auc = float(roc_auc_score(rows["y"].to_numpy(), rows["x"].to_numpy()))
             return max(auc, 1 - auc) >= LABEL_AUC
         pairs = pl.DataFrame({"x": self.series.cast(pl.String, strict=False), "y": labels})
-        mixed = pairs.group_by("x").agg(pl.col("y").mean())["y"]
-        return bool(((mixed < 1 - LABEL_AUC) | (mixed > LABEL_AUC)).all())
+        share = pairs.group_by("x").agg(pl.col("y").mean())["y"]
+        return bool(((share < 1 - LABEL_AUC) | (share > LABEL_AUC)).all())
 
 
 def shared_categories(one: ColumnProfile, other: ColumnProfile) -> float:
     """Return the share of the less varied column's categories that the other has too."""
-    left, right = set(one.items.unique().to_list()), set(other.items.unique().to_list())
+    left, right = set(one.categories.unique().to_list()), set(other.categories.unique().to_list())
     return len(left & right) / max(min(len(left), len(right)), 1)

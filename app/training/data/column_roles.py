@@ -29,7 +29,9 @@ def words_of(name: str) -> list[str]:
 def find_label_column(path: Path, profiles: dict[str, ColumnProfile]) -> str:
     """Return the column of 0 and 1 with a label's name, or the only one. Raises ConfigError if there is neither."""
     binary = [
-        name for name, profile in profiles.items() if labels_of(profile).null_count() == 0 and profile.distinct == 2
+        name
+        for name, profile in profiles.items()
+        if labels_of(profile).null_count() == 0 and profile.distinct_count == 2
     ]
     named = [name for name in binary if name.lower() in LABEL_NAMES]
     if named or len(binary) == 1:
@@ -41,7 +43,7 @@ def find_label_column(path: Path, profiles: dict[str, ColumnProfile]) -> str:
 
 
 def labels_of(profile: ColumnProfile) -> pl.Series:
-    """Return a column as labels, null where a value is none."""
+    """Return a column as labels 0 and 1, null where a value is neither."""
     if isinstance(profile.series.dtype, pl.List):
         return pl.Series([None], dtype=pl.Float64)
     text = profile.series.cast(pl.String, strict=False).str.strip_chars().str.to_lowercase()
@@ -50,7 +52,7 @@ def labels_of(profile: ColumnProfile) -> pl.Series:
 
 def is_time(profile: ColumnProfile) -> bool:
     """Tell whether a column is named like a time and holds large positive numbers."""
-    if not TIME_WORDS & set(words_of(profile.name)) or profile.missing > 0.01:
+    if not TIME_WORDS & set(words_of(profile.name)) or profile.missing_share > 0.01:
         return False
     return profile.numbers is not None and profile.largest > 1e8 and profile.smallest > 0
 
@@ -59,16 +61,16 @@ def reason_to_leave_out(profile: ColumnProfile, labels: pl.Series, *, is_id: boo
     """Return why a column cannot be a feature; empty where it can."""
     if not FIELD_NAME.fullmatch(profile.name):
         return "its name cannot be a field's: letters, digits, _, - and . only; rename the column"
-    if profile.missing == 1.0:
+    if profile.missing_share == 1.0:
         return "always missing"
     if isinstance(profile.series.dtype, pl.Struct | pl.Date | pl.Datetime | pl.Time | pl.Duration):
         return f"{profile.series.dtype} is no kind of field; write it as numbers or text"
     if isinstance(profile.series.dtype, pl.List):
         return ""
-    if profile.distinct == 1 and profile.missing == 0:
-        return f"always {profile.known[0]}"
-    all_distinct = profile.distinct == len(profile.series) > 20
-    if not is_id and all_distinct and (profile.numbers is None or profile.whole):
+    if profile.distinct_count == 1 and profile.missing_share == 0:
+        return f"always {profile.present[0]}"
+    all_distinct = profile.distinct_count == len(profile.series) > 20
+    if not is_id and all_distinct and (profile.numbers is None or profile.is_whole):
         return "another value in every row: it tells rows apart, not users or items"
     if profile.tells_label(labels):
         return "tells the label: it would not be known when a request is made"
@@ -85,6 +87,6 @@ def find_id_column(profiles: dict[str, ColumnProfile], words: set[str]) -> str |
         return parts[1:] == ["id"] or (len(parts) == 1 and len(parts[0]) > 1)
 
     named = [
-        profile for profile in profiles.values() if is_named(profile) and (profile.numbers is None or profile.whole)
+        profile for profile in profiles.values() if is_named(profile) and (profile.numbers is None or profile.is_whole)
     ]
-    return max(named, key=lambda profile: profile.distinct).name if named else None
+    return max(named, key=lambda profile: profile.distinct_count).name if named else None

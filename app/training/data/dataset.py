@@ -1,4 +1,4 @@
-"""Every format becomes a dataset: raw features of both sides, labels, times, and what was left out."""
+"""Hold what every format is read into: raw features of both sides, labels, times, and a record of skipped rows."""
 
 from __future__ import annotations
 
@@ -20,8 +20,8 @@ ID_COLUMN = "id"
 class Dataset:
     """Holds N labelled impressions. `user` (request side, context included) and `item` are N rows by raw field name.
 
-    A dataset that is larger than memory is a `MappedDataset`, whose `user` and `item` are a few examples. What concerns
-    all rows works on what `app.training.preprocessing.encode.encode` makes of either.
+    A dataset that is larger than memory is a `MappedDataset`, whose `user` and `item` are a few examples. Code that
+    goes over all rows takes the result of `app.training.preprocessing.encode.encode`, which accepts either.
     """
 
     name: str
@@ -35,10 +35,10 @@ class Dataset:
     source: str
     """Names the data in reports and messages."""
     skipped: SkippedRows = field(default_factory=SkippedRows)
-    users: pl.DataFrame | None = None
+    user_states: pl.DataFrame | None = None
     """Holds the last state of every user, with an `id` column, where the format knows it."""
-    items: pl.DataFrame | None = None
-    """Holds the last state of every item, likewise."""
+    item_states: pl.DataFrame | None = None
+    """Holds the last state of every item, with an `id` column, where the format knows it."""
     max_bad: float = MAX_BAD_SHARE
     """Limits the share of rows with a value that fits no slot, in each field."""
 
@@ -69,11 +69,11 @@ class Dataset:
         return self.user if side == "user" else self.item
 
     def states(self, side: Side) -> pl.DataFrame | None:
-        """Return the last state of every user or item: the format's, or else its newest row. None without an id."""
-        known = self.users if side == "user" else self.items
+        """Return the last state of every user or item, from the format or else its newest row; None without an id."""
+        states = self.user_states if side == "user" else self.item_states
         id_field = self.schema.layout(side).id_field
-        if known is not None or id_field is None:
-            return known
+        if states is not None or id_field is None:
+            return states
         frame, context = self.side(side), {f.raw_name for f in self.schema.fields if f.entity == "context"}
         if self.timestamps_N is not None:
             frame = frame[np.argsort(self.timestamps_N, kind="stable")]
@@ -83,5 +83,5 @@ class Dataset:
 
 
 def without_nan(frame: pl.DataFrame) -> pl.DataFrame:
-    """Replace NaN, as which some writers spell missing numbers, by null, as which the encoder knows them."""
+    """Replace NaN, which some writers use for missing numbers, by null, which the encoder takes as missing."""
     return frame.with_columns(pl.selectors.float().fill_nan(None))

@@ -25,7 +25,7 @@ from app.training.data.source import Source
 from app.training.distributed import SINGLE_PROCESS, ProcessGroup
 
 END_BYTES = 1 << 16
-"""So many bytes are hashed at either end of a file; its size and time are taken too."""
+"""This many bytes at either end of a file are hashed; its size and time are compared too."""
 
 
 def encode_file(

@@ -15,12 +15,12 @@ class EncodingLimits:
     """Text is parsed in blocks of this size. As frames, keys and values a block takes some 15 times as much; smaller
     blocks are slower, by a fifth at half of this size."""
     parquet_rows: int = 65_536
-    """Parquet is read in chunks of so many rows."""
+    """Parquet is read in chunks of this many rows."""
     history_rows: int = 250_000
-    """Formats that look at earlier events make the features of so many events at a time, or of all those of one user
-    where they are more."""
+    """Formats that look at earlier events compute the features of this many events at a time, or of all events of one
+    user if they are more."""
     chunk_rows: int = 65_536
-    """Encoded rows are gathered, counted and expanded in chunks of so many."""
+    """Encoded rows are gathered, counted and expanded in chunks of this many."""
     heap_array_bytes: int = 256 << 20
     """A larger array goes to an unlinked file, whose pages the system drops and reads again as memory gets short."""
     copy_bytes: int = 1 << 20

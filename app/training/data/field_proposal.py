@@ -1,4 +1,4 @@
-"""Propose one field of a schema: whose it is, its type and options, and why."""
+"""Propose one field of a schema: its entity, its type, its options, and the reasons."""
 
 from __future__ import annotations
 
@@ -25,7 +25,7 @@ YAML_WORDS = {"y", "n", "yes", "no", "on", "off", "true", "false", "null"}
 
 @dataclass
 class FieldProposal:
-    """Holds one field of the proposal."""
+    """Holds a proposed field of the schema, with the reasons for its entity and type."""
 
     profile: ColumnProfile
     entity: Entity
@@ -37,7 +37,7 @@ class FieldProposal:
     def yaml(self) -> str:
         """Return the field as two lines of YAML, the first of which is a comment that says why."""
         pairs = {"name": self.profile.name, "entity": self.entity, "type": self.type, **self.options}
-        missing = f"; {self.profile.missing:.0%} missing" if self.profile.missing >= 0.005 else ""
+        missing = f"; {self.profile.missing_share:.0%} missing" if self.profile.missing_share >= 0.005 else ""
         inner = ", ".join(f"{key}: {_yaml_value(value)}" for key, value in pairs.items())
         return f"  # {self.entity}: {self.entity_reason}; {self.type_reason}{missing}\n  - {{{inner}}}"
 
@@ -51,11 +51,11 @@ def propose_field(profile: ColumnProfile, usable: dict[str, ColumnProfile], ids:
     """
     for entity, name in ids.items():
         if profile.name == name:
-            reason = f"{profile.distinct:,} values"
+            reason = f"{profile.distinct_count:,} values"
             return FieldProposal(profile, entity, "its id by its name", "categorical", reason, {"id": True})
     entity, entity_reason = _entity(profile, usable, ids)
     type_, type_reason, options = _type(profile)
-    if type_ == "numeric" and profile.whole:
+    if type_ == "numeric" and profile.is_whole:
         for name in ids.values():
             # `userRatedMovie1` ends in what `movieId` names, and holds its values: not a quantity.
             same_word = words_of(profile.name)[-1:] == words_of(name)[:1]
@@ -84,15 +84,15 @@ def share_spaces(proposals: list[FieldProposal], ids: dict[Entity, str]) -> None
 def _entity(profile: ColumnProfile, usable: dict[str, ColumnProfile], ids: dict[Entity, str]) -> tuple[Entity, str]:
     words = words_of(profile.name)
     sides: tuple[tuple[Entity, set[str]], ...] = (("user", USER_WORDS), ("item", ITEM_WORDS))
-    for entity, known in sides:
-        if words and words[0] in known:
+    for entity, entity_words in sides:
+        if words and words[0] in entity_words:
             return entity, f"named {words[0]}..."
     share = {entity: profile.constant_within(usable[name].series) for entity, name in ids.items()}
     for entity in sorted(share, key=lambda entity: -share[entity]):
         if share[entity] >= MIN_TRAIT_SHARE:
             return entity, f"the same in {share[entity]:.0%} of the rows of one {ids[entity]}"
-    for entity, known in sides:
-        if set(words) & known:
+    for entity, entity_words in sides:
+        if set(words) & entity_words:
             return entity, "by a word in its name"
     if not ids:
         return "context", "no id column was found: move it to user or item where you know better"
@@ -100,27 +100,27 @@ def _entity(profile: ColumnProfile, usable: dict[str, ColumnProfile], ids: dict[
 
 
 def _type(profile: ColumnProfile) -> tuple[str, str, dict[str, object]]:
-    if profile.weighted:
+    if profile.is_weighted:
         return "multi_categorical", "JSON objects", {"weighted": True, "max_length": _max_length(profile)}
     if isinstance(profile.series.dtype, pl.List) or profile.is_json:
         return "multi_categorical", "lists", {"max_length": _max_length(profile)}
     if profile.separator:
         reason = f"lists divided by {profile.separator}"
         return "multi_categorical", reason, {"separator": profile.separator, "max_length": _max_length(profile)}
-    if profile.numbers is None or profile.padded:
-        return "categorical", f"text, {profile.distinct:,} values", {}
-    if profile.whole and CODE_WORDS & set(words_of(profile.name)):
-        return "categorical", f"whole numbers that name something, {profile.distinct:,} values", {}
-    if profile.whole and profile.distinct <= FEW_NUMBERS:
-        return "categorical", f"only {profile.distinct} whole numbers", {}
-    if profile.skewed:
+    if profile.numbers is None or profile.has_padded_codes:
+        return "categorical", f"text, {profile.distinct_count:,} values", {}
+    if profile.is_whole and CODE_WORDS & set(words_of(profile.name)):
+        return "categorical", f"whole numbers that name something, {profile.distinct_count:,} values", {}
+    if profile.is_whole and profile.distinct_count <= FEW_NUMBERS:
+        return "categorical", f"only {profile.distinct_count} whole numbers", {}
+    if profile.is_skewed:
         options: dict[str, object] = {"transforms": ["log1p", "standardise"], "buckets": 10}
         return "numeric", "most are small and some large, as counts are", options
     return "numeric", "numbers", {"buckets": 10}
 
 
 def _max_length(profile: ColumnProfile) -> int:
-    return min(MAX_LIST, profile.longest)
+    return min(MAX_LIST, profile.longest_list)
 
 
 def _yaml_value(value: object) -> str:

@@ -50,7 +50,9 @@ def load_dataset(
     _check_same(source, size, group)
     if size <= source.limits.in_memory_bytes:
         data = group.run_all_or_raise(lambda: read_into_memory(source, max_bad))
-        return replace(data, users=source.states("user"), items=source.states("item")) if source.states else data
+        if source.states is None:
+            return data
+        return replace(data, user_states=source.states("user"), item_states=source.states("item"))
     folder = encode_file(source, cache, max_bad=max_bad, report=report, group=group.on_this_machine())
     labels_N = np.array(folder.labels_N)
     _check_same(source, (folder.meta.seen, xxhash.xxh3_64_hexdigest(labels_N.data)), group)

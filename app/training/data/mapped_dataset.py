@@ -24,7 +24,7 @@ TIME_COLUMN = "\x1ftime"
 
 @dataclass(frozen=True)
 class MappedDataset(Dataset):
-    """Is a dataset whose `user` and `item` are a few examples, while the slots of all rows are mapped."""
+    """Maps the slots of all its rows from the encoded folder; its `user` and `item` are a few examples."""
 
     origin: Source | None = None
     folder: EncodedFolder | None = None

@@ -15,7 +15,7 @@ from app.training.data.source import Source
 from app.training.data.table_encoder import TableEncoder
 
 READ_RANGES = 8
-"""So many ranges are held in memory while they are copied."""
+"""This many ranges are held in memory while they are copied."""
 
 
 def merge_shards(source: Source, shards: Sequence[EncodedShard], max_bad: float) -> EncodedShard:
@@ -50,7 +50,7 @@ def copy_arrays(
     """Copy some ranges of every array out of the shards' folders to their place among all rows.
 
     Args:
-        own_slice: returns which of so many ranges to copy; several processes copy different ones.
+        own_slice: returns, for the number of ranges, which of them this process copies.
         range_bytes: the size of a range.
 
     Raises:

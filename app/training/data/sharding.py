@@ -15,7 +15,7 @@ from typing import NamedTuple
 
 from app.training.data.readers.line_blocks import FileRange, count_quotes, next_line_start
 from app.training.data.readers.table_files import FilePart, SplitBoundary, TableFiles
-from app.training.data.readers.text_file import unreadable
+from app.training.data.readers.text_file import unreadable_file
 
 QuoteCounts = dict[int, int]
 """Counts double quotes by the index of their file."""
@@ -56,7 +56,7 @@ class ShardPlanner:
                 try:
                     counts[index] = count_quotes(self._files.files[index], part)
                 except OSError as error:
-                    raise unreadable(self._files.files[index], error) from error
+                    raise unreadable_file(self._files.files[index], error) from error
         return counts
 
     def plan(self, quotes: Sequence[QuoteCounts]) -> list[TableFiles]:
@@ -104,7 +104,7 @@ class ShardPlanner:
         try:
             begin = next_line_start(path, offset, within_quotes=within_quotes, quoted=quoted)
         except OSError as error:
-            raise unreadable(path, error) from error
+            raise unreadable_file(path, error) from error
         return FilePosition(index, begin) if begin < self._sizes[index] else FilePosition(index + 1, 0)
 
     def _parts(self, start: FilePosition, stop: FilePosition) -> tuple[FilePart, ...]:

@@ -53,7 +53,7 @@ class Source:
     timestamp: str | None = None
     """Names a column of numbers that grow with time."""
     targets: tuple[str, ...] = ()
-    """Names columns beside the label that tell the answer, so that they may not be features."""
+    """Names the columns beside the label that tell the answer and so may not be features."""
     labels: Mapping[str, float] = field(default_factory=lambda: LABELS)
     """Maps what the label column says, in lower case, to the label."""
     derive: Callable[[pl.DataFrame], pl.DataFrame] = lambda frame: frame
@@ -111,7 +111,7 @@ class Source:
                     raise DataError(f"{self.path}: {error}") from error
                 columns.update(frame.columns)
                 if chunk.open_ended:
-                    absent = [name for name in self._wanted_columns() if name not in frame.columns]
+                    absent = [name for name in self._required_columns() if name not in frame.columns]
                     frame = frame.with_columns(pl.lit(None, pl.String).alias(name) for name in absent)
                 self._check_columns(set(frame.columns), frame.columns)
                 if len(frame):
@@ -139,12 +139,12 @@ class Source:
         """Count the rows of the shards before this one. It takes as long as reading them."""
         return self.chunks.count_rows_before() if isinstance(self.chunks, TableFiles) else 0
 
-    def _wanted_columns(self) -> list[str]:
+    def _required_columns(self) -> list[str]:
         times = [self.timestamp] if self.timestamp else []
         return list(dict.fromkeys([self.label, *times, *self.raw_names("user"), *self.raw_names("item")]))
 
     def _check_columns(self, present: set[str], shown: Iterable[str]) -> None:
-        missing = [name for name in self._wanted_columns() if name not in present]
+        missing = [name for name in self._required_columns() if name not in present]
         if missing:
             names = ", ".join(list(shown)[:40])
             raise DataError(f"{self.path}: no column {', '.join(missing)}; it has {names}{self._hint()}")

@@ -21,10 +21,10 @@ class SplitConfig:
     """Says how rows are split into `PARTS`."""
 
     kind: SplitKind = "auto"
-    """auto splits by time where rows have one, and those of a test file, if there is one, come after the others."""
+    """`auto` splits by time if rows have one and the rows of the test file, if there is one, are the newest."""
     validation: float = 0.1
     test: float = 0.1
-    """This share of the rows is held out as test part where no test file is given."""
+    """Share of the rows that is held out for the test part if no test file is given."""
     seed: int = 0
 
     def parts(self, data: Dataset, test: Dataset | None) -> tuple[Dataset, Dataset, Dataset]:

@@ -33,24 +33,24 @@ INSTALL = "pip install --no-deps recbole==1.2.1"
 LABEL, TIMESTAMP = "label", "timestamp"
 USER_TRAITS = {"age", "gender", "occupation", "zip_prefix"}
 """Only some layouts have these fields of users."""
-BAD = "no rating of 0.5 to 5, no time, or an unknown user or film"
+BAD_RATING = "no rating of 0.5 to 5, no time, or an unknown user or film"
 
 
 def movielens_source(
-    path: Path | None, schema: FeatureSchema, own_schema: bool = True, limits: EncodingLimits = DEFAULT_LIMITS
+    path: Path | None, schema: FeatureSchema, default_schema: bool = True, limits: EncodingLimits = DEFAULT_LIMITS
 ) -> Source:
     """Describe a MovieLens folder.
 
     Args:
         path: folder with the files; None for the installed wheel's.
-        own_schema: the schema is the format's; fields that this layout has nothing for are left out of it.
+        default_schema: the schema is the format's own; fields that this layout has no data for are left out of it.
 
     Raises:
         ConfigError: the schema reads a target.
         DataError: there are no files.
     """
     reader = _Reader(find_layout(path or _installed_folder()), limits.history_rows)
-    if own_schema and reader.layout.users is None:
+    if default_schema and reader.layout.users is None:
         schema = FeatureSchema(fields=tuple(f for f in schema.fields if f.raw_name not in USER_TRAITS))
     return Source(
         "movielens",
@@ -77,7 +77,7 @@ def _installed_folder() -> Path:
 
 
 class _Reader:
-    """Reads the files when rows are first wanted, since an encoded form may be there already."""
+    """Reads the files only when rows are requested, since an encoded form may be there already."""
 
     def __init__(self, layout: MovieLensLayout, group_ratings: int) -> None:
         self.layout = layout
@@ -130,7 +130,7 @@ class _Reader:
             if users is not None:
                 good = good & frame["user_id"].is_in(users[ID_COLUMN].cast(pl.UInt32, strict=False).implode())
             good = good.fill_null(False)
-            bad.add(BAD, chunk.rows_N[(~good).to_numpy()])
+            bad.add(BAD_RATING, chunk.rows_N[(~good).to_numpy()])
             frames.append(frame.filter(good).with_columns(pl.col("timestamp").cast(pl.Int64)))
         bad.check()
         table = pl.concat(frames) if frames else pl.DataFrame()
@@ -178,5 +178,6 @@ def _ends_of_time(count: int) -> Index:
     return np.full(count, END_OF_TIME)
 
 
-def _positions(ids: pl.Series, known: pl.Series) -> Index:
-    return ids.replace_strict(known.cast(pl.UInt32), np.arange(len(known)), return_dtype=pl.Int64).to_numpy()
+def _positions(ids: pl.Series, known_ids: pl.Series) -> Index:
+    """Return the position of each id among the known ones."""
+    return ids.replace_strict(known_ids.cast(pl.UInt32), np.arange(len(known_ids)), return_dtype=pl.Int64).to_numpy()

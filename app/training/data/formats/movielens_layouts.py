@@ -19,7 +19,7 @@ from app.training.data.readers.bad_rows import BadRows
 from app.training.data.readers.delimited import delimited_files, read_delimited
 from app.training.data.readers.line_blocks import TextBlock, read_blocks
 from app.training.data.readers.table_chunk import ChunkReader, TableChunk
-from app.training.data.readers.text_file import read_text, unreadable
+from app.training.data.readers.text_file import read_text, unreadable_file
 
 COLUMNS = ["user_id", "item_id", "rating", "timestamp"]
 NO_GENRES = "(no genres listed)"
@@ -70,7 +70,7 @@ def _read(folder: Path, name: str, separator: str, columns: list[str] | None, en
     try:
         frame = read_text(path, separator, header=columns is None, quote=None, encoding=encoding)
     except (pl.exceptions.PolarsError, OSError) as error:
-        raise unreadable(path, error) from error
+        raise unreadable_file(path, error) from error
     if columns and frame.width != len(columns):
         raise DataError(f"{path}: has {frame.width} columns, expected {len(columns)}")
     return frame.rename(dict(zip(frame.columns, columns, strict=True))) if columns else frame
@@ -161,7 +161,7 @@ def _csv_layout(folder: Path) -> MovieLensLayout:
         try:
             frame = read_text(path, ",").rename({"movieId": "item_id", "title": "movie_title"})
         except (pl.exceptions.PolarsError, OSError) as error:
-            raise unreadable(path, error) from error
+            raise unreadable_file(path, error) from error
         return _items(_titled(frame), _split_genres("genres"))
 
     return MovieLensLayout(folder / "ratings.csv", chunks, None, items, [folder / "movies.csv"])

@@ -29,9 +29,9 @@ from app.training.data.source import LABELS, Source
 LABEL = "label"
 SPARSE_LABELS = LABELS | {"-1": 0.0, "-1.0": 0.0, "+1": 1.0, "+1.0": 1.0}
 INSPECTED_BYTES = 32 << 20
-"""The beginning of the file, of this size, tells which fields there are and how many slots each needs."""
-SPARE = 1.5
-"""A field has so many times the slots that were seen, for rows that were not inspected."""
+"""So much of the file's beginning is read to learn which fields there are and how many slots each needs."""
+SPARE_FACTOR = 1.5
+"""A field gets this many times the slots that were seen, as rows that were not inspected may need more."""
 NO_SEPARATOR = "\x01"
 """It separates nothing, so that a line is read whole."""
 
@@ -111,7 +111,7 @@ def derived_schema(path: Path, sparse: SparseFormat, limits: EncodingLimits = DE
                 weighted=True,
                 pooling="sum",
                 max_length=min(
-                    MAX_SLOTS_PER_FIELD, longest[name] if longest[name] == 1 else round(longest[name] * SPARE)
+                    MAX_SLOTS_PER_FIELD, longest[name] if longest[name] == 1 else round(longest[name] * SPARE_FACTOR)
                 ),
             )
             for index, name in enumerate(names)

@@ -46,12 +46,13 @@ def line_ends(text: bytes, *, quoted: bool) -> npt.NDArray[np.int64]:
     return _positions(np.frombuffer(text, np.uint8), ord(NEWLINE), quoted)
 
 
-def _positions(bytes_B: npt.NDArray[np.uint8], wanted: int, quoted: bool) -> npt.NDArray[np.int64]:
+def _positions(bytes_B: npt.NDArray[np.uint8], byte: int, quoted: bool) -> npt.NDArray[np.int64]:
+    """Return where a byte occurs, outside of double quotes if cells may be quoted."""
     if quoted and (bytes_B == QUOTE).any():
         # A doubled quote closes and opens, as it should. The sum wraps at 256, an even number.
         quotes_B = np.cumsum(bytes_B == QUOTE, dtype=np.uint8)
-        return np.flatnonzero((bytes_B == wanted) & (quotes_B & 1 == 0))
-    return np.flatnonzero(bytes_B == wanted)
+        return np.flatnonzero((bytes_B == byte) & (quotes_B & 1 == 0))
+    return np.flatnonzero(bytes_B == byte)
 
 
 def _select(

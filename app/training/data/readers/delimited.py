@@ -18,7 +18,7 @@ from app.training.data.readers.block_lines import BlockLines, line_ends, lines_w
 from app.training.data.readers.line_blocks import FileRange, TextBlock, read_blocks
 from app.training.data.readers.table_chunk import TableChunk
 from app.training.data.readers.table_files import SplitBoundary, TableFiles
-from app.training.data.readers.text_file import unreadable
+from app.training.data.readers.text_file import unreadable_file
 
 
 def delimited_files(
@@ -98,7 +98,7 @@ def _parse(
         except (pl.exceptions.PolarsError, OSError) as error:
             undecodable = _undecodable_lines(lines.text, quote is not None) if attempt == 0 else np.empty(0, np.bool_)
             if not undecodable.any() or len(undecodable) != len(lines.good()):
-                raise unreadable(path, error) from error
+                raise unreadable_file(path, error) from error
             bad.add("are not UTF-8", bad.rows + 1 + lines.good()[undecodable])
             lines = without_lines(lines, undecodable, quoted=quote is not None)
             continue

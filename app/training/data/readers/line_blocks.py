@@ -16,12 +16,12 @@ from app.training.data.readers.block_lines import NEWLINE, QUOTE, line_ends
 
 BLOCK_BYTES = DEFAULT_LIMITS.block_bytes
 MAX_BLOCKS = 16
-"""A line, or a quoted cell, that is longer than this many blocks is taken for an error of the file."""
+"""A line, or a quoted cell, that is longer than this many blocks is an error of the file."""
 BOM = b"\xef\xbb\xbf"
 
 
 class TextBlock(NamedTuple):
-    """Consecutive whole lines of a text file."""
+    """Holds consecutive whole lines of a text file."""
 
     text: bytes
     """Holds whole lines, the last one ended by a line feed too."""
@@ -34,7 +34,7 @@ class FileRange(NamedTuple):
 
     start: int = 0
     stop: int | None = None
-    """Is the end, exclusive; None is the end of the file."""
+    """Names the end, exclusive; None is the end of the file."""
 
 
 WHOLE_FILE = FileRange()
@@ -46,7 +46,7 @@ def read_blocks(
     """Yield a file, or a part of it, in blocks of about `size` bytes.
 
     Args:
-        part: of a file that is not gzipped.
+        part: the part to read; a gzipped file is read whole.
         quoted: a line feed within double quotes ends no line.
 
     Raises:

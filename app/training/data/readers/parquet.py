@@ -13,7 +13,7 @@ from app.training.data.readers.bad_rows import BadRows
 from app.training.data.readers.line_blocks import FileRange
 from app.training.data.readers.table_chunk import TableChunk
 from app.training.data.readers.table_files import SplitBoundary, TableFiles
-from app.training.data.readers.text_file import unreadable
+from app.training.data.readers.text_file import unreadable_file
 
 
 def parquet_files(files: tuple[Path, ...], limits: EncodingLimits) -> TableFiles:
@@ -29,6 +29,6 @@ def parquet_files(files: tuple[Path, ...], limits: EncodingLimits) -> TableFiles
                 bad.rows += len(frame)
                 yield TableChunk(frame, rows_N, (start + len(frame) - part.start) / (stop - part.start))
         except (pl.exceptions.PolarsError, OSError) as error:
-            raise unreadable(path, error) from error
+            raise unreadable_file(path, error) from error
 
     return TableFiles(files, read, SplitBoundary.PARQUET_ROWS)

@@ -68,13 +68,13 @@ def distinct(series: pl.Series) -> Distinct:
         codes = series.cast(pl.Enum(values)).to_physical().cast(pl.Int64)
         return Distinct([*values.to_list(), None], codes.fill_null(len(values)).to_numpy())
     if series.dtype.is_numeric() or series.dtype == pl.Boolean:
-        known = series.drop_nulls().to_numpy()
+        present = series.drop_nulls().to_numpy()
         # By bits, so that 0.0 and -0.0 stay two values, as they are to Python's repr.
-        bits = known.view(f"u{known.itemsize}") if known.dtype.kind == "f" else known
-        _, first, places = np.unique(bits, return_index=True, return_inverse=True)
+        bits = present.view(f"u{present.itemsize}") if present.dtype.kind == "f" else present
+        _, first, present_codes = np.unique(bits, return_index=True, return_inverse=True)
         codes_N: npt.NDArray[np.int64] = np.full(len(series), len(first), np.int64)
-        codes_N[series.is_not_null().to_numpy()] = places
-        return Distinct([*known[first].tolist(), None], codes_N)
+        codes_N[series.is_not_null().to_numpy()] = present_codes
+        return Distinct([*present[first].tolist(), None], codes_N)
     return PythonColumn(series.to_list()).distinct()
 
 

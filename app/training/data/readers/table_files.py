@@ -12,7 +12,7 @@ import polars as pl
 from app.training.data.readers.bad_rows import BadRows
 from app.training.data.readers.line_blocks import WHOLE_FILE, FileRange
 from app.training.data.readers.table_chunk import TableChunk
-from app.training.data.readers.text_file import unreadable
+from app.training.data.readers.text_file import unreadable_file
 
 FileReader = Callable[[Path, FileRange, BadRows], Iterator[TableChunk]]
 FilePart = tuple[Path, FileRange]
@@ -73,4 +73,4 @@ class TableFiles:
                 return int(pl.scan_parquet(file).select(pl.len()).collect().item())
             return file.stat().st_size
         except (pl.exceptions.PolarsError, OSError) as error:
-            raise unreadable(file, error) from error
+            raise unreadable_file(file, error) from error

@@ -20,7 +20,7 @@ def read_text(
     )
 
 
-def unreadable(path: Path, error: Exception) -> DataError:
+def unreadable_file(path: Path, error: Exception) -> DataError:
     """Return the error that says that a file cannot be read, with the first line of the reason."""
     reason = next((line for line in str(error).splitlines() if line.strip()), type(error).__name__)
     return DataError(f"{path}: cannot be read: {reason[:MAX_REASON]}")

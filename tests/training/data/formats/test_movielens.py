@@ -180,9 +180,9 @@ def test_both_layouts_read_alike(tmp_path: Path) -> None:
     one = open_dataset("movielens", write_original(tmp_path / "a", ratings))
     other = open_dataset("movielens", write_recbole(tmp_path / "b", ratings))
     assert rows_of(one) == rows_of(other)
-    assert one.users is not None
-    assert other.users is not None
-    assert one.users.equals(other.users)
+    assert one.user_states is not None
+    assert other.user_states is not None
+    assert one.user_states.equals(other.user_states)
     assert one.labels_N.tolist() == other.labels_N.tolist()
 
 
@@ -206,8 +206,8 @@ def test_one_million_has_the_features_of_the_hundred_thousand(tmp_path: Path) ->
     one = open_dataset("movielens", write_original(tmp_path / "a", ratings))
     other = open_dataset("movielens", write_million(tmp_path / "b", ratings))
     assert rows_of(one) == rows_of(other)
-    assert other.items is not None
-    assert other.items.filter(pl.col("id") == "1")["title"].item() == "Film 1: é"
+    assert other.item_states is not None
+    assert other.item_states.filter(pl.col("id") == "1")["title"].item() == "Film 1: é"
 
 
 def test_the_later_layouts_say_nothing_of_users_and_the_schema_asks_nothing(tmp_path: Path) -> None:
@@ -219,8 +219,8 @@ def test_the_later_layouts_say_nothing_of_users_and_the_schema_asks_nothing(tmp_
         row = found[str(user), str(film)]
         assert_same(row, brute_user([r for r in ratings if r[0] == user and r[3] < time]))
         assert_same(row, brute_item([r for r in ratings if r[1] == film and r[3] < time]))
-    assert data.items is not None
-    assert data.items.filter(pl.col("id") == "900").to_dicts()[0]["genres"] == []
+    assert data.item_states is not None
+    assert data.item_states.filter(pl.col("id") == "900").to_dicts()[0]["genres"] == []
     (tmp_path / "ml-latest-small" / "movies.csv").unlink()
     with pytest.raises(DataError, match=r"has no movies\.csv"):
         open_dataset("movielens", tmp_path / "ml-latest-small")
@@ -291,5 +291,5 @@ def test_the_installed_files() -> None:
     data = open_dataset("movielens", None)
     assert (len(data), data.skipped.count) == (100_000, 0)
     assert data.labels_N.mean() == pytest.approx(0.55375)
-    assert data.items is not None
-    assert data.items.filter(pl.col("id") == "1")["title"].item() == "Toy Story"
+    assert data.item_states is not None
+    assert data.item_states.filter(pl.col("id") == "1")["title"].item() == "Toy Story"

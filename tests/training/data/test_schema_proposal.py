@@ -13,7 +13,7 @@ import pytest
 
 from app.errors import ConfigError, DataError
 from app.features.schema import parse_schema
-from app.training.data.infer import infer
+from app.training.data.schema_proposal import propose_schema
 from tests.training.conftest import Ctr
 
 GENRES = ["drama", "comedy", "war", "crime"]
@@ -57,7 +57,7 @@ def fields_of(text: str) -> dict[str, Any]:
 def test_every_column_is_what_it_is_and_every_line_says_why(tmp_path: Path) -> None:
     path = tmp_path / "clicks.csv"
     impressions().write_csv(path)
-    found = infer(path)
+    found = propose_schema(path)
     assert (found.label, found.timestamp) == ("click", "at")
     fields = fields_of(found.text)
     assert {name: (field.entity, field.type) for name, field in fields.items()} == {
@@ -148,15 +148,15 @@ def test_what_it_cannot_know_it_asks_for(tmp_path: Path) -> None:
     with pytest.raises(
         ConfigError, match=r"several columns are 0 or 1 throughout \(a, b\): name the label with --label"
     ):
-        infer(path)
-    fields = fields_of(infer(path, label="b", user_id="c").text)
+        propose_schema(path)
+    fields = fields_of(propose_schema(path, label="b", user_id="c").text)
     assert fields["c"].id
     assert fields["a"].entity == "context"
     with pytest.raises(ConfigError, match="no column d"):
-        infer(path, label="d")
+        propose_schema(path, label="d")
     path.write_text("a,b\n1,x\n2,y\n")
     with pytest.raises(ConfigError, match="no column is 0 or 1"):
-        infer(path)
+        propose_schema(path)
     path.write_text("a,b\n")
     with pytest.raises(DataError, match="no rows"):
-        infer(path)
+        propose_schema(path)

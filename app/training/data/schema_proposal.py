@@ -34,14 +34,14 @@ class SchemaProposal:
     """Holds a proposed schema, and how to train with it."""
 
     text: str
-    """Is YAML with comments, which parses as a schema."""
+    """Holds YAML with comments, which parses as a schema."""
     label: str
     timestamp: str | None
     left_out: dict[str, str]
-    """Says why a column is no feature, by its name."""
+    """Maps the name of each column that is no feature to the reason."""
 
 
-def infer(
+def propose_schema(
     path: Path, *, label: str | None = None, user_id: str | None = None, item_id: str | None = None, rows: int = ROWS
 ) -> SchemaProposal:
     """Propose a schema from the first `rows` rows of a table with named columns.
