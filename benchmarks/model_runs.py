@@ -18,7 +18,7 @@ import numpy as np
 from app.registry.artifact.manifest import MANIFEST, PROGRAM, TABLES
 from app.training.architectures import ModelConfig
 from app.training.data.split import SplitConfig
-from app.training.evaluation.baselines import linear, trees
+from app.training.evaluation.baselines import predict_linear, predict_trees
 from app.training.evaluation.metrics import evaluate
 from app.training.export import export_version, verify_export
 from app.training.job import TrainingJob
@@ -151,8 +151,8 @@ def _size(key: Key, prepared: PreparedData, trained: TrainedModel) -> int:
 def _peer(key: Key, job: TrainingJob, prepared: PreparedData) -> dict[str, Any]:
     encoded, rows = prepared.encoded, prepared.rows
     fits: dict[str, Callable[[], np.ndarray]] = {
-        "logistic_regression": lambda: linear(prepared.preprocessing, rows["train"], rows["test"]),
-        "gradient_boosting": lambda: trees(
+        "logistic_regression": lambda: predict_linear(prepared.preprocessing, rows["train"], rows["test"]),
+        "gradient_boosting": lambda: predict_trees(
             prepared.preprocessing.schema, encoded["train"], encoded["test"], job.config.trainer.seed
         ),
     }

@@ -162,7 +162,7 @@ def _retrain(
                     outcome,
                     gate=gate,
                     notify=notify,
-                    report=progress.report,
+                    on_progress=progress.report,
                     command=shlex.join(["ctr", *sys.argv[1:]]),
                 )
         prune_old_versions(store, settings, reporter)

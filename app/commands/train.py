@@ -138,7 +138,7 @@ def train(
     from app.training.data.state_files import export_states
     from app.training.job import TrainingJob
     from app.training.loop.checkpoint import Checkpoint
-    from app.training.publish import keep_aside, publish_on_success
+    from app.training.publish import new_run_folder, publish_on_success
     from app.training.tracking import Tracking
 
     with join_process_group(config.trainer.device) as group:
@@ -165,7 +165,7 @@ def train(
         target = (
             publish_on_success(store, functools.partial(gate_version, store, settings=settings, reporter=reporter))
             if store
-            else keep_aside(RUNS, model)
+            else new_run_folder(RUNS, model)
         )
         with target as destination:
             result = _run(config, rows, test_rows, destination.folder, name, checkpoint, group)

@@ -1,4 +1,4 @@
-"""A model's architecture and hyper-parameters, from which it is built."""
+"""Build a model from its architecture and hyper-parameters."""
 
 from __future__ import annotations
 
@@ -20,7 +20,7 @@ with: under `deepfm`'s weight `fm` and `hofm` fall behind `lr`, and `lr` loses 0
 
 @dataclass(frozen=True)
 class ModelConfig:
-    """Which model to build. An option that is None takes the model's default; one that the model lacks stays None."""
+    """Says which model to build. An option that is None takes the default, or stays None if the model lacks it."""
 
     name: str = "deepfm"
     dim: int | None = None
@@ -48,5 +48,5 @@ class ModelConfig:
     def build(self, preprocessing: Preprocessing) -> CtrModel:
         """Build the model with fresh weights, which are the same for the same seed."""
         torch.manual_seed(self.seed)
-        known = MODELS[self.name].options()
-        return build(self.name, preprocessing, **{key: value for key, value in asdict(self).items() if key in known})
+        options = {key: value for key, value in asdict(self).items() if key in MODELS[self.name].options()}
+        return build(self.name, preprocessing, **options)

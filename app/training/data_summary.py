@@ -1,4 +1,4 @@
-"""A summary of a job's data for the manifest and the report."""
+"""Summarise a job's data for the manifest and the report."""
 
 from __future__ import annotations
 
@@ -9,7 +9,7 @@ from app.training.data.dataset import Dataset
 
 
 def summarise_data(parts: dict[str, Dataset]) -> dict[str, Any]:
-    """Say where the rows came from, how many each part has, their CTR, and the time they span."""
+    """Return the rows' source, and the number of rows, the CTR and the time span of each part."""
     summary: dict[str, Any] = {"source": parts["train"].source, "dataset": parts["train"].name}
     for name, part in parts.items():
         summary[name] = {"rows": len(part), "ctr": round(float(part.labels_N.mean()), 6), **_window(part)}

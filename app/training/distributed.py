@@ -34,7 +34,7 @@ class ProcessGroup:
     rank: int = 0
     size: int = 1
     torch_group: dist.ProcessGroup | None = None
-    """Is the subgroup as torch knows it; None stands for all processes."""
+    """Names the subgroup for torch; None stands for all processes."""
 
     @property
     def is_first(self) -> bool:

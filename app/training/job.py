@@ -1,4 +1,4 @@
-"""One training run from raw rows to a verified version: split, encode, train, calibrate, measure, report, export."""
+"""Run a training job from raw rows to a verified version: split, encode, train, calibrate, measure, report, export."""
 
 from __future__ import annotations
 
@@ -16,7 +16,7 @@ from app.training.data.dataset import Dataset
 from app.training.data.split import HELD_OUT, PARTS
 from app.training.data_summary import summarise_data
 from app.training.distributed import SINGLE_PROCESS, ProcessGroup
-from app.training.evaluation.baselines import baselines as fit_baselines
+from app.training.evaluation.baselines import fit_baselines
 from app.training.evaluation.calibration import Calibration, fit_calibration
 from app.training.evaluation.metrics import evaluate
 from app.training.evaluation.predict import predict
@@ -62,7 +62,7 @@ class TrainingJob:
         Args:
             test: rows to test on; with None some of `data` are held out.
             folder: an existing folder for the version and its report.
-            notify: called with a message, for people, at the start of each stage.
+            notify: called with a message for the user at the start of each stage.
             on_progress: called every few batches of training.
             command: the command line that started the job, for the report.
             checkpoint: where training keeps its state, and whether to resume from it.
@@ -82,7 +82,11 @@ class TrainingJob:
     def follow(
         self, data: Dataset, test: Dataset | None, group: ProcessGroup, *, checkpoint: Checkpoint | None = None
     ) -> None:
-        """Take part in training a model that the first process keeps. Raises DataError or ConfigError as `run` does."""
+        """Take part in training the model that the first process exports.
+
+        Raises:
+            DataError, ConfigError: the rows or the options do not fit.
+        """
         self._fit(self.prepare(data, test, group=group), None, checkpoint, group)
 
     def prepare(
@@ -179,8 +183,10 @@ class TrainingJob:
         """
         began = time.perf_counter() if started is None else started
         fitted, calibration = trained.fitted, trained.calibration
-        unreadable = {f: s for slots in prepared.encoded.values() for f, s in slots.unreadable.items()}
-        summary = {"data": summarise_data(prepared.data), "config": asdict(self.config)}
+        unreadable = {
+            field: skipped for encoded in prepared.encoded.values() for field, skipped in encoded.unreadable.items()
+        }
+        data, config = summarise_data(prepared.data), asdict(self.config)
         notify("Writing the report and the version")
         report_input = ReportInput(
             name=name,
@@ -194,27 +200,28 @@ class TrainingJob:
             metrics=trained.metrics,
             uncalibrated=trained.uncalibrated,
             baselines=baselines,
+            data=data,
+            config=config,
             unreadable={field: str(skipped) for field, skipped in unreadable.items()},
             seed=self.config.trainer.seed,
             command=command,
-            **summary,
         )
-        written = self._write_report(folder, report_input, notify)
+        report_files = self._write_report(folder, report_input, notify)
         export_version(
             folder,
             trained.model,
             prepared.data["validation"],
             name=name,
             metrics={**trained.metrics, "baselines": baselines, "uncalibrated": trained.uncalibrated},
-            data=summary["data"],
+            data=data,
             config={
-                **summary["config"],
+                **config,
                 "epochs_trained": len(fitted.epochs),
                 "best_epoch": fitted.best_epoch + 1,
                 "calibrated": asdict(calibration),
                 **(manifest_details or {}),
             },
-            extra_files=written,
+            extra_files=report_files,
         )
         verify_export(folder, prepared.encoded["test"], trained.probabilities("test"))
         return JobResult(
@@ -226,11 +233,11 @@ class TrainingJob:
             unreadable=unreadable,
             calibration=calibration,
             uncalibrated=trained.uncalibrated,
-            report=folder / PAGE if written else None,
+            report=folder / PAGE if report_files else None,
         )
 
     def _write_report(self, folder: Path, report_input: ReportInput, notify: Notify) -> tuple[str, ...]:
-        """Write the report and return its files' names; none if it fails, as training took hours."""
+        """Write the report and return its files' names, or none if it fails: hours of training must not be lost."""
         try:
             return write_report(folder, collect_findings(report_input))
         except Exception as error:

@@ -1,4 +1,4 @@
-"""The configuration of a training job."""
+"""Configure a training job."""
 
 from __future__ import annotations
 
@@ -13,7 +13,7 @@ from app.training.preprocessing.preprocessing_fit import PreprocessingFit
 
 @dataclass(frozen=True)
 class JobConfig:
-    """Every choice of a training job; the manifest of its version keeps it."""
+    """Holds every choice of a training job; the manifest of its version keeps it."""
 
     model: ModelConfig = field(default_factory=ModelConfig)
     trainer: TrainerConfig = field(default_factory=TrainerConfig)

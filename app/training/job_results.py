@@ -1,10 +1,12 @@
-"""What the stages of a training job return: prepared data, a trained model, and the result of the whole job."""
+"""Hold the results of a training job's stages: prepared data, a trained model, and the result of the whole job."""
 
 from __future__ import annotations
 
 from dataclasses import dataclass
 from pathlib import Path
-from typing import Any
+
+import numpy as np
+import numpy.typing as npt
 
 from app.models.base import CtrModel
 from app.models.preprocessing import Preprocessing
@@ -22,21 +24,21 @@ Metrics = dict[str, float]
 
 @dataclass(frozen=True)
 class PreparedData:
-    """The parts `train`, `validation` and `test` of the data, by name: raw, encoded, and expanded to table rows."""
+    """Holds the parts `train`, `validation` and `test` of the data by name: raw, encoded, and as table rows."""
 
     data: dict[str, Dataset]
     encoded: dict[str, EncodedRows]
     preprocessing: Preprocessing
     rows: dict[str, ExpandedRows]
 
-    def groups(self, part: str) -> Any:
-        """Return which user each row of a part is of, for GAUC."""
+    def groups(self, part: str) -> npt.NDArray[np.int64] | None:
+        """Return the user of each row of a part, for GAUC; None if the schema has no user id."""
         return user_groups(self.preprocessing.schema, self.encoded[part])
 
 
 @dataclass(frozen=True)
 class TrainedModel:
-    """A model with its calibration in place, and its metrics on the parts `validation` and `test`."""
+    """Holds a model with its calibration applied, and its metrics on the parts `validation` and `test`."""
 
     model: CtrModel
     fitted: FitResult
@@ -52,7 +54,7 @@ class TrainedModel:
 
 @dataclass(frozen=True)
 class JobResult:
-    """What a training job found, for the command that ran it."""
+    """Holds the results of a training job for the command that ran it."""
 
     metrics: dict[str, Metrics]
     """The model's metrics on the parts `validation` and `test`."""

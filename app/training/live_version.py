@@ -1,4 +1,4 @@
-"""Read what a retraining needs to know of the live version: its options, its schema and its newest rows."""
+"""Read from the live version what a retraining needs: its options, its schema and the time of its newest rows."""
 
 from __future__ import annotations
 
@@ -23,7 +23,7 @@ def config_of(manifest: Manifest) -> JobConfig:
         if manifest.config["model"]["name"] != manifest.architecture:
             raise ValueError(f"it names another architecture than {manifest.architecture}")
         config = dict(manifest.config)
-        if not torch.cuda.is_available():  # where it was trained is no choice to keep
+        if not torch.cuda.is_available():  # the device it was trained on is not kept
             config["trainer"] = {k: v for k, v in config["trainer"].items() if k not in ("device", "precision")}
         return msgspec.convert(config, JobConfig)
     except (KeyError, TypeError, ValueError, AttributeError, msgspec.ValidationError) as error:
@@ -37,13 +37,13 @@ def check_same_schema(schema: FeatureSchema, live: Artifact) -> None:
     """Raise ConfigError, naming what differs, if rows are not encoded as the live version's were."""
     if schema.hash == live.schema_hash:
         return
-    ours, theirs = ({f.name: f for f in s.fields} for s in (schema, live.schema))
-    parts = {
-        "new": ours.keys() - theirs.keys(),
-        "gone": theirs.keys() - ours.keys(),
-        "changed": {name for name in ours.keys() & theirs.keys() if ours[name] != theirs[name]},
+    fields, live_fields = ({field.name: field for field in s.fields} for s in (schema, live.schema))
+    changes = {
+        "new": fields.keys() - live_fields.keys(),
+        "gone": live_fields.keys() - fields.keys(),
+        "changed": {name for name in fields.keys() & live_fields.keys() if fields[name] != live_fields[name]},
     }
-    differences = "; ".join(f"{what}: {', '.join(sorted(names))}" for what, names in parts.items() if names)
+    differences = "; ".join(f"{change}: {', '.join(sorted(names))}" for change, names in changes.items() if names)
     raise ConfigError(
         f"the schema is not that of the live version {live.version} ({differences or 'their order or crosses differ'}"
         "): leave out --features to go on with the live one, or train anew with `ctr train --publish`"
@@ -53,7 +53,7 @@ def check_same_schema(schema: FeatureSchema, live: Artifact) -> None:
 def newest_time(manifest: Manifest, part: str | None = None) -> float | None:
     """Return the time of the newest row of one part of the data, or of all parts; None if the manifest has none."""
     parts = [manifest.data.get(name) for name in ([part] if part else PARTS)]
-    ends = [_as_number(one["to"]) for one in parts if isinstance(one, dict) and "to" in one]
+    ends = [_as_number(summary["to"]) for summary in parts if isinstance(summary, dict) and "to" in summary]
     return max((end for end in ends if end is not None), default=None)
 
 

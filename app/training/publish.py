@@ -1,4 +1,4 @@
-"""Where a training writes its version: into the model store, or into a folder that is kept aside."""
+"""Provide the folder into which a training writes its version: in the model store, or a run folder of its own."""
 
 from __future__ import annotations
 
@@ -18,7 +18,7 @@ MAX_RUNS_A_SECOND = 100
 
 @dataclass
 class Destination:
-    """The folder into which a version is written; once it is published, its folder and number in the store."""
+    """Names the folder that a version is written into and, once it is published, its folder and number in the store."""
 
     folder: Path
     version: int = 0
@@ -47,13 +47,13 @@ def publish_on_success(store: ModelStore, gate: Gate) -> Iterator[Destination]:
 
 
 @contextlib.contextmanager
-def keep_aside(root: Path, model: str) -> Iterator[Destination]:
+def new_run_folder(root: Path, model: str) -> Iterator[Destination]:
     """Yield a new folder `<model>-<timestamp>` for a version that is not published; it is removed if the block fails.
 
     Raises:
         ConfigError: the folder cannot be made.
     """
-    folder = _new_run_folder(root, model)
+    folder = _make_run_folder(root, model)
     try:
         yield Destination(folder)
     except BaseException:
@@ -61,7 +61,7 @@ def keep_aside(root: Path, model: str) -> Iterator[Destination]:
         raise
 
 
-def _new_run_folder(root: Path, model: str) -> Path:
+def _make_run_folder(root: Path, model: str) -> Path:
     stamp = datetime.now(UTC).strftime("%Y%m%d-%H%M%S")
     for attempt in range(MAX_RUNS_A_SECOND):
         folder = root / (f"{model}-{stamp}" + (f"-{attempt}" if attempt else ""))

@@ -12,7 +12,7 @@ from __future__ import annotations
 import contextlib
 import os
 import time
-from collections.abc import Callable, Iterator
+from collections.abc import Iterator
 from dataclasses import asdict, dataclass, field, replace
 from pathlib import Path
 from typing import Any
@@ -26,29 +26,28 @@ from app.runtime.file_lock import try_lock
 from app.training.data.dataset import Dataset
 from app.training.data_summary import summarise_data
 from app.training.evaluation.comparison import compare, probabilities, shortfall
-from app.training.job import TrainingJob
+from app.training.job import Notify, OnProgress, TrainingJob
 from app.training.live_version import check_same_schema, seen_share
-from app.training.loop.epochs import ProgressUpdate
 from app.training.loop.trainer import FitResult, Trainer
 from app.training.retrain_config import RetrainConfig
-from app.training.warm_start import ContinuedPreprocessingFit, live_preprocessing, restore_absent, warm_start
+from app.training.warm_start import ContinuedPreprocessingFit, live_preprocessing, restore_unused_rows, warm_start
 
 LOCK = ".retrain.lock"
 
 
 @dataclass
 class RetrainOutcome:
-    """What is known of one retraining so far; one that is refused is shown as far as it came."""
+    """Records what one retraining has done so far; a refused one is shown with what it has."""
 
     live: int
-    """The version that it began with."""
+    """Number of the version that was live when it began."""
     rows: dict[str, int] = field(default_factory=dict)
     data: dict[str, Any] = field(default_factory=dict)
     keys: dict[str, int] = field(default_factory=dict)
     evaluation: dict[str, Any] = field(default_factory=dict)
     fitted: FitResult | None = None
     version: int | None = None
-    """The number of the new version, once it is published."""
+    """Number of the new version, once it is in the store."""
     seconds: float = 0.0
 
 
@@ -83,18 +82,18 @@ def retrain(
     outcome: RetrainOutcome,
     *,
     gate: Gate,
-    notify: Callable[[str], None] = lambda message: None,
-    report: Callable[[ProgressUpdate], None] | None = None,
+    notify: Notify = lambda message: None,
+    on_progress: OnProgress | None = None,
     command: str = "",
 ) -> Path:
     """Train on the newest rows, compare with the live version, gate, publish.
 
     Args:
-        outcome: filled in on the way, so that it can be shown whatever happens.
+        outcome: filled in step by step, so that it can be shown even if a step fails.
         gate: called with the new version's number before it goes live; it raises ArtifactError to refuse it.
-        notify: told about each step.
-        report: told about the progress of training.
-        command: the command line that started it, for the report.
+        notify: called with a message for the user at the start of each stage.
+        on_progress: called every few batches of training.
+        command: the command line that started the retraining, for the report.
 
     Returns:
         The folder of the version, which is stable now.
@@ -111,23 +110,21 @@ def retrain(
     if not config.fresh:
         job = replace(job, preparation=ContinuedPreprocessingFit(job.preparation.min_count, live_preprocessing(live)))
     prepared = TrainingJob(job).prepare(config.window.newest(data), None, notify)
-    outcome.rows, outcome.data = (
-        {part: len(rows) for part, rows in prepared.data.items()},
-        summarise_data(prepared.data),
-    )
+    outcome.rows = {part: len(rows) for part, rows in prepared.data.items()}
+    outcome.data = summarise_data(prepared.data)
 
     notify(f"Training {config.job.model.name} from {'fresh weights' if config.fresh else f'version {live.version}'} on")
     train, validation = (prepared.rows[part] for part in ("train", "validation"))
     model = config.job.model.build(prepared.preprocessing)
     warm = None if config.fresh else warm_start(model, prepared.preprocessing, live, train)
     outcome.fitted = Trainer(job.trainer, model, prepared.preprocessing).fit(
-        train, validation, report, warm=warm is not None
+        train, validation, on_progress, warm=warm is not None
     )
     if warm is None:
         outcome.keys = {"new": len(prepared.preprocessing.vocabulary_V)}
     else:
-        absent = restore_absent(model, prepared.preprocessing, warm, train)
-        outcome.keys = {"known": warm.known_keys, "new": warm.new_keys, "without a row": absent}
+        without_row = restore_unused_rows(model, prepared.preprocessing, warm, train)
+        outcome.keys = {"known": warm.known_keys, "new": warm.new_keys, "without a row": without_row}
     trained = TrainingJob(job).calibrate_and_measure(prepared, model, outcome.fitted)
 
     test = prepared.encoded["test"]
@@ -154,7 +151,7 @@ def retrain(
         }
     }
 
-    def gate_or_not_published(version: int) -> None:
+    def gate_or_refuse(version: int) -> None:
         outcome.version = version
         try:
             gate(version)
@@ -162,13 +159,11 @@ def retrain(
             raise NotPublished(error.reason, str(error)) from error
 
     with store.staging() as staged:
-        compared = {f"version {live.version}": outcome.evaluation["live"]}
+        baselines = {f"version {live.version}": outcome.evaluation["live"]}
         TrainingJob(fresh_job).finish(
-            prepared, trained, compared, staged, store.name, command, started, notify, manifest_details
+            prepared, trained, baselines, staged, store.name, command, started, notify, manifest_details
         )
         notify("Checking it as it would be served")
-        version = publish_staged(
-            store, staged, gate_or_not_published, replaces=live.version, discard_if_interrupted=True
-        )
+        version = publish_staged(store, staged, gate_or_refuse, replaces=live.version, discard_if_interrupted=True)
     outcome.seconds = time.perf_counter() - started
     return store.path(version)

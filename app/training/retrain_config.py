@@ -1,4 +1,4 @@
-"""What a retraining does: which rows are new, how it trains, and when its result is good enough to publish."""
+"""Configure a retraining: which rows are new, how it trains, and when its result is good enough to publish."""
 
 from __future__ import annotations
 
@@ -13,9 +13,9 @@ from app.training.job_config import JobConfig
 from app.training.loop.trainer_config import TrainerConfig
 
 MIN_GAIN = -0.001
-"""By default a candidate may be so much worse, in nats: 1.7 standard errors on 10,000 rows (docs/deploy.md)."""
+"""By default a candidate may be this much worse, in nats: 1.7 standard errors on 10,000 rows (docs/deploy.md)."""
 WARM_RATE = 0.25
-"""Share of the learning rate that is used if weights that are good already are only to be moved (docs/deploy.md)."""
+"""Factor of the learning rate if training goes on from the live version's weights (docs/deploy.md)."""
 DAY_S = 86_400
 EARLIEST_S = 1e8
 """A time in 1973: a smaller number counts something else than seconds since 1970."""
@@ -25,11 +25,11 @@ UNITS_A_SECOND = {1e17: 1e9, 1e14: 1e6, 1e11: 1e3}
 
 @dataclass(frozen=True)
 class RetrainWindow:
-    """Which rows count as new; both limits apply if both are given."""
+    """Selects the rows that count as new; both limits apply if both are given."""
 
     rows: int | None = None
     days: float | None = None
-    """Back from the newest row, not from now."""
+    """Length of the window in days before the newest row, not before now."""
 
     def newest(self, data: Dataset) -> Dataset:
         """Return the rows within the window, in the order of the data.
@@ -55,21 +55,21 @@ class RetrainWindow:
 
 @dataclass(frozen=True)
 class RetrainConfig:
-    """The choices of one retraining."""
+    """Holds the choices of one retraining."""
 
     job: JobConfig
-    """How fresh weights would be trained; the next retraining begins with it again."""
+    """Configuration for training fresh weights; the new version's manifest keeps it for the next retraining."""
     window: RetrainWindow = field(default_factory=RetrainWindow)
     fresh: bool = False
     """Begin with fresh weights instead of the live version's."""
     learning_rate: float | None = None
-    """None for the job's, or `WARM_RATE` of it if the weights are the live version's."""
+    """Learning rate; None takes the job's, times `WARM_RATE` if training begins with the live version's weights."""
     metric: Metric = "log_loss"
     min_gain: float = MIN_GAIN
     """Least improvement of the metric over the live version, in the metric's unit; below 0 it may be worse."""
 
     @property
     def trainer(self) -> TrainerConfig:
-        """The trainer's configuration for this retraining."""
+        """Return the trainer's configuration for this retraining."""
         rate = self.learning_rate or self.job.trainer.learning_rate * (1.0 if self.fresh else WARM_RATE)
         return replace(self.job.trainer, learning_rate=rate)

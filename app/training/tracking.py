@@ -1,4 +1,4 @@
-"""Writes runs to an MLflow server as well: options, metrics, loss by epoch, and the report."""
+"""Write runs to an MLflow server: options, metrics, loss by epoch, and the report."""
 
 from __future__ import annotations
 
@@ -16,11 +16,11 @@ MISSING = "tracking needs `pip install ctr-serving[mlflow]`"
 CLIENT_DEFAULTS = {"MLFLOW_HTTP_REQUEST_MAX_RETRIES": "2", "MLFLOW_HTTP_REQUEST_TIMEOUT": "20"}
 """Set unless the environment says otherwise: by MLflow's defaults it retries a server that is gone for minutes."""
 MAX_VALUE = 500
-"""How many characters of a parameter servers accept."""
+"""Servers accept this many characters of a parameter."""
 
 
 class Tracking:
-    """A run in an MLflow experiment, opened before training, so that a missing server is noticed before hours of it."""
+    """Writes runs to an MLflow experiment, opened before training so that a missing server is noticed at once."""
 
     def __init__(self, uri: str, experiment: str) -> None:
         """Open the experiment.
@@ -44,7 +44,7 @@ class Tracking:
                 mlflow.set_tracking_uri(uri)
                 mlflow.set_experiment(experiment)
         except Exception as error:
-            raise ConfigError(f"--mlflow, CTR_MLFLOW_URI: {without_password(uri)}: {_line(error)}") from error
+            raise ConfigError(f"--mlflow, CTR_MLFLOW_URI: {without_password(uri)}: {_first_line(error)}") from error
 
     def log(
         self,
@@ -60,20 +60,22 @@ class Tracking:
         mlflow = self._mlflow
         with contextlib.redirect_stdout(sys.stderr), mlflow.start_run(run_name=name) as run:
             mlflow.set_tags(dict(tags))
-            mlflow.log_params({key: str(value)[:MAX_VALUE] for key, value in _flat(config)})
+            mlflow.log_params({key: str(value)[:MAX_VALUE] for key, value in _flatten(config)})
             for step, epoch in enumerate(epochs, start=1):
                 mlflow.log_metrics(epoch, step=step)
-            mlflow.log_metrics({f"{part}_{m}": v for part, of in metrics.items() for m, v in of.items() if v == v})
+            mlflow.log_metrics(
+                {f"{part}_{m}": v for part, values in metrics.items() for m, v in values.items() if v == v}
+            )
             for file in files:
                 mlflow.log_artifact(str(file))
             return str(run.info.run_id)
 
 
-def _flat(config: Mapping[str, Any], prefix: str = "") -> list[tuple[str, Any]]:
+def _flatten(config: Mapping[str, Any], prefix: str = "") -> list[tuple[str, Any]]:
     """List a nested mapping's entries with keys joined by dots."""
     entries: list[tuple[str, Any]] = []
     for key, value in config.items():
-        entries += _flat(value, f"{prefix}{key}.") if isinstance(value, Mapping) else [(prefix + key, value)]
+        entries += _flatten(value, f"{prefix}{key}.") if isinstance(value, Mapping) else [(prefix + key, value)]
     return entries
 
 
@@ -86,6 +88,6 @@ def without_password(url: str) -> str:
     return urlunsplit(parts._replace(netloc=f"{parts.username}:***@{parts.hostname}{port}"))
 
 
-def _line(error: Exception) -> str:
+def _first_line(error: Exception) -> str:
     """Return the first line of an error's message."""
     return (str(error).strip().splitlines() or [repr(error)])[0][:200]

@@ -1,4 +1,4 @@
-"""A search for better options on the validation part by Optuna's TPE, which prunes trials that fall behind.
+"""Search for better options on the validation part by Optuna's TPE, and prune trials that fall behind.
 
 The search never reads the test part: the command that it prints at the end measures what it found, once.
 """
@@ -12,10 +12,13 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 from app.errors import ConfigError, DataError
+from app.models import MODELS
+from app.training.architectures import ModelConfig
 from app.training.job_config import JobConfig
 from app.training.job_results import PreparedData
 from app.training.loop.epochs import ProgressUpdate
 from app.training.loop.trainer import Trainer
+from app.training.loop.trainer_config import TrainerConfig
 
 if TYPE_CHECKING:
     import optuna
@@ -25,6 +28,7 @@ FIRST_TRIALS = 5
 """How many trials are random; the search learns from them, and none is pruned before."""
 FIRST_EPOCHS = 2
 """How many epochs every trial has before it may be pruned."""
+BATCH_SIZES = (256, 1024, 4096)
 HIDDEN = ("64", "128,64", "256,128", "200,80", "256,128,64", "400,400")
 
 Options = dict[str, Any]
@@ -34,7 +38,7 @@ MakeConfig = Callable[..., JobConfig]
 
 @dataclass(frozen=True)
 class Trial:
-    """One trial that has ended."""
+    """Holds the result of a trial that has ended."""
 
     number: int
     options: Options
@@ -47,16 +51,16 @@ class Trial:
 
 @dataclass(frozen=True)
 class Search:
-    """An Optuna study in an SQLite file, which a later search continues."""
+    """Runs an Optuna study in an SQLite file, which a later search continues."""
 
     study: optuna.Study
 
     @classmethod
-    def open(cls, file: Path, name: str, about: Mapping[str, str], seed: int) -> Search:
+    def open(cls, file: Path, name: str, identity: Mapping[str, str], seed: int) -> Search:
         """Open a study, or create it.
 
         Args:
-            about: what all trials have in common; a study of something else is refused.
+            identity: what all trials have in common; a study with another identity is refused.
 
         Raises:
             ConfigError: optuna is not installed, or the study is of other data or another model.
@@ -72,11 +76,13 @@ class Search:
             study = optuna.create_study(study_name=name, storage=storage, direction="minimize", load_if_exists=True)
         except Exception as error:  # of Optuna, SQLAlchemy or the file system
             raise ConfigError(f"{file} cannot be used: {str(error).splitlines()[0]}") from error
-        differs = [f"{key} was {study.user_attrs[key]}, is {value}" for key, value in about.items()
+        differences = [f"{key} was {study.user_attrs[key]}, is {value}" for key, value in identity.items()
                    if study.user_attrs.get(key, value) != value]  # fmt: skip
-        if differs:
-            raise ConfigError(f"{file} is a search of something else ({'; '.join(differs)}); name another with --study")
-        for key, value in about.items():
+        if differences:
+            raise ConfigError(
+                f"{file} is a search of something else ({'; '.join(differences)}); name another with --study"
+            )
+        for key, value in identity.items():
             study.set_user_attr(key, value)
         # Each resumption draws other numbers, or it would try the first trials again.
         study.sampler = optuna.samplers.TPESampler(seed=seed + len(study.trials), n_startup_trials=FIRST_TRIALS)
@@ -105,17 +111,18 @@ class Search:
     def run(
         self,
         prepared: PreparedData,
-        make: MakeConfig,
+        make_config: MakeConfig,
         defaults: Options,
-        trials: int,
+        trial_count: int,
         *,
         timeout: float | None = None,
         on_progress: Callable[[ProgressUpdate], None] | None = None,
         on_trial: Callable[[Trial], None] = lambda trial: None,
     ) -> None:
-        """Run trials until the study has this many or the time is up. The first trial takes the defaults.
+        """Run trials until the study has `trial_count` or the time is up. The first trial takes the defaults.
 
         Args:
+            make_config: makes a job's configuration of a trial's options.
             defaults: the options to search, and their defaults (`search_space`).
             timeout: seconds after which no trial is started.
             on_progress: called as each trial trains.
@@ -125,12 +132,12 @@ class Search:
 
         if not self.study.trials:
             self.study.enqueue_trial(defaults)
-        missing = trials - len(self.trials)
+        missing = trial_count - len(self.trials)
         if missing <= 0:
             return
 
         def objective(trial: optuna.Trial) -> float:
-            config = make(**_rounded(_suggest(trial, defaults)))
+            config = make_config(**_rounded(_suggest(trial, defaults)))
             model = config.model.build(prepared.preprocessing)
             trainer = Trainer(config.trainer, model, prepared.preprocessing)
             best = math.inf
@@ -160,10 +167,6 @@ class Search:
 
 def search_space(model: str) -> Options:
     """Return the options to search for a model, with their defaults; options that the model lacks are absent."""
-    from app.models import MODELS
-    from app.training.architectures import ModelConfig
-    from app.training.loop.trainer_config import TrainerConfig
-
     model_options, trainer = MODELS[model].options(), TrainerConfig()
     hidden = ",".join(str(width) for width in model_options["hidden"]) if "hidden" in model_options else None
     return {
@@ -180,10 +183,12 @@ def search_space(model: str) -> Options:
 def _suggest(trial: optuna.Trial, defaults: Options) -> Options:
     """Let the trial choose a value of each option."""
     suggest: dict[str, Callable[[], Any]] = {
-        "dim": lambda: trial.suggest_categorical("dim", _with(defaults["dim"], (4, 8, 16, 32))),
-        "hidden": lambda: trial.suggest_categorical("hidden", _with(defaults["hidden"], HIDDEN)),
+        "dim": lambda: trial.suggest_categorical("dim", _choices(defaults["dim"], (4, 8, 16, 32))),
+        "hidden": lambda: trial.suggest_categorical("hidden", _choices(defaults["hidden"], HIDDEN)),
         "dropout": lambda: trial.suggest_float("dropout", 0.0, 0.6),
-        "batch_size": lambda: trial.suggest_categorical("batch_size", _with(defaults["batch_size"], (256, 1024, 4096))),
+        "batch_size": lambda: trial.suggest_categorical(
+            "batch_size", _choices(defaults["batch_size"], (256, 1024, 4096))
+        ),
         "learning_rate": lambda: trial.suggest_float("learning_rate", 2e-4, 2e-2, log=True),
         "l2": lambda: trial.suggest_float("l2", 1e-5, 1e-1, log=True),
         "id_dropout": lambda: trial.suggest_float("id_dropout", 0.0, 0.6),
@@ -191,7 +196,7 @@ def _suggest(trial: optuna.Trial, defaults: Options) -> Options:
     return {option: suggest[option]() for option in defaults}
 
 
-def _with(default: Any, others: tuple[Any, ...]) -> list[Any]:
+def _choices(default: Any, others: tuple[Any, ...]) -> list[Any]:
     """Return the default and the other values, each once, in a fixed order."""
     return sorted({default, *others}, key=lambda value: (len(str(value)), str(value)))
 

@@ -35,16 +35,16 @@ SAMPLE_ROWS = 16_384
 
 @dataclass(frozen=True)
 class WarmStart:
-    """What a warm start gave the model, so that `restore_absent` can restore some of it."""
+    """Records the weights that a warm start gave the model, so that `restore_unused_rows` can restore some of them."""
 
     known_keys: int
     new_keys: int
     table_RE: Tensor
-    """The table with which training starts."""
-    kept_R: Tensor
-    """Which of the table's rows are the live version's."""
-    hashed: dict[str, Tensor]
-    """The tables of hashed crosses by name; all of their rows are the live version's."""
+    """Holds the table with which training starts."""
+    is_live_R: Tensor
+    """Tells which of the table's rows are the live version's."""
+    cross_tables: dict[str, Tensor]
+    """Holds the tables of hashed crosses by name; all of their rows are the live version's."""
 
 
 def live_preprocessing(live: Artifact) -> Preprocessing:
@@ -55,11 +55,11 @@ def live_preprocessing(live: Artifact) -> Preprocessing:
         layout = live.schema.layout(side)
         borders = {f.name: row for f, row in zip(layout.bucketed, part.borders_GQ, strict=True)}
         for position, field in enumerate(layout.numerics):
-            known = borders.get(field.name, torch.empty(0))
+            padded_borders = borders.get(field.name, torch.empty(0))
             numerics[field.name] = NumericStatistics(
                 float(part.mean_M[position]),
                 float(part.deviation_M[position]),
-                tuple(known[torch.isfinite(known)].tolist()),  # rows are padded with infinity
+                tuple(padded_borders[torch.isfinite(padded_borders)].tolist()),  # padded with infinity
             )
     return Preprocessing(live.schema, live.program.vocabulary_V, numerics)
 
@@ -91,51 +91,51 @@ def warm_start(model: CtrModel, preprocessing: Preprocessing, live: Artifact, tr
     Raises:
         ArtifactError: the version's program lacks weights that this architecture has.
     """
-    known = live_preprocessing(live)
+    live_fit = live_preprocessing(live)
     learned: dict[str, Tensor] = dict(live.program.named_parameters()) | dict(live.program.named_buffers())
-    kept_R = torch.zeros(preprocessing.rows, dtype=torch.bool)
+    is_live_R = torch.zeros(preprocessing.rows, dtype=torch.bool)
     with torch.no_grad():
-        for to, source in _row_map(preprocessing, known):
-            model.table_RE[to] = _weight(learned, "table_RE", model.table_RE[:0], rows=source)
-            kept_R[to] = True
+        for rows, live_rows in _matching_rows(preprocessing, live_fit):
+            model.table_RE[rows] = _live_weight(learned, "table_RE", model.table_RE[:0], rows=live_rows)
+            is_live_R[rows] = True
         for name, parameter in model.named_parameters():
-            if name != "table_RE" and not _folded(model, name):
-                parameter.copy_(_weight(learned, name, parameter))
+            if name != "table_RE" and not _is_folded(model, name):
+                parameter.copy_(_live_weight(learned, name, parameter))
         for name, module in model.named_modules():
             if isinstance(module, nn.BatchNorm1d) and f"{name}.running_mean" in learned:  # one that is not folded
                 for statistic in ("running_mean", "running_var"):
                     target = getattr(module, statistic)
-                    target.copy_(_weight(learned, f"{name}.{statistic}", target))
-        _unfold(model, train)
-    new = len(preprocessing.vocabulary_V) - len(known.vocabulary_V)
-    hashed = {name: table.detach().clone() for name, table in _hashed(model).items()}
-    return WarmStart(len(known.vocabulary_V), new, model.table_RE.detach().clone(), kept_R, hashed)
+                    target.copy_(_live_weight(learned, f"{name}.{statistic}", target))
+        _restore_batch_norms(model, train)
+    new = len(preprocessing.vocabulary_V) - len(live_fit.vocabulary_V)
+    cross_tables = {name: table.detach().clone() for name, table in _cross_tables(model).items()}
+    return WarmStart(len(live_fit.vocabulary_V), new, model.table_RE.detach().clone(), is_live_R, cross_tables)
 
 
-def restore_absent(model: CtrModel, preprocessing: Preprocessing, warm: WarmStart, train: ExpandedRows) -> int:
+def restore_unused_rows(model: CtrModel, preprocessing: Preprocessing, warm: WarmStart, train: ExpandedRows) -> int:
     """Give table rows that no training row used their live weights back, so that weight decay does not erase them.
 
     Returns:
         How many keys had no training row.
     """
-    absent_R = warm.kept_R.clone()
+    absent_R = warm.is_live_R.clone()
     absent_R[: preprocessing.oov_rows] = False
     absent_R[train.rows_NT.flatten()] = False
-    unused = {name: ~_looked_up(model, table, train) for name, table in _hashed(model).items()}
+    unused = {name: ~_used_rows(model, table, train) for name, table in _cross_tables(model).items()}
     with torch.no_grad():
         model.table_RE[absent_R] = warm.table_RE[absent_R]
         for name, rows_C in unused.items():
-            getattr(model, name)[rows_C] = warm.hashed[name][rows_C]
+            getattr(model, name)[rows_C] = warm.cross_tables[name][rows_C]
     return int(absent_R.sum())
 
 
-def _hashed(model: CtrModel) -> dict[str, nn.Parameter]:
-    """Return the learned tables beside the embeddings, by name."""
+def _cross_tables(model: CtrModel) -> dict[str, nn.Parameter]:
+    """Return the tables of hashed crosses by name: the learned tables other than the embeddings."""
     tables = {name: getattr(model, name) for name in model.tables if name != "table_RE"}
     return {name: table for name, table in tables.items() if isinstance(table, nn.Parameter)}
 
 
-def _looked_up(model: CtrModel, table: nn.Parameter, train: ExpandedRows) -> Tensor:
+def _used_rows(model: CtrModel, table: nn.Parameter, train: ExpandedRows) -> Tensor:
     """Tell which rows of a table training rows look up: those for which the sum of the logits has a gradient."""
     used_C = torch.zeros(len(table), dtype=torch.bool)
     model.eval()
@@ -148,11 +148,11 @@ def _looked_up(model: CtrModel, table: nn.Parameter, train: ExpandedRows) -> Ten
     return used_C
 
 
-def _row_map(new: Preprocessing, live: Preprocessing) -> list[tuple[Tensor, Tensor]]:
-    """Return pairs of rows of the new table and of the live one that mean the same."""
-    place_V = torch.searchsorted(new.vocabulary_V, live.vocabulary_V)
+def _matching_rows(new: Preprocessing, live: Preprocessing) -> list[tuple[Tensor, Tensor]]:
+    """Return pairs of rows of the new table and of the live one that have the same meaning."""
+    position_V = torch.searchsorted(new.vocabulary_V, live.vocabulary_V)
     oov = torch.arange(new.oov_rows)
-    pairs = [(oov, oov), (place_V + new.oov_rows, torch.arange(len(live.vocabulary_V)) + live.oov_rows)]
+    pairs = [(oov, oov), (position_V + new.oov_rows, torch.arange(len(live.vocabulary_V)) + live.oov_rows)]
     for field in new.schema.fields:
         if isinstance(field, Numeric) and field.buckets:
             same = new.numerics[field.name].borders == live.numerics[field.name].borders
@@ -161,14 +161,14 @@ def _row_map(new: Preprocessing, live: Preprocessing) -> list[tuple[Tensor, Tens
     return pairs
 
 
-def _folded(model: CtrModel, parameter: str) -> bool:
+def _is_folded(model: CtrModel, parameter: str) -> bool:
     """Tell whether a parameter is of a batch norm that is folded away when a version is exported."""
     norm, _, _ = parameter.rpartition(".")
     block, _, name = norm.rpartition(".")
     return name == "norm" and isinstance(model.get_submodule(block), Block)
 
 
-def _weight(learned: dict[str, Tensor], name: str, like: Tensor, rows: Tensor | None = None) -> Tensor:
+def _live_weight(learned: dict[str, Tensor], name: str, like: Tensor, rows: Tensor | None = None) -> Tensor:
     """Return a weight of the live version in the shape and dtype of `like`, or the rows of it that are given.
 
     Raises ArtifactError if the version has no such weight, or one of another shape.
@@ -182,7 +182,7 @@ def _weight(learned: dict[str, Tensor], name: str, like: Tensor, rows: Tensor | 
     return (weight if rows is None else weight[rows]).to(like.dtype)
 
 
-def _unfold(model: CtrModel, train: ExpandedRows) -> None:
+def _restore_batch_norms(model: CtrModel, train: ExpandedRows) -> None:
     """Set every folded batch norm to the identity, with the training rows' statistics."""
     blocks = [block for block in model.modules() if isinstance(block, Block)]
     norms = [block.norm for block in blocks if isinstance(block.norm, nn.BatchNorm1d)]

@@ -22,7 +22,7 @@ from app.training.export import export_version, verify_export
 from app.training.job import TrainingJob
 from app.training.job_config import JobConfig
 from app.training.loop.trainer_config import TrainerConfig
-from app.training.publish import keep_aside, publish_on_success
+from app.training.publish import new_run_folder, publish_on_success
 from tests.training.preprocessing.test_preprocessing_fit import some_data
 
 FEW_YAML = """\
@@ -76,7 +76,7 @@ def test_the_report_lies_beside_the_version_and_the_manifest_proves_it(tmp_path:
 
 
 def test_a_version_goes_to_the_store_with_its_report_and_serves_without_it(tmp_path: Path) -> None:
-    with keep_aside(tmp_path / "runs", "deepfm") as run:
+    with new_run_folder(tmp_path / "runs", "deepfm") as run:
         TrainingJob(small_job()).run(labelled(), None, run.folder, name="tried")
     store = ModelStore(tmp_path / "store", "tried")
     first = store.publish_copy(run.folder)
@@ -190,9 +190,9 @@ def test_what_is_not_admitted_gets_a_number_and_no_label(tmp_path: Path) -> None
 
 
 def test_a_version_kept_aside_has_a_folder_of_its_own(tmp_path: Path) -> None:
-    with keep_aside(tmp_path, "deepfm") as one, keep_aside(tmp_path, "deepfm") as two:
+    with new_run_folder(tmp_path, "deepfm") as one, new_run_folder(tmp_path, "deepfm") as two:
         assert one.folder != two.folder
-    with pytest.raises(RuntimeError), keep_aside(tmp_path, "deepfm") as failed:
+    with pytest.raises(RuntimeError), new_run_folder(tmp_path, "deepfm") as failed:
         raise RuntimeError
     assert not failed.folder.exists()
     assert one.folder.is_dir()

@@ -21,7 +21,7 @@ from app.training.loop.trainer import Trainer
 from app.training.loop.trainer_config import TrainerConfig
 from app.training.preprocessing.encode import EncodedRows
 from app.training.preprocessing.expand import ExpandedRows, expand
-from app.training.warm_start import join_preprocessing, live_preprocessing, restore_absent, warm_start
+from app.training.warm_start import join_preprocessing, live_preprocessing, restore_unused_rows, warm_start
 from tests.factories import fitted, raw_context, raw_item, raw_user, small_schema, write_tiny
 
 MORE_USERS, MORE_ITEMS = 70, 90
@@ -120,12 +120,12 @@ def test_keys_without_a_row_are_as_they_were_after_training(tmp_path: Path) -> N
     train = expand(preprocessing, encoded(range(20, MORE_USERS), range(MORE_ITEMS)))
     begun = warm_start(model, preprocessing, live, train)
     Trainer(TrainerConfig(epochs=1, batch_size=64), model, preprocessing).fit(train, train, warm=True)
-    absent = restore_absent(model, preprocessing, begun, train)
+    absent = restore_unused_rows(model, preprocessing, begun, train)
     seen_R = torch.zeros(preprocessing.rows, dtype=torch.bool)
     seen_R[train.rows_NT.flatten()] = True
     moved_R = (model.table_RE.detach() != begun.table_RE).any(1)
     assert absent >= 20, "the ids of users 0 to 19 at the least"
-    assert not moved_R[begun.kept_R & ~seen_R][preprocessing.oov_rows :].any()
+    assert not moved_R[begun.is_live_R & ~seen_R][preprocessing.oov_rows :].any()
     assert moved_R[seen_R].float().mean() > 0.9
 
 
@@ -139,7 +139,7 @@ def test_buckets_that_no_row_looks_up_are_as_they_were_too(tmp_path: Path) -> No
     assert torch.equal(table_C1, live.program.cross_table_C1)
     Trainer(TrainerConfig(epochs=1, batch_size=64), model, preprocessing).fit(train, train, warm=True)
     decayed = float((table_C1 != live.program.cross_table_C1).float().mean())
-    restore_absent(model, preprocessing, begun, train)
+    restore_unused_rows(model, preprocessing, begun, train)
     moved_C = (table_C1 != live.program.cross_table_C1).squeeze(1)
     assert decayed > 0.9, "or there was nothing to restore"
     assert 0.001 < float(moved_C.float().mean()) < 0.2, "only what 400 rows look up has learned"

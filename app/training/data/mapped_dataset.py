@@ -78,7 +78,7 @@ class MappedDataset(Dataset):
         return self._folder.unreadable
 
     @property
-    def scratch(self) -> Path:
+    def scratch_folder(self) -> Path:
         """Return the folder where unlinked files may be made."""
         return self._folder.folder.parent
 

@@ -25,16 +25,16 @@ from app.training.preprocessing.sampling import sample_both, take_rows
 Matrix = npt.NDArray[np.float64]
 MAX_ITERATIONS = 100
 MAX_ROWS = 500_000
-"""Baselines are fitted on so many rows, at random: they hold all of them in memory, several times over."""
+"""Baselines are fitted on at most this many rows, drawn at random: they hold them in memory several times over."""
 CHUNK_ROWS = 100_000
-"""So many test rows are predicted at a time."""
+"""This many test rows are predicted at a time."""
 INVERSE_L2 = 0.1
-"""It is C of scikit-learn's logistic regression, the best of 0.01, 0.1 and 1 on the sample data's validation part."""
+"""The argument C of scikit-learn's logistic regression is the best of 0.01, 0.1 and 1 on the sample data."""
 MAX_ONE_HOT = 40
-"""Trees are fitted on so many of the most frequent values of a multi-valued field, one column each."""
+"""Trees are fitted on this many of the most frequent values of a multi-valued field, one column each."""
 
 
-def baselines(
+def fit_baselines(
     preprocessing: Preprocessing,
     train: tuple[EncodedRows, ExpandedRows],
     test: tuple[EncodedRows, ExpandedRows],
@@ -47,34 +47,34 @@ def baselines(
     """Fit each baseline on the training rows and return its metrics on the test rows.
 
     Args:
-        groups_N: whose row each test row is; with it the metrics have GAUC.
-        max_rows: training rows that they are fitted on, at random where there are more.
-        chunk_rows: test rows that are predicted at a time.
+        groups_N: the user of each test row; with it the metrics have GAUC.
+        max_rows: the number of training rows to fit on, drawn at random if there are more.
+        chunk_rows: the number of test rows that are predicted at a time.
     """
     train_labels, test_labels = train[0].labels_N, test[0].labels_N
     train = sample_both(*train, seed, max_rows)
     constant = np.full(len(test_labels), train_labels.mean())
     predictions = {
         "constant": constant,
-        "logistic_regression": linear(preprocessing, train[1], test[1], chunk_rows),
-        "gradient_boosting": trees(preprocessing.schema, train[0], test[0], seed, chunk_rows),
+        "logistic_regression": predict_linear(preprocessing, train[1], test[1], chunk_rows),
+        "gradient_boosting": predict_trees(preprocessing.schema, train[0], test[0], seed, chunk_rows),
     }
     return {name: evaluate(test_labels, predicted, groups_N) for name, predicted in predictions.items()}
 
 
-def linear(
+def predict_linear(
     preprocessing: Preprocessing, train: ExpandedRows, test: ExpandedRows, chunk_rows: int = CHUNK_ROWS
 ) -> Matrix:
     """Return the test probabilities [N] of logistic regression over the one-hot slots, buckets included."""
     model = LogisticRegression(C=INVERSE_L2, max_iter=MAX_ITERATIONS)
     with warnings.catch_warnings():
-        warnings.simplefilter("ignore", ConvergenceWarning)  # capped on purpose: a baseline must not cost more than us
+        warnings.simplefilter("ignore", ConvergenceWarning)  # capped, so that baselines cost less than the model
         model.fit(_sparse(train, preprocessing.rows), train.labels_N.numpy())
     chunks = zip(*(torch.split(tensor, chunk_rows) for tensor in test), strict=True)
     return np.concatenate([model.predict_proba(_sparse(ExpandedRows(*c), preprocessing.rows))[:, 1] for c in chunks])
 
 
-def trees(
+def predict_trees(
     schema: FeatureSchema, train: EncodedRows, test: EncodedRows, seed: int = 0, chunk_rows: int = CHUNK_ROWS
 ) -> Matrix:
     """Return the test probabilities [N] of histogram gradient boosting.

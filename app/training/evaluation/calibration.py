@@ -1,4 +1,4 @@
-"""Fit Platt scaling on the validation part: two numbers that make a trained model's probabilities add up.
+"""Fit Platt scaling on the validation part: two numbers that make probabilities match the observed clicks.
 
     p = sigmoid(a * logit + b)                                                              (Platt 1999, eq. 1)
 
@@ -28,7 +28,7 @@ from app.training.evaluation.reliability import Floats
 Method = Literal["auto", "platt", "none"]
 FOLDS = 5
 MIN_GAIN = 1.0
-"""For `auto` the cross-fitted log loss must fall by so many standard errors: the one-standard-error rule."""
+"""For `auto` the cross-fitted log loss must fall by this many standard errors: the one-standard-error rule."""
 MAX_STEPS = 100
 MAX_SLOPE = 10.0
 """A larger slope comes from a model that has hardly learned, and would multiply the rounding of its logits."""
@@ -44,9 +44,9 @@ class Calibration:
     slope: float = 1.0
     offset: float = 0.0
     method: Literal["platt", "none"] = "none"
-    """Is `platt` where the numbers were fitted."""
+    """Tells whether the numbers were fitted (`platt`) or are the identity (`none`)."""
     gain: float = 0.0
-    """Is the fall of the cross-fitted log loss of the validation part by scaling, in standard errors."""
+    """Tells by how many standard errors scaling lowers the cross-fitted log loss of the validation part."""
 
     def apply(self, model: CtrModel) -> None:
         """Put the two numbers into the model, in place."""
@@ -64,12 +64,12 @@ def fit_calibration(method: Method, logits_N: Floats, labels_N: Floats, seed: in
     Return the identity for `none`, where `auto` finds no gain, and for a slope that reverses the order or is too large.
 
     Args:
-        seed: of the folds that the gain is measured with.
+        seed: seeds the folds that the gain is measured with.
     """
     gain = cross_fitted_gain(logits_N, labels_N, seed)
     if method == "none" or (method == "auto" and gain <= MIN_GAIN):
         return Calibration(gain=gain)
-    slope, offset = platt(logits_N, labels_N)
+    slope, offset = fit_platt(logits_N, labels_N)
     return Calibration(slope, offset, "platt", gain) if 0 < slope <= MAX_SLOPE else Calibration(gain=gain)
 
 
@@ -81,14 +81,14 @@ def cross_fitted_gain(logits_N: Floats, labels_N: Floats, seed: int = 0) -> floa
     z_N = logits_N.astype(np.float64)
     scaled_N = np.empty_like(z_N)
     for fold in range(FOLDS):
-        slope, offset = platt(z_N[fold_N != fold], labels_N[fold_N != fold])
+        slope, offset = fit_platt(z_N[fold_N != fold], labels_N[fold_N != fold])
         scaled_N[fold_N == fold] = slope * z_N[fold_N == fold] + offset
     fall_N = _losses(z_N, labels_N) - _losses(scaled_N, labels_N)
     error = float(fall_N.std() / math.sqrt(len(fall_N)))
     return float(fall_N.mean()) / error if error > 0 else 0.0
 
 
-def platt(logits_N: Floats, labels_N: Floats) -> tuple[float, float]:
+def fit_platt(logits_N: Floats, labels_N: Floats) -> tuple[float, float]:
     """Return (a, b) of least log loss, by Newton's method with backtracking (Lin, Lin & Weng 2007, algorithm 1).
 
     The targets are Platt's (N+ + 1) / (N+ + 2) and 1 / (N- + 2) instead of 1 and 0, so that there is a finite answer

@@ -19,7 +19,7 @@ CHUNK_ROWS = 8192
 
 
 def probabilities(artifact: Artifact, examples: EncodedRows) -> Probabilities:
-    """Return what a version would answer for these rows, [N]."""
+    """Return the probabilities [N] that a version would answer for these rows."""
     parts = []
     with torch.inference_mode():
         for start in range(0, len(examples.labels_N), CHUNK_ROWS):
@@ -41,7 +41,7 @@ def compare(
     Args:
         new_N: the candidate's probabilities.
         live_N: the live version's probabilities.
-        groups_N: whose row each is; with it the metrics have GAUC.
+        groups_N: the user of each row; with it the metrics have GAUC.
     """
     new, live = (evaluate(labels_N, p_N, groups_N) for p_N in (new_N, live_N))
     sign = -1.0 if metric == "log_loss" else 1.0

@@ -1,4 +1,4 @@
-"""Summarise the data of a run by field: how many values are missing or unseen, and what was learned of it."""
+"""Summarise the data of a run by field: how many values are missing or unseen, and which statistics were learned."""
 
 from __future__ import annotations
 
@@ -15,7 +15,7 @@ from app.training.preprocessing.encode import EncodedRows
 from app.training.preprocessing.sampling import take_rows
 
 MAX_ROWS = 100_000
-"""Shares are measured on so many rows of a part, at random: their standard error is 0.16 % at most."""
+"""Shares are measured on at most this many rows of a part, drawn at random: their standard error is below 0.16 %."""
 
 
 def field_summaries(
@@ -28,29 +28,32 @@ def field_summaries(
     deviation instead of `unseen`.
 
     Args:
-        max_rows: rows of a part that shares are measured on, at random where there are more.
+        max_rows: the number of rows of a part to measure on, drawn at random if there are more.
     """
     schema, vocabulary_V = preprocessing.schema, preprocessing.vocabulary_V.numpy()
     sampled = {part: _sample(encoded, seed, max_rows) for part, encoded in parts.items()}
     summaries = []
     for side in SIDES:
         absent = Encoder(schema, side).encode({}, None, _ignore)
-        for field, own_slots in schema.layout(side):
+        for field, field_slots in schema.layout(side):
             summary: dict[str, Any] = {"name": field.name, "entity": field.entity, "type": field.type}
             missing, unseen = {}, {}
             for part, encoded in sampled.items():
                 slots = encoded.side(side)
                 if isinstance(field, Numeric):
-                    given_N = ~_is_missing(slots.values[:, own_slots.start], absent.values[own_slots.start])
+                    given_N = ~_is_missing(slots.values[:, field_slots.start], absent.values[field_slots.start])
                     missing[part] = float(1 - given_N.mean())
                     continue
-                keys_NS = slots.keys[:, own_slots]
-                missing[part] = float((keys_NS[:, 0] == absent.keys[own_slots.start]).mean())
-                given = keys_NS[(keys_NS != EMPTY_KEY) & (keys_NS != absent.keys[own_slots.start])]
-                unseen[part] = float(1 - _known(vocabulary_V, given).mean()) if len(given) else 0.0
+                keys_NS = slots.keys[:, field_slots]
+                missing[part] = float((keys_NS[:, 0] == absent.keys[field_slots.start]).mean())
+                given = keys_NS[(keys_NS != EMPTY_KEY) & (keys_NS != absent.keys[field_slots.start])]
+                unseen[part] = float(1 - _in_vocabulary(vocabulary_V, given).mean()) if len(given) else 0.0
                 if part == "train":
                     distinct = np.unique(given)
-                    summary |= {"distinct": len(distinct), "in_table": int(_known(vocabulary_V, distinct).sum())}
+                    summary |= {
+                        "distinct": len(distinct),
+                        "in_table": int(_in_vocabulary(vocabulary_V, distinct).sum()),
+                    }
             if isinstance(field, Numeric):
                 learned = preprocessing.numerics[field.name]
                 summary |= {"mean": learned.mean, "deviation": learned.deviation, "buckets": len(learned.borders) + 1}
@@ -73,6 +76,6 @@ def _is_missing(values_N: npt.NDArray[np.float32], absent: np.float32) -> npt.ND
     return np.isnan(values_N) if np.isnan(absent) else np.isnan(values_N) | (values_N == absent)
 
 
-def _known(vocabulary_V: npt.NDArray[np.int64], keys: npt.NDArray[np.int64]) -> npt.NDArray[np.bool_]:
+def _in_vocabulary(vocabulary_V: npt.NDArray[np.int64], keys: npt.NDArray[np.int64]) -> npt.NDArray[np.bool_]:
     index = np.searchsorted(vocabulary_V, keys).clip(max=len(vocabulary_V) - 1)
     return np.asarray(vocabulary_V[index] == keys)

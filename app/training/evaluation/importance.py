@@ -29,14 +29,14 @@ class FieldImportance:
     field: str
     entity: str
     log_loss: float
-    """Is the mean rise of the log loss, in nats; below 0, the model would do better without the field."""
+    """Holds the mean rise of the log loss, in nats; below 0, the model would do better without the field."""
     log_loss_range: tuple[float, float]
     """Holds the least and the largest rise among the repeats."""
     auc: float
-    """Is the mean fall of the AUC."""
+    """Holds the mean fall of the AUC."""
 
 
-def importances(
+def measure_importance(
     model: CtrModel, schema: FeatureSchema, rows: ExpandedRows, *, seed: int = 0, max_rows: int = MAX_ROWS
 ) -> list[FieldImportance]:
     """Measure every field on a sample of the rows and return the most important first.
@@ -45,11 +45,11 @@ def importances(
     """
     rows = sample(rows, seed, max_rows)
     labels = rows.labels_N.numpy()
-    both = labels.min() < labels.max()
+    has_both_labels = labels.min() < labels.max()
 
     def measure(examples: ExpandedRows) -> tuple[float, float]:
         logits_N = predict(model, examples)
-        auc = float(roc_auc_score(labels, logits_N.numpy())) if both else float("nan")
+        auc = float(roc_auc_score(labels, logits_N.numpy())) if has_both_labels else float("nan")
         return log_loss(logits_N, examples.labels_N), auc
 
     loss, auc = measure(rows)
@@ -59,12 +59,12 @@ def importances(
     for field, slots in field_slots(schema).items():
         rises, falls = [], []
         for order_N in orders:
-            moved = ExpandedRows(rows.rows_NT.clone(), rows.x_NT.clone(), rows.labels_N)
-            moved.rows_NT[:, slots] = rows.rows_NT[order_N][:, slots]
-            moved.x_NT[:, slots] = rows.x_NT[order_N][:, slots]
-            moved_loss, moved_auc = measure(moved)
-            rises.append(moved_loss - loss)
-            falls.append(auc - moved_auc)
+            shuffled = ExpandedRows(rows.rows_NT.clone(), rows.x_NT.clone(), rows.labels_N)
+            shuffled.rows_NT[:, slots] = rows.rows_NT[order_N][:, slots]
+            shuffled.x_NT[:, slots] = rows.x_NT[order_N][:, slots]
+            shuffled_loss, shuffled_auc = measure(shuffled)
+            rises.append(shuffled_loss - loss)
+            falls.append(auc - shuffled_auc)
         entity = next(f.entity for f in schema.fields if f.name == field)
         fields.append(
             FieldImportance(field, entity, float(np.mean(rises)), (min(rises), max(rises)), float(np.mean(falls)))

@@ -41,10 +41,10 @@ class Interactions:
     fields: list[str]
     """Names the field vectors that are crossed; `<name>:bucket` is the bucket of a number."""
     strength_FF: npt.NDArray[np.float64]
-    """Is the mean absolute term in the logit: symmetric, 0 on the diagonal and for pairs that are not crossed."""
+    """Holds the mean absolute terms of the logit: symmetric, 0 on the diagonal and for pairs that are not crossed."""
 
 
-def interactions(
+def measure_interactions(
     model: CtrModel, schema: FeatureSchema, rows: ExpandedRows, *, seed: int = 0, max_rows: int = MAX_ROWS
 ) -> Interactions | str:
     """Measure the pairwise terms on a sample of the rows, or return why the model has none to show."""

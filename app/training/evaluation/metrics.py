@@ -1,4 +1,4 @@
-"""Measure predictions: how well they rank, how likely they make the labels, and whether they add up."""
+"""Measure predictions: how well they rank, how likely they make the labels, and whether they are calibrated."""
 
 from __future__ import annotations
 
@@ -19,15 +19,15 @@ def evaluate(labels_N: Floats, probabilities_N: Floats, groups_N: npt.NDArray[An
     AUC and PR-AUC are NaN where all labels are equal, calibration where there was no click; the right calibration is 1.
 
     Args:
-        groups_N: whose row each is; with it the metrics have `gauc`.
+        groups_N: the user of each row; with it the metrics have `gauc`.
     """
     labels = labels_N.astype(np.float64)
     probabilities = probabilities_N.astype(np.float64)
-    both = labels.min() < labels.max()
+    has_both_labels = labels.min() < labels.max()
     metrics = {
-        "auc": float(roc_auc_score(labels, probabilities)) if both else NAN,
+        "auc": float(roc_auc_score(labels, probabilities)) if has_both_labels else NAN,
         "log_loss": float(log_loss(labels, probabilities, labels=[0.0, 1.0])),
-        "pr_auc": float(average_precision_score(labels, probabilities)) if both else NAN,
+        "pr_auc": float(average_precision_score(labels, probabilities)) if has_both_labels else NAN,
         "calibration": float(probabilities.sum() / labels.sum()) if labels.any() else NAN,
         "ece": reliability(labels, probabilities).ece,
     }

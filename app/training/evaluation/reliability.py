@@ -1,4 +1,4 @@
-"""Measure whether predicted probabilities are those that are observed, by bins of about equal size."""
+"""Measure how far predicted probabilities are from observed shares of clicks, by bins of about equal size."""
 
 from __future__ import annotations
 
@@ -10,7 +10,7 @@ import numpy.typing as npt
 
 Floats = npt.NDArray[np.floating[Any]]
 BINS = 15
-"""A reliability diagram and ECE have so many bins."""
+"""A reliability diagram and ECE have this many bins."""
 
 
 @dataclass(frozen=True)

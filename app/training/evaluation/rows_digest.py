@@ -1,4 +1,4 @@
-"""Tell two sets of encoded rows apart by a digest."""
+"""Compute a digest of encoded rows, by which two sets of rows are told apart."""
 
 from __future__ import annotations
 

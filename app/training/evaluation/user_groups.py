@@ -1,4 +1,4 @@
-"""Tell whose row each row is, for metrics within users."""
+"""Group rows by their user, for metrics within users."""
 
 from __future__ import annotations
 

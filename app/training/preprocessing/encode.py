@@ -29,8 +29,8 @@ class EncodedRows(NamedTuple):
     labels_N: npt.NDArray[np.float32]
     unreadable: dict[str, SkippedRows]
     """Records the rows, by field name, whose value fits no slot; there the field counts as missing, as in serving."""
-    scratch: Path | None = None
-    """Is the folder for arrays that are larger than memory; None where the rows fit in memory."""
+    scratch_folder: Path | None = None
+    """Names the folder for arrays that are larger than memory; None if the rows fit in memory."""
     limits: EncodingLimits = DEFAULT_LIMITS
 
     def side(self, side: Side) -> Slots:
@@ -56,7 +56,7 @@ def encode(data: Dataset, machine_group: ProcessGroup = SINGLE_PROCESS) -> Encod
     """
     if isinstance(data, MappedDataset):
         user, item = (_mapped_slots(data, side, machine_group) for side in SIDES)
-        return EncodedRows(user, item, data.labels_N, data.unreadable, data.scratch, data.limits)
+        return EncodedRows(user, item, data.labels_N, data.unreadable, data.scratch_folder, data.limits)
     encoder = TableEncoder(data.schema, data.source, data.max_bad)
     numbers_N = np.arange(1, len(data) + 1)
     user, item = (encoder.slots(side, without_nan(data.side(side)), numbers_N) for side in SIDES)
@@ -71,7 +71,7 @@ def _mapped_slots(data: MappedDataset, side: Side, machine_group: ProcessGroup) 
         return mapped
     shape = len(data), data.slot_width(side)
     keys, values = (
-        shared_scratch_array(shape, dtype, data.scratch, machine_group, data.limits.heap_array_bytes)
+        shared_scratch_array(shape, dtype, data.scratch_folder, machine_group, data.limits.heap_array_bytes)
         for dtype in (np.int64, np.float32)
     )
     slots = Slots(keys, values)

@@ -41,11 +41,11 @@ def expand(
     """
     inputs = {side: SideInput(preprocessing, side) for side in SIDES}
     shape = len(encoded.labels_N), sum(module.width for module in inputs.values())
-    if encoded.scratch is None:
+    if encoded.scratch_folder is None:
         machine_group = SINGLE_PROCESS
     rows_NT, x_NT = (
         torch.from_numpy(
-            shared_scratch_array(shape, dtype, encoded.scratch, machine_group, encoded.limits.heap_array_bytes)
+            shared_scratch_array(shape, dtype, encoded.scratch_folder, machine_group, encoded.limits.heap_array_bytes)
         )
         for dtype in (np.int64, np.float32)
     )

@@ -12,7 +12,7 @@ from app.training.preprocessing.gather import Gather, single_shard
 from app.training.scratch_array import scratch_array
 
 MAX_HELD = 8 << 20
-"""So many keys are held before a run is put aside: 128 MiB with counts, twice that while they are merged."""
+"""This many keys are held before a run is put aside: 128 MiB with counts, twice that while they are merged."""
 
 Counts = npt.NDArray[np.int64]
 
@@ -22,14 +22,14 @@ _EMPTY_RUN = (np.empty(0, np.int64), np.empty(0, np.int64))
 class KeyCounts:
     """Counts keys in bounded memory."""
 
-    def __init__(self, scratch: Path | None = None, max_held: int = MAX_HELD) -> None:
+    def __init__(self, scratch_folder: Path | None = None, max_held: int = MAX_HELD) -> None:
         """Begin with nothing counted.
 
         Args:
-            scratch: the folder where runs are put aside, in files without a name; None keeps them in memory.
+            scratch_folder: the folder where runs are put aside, in files without a name; None keeps them in memory.
             max_held: the number of distinct keys that are held in memory.
         """
-        self._scratch, self._max_held = scratch, max_held
+        self._scratch_folder, self._max_held = scratch_folder, max_held
         self._fresh: list[tuple[Keys, Counts]] = []
         self._held = 0
         self._runs: list[tuple[Keys, Counts]] = []
@@ -69,7 +69,7 @@ class KeyCounts:
         return np.concatenate(frequent)
 
     def _put_aside(self, values: npt.NDArray[np.int64]) -> npt.NDArray[np.int64]:
-        stored = scratch_array(values.shape, values.dtype, self._scratch, heap_bytes=0)
+        stored = scratch_array(values.shape, values.dtype, self._scratch_folder, heap_bytes=0)
         stored[:] = values
         return stored
 

@@ -2,7 +2,7 @@
 
 All are exact, in two passes and bounded memory. Moments are merged chunk by chunk (Chan et al. 1979). Quantiles come
 from the order of float32 bits: the first pass counts their upper halves (65,536 counters a field), the second counts
-the lower halves of those few upper halves that a quantile falls in (at most 1 MiB for each order statistic wanted).
+the lower halves of those few upper halves that a quantile falls in (at most 1 MiB for each order statistic).
 """
 
 from __future__ import annotations
@@ -20,8 +20,9 @@ from app.models.side_input import transform
 from app.training.preprocessing.gather import Gather, single_shard
 
 MIN_DEVIATION = 1e-6
-HALVES = 1 << 16
-UPPER = np.uint32(1 << 31)
+UPPER_HALVES = 1 << 16
+"""There are this many upper halves of 32 bits."""
+SIGN_BIT = np.uint32(1 << 31)
 
 NumberChunks = Callable[[], Iterator[Values]]
 """Returns the raw numbers [n, M] of M fields from the beginning, missing ones NaN."""
@@ -66,15 +67,15 @@ class _NumberCounters:
     def __init__(self, field: Numeric) -> None:
         self._field = field
         self._count, self._mean, self._squares = 0, 0.0, 0.0
-        self._upper = np.zeros(HALVES, np.int64)
+        self._upper = np.zeros(UPPER_HALVES, np.int64)
         self._bits = np.empty(0, np.uint32)
         self._counts = np.empty(0, np.int64)
 
     def first_pass(self, raw_N: Values) -> None:
-        known_N = raw_N[~np.isnan(raw_N)]
-        if not len(known_N):
+        present_N = raw_N[~np.isnan(raw_N)]
+        if not len(present_N):
             return
-        x_N = torch.from_numpy(np.array(known_N))
+        x_N = torch.from_numpy(np.array(present_N))
         for name in self._field.transforms:
             if name == "standardise":
                 break
@@ -83,7 +84,7 @@ class _NumberCounters:
         mean = float(x64_N.mean())
         self._add(len(x64_N), mean, float(np.square(x64_N - mean).sum()))
         if self._field.buckets > 1:
-            self._upper += np.bincount(_ordered(known_N) >> 16, minlength=HALVES)
+            self._upper += np.bincount(_ordered(present_N) >> 16, minlength=UPPER_HALVES)
 
     def _add(self, count: int, mean: float, squares: float) -> None:
         difference, total = mean - self._mean, self._count + count
@@ -117,7 +118,7 @@ class _NumberCounters:
 
     def second_pass(self, raw_N: Values) -> None:
         bits_N = _ordered(raw_N[~np.isnan(raw_N)])
-        self._add_bits(*np.unique(bits_N[self._chosen[bits_N >> 16]], return_counts=True))
+        self._add_bits(*np.unique(bits_N[self._counted_halves[bits_N >> 16]], return_counts=True))
 
     def _add_bits(self, bits: npt.NDArray[np.uint32], counts: npt.NDArray[np.int64]) -> None:
         merged = np.concatenate([self._bits, bits])
@@ -125,8 +126,8 @@ class _NumberCounters:
         self._counts = np.bincount(index, np.concatenate([self._counts, counts]), len(self._bits)).astype(np.int64)
 
     @property
-    def _chosen(self) -> npt.NDArray[np.bool_]:
-        chosen = np.zeros(HALVES, np.bool_)
+    def _counted_halves(self) -> npt.NDArray[np.bool_]:
+        chosen = np.zeros(UPPER_HALVES, np.bool_)
         chosen[np.searchsorted(np.cumsum(self._upper), self._ranks().ravel(), side="right")] = True
         return chosen
 
@@ -146,28 +147,28 @@ class _NumberCounters:
         deviation = float(np.sqrt(self._squares / self._count))
         borders: tuple[float, ...] = ()
         if self.has_borders():
-            neighbours_2Q = self._at(self._ranks())
+            neighbours_2Q = self._numbers_at(self._ranks())
             share_Q = self._positions() % 1.0
             quantiles = [np.quantile(pair, share) for pair, share in zip(neighbours_2Q.T, share_Q, strict=True)]
             borders = tuple(float(border) for border in np.unique(np.array(quantiles, np.float32)))
         return NumericStatistics(self._mean, deviation if deviation > MIN_DEVIATION else 1.0, borders)
 
-    def _at(self, ranks: npt.NDArray[np.int64]) -> npt.NDArray[np.float64]:
+    def _numbers_at(self, ranks: npt.NDArray[np.int64]) -> npt.NDArray[np.float64]:
         """Return the numbers at these ranks."""
         # Only numbers with a chosen upper half were counted, so ranks are those among them.
-        chosen, upper = self._chosen, np.cumsum(self._upper)
+        chosen, upper = self._counted_halves, np.cumsum(self._upper)
         half = np.searchsorted(upper, ranks, side="right")
         left_out = np.cumsum(np.where(chosen, 0, self._upper))[half]
         index = np.searchsorted(np.cumsum(self._counts), ranks - left_out, side="right")
-        return _value(self._bits[index]).astype(np.float64)
+        return _floats(self._bits[index]).astype(np.float64)
 
 
 def _ordered(values_N: Values) -> npt.NDArray[np.uint32]:
     """Return whole numbers in the order of the floats."""
     bits_N = np.ascontiguousarray(values_N).view(np.uint32)
-    return np.where(bits_N & UPPER, ~bits_N, bits_N | UPPER)
+    return np.where(bits_N & SIGN_BIT, ~bits_N, bits_N | SIGN_BIT)
 
 
-def _value(ordered: npt.NDArray[np.uint32]) -> Values:
+def _floats(ordered: npt.NDArray[np.uint32]) -> Values:
     """Return the float that `_ordered` turned into this number."""
-    return np.where(ordered & UPPER, ordered & ~UPPER, ~ordered).astype(np.uint32).view(np.float32)
+    return np.where(ordered & SIGN_BIT, ordered & ~SIGN_BIT, ~ordered).astype(np.uint32).view(np.float32)

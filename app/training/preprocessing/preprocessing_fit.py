@@ -21,7 +21,7 @@ from app.training.preprocessing.numeric_statistics import fit_numerics
 
 @dataclass(frozen=True)
 class PreprocessingFit:
-    """Holds the options: a category must occur `min_count` times to get a table row of its own."""
+    """Fits vocabulary and numeric statistics; a category that occurs `min_count` times gets a table row of its own."""
 
     min_count: int = 2
 
@@ -32,7 +32,7 @@ class PreprocessingFit:
             group: the processes that have these rows, of which each goes over its own slice; all get the same result.
         """
         own_rows = group.own_slice(len(train.labels_N))
-        counts = KeyCounts(train.scratch)
+        counts = KeyCounts(train.scratch_folder)
         numerics = {}
         for side in SIDES:
             layout = schema.layout(side)

@@ -1,4 +1,4 @@
-"""Collect everything that a report shows as one JSON document; it is drawn elsewhere."""
+"""Collect everything that a report shows as one JSON document; `drawings` and `tables` present it."""
 
 from __future__ import annotations
 
@@ -19,8 +19,8 @@ from app.registry.artifact.manifest import now
 from app.training.data.split import HELD_OUT
 from app.training.evaluation.calibration import Calibration, sigmoid
 from app.training.evaluation.field_summary import field_summaries
-from app.training.evaluation.importance import MAX_ROWS, REPEATS, importances
-from app.training.evaluation.interactions import interactions
+from app.training.evaluation.importance import MAX_ROWS, REPEATS, measure_importance
+from app.training.evaluation.interactions import measure_interactions
 from app.training.evaluation.metrics import group_aucs
 from app.training.evaluation.reliability import Floats, Reliability, reliability
 from app.training.evaluation.rows_digest import rows_digest
@@ -55,7 +55,7 @@ class ReportInput:
     unreadable: dict[str, str]
     seed: int
     command: str
-    """Is the command that runs it again; empty where it was not started by one."""
+    """Holds the command that repeats the run; empty if no command started it."""
 
 
 def collect_findings(run: ReportInput) -> dict[str, Any]:
@@ -113,8 +113,8 @@ def _thin(x_N: Floats, y_N: Floats) -> list[list[float]]:
     """
     chosen = np.arange(len(x_N))
     if len(x_N) > MAX_POINTS:
-        wanted = np.linspace(x_N[0], x_N[-1], MAX_POINTS)
-        chosen = np.unique(np.r_[0, np.searchsorted(x_N, wanted).clip(max=len(x_N) - 1), len(x_N) - 1])
+        spaced = np.linspace(x_N[0], x_N[-1], MAX_POINTS)
+        chosen = np.unique(np.r_[0, np.searchsorted(x_N, spaced).clip(max=len(x_N) - 1), len(x_N) - 1])
     return [[round(float(x), 5), round(float(y), 5)] for x, y in zip(x_N[chosen], y_N[chosen], strict=True)]
 
 
@@ -161,7 +161,7 @@ def _users(groups_N: npt.NDArray[np.int64] | None, labels_N: Floats, scores_N: F
 
 def _importance(run: ReportInput) -> dict[str, Any]:
     rows = run.rows["validation"]
-    fields = importances(run.model, run.preprocessing.schema, rows, seed=run.seed)
+    fields = measure_importance(run.model, run.preprocessing.schema, rows, seed=run.seed)
     return {
         "part": "validation",
         "rows": min(len(rows.labels_N), MAX_ROWS),
@@ -171,7 +171,7 @@ def _importance(run: ReportInput) -> dict[str, Any]:
 
 
 def _crosses(run: ReportInput) -> dict[str, Any]:
-    crosses = interactions(run.model, run.preprocessing.schema, run.rows["validation"], seed=run.seed)
+    crosses = measure_interactions(run.model, run.preprocessing.schema, run.rows["validation"], seed=run.seed)
     if isinstance(crosses, str):
         return {"omitted": f"{run.model.name}: {crosses}"}
     return {"fields": crosses.fields, "strength": np.round(crosses.strength_FF, 5).tolist()}

@@ -76,17 +76,17 @@ def drawn_crosses(crosses: Findings) -> tuple[list[str], list[list[float]]]:
 
 def _result(findings: Findings) -> dict[str, Any]:
     """Return the columns and rows of the metrics, and the first cell of the model's own row."""
-    own = f"{findings['model']['architecture']}, test part"
+    model_row = f"{findings['model']['architecture']}, test part"
     metrics = findings["metrics"]
-    by_name = {own: metrics["test"], **{name.replace("_", " "): m for name, m in findings["baselines"].items()}}
+    by_name = {model_row: metrics["test"], **{name.replace("_", " "): m for name, m in findings["baselines"].items()}}
     if findings["calibration"]["method"] != "none":
         by_name["before calibration, test part"] = findings["uncalibrated"]["test"]
     by_name["validation part (chose the epoch)"] = metrics["validation"]
-    known = [metric for metric in METRIC_LABELS if metric in metrics["test"]]
+    shown_metrics = [metric for metric in METRIC_LABELS if metric in metrics["test"]]
     return {
-        "own": own,
-        "columns": ["", *(METRIC_LABELS[metric] for metric in known)],
-        "rows": [[name, *(number(values.get(metric)) for metric in known)] for name, values in by_name.items()],
+        "model_row": model_row,
+        "columns": ["", *(METRIC_LABELS[metric] for metric in shown_metrics)],
+        "rows": [[name, *(number(values.get(metric)) for metric in shown_metrics)] for name, values in by_name.items()],
     }
 
 

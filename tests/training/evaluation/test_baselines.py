@@ -8,7 +8,7 @@ import torch
 
 from app.features.schema import parse_schema
 from app.training.data.dataset import Dataset
-from app.training.evaluation.baselines import baselines, trees
+from app.training.evaluation.baselines import fit_baselines, predict_trees
 from app.training.preprocessing.encode import encode
 from app.training.preprocessing.expand import expand
 from app.training.preprocessing.preprocessing_fit import PreprocessingFit
@@ -26,13 +26,13 @@ def test_each_baseline_learns_what_it_can() -> None:
     train, test = encode(data.take(order[:400])), encode(data.take(order[400:]))
     preprocessing = PreprocessingFit().fit(data.schema, train)
     rows = expand(preprocessing, train), expand(preprocessing, test)
-    found = baselines(preprocessing, (train, rows[0]), (test, rows[1]))
+    found = fit_baselines(preprocessing, (train, rows[0]), (test, rows[1]))
     assert list(found) == ["constant", "logistic_regression", "gradient_boosting"]
     assert found["constant"]["auc"] == 0.5
     for name in ("logistic_regression", "gradient_boosting"):
         assert found[name]["auc"] > 0.85
         assert found[name]["log_loss"] < found["constant"]["log_loss"] - 0.2
-    again = baselines(preprocessing, (train, rows[0]), (test, rows[1]))
+    again = fit_baselines(preprocessing, (train, rows[0]), (test, rows[1]))
     assert found == again
 
 
@@ -40,7 +40,7 @@ def test_values_that_training_never_saw() -> None:
     data = some_data(300)
     train, test = encode(data.take(np.arange(20))), encode(data.take(np.arange(20, 300)))
     preprocessing = PreprocessingFit().fit(data.schema, train)
-    found = baselines(preprocessing, (train, expand(preprocessing, train)), (test, expand(preprocessing, test)))
+    found = fit_baselines(preprocessing, (train, expand(preprocessing, train)), (test, expand(preprocessing, test)))
     assert all(np.isfinite(metrics["log_loss"]) for metrics in found.values())
 
 
@@ -49,13 +49,13 @@ def test_large_data_is_sampled_for_fitting_and_predicted_in_chunks() -> None:
     encoded = encode(data)
     preprocessing = PreprocessingFit().fit(data.schema, encoded)
     rows = expand(preprocessing, encoded)
-    whole = baselines(preprocessing, (encoded, rows), (encoded, rows))
-    chunked = baselines(preprocessing, (encoded, rows), (encoded, rows), chunk_rows=70)
+    whole = fit_baselines(preprocessing, (encoded, rows), (encoded, rows))
+    chunked = fit_baselines(preprocessing, (encoded, rows), (encoded, rows), chunk_rows=70)
     assert chunked == whole, "chunks change nothing"
     some, some_rows = sample_both(encoded, rows, 1, 90)
     assert len(some.labels_N) == 90 == len(some_rows.labels_N)
     assert torch.equal(expand(preprocessing, some).rows_NT, some_rows.rows_NT), "the same rows of both"
-    fewer = baselines(preprocessing, (encoded, rows), (encoded, rows), chunk_rows=70, max_rows=90)
+    fewer = fit_baselines(preprocessing, (encoded, rows), (encoded, rows), chunk_rows=70, max_rows=90)
     assert fewer["constant"] == whole["constant"]
     assert fewer["logistic_regression"] != whole["logistic_regression"]
 
@@ -67,4 +67,4 @@ def test_numbers_that_are_never_there_leave_the_share_of_clicks() -> None:
     nothing = pl.DataFrame({"n": [None] * 40}), pl.DataFrame({"m": [None] * 40})
     labels = np.array([n % 4 == 0 for n in range(40)], np.float32)
     encoded = encode(Dataset("tiny", schema, *nothing, labels, None, "x"))
-    assert trees(schema, encoded, encoded).tolist() == [0.25] * 40
+    assert predict_trees(schema, encoded, encoded).tolist() == [0.25] * 40

@@ -6,7 +6,7 @@ import pytest
 import torch
 
 from app.training.architectures import ModelConfig
-from app.training.evaluation.importance import field_slots, importances
+from app.training.evaluation.importance import field_slots, measure_importance
 from app.training.preprocessing.encode import encode
 from app.training.preprocessing.expand import ExpandedRows, expand
 from app.training.preprocessing.preprocessing_fit import PreprocessingFit
@@ -41,10 +41,10 @@ def test_the_field_that_decides_is_the_important_one(decides: str) -> None:
         ROWS.rows_NT, ROWS.x_NT, (torch.rand(300, generator=generator) < torch.sigmoid(logits)).float()
     )
     before = labelled.rows_NT.clone()
-    first, *others = importances(model, DATA.schema, labelled, seed=3)
+    first, *others = measure_importance(model, DATA.schema, labelled, seed=3)
     assert first.field == decides
     assert first.log_loss > 0.05 < first.auc
     assert first.log_loss_range[0] <= first.log_loss <= first.log_loss_range[1]
     assert all(other.log_loss == 0 == other.auc for other in others), "what has no weight has no importance"
     assert torch.equal(before, labelled.rows_NT), "the rows are as they were"
-    assert importances(model, DATA.schema, labelled, seed=3)[0] == first
+    assert measure_importance(model, DATA.schema, labelled, seed=3)[0] == first

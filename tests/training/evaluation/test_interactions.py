@@ -8,7 +8,7 @@ import torch
 
 from app.models import MODELS
 from app.training.architectures import ModelConfig
-from app.training.evaluation.interactions import REASONS, WITH_PAIRS, Interactions, interactions
+from app.training.evaluation.interactions import REASONS, WITH_PAIRS, Interactions, measure_interactions
 from tests.training.evaluation.test_importance import DATA, PREPROCESSING, ROWS
 
 
@@ -20,7 +20,7 @@ def test_crosses_are_the_mean_of_the_models_own_pairwise_terms(name: str) -> Non
         if name == "deepfm_sparrow":
             model.crosses.weight_P.copy_(torch.tensor([2.0, -1.0, 0.5, 3.0])[: len(model.crosses.weight_P)])
         e_NFK = model.fields(ROWS.rows_NT, ROWS.x_NT)[:, :, 1:]
-    found = interactions(model, DATA.schema, ROWS)
+    found = measure_interactions(model, DATA.schema, ROWS)
     assert isinstance(found, Interactions)
     names = list(DATA.schema.vectors)
     places = [names.index(field) for field in found.fields]
@@ -39,7 +39,7 @@ def test_crosses_are_the_mean_of_the_models_own_pairwise_terms(name: str) -> Non
 
 def test_the_others_say_why_they_have_none_to_show() -> None:
     for name, kind in MODELS.items():
-        found = interactions(ModelConfig(name).build(PREPROCESSING).eval(), DATA.schema, ROWS)
+        found = measure_interactions(ModelConfig(name).build(PREPROCESSING).eval(), DATA.schema, ROWS)
         assert isinstance(found, Interactions) == issubclass(kind, WITH_PAIRS), name
         assert isinstance(found, Interactions) or len(found) > 10
     assert set(REASONS) <= set(MODELS)
