@@ -149,9 +149,9 @@ def test_text_from_redis_encodes_as_the_json_of_a_request(user: dict[str, Any], 
 @given(good_items, good_items)
 def test_a_patch_is_the_encoding_of_the_merged_values(stored: dict[str, Any], override: dict[str, Any]) -> None:
     before = ITEM.encode(stored, "7")
-    kept = Slots(before.keys.copy(), before.values.copy())
+    copied = Slots(before.keys.copy(), before.values.copy())
     assert same(ITEM.patch(before, override), ITEM.encode(stored | override, "7"))
-    assert same(before, kept), "the stored slots are shared and must not change"
+    assert same(before, copied), "the stored slots are shared and must not change"
 
 
 def test_a_patch_reaches_every_field_of_one_raw_name_and_never_the_id() -> None:
@@ -211,9 +211,9 @@ def test_mean_weights_sum_to_one_and_sums_are_kept(value: dict[str, float]) -> N
         }
         assert dict(zip(keys[: len(value)], mean, strict=False)) == pytest.approx(expected, abs=1e-6)
     if value:
-        _, kept = one(value, **spec, pooling="sum")
-        assert kept[: len(value)] == pytest.approx(list(value.values()))
-        assert kept[len(value) :] == [0.0] * (6 - len(value))
+        _, summed = one(value, **spec, pooling="sum")
+        assert summed[: len(value)] == pytest.approx(list(value.values()))
+        assert summed[len(value) :] == [0.0] * (6 - len(value))
 
 
 def test_padding_is_empty_and_missing_has_a_key_of_its_own() -> None:
@@ -309,7 +309,7 @@ def test_context_is_on_the_request_side() -> None:
 def test_a_field_counts_as_missing_without_its_default() -> None:
     raw = raw_item(1)
     without = ITEM.without(ITEM.encode(raw, "1"), "year")
-    place = sum(field.width for field in ITEM.fields[: [field.name for field in ITEM.fields].index("year")])
-    assert math.isnan(without.values[place])
-    assert np.array_equal(np.delete(without.values, place), np.delete(ITEM.encode(raw, "1").values, place))
+    slot = sum(field.width for field in ITEM.fields[: [field.name for field in ITEM.fields].index("year")])
+    assert math.isnan(without.values[slot])
+    assert np.array_equal(np.delete(without.values, slot), np.delete(ITEM.encode(raw, "1").values, slot))
     assert same(ITEM.without(ITEM.encode(raw, "1"), "nothing"), ITEM.encode(raw, "1"))

@@ -48,9 +48,9 @@ def test_sides_keep_the_declared_order_and_context_is_the_users() -> None:
 
 def test_the_manifests_json_is_the_same_schema() -> None:
     schema = small_schema()
-    kept = msgspec.json.decode(msgspec.json.encode(schema.model_dump(mode="json")))
-    assert schema_from_json(kept) == schema
-    assert schema_from_json(kept).hash == schema.hash
+    manifest_json = msgspec.json.decode(msgspec.json.encode(schema.model_dump(mode="json")))
+    assert schema_from_json(manifest_json) == schema
+    assert schema_from_json(manifest_json).hash == schema.hash
 
 
 def test_the_hash_tells_schemas_apart_and_layout_does_not_matter() -> None:

@@ -1,6 +1,6 @@
-"""The formulas once more, in plain Python and float64, one slot and one pair at a time.
+"""The models' formulas, written a second time in plain Python and float64, one slot and one pair at a time.
 
-Nothing of app.models is called: only weights are read. Slow and obvious on purpose.
+Nothing of app.models is called: only weights are read. The code is slow and obvious on purpose.
 """
 
 from __future__ import annotations
@@ -48,7 +48,7 @@ class Example:
         self.numbers: dict[Side, list[float]] = {"user": [], "item": []}
         self.named: dict[str, list[tuple[int, float]]] = {}
         """The fields by name; `<name>:bucket` is a number's bucket."""
-        self._vocabulary = {int(key): place for place, key in enumerate(preprocessing.vocabulary_V)}
+        self._vocabulary = {int(key): index for index, key in enumerate(preprocessing.vocabulary_V)}
         self._preprocessing = preprocessing
         for side, slots in (("user", user), ("item", item)):
             self._read(preprocessing.schema, side, list(zip(slots.keys.tolist(), slots.values.tolist(), strict=True)))  # type: ignore[arg-type]
@@ -56,9 +56,9 @@ class Example:
     def _read(self, schema: FeatureSchema, side: Side, slots: list[tuple[int, float]]) -> None:
         buckets = []
         for field in schema.side(side):
-            own, slots = slots[: field.width], slots[field.width :]
+            field_slots, slots = slots[: field.width], slots[field.width :]
             if isinstance(field, Numeric):
-                [(key, raw)] = own
+                [(key, raw)] = field_slots
                 assert key == slot_key(field.name + NUMERIC_MARK)
                 statistics = self._preprocessing.numerics[field.name]
                 x = transformed(raw, field.transforms, statistics)
@@ -69,21 +69,21 @@ class Example:
                     buckets.append([(self._preprocessing.bucket_row(field.name) + bucket, 1.0)])
                     self.named[f"{field.name}:bucket"] = buckets[-1]
             else:
-                self.fields[side].append([(self._row(key, field.name), x) for key, x in own])
+                self.fields[side].append([(self._row(key, field.name), x) for key, x in field_slots])
             self.named[field.name] = self.fields[side][-1]
         self.fields[side] += buckets
 
     def code(self, row: int) -> int:
         """Return a table row's code in hashed crosses: 31 bits of its key, or a small number if it has no key."""
-        place = row - self._preprocessing.oov_rows
-        if 0 <= place < len(self._vocabulary):
-            return int(self._preprocessing.vocabulary_V[place]) % 2**31
-        return row if place < 0 else row - len(self._vocabulary)
+        index = row - self._preprocessing.oov_rows
+        if 0 <= index < len(self._vocabulary):
+            return int(self._preprocessing.vocabulary_V[index]) % 2**31
+        return row if index < 0 else row - len(self._vocabulary)
 
     def _row(self, key: int, field: str | None) -> int:
-        place = self._vocabulary.get(key)
-        if place is not None:
-            return self._preprocessing.oov_rows + place
+        index = self._vocabulary.get(key)
+        if index is not None:
+            return self._preprocessing.oov_rows + index
         assert field is not None, "the fixed keys of numbers are always known"
         return self._preprocessing.oov_row(field)
 
@@ -176,13 +176,13 @@ def bucket(left: int, right: int, buckets: int) -> int:
 
 
 def crossed(example: Example, weights: dict[str, Vector], crosses: list[tuple[str, str, int]]) -> float:
-    """Sum x_s x_t w[h(s, t)] over hashed crosses, each with a range of weights of its own."""
+    """Sum x_s x_t w[h(s, t)] over hashed crosses, each with a range of weights of its field_slots."""
     total, first = 0.0, 0
     for left, right, buckets in crosses:
         for s, x_s in example.named[left]:
             for t, x_t in example.named[right]:
-                place = first + bucket(example.code(s), example.code(t), buckets)
-                total += x_s * x_t * float(weights["cross_table_C1"][place, 0])
+                row = first + bucket(example.code(s), example.code(t), buckets)
+                total += x_s * x_t * float(weights["cross_table_C1"][row, 0])
         first += buckets
     return total
 
@@ -224,8 +224,8 @@ def sparrow_deep(example: Example, weights: dict[str, Vector]) -> float:
 def sparrow_projected(example: Example, weights: dict[str, Vector]) -> float:
     blocks = []
     for side, names in (("user", ("user_id", "liked_genres")), ("item", ("item_id", "genres"))):
-        for place, e in enumerate(named(example, weights, *names)):
-            blocks.append(e @ weights[f"{side}_blocks.weight_JKD"][place] + weights[f"{side}_blocks.bias_JD"][place])
+        for index, e in enumerate(named(example, weights, *names)):
+            blocks.append(e @ weights[f"{side}_blocks.weight_JKD"][index] + weights[f"{side}_blocks.bias_JD"][index])
     numbers = np.array(example.numbers["user"] + example.numbers["item"])
     blocks.insert(2, weights["numeric_DM"] @ numbers + weights["numeric_D"])
     twice_the_pairs = sum(p * q for p in blocks for q in blocks if p is not q)

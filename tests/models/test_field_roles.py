@@ -17,7 +17,7 @@ def schema_of(*fields: str) -> FeatureSchema:
     return parse_schema("fields:\n" + "".join(f"  - {{{field}}}\n" for field in fields))
 
 
-def test_places_are_those_of_the_side_input() -> None:
+def test_field_vectors_are_those_of_the_side_input() -> None:
     schema = small_schema()
     for side in SIDES:
         layout = schema.layout(side)

@@ -51,7 +51,7 @@ def test_declared_crosses_are_looked_up_pair_by_pair(schema: FeatureSchema) -> N
     preprocessing = fitted(schema)
     model = randomised("wide_deep", preprocessing, hidden=(16, 8))
     user, item = slots(schema)
-    found_UN, _ = both_ways(model, user, item, torch.float64)
+    actual_UN, _ = both_ways(model, user, item, torch.float64)
     weights = weights_of(model)
     assert weights["cross_table_C1"].shape == (50 + 300 + 10_000 + 40 + 2, 1)
     for u in range(len(user.keys)):
@@ -61,7 +61,7 @@ def test_declared_crosses_are_looked_up_pair_by_pair(schema: FeatureSchema) -> N
             )
             wide = crossed(example, weights, CROSSES)
             expected = first_order(example, weights) + wide + deep(example, weights)
-            assert float(found_UN[u, i]) == pytest.approx(expected, abs=1e-10)
+            assert float(actual_UN[u, i]) == pytest.approx(expected, abs=1e-10)
             assert wide != 0
     assert_split(model, user, item)
 
@@ -97,9 +97,9 @@ def test_codes_survive_even_bfloat16() -> None:
     codes_BL = torch.tensor([[0, 1, 255, 256, 65_537, 2**31 - 1, 123_456_789]])
     x_BL = torch.tensor([[0.0, 1.0, 0.5, 0.25, 2.0, -1.0, 0.125]])
     for dtype in (torch.float64, torch.float32, torch.bfloat16):
-        found_BL, found_x_BL = unpack_slots(pack_slots(codes_BL, x_BL).to(dtype), 7)
-        assert torch.equal(found_BL, codes_BL)
-        assert torch.equal(found_x_BL.to(torch.float32), x_BL)
+        unpacked_BL, unpacked_x_BL = unpack_slots(pack_slots(codes_BL, x_BL).to(dtype), 7)
+        assert torch.equal(unpacked_BL, codes_BL)
+        assert torch.equal(unpacked_x_BL.to(torch.float32), x_BL)
 
 
 def test_the_hash_spreads_evenly_and_tells_orders_apart() -> None:

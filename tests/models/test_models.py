@@ -93,14 +93,14 @@ def test_every_model_has_its_formula_here() -> None:
 
 @pytest.mark.parametrize("architecture", [name for name in FORMULAS if name in MODELS], indirect=True)
 def test_forward_is_the_formula(model: CtrModel) -> None:
-    found_UN = forward_all(copy.deepcopy(model).double(), torch.float64)
+    actual_UN = forward_all(copy.deepcopy(model).double(), torch.float64)
     u, i = users(), items()
     for user in range(USERS):
         for item in range(0, ITEMS, 3):
             expected = logit(model, PREPROCESSING, row(u, user), row(i, item))
-            assert float(found_UN[user, item]) == pytest.approx(expected, abs=1e-10)
-    assert float(found_UN.std()) > 0.05, "a test on equal logits would see nothing"
-    assert float((forward_all(model) - found_UN).abs().max()) < 1e-4
+            assert float(actual_UN[user, item]) == pytest.approx(expected, abs=1e-10)
+    assert float(actual_UN.std()) > 0.05, "a test on equal logits would see nothing"
+    assert float((forward_all(model) - actual_UN).abs().max()) < 1e-4
 
 
 @pytest.mark.parametrize(("dtype", "tolerance"), [(torch.float64, 1e-10), (torch.float32, 1e-5)])

@@ -218,8 +218,8 @@ def sized(example: Example, weights: dict[str, Vector]) -> tuple[list[Vector], l
     names = list(small_schema().vectors)
     fields = example.fields["user"] + example.fields["item"]
     cut = [reference.vector(f, table)[: DIMS.get(name, 8)] for name, f in zip(names, fields, strict=True)]
-    place = iter(weights["crosses.weight_JKK"])
-    common = [e_f if len(e_f) == 8 else e_f @ next(place)[: len(e_f)] for e_f in cut]
+    projections = iter(weights["crosses.weight_JKK"])
+    common = [e_f if len(e_f) == 8 else e_f @ next(projections)[: len(e_f)] for e_f in cut]
     return cut, common
 
 
@@ -266,10 +266,10 @@ def test_options_by_their_formula(name: str, options: dict[str, Any], formula: A
     preprocessing = fitted()
     model = randomised(name, preprocessing, **options)
     user, item, rows = examples(preprocessing)
-    found_UN, _ = both_ways(model, user, item, torch.float64)
+    actual_UN, _ = both_ways(model, user, item, torch.float64)
     weights = weights_of(model)
     expected_UN = [[formula(example, weights) for example in row] for row in rows]
-    assert found_UN.numpy() == pytest.approx(np.array(expected_UN), rel=1e-10, abs=1e-10)
+    assert actual_UN.numpy() == pytest.approx(np.array(expected_UN), rel=1e-10, abs=1e-10)
 
 
 def test_weights_of_the_four_crosses_are_learned() -> None:

@@ -116,10 +116,10 @@ def test_keys_are_found_as_a_dictionary_finds_them(vocabulary: list[int], strang
     schema = parse_schema(
         "fields:\n- {name: a, entity: user, type: categorical}\n- {name: b, entity: item, type: categorical}\n"
     )
-    known = sorted(vocabulary)
-    learned = Preprocessing(schema, torch.tensor(known), {})
+    sorted_keys = sorted(vocabulary)
+    learned = Preprocessing(schema, torch.tensor(sorted_keys), {})
     inputs = SideInput(learned, "item")
     keys = [*vocabulary, stranger]
     rows_BT, _ = inputs.expand(learned.vocabulary_V, torch.tensor(keys)[:, None], torch.ones(len(keys), 1))
-    place = {key: row for row, key in enumerate(known)}
-    assert rows_BT[:, 0].tolist() == [2 + place[key] if key in place else learned.oov_row("b") for key in keys]
+    index_of = {key: index for index, key in enumerate(sorted_keys)}
+    assert rows_BT[:, 0].tolist() == [2 + index_of[key] if key in index_of else learned.oov_row("b") for key in keys]

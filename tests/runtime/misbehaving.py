@@ -59,7 +59,7 @@ def misbehave(request: Behaviour) -> None:
 
 
 def main() -> None:
-    """Answer 1, do what was asked, answer 2."""
+    """Answer 1, do what the request names, answer 2."""
     request = read_request(Behaviour)
     if request.behaviour == "garbage":
         sys.stdout.write('1\n{"half": \n\xff\n2\n')

@@ -8,24 +8,17 @@ import threading
 import time
 from pathlib import Path
 
-import msgspec
 import pytest
 
 from app.runtime.isolated import IsolatedModule, IsolatedResult
+from tests.runtime.misbehaving import Behaviour
 
 MISBEHAVING = "tests.runtime.misbehaving"
 
 
-class Request(msgspec.Struct):
-    """A request to tests/runtime/misbehaving.py."""
-
-    behaviour: str
-    path: str = ""
-
-
 def run(behaviour: str, path: Path | str = "", *, timeout_s: float = 30.0, grace_s: float = 0.0) -> IsolatedResult[int]:
     module = IsolatedModule(MISBEHAVING, timeout_s=timeout_s, interrupt_grace_s=grace_s)
-    return module.run(Request(behaviour, str(path)), int)
+    return module.run(Behaviour(behaviour, str(path)), int)
 
 
 def is_alive(pid: int) -> bool:
@@ -105,7 +98,7 @@ def test_nothing_it_started_is_left_behind(tmp_path: Path, behaviour: str) -> No
 def test_interrupt_ends_it_from_another_thread(tmp_path: Path) -> None:
     module = IsolatedModule(MISBEHAVING, timeout_s=60.0)
     results: list[IsolatedResult[int]] = []
-    request = Request("clear up", str(tmp_path / "cleared"))
+    request = Behaviour("clear up", str(tmp_path / "cleared"))
     thread = threading.Thread(target=lambda: results.append(module.run(request, int)))
     thread.start()
     due = time.monotonic() + 30

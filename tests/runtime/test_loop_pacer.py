@@ -28,7 +28,7 @@ def highest_share(began_s: float, began_cpu_s: float) -> float:
     return SHARE_OF_IDLE * (1 - 0.5 * (time.thread_time() - began_cpu_s) / (time.perf_counter() - began_s))
 
 
-def test_on_an_idle_loop_it_takes_half_even_in_slices_shorter_than_the_loops_clock_knows() -> None:
+def test_on_an_idle_loop_it_takes_its_share_even_in_slices_shorter_than_the_loops_clock_knows() -> None:
     share, pacer = uvloop.run(work_in_slices(200, 0.0004))
     assert share < 1.25 * SHARE_OF_IDLE
     assert 0.5 * SHARE_OF_IDLE < pacer.share <= SHARE_OF_IDLE

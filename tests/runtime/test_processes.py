@@ -127,5 +127,5 @@ async def test_a_client_that_asks_whether_to_go_on_is_told_at_once(ask: Connecti
 
 
 async def test_an_upgrade_is_answered_like_any_other_request(ask: Connection) -> None:
-    wanted = b"GET / HTTP/1.1\r\nConnection: Upgrade\r\nUpgrade: websocket\r\n\r\n"
-    assert await ask(wanted) == HEAD + b"\r\ndone"
+    request = b"GET / HTTP/1.1\r\nConnection: Upgrade\r\nUpgrade: websocket\r\n\r\n"
+    assert await ask(request) == HEAD + b"\r\ndone"

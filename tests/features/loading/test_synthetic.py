@@ -14,14 +14,14 @@ from app.features.loading.synthetic import BATCH, SyntheticCatalogue, load_featu
 SMALL = SyntheticCatalogue(users=30, items=700, user_fields=3, item_fields=4, cardinality=50, seed=7)
 
 
-def test_hashed_is_splitmix64() -> None:
-    """Each place is one step of the published generator further: written out with plain integers."""
+def test_bits_are_those_of_splitmix64() -> None:
+    """Each index is one step of the published generator further; here it is written out with plain integers."""
     mask = 2**64 - 1
     state = xxh3_64_intdigest(b"3 x")
-    for found in splitmix64(3, "x", 0, 5).tolist():
+    for bits in splitmix64(3, "x", 0, 5).tolist():
         z = ((state ^ (state >> 30)) * 0xBF58476D1CE4E5B9) & mask
         z = ((z ^ (z >> 27)) * 0x94D049BB133111EB) & mask
-        assert found == z ^ (z >> 31)
+        assert bits == z ^ (z >> 31)
         state = (state + 0x9E3779B97F4A7C15) & mask
 
 
@@ -42,10 +42,10 @@ def test_an_impossible_catalogue_is_refused(wrong: dict[str, int]) -> None:
 
 
 def test_features_reach_the_store(redis_client: redis.Redis) -> None:
-    told: list[int] = []
+    written: list[int] = []
     assert SMALL.items > BATCH
-    load_features(redis_client, KeyTemplate("i:{id}"), SMALL, "item", told.append)
-    assert sum(told) == 700
+    load_features(redis_client, KeyTemplate("i:{id}"), SMALL, "item", written.append)
+    assert sum(written) == 700
     assert redis_client.dbsize() == 700
     raws = SMALL.raw("item", 0, 700)
     for number in (0, 1, BATCH - 1, BATCH, 699):

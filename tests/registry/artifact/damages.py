@@ -1,4 +1,4 @@
-"""What can happen to the files of a version, and the reason with which each is refused."""
+"""Damages to the files of a version, and the reason with which each is refused."""
 
 from __future__ import annotations
 
@@ -70,9 +70,9 @@ def replace_by_folder(file: str) -> Callable[[Path], None]:
 
 
 def swap_files(folder: Path) -> None:
-    (folder / PROGRAM).rename(folder / "kept")
+    (folder / PROGRAM).rename(folder / "program")
     (folder / TABLES).rename(folder / PROGRAM)
-    (folder / "kept").rename(folder / TABLES)
+    (folder / "program").rename(folder / TABLES)
 
 
 def claim_newer_format(folder: Path) -> None:
@@ -101,7 +101,7 @@ def break_schema(folder: Path) -> None:
 
 
 def use_another_models_schema(folder: Path) -> None:
-    """Consistent in itself, but not the one the program was made for."""
+    """Write a schema that is consistent in itself, but not the one that the program was made for."""
     schema = small_schema().model_copy(update={"fields": small_schema().fields[1:]})
     rewrite_manifest(folder, feature_schema=schema.model_dump(mode="json"), schema_hash=schema.hash)
 
@@ -141,7 +141,7 @@ def make_golden_scores_text(folder: Path) -> None:
 
 
 def change_weights(folder: Path) -> None:
-    """Finite and well-formed, but not what the trainer saw: only the golden requests can tell."""
+    """Write weights that are finite and well-formed, but not the trained ones: only the golden requests can tell."""
     program = torch.jit.load(str(folder / PROGRAM))  # type: ignore[no-untyped-call]
     with torch.no_grad():
         program.deep.output.bias.add_(0.01)

@@ -17,13 +17,6 @@ from app.registry.artifact.manifest import (
 from tests.factories import golden, small_schema, tiny_model, write_tiny
 
 
-@pytest.fixture(scope="module")
-def pristine(tmp_path_factory: pytest.TempPathFactory) -> Path:
-    folder = tmp_path_factory.mktemp("version")
-    write_tiny(folder)
-    return folder
-
-
 def test_writing_leaves_the_model_as_it_was(tmp_path: Path) -> None:
     model = tiny_model(1).train()
     before = {name: tensor.clone() for name, tensor in model.state_dict().items()}

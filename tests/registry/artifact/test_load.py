@@ -19,13 +19,6 @@ from tests.factories import fitted, write_tiny
 from tests.registry.artifact.damages import DAMAGES, FILES, rewrite_manifest
 
 
-@pytest.fixture(scope="module")
-def pristine(tmp_path_factory: pytest.TempPathFactory) -> Path:
-    folder = tmp_path_factory.mktemp("version")
-    write_tiny(folder)
-    return folder
-
-
 @pytest.fixture
 def folder(pristine: Path, tmp_path: Path) -> Path:
     """A copy to damage."""

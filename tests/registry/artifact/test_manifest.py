@@ -14,14 +14,6 @@ from app.registry.artifact.manifest import (
     decode_manifest,
     encode_manifest,
 )
-from tests.factories import write_tiny
-
-
-@pytest.fixture(scope="module")
-def pristine(tmp_path_factory: pytest.TempPathFactory) -> Path:
-    folder = tmp_path_factory.mktemp("version")
-    write_tiny(folder)
-    return folder
 
 
 def test_the_manifest_proves_every_byte_of_itself(pristine: Path) -> None:

@@ -50,14 +50,14 @@ def assert_native_scores_are_the_programs(version: Artifact, with_scorer: bool, 
         assert torch.allclose(user_encoder(*user), user_D, atol=1e-5)
     states_CD = version.encode_items(Slots(np.stack([s.keys for s in items]), np.stack([s.values for s in items])))
     row_N = np.random.default_rng(0).permutation(50)
-    wanted_N, order_N = version.program.ranked(user_D, states_CD, torch.from_numpy(row_N))
-    assert wanted_N.max() - wanted_N.min() > 1e-3
+    program_score_N, program_position_N = version.program.ranked(user_D, states_CD, torch.from_numpy(row_N))
+    assert program_score_N.max() - program_score_N.min() > 1e-3
     for dtype, scorer in scorers.items():
         score_N, position_N = scorer.ranked(user_D, states_CD.to(dtype), row_N)
         by_position_N = np.empty_like(score_N)
         by_position_N[position_N] = score_N
         expected_N = np.empty_like(score_N)
-        expected_N[order_N.numpy()] = wanted_N.numpy()
+        expected_N[program_position_N.numpy()] = program_score_N.numpy()
         assert np.abs(by_position_N - expected_N).max() < (1e-5 if dtype == torch.float32 else 2e-2)
 
 

@@ -244,11 +244,11 @@ def test_the_gate_runs_no_live_version_that_is_not_trusted(signed: ModelStore) -
 
 def test_a_manifest_that_changed_since_it_was_checked_is_not_loaded(signed: ModelStore) -> None:
     version = publish_tiny(signed)
-    known = load(signed.path(version)).manifest_sha256
-    assert load(signed.path(version), manifest_sha256=known).manifest_sha256 == known
+    digest = load(signed.path(version)).manifest_sha256
+    assert load(signed.path(version), manifest_sha256=digest).manifest_sha256 == digest
     write_manifest(signed.path(version), msgspec.structs.replace(signed.manifest(version), metrics={}))
     with pytest.raises(ArtifactError, match="changed while") as refused:
-        load(signed.path(version), manifest_sha256=known)
+        load(signed.path(version), manifest_sha256=digest)
     assert refused.value.reason == "hash"
 
 

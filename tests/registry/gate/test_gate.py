@@ -37,13 +37,13 @@ STORED = FeatureSample(
 )
 
 FAULT = pytest.mark.faults
-"""Left to `make test-faults`: the same again from another side, and each run of the gate starts a process."""
+"""Left to `make test-faults`: variants of the cases beside them, each a run of the gate that takes a second."""
 
 
 def judged(store: ModelStore, version: int, **options: object) -> GateReport:
     """Run the gate with the default thresholds."""
-    given = {"thresholds": THRESHOLDS, "limits": LIMITS} | options
-    return run_gate(store, version, **given)  # type: ignore[arg-type]
+    arguments = {"thresholds": THRESHOLDS, "limits": LIMITS} | options
+    return run_gate(store, version, **arguments)  # type: ignore[arg-type]
 
 
 def refused(store: ModelStore, version: int, **options: object) -> tuple[str, GateReport]:

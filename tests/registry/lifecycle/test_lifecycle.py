@@ -104,17 +104,17 @@ def test_a_version_that_returns_within_its_grace_is_not_retired_while_it_serves(
 def test_at_most_two_stable_models_are_alive(store: ModelStore, seen: Recorder) -> None:
     async def test() -> None:
         alive: weakref.WeakSet[Artifact] = weakref.WeakSet()
-        most: list[int] = []
+        alive_counts: list[int] = []
 
         async def prepare(artifact: Artifact) -> None:
             alive.add(artifact)
-            most.append(len(alive))
+            alive_counts.append(len(alive))
 
         swaps = Lifecycle(store, prepare=prepare, retire=seen.retire, grace_s=0.05)
         for seed in range(5):
             publish_tiny(store, seed)
             await swaps.refresh()
-        assert most == [1, 2, 2, 2, 2]
+        assert alive_counts == [1, 2, 2, 2, 2]
 
     run(test())
 
@@ -228,21 +228,21 @@ def test_the_event_loop_turns_while_a_large_version_loads(store: ModelStore) -> 
     What counts is processor time of this process between two turns of the loop, as others may have the machine
     meanwhile, and of three loads the best: what holds the loop holds it each time.
     """
-    known = fitted()
+    preprocessing = fitted()
     keys_V = torch.randint(-(2**62), 2**62, (1_500_000,), generator=torch.Generator().manual_seed(0))
-    vocabulary_V = torch.unique(torch.cat([known.vocabulary_V, keys_V]))
-    model = tiny_model(preprocessing=Preprocessing(known.schema, vocabulary_V, known.numerics))
+    vocabulary_V = torch.unique(torch.cat([preprocessing.vocabulary_V, keys_V]))
+    model = tiny_model(preprocessing=Preprocessing(preprocessing.schema, vocabulary_V, preprocessing.numerics))
     with store.staging() as staged:
-        write(staged, model, known.schema, name=store.name, golden=golden())
+        write(staged, model, preprocessing.schema, name=store.name, golden=golden())
         store.publish(staged)
     store.update_pointer(stable=1)
 
-    async def ready(_: Artifact) -> None:
+    async def prepare(_: Artifact) -> None:
         pass
 
-    async def held() -> float:
-        """Seconds for which the loop did not turn, at most."""
-        lifecycle = Lifecycle(store, prepare=ready, retire=lambda _: None)
+    async def longest_gap_s() -> float:
+        """Load the version; return the processor time of the longest gap between two turns of the loop."""
+        lifecycle = Lifecycle(store, prepare=prepare, retire=lambda _: None)
         gaps: list[float] = []
 
         async def tick() -> None:
@@ -262,11 +262,11 @@ def test_the_event_loop_turns_while_a_large_version_loads(store: ModelStore) -> 
         assert len(gaps) > 20
         return max(gaps)
 
-    def parsed() -> float:
+    def parse_s() -> float:
         began = time.process_time()
         torch.jit.load(store.path(1) / PROGRAM)
         return time.process_time() - began
 
-    most = 4 * min(parsed() for _ in range(3))
-    loads = [asyncio.run(held()) for _ in range(3)]
-    assert min(loads) < most, [f"{seconds * 1000:.1f} ms" for seconds in (*loads, most)]
+    limit_s = 4 * min(parse_s() for _ in range(3))
+    loads = [asyncio.run(longest_gap_s()) for _ in range(3)]
+    assert min(loads) < limit_s, [f"{seconds * 1000:.1f} ms" for seconds in (*loads, limit_s)]

@@ -101,8 +101,8 @@ def test_what_failed_to_load_is_held_by_nobody(store: ModelStore, source: Path) 
 
 def test_a_version_is_not_loaded_while_it_is_removed(store: ModelStore) -> None:
     version = publish_tiny(store)
-    with lock_if_unused(store.path(version) / MANIFEST) as free:
-        assert free
+    with lock_if_unused(store.path(version) / MANIFEST) as unused:
+        assert unused
         with pytest.raises(ArtifactError, match="being removed") as refused:
             load(store.path(version))
         assert refused.value.reason == "file", "one of those that are tried again"

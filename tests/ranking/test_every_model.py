@@ -27,17 +27,17 @@ async def test_a_published_model_ranks_as_forward_does(tmp_path: Path, architect
     await features.start(cache)
     await cache.attach(version)
     ranker = Ranker(features, cache, lambda: LiveSnapshot(stable=version), store_timeout_s=1.0)
-    known = {str(number): raw_item(number) for number in range(30)}
-    candidates = {**known, "nobody knows": {}}
+    stored = {str(number): raw_item(number) for number in range(30)}
+    candidates = {**stored, "nobody knows": {}}
     context, override = raw_context(5), {"year": 1994, "genres": ["Drama"], "popularity": 3}
     request = RankRequest("4", list(candidates), context=context, item_features={"7": override})
-    wanted = expected(version, "4", raw_user(4) | context, {**candidates, "7": {**candidates["7"], **override}})
+    by_forward = expected(version, "4", raw_user(4) | context, {**candidates, "7": {**candidates["7"], **override}})
     for cached in (False, True):
         ranking = await ranker.rank(request, time.perf_counter() + 10)
         assert features.fetches == 1 + cached, "one round trip a request"
-        found = dict(zip(ranking.item_ids, ranking.scores, strict=True))
-        assert found == pytest.approx(wanted, abs=1e-5)
+        scores = dict(zip(ranking.item_ids, ranking.scores, strict=True))
+        assert scores == pytest.approx(by_forward, abs=1e-5)
         assert list(ranking.scores) == sorted(ranking.scores, reverse=True)
         assert ranking.degraded == []
         assert ranking.missing_items == ["nobody knows"]
-    assert max(wanted.values()) - min(wanted.values()) > 1e-3, "a test on equal scores would see nothing"
+    assert max(by_forward.values()) - min(by_forward.values()) > 1e-3, "a test on equal scores would see nothing"
