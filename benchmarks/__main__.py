@@ -11,7 +11,7 @@ from typing import Annotated
 
 import typer
 
-from app.commands.output import emit
+from app.commands.output import AsJson, emit
 from app.features.loading.synthetic import SyntheticCatalogue
 from benchmarks import batching, before, latency, machine, million, precision, updates, workers
 from benchmarks.agreement import check
@@ -20,10 +20,9 @@ from benchmarks.contenders import ALL, FLOOR, missing, started
 from benchmarks.figure import Figure
 from benchmarks.ratios import floor_costs, ratios
 from benchmarks.report import Report, console, figure_table
-from benchmarks.stage import DIM, HIDDEN, Stage, set_up
+from benchmarks.testbed import DIM, HIDDEN, Testbed, set_up
 
 cli = typer.Typer(add_completion=False, pretty_exceptions_enable=False, help=__doc__)
-AsJson = Annotated[bool, typer.Option("--json", help="One JSON document on standard output.")]
 
 
 @cli.callback(invoke_without_command=True)
@@ -54,90 +53,90 @@ def main(
         {**asdict(catalogue), "dim": DIM, "hidden": "-".join(map(str, HIDDEN))},
         {"rounds": rounds, "seconds": seconds},
     )
-    report.skipped = {name: f"needs {', '.join(lacking)}" for name in names if (lacking := missing(name))}
-    with _stage(catalogue) as stage:
-        stage.publish(precision.MODEL, precision.HIDDEN)
+    report.skipped = {name: f"needs {', '.join(packages)}" for name in names if (packages := missing(name))}
+    with _testbed(catalogue) as testbed:
+        testbed.publish(precision.MODEL, precision.HIDDEN)
         with contextlib.ExitStack() as stack:
             contenders = []
             for name in names:
                 if name not in report.skipped:
-                    _say(f"starting {name}")
-                    contenders.append(stack.enter_context(started(stage, name)))
-            _say("checking that all give the same ranking")
-            report.difference = check(stage, contenders, sizes)
-            report.capacity = measure(stage, contenders, sizes, rounds=rounds, seconds=seconds, say=_say)
+                    _notify(f"starting {name}")
+                    contenders.append(stack.enter_context(started(testbed, name)))
+            _notify("checking that all give the same ranking")
+            report.difference = check(testbed, contenders, sizes)
+            report.capacity = measure(testbed, contenders, sizes, rounds=rounds, seconds=seconds, notify=_notify)
             if FLOOR in names:
-                report.floors = floor_costs(stage, report.capacity, sizes)
+                report.floors = floor_costs(testbed, report.capacity, sizes)
         report.figures = ratios(report.capacity, report.floors)
         console.print(report.main_table())
         if not quick:
-            _further(report, "open loop", lambda: latency.spread(stage))
-            _further(report, "updates under load", lambda: [_updates(stage)])
-            _further(report, "one and two workers", lambda: workers.two_over_one(stage))
-            _further(report, "fp32 and bf16", lambda: [precision.bf16_over_fp32(stage)])
+            _measure_part(report, "open loop", lambda: latency.spread(testbed))
+            _measure_part(report, "updates under load", lambda: [_updates(testbed)])
+            _measure_part(report, "one and two workers", lambda: workers.two_over_one(testbed))
+            _measure_part(report, "fp32 and bf16", lambda: [precision.bf16_over_fp32(testbed)])
     if with_million:
         with _pinned():
-            _further(report, "a million items", lambda: [million.many_over_few(*_cores, say=_say)])
+            _measure_part(report, "a million items", lambda: [million.many_over_few(*_cores, notify=_notify)])
     report.settings["minutes"] = round((time.perf_counter() - began) / 60, 1)
     console.print(report.figure_table())
     for name, why in {**report.skipped, **report.failed}.items():
-        _say(f"{name} was left out: {why}")
+        _notify(f"{name} was left out: {why}")
     if page:
-        _say(f"written to {report.write()}")
+        _notify(f"written to {report.write()}")
     if as_json:
         emit(report.document())
     if report.failed:
         raise typer.Exit(1)
 
 
-def _further(report: Report, what: str, measure: Callable[[], list[Figure]]) -> None:
-    """One that fails does not cost the others; it is named in the report and in the exit status."""
-    _say(what)
+def _measure_part(report: Report, what: str, measure: Callable[[], list[Figure]]) -> None:
+    """Add figures to the report. A part that fails does not end the run: the report and the exit status name it."""
+    _notify(what)
     try:
         report.figures += measure()
     except (Exception, SystemExit) as error:
         report.failed[what] = (str(error).strip().splitlines() or [repr(error)])[0]
-        _say(f"{what}: {error}")
+        _notify(f"{what}: {error}")
 
 
-def _updates(stage: Stage, number: int = 300) -> Figure:
-    with stage.service() as (_, url):
-        return updates.visibility(stage, url, updates=number)
+def _updates(testbed: Testbed, number: int = 300) -> Figure:
+    with testbed.service() as (_, url):
+        return updates.visibility(testbed, url, updates=number)
 
 
 @cli.command("latency")
 def latency_command(seconds: float = 1.5, rounds: int = 7, as_json: AsJson = False) -> None:
-    """p99 over p50 at 70 % of capacity, open loop, with and without busy polling."""
-    with _stage() as stage:
-        _show(latency.spread(stage, seconds=seconds, rounds=rounds), as_json)
+    """Measure p99 over p50 at 70 % of capacity, open loop, with and without busy polling."""
+    with _testbed() as testbed:
+        _show(latency.spread(testbed, seconds=seconds, rounds=rounds), as_json)
 
 
 @cli.command("updates")
 def updates_command(number: int = 300, as_json: AsJson = False) -> None:
-    """How soon an item update shows in /rank, under load."""
-    with _stage() as stage:
-        _show([_updates(stage, number)], as_json)
+    """Measure how soon an item update shows in /rank, under load."""
+    with _testbed() as testbed:
+        _show([_updates(testbed, number)], as_json)
 
 
 @cli.command("workers")
 def workers_command(rounds: int = 5, as_json: AsJson = False) -> None:
-    """Two workers over one, and how evenly they share."""
-    with _stage() as stage:
-        _show(workers.two_over_one(stage, rounds=rounds), as_json)
+    """Compare two workers with one, and measure how evenly they share."""
+    with _testbed() as testbed:
+        _show(workers.two_over_one(testbed, rounds=rounds), as_json)
 
 
 @cli.command("million")
 def million_command(rounds: int = 5, as_json: AsJson = False) -> None:
-    """1,000,000 items in the catalogue over 10,000, all cached."""
+    """Compare a catalogue of 1,000,000 items with one of 10,000, all cached."""
     with _pinned():
-        _show([million.many_over_few(*_cores, rounds=rounds, say=_say)], as_json)
+        _show([million.many_over_few(*_cores, rounds=rounds, notify=_notify)], as_json)
 
 
 @cli.command("bf16")
 def bf16_command(rounds: int = 5, as_json: AsJson = False) -> None:
-    """bf16 over fp32 with hidden layers 400-400-400."""
-    with _stage() as stage:
-        _show([precision.bf16_over_fp32(stage, rounds=rounds)], as_json)
+    """Compare bf16 with fp32, with hidden layers 400-400-400."""
+    with _testbed() as testbed:
+        _show([precision.bf16_over_fp32(testbed, rounds=rounds)], as_json)
 
 
 @cli.command("bf16-auc")
@@ -146,14 +145,14 @@ def bf16_auc_command(
     test: Annotated[Path, typer.Argument(help="Rows to test on.")],
     as_json: AsJson = False,
 ) -> None:
-    """What bf16 changes in the answers of a DeepFM trained with default settings."""
+    """Measure what bf16 changes in the answers of a DeepFM trained with default settings."""
     from benchmarks import precision_auc  # needs what only training needs
 
-    found = precision_auc.auc_change(train, test)
-    for name, value in found.items():
-        _say(f"{name}: {value:.6f}")
+    changes = precision_auc.auc_change(train, test)
+    for name, value in changes.items():
+        _notify(f"{name}: {value:.6f}")
     if as_json:
-        emit(found)
+        emit(changes)
 
 
 @cli.command("before")
@@ -164,36 +163,38 @@ def before_command(
     seconds: Annotated[float, typer.Option(min=0.1, help="Of each measurement.")] = 1.0,
     as_json: AsJson = False,
 ) -> None:
-    """Requests and training of this checkout over those of another one, interleaved in one run."""
+    """Compare requests and training of this checkout with those of another one, interleaved in one run."""
     sizes = [int(size) for size in candidates.split(",")]
-    with _stage() as stage:
-        _show(before.compare(stage, checkout.absolute(), sizes, rounds=rounds, seconds=seconds, say=_say), as_json)
+    with _testbed() as testbed:
+        _show(
+            before.compare(testbed, checkout.absolute(), sizes, rounds=rounds, seconds=seconds, notify=_notify), as_json
+        )
 
 
 @cli.command("batching")
 def batching_command(rounds: int = 5, as_json: AsJson = False) -> None:
-    """Candidates of several requests scored in one call, over each request alone."""
-    with _stage() as stage:
-        _show(batching.batched_over_alone(stage, rounds=rounds), as_json)
+    """Compare scoring candidates of several requests in one call with scoring each request alone."""
+    with _testbed() as testbed:
+        _show(batching.batched_over_alone(testbed, rounds=rounds), as_json)
 
 
 _cores = machine.cores()
 
 
 def _pinned() -> contextlib.AbstractContextManager[None]:
-    """The load generator, and the stores it starts, on the second core."""
+    """Keep the load generator, and the stores that it starts, on the second core."""
     return machine.pinned(_cores[1])
 
 
 @contextlib.contextmanager
-def _stage(catalogue: SyntheticCatalogue | None = None) -> Iterator[Stage]:
+def _testbed(catalogue: SyntheticCatalogue | None = None) -> Iterator[Testbed]:
     with _pinned():
-        _say("starting the store and writing the catalogue")
-        with set_up(catalogue or SyntheticCatalogue(), *_cores) as stage:
-            yield stage
+        _notify("starting the store and writing the catalogue")
+        with set_up(catalogue or SyntheticCatalogue(), *_cores) as testbed:
+            yield testbed
 
 
-def _say(text: str) -> None:
+def _notify(text: str) -> None:
     console.print(text, markup=False, highlight=False)
 
 

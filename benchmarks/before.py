@@ -22,7 +22,7 @@ from benchmarks.contenders import OURS, Contender
 from benchmarks.figure import Figure
 from benchmarks.machine import pinned
 from benchmarks.process import ctr, in_turn
-from benchmarks.stage import DIM, HIDDEN, Stage
+from benchmarks.testbed import DIM, HIDDEN, Testbed
 
 LEAST_RATIO = 0.97
 BATCHES = (256, 4096)
@@ -33,8 +33,8 @@ import torch
 from benchmarks.training_contenders import ours
 from benchmarks.training_data import columns
 torch.set_num_threads(1)
-given = columns()
-epochs = {batch: ours(given, batch, regularised=True) for batch in map(int, sys.argv[1:])}
+data = columns()
+epochs = {batch: ours(data, batch, regularised=True) for batch in map(int, sys.argv[1:])}
 for epoch in epochs.values():
     epoch()
 print("ready", flush=True)
@@ -53,7 +53,7 @@ class Pair:
     before: list[float]
 
     def figure(self, what: str, unit: str) -> Figure:
-        """The median of the rounds' ratios: within a round both sides had the machine in the same state."""
+        """Return the median of the rounds' ratios: within a round the machine was in the same state for both."""
         ratios = sorted(this / before for this, before in zip(self.this, self.before, strict=True))
         medians = statistics.median(self.this), statistics.median(self.before)
         note = f"{medians[0]:,.0f} over {medians[1]:,.0f} {unit}; rounds from {ratios[0]:.2f}x to {ratios[-1]:.2f}x"
@@ -63,21 +63,23 @@ class Pair:
 
 
 def requests(
-    stage: Stage, before: Path, sizes: list[int], *, rounds: int, seconds: float, say: Callable[[str], None]
+    testbed: Testbed, before: Path, sizes: list[int], *, rounds: int, seconds: float, notify: Callable[[str], None]
 ) -> list[Figure]:
     """Measure requests a second of both services, in turn, at each number of candidates."""
-    _publish(stage, before)
+    _publish(testbed, before)
     other = {"PYTHONPATH": str(before)}
     with (
-        stage.service("this", settings={"PYTHONPATH": str(ROOT)}) as this_service,
-        stage.service("before", model="before", settings=other) as before_service,
+        testbed.service("this", settings={"PYTHONPATH": str(ROOT)}) as this_service,
+        testbed.service("before", model="before", settings=other) as before_service,
     ):
         sides = [Contender(OURS, *this_service), Contender(OURS, *before_service)]
         rates: dict[int, tuple[list[float], list[float]]] = {size: ([], []) for size in sizes}
-        generators = {(side.url, size): LoadGenerator(side.url, stage.bodies(size)) for side in sides for size in sizes}
+        generators = {
+            (side.url, size): LoadGenerator(side.url, testbed.bodies(size)) for side in sides for size in sizes
+        }
         with in_turn(side.process for side in sides):
             for number in range(rounds):
-                say(f"round {number + 1} of {rounds}")
+                notify(f"round {number + 1} of {rounds}")
                 for size in sizes:
                     # Who goes first changes from round to round, as the machine slows down while it is busy.
                     for index in (0, 1) if number % 2 else (1, 0):
@@ -88,28 +90,28 @@ def requests(
     return [Pair(*rates[size]).figure(f"requests/s, {size} candidates", "requests/s") for size in sizes]
 
 
-def training(before: Path, *, rounds: int, say: Callable[[str], None]) -> list[Figure]:
+def training(before: Path, *, rounds: int, notify: Callable[[str], None]) -> list[Figure]:
     """Measure samples a second of both trainers, an epoch each in turn, on one thread."""
     rates: dict[int, tuple[list[float], list[float]]] = {batch: ([], []) for batch in BATCHES}
     with _trainer(ROOT) as this_epoch, _trainer(before) as before_epoch:
         for number in range(rounds):
-            say(f"training, round {number + 1} of {rounds}")
+            notify(f"training, round {number + 1} of {rounds}")
             for batch in BATCHES:
                 for index in (0, 1) if number % 2 else (1, 0):
                     rates[batch][index].append((this_epoch, before_epoch)[index](batch))
     return [Pair(*rates[batch]).figure(f"samples/s, batch {batch}", "samples/s") for batch in BATCHES]
 
 
-def _publish(stage: Stage, before: Path) -> None:
-    """Publish a model like the stage's own by the other checkout's code. Raises SystemExit where it cannot."""
-    catalogue = stage.catalogue
+def _publish(testbed: Testbed, before: Path) -> None:
+    """Publish a model like the testbed's by the other checkout's code. Raises SystemExit if that fails."""
+    catalogue = testbed.catalogue
     shape = {
         "users": catalogue.users, "items": catalogue.items, "user-fields": catalogue.user_fields,
         "item-fields": catalogue.item_fields, "dim": DIM, "hidden": ",".join(map(str, HIDDEN)),
     }  # fmt: skip
     options = [part for name, value in shape.items() for part in (f"--{name}", str(value))]
     settings = {
-        "CTR_MODEL_STORE": str(stage.folder / "models"), "CTR_MODEL": "before", "CTR_REDIS_URL": stage.redis_url,
+        "CTR_MODEL_STORE": str(testbed.folder / "models"), "CTR_MODEL": "before", "CTR_REDIS_URL": testbed.redis_url,
         "PYTHONPATH": str(before),
     }  # fmt: skip
     done = subprocess.run(
@@ -122,7 +124,10 @@ def _publish(stage: Stage, before: Path) -> None:
 
 @contextlib.contextmanager
 def _trainer(root: Path) -> Iterator[Callable[[int], float]]:
-    """A process that trains an epoch of a checkout's code when asked. Yields samples a second by batch size."""
+    """Start a process that trains with a checkout's code. Yields a function that trains an epoch at a batch size.
+
+    The function returns samples a second.
+    """
     command = [sys.executable, "-c", _TRAIN, *map(str, BATCHES)]
     with subprocess.Popen(
         command, cwd=root, env={**os.environ, "PYTHONPATH": str(root)}, text=True,
@@ -130,27 +135,27 @@ def _trainer(root: Path) -> Iterator[Callable[[int], float]]:
     ) as process:  # fmt: skip
         assert process.stdin is not None
         assert process.stdout is not None
-        ask, answers = process.stdin, process.stdout
+        commands, answers = process.stdin, process.stdout
         if answers.readline().strip() != "ready":
             raise SystemExit(f"error: {root} cannot train")
 
         def epoch(batch: int) -> float:
-            print(batch, file=ask, flush=True)
+            print(batch, file=commands, flush=True)
             return float(json.loads(answers.readline()))
 
         try:
             yield epoch
         finally:
-            ask.close()
+            commands.close()
             process.wait(60)
 
 
 def compare(
-    stage: Stage, before: Path, sizes: list[int], *, rounds: int, seconds: float, say: Callable[[str], None]
+    testbed: Testbed, before: Path, sizes: list[int], *, rounds: int, seconds: float, notify: Callable[[str], None]
 ) -> list[Figure]:
-    """Measure requests and training of this checkout beside another one. Raises SystemExit where one cannot run."""
+    """Measure requests and training of this checkout beside another one. Raises SystemExit if one cannot run."""
     if not (before / "app" / "cli.py").is_file():
         raise SystemExit(f"error: {before} is no checkout of ctr-serving")
-    figures = requests(stage, before, sizes, rounds=rounds, seconds=seconds, say=say)
-    with pinned(stage.service_core):
-        return figures + training(before, rounds=rounds, say=say)
+    figures = requests(testbed, before, sizes, rounds=rounds, seconds=seconds, notify=notify)
+    with pinned(testbed.service_core):
+        return figures + training(before, rounds=rounds, notify=notify)

@@ -1,4 +1,4 @@
-"""Who is measured: the service and its peers, each a name and how it is started."""
+"""The contenders, which are the service and its peers, and how each is started."""
 
 from __future__ import annotations
 
@@ -12,7 +12,7 @@ from importlib.util import find_spec
 import redis
 
 from benchmarks.process import Process, free_port, running
-from benchmarks.stage import Stage
+from benchmarks.testbed import Testbed
 
 OURS, AFTERNOON, WEEK, FLOOR = "ctr", "afternoon", "week", "floor"
 NEEDS = {WEEK: ("onnxruntime", "onnx"), "mosec": ("mosec",), "litserve": ("litserve",)}
@@ -21,6 +21,8 @@ ALL = (OURS, AFTERNOON, WEEK, FLOOR, "mosec", "litserve")
 
 @dataclass
 class Contender:
+    """A service under test, with its process and its URL."""
+
     name: str
     process: Process
     url: str
@@ -31,28 +33,28 @@ class Contender:
 
 
 def missing(name: str) -> list[str]:
-    """Packages this contender needs that are not installed."""
+    """Return the packages that this contender needs and that are not installed."""
     return [package for package in NEEDS.get(name, ()) if find_spec(package) is None]
 
 
 @contextlib.contextmanager
-def started(stage: Stage, name: str) -> Iterator[Contender]:
-    """A contender that answers."""
+def started(testbed: Testbed, name: str) -> Iterator[Contender]:
+    """Start a contender and yield it once it answers."""
     if name == OURS:
-        with stage.service() as (process, url):
+        with testbed.service() as (process, url):
             yield Contender(name, process, url)
         return
     if name == WEEK:
         from benchmarks.peers.week import prepare
 
-        catalogue = stage.catalogue
-        with redis.Redis.from_url(stage.redis_url) as client:
+        catalogue = testbed.catalogue
+        with redis.Redis.from_url(testbed.redis_url) as client:
             users = catalogue.values("user", 0, catalogue.users)
             items = catalogue.values("item", 0, catalogue.items)
-            prepare(client, stage.versions["bench"], catalogue.cardinality, users, items)
+            prepare(client, testbed.versions["bench"], catalogue.cardinality, users, items)
     port = free_port()
-    command = [sys.executable, "-m", f"benchmarks.peers.{name}", "--port", str(port), "--redis", stage.redis_url]
-    command += ["--version", str(stage.versions["bench"]), "--cardinality", str(stage.catalogue.cardinality)]
+    command = [sys.executable, "-m", f"benchmarks.peers.{name}", "--port", str(port), "--redis", testbed.redis_url]
+    command += ["--version", str(testbed.versions["bench"]), "--cardinality", str(testbed.catalogue.cardinality)]
 
     def ready() -> bool:
         with contextlib.suppress(OSError):
@@ -60,6 +62,6 @@ def started(stage: Stage, name: str) -> Iterator[Contender]:
             return True
         return False
 
-    with running(Process(command, stage.folder / f"{name}.log", core=stage.service_core)) as process:
+    with running(Process(command, testbed.folder / f"{name}.log", core=testbed.service_core)) as process:
         process.wait_until(ready)
         yield Contender(name, process, f"http://127.0.0.1:{port}")

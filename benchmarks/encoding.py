@@ -21,6 +21,7 @@ import msgspec
 import numpy as np
 import typer
 
+from app.commands.output import AsJson
 from benchmarks import machine
 
 CARDINALITIES = (
@@ -39,7 +40,6 @@ RESULTS = Path(__file__).parent / "results"
 TIMES_LARGER = 4
 
 cli = typer.Typer(add_completion=False, pretty_exceptions_enable=False)
-AsJson = Annotated[bool, typer.Option("--json", help="One JSON document on standard output.")]
 
 
 def generate(path: Path, rows: int, seed: int = 0) -> int:
@@ -122,11 +122,11 @@ def main(
 
 
 def _page(results: dict[str, Any], rounds: int) -> str:
-    speed, where = results["speed"], results["machine"]
+    speed, facts = results["speed"], results["machine"]
     lines = [
         f"# Reading and encoding, {datetime.now(UTC):%Y-%m-%d}",
         "",
-        f"`python -m benchmarks.encoding`, commit {where['commit']}; {where['cores']} cores of {where['cpu']};",
+        f"`python -m benchmarks.encoding`, commit {facts['commit']}; {facts['cores']} cores of {facts['cpu']};",
         f"load average {results['load_average'][0]:.1f} at the start. A Criteo-shaped file: {speed['rows']:,} rows,",
         f"{speed['megabytes']} MB; medians of {rounds} interleaved rounds, each in a process of its own, imports not",
         "counted. Ours includes writing the encoded form and syncing it to disk.",

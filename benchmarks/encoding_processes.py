@@ -21,7 +21,7 @@ from typing import Annotated
 
 import typer
 
-from app.commands.output import console, emit
+from app.commands.output import AsJson, console, emit
 from benchmarks import encoding
 
 FILES = 5
@@ -39,7 +39,7 @@ def main(
     kind: Annotated[list[str] | None, typer.Option(help="tsv, parquet, or both.")] = None,
     folder: Annotated[Path | None, typer.Option(help="Where the files are, or are generated and then kept.")] = None,
     worker: Annotated[str | None, typer.Option(hidden=True)] = None,
-    as_json: Annotated[bool, typer.Option("--json", help="One JSON document on standard output.")] = False,
+    as_json: AsJson = False,
 ) -> None:
     """Print the seconds of one process and of two, and how many times faster two are."""
     if worker:

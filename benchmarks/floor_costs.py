@@ -1,6 +1,6 @@
-"""What the floor leaves out and no service can: one round trip to the store, and the deep part's matrix products.
+"""Times what no service can go without and the floor leaves out: a round trip to the store, and the matrix products.
 
-Run as a program on the service's core; prints one JSON document.
+It runs as a program on the service's core and prints one JSON document.
 """
 
 from __future__ import annotations
@@ -23,31 +23,33 @@ Array = npt.NDArray[np.float32]
 
 TRIPS = 2000
 VALUE = b"x" * 240
-"""Bytes of a synthetic user's hash, about."""
+"""A value about as long as a synthetic user's hash."""
 
 
 def round_trip_s(redis_url: str) -> float:
-    """Median seconds of one GET on a plain blocking socket."""
+    """Return the median seconds of one GET on a plain blocking socket."""
     address = urlsplit(redis_url)
     with socket.create_connection((address.hostname or "127.0.0.1", address.port or 6379)) as connection:
         connection.setsockopt(socket.IPPROTO_TCP, socket.TCP_NODELAY, 1)
 
-        def ask(command: bytes, expected: int) -> None:
+        def send(command: bytes, expected: int) -> None:
+            """Send a command and wait for so many bytes."""
             connection.sendall(command)
             while expected > 0:
                 expected -= len(connection.recv(4096))
 
-        ask(b"*3\r\n$3\r\nSET\r\n$9\r\nbench:get\r\n$%d\r\n%b\r\n" % (len(VALUE), VALUE), len(b"+OK\r\n"))
+        send(b"*3\r\n$3\r\nSET\r\n$9\r\nbench:get\r\n$%d\r\n%b\r\n" % (len(VALUE), VALUE), len(b"+OK\r\n"))
         get = b"*2\r\n$3\r\nGET\r\n$9\r\nbench:get\r\n"
         answer = len(b"$%d\r\n%b\r\n" % (len(VALUE), VALUE))
-        taken = [_timed(lambda: ask(get, answer)) for _ in range(TRIPS)]
+        taken = [_timed(lambda: send(get, answer)) for _ in range(TRIPS)]
     return statistics.median(taken)
 
 
 def products_s(rows: int, widths: Sequence[int], seconds: float = 0.6) -> float:
-    """Seconds of the products of hidden layers `widths` and the output for `rows` rows in fp32, nothing between them.
+    """Return the seconds of the products of hidden layers `widths` and the output for `rows` rows in fp32.
 
-    The best of the libraries that are installed: torch (MKL), numpy (OpenBLAS), ONNX Runtime (MLAS).
+    Nothing is computed between the products. The best library that is installed counts: torch (MKL), numpy (OpenBLAS)
+    or ONNX Runtime (MLAS).
     """
     sizes = [*widths, 1]
     generator = np.random.default_rng(0)
@@ -67,11 +69,11 @@ def products_s(rows: int, widths: Sequence[int], seconds: float = 0.6) -> float:
 
 
 def _torch(inputs: Array, weights: Sequence[Array]) -> Callable[[], None]:
-    given = [torch.from_numpy(weight) for weight in weights]
+    tensors = [torch.from_numpy(weight) for weight in weights]
     layers = [torch.from_numpy(inputs), *(torch.empty(len(inputs), weight.shape[1]) for weight in weights)]
 
     def products() -> None:
-        for hidden, weight, output in zip(layers, given, layers[1:], strict=False):
+        for hidden, weight, output in zip(layers, tensors, layers[1:], strict=False):
             torch.mm(hidden, weight, out=output)
 
     return products

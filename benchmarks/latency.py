@@ -1,4 +1,4 @@
-"""p99 over p50 in an open loop: requests arrive at a fixed rate, whatever the service does."""
+"""Measures p99 over p50 in an open loop: requests arrive at a fixed rate, whatever the service does."""
 
 from __future__ import annotations
 
@@ -8,13 +8,13 @@ import numpy as np
 import uvloop
 
 from app.loadgen.generator import LoadGenerator
-from benchmarks.capacity import CONCURRENCY, complain
+from benchmarks.capacity import CONCURRENCY, require_answers
 from benchmarks.contenders import OURS
 from benchmarks.figure import Figure
 from benchmarks.machine import on_time
 from benchmarks.pauses import Pauses, pauses, unavoidable
 from benchmarks.process import in_turn
-from benchmarks.stage import Stage
+from benchmarks.testbed import Testbed
 
 SHARE = 0.7
 CANDIDATES = 500
@@ -23,7 +23,9 @@ BUSY_POLL_US = 1000
 
 
 @dataclass
-class Round:
+class OpenRound:
+    """One measurement at a fixed rate."""
+
     ratio: float
     """p99 over p50."""
     rate: float
@@ -32,60 +34,59 @@ class Round:
 
 
 @dataclass
-class _Seen:
-    """Rounds of one service."""
+class _ServiceRounds:
+    """The rounds of one service."""
 
-    ordinary: list[Round] = field(default_factory=list)
-    first: list[Round] = field(default_factory=list)
-    """The generator and the store go first on their core."""
+    ordinary: list[OpenRound] = field(default_factory=list)
+    first: list[OpenRound] = field(default_factory=list)
+    """Rounds in which the generator and the store go first on their core."""
     alone: list[float] = field(default_factory=list)
-    """p99 over p50 of a service that is never late itself."""
+    """p99 over p50 that the cores' pauses alone would cause."""
 
 
-def spread(stage: Stage, *, seconds: float = 1.5, rounds: int = 7) -> list[Figure]:
-    """At 70 % of what the closed loop reaches just before; latencies count from when a request was due. Of the service
-    as it is by default, and of one that polls, in turn.
+def spread(testbed: Testbed, *, seconds: float = 1.5, rounds: int = 7) -> list[Figure]:
+    """Measure p99 over p50 of the service with default settings and of one that busy-polls, in turn.
 
-    The median of the rounds, many and short: one pause of a shared machine makes a round's p99. The generator and the
-    store have their core before all others where they may: each millisecond that the kernel's threads and other
-    programs keep them from sending, answering or reading would count as the service's, which is an ordinary process on
-    its own. What is seen without that stands beside, and so does what the pauses of the cores alone would make of a
-    service that is never late itself.
+    The rate is 70 % of what the closed loop reaches just before; latencies count from when a request was due. Rounds
+    are many and short, and their median counts, because one pause of a shared machine makes a round's p99. Where the
+    system allows, the generator and the store have their core before all others: each millisecond that the kernel's
+    threads and other programs keep them from sending, answering or reading would count as the service's. The notes
+    also give the ratio without that priority, and the ratio that the pauses of the cores alone would cause.
     """
     polling = {"CTR_BUSY_POLL_US": str(BUSY_POLL_US)}
-    with stage.service("latency") as default, stage.service("busy-poll", settings=polling) as polls:
-        services = [(process, LoadGenerator(url, stage.bodies(CANDIDATES))) for process, url in (default, polls)]
-        seen = [_Seen() for _ in services]
+    with testbed.service("latency") as default, testbed.service("busy-poll", settings=polling) as polls:
+        services = [(process, LoadGenerator(url, testbed.bodies(CANDIDATES))) for process, url in (default, polls)]
+        measured = [_ServiceRounds() for _ in services]
         for _, generator in services:
             uvloop.run(generator.closed(CONCURRENCY, WARM_S))
         with in_turn(process for process, _ in services):
             for _ in range(rounds):
-                for (process, generator), found in zip(services, seen, strict=True):
+                for (process, generator), rounds_of_service in zip(services, measured, strict=True):
                     with process.turn():
-                        _one_turn(stage, generator, found, seconds)
+                        _one_turn(testbed, generator, rounds_of_service, seconds)
     return [
-        _figure(f"p99 over p50 at {SHARE:.0%} of capacity, open loop, {CANDIDATES} candidates", seen[0], seconds),
-        _figure(f"the same, CTR_BUSY_POLL_US={BUSY_POLL_US}", seen[1], seconds),
+        _figure(f"p99 over p50 at {SHARE:.0%} of capacity, open loop, {CANDIDATES} candidates", measured[0], seconds),
+        _figure(f"the same, CTR_BUSY_POLL_US={BUSY_POLL_US}", measured[1], seconds),
     ]
 
 
-def _one_turn(stage: Stage, generator: LoadGenerator, seen: _Seen, seconds: float) -> None:
-    seen.ordinary.append(_round(generator, seconds))
-    with on_time(*([stage.store.pid] if stage.store else [])) as may:
-        if may:
-            seen.first.append(_round(generator, seconds))
-    if stage.service_core and stage.other_core:
-        server, sender = pauses([*stage.service_core, *stage.other_core], seconds)
-        seen.alone.append(_of_pauses(sender, server, (seen.first or seen.ordinary)[-1], seconds))
+def _one_turn(testbed: Testbed, generator: LoadGenerator, rounds: _ServiceRounds, seconds: float) -> None:
+    rounds.ordinary.append(_round(generator, seconds))
+    with on_time(*([testbed.store.pid] if testbed.store else [])) as goes_first:
+        if goes_first:
+            rounds.first.append(_round(generator, seconds))
+    if testbed.service_core and testbed.other_core:
+        server, sender = pauses([*testbed.service_core, *testbed.other_core], seconds)
+        rounds.alone.append(_ratio_of_pauses(sender, server, (rounds.first or rounds.ordinary)[-1], seconds))
 
 
-def _figure(what: str, seen: _Seen, seconds: float) -> Figure:
-    chosen = sorted(seen.first or seen.ordinary, key=lambda one: one.ratio)
+def _figure(what: str, rounds: _ServiceRounds, seconds: float) -> Figure:
+    chosen = sorted(rounds.first or rounds.ordinary, key=lambda one: one.ratio)
     median, how = chosen[len(chosen) // 2], "the generator and the store share their core with the rest"
-    if seen.first:
-        how = f"the generator and the store have their core first ({_ratios(seen.ordinary)} where they do not)"
-    if seen.alone:
-        how += f"; what the cores' pauses alone would make of a service that is never late: {_listed(seen.alone)}"
+    if rounds.first:
+        how = f"the generator and the store have their core first ({_ratios(rounds.ordinary)} where they do not)"
+    if rounds.alone:
+        how += f"; what the cores' pauses alone would make of a service that is never late: {_listed(rounds.alone)}"
     latency = median.latency_ms
     return Figure(
         what,
@@ -97,24 +98,24 @@ def _figure(what: str, seen: _Seen, seconds: float) -> Figure:
     )
 
 
-def _round(generator: LoadGenerator, seconds: float) -> Round:
+def _round(generator: LoadGenerator, seconds: float) -> OpenRound:
     closed = uvloop.run(generator.closed(CONCURRENCY, max(0.5, seconds / 4)))
-    complain(OURS, closed)
+    require_answers(OURS, closed)
     rate = SHARE * closed.statuses[200] / closed.seconds
     result = uvloop.run(generator.open(rate, seconds))
-    complain(OURS, result)
+    require_answers(OURS, result)
     latency = result.summary()["latency_ms"]
-    return Round(latency["p99"] / latency["p50"], rate, latency)
+    return OpenRound(latency["p99"] / latency["p50"], rate, latency)
 
 
-def _of_pauses(sender: Pauses, server: Pauses, found: Round, seconds: float) -> float:
-    """p99 over p50 where a request takes that round's p50, and waits for pauses alone."""
-    waits_s = unavoidable(sender, server, found.rate, found.rate / SHARE, seconds)
-    p50, p99 = np.percentile(found.latency_ms["p50"] + 1000 * waits_s, [50, 99])
+def _ratio_of_pauses(sender: Pauses, server: Pauses, measured: OpenRound, seconds: float) -> float:
+    """Return p99 over p50 if each request takes the p50 of `measured` and waits for pauses alone."""
+    waits_s = unavoidable(sender, server, measured.rate, measured.rate / SHARE, seconds)
+    p50, p99 = np.percentile(measured.latency_ms["p50"] + 1000 * waits_s, [50, 99])
     return float(p99 / p50)
 
 
-def _ratios(rounds: list[Round]) -> str:
+def _ratios(rounds: list[OpenRound]) -> str:
     return _listed([one.ratio for one in rounds])
 
 

@@ -1,4 +1,4 @@
-"""Where a measurement ran: cores, processor, versions."""
+"""The machine of a measurement: its cores, its processor, processor times, and versions."""
 
 from __future__ import annotations
 
@@ -21,13 +21,14 @@ PACKAGES: tuple[str, ...] = (
     "hiredis",
     "msgspec",
     "onnxruntime",
+    "mosec",
+    "litserve",
 )
-PACKAGES += ("mosec", "litserve")
 CAN_PIN = hasattr(os, "sched_setaffinity")
 
 
 def cores() -> tuple[set[int], set[int]]:
-    """The cores of the service under test and of all else. Raises SystemExit where there are not two."""
+    """Return the core of the service under test and that of all else. Raises SystemExit if there are not two."""
     if not CAN_PIN:
         return set(), set()
     usable = sorted(os.sched_getaffinity(0))
@@ -52,9 +53,10 @@ def pinned(to: set[int]) -> Iterator[None]:
 
 @contextlib.contextmanager
 def on_time(*pids: int) -> Iterator[bool]:
-    """Run the block, and the threads it starts, before all ordinary work of their core; processes that it starts
-    inherit this. So do, meanwhile, the main threads of the processes `pids`. Yields whether the system lets us: Linux
-    asks for root or CAP_SYS_NICE.
+    """Run the block, and the threads and processes it starts, before all ordinary work of their core.
+
+    The main threads of the processes `pids` get the same priority for as long as the block lasts. Yields whether the
+    system allows it: Linux asks for root or CAP_SYS_NICE.
     """
     with contextlib.ExitStack() as stack:
         try:
@@ -70,7 +72,7 @@ def on_time(*pids: int) -> Iterator[bool]:
 
 
 def cpu_seconds(pid: int) -> float:
-    """User and system time of a process and the children it has waited for; NaN where /proc is not there."""
+    """Return user and system time of a process and the children it has waited for; NaN without /proc."""
     try:
         fields = Path(f"/proc/{pid}/stat").read_text().rpartition(")")[2].split()
     except OSError:
@@ -79,7 +81,7 @@ def cpu_seconds(pid: int) -> float:
 
 
 def delayed_seconds(pid: int) -> float:
-    """Time the main thread of a process was ready to run while others had its core; 0 where Linux does not tell."""
+    """Return for how long the main thread of a process was ready to run while others had its core; 0 if unknown."""
     try:
         return int(Path(f"/proc/{pid}/schedstat").read_text().split()[1]) / 1e9
     except (OSError, IndexError):
@@ -87,34 +89,35 @@ def delayed_seconds(pid: int) -> float:
 
 
 def core_seconds(cores: set[int]) -> float:
-    """Time these cores have worked for anybody, or were taken by the hypervisor; 0 where Linux does not tell."""
+    """Return for how long these cores worked for any process or were taken by the hypervisor; 0 if unknown."""
     try:
         lines = [line.split() for line in Path("/proc/stat").read_text().splitlines()]
     except OSError:
         return 0.0
     # user nice system idle iowait irq softirq steal
     ticks = [list(map(int, line[1:9])) for line in lines if line[0] in {f"cpu{core}" for core in cores}]
-    return sum(sum(of) - of[3] - of[4] for of in ticks) / os.sysconf("SC_CLK_TCK")
+    return sum(sum(core_ticks) - core_ticks[3] - core_ticks[4] for core_ticks in ticks) / os.sysconf("SC_CLK_TCK")
 
 
 def describe() -> dict[str, Any]:
+    """Return the facts about the machine and the software that a page of results names."""
     return {
         "cpu": _cpu(),
         "cores": os.cpu_count(),
         "system": f"{platform.system()} {platform.release()}",
         "python": platform.python_version(),
         "commit": _output("git", "rev-parse", "--short", "HEAD"),
-        "versions": {name: found for name in PACKAGES if (found := _version(name))},
+        "versions": {name: installed for name in PACKAGES if (installed := _version(name))},
     }
 
 
 def _cpu() -> str:
     with contextlib.suppress(OSError):
         lines = [line.partition(":") for line in Path("/proc/cpuinfo").read_text().splitlines()]
-        known = {name.strip(): value.strip() for name, _, value in lines}
-        wide = "AVX-512" if "avx512f" in known.get("flags", "") else "no AVX-512"
-        family = f"family {known.get('cpu family')} model {known.get('model')}"
-        return f"{known.get('model name', 'unknown')} ({family}, {wide}, {known.get('cpu MHz')} MHz)"
+        facts = {name.strip(): value.strip() for name, _, value in lines}
+        wide = "AVX-512" if "avx512f" in facts.get("flags", "") else "no AVX-512"
+        family = f"family {facts.get('cpu family')} model {facts.get('model')}"
+        return f"{facts.get('model name', 'unknown')} ({family}, {wide}, {facts.get('cpu MHz')} MHz)"
     return platform.processor() or "unknown"
 
 

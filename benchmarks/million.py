@@ -1,4 +1,4 @@
-"""A catalogue of 1,000,000 items over one of 10,000, every item cached: what a look-up in much memory costs."""
+"""Compares a catalogue of 1,000,000 items with one of 10,000, all cached: what a look-up in much memory costs."""
 
 from __future__ import annotations
 
@@ -7,19 +7,24 @@ from collections.abc import Callable
 from app.features.loading.synthetic import SyntheticCatalogue
 from benchmarks.capacity import side_by_side
 from benchmarks.figure import Figure
-from benchmarks.stage import set_up
+from benchmarks.testbed import set_up
 
 CANDIDATES = 500
 MANY, FEW = 1_000_000, 10_000
 
 
 def many_over_few(
-    service_core: set[int], other_core: set[int], *, rounds: int = 5, seconds: float = 2.0, say: Callable[[str], None]
+    service_core: set[int],
+    other_core: set[int],
+    *,
+    rounds: int = 5,
+    seconds: float = 2.0,
+    notify: Callable[[str], None],
 ) -> Figure:
-    """Both services and their stores run side by side; takes minutes, most of them to fill the cache."""
+    """Measure two services with stores of their own, side by side; it takes minutes, most of them to fill the cache."""
     with set_up(SyntheticCatalogue(items=FEW), service_core, other_core) as few, few.service("few") as few_service:
         few_service[0].pause()
-        say(f"loading {MANY:,} items and waiting until all are cached: some minutes")
+        notify(f"loading {MANY:,} items and waiting until all are cached: some minutes")
         with (
             set_up(SyntheticCatalogue(items=MANY), service_core, other_core) as many,
             many.service("many") as many_service,

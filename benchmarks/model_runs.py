@@ -1,4 +1,4 @@
-"""One trained model of the table: a split, an architecture and a seed, and the JSON file that remembers it."""
+"""Trains one model of the table, a split, an architecture and a seed, and keeps its result in a JSON file."""
 
 from __future__ import annotations
 
@@ -28,10 +28,12 @@ from app.training.loop.trainer import Trainer
 from app.training.loop.trainer_config import TrainerConfig
 
 PEERS = ("logistic_regression", "gradient_boosting")
-"""Of scikit-learn, on the same rows."""
+"""Models of scikit-learn that are trained on the same rows."""
 
 
 class RunResult(msgspec.Struct, frozen=True, kw_only=True):
+    """The metrics of one trained model, as its JSON file holds them."""
+
     split: str
     model: str
     seed: int
@@ -40,78 +42,86 @@ class RunResult(msgspec.Struct, frozen=True, kw_only=True):
     gauc: float | None
     validation_log_loss: float | None
     seconds: float
-    """Of the fit, validation after each epoch included, encoding not."""
+    """Time of the fit, with validation after each epoch and without encoding."""
     epochs: int | None
     samples_per_second: float | None
     artifact_bytes: int | None
-    """Program, tables and manifest; None for a peer."""
+    """Size of program, tables and manifest; None for a peer."""
     calibrated: bool
     fingerprint: str
-    """Of the configuration and the data: another one is another run."""
+    """The configuration and the data's hashes; a result with another fingerprint is of another run."""
     commit: str
     created_at: str
     load_average: float
-    """Of one minute, when it was done."""
+    """Load average of the last minute, when the run ended."""
 
 
 @dataclass(frozen=True)
-class Key:
+class RunKey:
+    """A split, an architecture and a seed: what is trained once and then kept."""
+
     split: str
     model: str
     seed: int
 
     def file(self, folder: Path) -> Path:
+        """Return the path of the result's file in this folder."""
         return folder / f"{self.split}-{self.model}-{self.seed}.json"
 
     def config(self) -> JobConfig:
-        """Default settings; a peer gets the same split and preparation."""
+        """Return the job with default settings; a peer gets the same split and preprocessing."""
         model = ModelConfig(seed=self.seed) if self.model in PEERS else ModelConfig(self.model, seed=self.seed)
         trainer = TrainerConfig(seed=self.seed, table_l2=model.table_l2)
         return JobConfig(model=model, trainer=trainer, split=SplitConfig(seed=self.seed))
 
 
-def remembered(key: Key, folder: Path, fingerprint: str) -> RunResult | None:
-    """None where there is none, it cannot be read, or it is of other settings or data."""
+def read_result(key: RunKey, folder: Path, fingerprint: str) -> RunResult | None:
+    """Return the kept result; None if there is none, it cannot be read, or it is of other settings or data."""
     try:
-        found = msgspec.json.decode(key.file(folder).read_bytes(), type=RunResult)
+        result = msgspec.json.decode(key.file(folder).read_bytes(), type=RunResult)
     except (OSError, msgspec.DecodeError):
         return None
-    return found if found.fingerprint == fingerprint else None
+    return result if result.fingerprint == fingerprint else None
 
 
-def remember(key: Key, folder: Path, result: RunResult) -> None:
-    """Replaced whole, so that a run that is killed leaves the file of the run before."""
+def write_result(key: RunKey, folder: Path, result: RunResult) -> None:
+    """Replace the result's file at once, so that a run that is killed leaves that of the run before."""
     folder.mkdir(parents=True, exist_ok=True)
     path = key.file(folder)
-    aside = path.with_suffix(f".{os.getpid()}.tmp")
-    aside.write_bytes(msgspec.json.format(msgspec.json.encode(result), indent=1) + b"\n")
-    os.replace(aside, path)
+    temporary = path.with_suffix(f".{os.getpid()}.tmp")
+    temporary.write_bytes(msgspec.json.format(msgspec.json.encode(result), indent=1) + b"\n")
+    os.replace(temporary, path)
 
 
 def file_digests(files: Iterable[Path]) -> dict[str, str]:
-    """Of the rows as they lie there, so that what is remembered is known without encoding them."""
-    found = {}
+    """Return file name to hash, so that a kept result can be checked without encoding the rows."""
+    digests = {}
     for path in files:
         with path.open("rb") as file:
-            found[path.name] = hashlib.file_digest(file, "sha256").hexdigest()[:16]
-    return found
+            digests[path.name] = hashlib.file_digest(file, "sha256").hexdigest()[:16]
+    return digests
 
 
-def fingerprint(key: Key, digests: Mapping[str, str]) -> str:
-    """Of everything a result depends on but the code."""
+def fingerprint(key: RunKey, digests: Mapping[str, str]) -> str:
+    """Return everything that a result depends on, except the code."""
     return msgspec.json.encode({"config": asdict(key.config()), "files": digests}, order="sorted").decode()
 
 
-def train(key: Key, prepared: PreparedData, fingerprint: str, commit: str) -> RunResult:
-    """Raises ArtifactError where the version does not read back with the same scores, DataError where it diverges."""
+def train(key: RunKey, prepared: PreparedData, fingerprint: str, commit: str) -> RunResult:
+    """Train and measure one model.
+
+    Raises:
+        ArtifactError: the exported version does not give the same scores.
+        DataError: training diverges.
+    """
     job = TrainingJob(key.config())
-    measured = _peer if key.model in PEERS else _model
-    found = measured(key, job, prepared)
+    measure = _measure_peer if key.model in PEERS else _measure_model
+    figures = measure(key, job, prepared)
     return RunResult(
         split=key.split,
         model=key.model,
         seed=key.seed,
-        **found,
+        **figures,
         fingerprint=fingerprint,
         commit=commit,
         created_at=datetime.now(UTC).isoformat(timespec="seconds"),
@@ -119,7 +129,7 @@ def train(key: Key, prepared: PreparedData, fingerprint: str, commit: str) -> Ru
     )
 
 
-def _model(key: Key, job: TrainingJob, prepared: PreparedData) -> dict[str, Any]:
+def _measure_model(key: RunKey, job: TrainingJob, prepared: PreparedData) -> dict[str, Any]:
     model = job.config.model.build(prepared.preprocessing)
     began = time.perf_counter()
     trainer = Trainer(job.config.trainer, model, prepared.preprocessing)
@@ -127,28 +137,28 @@ def _model(key: Key, job: TrainingJob, prepared: PreparedData) -> dict[str, Any]
     seconds = time.perf_counter() - began
     trained = job.calibrate_and_measure(prepared, model, fitted)
     return {
-        **_ranking(trained.metrics["test"]),
+        **_test_metrics(trained.metrics["test"]),
         "validation_log_loss": trained.metrics["validation"]["log_loss"],
         "seconds": seconds,
         "epochs": len(fitted.epochs),
         "samples_per_second": fitted.samples_per_second,
-        "artifact_bytes": _size(key, prepared, trained),
+        "artifact_bytes": _artifact_bytes(key, prepared, trained),
         "calibrated": trained.calibration.method != "none",
     }
 
 
-def _ranking(test: dict[str, float]) -> dict[str, Any]:
+def _test_metrics(test: dict[str, float]) -> dict[str, Any]:
     return {"auc": test["auc"], "log_loss": test["log_loss"], "gauc": test.get("gauc")}
 
 
-def _size(key: Key, prepared: PreparedData, trained: TrainedModel) -> int:
+def _artifact_bytes(key: RunKey, prepared: PreparedData, trained: TrainedModel) -> int:
     with tempfile.TemporaryDirectory() as folder:
         export_version(Path(folder), trained.model, prepared.data["validation"], name=key.model)
         verify_export(Path(folder), prepared.encoded["test"], trained.probabilities("test"))
         return sum((Path(folder) / file).stat().st_size for file in (PROGRAM, TABLES, MANIFEST))
 
 
-def _peer(key: Key, job: TrainingJob, prepared: PreparedData) -> dict[str, Any]:
+def _measure_peer(key: RunKey, job: TrainingJob, prepared: PreparedData) -> dict[str, Any]:
     encoded, rows = prepared.encoded, prepared.rows
     fits: dict[str, Callable[[], np.ndarray]] = {
         "logistic_regression": lambda: predict_linear(prepared.preprocessing, rows["train"], rows["test"]),
@@ -160,7 +170,7 @@ def _peer(key: Key, job: TrainingJob, prepared: PreparedData) -> dict[str, Any]:
     scores_N = fits[key.model]()
     seconds = time.perf_counter() - began
     return {
-        **_ranking(evaluate(encoded["test"].labels_N, scores_N, prepared.groups("test"))),
+        **_test_metrics(evaluate(encoded["test"].labels_N, scores_N, prepared.groups("test"))),
         "validation_log_loss": None,
         "seconds": seconds,
         "epochs": None,

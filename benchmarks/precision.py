@@ -1,4 +1,4 @@
-"""bf16 over fp32 with hidden layers 400-400-400, where the matrix products are most of the work."""
+"""Compares bf16 with fp32, with hidden layers 400-400-400, where the matrix products are most of the work."""
 
 from __future__ import annotations
 
@@ -6,21 +6,22 @@ import httpx
 
 from benchmarks.capacity import side_by_side
 from benchmarks.figure import Figure
-from benchmarks.stage import Stage
+from benchmarks.testbed import Testbed
 
 MODEL, HIDDEN = "wide", (400, 400, 400)
 CANDIDATES = 500
 
 
-def bf16_over_fp32(stage: Stage, *, rounds: int = 3, seconds: float = 1.5) -> Figure:
+def bf16_over_fp32(testbed: Testbed, *, rounds: int = 3, seconds: float = 1.5) -> Figure:
+    """Measure the ratio of requests a second, after checking that bf16 changes the scores at all."""
     figure = Figure(f"bf16 over fp32, hidden 400-400-400, {CANDIDATES} candidates", "at least", 1.5)
-    if MODEL not in stage.versions:
-        stage.publish(MODEL, HIDDEN)
+    if MODEL not in testbed.versions:
+        testbed.publish(MODEL, HIDDEN)
     with (
-        stage.service("fp32", model=MODEL, settings={"CTR_PRECISION": "fp32"}) as full,
-        stage.service("bf16", model=MODEL, settings={"CTR_PRECISION": "bf16"}) as half,
+        testbed.service("fp32", model=MODEL, settings={"CTR_PRECISION": "fp32"}) as full,
+        testbed.service("bf16", model=MODEL, settings={"CTR_PRECISION": "bf16"}) as half,
     ):
-        bodies = stage.bodies(CANDIDATES)
+        bodies = testbed.bodies(CANDIDATES)
         scores = [_scores(url, bodies[0]) for _, url in (full, half)]
         difference = max(abs(scores[0][item] - scores[1][item]) for item in scores[0])
         if difference == 0.0:

@@ -1,4 +1,4 @@
-"""What keeping item states in bfloat16 changes in the scores of a trained model, and in how well they rank."""
+"""Measures what keeping item states in bfloat16 changes in the scores of a trained model and in their ranking."""
 
 from __future__ import annotations
 
@@ -31,9 +31,9 @@ def auc_change(train: Path, test: Path) -> dict[str, float]:
             scores[name] = np.concatenate(
                 [scorer.ranked(user_D, table_ND, np.array([row]))[0] for row, user_D in pairs]
             )
-    found = {
+    metrics = {
         f"{name} {metric}": evaluate(rows.labels_N, scores_N)[metric]
         for name, scores_N in scores.items()
         for metric in ("auc", "log_loss")
     }
-    return found | {"largest difference of two scores": float(np.abs(scores["fp32"] - scores["bf16"]).max())}
+    return metrics | {"largest difference of two scores": float(np.abs(scores["fp32"] - scores["bf16"]).max())}

@@ -1,4 +1,4 @@
-"""Processes under test: started on their core, waited for, stopped and continued."""
+"""`Process`: a process under test, which is started on its core, waited for, stopped and continued."""
 
 from __future__ import annotations
 
@@ -20,19 +20,20 @@ STOP_S = 15.0
 
 
 def free_port() -> int:
+    """Return a port of the loopback address that nobody listens on."""
     with socket.socket() as probe:
         probe.bind(("127.0.0.1", 0))
         return int(probe.getsockname()[1])
 
 
 def ctr() -> str:
-    """The console script of this environment."""
-    beside = Path(sys.executable).with_name("ctr")
-    return str(beside) if beside.exists() else shutil.which("ctr") or "ctr"
+    """Return the path of this environment's console script."""
+    script = Path(sys.executable).with_name("ctr")
+    return str(script) if script.exists() else shutil.which("ctr") or "ctr"
 
 
 class Process:
-    """A service and, in a session of its own, all it starts."""
+    """A service and all processes that it starts, in a session of their own."""
 
     def __init__(
         self, command: list[str], log: Path, *, core: set[int], environment: Mapping[str, str] | None = None
@@ -56,28 +57,29 @@ class Process:
 
     @property
     def pids(self) -> list[int]:
-        """Of this process and its descendants."""
-        found = [self.pid]
-        for pid in found:
+        """The ids of this process and its descendants."""
+        pids = [self.pid]
+        for pid in pids:  # grows meanwhile
             with contextlib.suppress(OSError):
                 for task in Path(f"/proc/{pid}/task").iterdir():
-                    found += map(int, (task / "children").read_text().split())
-        return found
+                    pids += map(int, (task / "children").read_text().split())
+        return pids
 
     def cpu_seconds(self) -> float:
+        """Return the processor time of all its processes."""
         return sum(cpu_seconds(pid) for pid in self.pids)
 
     def delayed_seconds(self) -> float:
-        """Time its core was taken by others.
+        """Return for how long other programs had its core.
 
-        Of several processes, which delay one another as well, it is what the core worked for anybody else.
+        Several processes also delay one another; for them it is the time that the core worked for any other process.
         """
         if len(self.pids) == 1:
             return delayed_seconds(self.pid)
         return core_seconds(self.core) - self.cpu_seconds() if self.core else 0.0
 
     def wait_until(self, ready: Callable[[], bool], timeout_s: float = START_S) -> None:
-        """Raises SystemExit with the end of the log where it dies or does not become ready in time."""
+        """Wait until `ready`. Raises SystemExit, with the end of the log, if it dies or is not ready in time."""
         due = time.monotonic() + timeout_s
         while not ready():
             died = self._process.poll() is not None
@@ -94,7 +96,7 @@ class Process:
 
     @contextlib.contextmanager
     def turn(self) -> Iterator[None]:
-        """Within `in_turn`: this one goes on for the block."""
+        """Let this process go on for the block, within `in_turn`."""
         self.resume()
         try:
             yield
@@ -125,7 +127,7 @@ def running(process: Process) -> Iterator[Process]:
 
 @contextlib.contextmanager
 def in_turn(processes: Iterable[Process]) -> Iterator[None]:
-    """Stop all of them for the block, in which each has its `turn()`."""
+    """Stop all processes for the block, in which each has its `turn()`."""
     stopped = list(processes)
     for process in stopped:
         process.pause()

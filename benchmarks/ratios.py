@@ -1,4 +1,4 @@
-"""The ratios of the main table, and what one request costs over the floor."""
+"""Computes the ratios of the main table, and what one request costs over the floor."""
 
 from __future__ import annotations
 
@@ -11,7 +11,7 @@ from benchmarks.capacity import Capacity
 from benchmarks.contenders import AFTERNOON, FLOOR, OURS, WEEK
 from benchmarks.figure import Figure
 from benchmarks.machine import pinned
-from benchmarks.stage import HIDDEN, Stage
+from benchmarks.testbed import HIDDEN, Testbed
 
 LIMITED_BELOW = 0.9
 ASKED = ((AFTERNOON, 500, 30.0), (WEEK, 500, 4.0), (AFTERNOON, 100, 14.0), (WEEK, 100, 2.1))
@@ -30,11 +30,14 @@ class FloorCost:
         return self.echo_ms + self.get_ms + self.products_ms
 
 
-def floor_costs(stage: Stage, capacity: Capacity, sizes: list[int]) -> dict[int, FloorCost]:
-    """By number of candidates. The echo is charged its processor time where the generator, not its core, limits it."""
-    command = [sys.executable, "-m", "benchmarks.floor_costs", stage.redis_url]
+def floor_costs(testbed: Testbed, capacity: Capacity, sizes: list[int]) -> dict[int, FloorCost]:
+    """Return the floor's cost by number of candidates.
+
+    The echo is charged its processor time if the load generator limits it, and not its core.
+    """
+    command = [sys.executable, "-m", "benchmarks.floor_costs", testbed.redis_url]
     command += [",".join(map(str, HIDDEN)), ",".join(map(str, sizes))]
-    with pinned(stage.service_core):
+    with pinned(testbed.service_core):
         measured = json.loads(subprocess.run(command, capture_output=True, check=True).stdout)
     costs = {}
     for size in sizes:
@@ -45,6 +48,7 @@ def floor_costs(stage: Stage, capacity: Capacity, sizes: list[int]) -> dict[int,
 
 
 def ratios(capacity: Capacity, floors: dict[int, FloorCost]) -> list[Figure]:
+    """Return the figures that follow from the capacities; those that were not measured have no value."""
     figures = [
         Figure(
             f"requests/s over {peer}, {size} candidates", "at least", asked, reached=capacity.ratio(OURS, peer, size)
@@ -53,10 +57,10 @@ def ratios(capacity: Capacity, floors: dict[int, FloorCost]) -> list[Figure]:
     ]
     cost = Figure("cost per request over the floor's, 500 candidates", "at most", 1.5)
     if 500 in floors and capacity.rounds.get((OURS, 500)):
-        floor, mine = floors[500], 1000 / capacity.median(OURS, 500).requests_per_second
-        cost.reached = mine / floor.total_ms
+        floor, cost_ms = floors[500], 1000 / capacity.median(OURS, 500).requests_per_second
+        cost.reached = cost_ms / floor.total_ms
         cost.note = (
-            f"{mine:.3f} ms over {floor.total_ms:.3f} ms: echo {floor.echo_ms:.3f}, one GET {floor.get_ms:.3f}, "
+            f"{cost_ms:.3f} ms over {floor.total_ms:.3f} ms: echo {floor.echo_ms:.3f}, one GET {floor.get_ms:.3f}, "
             f"matrix products {floor.products_ms:.3f}"
         )
     time = Figure("time per request, 1,000 over 100 candidates", "at most", 6.0)

@@ -1,4 +1,4 @@
-"""The tables: rich for the terminal, JSON for programs, Markdown for the dated page."""
+"""`Report`: the results of a run as tables for the terminal, JSON for programs, and Markdown for the dated page."""
 
 from __future__ import annotations
 
@@ -39,7 +39,7 @@ COLUMNS = (
 
 @dataclass
 class Report:
-    """Everything one run found."""
+    """The results of one run."""
 
     machine: dict[str, Any]
     catalogue: dict[str, Any]
@@ -75,22 +75,22 @@ class Report:
     def main_rows(self) -> list[list[str]]:
         rows = []
         for name, size in sorted(self.capacity.rounds, key=lambda key: key[1]):
-            found = self.capacity.median(name, size)
+            median = self.capacity.median(name, size)
             over = [self.capacity.ratio(name, peer, size) for peer in (AFTERNOON, WEEK)]
             floor = self.floors.get(size)
-            cost = 1000 / found.requests_per_second / floor.total_ms if floor and name != FLOOR else None
+            cost = 1000 / median.requests_per_second / floor.total_ms if floor and name != FLOOR else None
             rows.append(
                 [
                     str(size),
                     name,
-                    f"{found.requests_per_second:,.0f}",
-                    f"{found.p50_ms:.2f}",
-                    f"{found.p99_ms:.2f}",
+                    f"{median.requests_per_second:,.0f}",
+                    f"{median.p50_ms:.2f}",
+                    f"{median.p99_ms:.2f}",
                     *(_times(ratio) for ratio in over),
                     _times(cost),
-                    f"{found.cpu_ms:.3f}",
-                    f"{found.busy:.0%}",
-                    f"{found.taken:.0%}",
+                    f"{median.cpu_ms:.3f}",
+                    f"{median.busy:.0%}",
+                    f"{median.taken:.0%}",
                 ]
             )
         return rows
@@ -102,7 +102,7 @@ class Report:
         return figure_table(self.figures)
 
     def write(self, folder: Path = RESULTS) -> Path:
-        """The dated page; a run of the same day replaces it."""
+        """Write the dated page, in place of that of an earlier run of the day, and return its path."""
         folder.mkdir(exist_ok=True)
         path = folder / f"{datetime.now(UTC):%Y-%m-%d}.md"
         path.write_text(self.page(), encoding="utf-8")
@@ -125,8 +125,8 @@ class Report:
             "## Ratios",
             markdown(FIGURE_COLUMNS, figure_rows(self.figures)),
         ]
-        if lacking := {**self.skipped, **self.failed}:
-            parts += ["Not measured: " + "; ".join(f"{name} ({why})" for name, why in lacking.items()) + "."]
+        if unmeasured := {**self.skipped, **self.failed}:
+            parts += ["Not measured: " + "; ".join(f"{name} ({why})" for name, why in unmeasured.items()) + "."]
         return "\n\n".join(parts) + "\n"
 
 

@@ -17,7 +17,7 @@ from typing import Annotated, Any
 import torch
 import typer
 
-from app.commands.output import emit
+from app.commands.output import AsJson, emit
 from benchmarks import machine
 from benchmarks.figure import Figure
 from benchmarks.report import FIGURE_COLUMNS, console, figure_rows, figure_table, markdown
@@ -39,7 +39,7 @@ class Speeds:
     rounds: dict[str, list[float]] = field(default_factory=dict)
 
     def measure(self, contenders: dict[str, Contender], rounds: int) -> Speeds:
-        """Rounds go from one contender to the next, so that a busy machine is busy for all."""
+        """Measure in rounds that go from one contender to the next, so that a busy machine is busy for all."""
         for epoch in contenders.values():
             epoch()
         for _ in range(rounds):
@@ -53,7 +53,7 @@ class Speeds:
         return statistics.median(self.rounds[name])
 
     def ratio(self, name: str, other: str) -> float:
-        """The median of the rounds' ratios: within a round both had the machine in the same state."""
+        """Return the median of the rounds' ratios: within a round the machine was in the same state for both."""
         return statistics.median(a / b for a, b in zip(self.rounds[name], self.rounds[other], strict=True))
 
 
@@ -64,19 +64,19 @@ def main(
     quick: Annotated[bool, typer.Option("--quick", help="One round of batch 256: a smoke run.")] = False,
     processes: Annotated[bool, typer.Option(help="Also 2 processes under torchrun over 1.")] = True,
     page: Annotated[bool, typer.Option(help="Write benchmarks/results/<date>-training.md.")] = True,
-    as_json: Annotated[bool, typer.Option("--json", help="One JSON document on standard output.")] = False,
+    as_json: AsJson = False,
 ) -> None:
     """Compare training with its peers, in one process and one run."""
     began, load = time.perf_counter(), os.getloadavg()[0]
     if quick:
         rounds, page, processes = 1, False, False
     counts = [1] if quick else [int(count) for count in threads.split(",")]
-    given = columns()
-    _say(f"{given.source}: {len(given):,} rows, {len(given.categories)} categories, {len(given.numbers)} numbers")
+    data = columns()
+    _notify(f"{data.source}: {len(data):,} rows, {len(data.categories)} categories, {len(data.numbers)} numbers")
     table: list[dict[str, Any]] = []
     figures: list[Figure] = []
     for batch in [256] if quick else list(ASKED):
-        figures += _beside_peers(given, batch, counts, rounds, table)
+        figures += _beside_peers(data, batch, counts, rounds, table)
     if not quick:
         torch.set_num_threads(1)
         figures += _many_keys(rounds)
@@ -85,7 +85,9 @@ def main(
     facts = {
         **machine.describe(),
         "versions": {
-            name: found for name in ("torch", "numpy", "scikit-learn", "deepctr-torch") if (found := _of(name))
+            name: installed
+            for name in ("torch", "numpy", "scikit-learn", "deepctr-torch")
+            if (installed := _installed_version(name))
         },
         "load average before": round(load, 2),
         "load average after": round(os.getloadavg()[0], 2),
@@ -93,45 +95,45 @@ def main(
     }
     console.print(figure_table(figures))
     if page:
-        _say(f"written to {_write(facts, given, table, figures, rounds)}")
+        _notify(f"written to {_write(facts, data, table, figures, rounds)}")
     if as_json:
         emit({"machine": facts, "speeds": table, "figures": [asdict(f) | {"met": f.met} for f in figures]})
 
 
 def _beside_peers(
-    given: Columns, batch: int, threads: list[int], rounds: int, table: list[dict[str, Any]]
+    data: Columns, batch: int, threads: list[int], rounds: int, table: list[dict[str, Any]]
 ) -> list[Figure]:
-    mine, peer = "ours", "deepctr-torch"
+    own_name, peer = "ours", "deepctr-torch"
     contenders = {
-        mine: ours(given, batch, regularised=False),
-        "ours, regularised": ours(given, batch, regularised=True),
+        own_name: ours(data, batch, regularised=False),
+        "ours, regularised": ours(data, batch, regularised=True),
     }
-    lacking = _of(peer) != PEER_VERSION
-    if not lacking:
-        contenders[peer] = deepctr(given, batch)
-    contenders["scikit-learn MLP"] = sklearn_mlp(given, batch)
-    found: dict[int, Speeds] = {}
+    has_peer = _installed_version(peer) == PEER_VERSION
+    if has_peer:
+        contenders[peer] = deepctr(data, batch)
+    contenders["scikit-learn MLP"] = sklearn_mlp(data, batch)
+    speeds: dict[int, Speeds] = {}
     for count in threads:
         torch.set_num_threads(count)
-        _say(f"batch {batch}, {count} thread{'s' * (count > 1)}")
-        found[count] = Speeds().measure(contenders, rounds)
+        _notify(f"batch {batch}, {count} thread{'s' * (count > 1)}")
+        speeds[count] = Speeds().measure(contenders, rounds)
     for name in contenders:
-        speeds = {count: found[count].median(name) for count in threads}
-        table.append({"batch": batch, "who": name, **{f"{c} threads": round(speed) for c, speed in speeds.items()}})
+        medians = {f"{count} threads": round(speeds[count].median(name)) for count in threads}
+        table.append({"batch": batch, "who": name, **medians})
     figures = []
-    for name in (mine, "ours, regularised"):
+    for name in (own_name, "ours, regularised"):
         figure = Figure(f"samples/s over {peer} {PEER_VERSION}, batch {batch}", "at least", ASKED[batch])
-        if name != mine:
+        if name != own_name:
             figure.what += ", ours with batch norm and dropout"
-        if lacking:
+        if not has_peer:
             figure.note = f"{peer}=={PEER_VERSION} is not installed: make bench-train does it"
         else:
             # Each with the number of threads that suits it best.
-            best = {who: max(threads, key=lambda count, who=who: found[count].median(who)) for who in (name, peer)}
-            reached = {who: found[count].median(who) for who, count in best.items()}
+            best = {who: max(threads, key=lambda count, who=who: speeds[count].median(who)) for who in (name, peer)}
+            reached = {who: speeds[count].median(who) for who, count in best.items()}
             figure.reached = reached[name] / reached[peer]
             figure.note = f"{reached[name]:,.0f} with {best[name]} over {reached[peer]:,.0f} with {best[peer]} threads"
-            same = [f"{found[count].ratio(name, peer):.2f}x at {count}" for count in threads]
+            same = [f"{speeds[count].ratio(name, peer):.2f}x at {count}" for count in threads]
             figure.note += f"; with as many threads each: {', '.join(same)}"
         figures.append(figure)
     return figures
@@ -140,7 +142,7 @@ def _beside_peers(
 def _many_keys(rounds: int) -> list[Figure]:
     figures = []
     for batch, tail, same in ((512, "long", True), (4096, "long", True), (512, "long", False), (512, "even", False)):
-        _say(f"{KEYS[1]:,} keys over {KEYS[0]:,}, batch {batch}, {tail} tail{', the same batches' * same}")
+        _notify(f"{KEYS[1]:,} keys over {KEYS[0]:,}, batch {batch}, {tail} tail{', the same batches' * same}")
         contenders = {
             f"{keys:,}": epochs_of(
                 *many_keys(keys, KEY_ROWS, KEY_FIELDS, tail=tail, drawn_of=KEYS[0] if same else None),
@@ -169,20 +171,20 @@ def _many_keys(rounds: int) -> list[Figure]:
 
 
 def _two_processes() -> list[Figure]:
-    _say("2 processes under torchrun over 1")
+    _notify("2 processes under torchrun over 1")
     command = [sys.executable, "-m", "benchmarks.training_processes", "--json"]
     done = subprocess.run(command, capture_output=True, text=True, check=False)
     if done.returncode:
         reason = (done.stderr.strip().splitlines() or ["no reason given"])[-1]
         return [Figure("samples/s, 2 processes over 1", "at least", 1.5, note=f"failed: {reason}")]
-    return [Figure(**{k: v for k, v in found.items() if k != "met"}) for found in json.loads(done.stdout)]
+    return [Figure(**{k: v for k, v in figure.items() if k != "met"}) for figure in json.loads(done.stdout)]
 
 
 def _write(
-    facts: dict[str, Any], given: Columns, table: list[dict[str, Any]], figures: list[Figure], rounds: int
+    facts: dict[str, Any], data: Columns, table: list[dict[str, Any]], figures: list[Figure], rounds: int
 ) -> Path:
     day = datetime.now(UTC).date().isoformat()
-    versions = ", ".join(f"{name} {found}" for name, found in facts["versions"].items())
+    versions = ", ".join(f"{name} {installed}" for name, installed in facts["versions"].items())
     heads = list(table[0])
     lines = [
         f"# Training, {day}, commit {facts['commit']}",
@@ -191,7 +193,7 @@ def _write(
         f"Load average {facts['load average before']} before, {facts['load average after']} after; "
         f"{facts['minutes']} minutes.",
         "",
-        f"Data: {given.source}: {len(given):,} rows, {len(given.categories)} categorical and {len(given.numbers)} "
+        f"Data: {data.source}: {len(data):,} rows, {len(data.categories)} categorical and {len(data.numbers)} "
         "numeric columns, the same for all. DeepFM, embedding 10, hidden 128-128. *ours* has the peer's network (no "
         "batch norm, no dropout) and still averages its weights, decays its whole table and crosses the numbers; "
         "*regularised* adds batch norm and dropout, as by default. Reading and encoding are not timed. An epoch each "
@@ -209,14 +211,14 @@ def _write(
     return path
 
 
-def _of(package: str) -> str | None:
+def _installed_version(package: str) -> str | None:
     try:
         return version(package)
     except PackageNotFoundError:
         return None
 
 
-def _say(text: str) -> None:
+def _notify(text: str) -> None:
     console.print(text, markup=False, highlight=False)
 
 

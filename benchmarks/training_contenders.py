@@ -1,4 +1,4 @@
-"""Who trains in the benchmark, each as a function that trains an epoch and says how many rows it took."""
+"""The contenders of the training benchmark, each a function that trains an epoch and returns its number of rows."""
 
 from __future__ import annotations
 
@@ -26,14 +26,15 @@ Contender = Callable[[], int]
 SKLEARN_ROWS = 4096
 
 
-def ours(given: Columns, batch: int, *, regularised: bool) -> Contender:
-    """DeepFM; with the network that deepctr-torch has by default, or with batch norm and dropout as by our default."""
-    preprocessing, rows = as_rows(given)
+def ours(data: Columns, batch: int, *, regularised: bool) -> Contender:
+    """Return DeepFM with batch norm and dropout, our default, or with the default network of deepctr-torch."""
+    preprocessing, rows = as_rows(data)
     extra: dict[str, Any] = {} if regularised else {"dropout": 0.0, "batch_norm": False}
     return epochs_of(preprocessing, rows, batch, **extra)
 
 
 def epochs_of(preprocessing: Preprocessing, rows: ExpandedRows, batch: int, **options: Any) -> Contender:
+    """Return DeepFM with default settings on these rows; `options` are the model's."""
     config = TrainerConfig(batch_size=batch)
     model = build("deepfm", preprocessing, dim=DIM, hidden=HIDDEN, **options)
     table = RowWiseRmspropConfig(config.learning_rate, config.table_l2, config.averaging)
@@ -47,43 +48,43 @@ def epochs_of(preprocessing: Preprocessing, rows: ExpandedRows, batch: int, **op
     return epoch
 
 
-def deepctr(given: Columns, batch: int) -> Contender:
-    """deepctr-torch's DeepFM, without metrics and without progress, which is the fastest it goes."""
+def deepctr(data: Columns, batch: int) -> Contender:
+    """Return deepctr-torch's DeepFM without metrics and without progress, its fastest form."""
     # Its import asks a package index for newer versions, in a thread that prints what it finds.
     quiet = types.ModuleType("deepctr_torch.utils")
     quiet.check_version = lambda version: None  # type: ignore[attr-defined]
     sys.modules.setdefault("deepctr_torch.utils", quiet)
     inputs = importlib.import_module("deepctr_torch.inputs")
     models = importlib.import_module("deepctr_torch.models")
-    features = [inputs.SparseFeat(name, count, embedding_dim=DIM) for name, count in given.distinct.items()]
-    features += [inputs.DenseFeat(name, 1) for name in given.numbers]
+    features = [inputs.SparseFeat(name, count, embedding_dim=DIM) for name, count in data.distinct.items()]
+    features += [inputs.DenseFeat(name, 1) for name in data.numbers]
     model = models.DeepFM(features, features, dnn_hidden_units=HIDDEN, task="binary")
     model.compile("adam", "binary_crossentropy", metrics=[])
-    columns = {**given.categories, **given.numbers}
+    columns = {**data.categories, **data.numbers}
 
     def epoch() -> int:
         with contextlib.redirect_stdout(io.StringIO()):
-            model.fit(dict(columns), given.labels, batch_size=batch, epochs=1, verbose=0)
-        return len(given)
+            model.fit(dict(columns), data.labels, batch_size=batch, epochs=1, verbose=0)
+        return len(data)
 
     return epoch
 
 
-def sklearn_mlp(given: Columns, batch: int) -> Contender:
-    """scikit-learn's MLPClassifier over one-hot categories: the same layers, without a factorisation machine."""
+def sklearn_mlp(data: Columns, batch: int) -> Contender:
+    """Return scikit-learn's MLPClassifier over one-hot categories: the same layers, no factorisation machine."""
     from scipy import sparse
     from sklearn.neural_network import MLPClassifier
 
-    rows = min(SKLEARN_ROWS, len(given))
-    offsets = np.cumsum([0, *given.distinct.values()])
-    codes = np.stack([codes[:rows] for codes in given.categories.values()], 1) + offsets[:-1]
+    rows = min(SKLEARN_ROWS, len(data))
+    offsets = np.cumsum([0, *data.distinct.values()])
+    codes = np.stack([codes[:rows] for codes in data.categories.values()], 1) + offsets[:-1]
     ones = sparse.csr_matrix(
         (np.ones(codes.size, np.float32), codes.reshape(-1), np.arange(rows + 1) * codes.shape[1]),
         shape=(rows, int(offsets[-1])),
     )
-    x = sparse.hstack([ones, np.stack([column[:rows] for column in given.numbers.values()], 1)]).tocsr()
+    x = sparse.hstack([ones, np.stack([column[:rows] for column in data.numbers.values()], 1)]).tocsr()
     model = MLPClassifier(HIDDEN, batch_size=batch, learning_rate_init=1e-3)
-    labels = given.labels[:rows]
+    labels = data.labels[:rows]
 
     def epoch() -> int:
         model.partial_fit(x, labels, classes=np.array([0.0, 1.0]))

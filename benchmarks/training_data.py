@@ -32,7 +32,7 @@ SPARSE += [f"userRatedMovie{n}" for n in range(1, 6)]
 
 @dataclass
 class Columns:
-    """Categories as codes 0.., numbers standardised, missing numbers 0: what every contender is given."""
+    """The rows that every contender trains on: categories as codes from 0, numbers standardised, missing numbers 0."""
 
     source: str
     categories: dict[str, npt.NDArray[np.int64]]
@@ -73,32 +73,32 @@ def _columns(source: str, frame: pl.DataFrame, sparse: list[str], dense: list[st
     return Columns(source, categories, numbers, np.asarray(labels, np.float32))
 
 
-def as_rows(given: Columns) -> tuple[Preprocessing, ExpandedRows]:
-    """The same columns as one field each, every category with a row of its own."""
-    fields: list[Categorical | Numeric] = [Categorical(name=name, entity=_entity(name)) for name in given.categories]
+def as_rows(data: Columns) -> tuple[Preprocessing, ExpandedRows]:
+    """Return the same columns as one field each, in which every category has a table row."""
+    fields: list[Categorical | Numeric] = [Categorical(name=name, entity=_entity(name)) for name in data.categories]
     fields += [
-        Numeric(name=name, type="numeric", entity=_entity(name), transforms=(), buckets=0) for name in given.numbers
+        Numeric(name=name, type="numeric", entity=_entity(name), transforms=(), buckets=0) for name in data.numbers
     ]
     schema = FeatureSchema(fields=tuple(sorted(fields, key=lambda field: field.entity != "user")))
     # Keys are made up: nothing is looked up while training.
-    fixed = sorted(numeric_key(name) for name in given.numbers)
-    total = sum(given.distinct.values())
+    fixed = sorted(numeric_key(name) for name in data.numbers)
+    total = sum(data.distinct.values())
     vocabulary = np.union1d(np.arange(1, total + 1) * (2**62 // total), np.array(fixed, np.int64))
-    statistics = {f.name: numeric_statistics(f, given.numbers[f.name]) for f in schema.fields if isinstance(f, Numeric)}
+    statistics = {f.name: numeric_statistics(f, data.numbers[f.name]) for f in schema.fields if isinstance(f, Numeric)}
     preprocessing = Preprocessing(schema, torch.from_numpy(vocabulary), statistics)
-    place_of = {name: int(np.searchsorted(vocabulary, numeric_key(name))) for name in given.numbers}
-    free = preprocessing.oov_rows + np.delete(np.arange(len(vocabulary)), list(place_of.values()))
+    position_of = {name: int(np.searchsorted(vocabulary, numeric_key(name))) for name in data.numbers}
+    free = preprocessing.oov_rows + np.delete(np.arange(len(vocabulary)), list(position_of.values()))
     rows, x, taken = [], [], 0
     for field in [*schema.side("user"), *schema.side("item")]:
         if isinstance(field, Numeric):
-            rows.append(np.full(len(given), preprocessing.oov_rows + place_of[field.name], np.int64))
-            x.append(given.numbers[field.name])
+            rows.append(np.full(len(data), preprocessing.oov_rows + position_of[field.name], np.int64))
+            x.append(data.numbers[field.name])
         else:
-            rows.append(free[given.categories[field.name] + taken])
-            x.append(np.ones(len(given), np.float32))
-            taken += given.distinct[field.name]
+            rows.append(free[data.categories[field.name] + taken])
+            x.append(np.ones(len(data), np.float32))
+            taken += data.distinct[field.name]
     stacked = torch.from_numpy(np.stack(rows, 1)), torch.from_numpy(np.stack(x, 1))
-    return preprocessing, ExpandedRows(*stacked, torch.from_numpy(given.labels))
+    return preprocessing, ExpandedRows(*stacked, torch.from_numpy(data.labels))
 
 
 def _entity(name: str) -> Any:
@@ -108,11 +108,11 @@ def _entity(name: str) -> Any:
 def many_keys(
     keys: int, rows: int, fields: int, *, tail: str, drawn_of: int | None = None, seed: int = 0
 ) -> tuple[Preprocessing, ExpandedRows]:
-    """Random rows over a vocabulary of so many keys, shared out evenly among the fields.
+    """Return random rows over a vocabulary of so many keys, which the fields share evenly.
 
     Args:
-        drawn_of: how many keys the rows are drawn of, spread over the table; all unless given.
-        tail: long, as in real logs: the chance of the r-th key of a field is as 1 / r; even: all alike.
+        drawn_of: the number of keys that rows are drawn from, spread over the table; None draws from all.
+        tail: `long`, as in real logs, draws the r-th key of a field with a chance as 1 / r; `even` draws all alike.
     """
     rng = np.random.default_rng(seed)
     each = keys // fields
@@ -122,9 +122,9 @@ def many_keys(
     preprocessing = Preprocessing(schema, vocabulary, {})
     drawn = rng.random((rows, fields))
     some = (drawn_of or keys) // fields
-    places = np.exp(drawn * np.log(some)).astype(np.int64) if tail == "long" else (drawn * some).astype(np.int64)
+    ranks = np.exp(drawn * np.log(some)).astype(np.int64) if tail == "long" else (drawn * some).astype(np.int64)
     # Rows lie in the order of hashed keys, so frequent ones are spread over the table.
-    spread = (np.minimum(places, some - 1) * 2_654_435_761) % each
+    spread = (np.minimum(ranks, some - 1) * 2_654_435_761) % each
     rows_NT = torch.from_numpy(spread + np.arange(fields) * each + preprocessing.oov_rows)
     labels_N = torch.from_numpy((rng.random(rows) < 0.3).astype(np.float32))
     return preprocessing, ExpandedRows(rows_NT, torch.ones(rows, fields), labels_N)

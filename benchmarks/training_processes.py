@@ -15,7 +15,7 @@ from typing import Annotated, Any
 import torch
 import typer
 
-from app.commands.output import emit
+from app.commands.output import AsJson, emit
 from app.models import build
 from app.training.distributed import join_process_group
 from app.training.evaluation.predict import predict
@@ -38,7 +38,7 @@ cli = typer.Typer(add_completion=False, pretty_exceptions_enable=False, help=__d
 def main(
     rounds: Annotated[int, typer.Option(min=1, help="Medians are of this many; one and two take turns.")] = 3,
     worker: Annotated[Path | None, typer.Option(hidden=True)] = None,
-    as_json: Annotated[bool, typer.Option("--json", help="One JSON document on standard output.")] = False,
+    as_json: AsJson = False,
 ) -> None:
     """Train with one thread a process and batches of 8,192 rows in all, so 4,096 for each of two."""
     if worker:

@@ -13,8 +13,8 @@ import typer
 from typer.testing import CliRunner
 
 from app.training.data.formats.sparrow import LISTS
-from benchmarks.model_runs import Key, RunResult, remember, remembered
-from benchmarks.model_table import BEGIN, END, placed, table
+from benchmarks.model_runs import RunKey, RunResult, read_result, write_result
+from benchmarks.model_table import BEGIN, END, insert_between_marks, table
 from benchmarks.models import PAGE, SPLITS, main
 
 NUMBERS = ("userRatingCount", "userAvgReleaseYear", "userReleaseYearStddev", "userAvgRating", "userRatingStddev")
@@ -95,13 +95,13 @@ def test_what_is_not_there_is_said(tmp_path: Path) -> None:
 
 
 def test_a_result_is_of_its_settings_and_data(tmp_path: Path) -> None:
-    key, result = Key("random", "fm", 0), a_result(fingerprint="one")
-    assert remembered(key, tmp_path / "runs", "one") is None
-    remember(key, tmp_path / "runs", result)
-    assert remembered(key, tmp_path / "runs", "one") == result
-    assert remembered(key, tmp_path / "runs", "two") is None
+    key, result = RunKey("random", "fm", 0), a_result(fingerprint="one")
+    assert read_result(key, tmp_path / "runs", "one") is None
+    write_result(key, tmp_path / "runs", result)
+    assert read_result(key, tmp_path / "runs", "one") == result
+    assert read_result(key, tmp_path / "runs", "two") is None
     key.file(tmp_path / "runs").write_text('{"split": "rand')
-    assert remembered(key, tmp_path / "runs", "one") is None
+    assert read_result(key, tmp_path / "runs", "one") is None
     assert [file.name for file in (tmp_path / "runs").iterdir()] == ["random-fm-0.json"]
 
 
@@ -123,6 +123,6 @@ def test_the_table_has_means_deviations_and_what_is_missing() -> None:
 
 
 def test_the_page_has_a_place_for_it_and_one_without_is_refused() -> None:
-    assert placed(PAGE.read_text(), "anew").count("anew") == 1
+    assert insert_between_marks(PAGE.read_text(), "anew").count("anew") == 1
     with pytest.raises(ValueError, match="no place for the table"):
-        placed("# Models\n", "anew")
+        insert_between_marks("# Models\n", "anew")

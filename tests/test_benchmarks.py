@@ -1,6 +1,6 @@
-"""The benchmark's own parts: peers rank as the published program does, and a wrong ranking is found out.
+"""Tests of the benchmark: peers rank as the published program does, and a wrong ranking is noticed.
 
-What is timed must be the same work, so this is what the benchmark's figures stand on.
+The figures mean something only if all contenders do the same work.
 """
 
 from __future__ import annotations
@@ -38,7 +38,7 @@ from benchmarks.peers.afternoon import BlockingAfternoon, RankRequest
 from benchmarks.peers.floor import SIZE
 from benchmarks.ratios import FloorCost, ratios
 from benchmarks.report import Report
-from benchmarks.stage import Stage
+from benchmarks.testbed import Testbed
 from benchmarks.updates import visibility
 
 CANDIDATES = 20
@@ -46,39 +46,41 @@ CATALOGUE = SyntheticCatalogue(users=20, items=120, cardinality=30)
 
 
 @pytest.fixture
-def stage(tmp_path: Path, valkey_url: str, redis_client: redis.Redis) -> Stage:
+def testbed(tmp_path: Path, valkey_url: str, redis_client: redis.Redis) -> Testbed:
     """A tiny catalogue in the tests' own Valkey; nothing is pinned."""
-    stage = Stage(tmp_path, valkey_url, CATALOGUE, set(), set())
-    stage.load()
-    stage.publish("bench", hidden=(16, 8))
-    return stage
+    testbed = Testbed(tmp_path, valkey_url, CATALOGUE, set(), set())
+    testbed.load()
+    testbed.publish("bench", hidden=(16, 8))
+    return testbed
 
 
 @pytest.fixture
-def options(stage: Stage) -> Namespace:
-    """Of a peer's command line."""
-    return Namespace(version=stage.versions["bench"], redis=stage.redis_url, cardinality=CATALOGUE.cardinality)
+def options(testbed: Testbed) -> Namespace:
+    """The options of a peer's command line."""
+    return Namespace(version=testbed.versions["bench"], redis=testbed.redis_url, cardinality=CATALOGUE.cardinality)
 
 
-def expected(stage: Stage, body: bytes) -> dict[str, float]:
-    return agreement.reference(load(stage.versions["bench"]), stage, msgspec.json.decode(body))
+def expected(testbed: Testbed, body: bytes) -> dict[str, float]:
+    return agreement.reference(load(testbed.versions["bench"]), testbed, msgspec.json.decode(body))
 
 
-def test_weights_are_read_from_the_published_version(stage: Stage) -> None:
-    weights = published.read(stage.versions["bench"])
+def test_weights_are_read_from_the_published_version(testbed: Testbed) -> None:
+    weights = published.read(testbed.versions["bench"])
     assert [weight.shape for weight, _ in weights.layers] == [(16, 32 * 16), (8, 16), (1, 8)]
     assert weights.row("item_f3", "7") != weights.row("item_f4", "7")
     assert weights.row("item_f3", "never seen") == weights.fields.index("item_f3")
 
 
-def test_the_afternoons_code_ranks_as_the_program_does(stage: Stage, options: Namespace) -> None:
+def test_the_afternoons_code_ranks_as_the_program_does(testbed: Testbed, options: Namespace) -> None:
     peer = BlockingAfternoon(options)
-    for body in stage.bodies(CANDIDATES)[:5]:
+    for body in testbed.bodies(CANDIDATES)[:5]:
         answer = peer.answer(RankRequest.model_validate_json(body)).model_dump()
-        assert agreement.compare(expected(stage, body), answer["items"]) < 1e-5
+        assert agreement.compare(expected(testbed, body), answer["items"]) < 1e-5
 
 
-def test_the_weeks_code_ranks_as_the_program_does(stage: Stage, options: Namespace, redis_client: redis.Redis) -> None:
+def test_the_weeks_code_ranks_as_the_program_does(
+    testbed: Testbed, options: Namespace, redis_client: redis.Redis
+) -> None:
     pytest.importorskip("onnxruntime", reason="onnxruntime is not installed: pip install ctr-serving[bench]")
     pytest.importorskip("onnx", reason="onnx is not installed: pip install ctr-serving[bench]")
     from benchmarks.peers import week
@@ -94,9 +96,9 @@ def test_the_weeks_code_ranks_as_the_program_does(stage: Stage, options: Namespa
         finally:
             peer.stop()
 
-    bodies = stage.bodies(CANDIDATES)[:5]
+    bodies = testbed.bodies(CANDIDATES)[:5]
     for body, answer in zip(bodies, asyncio.run(answers(bodies)), strict=True):
-        assert agreement.compare(expected(stage, body), msgspec.json.decode(answer)["items"]) < 1e-5
+        assert agreement.compare(expected(testbed, body), msgspec.json.decode(answer)["items"]) < 1e-5
 
 
 def test_compare_finds_what_is_wrong() -> None:
@@ -116,11 +118,11 @@ def test_compare_finds_what_is_wrong() -> None:
 
 
 @pytest.mark.slow
-def test_a_peer_that_ranks_otherwise_ends_the_run(stage: Stage) -> None:
-    with started(stage, AFTERNOON) as contender:
-        assert agreement.check(stage, [contender], [CANDIDATES]) < 1e-5
+def test_a_peer_that_ranks_otherwise_ends_the_run(testbed: Testbed) -> None:
+    with started(testbed, AFTERNOON) as contender:
+        assert agreement.check(testbed, [contender], [CANDIDATES]) < 1e-5
         # The peer goes on with the features of the store, which are no longer those of the catalogue.
-        with redis.Redis.from_url(stage.redis_url) as client:
+        with redis.Redis.from_url(testbed.redis_url) as client:
             for number in range(CATALOGUE.users):
                 client.hset(
                     f"ctr:v1:user:{number}",
@@ -128,29 +130,29 @@ def test_a_peer_that_ranks_otherwise_ends_the_run(stage: Stage) -> None:
                     (int(CATALOGUE.values("user", number, number + 1)[0, 0]) + 1) % 30,
                 )
         with pytest.raises(SystemExit, match="afternoon does not give the same ranking"):
-            agreement.check(stage, [contender], [CANDIDATES])
+            agreement.check(testbed, [contender], [CANDIDATES])
 
 
 @pytest.mark.slow
-def test_the_floor_answers_as_many_bytes_as_it_is_told_and_is_measured(stage: Stage) -> None:
-    with started(stage, FLOOR) as contender:
+def test_the_floor_answers_as_many_bytes_as_it_is_told_and_is_measured(testbed: Testbed) -> None:
+    with started(testbed, FLOOR) as contender:
         answer = httpx.post(f"{contender.url}/rank", content=b"{}", headers={SIZE.decode(): "1234"})
         assert len(answer.content) == 1234
         contender.process.pause()
         contender.process.resume()
-        found = one_round(contender, LoadGenerator(contender.url, stage.bodies(CANDIDATES)), 0.3)
-    assert found.requests_per_second >= found.wall_requests_per_second > 100
-    assert 0 < found.cpu_ms < 10
+        measured = one_round(contender, LoadGenerator(contender.url, testbed.bodies(CANDIDATES)), 0.3)
+    assert measured.requests_per_second >= measured.wall_requests_per_second > 100
+    assert 0 < measured.cpu_ms < 10
 
 
 @pytest.mark.faults
 @pytest.mark.slow
-def test_the_service_is_measured_like_its_peers(stage: Stage) -> None:
-    for seen in spread(stage, seconds=0.3, rounds=3):
-        assert seen.reached is not None
-        assert seen.reached >= 1
-    with stage.service(settings={"CTR_MAX_INFLIGHT": "64"}) as (_, url):
-        updated = visibility(stage, url, updates=5)
+def test_the_service_is_measured_like_its_peers(testbed: Testbed) -> None:
+    for figure in spread(testbed, seconds=0.3, rounds=3):
+        assert figure.reached is not None
+        assert figure.reached >= 1
+    with testbed.service(settings={"CTR_MAX_INFLIGHT": "64"}) as (_, url):
+        updated = visibility(testbed, url, updates=5)
     assert updated.reached is not None
     assert 0 < updated.reached < 2000
 
@@ -158,11 +160,11 @@ def test_the_service_is_measured_like_its_peers(stage: Stage) -> None:
 def test_a_generator_that_goes_first_is_ordinary_afterwards() -> None:
     before = os.sched_getscheduler(0)
     seen: list[int] = []
-    with on_time() as may:
+    with on_time() as goes_first:
         thread = threading.Thread(target=lambda: seen.append(os.sched_getscheduler(0)))
         thread.start()
         thread.join()
-    assert seen == [os.SCHED_RR if may else before]
+    assert seen == [os.SCHED_RR if goes_first else before]
     assert os.sched_getscheduler(0) == before
 
 
@@ -170,8 +172,8 @@ def test_a_store_that_goes_first_is_ordinary_afterwards() -> None:
     other = subprocess.Popen([sys.executable, "-c", "input()"], stdin=subprocess.PIPE)
     before = os.sched_getscheduler(other.pid)
     try:
-        with on_time(other.pid) as may:
-            assert os.sched_getscheduler(other.pid) == (os.SCHED_RR if may else before)
+        with on_time(other.pid) as goes_first:
+            assert os.sched_getscheduler(other.pid) == (os.SCHED_RR if goes_first else before)
         assert os.sched_getscheduler(other.pid) == before
     finally:
         other.communicate(b"\n")
@@ -211,11 +213,11 @@ def test_pauses_are_measured_on_each_core() -> None:
 
 
 def capacity(**rates: float) -> Capacity:
-    found = Capacity()
+    result = Capacity()
     for name, rate in rates.items():
         for size in (100, 500, 1000):
-            found.rounds[name, size] = [Round(rate * 100 / size, rate, 1.0, 2.0, 1000 / rate, 1.0, 0.0)]
-    return found
+            result.rounds[name, size] = [Round(rate * 100 / size, rate, 1.0, 2.0, 1000 / rate, 1.0, 0.0)]
+    return result
 
 
 def test_a_checkout_is_compared_round_by_round() -> None:
@@ -227,7 +229,7 @@ def test_a_checkout_is_compared_round_by_round() -> None:
 
 def test_what_is_no_checkout_is_refused(tmp_path: Path) -> None:
     with pytest.raises(SystemExit, match="is no checkout"):
-        compare(Namespace(), tmp_path, [100], rounds=1, seconds=0.1, say=print)
+        compare(Namespace(), tmp_path, [100], rounds=1, seconds=0.1, notify=print)
 
 
 def test_training_is_measured_on_movielens_where_the_samples_are_not_there(tmp_path: Path) -> None:
@@ -265,8 +267,10 @@ def test_the_page_shows_every_service_and_figure() -> None:
         "system": "Linux",
         "python": "3.11",
     }
-    found = capacity(ctr=3000, afternoon=100)
-    report = Report(machine, {"items": 9}, {"rounds": 1}, 1e-7, found, {}, [Figure("a thing", "at most", 2, "ms", 1.5)])
+    measured = capacity(ctr=3000, afternoon=100)
+    report = Report(
+        machine, {"items": 9}, {"rounds": 1}, 1e-7, measured, {}, [Figure("a thing", "at most", 2, "ms", 1.5)]
+    )
     page = report.page()
     assert "| 500 | ctr | 600 |" in page
     assert "30.00x" in page

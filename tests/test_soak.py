@@ -1,4 +1,4 @@
-"""The soak's own parts: a spike, a mixed answer and a leak are found out, and a run goes from end to end."""
+"""Tests of the soak: a spike, a mixed answer and a leak are noticed, and a short run goes from end to end."""
 
 from __future__ import annotations
 
@@ -26,7 +26,7 @@ from benchmarks.soak.recording import Recording
 from benchmarks.soak.service import BEATS, Beats
 from benchmarks.soak.swaps import Course, figures
 from benchmarks.soak.versions import publish, store_of
-from benchmarks.stage import Stage
+from benchmarks.testbed import Testbed
 
 ROOT = Path(__file__).parents[1]
 CATALOGUE = SyntheticCatalogue(users=20, items=120, cardinality=30)
@@ -34,17 +34,17 @@ CATALOGUE = SyntheticCatalogue(users=20, items=120, cardinality=30)
 
 def recording(*, spike_ms: float = 0.0, first_ms: float = 0.0) -> tuple[Recording, Course]:
     """500 requests a second of 2 to 3 ms: 10 s of version 1, then versions 2 and 3 for 5 s each."""
-    found, course = Recording(), Course(steady=[(0.0, 10.0)], asked_at={2: 9.0, 3: 14.0})
+    answers, course = Recording(), Course(steady=[(0.0, 10.0)], asked_at={2: 9.0, 3: 14.0})
     dice = np.random.default_rng(0)
     for due in np.arange(0, 20, 0.002):
         version = 1 + int(due >= 10) + int(due >= 15)
         since = due - {1: -100.0, 2: 10.0, 3: 15.0}[version]
         taken_ms = 2 + dice.random()
         taken_ms += spike_ms * (min(abs(due - 10), abs(due - 15)) < 0.02) + first_ms * (0.002 < since < 0.005)
-        found.due_s.append(float(due))
-        found.done_s.append(float(due + taken_ms / 1000))
-        found.version.append(version)
-    return found, course
+        answers.due_s.append(float(due))
+        answers.done_s.append(float(due + taken_ms / 1000))
+        answers.version.append(version)
+    return answers, course
 
 
 def test_a_quiet_run_is_said_to_be_quiet() -> None:
@@ -73,11 +73,11 @@ def test_steady_is_what_lies_between_swaps_too() -> None:
 
 
 def test_failures_are_counted_and_a_version_that_never_answers_ends_the_run() -> None:
-    found, course = recording()
-    found.add(19.0, 503, b"")
-    assert figures(found, course, [2, 3], 500)[0].reached == 1
+    answers, course = recording()
+    answers.add(19.0, 503, b"")
+    assert figures(answers, course, [2, 3], 500)[0].reached == 1
     with pytest.raises(SystemExit, match="never answered"):
-        figures(found, course, [2, 3, 4], 500)
+        figures(answers, course, [2, 3, 4], 500)
 
 
 def test_growth_is_of_the_settled_part() -> None:
@@ -90,13 +90,13 @@ def test_growth_is_of_the_settled_part() -> None:
 
 
 def test_how_long_workers_take_to_follow_is_to_the_last_old_answer() -> None:
-    found = Recording()
+    answers = Recording()
     for due, version in ((0.5, 1), (1.5, 1), (2.0, 2), (2.5, 1), (3.0, 2), (9.0, 1)):
-        found.due_s.append(due)
-        found.done_s.append(due + 0.01)
-        found.version.append(version)
-    assert followed("publish", found, 1.0, 1.8, 1, 2, 8.0).reached == pytest.approx(0.71)
-    assert followed("publish", found, 1.0, 1.8, 1, 3, 8.0).reached is None
+        answers.due_s.append(due)
+        answers.done_s.append(due + 0.01)
+        answers.version.append(version)
+    assert followed("publish", answers, 1.0, 1.8, 1, 2, 8.0).reached == pytest.approx(0.71)
+    assert followed("publish", answers, 1.0, 1.8, 1, 3, 8.0).reached is None
 
 
 def test_beats_tell_when_the_loop_did_not_turn(tmp_path: Path) -> None:
@@ -111,40 +111,40 @@ def test_beats_tell_when_the_loop_did_not_turn(tmp_path: Path) -> None:
 
 
 def test_what_a_shadow_costs_is_of_the_settled_parts_of_its_stretches() -> None:
-    found, dice = Recording(), np.random.default_rng(0)
+    answers, dice = Recording(), np.random.default_rng(0)
     alone, shadowed = Course(steady=[(0.0, 5.0), (10.0, 15.0)]), Course(steady=[(5.0, 10.0), (15.0, 20.0)])
     for due in np.arange(0, 20, 0.002):
         taken_ms = 2 + dice.random() + 2 * (due // 5 % 2) + 50 * (due % 5 < 1.4)
-        found.due_s.append(float(due))
-        found.done_s.append(float(due + taken_ms / 1000))
-        found.version.append(1)
-    told = shadow.figure(found, alone, shadowed, 500, {"compared": 7, "skipped": 90, "failed": 1})
-    assert told.reached == pytest.approx(5 / 3, rel=0.01)
-    assert "7 were compared, 90 skipped, 1 failed" in told.note
-    assert told.met is None
+        answers.due_s.append(float(due))
+        answers.done_s.append(float(due + taken_ms / 1000))
+        answers.version.append(1)
+    cost = shadow.figure(answers, alone, shadowed, 500, {"compared": 7, "skipped": 90, "failed": 1})
+    assert cost.reached == pytest.approx(5 / 3, rel=0.01)
+    assert "7 were compared, 90 skipped, 1 failed" in cost.note
+    assert cost.met is None
     judged = Figure("another", "at most", 2.0, reached=1.0)
-    assert [row[1:4] for row in figure_rows([told, judged])] == [["-", "1.67x", "-"], ["at most 2x", "1.00x", "yes"]]
+    assert [row[1:4] for row in figure_rows([cost, judged])] == [["-", "1.67x", "-"], ["at most 2x", "1.00x", "yes"]]
 
 
 def test_an_answer_of_two_versions_is_found(tmp_path: Path, valkey_url: str, redis_client: redis.Redis) -> None:
-    stage = Stage(tmp_path, valkey_url, CATALOGUE, set(), set())
-    versions = publish(stage, "bench", [1, 2], hidden=(16, 8))
-    requests = numbered(stage.bodies(20))[:4]
+    testbed = Testbed(tmp_path, valkey_url, CATALOGUE, set(), set())
+    versions = publish(testbed, "bench", [1, 2], hidden=(16, 8))
+    requests = numbered(testbed.bodies(20))[:4]
     answers = []
     for version in versions:
-        artifact = load(store_of(stage, "bench").path(version))
+        artifact = load(store_of(testbed, "bench").path(version))
         for number, body in enumerate(requests):
-            scores = agreement.reference(artifact, stage, msgspec.json.decode(body))
+            scores = agreement.reference(artifact, testbed, msgspec.json.decode(body))
             items = [{"item_id": i, "score": s} for i, s in sorted(scores.items(), key=lambda pair: -pair[1])]
             answers.append({"request_id": str(number), "version": version, "items": items, "degraded": []})
-    right = recomputed(stage, "bench", list(map(msgspec.json.encode, answers)), requests, lambda _: None)
+    right = recomputed(testbed, "bench", list(map(msgspec.json.encode, answers)), requests, lambda _: None)
     assert right.reached == pytest.approx(0, abs=1e-7)
     mixed = {**answers[0], "version": 2}
-    wrong = recomputed(stage, "bench", [msgspec.json.encode(mixed)], requests, lambda _: None)
+    wrong = recomputed(testbed, "bench", [msgspec.json.encode(mixed)], requests, lambda _: None)
     assert wrong.met is False
     assert "1 of them further off" in wrong.note
     degraded = msgspec.json.encode({**mixed, "degraded": ["user_features_unavailable"]})
-    assert "1 more say" in recomputed(stage, "bench", [degraded], requests, lambda _: None).note
+    assert "1 more say" in recomputed(testbed, "bench", [degraded], requests, lambda _: None).note
 
 
 @pytest.mark.slow
@@ -156,13 +156,13 @@ def test_a_quick_run_from_end_to_end(parts: str, timings: int) -> None:
     done = subprocess.run(command, cwd=ROOT, capture_output=True, text=True, timeout=110, check=False)
     assert done.returncode == 0, done.stderr[-2000:]
     document = json.loads(done.stdout)
-    found = {figure["what"]: figure for figure in document["figures"]}
-    assert found["requests failed or degraded in 2 swaps under load"]["reached"] == 0
-    recomputed = found.get("largest difference of a response from the version it names, recomputed")
+    by_title = {figure["what"]: figure for figure in document["figures"]}
+    assert by_title["requests failed or degraded in 2 swaps under load"]["reached"] == 0
+    recomputed = by_title.get("largest difference of a response from the version it names, recomputed")
     assert recomputed is None if parts == "swaps" else recomputed["met"]
-    assert ("p99 with a shadow over without, medians of stretches" in found) == ("shadow" in parts)
+    assert ("p99 with a shadow over without, medians of stretches" in by_title) == ("shadow" in parts)
     # How quick it is depends on what else the machine does; that it was measured does not.
-    timed = [figure["reached"] for what, figure in found.items() if "over the steady p99" in what or "held" in what]
+    timed = [figure["reached"] for what, figure in by_title.items() if "over the steady p99" in what or "held" in what]
     assert len(timed) == timings
     assert all(reached > 0 for reached in timed)
 

@@ -32,7 +32,7 @@ class RankResponse(BaseModel):
 
 
 class DeepFM(nn.Module):
-    """As the paper writes it, over index tensors [N, F]."""
+    """DeepFM as the paper writes it, over index tensors [N, F]."""
 
     def __init__(self, weights: published.Published) -> None:
         super().__init__()
@@ -58,7 +58,7 @@ class DeepFM(nn.Module):
 
 
 class Afternoon:
-    """The code itself, whatever serves it."""
+    """The ranking code, which FastAPI, mosec or LitServe serves."""
 
     def __init__(self, options: Namespace) -> None:
         torch.set_num_threads(1)  # it has one core; more threads would only make it slower
@@ -81,7 +81,7 @@ class Afternoon:
 
 
 class BlockingAfternoon(Afternoon):
-    """With its own blocking client, for frameworks that run a model in a process of its own."""
+    """The ranking code with a blocking client, for frameworks that run a model in a process of its own."""
 
     def __init__(self, options: Namespace) -> None:
         super().__init__(options)

@@ -1,4 +1,4 @@
-"""The floor: takes the bytes of a request and gives as many bytes as a real answer has, and looks at neither."""
+"""The floor: a service that reads a request and answers as many bytes as a real answer has, without any work."""
 
 from __future__ import annotations
 
@@ -9,10 +9,11 @@ import uvicorn
 from benchmarks.peers import published
 
 SIZE = b"x-answer-bytes"
+"""Header that holds the size of the answer, so that one process serves every number of candidates."""
 
 
 class Floor:
-    """An answer's size is asked for in a header, so that one process serves every number of candidates."""
+    """An ASGI application that answers as many bytes as a header asks for."""
 
     def __init__(self) -> None:
         self._answers: dict[bytes, bytes] = {}

@@ -1,4 +1,4 @@
-"""The weights of a published version of `ctr synth`, as plain arrays for a peer's own model; and the peers' options."""
+"""Reads the weights of a version of `ctr synth` as plain arrays, for a peer's own model, and the peers' options."""
 
 from __future__ import annotations
 
@@ -29,7 +29,7 @@ class Published:
     """[R]"""
     bias: float
     layers: list[tuple[Array, Array]]
-    """Of the deep part: weight [out, in] and bias [out]; the last is the output."""
+    """Weight [out, in] and bias [out] of each layer of the deep part; the last is the output."""
     keys: npt.NDArray[np.int64]
 
     @property
@@ -37,19 +37,20 @@ class Published:
         return self.user_fields + self.item_fields
 
     def row(self, field: str, value: str) -> int:
-        """Table row of a field's value; that of the field's unknown values where the vocabulary has it not."""
+        """Return the table row of a field's value, or of the field's unknown values if the vocabulary lacks it."""
         digest = xxh3_64_intdigest(f"{field}\x1f{value}".encode())
         key = digest - 2**64 if digest >= 2**63 else digest
-        place = int(np.searchsorted(self.keys, key))
-        known = place < len(self.keys) and self.keys[place] == key
-        return place + len(self.fields) if known else self.fields.index(field)
+        position = int(np.searchsorted(self.keys, key))
+        in_vocabulary = position < len(self.keys) and self.keys[position] == key
+        return position + len(self.fields) if in_vocabulary else self.fields.index(field)
 
     def vocabulary(self, field: str, cardinality: int) -> dict[str, int]:
-        """Value to table row, for the values "0".."cardinality-1"."""
+        """Return value to table row, for the values "0" to "cardinality-1"."""
         return {str(value): self.row(field, str(value)) for value in range(cardinality)}
 
 
 def read(version: Path) -> Published:
+    """Read the weights from a version's folder."""
     manifest = json.loads((version / "manifest.json").read_bytes())
     tables = load_file(version / "tables.safetensors")
     with warnings.catch_warnings():
@@ -70,7 +71,7 @@ def read(version: Path) -> Published:
 
 
 def _depth(name: str) -> tuple[int, int]:
-    """Order of `deep.first.linear`, `deep.rest.0.linear`, ..., `deep.output`."""
+    """Return a sort key for the order `deep.first.linear`, `deep.rest.0.linear`, ..., `deep.output`."""
     parts = name.split(".")
     return ("first", "rest", "output").index(parts[1]), int(parts[2]) if parts[1] == "rest" else 0
 

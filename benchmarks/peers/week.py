@@ -1,7 +1,7 @@
-"""Written in a week, by somebody who measures: packed rows and one MGET, msgspec, numpy, ONNX Runtime on one thread.
+"""Written in a week, with measurements: packed rows and one MGET, msgspec, numpy, ONNX Runtime on one thread.
 
-Features are not kept as hashes but as the table rows they stand for, `week:item:<id>` and `week:user:<id>`, int32,
-written by `prepare` and by whatever job updates features; so nothing is looked up or parsed at request time. The whole
+Features are kept not as hashes but as the table rows that they stand for, `week:item:<id>` and `week:user:<id>`, int32,
+written by `prepare` and by any job that updates features, so nothing is looked up or parsed at request time. The whole
 DeepFM runs in one ONNX graph, the user's part expanded inside it.
 """
 
@@ -49,7 +49,7 @@ def prepare(store: redis.Redis, version: Path, cardinality: int, users: Any, ite
 
 
 def build_graph(weights: published.Published) -> bytes:
-    """ONNX: user int32 [Fu], items int32 [N, Fi] to probability float32 [N]."""
+    """Return the ONNX graph from user int32 [Fu] and items int32 [N, Fi] to probability float32 [N]."""
     users, fields, dim = len(weights.user_fields), len(weights.fields), weights.embedding.shape[1]
     nodes: list[Any] = []
     constants: list[Any] = []
@@ -138,6 +138,8 @@ class Store(asyncio.Protocol):
 
 
 class Week:
+    """An ASGI application that ranks with the packed rows."""
+
     def __init__(self, options: Namespace) -> None:
         weights = published.read(options.version)
         settings = onnxruntime.SessionOptions()

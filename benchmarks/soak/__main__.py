@@ -10,7 +10,7 @@ from typing import Annotated
 
 import typer
 
-from app.commands.output import emit
+from app.commands.output import AsJson, emit
 from app.features.loading.synthetic import SyntheticCatalogue
 from benchmarks import machine
 from benchmarks.figure import Figure
@@ -22,7 +22,7 @@ from benchmarks.soak.loop import CARDINALITY, held
 from benchmarks.soak.shadow import ROUNDS, STRETCH_S, shadow
 from benchmarks.soak.swaps import POLL, TRIAL_S, swaps
 from benchmarks.soak.versions import publish
-from benchmarks.stage import Stage, set_up
+from benchmarks.testbed import Testbed, set_up
 
 QUICK = {"CTR_REDIS_TIMEOUT_MS": "2000", "CTR_DEADLINE_MS": "10000"}
 """A smoke run shares its cores with other tests: it is to show what fails, not what is late."""
@@ -48,7 +48,7 @@ def main(
     responses: Annotated[int, typer.Option(min=1, help="Responses recomputed, at the least.")] = 100_000,
     quick: Annotated[bool, typer.Option("--quick", help="Few swaps of small versions: a smoke run.")] = False,
     page: Annotated[bool, typer.Option(help="Write benchmarks/results/<date>-soak.md.")] = True,
-    as_json: Annotated[bool, typer.Option("--json", help="One JSON document on standard output.")] = False,
+    as_json: AsJson = False,
 ) -> None:
     parts = only.split(",")
     if unknown := set(parts) - set(PARTS):
@@ -65,37 +65,42 @@ def main(
     cores = machine.cores()
 
     def part(name: str, measure: Callable[[], list[Figure]]) -> None:
-        """One that fails does not cost the others; it is named in the report and in the exit status."""
+        """Measure one part. One that fails does not end the run: the report and the exit status name it."""
         if name not in parts:
             return
-        _say(name)
+        _notify(name)
         try:
-            found = measure()
+            measured = measure()
         except (Exception, SystemExit) as error:
             failed[name] = (str(error).strip().splitlines() or [repr(error)])[0]
-            _say(f"{name}: {error}")
+            _notify(f"{name}: {error}")
         else:
-            console.print(figure_table(found, "The model store under load"))
-            figures.extend(found)
+            console.print(figure_table(measured, "The model store under load"))
+            figures.extend(measured)
 
     with machine.pinned(cores[1]):
-        _say("starting the store and writing the catalogue")
-        with set_up(catalogue, *cores) as stage:
+        _notify("starting the store and writing the catalogue")
+        with set_up(catalogue, *cores) as testbed:
             part(
                 "loop",
                 lambda: held(
-                    stage, cardinality=cardinality, control_s=control, trial_s=trial, settings=settings, say=_say
+                    testbed,
+                    cardinality=cardinality,
+                    control_s=control,
+                    trial_s=trial,
+                    settings=settings,
+                    notify=_notify,
                 ),
             )
             part(
                 "shadow",
-                lambda: shadow(stage, rounds=turns, stretch_s=turn, trial_s=trial, settings=settings, say=_say),
+                lambda: shadow(testbed, rounds=turns, stretch_s=turn, trial_s=trial, settings=settings, notify=_notify),
             )
             if {"swaps", "distinct"} & set(parts):
-                _say(f"publishing {distinct_} versions")
-                versions = publish(stage, "bench", range(1, distinct_ + 1), say=_say)
-                _long(stage, part, versions, swaps_, period, steady, responses, trial, settings)
-            part("fleet", lambda: fleet(stage, trial_s=trial, say=_say))  # the last: it removes the model store
+                _notify(f"publishing {distinct_} versions")
+                versions = publish(testbed, "bench", range(1, distinct_ + 1), notify=_notify)
+                _swap_many(testbed, part, versions, swaps_, period, steady, responses, trial, settings)
+            part("fleet", lambda: fleet(testbed, trial_s=trial, notify=_notify))  # the last: it removes the model store
     run = {
         "swaps": swaps_,
         "seconds between them": period,
@@ -106,16 +111,16 @@ def main(
     }
     document = {"machine": machine.describe(), "settings": run}
     if page:
-        _say(f"written to {pages.write(pages.page(document['machine'], run, figures, failed))}")
+        _notify(f"written to {pages.write(pages.page(document['machine'], run, figures, failed))}")
     if as_json:
-        found = [asdict(figure) | {"met": figure.met} for figure in figures]
-        emit({**document, "figures": found, "failed": failed})
+        documents = [asdict(figure) | {"met": figure.met} for figure in figures]
+        emit({**document, "figures": documents, "failed": failed})
     if failed:
         raise typer.Exit(1)
 
 
-def _long(
-    stage: Stage,
+def _swap_many(
+    testbed: Testbed,
     part: Callable[[str, Callable[[], list[Figure]]], None],
     versions: list[int],
     swaps_: int,
@@ -125,27 +130,29 @@ def _long(
     trial: float,
     settings: dict[str, str],
 ) -> None:
-    """Both parts in one process, whose memory is looked at throughout."""
+    """Run the parts `swaps` and `distinct` against one service, whose memory is measured throughout."""
     timed, further = versions[:swaps_], versions[swaps_:]
     memory_mb: list[float] = []
-    with stage.service(settings=POLL | settings) as (process, url):
+    with testbed.service(settings=POLL | settings) as (process, url):
 
-        def watched() -> None:
+        def record_memory() -> None:
             memory_mb.append(resident_mb(process))
 
         part(
             "swaps",
-            lambda: swaps(stage, url, timed, period_s=period, steady_s=steady, each=watched, trial_s=trial, say=_say),
+            lambda: swaps(
+                testbed, url, timed, period_s=period, steady_s=steady, each=record_memory, trial_s=trial, notify=_notify
+            ),
         )
         part(
             "distinct",
             lambda: distinct(
-                stage, process, url, further, responses=responses, earlier_mb=memory_mb, trial_s=trial, say=_say
+                testbed, process, url, further, responses=responses, earlier_mb=memory_mb, trial_s=trial, notify=_notify
             ),
         )
 
 
-def _say(text: str) -> None:
+def _notify(text: str) -> None:
     console.print(text, markup=False, highlight=False)
 
 

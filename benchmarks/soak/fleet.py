@@ -1,4 +1,4 @@
-"""Two workers: how soon all of them follow a publication and a rollback, and what the loss of the store costs."""
+"""Measures how soon two workers follow a publication and a rollback, and what the loss of the model store costs."""
 
 from __future__ import annotations
 
@@ -17,53 +17,53 @@ from benchmarks.process import ctr
 from benchmarks.soak.recording import RecordedLoad, Recording
 from benchmarks.soak.swaps import SHARE, TRIAL_S, capacity, under_load
 from benchmarks.soak.versions import publish, store_of
-from benchmarks.stage import Stage
+from benchmarks.testbed import Testbed
 
 NAME = "fleet"
 CANDIDATES = 100
 ASKED_S = 5.0
 WATCHED_S = 6.0
-"""After a command; later answers of the version before would not be seen."""
+"""Seconds after a command in which answers are watched; later ones of the version before would be missed."""
 LOST_S = 5.0
 PATIENT = {"CTR_REDIS_TIMEOUT_MS": "200"}
-"""The store shares its core with a worker here: what it is late does not count against the model store."""
+"""Settings: the feature store shares its core with a worker here, and its delays must not count as degraded."""
 
 
 def fleet(
-    stage: Stage,
+    testbed: Testbed,
     *,
     share: float = SHARE / 2,
     trial_s: float = TRIAL_S,
-    say: Callable[[str], None] = lambda _: None,
+    notify: Callable[[str], None] = lambda _: None,
 ) -> list[Figure]:
-    """Both cores are the workers', the load's and the store's, so the load is half of what it is elsewhere."""
-    publish(stage, NAME, [0, 1])
-    store = store_of(stage, NAME)
+    """Measure two workers. They share both cores with the load and the store, so the load is half the usual one."""
+    publish(testbed, NAME, [0, 1])
+    store = store_of(testbed, NAME)
     store.update_pointer(stable=1)
-    both = stage.service_core | stage.other_core
-    with stage.service("fleet", model=NAME, core=both, options=("--workers", "2"), settings=PATIENT) as (_, url):
+    both = testbed.service_core | testbed.other_core
+    with testbed.service("fleet", model=NAME, core=both, options=("--workers", "2"), settings=PATIENT) as (_, url):
         _wait_for_both(url)
-        generator = RecordedLoad(url, stage.bodies(CANDIDATES))
+        generator = RecordedLoad(url, testbed.bodies(CANDIDATES))
         rate = share * capacity(generator, trial_s)
-        say(f"two workers at {rate:.0f} requests/s of {CANDIDATES}: publish, roll back, lose the model store")
+        notify(f"two workers at {rate:.0f} requests/s of {CANDIDATES}: publish, roll back, lose the model store")
         began: dict[str, float] = {}
         pointed: dict[str, float] = {}
 
         def act() -> None:
             time.sleep(1.0)
             for what, command in (
-                ("publish", ["publish", str(_aside(stage, 2)), "--force"]),
+                ("publish", ["publish", str(_move_out(testbed, 2)), "--force"]),
                 ("rollback", ["rollback"]),
             ):
                 began[what] = time.perf_counter()
-                _run(stage, command)
+                _run(testbed, command)
                 age_s = time.time() - (store.folder / POINTER).stat().st_mtime
                 pointed[what] = time.perf_counter() - age_s
                 time.sleep(WATCHED_S)
 
         recording = under_load(generator, rate, act)
         published = max(recording.version)
-        lost = under_load(generator, rate, lambda: _lose(store.folder.parent))
+        during_loss = under_load(generator, rate, lambda: _lose(store.folder.parent))
         health = httpx.get(f"{url}/health", timeout=10).json()
     figures = [
         followed("publish", recording, began["publish"], pointed["publish"], 1, published, began["rollback"]),
@@ -75,8 +75,8 @@ def fleet(
             "at most",
             0,
             "",
-            lost.failed + lost.degraded,
-            f"{len(lost.version):,} requests in {LOST_S:.0f} s; /health then says {health['status']}: "
+            during_loss.failed + during_loss.degraded,
+            f"{len(during_loss.version):,} requests in {LOST_S:.0f} s; /health then says {health['status']}: "
             f"{', '.join(health['reasons'])}",
         )
     )
@@ -84,7 +84,7 @@ def fleet(
 
 
 def followed(what: str, recording: Recording, began: float, pointed: float, old: int, new: int, until: float) -> Figure:
-    """From the pointer's change to the last answer of the version before; the command began earlier."""
+    """Return the seconds from the pointer's change to the last answer of the version before."""
     answers = [
         (done, version)
         for due, done, version in zip(recording.due_s, recording.done_s, recording.version, strict=True)
@@ -99,10 +99,10 @@ def followed(what: str, recording: Recording, began: float, pointed: float, old:
     return Figure(title, "at most", ASKED_S, "s", max(0.0, last - pointed), note)
 
 
-def _aside(stage: Stage, version: int) -> Path:
-    """A published version, moved out of the store to be published again."""
-    source = store_of(stage, NAME).path(version)
-    target = stage.folder / "runs" / "fleet"
+def _move_out(testbed: Testbed, version: int) -> Path:
+    """Move a published version out of the store, to be published again, and return its folder."""
+    source = store_of(testbed, NAME).path(version)
+    target = testbed.folder / "runs" / "fleet"
     if not target.exists():
         target.parent.mkdir(exist_ok=True)
         shutil.copytree(source, target)
@@ -110,9 +110,13 @@ def _aside(stage: Stage, version: int) -> Path:
     return target
 
 
-def _run(stage: Stage, command: list[str]) -> None:
-    """Raises SystemExit where it fails."""
-    environment = {"CTR_MODEL_STORE": str(stage.folder / "models"), "CTR_MODEL": NAME, "CTR_REDIS_URL": stage.redis_url}
+def _run(testbed: Testbed, command: list[str]) -> None:
+    """Run a `ctr` command. Raises SystemExit if it fails."""
+    environment = {
+        "CTR_MODEL_STORE": str(testbed.folder / "models"),
+        "CTR_MODEL": NAME,
+        "CTR_REDIS_URL": testbed.redis_url,
+    }
     done = subprocess.run(
         [ctr(), *command], env={**os.environ, **environment}, capture_output=True, text=True, check=False
     )
@@ -121,16 +125,17 @@ def _run(stage: Stage, command: list[str]) -> None:
 
 
 def _lose(folder: Path) -> None:
+    """Remove the model store under load."""
     time.sleep(0.5)
     shutil.rmtree(folder)
     time.sleep(LOST_S)
 
 
 def _wait_for_both(url: str) -> None:
-    """/health is answered by either worker: ask over new connections until none is still starting."""
-    due, good = time.monotonic() + 60, 0
-    while good < 20:
-        good = good + 1 if httpx.get(f"{url}/health", timeout=5).json()["status"] == "ok" else 0
+    """Wait until both workers are ready; either answers /health, so it is requested many times over new connections."""
+    due, ready_in_a_row = time.monotonic() + 60, 0
+    while ready_in_a_row < 20:
+        ready_in_a_row = ready_in_a_row + 1 if httpx.get(f"{url}/health", timeout=5).json()["status"] == "ok" else 0
         if time.monotonic() > due:
             raise SystemExit("error: two workers do not become ready")
         time.sleep(0.02)

@@ -1,4 +1,4 @@
-"""How long the event loop is held while a version with large tables goes live, of code known and code new to it."""
+"""Measures how long the event loop is held while a version with large tables goes live, of known and of new code."""
 
 from __future__ import annotations
 
@@ -17,12 +17,12 @@ from benchmarks.soak.recording import RecordedLoad
 from benchmarks.soak.service import Beats
 from benchmarks.soak.swaps import POLL, SHARE, TRIAL_S, Course, capacity, p99, rest, under_load
 from benchmarks.soak.versions import publish, store_of
-from benchmarks.stage import Stage
+from benchmarks.testbed import Testbed
 
 CANDIDATES = 500
 CARDINALITY = 150_000
-"""32 fields of it make tables of 365 MB."""
-OTHER = (256, 128, 64, 16)
+"""Values of each field; 32 fields make tables of 365 MB."""
+SMALL_HIDDEN = (256, 128, 64, 16)
 """Hidden layers of the small version: other code than that of the large ones, and about as much work, so that the load
 is a share of what both can do."""
 HELD_MS = 20.0
@@ -31,7 +31,7 @@ CONTROL_S = 10.0
 
 @dataclass
 class Stretch:
-    """The loop between two moments."""
+    """What the loop did between two moments."""
 
     held_ms: float
     p99_ms: float
@@ -39,27 +39,27 @@ class Stretch:
 
 
 def held(
-    stage: Stage,
+    testbed: Testbed,
     *,
     cardinality: int = CARDINALITY,
     control_s: float = CONTROL_S,
     trial_s: float = TRIAL_S,
     settings: Mapping[str, str] | None = None,
-    say: Callable[[str], None] = lambda _: None,
+    notify: Callable[[str], None] = lambda _: None,
 ) -> list[Figure]:
-    """A service of its own, that beats; two large versions after a small one."""
+    """Have two large versions go live, after a small one, in a service whose event loop beats."""
     name = "large"
-    publish(stage, name, [0], hidden=OTHER)
-    store_of(stage, name).update_pointer(stable=1)
-    say("building two versions with large tables")
-    large = publish(stage, name, [1, 2], catalogue=SyntheticCatalogue(cardinality=cardinality))
-    tables_mb = (store_of(stage, name).path(large[0]) / "tables.safetensors").stat().st_size / 1e6
-    file = stage.folder / "beats"
+    publish(testbed, name, [0], hidden=SMALL_HIDDEN)
+    store_of(testbed, name).update_pointer(stable=1)
+    notify("building two versions with large tables")
+    large = publish(testbed, name, [1, 2], catalogue=SyntheticCatalogue(cardinality=cardinality))
+    tables_mb = (store_of(testbed, name).path(large[0]) / "tables.safetensors").stat().st_size / 1e6
+    file = testbed.folder / "beats"
     program = (sys.executable, "-m", "benchmarks.soak.service", str(file))
-    with stage.service("beating", model=name, program=program, settings=POLL | dict(settings or {})) as (_, url):
-        control, stretches = _go_live(stage, url, name, large, Beats(file), control_s, trial_s, say)
+    with testbed.service("beating", model=name, program=program, settings=POLL | dict(settings or {})) as (_, url):
+        control, stretches = _go_live(testbed, url, name, large, Beats(file), control_s, trial_s, notify)
     worst = max(stretch.held_ms for stretch in stretches)
-    said = "; ".join(
+    notes = "; ".join(
         f"{what}: held {stretch.held_ms:.1f} ms, p99 {stretch.p99_ms:.1f} ms, {stretch.seconds:.1f} s"
         for what, stretch in zip(("code new to the process", "code that it knows"), stretches, strict=True)
     )
@@ -70,24 +70,24 @@ def held(
             HELD_MS,
             "ms",
             worst,
-            f"{said}; {control_s:.0f} s without a swap: held {control.held_ms:.1f} ms, p99 {control.p99_ms:.1f} ms",
+            f"{notes}; {control_s:.0f} s without a swap: held {control.held_ms:.1f} ms, p99 {control.p99_ms:.1f} ms",
         )
     ]
 
 
 def _go_live(
-    stage: Stage,
+    testbed: Testbed,
     url: str,
     name: str,
     versions: Sequence[int],
     beats: Beats,
     control_s: float,
     trial_s: float,
-    say: Callable[[str], None],
+    notify: Callable[[str], None],
 ) -> tuple[Stretch, list[Stretch]]:
-    generator, store, course = RecordedLoad(url, stage.bodies(CANDIDATES)), store_of(stage, name), Course()
+    generator, store, course = RecordedLoad(url, testbed.bodies(CANDIDATES)), store_of(testbed, name), Course()
     rate = SHARE * capacity(generator, trial_s)
-    say(f"two versions with large tables go live at {rate:.0f} requests/s of {CANDIDATES}")
+    notify(f"two versions with large tables go live at {rate:.0f} requests/s of {CANDIDATES}")
     spans: list[tuple[float, float]] = []
 
     def act() -> None:

@@ -1,4 +1,4 @@
-"""The dated page of a soak."""
+"""Writes the dated page of a soak."""
 
 from __future__ import annotations
 
@@ -25,6 +25,7 @@ the core. Versions differ in all their weights. A row without a bound is one of 
 
 
 def page(machine: dict[str, Any], settings: dict[str, Any], figures: Sequence[Figure], failed: dict[str, str]) -> str:
+    """Return the page as Markdown."""
     versions = ", ".join(f"{name} {version}" for name, version in machine["versions"].items())
     parts = [
         f"# Soak, {datetime.now(UTC):%Y-%m-%d}, commit {machine['commit']}",
@@ -39,7 +40,7 @@ def page(machine: dict[str, Any], settings: dict[str, Any], figures: Sequence[Fi
 
 
 def write(text: str, folder: Path = RESULTS) -> Path:
-    """A run of the same day replaces it."""
+    """Write the page, in place of that of an earlier run of the day, and return its path."""
     folder.mkdir(exist_ok=True)
     path = folder / f"{datetime.now(UTC):%Y-%m-%d}-soak.md"
     path.write_text(text, encoding="utf-8")

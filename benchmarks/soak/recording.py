@@ -1,4 +1,4 @@
-"""The open loop with every answer written down: when it was due, when it came, from which version, and its body."""
+"""`RecordedLoad`: an open loop that records every answer: when it was due, when it came, its version and its body."""
 
 from __future__ import annotations
 
@@ -25,17 +25,18 @@ class Recording:
     due_s: list[float] = field(default_factory=list)
     done_s: list[float] = field(default_factory=list)
     version: list[int] = field(default_factory=list)
-    """0 for a request that failed."""
+    """The version that answered; 0 for a request that failed."""
     failed: int = 0
     degraded: int = 0
     bodies: list[bytes] = field(default_factory=list)
-    """Of every `keep_each`-th answer."""
+    """The body of every `keep_each`-th answer."""
     keep_each: int = 0
     """0 keeps none."""
     seen: set[int] = field(default_factory=set)
     """Versions that have answered."""
 
     def add(self, due: float, status: int, body: bytes) -> None:
+        """Record an answer that came now."""
         self.due_s.append(due)
         self.done_s.append(time.perf_counter())
         if status != 200:
@@ -50,15 +51,15 @@ class Recording:
             self.bodies.append(body)
 
     def arrays(self) -> tuple[Floats, Floats, npt.NDArray[np.int64]]:
-        """When due, latency in ms, version; failed requests left out."""
+        """Return when each request was due, its latency in ms and its version, without failed requests."""
         version = np.array(self.version, np.int64)
         due = np.array(self.due_s)
         latency_ms = 1000 * (np.array(self.done_s) - due)
-        good = version > 0
-        return due[good], latency_ms[good], version[good]
+        answered = version > 0
+        return due[answered], latency_ms[answered], version[answered]
 
     def live_at(self) -> dict[int, float]:
-        """Version to when its first answer came, in that order."""
+        """Return version to the time of its first answer, in the order of those times."""
         first: dict[int, float] = {}
         for version, done in zip(self.version, self.done_s, strict=True):
             if version:
@@ -67,7 +68,7 @@ class Recording:
 
 
 class RecordedLoad(LoadGenerator):
-    """`LoadGenerator` whose open loop tells of every answer."""
+    """A `LoadGenerator` whose open loop records every answer."""
 
     def __init__(self, url: str, bodies: Sequence[bytes], *, headers: dict[str, str] | None = None) -> None:
         super().__init__(url, bodies, headers=headers)
@@ -81,15 +82,17 @@ class RecordedLoad(LoadGenerator):
         keep_each: int = 0,
         connections: int = 64,
     ) -> Recording:
-        """Send `rate` requests a second until that is so; those at work then are waited for."""
+        """Send `rate` requests a second until `until` returns True, and wait for those at work then."""
         recording = self.recording = Recording(keep_each=keep_each)
         self.result = LoadResult()
         with gc_frozen():
-            await _Recorded(self._requests, self.result, connections, rate, until, recording).run()
+            await _RecordedLoop(self._requests, self.result, connections, rate, until, recording).run()
         return recording
 
 
-class _Recorded(OpenLoop):
+class _RecordedLoop(OpenLoop):
+    """An open loop that ends when `until` returns True, or after LONGEST_S seconds."""
+
     LONGEST_S = 3600
 
     def __init__(

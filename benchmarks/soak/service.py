@@ -16,12 +16,12 @@ import numpy as np
 import numpy.typing as npt
 
 BEATS = 1 << 20
-"""A ring: a quarter of an hour."""
+"""Length of the ring: a quarter of an hour."""
 INTERVAL_S = 0.001
 
 
 class Beats:
-    """The ring in the file: its first number is how many were written."""
+    """A ring of times in a file, whose first number is the count of times written."""
 
     def __init__(self, path: Path, *, create: bool = False) -> None:
         if create:
@@ -29,6 +29,7 @@ class Beats:
         self._ring = np.memmap(path, np.float64, "r+" if create else "r", shape=(1 + BEATS,))
 
     def beat(self) -> None:
+        """Write the time each millisecond, on the running event loop."""
         loop = asyncio.get_running_loop()
         ring, count = self._ring, 0
 
@@ -42,7 +43,7 @@ class Beats:
         tick()
 
     def held_ms(self, start: float, stop: float) -> npt.NDArray[np.float64]:
-        """Between these times: how long the loop took from beat to beat, less the beat's own interval."""
+        """Return how long the loop took from beat to beat between these times, less the beat's interval."""
         count = int(self._ring[0])
         if count > BEATS:
             raise SystemExit("error: the run was longer than the ring of beats")

