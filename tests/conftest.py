@@ -1,4 +1,4 @@
-"""What every test shares: one thread for torch, a quiet hypothesis, an empty model store."""
+"""Fixtures of all tests: one thread for torch, a quiet hypothesis, an empty model store, a Valkey."""
 
 from __future__ import annotations
 

@@ -69,7 +69,7 @@ def raw_user(number: int) -> dict[str, Any]:
 
 
 def raw_context(number: int) -> dict[str, Any]:
-    """Request-time fields."""
+    """Return request-time fields."""
     return {"hour": number % 24, "session_length": number * 3.5}
 
 
@@ -89,17 +89,17 @@ def raw_item(number: int) -> dict[str, Any]:
 
 
 def raw_users(count: int = USERS) -> dict[str, dict[str, Any]]:
-    """Id to stored features."""
+    """Return id to stored features."""
     return {str(number): raw_user(number) for number in range(count)}
 
 
 def raw_items(count: int = ITEMS) -> dict[str, dict[str, Any]]:
-    """Id to stored features."""
+    """Return id to stored features."""
     return {str(number): raw_item(number) for number in range(count)}
 
 
 def redis_text(raw: Mapping[str, Any]) -> dict[str, str]:
-    """Features as the HASH in Redis holds them: numbers and strings as text, lists and objects as JSON."""
+    """Return features as the HASH in Redis holds them: numbers and strings as text, lists and objects as JSON."""
     return {
         name: value if isinstance(value, str) else msgspec.json.encode(value).decode() for name, value in raw.items()
     }
@@ -163,7 +163,7 @@ def golden(count: int = 3, candidates: int = 5) -> list[GoldenRequest]:
 
 
 def write_tiny(folder: Path, seed: int = 0, architecture: str = MODEL_NAME, **details: Any) -> Manifest:
-    """An unnumbered version in an existing folder, as a trainer leaves it."""
+    """Write an unnumbered version into an existing folder, as a trainer leaves it."""
     model = tiny_model(seed, architecture)
     details = {"metrics": {"test": {"auc": 0.75, "log_loss": 0.55}}, **details}
     return write(folder, model, small_schema(), name=MODEL_NAME, golden=golden(), **details)
@@ -171,19 +171,19 @@ def write_tiny(folder: Path, seed: int = 0, architecture: str = MODEL_NAME, **de
 
 @functools.cache
 def written(seed: int, architecture: str) -> dict[str, bytes]:
-    """What `write_tiny` leaves: many tests publish the same few versions."""
+    """Return the files that `write_tiny` writes, cached: many tests publish the same few versions."""
     return files_left(lambda folder: write_tiny(folder, seed, architecture))
 
 
 def files_left(write_to: Callable[[Path], object]) -> dict[str, bytes]:
-    """Name to content of the files that it writes to a folder."""
+    """Return name to content of the files that a function writes to a folder."""
     with tempfile.TemporaryDirectory() as folder:
         write_to(Path(folder))
         return {file.name: file.read_bytes() for file in Path(folder).iterdir()}
 
 
 def publish_files(store: ModelStore, files: Mapping[str, bytes]) -> int:
-    """A version of these files; its number."""
+    """Publish a version of these files and return its number."""
     with store.staging() as staged:
         for name, content in files.items():
             (staged / name).write_bytes(content)

@@ -1,4 +1,4 @@
-"""The table of all models: trained, remembered, gone on with, and put into its place."""
+"""Tests of the table of all models: runs are trained, kept and continued, and the table is put into its page."""
 
 from __future__ import annotations
 
@@ -32,7 +32,7 @@ def a_result(**changed: object) -> RunResult:
 
 
 def write_sparrow(folder: Path, rows: int = 120) -> None:
-    """Files in the layout of sparrow58k, with labels that films decide."""
+    """Write files in the layout of sparrow58k, whose labels depend on the films."""
     drawn = random.Random(3)
     lists = [column for columns in LISTS.values() for column in columns]
     header = ["movieId", "userId", "rating", "timestamp", "label", *NUMBERS, *lists]

@@ -47,7 +47,7 @@ CATALOGUE = SyntheticCatalogue(users=20, items=120, cardinality=30)
 
 @pytest.fixture
 def testbed(tmp_path: Path, valkey_url: str, redis_client: redis.Redis) -> Testbed:
-    """A tiny catalogue in the tests' own Valkey; nothing is pinned."""
+    """Load a tiny catalogue into the tests' Valkey; nothing is pinned to a core."""
     testbed = Testbed(tmp_path, valkey_url, CATALOGUE, set(), set())
     testbed.load()
     testbed.publish("bench", hidden=(16, 8))
@@ -180,7 +180,7 @@ def test_a_store_that_goes_first_is_ordinary_afterwards() -> None:
 
 
 def test_what_pauses_alone_make_requests_wait() -> None:
-    """1,000 a second of 0.5 ms each. A pause of 10 ms delays its own ten and the ten that come while they are done."""
+    """At 1,000 requests a second of 0.5 ms, a pause of 10 ms delays ten, and ten that come while those are served."""
     for sender, server in (([], [(0.1, 0.01)]), ([(0.1, 0.01)], [])):
         waits_ms = 1000 * unavoidable(sender, server, 1000, 2000, 0.3)
         assert np.count_nonzero(waits_ms > 0.01) == pytest.approx(20, abs=2)

@@ -143,7 +143,7 @@ def test_ci_runs_the_tests_and_nothing_else() -> None:
 
 
 def stages() -> dict[str, str]:
-    """Name of each stage of the Dockerfile to its text, those it builds on included."""
+    """Return the name of each stage of the Dockerfile to its text, with that of the stages it builds on."""
     found: dict[str, str] = {}
     for text in re.split(r"^(?=FROM )", (ROOT / "Dockerfile").read_text(), flags=re.M)[1:]:
         matched = re.match(r"FROM (\S+) AS (\S+)", text)

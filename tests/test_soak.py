@@ -33,7 +33,7 @@ CATALOGUE = SyntheticCatalogue(users=20, items=120, cardinality=30)
 
 
 def recording(*, spike_ms: float = 0.0, first_ms: float = 0.0) -> tuple[Recording, Course]:
-    """500 requests a second of 2 to 3 ms: 10 s of version 1, then versions 2 and 3 for 5 s each."""
+    """Return 500 requests a second of 2 to 3 ms: 10 s of version 1, then versions 2 and 3 for 5 s each."""
     answers, course = Recording(), Course(steady=[(0.0, 10.0)], asked_at={2: 9.0, 3: 14.0})
     dice = np.random.default_rng(0)
     for due in np.arange(0, 20, 0.002):

@@ -1,4 +1,4 @@
-"""Work for tests of what shares a thread's time out."""
+"""Work for tests of code that shares out a thread's time."""
 
 from __future__ import annotations
 
@@ -6,7 +6,7 @@ import time
 
 
 def spin(seconds: float) -> None:
-    """Work by processor time, so that a busy machine does not shorten it."""
+    """Work for so much processor time, so that a busy machine does not shorten it."""
     until = time.thread_time() + seconds
     while time.thread_time() < until:
         pass

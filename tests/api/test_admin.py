@@ -1,4 +1,4 @@
-"""The admin routes: who may, what may be sent, what becomes of it."""
+"""Tests of the admin routes: who may call them, what they accept, and what they do."""
 
 from __future__ import annotations
 
@@ -251,9 +251,9 @@ async def test_a_second_action_is_refused_at_once_and_the_loop_turns(
     other_worker.admin = Admin(KEY, other_worker.model_store, actions, other_worker.metrics)  # type: ignore[attr-defined]
     elsewhere = application(other_worker)
     elsewhere.include_router(admin.router)
-    for place in (app, elsewhere):
+    for service in (app, elsewhere):
         for action in ACTIONS:
-            second = await post(place, action, {"version": 1})
+            second = await post(service, action, {"version": 1})
             assert (second.status_code, second.json()["type"]) == (409, "urn:ctr-serving:problem:conflict")
     assert not first.done()
     go_on.set()
@@ -326,10 +326,15 @@ async def test_openapi_knows_the_routes(app: FastAPI, service: FakeService) -> N
 async def test_a_service_with_keys_for_callers_asks_an_admin_for_the_admins_only(
     store: ModelStore, actions: FakeActions, tmp_path: Path
 ) -> None:
-    place = {"model_store": store.folder.parent, "model": store.name, "data_dir": tmp_path, "redis_url": "unix:///none"}
+    store_settings = {
+        "model_store": store.folder.parent,
+        "model": store.name,
+        "data_dir": tmp_path,
+        "redis_url": "unix:///none",
+    }
     for admin_key, statuses in ((KEY, (401, 401, 200)), ("", (401, 404, 401)), (None, (401, 404, 401))):
         service = create_app(
-            Settings(**place, api_keys="callers", admin_key=admin_key),  # type: ignore[arg-type]
+            Settings(**store_settings, api_keys="callers", admin_key=admin_key),  # type: ignore[arg-type]
             store=MemoryFeatureStore(),
         )
         async with client(service) as http:

@@ -1,4 +1,4 @@
-"""What is read of a request's headers."""
+"""Tests of what is read from a request's headers."""
 
 from __future__ import annotations
 

@@ -1,4 +1,4 @@
-"""problem+json: one type per error, small bodies, nothing of ours in them."""
+"""Tests of problem+json: one type per error, small bodies, and nothing internal in them."""
 
 from __future__ import annotations
 
@@ -31,9 +31,9 @@ def subclasses(kind: type[RequestError]) -> set[type[RequestError]]:
 def document(response: Response) -> dict:
     assert response.media_type == "application/problem+json"
     assert len(response.body) <= MAX_BYTES
-    found: dict = json.loads(response.body)
-    assert found["status"] == response.status_code
-    return found
+    problem: dict = json.loads(response.body)
+    assert problem["status"] == response.status_code
+    return problem
 
 
 def test_every_request_error_of_the_project_has_its_own_type() -> None:

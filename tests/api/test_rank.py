@@ -1,4 +1,4 @@
-"""POST /rank around a ranking service whose every answer the test sets: what is read, written and counted."""
+"""Tests of POST /rank over a ranking service whose answers the test sets: what is read, written and counted."""
 
 from __future__ import annotations
 
@@ -32,11 +32,11 @@ class FakeRankService:
 
     def __init__(self) -> None:
         self.error: Exception | None = None
-        self.asked: list[tuple[RankRequest, float]] = []
+        self.received: list[tuple[RankRequest, float]] = []
 
     async def rank(self, decode: Callable[[], RankRequest], deadline_s: float) -> Ranking:
         request = decode()
-        self.asked.append((request, deadline_s))
+        self.received.append((request, deadline_s))
         if self.error is not None:
             raise self.error
         artifact: Any = SimpleNamespace(manifest=SimpleNamespace(name="deepfm"), version=7)
@@ -109,7 +109,7 @@ async def test_the_client_may_ask_for_less_time_only(service: FakeRankService, m
     async with client(edge(service, metrics)) as http:
         for sent in ("250", "5000"):
             await http.post("/rank", json=BODY, headers={"X-Request-Timeout-Ms": sent})
-    assert [deadline_s for _, deadline_s in service.asked] == [0.25, 1.0]
+    assert [deadline_s for _, deadline_s in service.received] == [0.25, 1.0]
 
 
 async def test_a_refusal_is_a_problem_and_counted_by_its_status(service: FakeRankService, metrics: Metrics) -> None:

@@ -19,7 +19,7 @@ from tests.factories import publish_tiny, raw_items
 
 @pytest.fixture
 def items(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Path:
-    """A file of 60 items, in an empty folder that is the working directory."""
+    """Write a file of 60 items into an empty folder that is the working directory."""
     monkeypatch.chdir(tmp_path)
     path = tmp_path / "items.jsonl"
     path.write_bytes(b"\n".join(msgspec.json.encode({"id": name, **raw}) for name, raw in raw_items().items()))

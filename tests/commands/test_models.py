@@ -27,8 +27,8 @@ for command in (publish, promote, rollback, models):
 
 
 def run(store: ModelStore, *arguments: str) -> Result:
-    place = ["--model", store.name, "--model-store", str(store.folder.parent)]
-    return CliRunner().invoke(cli, [*arguments, *place], catch_exceptions=False)
+    store_options = ["--model", store.name, "--model-store", str(store.folder.parent)]
+    return CliRunner().invoke(cli, [*arguments, *store_options], catch_exceptions=False)
 
 
 def answer(store: ModelStore, *arguments: str) -> dict[str, Any]:

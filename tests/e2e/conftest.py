@@ -48,15 +48,15 @@ class Running:
         with self.process.stderr as lines:
             for line in lines:
                 self.log.append(line)
-                if found := re.search(r"serving \S+ on (http://\S+)", line):
-                    self.url = found[1]
+                if match := re.search(r"serving \S+ on (http://\S+)", line):
+                    self.url = match[1]
                     self._address.set()
 
     def wait_for_address(self) -> None:
         assert self._address.wait(START_S), "".join(self.log)
 
     def wait_until(self, holds: Callable[[dict[str, Any]], bool], seconds: float = START_S) -> dict[str, Any]:
-        """Poll /health until it says what is wanted."""
+        """Poll /health until the condition holds."""
         due = time.monotonic() + seconds
         last: Any = None
         while time.monotonic() < due:
@@ -86,10 +86,10 @@ Serve = Callable[..., Running]
 def until(holds: Callable[[], Any], seconds: float = START_S) -> Any:
     """Poll until something is true, and return it."""
     due = time.monotonic() + seconds
-    while not (found := holds()):
+    while not (value := holds()):
         assert time.monotonic() < due, "it never came"
         time.sleep(0.02)
-    return found
+    return value
 
 
 @contextmanager
@@ -149,7 +149,7 @@ def fill(client: redis.Redis, users: Mapping[str, dict[str, Any]], items: Mappin
 
 @pytest.fixture
 def loaded(redis_client: redis.Redis) -> redis.Redis:
-    """The factories' users and items, in Valkey."""
+    """Load the factories' users and items into Valkey."""
     fill(redis_client, raw_users(), raw_items())
     return redis_client
 

@@ -28,7 +28,7 @@ KEY = "an admin's key"
 
 
 class Unfinite(DeepFM):
-    """Well while it is looked at; not a number for requests of a size that only the users of this test send."""
+    """A model that passes the gate and then gives NaN for requests of a size that only this test's users send."""
 
     def top_mlp(self) -> TopMlpWeights | None:
         return None  # nothing of it can be run compiled
@@ -41,7 +41,7 @@ class Unfinite(DeepFM):
 
 
 class Raising(DeepFM):
-    """The same, with an error."""
+    """A model that passes the gate and then raises for requests of that size."""
 
     def top_mlp(self) -> TopMlpWeights | None:
         return None  # nothing of it can be run compiled
@@ -54,7 +54,7 @@ class Raising(DeepFM):
 
 @contextmanager
 def load(service: Running) -> Iterator[LoadResult]:
-    """Traffic for as long as the block lasts."""
+    """Send traffic for as long as the block lasts."""
     bodies = rank_bodies([str(n) for n in range(USERS)], [str(n) for n in range(ITEMS)], CANDIDATES)
     generator = LoadGenerator(service.url, bodies)
     result = generator.result
@@ -101,7 +101,7 @@ def test_wrong_canaries_go_a_shadow_is_compared_an_admin_acts_and_nobody_fails(
         for reason, version in bad.items():
             store.promote(version, "canary", SHARE)
             until(lambda: store.pointer() == Pointer(1, None, 2))
-            until(lambda wanted=f"canary_refused: {reason}": http.get("/health").json()["reasons"] == [wanted])
+            until(lambda problem=f"canary_refused: {reason}": http.get("/health").json()["reasons"] == [problem])
             the_models_say(http, reason, version)
         compared = until(lambda: (http.get("/models").json()["shadow"] or {}).get("compared"))
         an_admin_acts(http, store, bad["shift"])

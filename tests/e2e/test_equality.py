@@ -1,4 +1,4 @@
-"""Fast is worth nothing if it is not the same: HTTP against `forward`, and updates against their own past."""
+"""Tests that answers over HTTP are those of `forward`, and that no old score is seen after an update."""
 
 from __future__ import annotations
 
@@ -34,9 +34,11 @@ def test_ten_thousand_random_pairs_score_as_forward_scores_them(shared: Shared) 
             ranked = [item["item_id"] for item in answer["items"]]
             assert sorted(ranked) == sorted(candidates)
             encoded = artifact.item_encoder.encode_many([items[i] for i in ranked], ranked)
-            wanted = artifact.score_by_forward(artifact.user_encoder.encode(users[user], user), Slots(*encoded)).numpy()
+            expected_scores = artifact.score_by_forward(
+                artifact.user_encoder.encode(users[user], user), Slots(*encoded)
+            ).numpy()
             scores = np.array([item["score"] for item in answer["items"]])
-            worst = max(worst, float(np.abs(scores - wanted).max()))
+            worst = max(worst, float(np.abs(scores - expected_scores).max()))
             compared += len(ranked)
     assert worst <= 1e-5
 
@@ -65,8 +67,8 @@ def test_no_old_score_is_seen_once_an_update_is_acknowledged(shared: Shared) -> 
         shared.features.ping()
         written.acknowledged_at = time.monotonic()
 
-    def of(item_id: str, score: float, since_s: float) -> bool:
-        """Whether the score is of what was current then, or of anything written since."""
+    def is_current_since(item_id: str, score: float, since_s: float) -> bool:
+        """Return whether the score is of the item as it was then, or as it was written since."""
         writes = list(history[item_id])
         current = max((n for n, written in enumerate(writes) if written.acknowledged_at <= since_s), default=0)
         return any(abs(by_year[written.year][item_id] - score) <= 1e-5 for written in writes[current:])
@@ -86,13 +88,17 @@ def test_no_old_score_is_seen_once_an_update_is_acknowledged(shared: Shared) -> 
     try:
         with httpx.Client(base_url=shared.service.url, timeout=60) as client:
             while requests < REQUESTS or sum(map(len, history.values())) <= WRITES:
-                asked = time.monotonic()
+                requested_at = time.monotonic()
                 answer = client.post("/rank", json={"user_id": "4", "item_ids": ids}).json()
                 assert answer["degraded"] == []
                 for item in answer["items"]:
                     item_id, score = item["item_id"], item["score"]
-                    assert of(item_id, score, asked - SEEN_WITHIN_S), (item_id, score, history[item_id])
-                    seen_late += not of(item_id, score, asked)
+                    assert is_current_since(item_id, score, requested_at - SEEN_WITHIN_S), (
+                        item_id,
+                        score,
+                        history[item_id],
+                    )
+                    seen_late += not is_current_since(item_id, score, requested_at)
                 requests += 1
                 assert writer.is_alive()
     finally:

@@ -1,4 +1,4 @@
-"""What must not stop the answers: swaps, a store that hangs or dies, workers that die, a stop signal."""
+"""Tests that answers go on through swaps, a store that hangs or dies, workers that die, and a stop signal."""
 
 from __future__ import annotations
 
@@ -32,7 +32,7 @@ BODIES = rank_bodies([str(n) for n in range(USERS)], [str(n) for n in range(ITEM
 
 
 class Load:
-    """A closed loop in a thread, for as long as the block lasts."""
+    """A closed loop in a thread that lasts as long as the block."""
 
     def __init__(self, service: Running, concurrency: int = 4) -> None:
         self.generator = LoadGenerator(service.url, BODIES)
@@ -41,7 +41,7 @@ class Load:
         self._thread = threading.Thread(target=self._run)
 
     def wait_for(self, status: int = 200, more: int = 20) -> None:
-        """Until so many more answers have come with a status."""
+        """Wait until so many more answers have come with a status."""
         counts = self.generator.result.statuses
         enough = counts[status] + more
         until(lambda: counts[status] >= enough)
@@ -176,9 +176,9 @@ def test_a_store_that_dies_and_returns(store: ModelStore, serve: Serve, own_valk
         own_valkey.kill()
         lost = wait_for_answer(service, ["user_features_unavailable", "stale_item_features"])
         items = {str(n): raw_item(n) for n in range(20)}
-        wanted = expected(load(store.path(1)), "4", {}, items)
+        expected_scores = expected(load(store.path(1)), "4", {}, items)
         scores = {item["item_id"]: item["score"] for item in lost.json()["items"]}
-        assert scores == pytest.approx(wanted, abs=1e-5), "the user from defaults, the items as they were"
+        assert scores == pytest.approx(expected_scores, abs=1e-5), "the user from defaults, the items as they were"
         new = service.rank(items=["never-seen"]).json()
         assert "item_features_unavailable" in new["degraded"]
         assert service.wait_until(lambda health: health["status"] == "degraded")["reasons"] == ["features_unavailable"]
@@ -186,9 +186,9 @@ def test_a_store_that_dies_and_returns(store: ModelStore, serve: Serve, own_valk
         own_valkey.client.hset("ctr:v1:item:3", mapping={"year": "1931"})
         back = wait_for_answer(service, [])
     assert load_on.result.failed == 0, load_on.result.summary()
-    wanted = expected(load(store.path(1)), "4", raw_user(4), items | {"3": raw_item(3) | {"year": 1931}})
+    expected_scores = expected(load(store.path(1)), "4", raw_user(4), items | {"3": raw_item(3) | {"year": 1931}})
     scores = {item["item_id"]: item["score"] for item in back.json()["items"]}
-    assert scores == pytest.approx(wanted, abs=1e-5), "what changed while it was away is not missed"
+    assert scores == pytest.approx(expected_scores, abs=1e-5), "what changed while it was away is not missed"
 
 
 def test_a_store_that_hangs(store: ModelStore, serve: Serve, own_valkey: KillableValkey) -> None:
@@ -229,9 +229,9 @@ def test_an_item_update_is_seen_by_the_next_request(shared: Shared) -> None:
     for year in range(1950, 1970):
         shared.features.hset(f"ctr:v1:item:{item_id}", mapping={"year": str(year)})
         shared.features.ping()  # answered a turn later: what the store has to tell of the update is sent
-        wanted = expected(shared.artifact, "4", raw_user(4), {item_id: raw | {"year": year}})
+        expected_scores = expected(shared.artifact, "4", raw_user(4), {item_id: raw | {"year": year}})
         score = shared.service.rank(items=[item_id]).json()["items"][0]["score"]
-        assert score == pytest.approx(wanted[item_id], abs=1e-5)
+        assert score == pytest.approx(expected_scores[item_id], abs=1e-5)
 
 
 def test_several_workers_share_the_load_and_a_dead_one_is_replaced(
@@ -255,7 +255,7 @@ def test_several_workers_share_the_load_and_a_dead_one_is_replaced(
 
 
 def attempt(service: Running) -> int:
-    """The version that answers; 0 where the worker is still starting."""
+    """Return the version that answers; 0 while the worker is starting."""
     try:
         return int(service.rank().json().get("version", 0))
     except httpx.HTTPError:

@@ -37,7 +37,7 @@ def environment(store: ModelStore, valkey_url: str, tmp_path: Path) -> dict[str,
 
 @pytest.fixture
 def trained(tmp_path: Path) -> Path:
-    """A folder with a first version live, and more rows than it was trained on."""
+    """Return a folder with a first version live, and more rows than it was trained on."""
     train_first(tmp_path)
     return tmp_path
 
@@ -89,7 +89,7 @@ def version(service: Running) -> int | None:
 def test_a_retraining_changes_the_version_and_no_request_fails(
     trained: Path, environment: dict[str, str], features: None, store: ModelStore, serve: Serve
 ) -> None:
-    """The loop as compose runs it: a round publishes, and a signal ends the wait for the next."""
+    """Run the loop as compose does: a round publishes, and a signal ends the wait for the next."""
     service = serve()
     assert version(service) == 1
     loop = [*CTR, "retrain", *ROWS, "--only-new", "--every", "1h", "--json"]

@@ -36,10 +36,10 @@ def test_an_answer_is_what_the_contract_says(shared: Shared) -> None:
     assert (answer["request_id"], answer["model"], answer["version"], answer["label"]) == ("abc", "deepfm", 1, "stable")
     assert answer["degraded"] == []
     assert answer["missing"] == {"user": False, "items": ["nothing"]}
-    wanted = expected(
+    expected_scores = expected(
         shared.artifact, "4", raw_user(4) | {"hour": 21}, {"1": raw_item(1), "2": raw_item(2), "nothing": {}}
     )
-    assert {item["item_id"]: item["score"] for item in answer["items"]} == pytest.approx(wanted, abs=1e-5)
+    assert {item["item_id"]: item["score"] for item in answer["items"]} == pytest.approx(expected_scores, abs=1e-5)
     scores = [item["score"] for item in answer["items"]]
     assert scores == sorted(scores, reverse=True)
     assert response.headers["x-request-id"] == "from-the-header"

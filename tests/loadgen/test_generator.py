@@ -80,7 +80,7 @@ def test_every_request_of_an_open_loop_is_sent_and_counted() -> None:
 
 
 def test_a_service_that_falls_behind_cannot_hide_it() -> None:
-    """With one connection, 50 arrivals at once and 10 ms an answer, the last was due half a second before it came."""
+    """With one connection, 50 arrivals at once and 10 ms per answer, the last comes half a second late."""
     result, _ = run_load(lambda generator: generator.open(50_000, 0.001, connections=1), delay_s=0.01)
     latencies = sorted(result.latencies_s)
     assert len(latencies) == 50

@@ -1,4 +1,4 @@
-"""What several processes share through files, while one of them is just beginning."""
+"""Tests of metrics that several processes share through files, while one of them is just starting."""
 
 from __future__ import annotations
 

@@ -1,4 +1,4 @@
-"""What is exported, with one process and with several."""
+"""Tests of what is exported, with one process and with several."""
 
 from __future__ import annotations
 

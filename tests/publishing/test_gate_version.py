@@ -18,8 +18,8 @@ from tests.publishing.test_publish import RecordingReporter
 
 
 def settings(store: ModelStore, redis_url: str, **others: object) -> Settings:
-    place = {"model_store": store.folder.parent, "model": store.name, "redis_url": redis_url}
-    return Settings(**{"data_dir": store.folder.parent / "data", **place, **others})  # type: ignore[arg-type]
+    store_settings = {"model_store": store.folder.parent, "model": store.name, "redis_url": redis_url}
+    return Settings(**{"data_dir": store.folder.parent / "data", **store_settings, **others})  # type: ignore[arg-type]
 
 
 def schema_check(report: GateReport) -> dict[str, float] | None:
@@ -39,8 +39,8 @@ def test_the_live_features_are_compared_with_the_vocabulary(
     redis_client.set("uf:text", "not a hash")
     redis_client.hset("uf:\udcff".encode("utf-8", "surrogateescape"), mapping={b"gender": b"\xff\xfe"})  # type: ignore[arg-type]
     version = publish_tiny(store, labels=())
-    own = settings(store, valkey_url, user_key="uf:{id}", item_key="if:{id}")
-    figures = schema_check(gate_version(ModelStore.from_settings(own), version, settings=own))
+    live_settings = settings(store, valkey_url, user_key="uf:{id}", item_key="if:{id}")
+    figures = schema_check(gate_version(ModelStore.from_settings(live_settings), version, settings=live_settings))
     assert figures is not None
     assert figures["users"] >= 32
     assert figures["items"] == 60
@@ -54,11 +54,11 @@ def test_other_features_refuse_a_version(store: ModelStore, redis_client: redis.
     for number in range(40):
         redis_client.hset(f"ctr:v1:item:{number + 5000}", mapping={"price": number, "colour": "red"})
     version = publish_tiny(store, labels=())
-    own = settings(store, valkey_url)
+    live_settings = settings(store, valkey_url)
     with pytest.raises(ArtifactError, match=f"known_item.*ctr promote {version} --force") as refused:
-        gate_version(store, version, settings=own)
+        gate_version(store, version, settings=live_settings)
     assert refused.value.reason == "schema"
-    assert gate_version(store, version, settings=own, forced=True).passed
+    assert gate_version(store, version, settings=live_settings, forced=True).passed
     assert gate_version(store, version, settings=settings(store, valkey_url, gate_known_keys=0.0)).passed
 
 
@@ -77,10 +77,10 @@ def test_an_empty_or_absent_store_is_not_held_against_a_version(
 
 @pytest.mark.usefixtures("gate_in_process")
 def test_an_embedded_store_that_was_loaded_is_asked(store: ModelStore, tmp_path: Path) -> None:
-    own = settings(store, "", data_dir=tmp_path)
+    live_settings = settings(store, "", data_dir=tmp_path)
     with EmbeddedValkey(tmp_path / "valkey") as server, redis.Redis.from_url(server.url) as client:
         load(client)
     version = publish_tiny(store, labels=())
-    figures = schema_check(gate_version(store, version, settings=own))
+    figures = schema_check(gate_version(store, version, settings=live_settings))
     assert figures is not None
     assert figures["known_item"] > 0.9

@@ -25,8 +25,8 @@ from tests.registry.torchscript.variants import Endless, publish_model, retraine
 
 
 def settings_of(store: ModelStore, tmp_path: Path, **settings: object) -> Settings:
-    place = {"model_store": store.folder.parent, "model": store.name, "data_dir": tmp_path, "redis_url": ""}
-    return Settings(**{"gate_latency_ratio": 1e9, **place, **settings})  # type: ignore[arg-type]
+    store_settings = {"model_store": store.folder.parent, "model": store.name, "data_dir": tmp_path, "redis_url": ""}
+    return Settings(**{"gate_latency_ratio": 1e9, **store_settings, **settings})  # type: ignore[arg-type]
 
 
 def actions(store: ModelStore, tmp_path: Path) -> IsolatedActions:

@@ -31,7 +31,7 @@ def logits(catalogue: SyntheticCatalogue, dim: int, hidden: tuple[int, ...], pai
 
 
 def test_same_seed_same_features_and_weights() -> None:
-    """Pinned, so that another release or machine that draws other numbers is found out."""
+    """The sums are pinned, so that a release or a machine that draws other numbers is noticed."""
     model = build_model(SMALL, dim=4, hidden=(8, 4))
     digest = hashlib.sha256()
     for name, tensor in [*sorted(model.named_parameters()), ("vocabulary_V", model.vocabulary_V)]:

@@ -1,4 +1,4 @@
-"""A whole ranking core over features in memory."""
+"""Fixtures: a whole ranking core over features in memory."""
 
 from __future__ import annotations
 
@@ -24,7 +24,7 @@ from tests.factories import MODEL_NAME, publish_tiny, raw_items, raw_users
 def expected(
     artifact: Artifact, user_id: str, user: Mapping[str, Any], items: Mapping[str, Mapping[str, Any]]
 ) -> dict[str, float]:
-    """Probabilities by the reference: encode everything, run `forward`."""
+    """Return the probabilities by the reference: encode everything, run `forward`."""
     encoder = artifact.item_encoder
     slots = [encoder.encode(raw, item_id) for item_id, raw in items.items()]
     stacked = Slots(np.stack([s.keys for s in slots]), np.stack([s.values for s in slots]))
@@ -52,7 +52,7 @@ def cache() -> ItemCache:
 
 @pytest.fixture
 def live(versions: list[Artifact]) -> list[LiveSnapshot]:
-    """One element: replace it to change what is live."""
+    """Return a list of one snapshot; replace the element to change what is live."""
     return [LiveSnapshot(stable=versions[0])]
 
 
@@ -64,7 +64,7 @@ async def ranker(
     live: list[LiveSnapshot],
     versions: list[Artifact],
 ) -> Ranker:
-    """Each test runs twice: what a request gets must not depend on whether it is scored alone."""
+    """Build a ranker without and with a batcher: an answer must not depend on whether it is scored alone."""
     await features.start(cache)
     for artifact in versions:
         await cache.attach(artifact)

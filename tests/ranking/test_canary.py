@@ -1,4 +1,4 @@
-"""When a canary has strayed too far from stable."""
+"""Tests of when a canary has strayed too far from stable."""
 
 from __future__ import annotations
 

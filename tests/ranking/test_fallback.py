@@ -1,4 +1,4 @@
-"""A version that fails to score fails nobody."""
+"""Tests that a version which fails to score fails no request."""
 
 from __future__ import annotations
 
@@ -25,7 +25,7 @@ STABLE_USER = next(str(n) for n in range(100) if arm(str(n)) >= 0.5)
 
 
 class Failing:
-    """A ranker one of whose versions raises."""
+    """A ranker of which one version raises."""
 
     def __init__(self, ranker: Ranker, live: list[LiveSnapshot], bad: dict[int, Exception]) -> None:
         self.ranker, self.live, self.bad = ranker, live, bad
@@ -118,8 +118,8 @@ async def test_a_canary_that_took_the_place_of_the_failing_one_is_not_blamed(
 @pytest.mark.usefixtures("canary")
 async def test_where_stable_fails_too_the_first_error_stands(ranker: Ranker, live: list[LiveSnapshot]) -> None:
     service = Service(ranker, live, v1=ValueError("stable"), v2=RuntimeError("canary"))
-    for user, wanted in ((CANARY_USER, RuntimeError), (STABLE_USER, ValueError)):
-        with pytest.raises(wanted):
+    for user, error in ((CANARY_USER, RuntimeError), (STABLE_USER, ValueError)):
+        with pytest.raises(error):
             await service.ask(RankRequest(user, IDS))
     assert service.errors() == {("canary", 2): 1, ("stable", 1): 1}
 

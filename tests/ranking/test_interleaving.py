@@ -1,4 +1,4 @@
-"""Requests in flight together over a cache that is smaller than what they rank: each gets the scores it gets alone.
+"""Tests that requests in flight together, over a cache smaller than what they rank, get the scores they get alone.
 
 Rows are evicted and given to other items while requests wait for the store, which is where a row number kept across an
 `await` would turn into another item's.
@@ -53,7 +53,7 @@ class Catalogue(Protocol):
 
     @property
     def fetches(self) -> int:
-        """How many round trips were made."""
+        """Return the number of round trips made."""
 
 
 class MemoryCatalogue:
@@ -117,7 +117,7 @@ async def ranker(catalogue: Catalogue, versions: list[Artifact]) -> Ranker:
 
 @pytest.fixture(scope="module")
 def reference(versions: list[Artifact]) -> dict[tuple[str, str], float]:
-    """Scores by `forward` of every user with every item."""
+    """Return the scores by `forward` of every user with every item."""
     items = raw_items(ITEMS)
     slots = versions[0].item_encoder.encode_many(list(items.values()), list(items))
     scores = {}
@@ -202,8 +202,10 @@ async def test_items_written_meanwhile_are_scored_as_they_are_or_were_when_the_r
                 if item_id not in history:
                     continue
                 writes = history[item_id]
-                known = max(n for n, (at, _) in enumerate(writes) if at <= max(began - HANDLED_WITHIN_S, writes[0][0]))
-                scores = [by_year[year][item_id] for _, year in writes[known:]]
+                current = max(
+                    n for n, (at, _) in enumerate(writes) if at <= max(began - HANDLED_WITHIN_S, writes[0][0])
+                )
+                scores = [by_year[year][item_id] for _, year in writes[current:]]
                 assert any(abs(score - possible) <= 1e-5 for possible in scores), (item_id, score, scores)
 
     for item_id in UPDATED:
@@ -228,12 +230,14 @@ async def test_candidates_that_the_cache_has_no_room_for_are_scored_and_explaine
     other = Ranker(features, roomy, lambda: LiveSnapshot(stable=versions[0]), store_timeout_s=60.0)
     for _ in range(2):
         options = {"explain": True, "item_features": {"0": {"year": 1930}, "190": {"year": 1931}}}
-        answer, wanted = [await rank(one, "3", [*candidates, "unknown"], **options) for one in (ranker, other)]
-        assert answer.item_ids == wanted.item_ids
-        assert answer.scores == pytest.approx(wanted.scores, abs=1e-5)
+        answer, reference_answer = [
+            await rank(one, "3", [*candidates, "unknown"], **options) for one in (ranker, other)
+        ]
+        assert answer.item_ids == reference_answer.item_ids
+        assert answer.scores == pytest.approx(reference_answer.scores, abs=1e-5)
         assert answer.missing_items == ["unknown"]
         assert [dict(one) for one in answer.explanations] == [
-            pytest.approx(dict(one), abs=1e-4) for one in wanted.explanations
+            pytest.approx(dict(one), abs=1e-4) for one in reference_answer.explanations
         ]
         assert scores(await rank(ranker, "3", candidates)) == pytest.approx(
             {item_id: reference["3", item_id] for item_id in candidates}, abs=1e-5
@@ -241,7 +245,7 @@ async def test_candidates_that_the_cache_has_no_room_for_are_scored_and_explaine
 
 
 class Waiting:
-    """A ranker over a store in memory whose fetches take a while, and what a request then gets."""
+    """A ranker over a store in memory whose fetches take 20 ms."""
 
     def __init__(self, artifact: Artifact, cached: int = CACHED, **options: Any) -> None:
         self.artifact = artifact
@@ -260,7 +264,7 @@ class Waiting:
         return await rank(self.ranker, "4", item_ids)
 
     async def begin(self, *item_ids: str) -> asyncio.Task[Ranking]:
-        """A request that waits for the store."""
+        """Begin a request that waits for the store."""
         task = asyncio.create_task(self.rank(*item_ids))
         await asyncio.sleep(0)
         return task
@@ -311,8 +315,8 @@ async def test_where_the_store_reports_no_changes_items_are_read_by_each_request
     waiting = Waiting(versions[0], tracking=False)
     await waiting.start("1", "2")
     waiting.features.put_item("2", raw_item(2) | {"year": 1931})
-    wanted = scores_of(versions[0], {"1": raw_item(1), "2": raw_item(2) | {"year": 1931}})
-    assert scores(await waiting.rank("1", "2")) == pytest.approx(wanted, abs=1e-5)
+    expected_scores = scores_of(versions[0], {"1": raw_item(1), "2": raw_item(2) | {"year": 1931}})
+    assert scores(await waiting.rank("1", "2")) == pytest.approx(expected_scores, abs=1e-5)
     assert waiting.features.fetches == 2
 
 
@@ -351,5 +355,5 @@ async def test_a_cancelled_request_pins_nothing(versions: list[Artifact]) -> Non
 
 
 def scores_of(artifact: Artifact, items: Mapping[str, Mapping[str, Any]]) -> dict[str, float]:
-    """Scores by `forward` of user 4."""
+    """Return the scores by `forward` of user 4."""
     return expected(artifact, "4", raw_user(4), items)

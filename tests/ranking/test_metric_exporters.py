@@ -1,4 +1,4 @@
-"""What the ranking core counts reaches the metrics, each thing once."""
+"""Tests that what the ranking core counts reaches the metrics once."""
 
 from __future__ import annotations
 

@@ -1,4 +1,4 @@
-"""What is counted of answers, and when a canary is reported."""
+"""Tests of what the monitor counts and when it reports a canary."""
 
 from __future__ import annotations
 
@@ -16,7 +16,7 @@ from tests.ranking.test_canary import LIMITS
 
 @dataclass
 class Version:
-    """As much of an `Artifact` as is looked at."""
+    """The part of an `Artifact` that the monitor reads."""
 
     version: int
 
@@ -30,7 +30,7 @@ def live(stable: int = 1, canary: int | None = 2) -> LiveSnapshot:
 
 
 class Recorder:
-    """A monitor whose findings are written down."""
+    """A monitor whose reports are recorded."""
 
     def __init__(self, limits: CanaryLimits | None = LIMITS) -> None:
         self.live = live()
@@ -43,7 +43,7 @@ class Recorder:
 def serve(
     recorder: Recorder, requests: int, rng: np.random.Generator, shift: float = 0.0, version: int = 2
 ) -> int | None:
-    """Traffic, half of it the canary's; the canary's requests until it was reported."""
+    """Serve traffic, half of it the canary's; return the canary's requests until it was reported."""
     for number in range(requests):
         recorder.monitor.record_answer("stable", 1, answer_scores(rng))
         recorder.monitor.record_answer("canary", version, answer_scores(rng, shift))

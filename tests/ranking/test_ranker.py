@@ -38,10 +38,10 @@ def scores(ranking: Ranking) -> dict[str, float]:
 async def test_scores_are_those_of_forward_cold_and_cached(
     ranker: Ranker, features: MemoryFeatureStore, versions: list[Artifact]
 ) -> None:
-    wanted = expected(versions[0], "4", raw_user(4), {i: raw_item(int(i)) for i in IDS})
+    expected_scores = expected(versions[0], "4", raw_user(4), {i: raw_item(int(i)) for i in IDS})
     for _ in range(2):
         ranking = await ask(ranker, RankRequest("4", IDS))
-        assert scores(ranking) == pytest.approx(wanted, abs=1e-5)
+        assert scores(ranking) == pytest.approx(expected_scores, abs=1e-5)
         assert ranking.scores.tolist() == sorted(ranking.scores.tolist(), reverse=True)
         assert ranking.degraded == []
         assert not ranking.missing_user
@@ -81,8 +81,8 @@ async def test_an_item_written_is_scored_anew_by_the_next_request(
     await ask(ranker, RankRequest("4", IDS))
     changed = raw_item(3) | {"year": 1931, "genres": ["Film-Noir"]}
     features.put_item("3", changed)
-    wanted = expected(versions[0], "4", raw_user(4), {"3": changed, "5": raw_item(5)})
-    assert scores(await ask(ranker, RankRequest("4", ["3", "5"]))) == pytest.approx(wanted, abs=1e-5)
+    expected_scores = expected(versions[0], "4", raw_user(4), {"3": changed, "5": raw_item(5)})
+    assert scores(await ask(ranker, RankRequest("4", ["3", "5"]))) == pytest.approx(expected_scores, abs=1e-5)
 
 
 async def test_an_item_that_appears_is_no_longer_missing(ranker: Ranker, features: MemoryFeatureStore) -> None:
@@ -104,8 +104,8 @@ async def test_what_the_request_brings_goes_over_what_is_stored(ranker: Ranker, 
         ),
     )
     items = {"1": raw_item(1), "2": raw_item(2) | {"year": 1930}, "new": {"year": 2001}}
-    wanted = expected(versions[0], "4", raw_user(4) | {"age": 71} | context, items)
-    assert scores(ranking) == pytest.approx(wanted, abs=1e-5)
+    expected_scores = expected(versions[0], "4", raw_user(4) | {"age": 71} | context, items)
+    assert scores(ranking) == pytest.approx(expected_scores, abs=1e-5)
     again = await ask(ranker, RankRequest("4", ["2"]))
     assert scores(again) == pytest.approx(expected(versions[0], "4", raw_user(4), {"2": raw_item(2)}), abs=1e-5), (
         "an override is for one request"
@@ -152,8 +152,8 @@ async def test_without_the_store_cached_items_are_stale_and_the_user_is_a_defaul
     features.failing = False
     recovered = await ask(ranker, RankRequest("4", [*IDS[:5], "40"]))
     assert recovered.degraded == []
-    wanted = expected(versions[0], "4", raw_user(4), {i: raw_item(int(i)) for i in [*IDS[:5], "40"]})
-    assert scores(recovered) == pytest.approx(wanted, abs=1e-5)
+    expected_scores = expected(versions[0], "4", raw_user(4), {i: raw_item(int(i)) for i in [*IDS[:5], "40"]})
+    assert scores(recovered) == pytest.approx(expected_scores, abs=1e-5)
 
 
 async def test_more_items_than_the_cache_holds(versions: list[Artifact]) -> None:
@@ -165,8 +165,8 @@ async def test_more_items_than_the_cache_holds(versions: list[Artifact]) -> None
     for start in (0, 8, 30, 0, 44):
         ids = [str(number) for number in range(start, start + 8)]
         ranking = await ask(ranker, RankRequest("4", ids))
-        wanted = expected(versions[0], "4", raw_user(4), {i: raw_item(int(i)) for i in ids})
-        assert scores(ranking) == pytest.approx(wanted, abs=1e-5)
+        expected_scores = expected(versions[0], "4", raw_user(4), {i: raw_item(int(i)) for i in ids})
+        assert scores(ranking) == pytest.approx(expected_scores, abs=1e-5)
         assert len(cache) <= 16
 
 
@@ -189,16 +189,16 @@ async def test_a_swap_changes_the_scores_to_the_new_versions(
         live[0] = LiveSnapshot(stable=artifact)
         ranking = await ask(ranker, RankRequest("4", IDS))
         assert ranking.artifact is artifact
-        wanted = expected(artifact, "4", raw_user(4), {i: raw_item(int(i)) for i in IDS})
-        assert scores(ranking) == pytest.approx(wanted, abs=1e-5)
+        expected_scores = expected(artifact, "4", raw_user(4), {i: raw_item(int(i)) for i in IDS})
+        assert scores(ranking) == pytest.approx(expected_scores, abs=1e-5)
 
 
 async def test_labels_and_versions_can_be_pinned(
     ranker: Ranker, live: list[LiveSnapshot], versions: list[Artifact]
 ) -> None:
     live[0] = LiveSnapshot(stable=versions[0], canary=versions[1], canary_share=0.0, shadow=versions[2])
-    for wanted, artifact in (("canary", versions[1]), (versions[2].version, versions[2]), ("stable", versions[0])):
-        assert (await ask(ranker, RankRequest("4", ["1"], model=wanted))).artifact is artifact
+    for choice, artifact in (("canary", versions[1]), (versions[2].version, versions[2]), ("stable", versions[0])):
+        assert (await ask(ranker, RankRequest("4", ["1"], model=choice))).artifact is artifact
     for unknown in ("champion", 99, "99"):
         with pytest.raises(InvalidRequest, match="live are stable, canary, shadow"):
             await ask(ranker, RankRequest("4", ["1"], model=unknown))
@@ -246,7 +246,7 @@ async def test_bfloat16_states_move_scores_little_and_tie_none(
     ranking = await ask(
         Ranker(features, cache, lambda: LiveSnapshot(stable=versions[0]), store_timeout_s=1.0), RankRequest("4", IDS)
     )
-    wanted = expected(versions[0], "4", raw_user(4), {i: raw_item(int(i)) for i in IDS})
-    assert scores(ranking) == pytest.approx(wanted, abs=0.02)
-    assert scores(ranking) != pytest.approx(wanted, abs=1e-6), "it did compute in bfloat16"
+    expected_scores = expected(versions[0], "4", raw_user(4), {i: raw_item(int(i)) for i in IDS})
+    assert scores(ranking) == pytest.approx(expected_scores, abs=0.02)
+    assert scores(ranking) != pytest.approx(expected_scores, abs=1e-6), "it did compute in bfloat16"
     assert len(set(ranking.scores.tolist())) == len(IDS)

@@ -1,4 +1,4 @@
-"""A request is a value: a changed one is another one."""
+"""Tests that a request is a value: a changed copy is another request."""
 
 from __future__ import annotations
 

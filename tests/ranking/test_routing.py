@@ -1,4 +1,4 @@
-"""Who is answered by the canary: as many as were asked for, and always the same."""
+"""Tests of routing: the canary answers as many users as its share says, and always the same ones."""
 
 from __future__ import annotations
 

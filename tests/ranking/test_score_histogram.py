@@ -1,4 +1,4 @@
-"""What is counted of answers, and what quantiles and distances are taken of it."""
+"""Tests of what is counted of answers, and of the quantiles and distances computed from it."""
 
 from __future__ import annotations
 

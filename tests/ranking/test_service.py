@@ -1,4 +1,4 @@
-"""The whole of answering a request without any HTTP: admission, fallback, canary protection, observers."""
+"""Tests of answering a request without HTTP: admission, fallback, canary protection, observers."""
 
 from __future__ import annotations
 

@@ -1,4 +1,4 @@
-"""A shadow's scores beside the answer's: taken afterwards, when nothing else is to be done, and only so many."""
+"""Tests of the shadow: it scores answered requests, only while the loop is idle, and only a bounded number."""
 
 from __future__ import annotations
 

@@ -1,4 +1,4 @@
-"""What is run before a version goes live, and that it is taken back where that fails."""
+"""Tests of what is run before a version goes live, and that it is detached if that fails."""
 
 from __future__ import annotations
 
