@@ -47,6 +47,7 @@ class Capacity:
     """Contender and number of candidates to its rounds."""
 
     def median(self, name: str, candidates: int) -> Round:
+        """Return the median of each figure over the rounds."""
         rounds = self.rounds[name, candidates]
         return Round(*(statistics.median(getattr(r, part) for r in rounds) for part in Round.__annotations__))
 

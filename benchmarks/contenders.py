@@ -29,6 +29,7 @@ class Contender:
 
     @property
     def ranks(self) -> bool:
+        """Return whether it ranks; the floor does not."""
         return self.name != FLOOR
 
 

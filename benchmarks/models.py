@@ -142,6 +142,7 @@ class Work:
             self.train(key, prepared, identity)
 
     def train(self, key: Any, prepared: Any, identity: str) -> None:
+        """Train one run and keep its result; a failure is noted and does not end the others."""
         from app.errors import CtrError
         from benchmarks.model_runs import train, write_result
 

@@ -89,9 +89,11 @@ class Process:
             time.sleep(0.05)
 
     def pause(self) -> None:
+        """Stop all its processes until `resume`."""
         self._signal(signal.SIGSTOP)
 
     def resume(self) -> None:
+        """Let all its processes go on."""
         self._signal(signal.SIGCONT)
 
     @contextlib.contextmanager
@@ -104,6 +106,7 @@ class Process:
             self.pause()
 
     def stop(self) -> None:
+        """Terminate all its processes, and kill them if they do not end within STOP_S."""
         self.resume()
         self._signal(signal.SIGTERM)
         try:
@@ -119,6 +122,7 @@ class Process:
 
 @contextlib.contextmanager
 def running(process: Process) -> Iterator[Process]:
+    """Stop the process when the block ends."""
     try:
         yield process
     finally:

@@ -27,6 +27,7 @@ class FloorCost:
 
     @property
     def total_ms(self) -> float:
+        """The cost that no service can go below."""
         return self.echo_ms + self.get_ms + self.products_ms
 
 

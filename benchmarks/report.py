@@ -55,6 +55,7 @@ class Report:
     """Measurement to why there is none."""
 
     def document(self) -> dict[str, Any]:
+        """Return the results for `--json`."""
         return {
             "machine": self.machine,
             "catalogue": self.catalogue,
@@ -73,6 +74,7 @@ class Report:
         }
 
     def main_rows(self) -> list[list[str]]:
+        """Return the cells of the main table, by number of candidates."""
         rows = []
         for name, size in sorted(self.capacity.rounds, key=lambda key: key[1]):
             median = self.capacity.median(name, size)
@@ -96,9 +98,11 @@ class Report:
         return rows
 
     def main_table(self) -> Table:
+        """Return the main table for the terminal."""
         return _table(COLUMNS, self.main_rows(), "Closed loop, the service on a core of its own")
 
     def figure_table(self) -> Table:
+        """Return the table of ratios for the terminal."""
         return figure_table(self.figures)
 
     def write(self, folder: Path = RESULTS) -> Path:
@@ -109,6 +113,7 @@ class Report:
         return path
 
     def page(self) -> str:
+        """Return the dated page as Markdown."""
         machine = self.machine
         versions = ", ".join(f"{name} {version}" for name, version in machine["versions"].items())
         catalogue = ", ".join(f"{name.replace('_', ' ')} {value}" for name, value in self.catalogue.items())
@@ -131,6 +136,7 @@ class Report:
 
 
 def figure_rows(figures: Sequence[Figure]) -> list[list[str]]:
+    """Return the cells of the table of ratios."""
     words = {True: "yes", False: "NO", None: "-"}
     return [
         [
@@ -157,6 +163,7 @@ FIGURE_COLUMNS = ("what", "asked", "reached", "met", "how")
 
 
 def figure_table(figures: Sequence[Figure], title: str = "Ratios of this machine") -> Table:
+    """Return a table of figures for the terminal."""
     return _table(FIGURE_COLUMNS, figure_rows(figures), title)
 
 
@@ -186,5 +193,6 @@ def _table(columns: Sequence[str], rows: Sequence[Sequence[str]], title: str) ->
 
 
 def markdown(columns: Sequence[str], rows: Sequence[Sequence[str]]) -> str:
+    """Return a table as Markdown."""
     lines = [columns, ["---"] * len(columns), *rows]
     return "\n".join("| " + " | ".join(cell.replace("|", "\\|") for cell in line) + " |" for line in lines)

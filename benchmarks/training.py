@@ -50,6 +50,7 @@ class Speeds:
         return self
 
     def median(self, name: str) -> float:
+        """Return the median of a contender."""
         return statistics.median(self.rounds[name])
 
     def ratio(self, name: str, other: str) -> float:

@@ -44,6 +44,7 @@ class Columns:
 
     @property
     def distinct(self) -> dict[str, int]:
+        """The number of codes of each category."""
         return {name: int(codes.max()) + 1 for name, codes in self.categories.items()}
 
 

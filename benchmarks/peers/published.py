@@ -34,6 +34,7 @@ class Published:
 
     @property
     def fields(self) -> list[str]:
+        """All fields, those of the user first."""
         return self.user_fields + self.item_fields
 
     def row(self, field: str, value: str) -> int:
@@ -77,6 +78,7 @@ def _depth(name: str) -> tuple[int, int]:
 
 
 def options() -> Namespace:
+    """Read the options of a peer from the command line."""
     parser = ArgumentParser()
     parser.add_argument("--port", type=int, required=True)
     parser.add_argument("--version", type=Path, required=True, help="folder of a published version")

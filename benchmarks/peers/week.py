@@ -131,6 +131,7 @@ class Store(asyncio.Protocol):
         self._transport.close()
 
     def ask(self, *words: str) -> asyncio.Future[Any]:
+        """Send a command; the future gets its reply."""
         future = asyncio.get_running_loop().create_future()
         self._waiting.append(future)
         self._transport.write(hiredis.pack_command(words))  # type: ignore[attr-defined,arg-type]

@@ -63,6 +63,7 @@ def shadow(
 
 
 def figure(recording: Recording, alone: Course, shadowed: Course, rate: float, compared: Mapping[str, Any]) -> Figure:
+    """Return p99 with a shadow over p99 without, as medians over the stretches."""
     due, latency_ms, _ = recording.arrays()
     without, with_one = (_stretches(due, latency_ms, course.steady) for course in (alone, shadowed))
     p50s, p99s = (

@@ -157,6 +157,7 @@ def swaps(
 
 
 def figures(recording: Recording, course: Course, versions: Sequence[int], rate: float) -> list[Figure]:
+    """Return the figures of a run. Raises SystemExit if a version never answered."""
     due, latency_ms, version = recording.arrays()
     live_at = recording.live_at()
     missed = [v for v in versions if v not in live_at]
@@ -225,6 +226,7 @@ def figures(recording: Recording, course: Course, versions: Sequence[int], rate:
 
 
 def p99(latency_ms: Floats) -> float:
+    """Return the 99th percentile."""
     return float(np.percentile(latency_ms, 99))
 
 
