@@ -14,9 +14,9 @@ import typer
 from app.commands.output import AsJson, emit
 from app.features.loading.synthetic import SyntheticCatalogue
 from benchmarks import batching, before, latency, machine, million, precision, updates, workers
-from benchmarks.agreement import check
-from benchmarks.capacity import measure
-from benchmarks.contenders import ALL, FLOOR, missing, started
+from benchmarks.agreement import check_rankings
+from benchmarks.capacity import measure_capacity
+from benchmarks.contenders import ALL, FLOOR, missing_packages, start_contender
 from benchmarks.figure import Figure
 from benchmarks.ratios import floor_costs, ratios
 from benchmarks.report import Report, console, figure_table
@@ -53,7 +53,7 @@ def main(
         {**asdict(catalogue), "dim": DIM, "hidden": "-".join(map(str, HIDDEN))},
         {"rounds": rounds, "seconds": seconds},
     )
-    report.skipped = {name: f"needs {', '.join(packages)}" for name in names if (packages := missing(name))}
+    report.skipped = {name: f"needs {', '.join(packages)}" for name in names if (packages := missing_packages(name))}
     with _testbed(catalogue) as testbed:
         testbed.publish(precision.MODEL, precision.HIDDEN)
         with contextlib.ExitStack() as stack:
@@ -61,16 +61,18 @@ def main(
             for name in names:
                 if name not in report.skipped:
                     _notify(f"starting {name}")
-                    contenders.append(stack.enter_context(started(testbed, name)))
+                    contenders.append(stack.enter_context(start_contender(testbed, name)))
             _notify("checking that all give the same ranking")
-            report.difference = check(testbed, contenders, sizes)
-            report.capacity = measure(testbed, contenders, sizes, rounds=rounds, seconds=seconds, notify=_notify)
+            report.difference = check_rankings(testbed, contenders, sizes)
+            report.capacity = measure_capacity(
+                testbed, contenders, sizes, rounds=rounds, seconds=seconds, notify=_notify
+            )
             if FLOOR in names:
                 report.floors = floor_costs(testbed, report.capacity, sizes)
         report.figures = ratios(report.capacity, report.floors)
         console.print(report.main_table())
         if not quick:
-            _measure_part(report, "open loop", lambda: latency.spread(testbed))
+            _measure_part(report, "open loop", lambda: latency.tail_ratio(testbed))
             _measure_part(report, "updates under load", lambda: [_updates(testbed)])
             _measure_part(report, "one and two workers", lambda: workers.two_over_one(testbed))
             _measure_part(report, "fp32 and bf16", lambda: [precision.bf16_over_fp32(testbed)])
@@ -101,14 +103,14 @@ def _measure_part(report: Report, what: str, measure: Callable[[], list[Figure]]
 
 def _updates(testbed: Testbed, number: int = 300) -> Figure:
     with testbed.service() as (_, url):
-        return updates.visibility(testbed, url, updates=number)
+        return updates.update_visibility(testbed, url, updates=number)
 
 
 @cli.command("latency")
 def latency_command(seconds: float = 1.5, rounds: int = 7, as_json: AsJson = False) -> None:
     """Measure p99 over p50 at 70 % of capacity, open loop, with and without busy polling."""
     with _testbed() as testbed:
-        _show(latency.spread(testbed, seconds=seconds, rounds=rounds), as_json)
+        _show(latency.tail_ratio(testbed, seconds=seconds, rounds=rounds), as_json)
 
 
 @cli.command("updates")

@@ -21,7 +21,7 @@ REQUESTS = 3
 JSON = {"content-type": "application/json"}
 
 
-def check(testbed: Testbed, contenders: Sequence[Contender], sizes: Sequence[int]) -> float:
+def check_rankings(testbed: Testbed, contenders: Sequence[Contender], sizes: Sequence[int]) -> float:
     """Return the largest difference of a score from `forward`. Raises SystemExit if a contender ranks otherwise."""
     torch.set_num_threads(1)
     artifact = load(testbed.versions["bench"])

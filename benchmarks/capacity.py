@@ -58,7 +58,7 @@ class Capacity:
         return self.median(name, candidates).requests_per_second / self.median(other, candidates).requests_per_second
 
 
-def measure(
+def measure_capacity(
     testbed: Testbed,
     contenders: Sequence[Contender],
     sizes: Sequence[int],

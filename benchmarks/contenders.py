@@ -33,13 +33,13 @@ class Contender:
         return self.name != FLOOR
 
 
-def missing(name: str) -> list[str]:
+def missing_packages(name: str) -> list[str]:
     """Return the packages that this contender needs and that are not installed."""
     return [package for package in NEEDS.get(name, ()) if find_spec(package) is None]
 
 
 @contextlib.contextmanager
-def started(testbed: Testbed, name: str) -> Iterator[Contender]:
+def start_contender(testbed: Testbed, name: str) -> Iterator[Contender]:
     """Start a contender and yield it once it answers."""
     if name == OURS:
         with testbed.service() as (process, url):

@@ -11,8 +11,8 @@ from app.loadgen.generator import LoadGenerator
 from benchmarks.capacity import CONCURRENCY, require_answers
 from benchmarks.contenders import OURS
 from benchmarks.figure import Figure
-from benchmarks.machine import on_time
-from benchmarks.pauses import Pauses, pauses, unavoidable
+from benchmarks.machine import realtime_priority
+from benchmarks.pauses import Pauses, pauses, waits_from_pauses
 from benchmarks.process import in_turn
 from benchmarks.testbed import Testbed
 
@@ -44,7 +44,7 @@ class _ServiceRounds:
     """p99 over p50 that the cores' pauses alone would cause."""
 
 
-def spread(testbed: Testbed, *, seconds: float = 1.5, rounds: int = 7) -> list[Figure]:
+def tail_ratio(testbed: Testbed, *, seconds: float = 1.5, rounds: int = 7) -> list[Figure]:
     """Measure p99 over p50 of the service with default settings and of one that busy-polls, in turn.
 
     The rate is 70 % of what the closed loop reaches just before; latencies count from when a request was due. Rounds
@@ -72,7 +72,7 @@ def spread(testbed: Testbed, *, seconds: float = 1.5, rounds: int = 7) -> list[F
 
 def _one_turn(testbed: Testbed, generator: LoadGenerator, rounds: _ServiceRounds, seconds: float) -> None:
     rounds.ordinary.append(_round(generator, seconds))
-    with on_time(*([testbed.store.pid] if testbed.store else [])) as goes_first:
+    with realtime_priority(*([testbed.store.pid] if testbed.store else [])) as goes_first:
         if goes_first:
             rounds.first.append(_round(generator, seconds))
     if testbed.service_core and testbed.other_core:
@@ -110,7 +110,7 @@ def _round(generator: LoadGenerator, seconds: float) -> OpenRound:
 
 def _ratio_of_pauses(sender: Pauses, server: Pauses, measured: OpenRound, seconds: float) -> float:
     """Return p99 over p50 if each request takes the p50 of `measured` and waits for pauses alone."""
-    waits_s = unavoidable(sender, server, measured.rate, measured.rate / SHARE, seconds)
+    waits_s = waits_from_pauses(sender, server, measured.rate, measured.rate / SHARE, seconds)
     p50, p99 = np.percentile(measured.latency_ms["p50"] + 1000 * waits_s, [50, 99])
     return float(p99 / p50)
 

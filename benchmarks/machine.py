@@ -52,7 +52,7 @@ def pinned(to: set[int]) -> Iterator[None]:
 
 
 @contextlib.contextmanager
-def on_time(*pids: int) -> Iterator[bool]:
+def realtime_priority(*pids: int) -> Iterator[bool]:
     """Run the block, and the threads and processes it starts, before all ordinary work of their core.
 
     The main threads of the processes `pids` get the same priority for as long as the block lasts. Yields whether the

@@ -51,7 +51,7 @@ def pauses(cores: Sequence[int], seconds: float) -> list[Pauses]:
     return [read_pauses(process) for process in [start_spinning(core, seconds) for core in cores]]
 
 
-def unavoidable(
+def waits_from_pauses(
     sender: Pauses, server: Pauses, rate: float, capacity: float, seconds: float
 ) -> npt.NDArray[np.float64]:
     """Compute how long each request of an open loop waits because of pauses alone.

@@ -27,7 +27,7 @@ TOLERANCE = 1e-5
 FIELD = "item_f0"
 
 
-def visibility(testbed: Testbed, url: str, *, updates: int = 300) -> Figure:
+def update_visibility(testbed: Testbed, url: str, *, updates: int = 300) -> Figure:
     """Write items and request each until its new score comes, at half the service's capacity."""
     torch.set_num_threads(1)
     generator = LoadGenerator(url, testbed.bodies(CANDIDATES))

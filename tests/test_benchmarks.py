@@ -28,18 +28,18 @@ from app.registry.artifact.load import load
 from benchmarks import agreement, training_data
 from benchmarks.before import Pair, compare
 from benchmarks.capacity import Capacity, Round, one_round
-from benchmarks.contenders import AFTERNOON, FLOOR, started
+from benchmarks.contenders import AFTERNOON, FLOOR, start_contender
 from benchmarks.figure import Figure
-from benchmarks.latency import spread
-from benchmarks.machine import on_time
-from benchmarks.pauses import pauses, read_pauses, start_spinning, unavoidable
+from benchmarks.latency import tail_ratio
+from benchmarks.machine import realtime_priority
+from benchmarks.pauses import pauses, read_pauses, start_spinning, waits_from_pauses
 from benchmarks.peers import published
 from benchmarks.peers.afternoon import BlockingAfternoon, RankRequest
 from benchmarks.peers.floor import SIZE
 from benchmarks.ratios import FloorCost, ratios
 from benchmarks.report import Report
 from benchmarks.testbed import Testbed
-from benchmarks.updates import visibility
+from benchmarks.updates import update_visibility
 
 CANDIDATES = 20
 CATALOGUE = SyntheticCatalogue(users=20, items=120, cardinality=30)
@@ -119,8 +119,8 @@ def test_compare_finds_what_is_wrong() -> None:
 
 @pytest.mark.slow
 def test_a_peer_that_ranks_otherwise_ends_the_run(testbed: Testbed) -> None:
-    with started(testbed, AFTERNOON) as contender:
-        assert agreement.check(testbed, [contender], [CANDIDATES]) < 1e-5
+    with start_contender(testbed, AFTERNOON) as contender:
+        assert agreement.check_rankings(testbed, [contender], [CANDIDATES]) < 1e-5
         # The peer goes on with the features of the store, which are no longer those of the catalogue.
         with redis.Redis.from_url(testbed.redis_url) as client:
             for number in range(CATALOGUE.users):
@@ -130,12 +130,12 @@ def test_a_peer_that_ranks_otherwise_ends_the_run(testbed: Testbed) -> None:
                     (int(CATALOGUE.values("user", number, number + 1)[0, 0]) + 1) % 30,
                 )
         with pytest.raises(SystemExit, match="afternoon does not give the same ranking"):
-            agreement.check(testbed, [contender], [CANDIDATES])
+            agreement.check_rankings(testbed, [contender], [CANDIDATES])
 
 
 @pytest.mark.slow
 def test_the_floor_answers_as_many_bytes_as_it_is_told_and_is_measured(testbed: Testbed) -> None:
-    with started(testbed, FLOOR) as contender:
+    with start_contender(testbed, FLOOR) as contender:
         answer = httpx.post(f"{contender.url}/rank", content=b"{}", headers={SIZE.decode(): "1234"})
         assert len(answer.content) == 1234
         contender.process.pause()
@@ -148,11 +148,11 @@ def test_the_floor_answers_as_many_bytes_as_it_is_told_and_is_measured(testbed: 
 @pytest.mark.faults
 @pytest.mark.slow
 def test_the_service_is_measured_like_its_peers(testbed: Testbed) -> None:
-    for figure in spread(testbed, seconds=0.3, rounds=3):
+    for figure in tail_ratio(testbed, seconds=0.3, rounds=3):
         assert figure.reached is not None
         assert figure.reached >= 1
     with testbed.service(settings={"CTR_MAX_INFLIGHT": "64"}) as (_, url):
-        updated = visibility(testbed, url, updates=5)
+        updated = update_visibility(testbed, url, updates=5)
     assert updated.reached is not None
     assert 0 < updated.reached < 2000
 
@@ -160,7 +160,7 @@ def test_the_service_is_measured_like_its_peers(testbed: Testbed) -> None:
 def test_a_generator_that_goes_first_is_ordinary_afterwards() -> None:
     before = os.sched_getscheduler(0)
     seen: list[int] = []
-    with on_time() as goes_first:
+    with realtime_priority() as goes_first:
         thread = threading.Thread(target=lambda: seen.append(os.sched_getscheduler(0)))
         thread.start()
         thread.join()
@@ -172,7 +172,7 @@ def test_a_store_that_goes_first_is_ordinary_afterwards() -> None:
     other = subprocess.Popen([sys.executable, "-c", "input()"], stdin=subprocess.PIPE)
     before = os.sched_getscheduler(other.pid)
     try:
-        with on_time(other.pid) as goes_first:
+        with realtime_priority(other.pid) as goes_first:
             assert os.sched_getscheduler(other.pid) == (os.SCHED_RR if goes_first else before)
         assert os.sched_getscheduler(other.pid) == before
     finally:
@@ -182,13 +182,13 @@ def test_a_store_that_goes_first_is_ordinary_afterwards() -> None:
 def test_what_pauses_alone_make_requests_wait() -> None:
     """At 1,000 requests a second of 0.5 ms, a pause of 10 ms delays ten, and ten that come while those are served."""
     for sender, server in (([], [(0.1, 0.01)]), ([(0.1, 0.01)], [])):
-        waits_ms = 1000 * unavoidable(sender, server, 1000, 2000, 0.3)
+        waits_ms = 1000 * waits_from_pauses(sender, server, 1000, 2000, 0.3)
         assert np.count_nonzero(waits_ms > 0.01) == pytest.approx(20, abs=2)
         assert waits_ms.max() == pytest.approx(10, abs=0.1)
         assert waits_ms[90] == pytest.approx(0, abs=1e-6)
         assert waits_ms[105] == pytest.approx(5 + 5 * 0.5, abs=0.6)
-    assert unavoidable([], [], 1000, 2000, 0.1).max() == pytest.approx(0, abs=1e-9)
-    both_ms = 1000 * unavoidable([], [(0.1, 0.001), (0.1012, 0.001)], 1000, 2000, 0.3)
+    assert waits_from_pauses([], [], 1000, 2000, 0.1).max() == pytest.approx(0, abs=1e-9)
+    both_ms = 1000 * waits_from_pauses([], [(0.1, 0.001), (0.1012, 0.001)], 1000, 2000, 0.3)
     assert both_ms.max() == pytest.approx(2, abs=0.1), "work that a second pause falls into is stretched again"
 
 

@@ -24,7 +24,7 @@ from benchmarks.soak.distinct import growth, numbered, recomputed
 from benchmarks.soak.fleet import followed
 from benchmarks.soak.recording import Recording
 from benchmarks.soak.service import BEATS, Beats
-from benchmarks.soak.swaps import Course, figures
+from benchmarks.soak.swaps import SwapTimeline, figures
 from benchmarks.soak.versions import publish, store_of
 from benchmarks.testbed import Testbed
 
@@ -32,9 +32,9 @@ ROOT = Path(__file__).parents[1]
 CATALOGUE = SyntheticCatalogue(users=20, items=120, cardinality=30)
 
 
-def recording(*, spike_ms: float = 0.0, first_ms: float = 0.0) -> tuple[Recording, Course]:
+def recording(*, spike_ms: float = 0.0, first_ms: float = 0.0) -> tuple[Recording, SwapTimeline]:
     """Return 500 requests a second of 2 to 3 ms: 10 s of version 1, then versions 2 and 3 for 5 s each."""
-    answers, course = Recording(), Course(steady=[(0.0, 10.0)], asked_at={2: 9.0, 3: 14.0})
+    answers, timeline = Recording(), SwapTimeline(steady=[(0.0, 10.0)], asked_at={2: 9.0, 3: 14.0})
     dice = np.random.default_rng(0)
     for due in np.arange(0, 20, 0.002):
         version = 1 + int(due >= 10) + int(due >= 15)
@@ -44,7 +44,7 @@ def recording(*, spike_ms: float = 0.0, first_ms: float = 0.0) -> tuple[Recordin
         answers.due_s.append(float(due))
         answers.done_s.append(float(due + taken_ms / 1000))
         answers.version.append(version)
-    return answers, course
+    return answers, timeline
 
 
 def test_a_quiet_run_is_said_to_be_quiet() -> None:
@@ -66,18 +66,18 @@ def test_a_spike_around_swaps_and_a_slow_first_request_are_found() -> None:
 
 
 def test_steady_is_what_lies_between_swaps_too() -> None:
-    course = Course(steady=[(0, 10), (40, 50)], asked_at={2: 10, 3: 20, 4: 50})
+    timeline = SwapTimeline(steady=[(0, 10), (40, 50)], asked_at={2: 10, 3: 20, 4: 50})
     live_at = {1: 0.0, 2: 11.5, 3: 21.0, 4: 52.0}
-    assert np.allclose(course.calm(live_at), [(1.5, 10), (12.8, 20), (22.3, 40), (41.5, 50)])
-    assert Course(steady=[(0, 1)]).calm({}) == [(0.5, 1)], "of a short one half is left"
+    assert np.allclose(timeline.steady_spans(live_at), [(1.5, 10), (12.8, 20), (22.3, 40), (41.5, 50)])
+    assert SwapTimeline(steady=[(0, 1)]).steady_spans({}) == [(0.5, 1)], "of a short one half is left"
 
 
 def test_failures_are_counted_and_a_version_that_never_answers_ends_the_run() -> None:
-    answers, course = recording()
+    answers, timeline = recording()
     answers.add(19.0, 503, b"")
-    assert figures(answers, course, [2, 3], 500)[0].reached == 1
+    assert figures(answers, timeline, [2, 3], 500)[0].reached == 1
     with pytest.raises(SystemExit, match="never answered"):
-        figures(answers, course, [2, 3, 4], 500)
+        figures(answers, timeline, [2, 3, 4], 500)
 
 
 def test_growth_is_of_the_settled_part() -> None:
@@ -112,7 +112,7 @@ def test_beats_tell_when_the_loop_did_not_turn(tmp_path: Path) -> None:
 
 def test_what_a_shadow_costs_is_of_the_settled_parts_of_its_stretches() -> None:
     answers, dice = Recording(), np.random.default_rng(0)
-    alone, shadowed = Course(steady=[(0.0, 5.0), (10.0, 15.0)]), Course(steady=[(5.0, 10.0), (15.0, 20.0)])
+    alone, shadowed = SwapTimeline(steady=[(0.0, 5.0), (10.0, 15.0)]), SwapTimeline(steady=[(5.0, 10.0), (15.0, 20.0)])
     for due in np.arange(0, 20, 0.002):
         taken_ms = 2 + dice.random() + 2 * (due // 5 % 2) + 50 * (due % 5 < 1.4)
         answers.due_s.append(float(due))

@@ -18,7 +18,7 @@ from benchmarks.report import console, figure_table
 from benchmarks.soak import page as pages
 from benchmarks.soak.distinct import distinct, resident_mb
 from benchmarks.soak.fleet import fleet
-from benchmarks.soak.loop import CARDINALITY, held
+from benchmarks.soak.loop import CARDINALITY, measure_held_loop
 from benchmarks.soak.shadow import ROUNDS, STRETCH_S, shadow
 from benchmarks.soak.swaps import POLL, TRIAL_S, swaps
 from benchmarks.soak.versions import publish
@@ -83,7 +83,7 @@ def main(
         with set_up(catalogue, *cores) as testbed:
             part(
                 "loop",
-                lambda: held(
+                lambda: measure_held_loop(
                     testbed,
                     cardinality=cardinality,
                     control_s=control,

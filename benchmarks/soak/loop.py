@@ -15,7 +15,7 @@ from benchmarks.figure import Figure
 from benchmarks.soak.distinct import wait_until_live
 from benchmarks.soak.recording import RecordedLoad
 from benchmarks.soak.service import Beats
-from benchmarks.soak.swaps import POLL, SHARE, TRIAL_S, Course, capacity, p99, rest, under_load
+from benchmarks.soak.swaps import POLL, SHARE, TRIAL_S, SwapTimeline, capacity, p99, record_steady, under_load
 from benchmarks.soak.versions import publish, store_of
 from benchmarks.testbed import Testbed
 
@@ -38,7 +38,7 @@ class Stretch:
     seconds: float
 
 
-def held(
+def measure_held_loop(
     testbed: Testbed,
     *,
     cardinality: int = CARDINALITY,
@@ -85,13 +85,13 @@ def _go_live(
     trial_s: float,
     notify: Callable[[str], None],
 ) -> tuple[Stretch, list[Stretch]]:
-    generator, store, course = RecordedLoad(url, testbed.bodies(CANDIDATES)), store_of(testbed, name), Course()
+    generator, store, timeline = RecordedLoad(url, testbed.bodies(CANDIDATES)), store_of(testbed, name), SwapTimeline()
     rate = SHARE * capacity(generator, trial_s)
     notify(f"two versions with large tables go live at {rate:.0f} requests/s of {CANDIDATES}")
     spans: list[tuple[float, float]] = []
 
     def act() -> None:
-        rest(course, control_s)
+        record_steady(timeline, control_s)
         with httpx.Client(base_url=url, timeout=30) as client:
             for version in versions:
                 began = time.perf_counter()
@@ -99,7 +99,7 @@ def _go_live(
                 wait_until_live(client, version)
                 time.sleep(1.5)  # until the one before is retired
                 spans.append((began, time.perf_counter()))
-        rest(course, control_s)
+        record_steady(timeline, control_s)
 
     due, latency_ms, _ = under_load(generator, rate, act).arrays()
 
@@ -107,7 +107,7 @@ def _go_live(
         inside = latency_ms[(due >= start) & (due < stop)]
         return Stretch(float(beats.held_ms(start, stop).max()), p99(inside), stop - start)
 
-    controls = [stretch(*span) for span in course.steady]
+    controls = [stretch(*span) for span in timeline.steady]
     control = Stretch(
         max(one.held_ms for one in controls), float(np.median([one.p99_ms for one in controls])), control_s
     )

@@ -11,7 +11,18 @@ import numpy as np
 
 from benchmarks.figure import Figure
 from benchmarks.soak.recording import Floats, RecordedLoad, Recording
-from benchmarks.soak.swaps import ENTRY_S, POLL, RETIRED_S, SHARE, TRIAL_S, Course, capacity, p99, rest, under_load
+from benchmarks.soak.swaps import (
+    ENTRY_S,
+    POLL,
+    RETIRED_S,
+    SHARE,
+    TRIAL_S,
+    SwapTimeline,
+    capacity,
+    p99,
+    record_steady,
+    under_load,
+)
 from benchmarks.soak.versions import publish, store_of
 from benchmarks.testbed import Testbed
 
@@ -39,7 +50,7 @@ def shadow(
     publish(testbed, NAME, [STABLE, SHADOW])
     store = store_of(testbed, NAME)
     store.update_pointer(stable=STABLE)
-    alone, shadowed = Course(), Course()
+    alone, shadowed = SwapTimeline(), SwapTimeline()
     compared: list[dict[str, Any]] = []
     with testbed.service(NAME, model=NAME, settings=POLL | dict(settings or {})) as (_, url):
         load = RecordedLoad(url, testbed.bodies(CANDIDATES))
@@ -49,10 +60,10 @@ def shadow(
         def act() -> None:
             with httpx.Client(base_url=url, timeout=30) as client:
                 for _ in range(rounds):
-                    rest(alone, stretch_s)
+                    record_steady(alone, stretch_s)
                     store.update_pointer(shadow=SHADOW)
                     _wait_until(client, lambda live: live.get("shadow") == SHADOW)
-                    rest(shadowed, stretch_s)
+                    record_steady(shadowed, stretch_s)
                     compared.append(client.get("/models").json()["shadow"] or {})
                     store.update_pointer(shadow=None)
                     _wait_until(client, lambda live: "shadow" not in live)
@@ -62,10 +73,12 @@ def shadow(
     return [figure(recording, alone, shadowed, rate, compared[-1])]
 
 
-def figure(recording: Recording, alone: Course, shadowed: Course, rate: float, compared: Mapping[str, Any]) -> Figure:
+def figure(
+    recording: Recording, alone: SwapTimeline, shadowed: SwapTimeline, rate: float, compared: Mapping[str, Any]
+) -> Figure:
     """Return p99 with a shadow over p99 without, as medians over the stretches."""
     due, latency_ms, _ = recording.arrays()
-    without, with_one = (_stretches(due, latency_ms, course.steady) for course in (alone, shadowed))
+    without, with_one = (_stretches(due, latency_ms, timeline.steady) for timeline in (alone, shadowed))
     p50s, p99s = (
         [float(np.median([of(stretch) for stretch in stretches])) for stretches in (without, with_one)]
         for of in (lambda stretch: float(np.percentile(stretch, 50)), p99)

@@ -17,7 +17,7 @@ from app.registry.store.model_store import ModelStore
 from benchmarks.capacity import CONCURRENCY, require_answers
 from benchmarks.contenders import OURS
 from benchmarks.figure import Figure
-from benchmarks.machine import on_time
+from benchmarks.machine import realtime_priority
 from benchmarks.soak.recording import Floats, RecordedLoad, Recording
 from benchmarks.soak.versions import store_of
 from benchmarks.testbed import Testbed
@@ -41,7 +41,7 @@ POLL = {"CTR_POLL_S": "0.25"}
 
 
 @dataclass
-class Course:
+class SwapTimeline:
     """The swaps and the steady stretches of a run, with their times."""
 
     steady: list[tuple[float, float]] = field(default_factory=list)
@@ -49,7 +49,7 @@ class Course:
     asked_at: dict[int, float] = field(default_factory=dict)
     """Version to the time at which the pointer named it."""
 
-    def calm(self, live_at: Mapping[int, float]) -> list[tuple[float, float]]:
+    def steady_spans(self, live_at: Mapping[int, float]) -> list[tuple[float, float]]:
         """Return the steady stretches and the times between swaps, from a version's retirement to the next pointer.
 
         A machine that is slower for some seconds is so in both halves of the comparison.
@@ -88,7 +88,7 @@ def under_load(
     thread = threading.Thread(target=acted, name="soak-act")
     thread.start()
     try:
-        with on_time():  # only the generator: what keeps it from sending would count as the service's
+        with realtime_priority():  # only the generator: what keeps it from sending would count as the service's
             recording = uvloop.run(load.recorded(rate, done.is_set, keep_each=keep_each, connections=connections))
     finally:
         thread.join()
@@ -97,10 +97,10 @@ def under_load(
     return recording
 
 
-def walk(
+def swap_through(
     load: RecordedLoad,
     store: ModelStore,
-    course: Course,
+    timeline: SwapTimeline,
     versions: Iterable[int],
     period_s: float,
     each: Callable[[], None],
@@ -112,18 +112,18 @@ def walk(
     """
     for version in versions:
         store.update_pointer(stable=version)
-        course.asked_at[version] = time.perf_counter()
+        timeline.asked_at[version] = time.perf_counter()
         time.sleep(period_s)
-        while version not in load.recording.seen and time.perf_counter() < course.asked_at[version] + PATIENCE_S:
+        while version not in load.recording.seen and time.perf_counter() < timeline.asked_at[version] + PATIENCE_S:
             time.sleep(0.01)
         each()
 
 
-def rest(course: Course, seconds: float) -> None:
+def record_steady(timeline: SwapTimeline, seconds: float) -> None:
     """Wait for so long without a swap, and note it as a steady stretch."""
     began = time.perf_counter()
     time.sleep(seconds)
-    course.steady.append((began, time.perf_counter()))
+    timeline.steady.append((began, time.perf_counter()))
 
 
 def swaps(
@@ -140,30 +140,30 @@ def swaps(
     notify: Callable[[str], None] = lambda _: None,
 ) -> list[Figure]:
     """Move the pointer through the versions, with a stretch without swaps before, in the middle and after."""
-    load, store, course = RecordedLoad(url, testbed.bodies(candidates)), store_of(testbed, name), Course()
+    load, store, timeline = RecordedLoad(url, testbed.bodies(candidates)), store_of(testbed, name), SwapTimeline()
     rate = SHARE * capacity(load, trial_s)
     notify(f"{len(versions)} swaps in {len(versions) * period_s:.0f} s at {rate:.0f} requests/s of {candidates}")
 
     def act() -> None:
         half = len(versions) // 2
-        rest(course, steady_s)
-        walk(load, store, course, versions[:half], period_s, each)
-        rest(course, steady_s)
+        record_steady(timeline, steady_s)
+        swap_through(load, store, timeline, versions[:half], period_s, each)
+        record_steady(timeline, steady_s)
         notify(f"{half} of {len(versions)} swaps done")
-        walk(load, store, course, versions[half:], period_s, each)
-        rest(course, steady_s)
+        swap_through(load, store, timeline, versions[half:], period_s, each)
+        record_steady(timeline, steady_s)
 
-    return figures(under_load(load, rate, act), course, versions, rate)
+    return figures(under_load(load, rate, act), timeline, versions, rate)
 
 
-def figures(recording: Recording, course: Course, versions: Sequence[int], rate: float) -> list[Figure]:
+def figures(recording: Recording, timeline: SwapTimeline, versions: Sequence[int], rate: float) -> list[Figure]:
     """Return the figures of a run. Raises SystemExit if a version never answered."""
     due, latency_ms, version = recording.arrays()
     live_at = recording.live_at()
     missed = [v for v in versions if v not in live_at]
     if missed:
         raise SystemExit(f"error: {len(missed)} of {len(versions)} versions never answered, the first is {missed[0]}")
-    stretches = course.calm(live_at)
+    stretches = timeline.steady_spans(live_at)
     steady = np.concatenate([_between(due, latency_ms, start, stop) for start, stop in stretches])
     steady_p99 = p99(steady)
     seconds = [_between(due, latency_ms, live_at[v] - 0.5, live_at[v] + 0.5) for v in versions]
@@ -172,11 +172,11 @@ def figures(recording: Recording, course: Course, versions: Sequence[int], rate:
         for start, stop in stretches
         for at in np.arange(start, max(stop - 1.0, start) + 1e-9, 1.0)
     ]
-    spans = [_between(due, latency_ms, course.asked_at[v], live_at[v] + 1.5) for v in versions]
+    spans = [_between(due, latency_ms, timeline.asked_at[v], live_at[v] + 1.5) for v in versions]
     first = [latency_ms[version == v][:FIRST].max() for v in versions]
     control = [part.max() for part in np.array_split(steady, max(1, len(steady) // FIRST))]
     answered = len(due)
-    took = {v: live_at[v] - course.asked_at[v] for v in versions}
+    took = {v: live_at[v] - timeline.asked_at[v] for v in versions}
     note = (
         f"{rate:.0f} requests/s, {answered:,} answers, {len(versions)} swaps in {due[-1] - due[0]:.0f} s with the "
         f"steady ones, {float(np.median(list(took.values()))):.1f} s each from the pointer's change; steady p50 "
