@@ -1,6 +1,6 @@
-"""A training run's state on disk, so that a killed run can be resumed and ends with the same metrics.
+"""Keep a training run's state on disk, so that a killed run can be resumed and ends with the same metrics.
 
-It is one file that is replaced as a whole: a new checkpoint is written to a temporary file, flushed to disk and
+The state is one file that is replaced as a whole: a new checkpoint is written to a temporary file, flushed to disk and
 renamed, so a kill at any moment leaves the last whole checkpoint. Reading it runs no code that the file may hold.
 """
 
@@ -23,7 +23,7 @@ FORMAT = 1
 
 @dataclass
 class Checkpoint:
-    """The file that a run writes its state to, how often, and whether to resume from it."""
+    """Writes a run's state to a file from time to time, and reads it back to resume the run."""
 
     path: Path
     every_seconds: float = 60.0

@@ -1,6 +1,6 @@
-"""Dropout masks on the CPU: torch draws every number of a mask by itself, which costs as much as a layer's product.
+"""Draw dropout masks on the CPU from 16 random bits a number, so the probability is exact to 1 / 65,536.
 
-16 random bits decide a number, so the probability is exact to 1 / 65,536.
+torch draws every number of a mask by itself, which costs as much as a layer's product.
 """
 
 from __future__ import annotations
@@ -14,15 +14,15 @@ from app.models.layers import Dropout
 
 
 class DropoutMasks:
-    """A seeded source of masks (`app.models.layers.MaskSource`), shared by all dropout layers of a model."""
+    """Draws seeded masks (`app.models.layers.MaskSource`) for all dropout layers of a model."""
 
     def __init__(self, seed: int) -> None:
         self._generator = np.random.SFC64(seed)
 
     def __call__(self, x: Tensor, p: float) -> Tensor:
         """Draw a mask of x's shape and dtype: 0 with probability p, else 1 / (1 - p)."""
-        kept = (self.bits(x.numel()) >= threshold(p)).astype(np.float32)
-        return torch.from_numpy(kept).to(x.dtype).view(x.shape).mul_(scale(p))
+        mask = (self.bits(x.numel()) >= keep_threshold(p)).astype(np.float32)
+        return torch.from_numpy(mask).to(x.dtype).view(x.shape).mul_(keep_scale(p))
 
     def bits(self, count: int) -> npt.NDArray[np.uint16]:
         """Draw 16 random bits for each of `count` numbers."""
@@ -44,12 +44,12 @@ class DropoutMasks:
         self._generator.state = current
 
 
-def threshold(p: float) -> int:
-    """Return the least 16 random bits that keep a number, where the dropout probability is p."""
+def keep_threshold(p: float) -> int:
+    """Return the least value of 16 random bits with which a number is kept, for dropout with probability p."""
     return round(p * (1 << 16))
 
 
-def scale(p: float) -> float:
+def keep_scale(p: float) -> float:
     """Return the factor of the numbers that dropout keeps, so that their expectation stays."""
     return 1.0 / (1.0 - p) if p < 1 else 0.0
 

@@ -1,4 +1,4 @@
-"""The loop over epochs and batches: training, validation, and checkpoints from which it resumes."""
+"""Loop over epochs and batches: train, validate, and write checkpoints from which the loop resumes."""
 
 from __future__ import annotations
 
@@ -21,13 +21,13 @@ from app.training.loop.trainer_config import TrainerConfig
 from app.training.preprocessing.expand import ExpandedRows
 
 MIN_IMPROVEMENT = 1e-5
-REPORT_EVERY = 16
-"""How many batches lie between two progress updates."""
+BATCHES_PER_UPDATE = 16
+"""Number of batches between two progress updates."""
 
 
 @dataclass(frozen=True)
 class ProgressUpdate:
-    """How far training is, for a progress bar."""
+    """Tells a progress bar how far training is."""
 
     epoch: int
     done: int
@@ -42,7 +42,7 @@ class ProgressUpdate:
 
 @dataclass(frozen=True)
 class EpochResult:
-    """The mean log losses of an epoch, in nats, and how long its training steps took."""
+    """Holds the mean log losses of an epoch, in nats, and the seconds that its training steps took."""
 
     train_loss: float
     validation_loss: float
@@ -51,7 +51,7 @@ class EpochResult:
 
 @dataclass
 class LoopState:
-    """How far the loop is; with the state of the train step it is all that resuming takes."""
+    """Records how far the loop is; resuming needs this and the state of the train step."""
 
     epoch: int = 0
     batch: int = 0
@@ -113,7 +113,7 @@ class EpochLoop:
             drop_user_ids(rows_BT, self._user_id, self._config.id_dropout, self._generator)
             x_OT, labels_O = train.x_NT.index_select(0, part_O), train.labels_N.index_select(0, part_O)
             losses += self._train_step.step(rows_BT.to(device), x_OT.to(device), labels_O.to(device))
-            if self._on_progress and (state.batch - 1) % REPORT_EVERY == 0:
+            if self._on_progress and (state.batch - 1) % BATCHES_PER_UPDATE == 0:
                 self._on_progress(ProgressUpdate(state.epoch, start + len(chosen_B), rows))
             # Several processes could not agree on when one is due; theirs is written at the end of an epoch.
             if self._checkpoint and group.size == 1 and state.batch < len(starts) and self._checkpoint.due:
@@ -131,7 +131,7 @@ class EpochLoop:
             DataError: the training or validation loss is not finite.
         """
         state, group, rows = self.state, self._train_step.group, len(self._train.labels_N)
-        average, own_rows = self._train_step.averaged(), group.own_slice(len(validation.labels_N))
+        average, own_rows = self._train_step.averaged_model(), group.own_slice(len(validation.labels_N))
         part = ExpandedRows(*(tensor[own_rows] for tensor in validation))
         count = len(part.labels_N)
         sums = torch.tensor(

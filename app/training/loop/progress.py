@@ -1,4 +1,4 @@
-"""A progress bar for each epoch of training, with rows a second and the validation log loss."""
+"""Show a progress bar for each epoch of training, with rows a second and the validation log loss."""
 
 from __future__ import annotations
 

@@ -1,4 +1,4 @@
-"""One training step: look up a batch's table rows, compute the model's gradient, update all weights."""
+"""Train on one batch: look up its table rows, compute the model's gradient, update all weights."""
 
 from __future__ import annotations
 
@@ -44,7 +44,7 @@ class TrainStep:
         self,
         model: CtrModel,
         preprocessing: Preprocessing,
-        table: RowWiseRmspropConfig,
+        table_config: RowWiseRmspropConfig,
         *,
         device: str = "cpu",
         bfloat16: bool = False,
@@ -52,21 +52,22 @@ class TrainStep:
         seed: int = 0,
         hand_written: bool = True,
     ) -> None:
-        """
+        """Move the model's table into a row-wise optimiser and its other weights into flat vectors.
+
         Args:
             bfloat16: compute the forward pass in bfloat16 where torch thinks it safe; weights stay float32.
-            seed: the dropout masks' seed.
+            seed: seeds the dropout masks.
             hand_written: whether to use DeepFM's hand-written gradient where it applies, and not autograd.
         """
         self.model, self.group = model.to(device), group
-        self._config, self._bfloat16, self._device = table, bfloat16, torch.device(device)
+        self._table_config, self._bfloat16, self._device = table_config, bfloat16, torch.device(device)
         # The average shares the model's table, which is not read while training.
         shared = {id(tensor): tensor for tensor in (model.table_RE, model.vocabulary_V)}
-        self.average = copy.deepcopy(model, shared).eval() if table.averaging > 0 else model
+        self.average = copy.deepcopy(model, shared).eval() if table_config.averaging > 0 else model
         with torch.no_grad():
             lookup = EmbeddingLookup(preprocessing, len(model.table_RE), self._device)
             optimizer = RowWiseRmsprop if self._device.type != "cpu" else cpu_table_optimizer()
-            self.table = optimizer(model.table_RE.detach(), lookup, table)
+            self.table_optimizer = optimizer(model.table_RE.detach(), lookup, table_config)
         decayed = {name for name in model.tables if isinstance(getattr(model, name), nn.Parameter)} - {"table_RE"}
         self.weights = FlatWeights(model, self.average, [model.table_RE], decayed)
         # The parts of a batch must not all have the same masks.
@@ -81,13 +82,13 @@ class TrainStep:
     def _make_deepfm_gradient(self, preprocessing: Preprocessing) -> DeepFmGradient | None:
         """Return DeepFM's hand-written gradient, or None where autograd is used."""
         model, masks = self.model, self._masks
-        if type(model) is not DeepFM or masks is None or type(self.table) is RowWiseRmsprop:
+        if type(model) is not DeepFM or masks is None or type(self.table_optimizer) is RowWiseRmsprop:
             return None
         from app.training.numba.deepfm_gradient import DeepFmGradient
         from app.training.numba.table_kernels import NumbaRowWiseRmsprop
 
-        assert isinstance(self.table, NumbaRowWiseRmsprop)
-        return DeepFmGradient(model, preprocessing, self.table, self.weights.gradient_of, masks)
+        assert isinstance(self.table_optimizer, NumbaRowWiseRmsprop)
+        return DeepFmGradient(model, preprocessing, self.table_optimizer, self.weights.gradient_of, masks)
 
     def step(self, rows_BT: Tensor, x_OT: Tensor, labels_O: Tensor) -> Tensor:
         """Train on a batch; return the sum of the losses of this process's part of it, [] and detached.
@@ -101,15 +102,15 @@ class TrainStep:
         )
         with torch.no_grad():
             self.group.sum_in_place(self.weights.gradient, gradient_UE)
-            self.table.update(gradient_UE)
-            table = self._config
-            self.weights.step(self.table.step, table.learning_rate, table.l2, table.averaging)
+            self.table_optimizer.update(gradient_UE)
+            config = self._table_config
+            self.weights.step(self.table_optimizer.step, config.learning_rate, config.l2, config.averaging)
         return torch.as_tensor(loss)
 
     def _autograd_gradient(self, rows_BT: Tensor, x_OT: Tensor, labels_O: Tensor, part: slice) -> tuple[Tensor, Tensor]:
-        """Compute what `DeepFmGradient` computes, of any model."""
+        """Compute what `DeepFmGradient` computes, by autograd for any model."""
         with torch.no_grad():
-            fields_OFE = self.table.fields(rows_BT, x_OT, None if self.group.size == 1 else part)
+            fields_OFE = self.table_optimizer.fields(rows_BT, x_OT, None if self.group.size == 1 else part)
         with torch.autocast(self._device.type, torch.bfloat16, enabled=self._bfloat16):
             logits_O = self.model.logits(rows_BT[part], x_OT, fields_OFE)
         logits_O = logits_O.float()
@@ -119,14 +120,16 @@ class TrainStep:
             logits_O, [fields_OFE, *self.weights.parameters], slope_O, allow_unused=True
         )
         with torch.no_grad():
-            gradient_UE = self.table.gradient(torch.zeros_like(fields_OFE) if slope_OFE is None else slope_OFE)
-            self.weights.take(slopes)
+            gradient_UE = self.table_optimizer.gradient(
+                torch.zeros_like(fields_OFE) if slope_OFE is None else slope_OFE
+            )
+            self.weights.copy_gradients(slopes)
             return binary_cross_entropy_with_logits(logits_O, labels_O, reduction="sum"), gradient_UE
 
     @torch.no_grad()
-    def averaged(self) -> CtrModel:
+    def averaged_model(self) -> CtrModel:
         """Return the model with its averaged weights, the same in all processes; it is valid until the next step."""
-        self.table.write_back()
+        self.table_optimizer.write_back()
         if self.group.size > 1:
             statistics = self.weights.running_statistics()
             self.group.sum_in_place(*statistics)
@@ -147,17 +150,21 @@ class TrainStep:
 
     def state(self) -> dict[str, Tensor]:
         """Return all that training has changed, by name; the tensors are live."""
-        return {**self.weights.state(), "block": self.table.block_RC, "step": torch.tensor(self.table.step)}
+        return {
+            **self.weights.state(),
+            "block": self.table_optimizer.block_RC,
+            "step": torch.tensor(self.table_optimizer.step),
+        }
 
     @torch.no_grad()
     def load(self, state: Mapping[str, Any]) -> None:
         """Restore a `state`. Raises KeyError or RuntimeError if it is another model's."""
         for name, tensor in self.state().items():
             tensor.copy_(state[name])
-        self.table.step = int(state["step"])
+        self.table_optimizer.step = int(state["step"])
 
     def close(self) -> None:
-        """Make the model an ordinary module on the CPU again; its table is as `averaged` left it."""
+        """Make the model an ordinary module on the CPU again; its table is as `averaged_model` left it."""
         set_mask_source(self.model, None)
         self.weights.release()
         self.model.to("cpu").eval()

@@ -1,7 +1,7 @@
-"""Trains a model in a new order of rows each epoch, stops early on validation log loss, and keeps the best epoch.
+"""Train a model in a new order of rows each epoch, stop early on validation log loss, and keep the best epoch.
 
-What keeps the model from over-fitting, in the order of what each is worth: an L2 penalty on the whole table,
-standardised numerics, averaged weights, out-of-vocabulary dropout of the user's id, early stopping.
+These keep the model from over-fitting, the most effective first: an L2 penalty on the whole table, standardised
+numerics, averaged weights, out-of-vocabulary dropout of the user's id, early stopping.
 """
 
 from __future__ import annotations
@@ -26,7 +26,7 @@ from app.training.preprocessing.expand import ExpandedRows
 
 @dataclass(frozen=True)
 class FitResult:
-    """What came of `Trainer.fit` beside the model's weights."""
+    """Holds the results of `Trainer.fit` other than the model's weights."""
 
     epochs: list[EpochResult]
     best_epoch: int

@@ -1,4 +1,4 @@
-"""The settings of a training run that all models share; their defaults win on the sparrow splits (docs/models.md)."""
+"""Hold the settings of training that all models share, with defaults chosen on the sparrow splits (docs/models.md)."""
 
 from __future__ import annotations
 
@@ -13,7 +13,7 @@ from app.training.architectures import TABLE_L2
 
 @dataclass(frozen=True)
 class TrainerConfig:
-    """How a model is trained."""
+    """Says how a model is trained."""
 
     batch_size: int = 512
     """Rows a step, summed over all processes."""

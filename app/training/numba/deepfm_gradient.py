@@ -1,7 +1,8 @@
-"""DeepFM's loss and its gradient, written by hand: a training step of the default model without autograd.
+"""Compute DeepFM's loss and its gradient by hand, so that the default model is trained without autograd.
 
 It equals `DeepFM.logits` differentiated, up to rounding (`tests/training/numba/test_deepfm_gradient.py`, in float64).
-Other architectures, other devices and a CPU without numba use autograd. docs/adr/0013 has what each part is worth.
+Other architectures, other devices and a CPU without numba use autograd. docs/adr/0013 has the
+speed of each part.
 """
 
 from __future__ import annotations
@@ -17,7 +18,7 @@ from app.models.preprocessing import Preprocessing
 from app.training.loop.dropout import DropoutMasks
 from app.training.numba.field_inputs import FieldInputs
 from app.training.numba.hidden_layers import GradientOf, HiddenLayers
-from app.training.numba.prefetch import Array, fast
+from app.training.numba.jit import Array, fast_njit
 from app.training.numba.table_kernels import NumbaRowWiseRmsprop
 
 
@@ -35,7 +36,8 @@ class DeepFmGradient:
         gradient_of: GradientOf,
         masks: DropoutMasks,
     ) -> None:
-        """
+        """Take views of the model's weights and of their gradients.
+
         Args:
             gradient_of: returns the view to which a parameter's gradient is written.
         """
@@ -74,7 +76,7 @@ class DeepFmGradient:
         return loss, self._inputs.backward(slope_OI, slope_O, self._weight_HJ, slope_HI, self._slope_HJ)
 
 
-@fast
+@fast_njit
 def _loss_and_slopes(
     hidden: Array, weight: Array, crosses: Array, bias: float, labels: Array, share: float, slope: Array,
     slope_hidden: Array, slope_weight: Array,

@@ -1,4 +1,4 @@
-"""From a batch's slots to the inputs of DeepFM's first layer, and back to the table's rows, without field vectors.
+"""Compute the inputs of DeepFM's first layer from a batch's slots, and the gradient of the table's rows from theirs.
 
 The vector of a numeric field is its number x times one table row v. W_f (x v) is x (W_f v), so the first layer can take
 the number itself, with W_f v added to its column. The inputs are then the vectors of all other fields and each number
@@ -17,7 +17,7 @@ from torch import Tensor
 
 from app.features.fields import SIDES
 from app.models.preprocessing import Preprocessing, numeric_key
-from app.training.numba.prefetch import Array, fast
+from app.training.numba.jit import Array, fast_njit
 from app.training.numba.table_kernels import NumbaRowWiseRmsprop
 
 WIDTH_MULTIPLE = 16
@@ -111,7 +111,7 @@ class FieldInputs:
         return torch.from_numpy(gradient_UE)
 
 
-@fast
+@fast_njit
 def _forward(
     weights: Array, index: Array, x: Array, slots: Array, starts: Array, numeric_slots: Array, inputs: Array,
     sums: Array, crosses: Array,
@@ -154,13 +154,15 @@ def _forward(
         crosses[b] = sums[b, 0] + half * (total - square)
 
 
-@fast
+@fast_njit
 def _backward(
     slopes: Array, cross_slopes: Array, index: Array, x: Array, slots: Array, starts: Array, numeric_slots: Array,
     v: Array, inputs: Array, sums: Array, gradient: Array,
 ) -> None:  # fmt: skip
-    """Add to each row's gradient: d / d e_f is the crosses' slope times (S - e_f) plus the inputs' slope, and d / d w_f
-    the crosses' slope."""
+    """Add to each row's gradient.
+
+    d / d e_f is the crosses' slope times (S - e_f) plus the inputs' slope; d / d w_f is the crosses' slope.
+    """
     examples, width = sums.shape
     fields, dim = len(starts) - 1, width - 1
     zero = v.dtype.type(0)
@@ -185,7 +187,7 @@ def _backward(
                 gradient[m, k] += part * (sums[b, k] - factor * v[m, k])
 
 
-@fast
+@fast_njit
 def _fold(weight: Array, input_columns: Array, vector_columns: Array, v: Array, folded: Array) -> None:
     """Gather the inputs' columns, and add W_f v to each number's."""
     inputs, (numbers, dim) = len(input_columns), vector_columns.shape
@@ -199,7 +201,7 @@ def _fold(weight: Array, input_columns: Array, vector_columns: Array, v: Array, 
         folded[h, inputs:] = zero
 
 
-@fast
+@fast_njit
 def _unfold(
     folded_slope: Array, input_columns: Array, vector_columns: Array, weight: Array, v: Array, slope: Array,
     gradient: Array,

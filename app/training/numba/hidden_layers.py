@@ -1,8 +1,8 @@
-"""Hidden layers in training, forward and backward without autograd: linear maps by BLAS, the rest in a loop each.
+"""Train hidden layers forward and backward without autograd: linear maps by BLAS, the rest in one loop each.
 
-A layer is `app.models.layers.Block`: linear, batch norm, ReLU, dropout. Of a batch of 256 rows, the operators that
-autograd starts between the linear maps cost more than these. Batch norm is that of Ioffe & Szegedy (2015), algorithm 1,
-and its gradient that of their section 3.
+A layer is `app.models.layers.Block`: linear, batch norm, ReLU, dropout. For a batch of 256 rows, the operators that
+autograd starts between the linear maps cost more than the maps. Batch norm is that of Ioffe & Szegedy (2015),
+algorithm 1, and its gradient that of their section 3.
 
 Shape suffixes beside those of `app.models.base`: P and H are a layer's width before and after its linear map.
 """
@@ -17,15 +17,15 @@ import torch
 from torch import Tensor, nn
 
 from app.models.layers import Block, Dropout
-from app.training.loop.dropout import DropoutMasks, scale, threshold
-from app.training.numba.prefetch import Array, fast
+from app.training.loop.dropout import DropoutMasks, keep_scale, keep_threshold
+from app.training.numba.jit import Array, fast_njit
 
 GradientOf = Callable[[Tensor], Tensor]
 """Returns the view to which a parameter's gradient is written."""
 
 
 class HiddenLayer:
-    """One block. Its arrays are views of the block's own tensors, which training changes in place."""
+    """Computes one block. Its arrays are views of the block's own tensors, which training changes in place."""
 
     def __init__(self, block: Block, gradient_of: GradientOf, masks: DropoutMasks) -> None:
         self.weight_HP, self.bias_H = block.linear.weight.detach(), block.linear.bias.detach()
@@ -33,9 +33,9 @@ class HiddenLayer:
         self._bias_slope_H: Array = gradient_of(block.linear.bias).numpy()
         self._norm = block.norm if isinstance(block.norm, nn.BatchNorm1d) else None
         p = block.dropout.p if isinstance(block.dropout, Dropout) else 0.0
-        self._masks, self._threshold = masks if p > 0 else None, threshold(p)
+        self._masks, self._threshold = masks if p > 0 else None, keep_threshold(p)
         dtype = self._bias_slope_H.dtype
-        self._scale = dtype.type(scale(p))
+        self._scale = dtype.type(keep_scale(p))
         if self._norm:
             assert self._norm.momentum is not None
             assert self._norm.running_mean is not None
@@ -76,7 +76,7 @@ class HiddenLayer:
 
 
 class HiddenLayers:
-    """Several layers, one after the other. The first layer's linear map is left to the caller."""
+    """Computes several layers, one after the other. The first layer's linear map is left to the caller."""
 
     def __init__(self, blocks: Sequence[Block], gradient_of: GradientOf, masks: DropoutMasks) -> None:
         self._layers = [HiddenLayer(block, gradient_of, masks) for block in blocks]
@@ -105,7 +105,7 @@ class HiddenLayers:
         return self._layers[0].backward(slope_BH)
 
 
-@fast
+@fast_njit
 def _normalise(
     z: Array, gamma: Array, beta: Array, eps: float, momentum: float, running_mean: Array, running_variance: Array,
     moments: Array,
@@ -134,7 +134,7 @@ def _normalise(
         offset[h] = beta[h] - mean[h] * gain[h]
 
 
-@fast
+@fast_njit
 def _relu_dropout(z: Array, output: Array, moments: Array, bits: Array, threshold: int, scale: float) -> None:
     """Apply the factor and offset of a batch norm if there is one, then ReLU and dropout."""
     examples, width = z.shape
@@ -155,7 +155,7 @@ def _relu_dropout(z: Array, output: Array, moments: Array, bits: Array, threshol
                 output[b, h] = output[b, h] if bits_BH[b, h] >= threshold else zero
 
 
-@fast
+@fast_njit
 def _backward(slope: Array, output: Array, scale: float, bias: Array) -> None:
     """Go back through dropout and ReLU: where the output is 0, one of them made it so."""
     examples, width = slope.shape
@@ -168,7 +168,7 @@ def _backward(slope: Array, output: Array, scale: float, bias: Array) -> None:
             bias[h] += passed
 
 
-@fast
+@fast_njit
 def _backward_norm(
     slope: Array, output: Array, z: Array, moments: Array, scale: float, gamma: Array, beta: Array, bias: Array
 ) -> None:

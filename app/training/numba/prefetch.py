@@ -1,4 +1,4 @@
-"""What the compiled loops share: numba's compiler options, and an intrinsic that prefetches a cache line.
+"""Prefetch a cache line from a compiled loop, by an intrinsic of LLVM.
 
 Rows of a large table lie anywhere in memory. Waiting for one after the other takes most of a step's time with many
 keys; the memory answers a dozen requests at once if they are made ahead.
@@ -8,17 +8,11 @@ from __future__ import annotations
 
 from typing import Any
 
-import numba
-import numpy.typing as npt
 from llvmlite import ir
 from numba import types
 from numba.core import cgutils
 from numba.extending import intrinsic
 
-Array = npt.NDArray[Any]
-fast = numba.njit(cache=True, fastmath={"contract", "reassoc", "nsz"}, error_model="numpy")
-"""Compile with sums in any order and fused multiply-adds; infinities and NaN keep their meaning. The machine code is
-cached beside the source file."""
 _cgutils: Any = cgutils
 READ, ALL_CACHES, DATA = 0, 3, 1
 """Arguments of LLVM's `llvm.prefetch`: the line will be read, belongs in all caches, and holds data, not code."""

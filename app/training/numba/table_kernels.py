@@ -1,4 +1,4 @@
-"""`RowWiseRmsprop` on the CPU, compiled by numba: one loop for each of a step's walks over a batch.
+"""Run `RowWiseRmsprop` on the CPU by loops that numba compiles: one for each of a step's walks over a batch.
 
 With torch's operators a batch of 256 rows spends more on starting them than on what they compute, and copies every row
 out of the table and back. numba compiles these loops at the first step and caches the result beside this file.
@@ -15,12 +15,13 @@ import numpy as np
 import torch
 from torch import Tensor
 
-from app.training.numba.prefetch import Array, fast, prefetch
+from app.training.numba.jit import Array, fast_njit
+from app.training.numba.prefetch import prefetch
 from app.training.optim.embedding_lookup import EmbeddingLookup
 from app.training.optim.rowwise_rmsprop import COUNT, DECAY, EPSILON, LAST, MOMENT, RowWiseRmsprop, RowWiseRmspropConfig
 
 FEW_STEPS = 24
-"""A row that missed at most this many steps catches up step by step, on two numbers; beyond, by the closed form."""
+"""A row that missed at most this many steps catches up step by step; one that missed more, by the closed form."""
 LINE_BYTES, ROW_ALIGNMENT_BYTES = 64, 32
 """Rows are padded to a multiple of the latter: at worst two thirds of a fetched cache line are another row's."""
 PREFETCH_DISTANCE = 16
@@ -36,8 +37,8 @@ class NumbaRowWiseRmsprop(RowWiseRmsprop):
         self._integers = self._block.view(np.int32 if self._block.itemsize == 4 else np.int64)
         self._index_R1 = np.zeros((len(self._block), 1), np.int32)
         """Each row's position among the distinct rows of the batch it was last in."""
-        self._starts_F = np.array([*lookup.starts, lookup.width], np.int64)
-        self._all_slots_T = np.arange(lookup.width)
+        self._starts_F = np.array([*lookup.field_starts, lookup.slot_count], np.int64)
+        self._all_slots_T = np.arange(lookup.slot_count)
         self.unique_U = np.empty(0, np.int64)
         """The distinct rows of the last batch that was looked up."""
         self.weights_UE: Array = np.empty((0, self._width), self._block.dtype)
@@ -68,7 +69,7 @@ class NumbaRowWiseRmsprop(RowWiseRmsprop):
         self.weights_UE = np.empty((count, self._width), self._block.dtype)
         averaging = self.config.averaging
         _catch_up(
-            self.unique_U, self.weights_UE, self._block, self._integers, self._state, self.step, averaging,
+            self.unique_U, self.weights_UE, self._block, self._integers, self._state_start, self.step, averaging,
             -math.log(averaging) if averaging else 0.0,
         )  # fmt: skip
         return index_BP
@@ -77,7 +78,7 @@ class NumbaRowWiseRmsprop(RowWiseRmsprop):
         index_BT = self.look_up(rows_BT, self._all_slots_T, np.empty(0, np.int64))
         self._index_OT = index_BT if part is None else index_BT[part]
         self._x_OT = x_OT.numpy()
-        fields_OFE = np.zeros((len(self._index_OT), self.lookup.fields, self._width), self._block.dtype)
+        fields_OFE = np.zeros((len(self._index_OT), self.lookup.field_count, self._width), self._block.dtype)
         _pool(self.weights_UE, self._index_OT, self._x_OT, self._starts_F, fields_OFE)
         return torch.from_numpy(fields_OFE).requires_grad_()
 
@@ -94,12 +95,12 @@ class NumbaRowWiseRmsprop(RowWiseRmsprop):
         config = self.config
         self.step += 1
         _apply(
-            gradient_UE.numpy(), self.unique_U, self._block, self._integers, self._state, self.step,
+            gradient_UE.numpy(), self.unique_U, self._block, self._integers, self._state_start, self.step,
             config.learning_rate, config.l2, config.moment_decay,
         )  # fmt: skip
 
 
-@fast
+@fast_njit
 def _find_unique(rows: Array, slots: Array, first_rows: Array, index_of_row: Array, index: Array, unique: Array) -> int:
     """Write each slot's index and the distinct rows, in the order in which they occur; return how many there are."""
     count = 0
@@ -114,27 +115,28 @@ def _find_unique(rows: Array, slots: Array, first_rows: Array, index_of_row: Arr
                 prefetch(index_of_row, rows[b + 1, slots[p]], 0)
         for p in range(width):
             row = rows[b, slots[p]]
-            known = index_of_row[row, 0]
+            position = index_of_row[row, 0]
             # An index is only believed where `unique` agrees, so that none has to be reset (Briggs & Torczon 1993).
-            if known >= count or unique[known] != row:
-                known = count
+            if position >= count or unique[position] != row:
+                position = count
                 index_of_row[row, 0] = count
                 unique[count] = row
                 count += 1
-            index[b, p] = known
+            index[b, p] = position
     return count
 
 
-@fast
+@fast_njit
 def _prefetch_row(block: Array, row: int) -> None:
     for column in range(0, block.shape[1], LINE_BYTES // block.itemsize):
         prefetch(block, row, column)
 
 
-@fast
+@fast_njit
 def _catch_up(
-    unique: Array, weights: Array, block: Array, integers: Array, state: int, step: int, averaging: float, forget: float
-) -> None:
+    unique: Array, weights: Array, block: Array, integers: Array, state_start: int, step: int, averaging: float,
+    forget: float,
+) -> None:  # fmt: skip
     """Apply the decay and the averaging that each row has missed, and copy its weights."""
     count, width = weights.shape
     for index in range(min(PREFETCH_DISTANCE, count)):
@@ -143,9 +145,9 @@ def _catch_up(
         if index + PREFETCH_DISTANCE < count:
             _prefetch_row(block, unique[index + PREFETCH_DISTANCE])
         row = unique[index]
-        missed = step - integers[row, state + LAST]
+        missed = step - integers[row, state_start + LAST]
         if missed > 0:
-            decay = float(block[row, state + DECAY])
+            decay = float(block[row, state_start + DECAY])
             if missed <= FEW_STEPS:
                 p = math.exp(-decay)
                 weight_factor, weight_gain, average_factor = 1.0, 0.0, 1.0
@@ -160,19 +162,19 @@ def _catch_up(
                     difference = abs(decay - forget) + 1e-30
                     weight_gain = math.expm1(-difference * missed) / math.expm1(-difference)
                     weight_gain *= (1.0 - averaging) * math.exp(min(decay, forget) * (1 - missed) - decay)
-            of_weight, of_average = block.dtype.type(weight_factor), block.dtype.type(average_factor)
+            weight_scale, average_scale = block.dtype.type(weight_factor), block.dtype.type(average_factor)
             gain = block.dtype.type(weight_gain)
-            if state > width:
+            if state_start > width:
                 for e in range(width):
-                    block[row, width + e] = block[row, width + e] * of_average + block[row, e] * gain
+                    block[row, width + e] = block[row, width + e] * average_scale + block[row, e] * gain
             for e in range(width):
-                block[row, e] *= of_weight
-            integers[row, state + LAST] = step
+                block[row, e] *= weight_scale
+            integers[row, state_start + LAST] = step
         for e in range(width):
             weights[index, e] = block[row, e]
 
 
-@fast
+@fast_njit
 def _pool(weights: Array, index: Array, x: Array, starts: Array, fields: Array) -> None:
     """Add up x times the row's weights over each field's slots."""
     examples, field_count, width = fields.shape
@@ -186,7 +188,7 @@ def _pool(weights: Array, index: Array, x: Array, starts: Array, fields: Array) 
                         fields[b, f, e] += factor * weights[row, e]
 
 
-@fast
+@fast_njit
 def _scatter(slopes: Array, index: Array, x: Array, starts: Array, gradient: Array) -> None:
     """Add up x times the gradient of the slot's field over each row's slots."""
     examples, field_count, width = slopes.shape
@@ -200,9 +202,9 @@ def _scatter(slopes: Array, index: Array, x: Array, starts: Array, gradient: Arr
                         gradient[row, e] += factor * slopes[b, f, e]
 
 
-@fast
+@fast_njit
 def _apply(
-    gradient: Array, unique: Array, block: Array, integers: Array, state: int, step: int, rate: float, l2: float,
+    gradient: Array, unique: Array, block: Array, integers: Array, state_start: int, step: int, rate: float, l2: float,
     moment_decay: float,
 ) -> None:  # fmt: skip
     """Move each row by its gradient and update its moment, count and decay."""
@@ -215,13 +217,13 @@ def _apply(
         square = block.dtype.type(0)
         for e in range(width):
             square += gradient[index, e] * gradient[index, e]
-        moment = moment_decay * block[row, state + MOMENT] + (1.0 - moment_decay) * square / width
-        uses = block[row, state + COUNT] + 1.0
+        moment = moment_decay * block[row, state_start + MOMENT] + (1.0 - moment_decay) * square / width
+        uses = block[row, state_start + COUNT] + 1.0
         scale = math.sqrt(moment / -math.expm1(uses * log_decay)) + EPSILON
         factor = block.dtype.type(rate / scale)
         for e in range(width):
             block[row, e] -= factor * gradient[index, e]
-        block[row, state + MOMENT] = moment
-        block[row, state + COUNT] = uses
-        block[row, state + DECAY] = 2.0 * l2 * rate / scale
-        integers[row, state + LAST] = step - 1
+        block[row, state_start + MOMENT] = moment
+        block[row, state_start + COUNT] = uses
+        block[row, state_start + DECAY] = 2.0 * l2 * rate / scale
+        integers[row, state_start + LAST] = step - 1

@@ -1,4 +1,4 @@
-"""From slots to field vectors and back: e_f = sum over a field's slots of x_s w_s, and the gradient of the rows w.
+"""Pool slots to field vectors, e_f = sum over a field's slots of x_s w_s, and compute the gradient of the rows w.
 
 Both ways are sums over bags, which torch does in one operator: forward a bag is a field of an example, backward it is
 a table row. Backward needs the slots in the order of their rows, for which numpy is faster than torch on the CPU.
@@ -16,7 +16,7 @@ from app.models.preprocessing import Preprocessing
 
 
 class BatchRows(NamedTuple):
-    """The distinct table rows of a batch, and which of them each slot of the computed examples reads."""
+    """Holds the distinct table rows of a batch, and which of them each slot of the computed examples reads."""
 
     unique_U: Tensor
     index_N: Tensor
@@ -31,18 +31,19 @@ class EmbeddingLookup:
     def __init__(
         self, preprocessing: Preprocessing, rows: int, device: torch.device, numpy_on_cpu: bool = True
     ) -> None:
-        """
+        """Prepare the lookup of a table.
+
         Args:
-            rows: how many rows the table has.
+            rows: the number of rows of the table.
             numpy_on_cpu: whether to find and sum up rows by numpy on the CPU, as is faster, and not as on a GPU.
         """
         vectors = preprocessing.schema.vectors
-        self.fields, self.width = len(vectors), sum(slots.stop - slots.start for slots in vectors.values())
-        self.starts = [slots.start for slots in vectors.values()]
+        self.field_count, self.slot_count = len(vectors), sum(slots.stop - slots.start for slots in vectors.values())
+        self.field_starts = [slots.start for slots in vectors.values()]
         """First slot of each field."""
-        self._starts_F = torch.tensor(self.starts, dtype=torch.int64, device=device)
-        field_of_T = torch.zeros(self.width, dtype=torch.int64)
-        field_of_T[[start for start in self.starts if start < self.width]] = 1
+        self._starts_F = torch.tensor(self.field_starts, dtype=torch.int64, device=device)
+        field_of_T = torch.zeros(self.slot_count, dtype=torch.int64)
+        field_of_T[[start for start in self.field_starts if start < self.slot_count]] = 1
         self._field_T = (field_of_T.cumsum(0) - 1).to(device)
         self._by_numpy = device.type == "cpu" and numpy_on_cpu
         self._slot_R = np.zeros(rows if self._by_numpy else 0, np.int32)
@@ -53,28 +54,28 @@ class EmbeddingLookup:
         """Find the distinct table rows of a batch.
 
         Args:
-            part: the examples that will be computed, which x_OT is of; None means all.
+            part: the examples that will be computed, to which x_OT belongs; None means all.
         """
         flat_N, x_N = rows_BT.reshape(-1), x_OT.reshape(-1)
         if not self._by_numpy:
             unique_U, index_N = torch.unique(flat_N, return_inverse=True)
         else:
             rows_N, slot_R = flat_N.numpy(), self._slot_R
-            # Of the slots with the same row the last to write leaves its position, and stands for the row.
+            # If several slots have the same row, the last one to write its position stands for the row.
             every_N = np.arange(len(rows_N), dtype=np.int32)
             slot_R[rows_N] = every_N
             unique = rows_N[np.flatnonzero(slot_R[rows_N] == every_N)]
             slot_R[unique] = every_N[: len(unique)]
             unique_U, index_N = torch.from_numpy(unique), torch.from_numpy(slot_R[rows_N])
         if part is not None:
-            index_N = index_N[part.start * self.width : part.stop * self.width]
+            index_N = index_N[part.start * self.slot_count : part.stop * self.slot_count]
         return BatchRows(unique_U, index_N.to(torch.int64), x_N)
 
     def pool(self, weights_UE: Tensor, batch: BatchRows) -> Tensor:
         """Compute field vectors [O, F, E] from the distinct rows' weights."""
-        offsets_OF, _ = self._layout(len(batch.index_N) // self.width)
+        offsets_OF, _ = self._layout(len(batch.index_N) // self.slot_count)
         bags, *_ = torch.embedding_bag(weights_UE, batch.index_N, offsets_OF, False, 0, False, batch.x_N, False)
-        return bags.view(-1, self.fields, weights_UE.shape[1])
+        return bags.view(-1, self.field_count, weights_UE.shape[1])
 
     def scatter(self, slope_OFE: Tensor, batch: BatchRows) -> Tensor:
         """Compute the gradient [U, E] of the distinct rows from the gradient of the field vectors."""
@@ -94,11 +95,11 @@ class EmbeddingLookup:
         return bags
 
     def _layout(self, examples: int) -> tuple[Tensor, Tensor]:
-        """Return the first slot of each field [O * F], and the field of each slot [O * T], of so many examples."""
+        """Return the first slot of each field [O * F], and the field of each slot [O * T]."""
         if examples not in self._layouts:
             if len(self._layouts) > 8:
                 self._layouts.clear()
             example_O1 = torch.arange(examples, device=self._starts_F.device).unsqueeze(1)
-            offsets_OF = (example_O1 * self.width + self._starts_F).reshape(-1)
-            self._layouts[examples] = offsets_OF, (example_O1 * self.fields + self._field_T).reshape(-1)
+            offsets_OF = (example_O1 * self.slot_count + self._starts_F).reshape(-1)
+            self._layouts[examples] = offsets_OF, (example_O1 * self.field_count + self._field_T).reshape(-1)
         return self._layouts[examples]

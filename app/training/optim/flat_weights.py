@@ -1,4 +1,4 @@
-"""Adam and a moving average over all weights but the large tables, as one vector: few operators a step.
+"""Update all weights but the large tables as one vector, by Adam and a moving average: few operators a step.
 
 Adam (Kingma & Ba 2015) is torch's fused kernel by its functional form: the moments are this module's, so that a
 checkpoint can name them. The average is that of Polyak & Juditsky (1992), exponential and with Adam's bias correction,
@@ -22,7 +22,8 @@ class FlatWeights:
     def __init__(
         self, model: nn.Module, average: nn.Module, left_out: Sequence[nn.Parameter], decayed: set[str]
     ) -> None:
-        """
+        """Move the parameters and statistics of a model, and of its average, into flat vectors.
+
         Args:
             average: a copy of the model, whose weights become the average; or the model itself, for none.
             left_out: parameters that other optimisers update.
@@ -55,7 +56,7 @@ class FlatWeights:
             start += other.numel()
         raise KeyError("not among these parameters")
 
-    def take(self, gradients: Sequence[Tensor | None]) -> None:
+    def copy_gradients(self, gradients: Sequence[Tensor | None]) -> None:
         """Copy the parameters' gradients; None stands for zero, of a parameter that took no part."""
         pairs = zip(self.parameters, gradients, strict=True)
         flat = [torch.zeros_like(p).reshape(-1) if g is None else g.reshape(-1) for p, g in pairs]
@@ -65,7 +66,7 @@ class FlatWeights:
         """Take one step of Adam from the gradient, then update the average.
 
         Args:
-            number: of this step, from 1.
+            number: the number of this step, from 1.
             l2: factor of the sum of squares of the parameters that have an L2 term.
         """
         for group, decay in zip(self._groups, (0.0, 2 * l2), strict=True):

@@ -1,4 +1,4 @@
-"""An optimiser of an embedding table whose steps cost what the batch's rows cost, however many rows the table has.
+"""Optimise an embedding table by steps that cost what the batch's rows cost, however many rows the table has.
 
 Every step t of the whole table is, for the rows R_t that the batch uses, with g the gradient of a row's E numbers,
 
@@ -39,7 +39,7 @@ MOMENT, COUNT, DECAY, LAST = range(4)
 
 @dataclass(frozen=True)
 class RowWiseRmspropConfig:
-    """The optimiser's constants: `rate`, `l2`, `a` and `b` of the formulas."""
+    """Holds the optimiser's constants: `rate`, `l2`, `a` and `b` of the formulas."""
 
     learning_rate: float
     l2: float
@@ -50,19 +50,20 @@ class RowWiseRmspropConfig:
 
 
 class RowWiseRmsprop:
-    """Trains one table [R, E]. All that a step needs of a row lies in one place and costs one walk through memory.
+    """Trains one table [R, E]. A row's weights, average and state lie side by side, so that they are read together.
 
     The table itself is stale until `write_back`. Shape suffixes: B rows of a batch, O those that this process computes,
     U distinct table rows of the batch, E = 1 + K.
     """
 
     def __init__(self, table_RE: Tensor, lookup: EmbeddingLookup, config: RowWiseRmspropConfig) -> None:
+        """Copy the table's weights into a block in which each row is followed by its average and its state."""
         self.config, self.lookup, self.step = config, lookup, 0
         self._table_RE = table_RE
         rows, self._width = table_RE.shape
         self._averaged = config.averaging > 0
-        self._state = self._width * (1 + self._averaged)
-        self.block_RC = self._zeros(rows, self._state + 4)
+        self._state_start = self._width * (1 + self._averaged)
+        self.block_RC = self._zeros(rows, self._state_start + 4)
         self.block_RC[:, : self._width] = table_RE
         self._current_UC = self.block_RC[:0]
         self._batch: BatchRows | None = None
@@ -95,9 +96,9 @@ class RowWiseRmsprop:
     def update(self, gradient_UE: Tensor) -> None:
         """Take one step. The batch's rows move; their decay and averaging wait until they are used again."""
         assert self._batch is not None
-        config, current_UC, state = self.config, self._current_UC, self._state
+        config, current_UC, state_start = self.config, self._current_UC, self._state_start
         self.step += 1
-        moment_U, count_U = current_UC[:, state + MOMENT], current_UC[:, state + COUNT]
+        moment_U, count_U = current_UC[:, state_start + MOMENT], current_UC[:, state_start + COUNT]
         square_U = torch.linalg.vector_norm(gradient_UE, dim=1).square_().div_(max(self._width, 1))
         moment_U.lerp_(square_U, 1 - config.moment_decay)
         count_U.add_(1)
@@ -105,7 +106,7 @@ class RowWiseRmsprop:
         scale_U = (moment_U / correction_U).sqrt_().add_(EPSILON)
         current_UC[:, : self._width].addcdiv_(gradient_UE, scale_U.unsqueeze(1), value=-config.learning_rate)
         torch.div(2 * config.l2 * config.learning_rate, scale_U, out=scale_U)
-        current_UC[:, state + DECAY] = scale_U
+        current_UC[:, state_start + DECAY] = scale_U
         # The row catches up with this step too when it is next used: one decay and one average more.
         self._last_step(current_UC).fill_(self.step - 1)
         self.block_RC.index_copy_(0, self._batch.unique_U, current_UC)
@@ -116,15 +117,15 @@ class RowWiseRmsprop:
             chunk_UC = self._catch_up(self.block_RC[rows].clone(), self.step)
             if self._averaged and self.step:
                 correction = -math.expm1(self.step * math.log(self.config.averaging))
-                self._table_RE[rows] = chunk_UC[:, self._width : self._state] / correction
+                self._table_RE[rows] = chunk_UC[:, self._width : self._state_start] / correction
             else:
                 self._table_RE[rows] = chunk_UC[:, : self._width]
 
     def _catch_up(self, current_UC: Tensor, step: int) -> Tensor:
         """Change the rows in place to what they are after `step`, and return them."""
-        width, state = self._width, self._state
+        width, state_start = self._width, self._state_start
         missed_U = (step - self._last_step(current_UC)).to(current_UC.dtype)
-        decay_U = current_UC[:, state + DECAY]
+        decay_U = current_UC[:, state_start + DECAY]
         weights_UE = current_UC[:, :width]
         if self._averaged:
             a = self.config.averaging
@@ -136,7 +137,7 @@ class RowWiseRmsprop:
             ratio_U = torch.expm1(-difference_U * missed_U).div_(torch.expm1(-difference_U))
             log_U = torch.mul(smaller_U, 1 - missed_U).sub_(decay_U)
             gain_U = ratio_U.mul_(log_U.exp_()).mul_(1 - a)
-            average_UE = current_UC[:, width:state]
+            average_UE = current_UC[:, width:state_start]
             average_UE.mul_(torch.exp(missed_U * -forget).unsqueeze(1))
             average_UE.addcmul_(weights_UE, gain_U.unsqueeze(1))
         weights_UE.mul_(torch.exp(-decay_U * missed_U).unsqueeze(1))
@@ -145,7 +146,7 @@ class RowWiseRmsprop:
 
     def _last_step(self, rows_UC: Tensor) -> Tensor:
         """View each row's last step as integers in the block's bits: a float32 would stop counting at 2**24 steps."""
-        return rows_UC.view(torch.int32 if rows_UC.itemsize == 4 else torch.int64)[:, self._state + LAST]
+        return rows_UC.view(torch.int32 if rows_UC.itemsize == 4 else torch.int64)[:, self._state_start + LAST]
 
     def _chunks(self) -> Iterator[slice]:
         """Cut the rows into slices, so that `write_back` needs little memory."""

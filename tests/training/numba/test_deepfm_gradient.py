@@ -130,7 +130,7 @@ def test_training_by_it_is_training_by_autograd(given: Given, batch_norm: bool) 
         for _ in range(30):
             chosen_B = torch.from_numpy(generator.choice(len(rows.labels_N), 32, replace=False))
             losses.append(float(train_step.step(*(tensor[chosen_B] for tensor in rows))))
-        train_step.averaged()
+        train_step.averaged_model()
         train_steps.append((train_step, losses))
         train_step.close()
     (first, losses), (second, expected) = train_steps
