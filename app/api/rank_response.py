@@ -34,7 +34,7 @@ def _encode_items(ranking: Ranking) -> bytes:
     ids, count = ranking.candidates, len(ranking.scores)
     order, scores = ranking.order.ctypes.data, ranking.scores.ctypes.data
     buffer = ctypes.create_string_buffer(bindings.max_items_bytes(ids.begins, ids.ends, order, count))
-    size = bindings.write_items(ids.wire, ids.begins, ids.ends, order, scores, count, buffer)
+    size = bindings.write_items(ids.json, ids.begins, ids.ends, order, scores, count, buffer)
     return ctypes.string_at(buffer, size)
 
 

@@ -31,33 +31,33 @@ def id_hash(item_id: str) -> int:
 class RequestIds(Sequence[str]):
     """A sequence of N ids; the strings are made when one is first needed."""
 
-    __slots__ = ("_count", "_ids", "_stride", "pointer", "wire", "words_2N")
+    __slots__ = ("_count", "_ids", "_stride", "json", "pointer", "words_2N")
     _count: int
     _stride: int
 
-    def __init__(self, wire: bytes, limit: int, plain: bool, ids: list[str] | None = None) -> None:
+    def __init__(self, json: bytes, limit: int, plain: bool, ids: list[str] | None = None) -> None:
         """Scan a JSON array; call `from_json` or `from_strings` instead.
 
         Args:
-            wire: the text of the array.
+            json: the text of the array.
             limit: ids at most; the sequence is empty if there are more.
             plain: accept only ids that are written as they are, without escapes, and integers.
             ids: the strings, where they are known.
         """
-        self.wire = wire
+        self.json = json
         self._ids = ids
-        stride = self._stride = min(limit, len(wire) // 2)
+        stride = self._stride = min(limit, len(json) // 2)
         self.words_2N = np.empty(2 * stride, np.int64)
         """The hashes, followed by where ids begin and where they end, as int32."""
         self.pointer: int = self.words_2N.ctypes.data
         """The address of the hashes, N uint64."""
-        count = bindings.scan_ids(wire, len(wire), limit, plain, _KEY_ADDRESS, self.pointer, self.begins, self.ends)
+        count = bindings.scan_ids(json, len(json), limit, plain, _KEY_ADDRESS, self.pointer, self.begins, self.ends)
         self._count = max(count, 0)
 
     @classmethod
-    def from_json(cls, wire: bytes, limit: int) -> RequestIds | None:
+    def from_json(cls, json: bytes, limit: int) -> RequestIds | None:
         """Read a JSON array of 1 to `limit` plain strings and integers; return None if it takes a real parser."""
-        ids = cls(wire, limit, True)
+        ids = cls(json, limit, True)
         return ids if ids._count else None
 
     @classmethod
@@ -70,12 +70,12 @@ class RequestIds(Sequence[str]):
 
     @property
     def begins(self) -> int:
-        """The address of N int32: where in `wire` each id begins."""
+        """The address of N int32: where in `json` each id begins."""
         return self.pointer + 8 * self._stride
 
     @property
     def ends(self) -> int:
-        """The address of N int32: where in `wire` each id ends."""
+        """The address of N int32: where in `json` each id ends."""
         return self.pointer + 12 * self._stride
 
     @property
@@ -86,7 +86,7 @@ class RequestIds(Sequence[str]):
     def to_list(self) -> list[str]:
         """Return the ids as strings."""
         if self._ids is None:
-            self._ids = [str(item_id) for item_id in msgspec.json.decode(self.wire)]
+            self._ids = [str(item_id) for item_id in msgspec.json.decode(self.json)]
         return self._ids
 
     def __len__(self) -> int:

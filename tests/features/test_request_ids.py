@@ -64,7 +64,7 @@ def test_any_strings_can_be_held(items: list[str]) -> None:
     begins = np.frombuffer(ids.words_2N.tobytes(), np.int32)
     start = (ids.begins - ids.pointer) // 4
     for index, item in enumerate(items):
-        text = ids.wire[begins[start + index] : begins[start + index + (ids.ends - ids.begins) // 4]]
+        text = ids.json[begins[start + index] : begins[start + index + (ids.ends - ids.begins) // 4]]
         assert json.loads(b'"' + text + b'"') == item
         assert ids.hash_N[index] in (0, id_hash(item))
         assert (ids.hash_N[index] == 0) == (b"\\" in text)

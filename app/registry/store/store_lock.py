@@ -29,13 +29,11 @@ def action_lock(folder: Path) -> Iterator[None]:
         ArtifactError: `busy` if another is at work, `file` if the folder cannot be written to.
     """
     with contextlib.ExitStack() as stack:
-        try:
-            with writing_to(folder):
+        with writing_to(folder):
+            try:
                 stack.enter_context(file_lock.locked(folder / ACTION_LOCK, blocking=False))
-        except ArtifactError as error:
-            if isinstance(error.__cause__, BlockingIOError):
-                raise ArtifactError("busy", "another action is at work on this model") from error.__cause__
-            raise
+            except BlockingIOError as error:
+                raise ArtifactError("busy", "another action is at work on this model") from error
         yield
 
 
