@@ -157,7 +157,7 @@ def _lifecycle(
 
     def export(event: SwapEvent) -> None:
         metrics.model_swaps[event.outcome].inc()
-        metrics.set_models((artifact.version, artifact.sha256) for artifact in lifecycle.live.labels().values())
+        metrics.set_models((artifact.version, artifact.program_sha256) for artifact in lifecycle.live.labels().values())
 
     lifecycle = Lifecycle(
         model_store,

@@ -92,7 +92,7 @@ async def health(service: State, response: Response) -> Health:
         model=ModelHealth(
             name=lifecycle.model,
             version=stable.version if stable else None,
-            sha256=stable.sha256 if stable else None,
+            sha256=stable.program_sha256 if stable else None,
             labels=lifecycle.versions,
             canary_share=lifecycle.canary_share,
             fallback=lifecycle.fallback,

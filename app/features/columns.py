@@ -1,6 +1,6 @@
 """A column of a table, in the forms that the encoder takes whole, so that Python handles no value twice.
 
-The encoder asks a column for the form that suits a field: one raw column may be read by two fields, say as a number and
+The encoder takes a column in the form that suits a field: one raw column may be read by two fields, say as a number and
 as a category. This module knows no table library; `app.training.data.readers.series_column` makes columns of polars.
 """
 

@@ -85,7 +85,7 @@ class ItemCache:
         """Look N ids up, and mark their rows as used."""
         rows = self._rows
         row_N = rows.index.find(item_ids)
-        # Each use has a number of its own, so a row that occurs twice is told by a number that was overwritten.
+        # Each use has a number of its own, so a row that occurs twice shows by a number that was overwritten.
         flags = bindings.mark_used(
             row_N.ctypes.data, len(row_N), self._flags_address, rows.used_address, self.capacity, rows.uses
         )

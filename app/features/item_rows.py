@@ -9,8 +9,8 @@ import numpy as np
 from app.features.item_index import ABSENT, ItemIndex, Rows
 from app.runtime.huge_pages import zeros_on_huge_pages
 
-EVICTED_SHARE = 16
-"""At least the capacity divided by this is evicted at a time."""
+EVICTION_DIVISOR = 16
+"""At least the capacity divided by this number is evicted at a time."""
 
 
 class ItemRows:
@@ -82,7 +82,7 @@ class ItemRows:
         for rows in self._pinned.values():
             protected[rows] = True
         evictable = len(self.ids) - int(np.count_nonzero(protected[:-1]))
-        count = min(max(needed, self.capacity // EVICTED_SHARE), evictable)
+        count = min(max(needed, self.capacity // EVICTION_DIVISOR), evictable)
         if not count:
             return []
         last_used = self._used_C[: len(self.ids)].copy()

@@ -40,7 +40,7 @@ class Fetched(NamedTuple):
     """The features that one round trip read."""
 
     user: RawFeatures
-    """The features of the user; empty if none was asked for."""
+    """The features of the user; empty if no user was read."""
     items: Sequence[RawFeatures]
     """The features of each item, in the order of the ids."""
 

@@ -78,7 +78,7 @@ class DCN(CtrModel):
         if self.stacked:
             stacked_N: Tensor = self.deep(crossed_ND)
             return self.bias + stacked_N
-        deep_N = self.deep.of_halves(user_D[u + u + i :], items_ND[:, i + u + i :])
+        deep_N = self.deep.output_of_halves(user_D[u + u + i :], items_ND[:, i + u + i :])
         parallel_N: Tensor = deep_N + self.output(crossed_ND).squeeze(-1)
         return self.bias + parallel_N
 

@@ -63,7 +63,7 @@ class DeepFM(CtrModel):
 
     def score(self, user_D: Tensor, items_ND: Tensor) -> Tensor:
         h = self.deep.hidden
-        deep_N = self.deep.of_halves(user_D[:h], items_ND[:, :h])
+        deep_N = self.deep.output_of_halves(user_D[:h], items_ND[:, :h])
         cross_N = torch.mv(items_ND[:, h:-1], user_D[h:-1])
         return deep_N + cross_N + items_ND[:, -1] + user_D[-1]
 

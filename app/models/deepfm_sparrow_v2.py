@@ -93,7 +93,7 @@ class DeepFMSparrowV2(CtrModel):
 
     def score(self, user_D: Tensor, items_ND: Tensor) -> Tensor:
         h = self.deep.hidden
-        deep_N = self.deep.of_halves(user_D[:h], items_ND[:, :h])
+        deep_N = self.deep.output_of_halves(user_D[:h], items_ND[:, :h])
         return deep_N + torch.mv(items_ND[:, h:-1], user_D[h:-1]) + items_ND[:, -1] + user_D[-1]
 
     def _user_numbers(self, numerics_BM: Tensor) -> Tensor:

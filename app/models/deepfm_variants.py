@@ -92,7 +92,7 @@ class DeepFMVariant(DeepFM):
         if self.element_wise:
             weight_HC = self._product_weight_HK().repeat(1, self.crosses.cross_width // self.dim) * user_C
             hidden_NH = hidden_NH + torch.matmul(cross_NC, weight_HC.t())
-        deep_N = self.deep.of_halves(user_D[:h], hidden_NH)
+        deep_N = self.deep.output_of_halves(user_D[:h], hidden_NH)
         return deep_N + torch.mv(cross_NC, user_C) + items_ND[:, -1] + user_D[-1]
 
     def top_mlp(self) -> TopMlpWeights | None:

@@ -49,4 +49,4 @@ class EmbeddingMlp(CtrModel):
         return TopMlpWeights(self.deep.hidden, 0, 0, 0, layers, AffineWeights(output.weight, output.bias + self.bias))
 
     def score(self, user_D: Tensor, items_ND: Tensor) -> Tensor:
-        return self.bias + self.deep.of_halves(user_D, items_ND)
+        return self.bias + self.deep.output_of_halves(user_D, items_ND)

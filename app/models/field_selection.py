@@ -7,7 +7,7 @@ from torch import Tensor, nn
 
 
 class FieldSelection(nn.Module):
-    """Some of a side's embeddings, concatenated, and its numbers if wanted."""
+    """Some of a side's embeddings, concatenated, and its numbers unless they are left out."""
 
     chosen_F: Tensor
 

@@ -93,8 +93,8 @@ class Fusion(CtrModel):
 
     def score(self, user_D: Tensor, items_ND: Tensor) -> Tensor:
         h, t, k = self.deepfm.hidden, 2 * self.deepfm.hidden + self.tower, self.dim
-        wide_deep_N = self.wide_deep.of_halves(user_D[:h], items_ND[:, :h])
-        deepfm_N = self.deepfm.of_halves(user_D[h : 2 * h], items_ND[:, h : 2 * h])
+        wide_deep_N = self.wide_deep.output_of_halves(user_D[:h], items_ND[:, :h])
+        deepfm_N = self.deepfm.output_of_halves(user_D[h : 2 * h], items_ND[:, h : 2 * h])
         neural_cf_N = torch.mv(items_ND[:, 2 * h : t], user_D[2 * h : t])
         user_D, items_ND = user_D[t:], items_ND[:, t:]
         cross_NK = items_ND[:, :k] * user_D[:k]

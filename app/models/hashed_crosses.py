@@ -86,7 +86,7 @@ class HashedCrosses(nn.Module):
         self.oov_rows = preprocessing.oov_rows
         self.user_slots = layouts["user"].expanded_width
         user, item = (sorted({pair[end] for pair in cross_sides}) for end in (0, 1))
-        self.users, self.items = len(user), len(item)
+        self.crossed_user_slots, self.crossed_item_slots = len(user), len(item)
         self.register_buffer("user_L", torch.tensor(user, dtype=torch.int64))
         self.register_buffer("item_R", torch.tensor(item, dtype=torch.int64))
         self.within_user, self.within_item = SlotPairs(within["user"]), SlotPairs(within["item"])
@@ -111,7 +111,7 @@ class HashedCrosses(nn.Module):
     def user_half(
         self, weights_C1: Tensor, vocabulary_V: Tensor, rows_BT: Tensor, x_BT: Tensor
     ) -> tuple[Tensor, Tensor]:
-        """Sum the crosses within the user side, [B], and pack its crossed slots, [B, 5 * users]."""
+        """Sum the crosses within the user side, [B], and pack its crossed slots, [B, 5 * crossed user slots]."""
         codes_BT = self.slot_codes(vocabulary_V, rows_BT)
         within_B: Tensor = self.within_user(weights_C1, codes_BT, x_BT, codes_BT, x_BT)
         return within_B, pack_slots(codes_BT[:, self.user_L], x_BT[:, self.user_L])
@@ -119,15 +119,15 @@ class HashedCrosses(nn.Module):
     def item_half(
         self, weights_C1: Tensor, vocabulary_V: Tensor, rows_NT: Tensor, x_NT: Tensor
     ) -> tuple[Tensor, Tensor]:
-        """Sum the crosses within the item side, [N], and pack its crossed slots, [N, 5 * items]."""
+        """Sum the crosses within the item side, [N], and pack its crossed slots, [N, 5 * crossed item slots]."""
         codes_NT = self.slot_codes(vocabulary_V, rows_NT)
         within_N: Tensor = self.within_item(weights_C1, codes_NT, x_NT, codes_NT, x_NT)
         return within_N, pack_slots(codes_NT[:, self.item_R], x_NT[:, self.item_R])
 
     def score_across(self, weights_C1: Tensor, user_D: Tensor, items_ND: Tensor) -> Tensor:
         """Sum the crosses between the sides, [N], from the packed slots of one user and N items."""
-        user_1L, user_x_1L = unpack_slots(user_D.unsqueeze(0), self.users)
-        item_NR, item_x_NR = unpack_slots(items_ND, self.items)
+        user_1L, user_x_1L = unpack_slots(user_D.unsqueeze(0), self.crossed_user_slots)
+        item_NR, item_x_NR = unpack_slots(items_ND, self.crossed_item_slots)
         cross_N: Tensor = self.cross_sides(weights_C1, user_1L, user_x_1L, item_NR, item_x_NR)
         return cross_N
 

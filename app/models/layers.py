@@ -149,7 +149,7 @@ class SplitMlp(SplitBlocks):
         output_B1: Tensor = self.output(self.last_hidden(x_BD))
         return output_B1.squeeze(-1)
 
-    def of_halves(self, user_H: Tensor, items_NH: Tensor) -> Tensor:
+    def output_of_halves(self, user_H: Tensor, items_NH: Tensor) -> Tensor:
         """Compute the outputs [N] of one user's half with N items' halves."""
         output_N1: Tensor = self.output(self.last_hidden_of_halves(user_H, items_NH))
         return output_N1.squeeze(-1)

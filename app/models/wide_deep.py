@@ -61,4 +61,4 @@ class WideDeep(CtrModel):
     def score(self, user_D: Tensor, items_ND: Tensor) -> Tensor:
         h = self.deep.hidden
         wide_N = self.wide.score_across(self.cross_table_C1, user_D[h:-1], items_ND[:, h:-1])
-        return self.deep.of_halves(user_D[:h], items_ND[:, :h]) + wide_N + items_ND[:, -1] + user_D[-1]
+        return self.deep.output_of_halves(user_D[:h], items_ND[:, :h]) + wide_N + items_ND[:, -1] + user_D[-1]

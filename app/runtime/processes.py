@@ -34,7 +34,7 @@ POLL_S = 0.1
 
 
 class ServedApplication(Protocol):
-    """An ASGI application that can be told that its process is about to stop."""
+    """An ASGI application that prepares for the end of its process."""
 
     def __call__(self, scope: Any, receive: Any, send: Any, /) -> Awaitable[None]: ...
 

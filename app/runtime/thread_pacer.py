@@ -13,9 +13,9 @@ from collections.abc import Iterator
 from app.runtime.loop_pacer import LEAST_SHARE, SLEEP_S
 
 SHARE_OF_IDLE = 0.5
-"""Less than the event loop's own slices take, which begin when no request can go on: this thread cannot tell."""
+"""Share of the idle time that the thread may take: less than slices on the event loop, since it cannot see requests."""
 BUSY_SHARE = 0.05
-"""If the other threads of the process take less of the time than this, nothing is served that would have to wait."""
+"""Below this share of the time of the process's other threads nothing is served that would have to wait."""
 SLICE_BYTES = 1 << 20
 """Bytes hashed or checked between two calls of `throttle`: less than a millisecond."""
 

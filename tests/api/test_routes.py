@@ -45,7 +45,7 @@ async def test_health_when_all_is_well(service: FakeService, artifact: Artifact)
     assert response.status_code == 200
     assert (body["status"], body["reasons"]) == ("ok", [])
     assert (body["model"]["name"], body["model"]["version"]) == ("deepfm", 1)
-    assert (body["model"]["labels"], body["model"]["sha256"]) == ({"stable": 1}, artifact.sha256)
+    assert (body["model"]["labels"], body["model"]["sha256"]) == ({"stable": 1}, artifact.program_sha256)
     assert body["model"]["last_swap_at"] == "2017-07-14T02:40:00Z"
     assert body["features"] == {"connected": True, "detail": "127.0.0.1:6379", "cached_items": 12}
     assert response.headers["Cache-Control"] == "no-store"

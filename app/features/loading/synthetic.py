@@ -87,12 +87,12 @@ def splitmix64(seed: int, stream: str, start: int, stop: int) -> npt.NDArray[np.
 
 
 def load_features(
-    client: redis.Redis, key: KeyTemplate, catalogue: SyntheticCatalogue, side: Side, progress: Callable[[int], None]
+    client: redis.Redis, key: KeyTemplate, catalogue: SyntheticCatalogue, side: Side, on_progress: Callable[[int], None]
 ) -> None:
     """Write every user's or item's HASH; memory stays bounded, whatever the number.
 
     Args:
-        progress: told how many more were written.
+        on_progress: called with the number of entities written since the call before.
 
     Raises:
         StoreError: Redis does not take them.
@@ -104,10 +104,10 @@ def load_features(
         for written, packed in _packed_commands(catalogue, key, side):
             connection.send_packed_command([packed])
             _read_replies(connection, pending)  # of the batch before, so that the store never waits for the next one
-            progress(pending)
+            on_progress(pending)
             pending = written
         _read_replies(connection, pending)
-        progress(pending)
+        on_progress(pending)
     except redis.RedisError as error:
         raise StoreError(f"Redis does not take the features: {error}") from error
     finally:

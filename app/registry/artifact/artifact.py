@@ -68,7 +68,7 @@ class Artifact:
         return self.manifest.schema_hash
 
     @property
-    def sha256(self) -> str:
+    def program_sha256(self) -> str:
         """The SHA-256 of the program file."""
         return self.manifest.files[PROGRAM].sha256
 

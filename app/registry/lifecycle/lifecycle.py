@@ -233,7 +233,7 @@ class Lifecycle:
     async def _release(self, label: Label) -> None:
         """Take a version out of service whose label the pointer no longer names.
 
-        Another worker, or an operator, may have said why.
+        Another worker, or an operator, may have recorded the reason.
         """
         self._problems.resolve(label)
         if label == "canary" and self._live.canary is not None:
