@@ -27,13 +27,13 @@ REJECTION_REASONS: dict[type[RequestError], str] = {
 
 
 class RankingMetrics:
-    """Counts what rankings lacked, which requests were refused, and what the shadow found."""
+    """Counts why rankings are degraded, which requests were refused, and the outcomes of the shadow."""
 
     def __init__(self, metrics: Metrics) -> None:
         self._metrics = metrics
 
     def on_ranked(self, request: RankRequest, ranking: Ranking) -> None:
-        """Count what a ranking lacked; this is a `RankObserver`."""
+        """Count why a ranking is degraded and what the store did not know; this is a `RankObserver`."""
         metrics = self._metrics
         if ranking.degraded:
             for reason in ranking.degraded:

@@ -2,8 +2,8 @@
 
     [one round trip: the user, and items not cached] -> user slots -> user state; item rows gathered -> score -> sort
 
-Every stage has a way on when it fails: defaults for what the store did not give, stale items before none. What is
-lacking is named in `degraded`; only a missing model, a bad request and a passed deadline are errors.
+A failing store does not fail the request: features that it did not give are defaults, and cached items are used though
+they may be stale. `degraded` says so; only a missing model, a bad request and a passed deadline are errors.
 """
 
 from __future__ import annotations
@@ -37,7 +37,7 @@ MAX_EXPLAINED = 10
 
 @dataclass(slots=True)
 class Ranking:
-    """The answer to a request: items with their probabilities, best first, and what was lacking."""
+    """The answer to a request: items with their probabilities, best first, and why it is degraded, if it is."""
 
     artifact: Artifact
     label: str

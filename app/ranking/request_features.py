@@ -60,7 +60,7 @@ class FeatureReader:
         fresh as the beginning of the request, and the user and the items read are as fresh as the store's reply.
 
         Returns:
-            The features of the user and of the distinct ids, in their order; what is lacking stands in `degraded`.
+            The features of the user and of the distinct ids, in their order; `degraded` names what could not be read.
         """
         cache = self._cache
         ids = RequestIds.from_strings(item_ids)
@@ -128,7 +128,7 @@ class FeatureReader:
         return np.flatnonzero(self._cache.flags(lookup.rows) & FRESH == 0).tolist()
 
     def _from_cache(self, ids: RequestIds) -> RequestFeatures:
-        """Return what the cache holds when the store has failed, and name what is lacking."""
+        """Return what the cache holds after the store has failed; `degraded` names what is absent or may be stale."""
         rows_N = self._cache.find(ids).rows
         flags_N, cached_N = self._cache.flags(rows_N), rows_N != ABSENT
         fresh_N = flags_N & FRESH != 0 if self._store.tracking else np.zeros(len(rows_N), np.bool_)
