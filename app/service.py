@@ -89,7 +89,7 @@ def build_service(settings: Settings, store: FeatureStore | None = None) -> Serv
     """
     device = _device(settings)
     metrics = Metrics()
-    store = store or _redis_store(settings)
+    store = _redis_store(settings) if store is None else store
     # At least the candidates of two requests fit in; in a smaller cache nearly every request would read its items.
     dtype = torch.bfloat16 if settings.precision == "bf16" else torch.float32
     cache = ItemCache(max(settings.item_cache_size, 2 * settings.max_candidates), device=device, dtype=dtype)

@@ -94,6 +94,15 @@ async def test_requests_beyond_the_limit_are_refused_and_counted(service: Servic
     assert 'ctr_rejected_total{reason="overloaded"} 2.0' in service.metrics.render()[0].decode()
 
 
+def test_a_store_without_entries_is_used_all_the_same(settings: Settings) -> None:
+    class SizedStore(MemoryFeatureStore):
+        def __len__(self) -> int:
+            return len(self.items)
+
+    store = SizedStore()
+    assert build_service(settings, store).store is store
+
+
 def test_a_store_has_to_be_named(settings: Settings, tmp_path: Path) -> None:
     with pytest.raises(ConfigError, match="CTR_REDIS_URL is empty"):
         build_service(settings)
