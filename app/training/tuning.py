@@ -25,9 +25,9 @@ if TYPE_CHECKING:
 
 MISSING = "ctr tune needs `pip install ctr-serving[tune]`"
 FIRST_TRIALS = 5
-"""How many trials are random; the search learns from them, and none is pruned before."""
+"""Number of random trials that the search learns from first; none is pruned before they have ended."""
 FIRST_EPOCHS = 2
-"""How many epochs every trial has before it may be pruned."""
+"""Number of epochs that every trial trains before it may be pruned."""
 BATCH_SIZES = (256, 1024, 4096)
 HIDDEN = ("64", "128,64", "256,128", "200,80", "256,128,64", "400,400")
 

@@ -30,7 +30,7 @@ from app.training.preprocessing.expand import ExpandedRows
 from app.training.preprocessing.preprocessing_fit import PreprocessingFit
 
 SAMPLE_ROWS = 16_384
-"""How many training rows the batch norms' first statistics are taken from."""
+"""Number of training rows from which the batch norms' first statistics are taken."""
 
 
 @dataclass(frozen=True)

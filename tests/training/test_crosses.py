@@ -115,9 +115,9 @@ def order_for(trained: Trained, model: CtrModel, user: dict[str, Any]) -> np.nda
 @pytest.mark.slow
 def test_a_woman_of_25_who_likes_science_fiction_is_shown_more_of_it(trained: Trained) -> None:
     def woman(genre: str) -> dict[str, Any]:
-        known = {"age": 25, "gender": "F", "occupation": "student", "hour": 21, "weekday": 5, "user_rating_count": 60}
+        traits = {"age": 25, "gender": "F", "occupation": "student", "hour": 21, "weekday": 5, "user_rating_count": 60}
         averages = {"user_average": 3.6, "user_like_share": 0.55, "liked_year": 1992}
-        return {**known, **averages, "liked_genres": {genre: 20, "Drama": 10}, "genre_taste": {genre: 0.8}}
+        return {**traits, **averages, "liked_genres": {genre: 20, "Drama": 10}, "genre_taste": {genre: 0.8}}
 
     assert trained.data.item_states is not None
     science_fiction = np.array(["Sci-Fi" in genres for genres in trained.data.item_states["genres"].to_list()])
@@ -128,5 +128,5 @@ def test_a_woman_of_25_who_likes_science_fiction_is_shown_more_of_it(trained: Tr
     }
     # Without crosses all users get one and the same order.
     assert orders["lr", "Sci-Fi"].tolist() == orders["lr", "Romance"].tolist()
-    place = {key: np.flatnonzero(science_fiction[order]).mean() / len(order) for key, order in orders.items()}
-    assert place["deepfm", "Sci-Fi"] < place["deepfm", "Romance"] - 0.04
+    mean_position = {key: np.flatnonzero(science_fiction[order]).mean() / len(order) for key, order in orders.items()}
+    assert mean_position["deepfm", "Sci-Fi"] < mean_position["deepfm", "Romance"] - 0.04

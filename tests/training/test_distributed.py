@@ -37,7 +37,7 @@ def test_two_processes_are_one(tmp_path: Path) -> None:
     for name, tensor in first["weights"].items():
         assert torch.equal(tensor, second["weights"][name]), name
     assert first["losses"] == second["losses"]
-    one, two = (roc_auc_score(found["labels"], found["logits"]) for found in (alone, first))
+    one, two = (roc_auc_score(result["labels"], result["logits"]) for result in (alone, first))
     assert one > 0.7
     assert two == pytest.approx(one, abs=0.002)
     assert len(first["losses"]) == len(alone["losses"])

@@ -48,9 +48,9 @@ def test_a_run_leaves_a_version_that_loads_and_says_where_it_came_from(tmp_path:
     loaded = load(tmp_path)
     manifest = loaded.manifest
     assert (manifest.architecture, manifest.name, manifest.version) == (model, "tried", 0)
-    said = {metric: value for metric, value in result.metrics["test"].items() if not math.isnan(value)}
-    assert {"auc", "log_loss", "ece"} <= said.keys()
-    assert {metric: manifest.metrics["test"][metric] for metric in said} == pytest.approx(said)
+    measured = {metric: value for metric, value in result.metrics["test"].items() if not math.isnan(value)}
+    assert {"auc", "log_loss", "ece"} <= measured.keys()
+    assert {metric: manifest.metrics["test"][metric] for metric in measured} == pytest.approx(measured)
     assert manifest.metrics["baselines"].keys() == {"constant", "logistic_regression", "gradient_boosting"}
     assert manifest.data["train"]["rows"] == 243
     assert manifest.data["train"]["from"] == "2020-09-13T12:26:40+00:00"
@@ -70,9 +70,9 @@ def test_the_report_lies_beside_the_version_and_the_manifest_proves_it(tmp_path:
         content = (tmp_path / name).read_bytes()
         assert manifest.files[name].sha256 == hashlib.sha256(content).hexdigest()
         assert len(content) < 1_000_000
-    found = msgspec.json.decode((tmp_path / "report.json").read_bytes())
-    assert found["metrics"]["test"]["auc"] == pytest.approx(result.metrics["test"]["auc"])
-    assert found["reproduce"]["command"] == "ctr train --dataset table"
+    findings = msgspec.json.decode((tmp_path / "report.json").read_bytes())
+    assert findings["metrics"]["test"]["auc"] == pytest.approx(result.metrics["test"]["auc"])
+    assert findings["reproduce"]["command"] == "ctr train --dataset table"
 
 
 def test_a_version_goes_to_the_store_with_its_report_and_serves_without_it(tmp_path: Path) -> None:
@@ -88,28 +88,28 @@ def test_a_version_goes_to_the_store_with_its_report_and_serves_without_it(tmp_p
 
 
 def test_a_report_that_cannot_be_drawn_costs_no_version(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
-    said: list[str] = []
+    messages: list[str] = []
 
     def broken(_: object) -> None:
         raise ZeroDivisionError("a drawing")
 
     monkeypatch.setattr("app.training.job.collect_findings", broken)
-    result = TrainingJob(small_job()).run(labelled(), None, tmp_path, name="tried", notify=said.append)
+    result = TrainingJob(small_job()).run(labelled(), None, tmp_path, name="tried", notify=messages.append)
     assert result.report is None
-    assert any("ZeroDivisionError: a drawing" in line for line in said)
+    assert any("ZeroDivisionError: a drawing" in line for line in messages)
     assert load(tmp_path).manifest.files.keys() == {"model.pt", "tables.safetensors"}
 
 
 def test_baselines_that_fail_cost_no_version(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
-    said: list[str] = []
+    messages: list[str] = []
 
     def broken(*_: object) -> None:
         raise MemoryError("too many trees")
 
     monkeypatch.setattr("app.training.job.fit_baselines", broken)
-    result = TrainingJob(small_job()).run(labelled(), None, tmp_path, name="tried", notify=said.append)
+    result = TrainingJob(small_job()).run(labelled(), None, tmp_path, name="tried", notify=messages.append)
     assert result.baselines == {}
-    assert any("MemoryError: too many trees" in line for line in said)
+    assert any("MemoryError: too many trees" in line for line in messages)
     assert result.report is not None
     assert load(tmp_path).manifest.metrics["baselines"] == {}
 

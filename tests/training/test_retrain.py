@@ -45,12 +45,12 @@ HOUR = 3600
 
 def clicks(rows: int, users: int = 30) -> str:
     """One row an hour. Cities like items of their own parity, so there is something to learn; later users are new."""
-    dice = random.Random(5)
+    rng = random.Random(5)
     lines = ["user,city,item,price,at,clicked"]
     for n in range(rows):
-        user, item = dice.randrange(users) + (users if n > 800 and n % 3 == 0 else 0), dice.randrange(20)
-        clicked = int(dice.random() < (0.85 if (user + item) % 2 else 0.15))
-        price = round(dice.uniform(1, 99), 4)
+        user, item = rng.randrange(users) + (users if n > 800 and n % 3 == 0 else 0), rng.randrange(20)
+        clicked = int(rng.random() < (0.85 if (user + item) % 2 else 0.15))
+        price = round(rng.uniform(1, 99), 4)
         lines.append(f"u{user},c{user % 2},i{item},{price},{START + n * HOUR},{clicked}")
     return "\n".join(lines) + "\n"
 
@@ -118,19 +118,19 @@ def opened(folder: Path) -> tuple[ModelStore, Dataset]:
 def test_a_better_candidate_is_live_and_the_document_has_both_evaluations(ctr: Ctr, folder: Path) -> None:
     status, out, err = ctr(*TABLE, "--window-days", "40", "--json")
     assert status == 0, err
-    found = json.loads(out)
+    result = json.loads(out)
     store = ModelStore(folder / "model_store", "deepfm")
-    assert (found["published"], found["live"], found["version"], store.pointer().stable) == (True, 1, 2, 2)
-    assert found["rows"] == {"train": 778, "validation": 86, "test": 96}, "40 days of an hour a row, by 81, 9 and 10 %"
-    spans = [found["data"][part] for part in ("train", "validation", "test")]
+    assert (result["published"], result["live"], result["version"], store.pointer().stable) == (True, 1, 2, 2)
+    assert result["rows"] == {"train": 778, "validation": 86, "test": 96}, "40 days of an hour a row, by 81, 9 and 10 %"
+    spans = [result["data"][part] for part in ("train", "validation", "test")]
     assert spans[0]["to"] <= spans[1]["from"] <= spans[1]["to"] <= spans[2]["from"], "the newest rows are held out"
-    shown = found["evaluation"]
+    shown = result["evaluation"]
     assert shown["gain"] == pytest.approx(shown["live"]["log_loss"] - shown["candidate"]["log_loss"])
     assert shown["gain"] >= shown["min_gain"] == -0.001
     assert shown["seen_by_live"] == 0.0
-    assert found["keys"]["new"] >= 15
-    assert found["gate"]["passed"]
-    assert found["gate"]["against"] == 1
+    assert result["keys"]["new"] >= 15
+    assert result["gate"]["passed"]
+    assert result["gate"]["against"] == 1
     manifest = store.manifest(2)
     assert manifest.metrics["test"] == shown["candidate"]
     assert manifest.metrics["baselines"] == {"version 1": shown["live"]}
@@ -151,12 +151,12 @@ def test_a_better_candidate_is_live_and_the_document_has_both_evaluations(ctr: C
 def test_not_good_enough_is_status_3_one_line_and_nothing_left(ctr: Ctr, folder: Path) -> None:
     status, out, err = ctr(*TABLE, "--min-gain", "0.5", "--json")
     assert status == 3
-    found = json.loads(out)
-    assert (found["published"], found["reason"], found["version"], found["gate"]) == (False, "gain", None, None)
-    assert found["message"].startswith("not published: on the newest 120 rows its log loss is")
-    assert "+0.50000 of --min-gain" in found["message"]
-    assert found["message"] in err
-    assert found["evaluation"]["candidate"]["auc"] > 0.6
+    result = json.loads(out)
+    assert (result["published"], result["reason"], result["version"], result["gate"]) == (False, "gain", None, None)
+    assert result["message"].startswith("not published: on the newest 120 rows its log loss is")
+    assert "+0.50000 of --min-gain" in result["message"]
+    assert result["message"] in err
+    assert result["evaluation"]["candidate"]["auc"] > 0.6
     left_alone(folder)
 
 
@@ -242,28 +242,28 @@ def refit(folder: Path, gate: Callable[[int], Any], **options: Any) -> tuple[Ret
     store, data = opened(folder)
     live = store.load(1)
     config = RetrainConfig(config_of(live.manifest), min_gain=-1.0, **options)
-    found = RetrainOutcome(1)
-    retrain(config, data, store, live, found, gate=gate)
-    return found, store
+    result = RetrainOutcome(1)
+    retrain(config, data, store, live, result, gate=gate)
+    return result, store
 
 
 def test_fresh_weights_need_no_live_weights(folder: Path) -> None:
-    found, store = refit(folder, lambda _: None, fresh=True, window=RetrainWindow(rows=600))
+    result, store = refit(folder, lambda _: None, fresh=True, window=RetrainWindow(rows=600))
     assert store.pointer().stable == 2
-    assert set(found.keys) == {"new"}
+    assert set(result.keys) == {"new"}
     assert store.manifest(2).config["retrained"]["learning_rate"] == 0.02
 
 
 def test_interrupted_while_it_is_judged_it_leaves_no_version(folder: Path) -> None:
-    seen = []
+    had_manifest = []
 
     def stopped(version: int) -> None:
-        seen.append((folder / "model_store" / "deepfm" / str(version) / "manifest.json").exists())
+        had_manifest.append((folder / "model_store" / "deepfm" / str(version) / "manifest.json").exists())
         raise SystemExit(143)
 
     with pytest.raises(SystemExit):
         refit(folder, stopped)
-    assert seen == [True]
+    assert had_manifest == [True]
     left_alone(folder)
 
 
@@ -319,14 +319,14 @@ def test_the_newest_rows_are_by_time_and_not_by_place(folder: Path) -> None:
 
 
 def test_the_gain_and_its_error_are_what_they_say() -> None:
-    dice = np.random.default_rng(3)
-    labels_N = dice.integers(0, 2, 500).astype(np.float32)
-    live_N = dice.uniform(0.05, 0.95, 500)
+    rng = np.random.default_rng(3)
+    labels_N = rng.integers(0, 2, 500).astype(np.float32)
+    live_N = rng.uniform(0.05, 0.95, 500)
     new_N = (live_N + labels_N) / 2
-    found = compare("log_loss", labels_N, new_N, live_N)
+    result = compare("log_loss", labels_N, new_N, live_N)
     each = [np.where(labels_N == 1, -np.log(p_N), -np.log(1 - p_N)) for p_N in (live_N, new_N)]
-    assert found["gain"] == pytest.approx((each[0] - each[1]).mean())
-    assert found["log_loss_gain_error"] == pytest.approx((each[0] - each[1]).std() / 500**0.5)
+    assert result["gain"] == pytest.approx((each[0] - each[1]).mean())
+    assert result["log_loss_gain_error"] == pytest.approx((each[0] - each[1]).std() / 500**0.5)
     assert compare("auc", labels_N, new_N, live_N)["gain"] > 0 > compare("auc", labels_N, live_N, new_N)["gain"]
 
 

@@ -97,9 +97,9 @@ def test_the_real_one_keeps_it(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) 
     (tmp_path / "report.html").write_text("<p>report</p>")
     uri = f"sqlite:///{tmp_path}/mlflow.db"
     run = Tracking(uri, "home").log("run", files=[tmp_path / "report.html"], **RUN)  # type: ignore[arg-type]
-    found = mlflow.get_run(run).data
-    assert found.params["model.name"] == "fm"
-    assert found.metrics["test_auc"] == 0.75
+    result = mlflow.get_run(run).data
+    assert result.params["model.name"] == "fm"
+    assert result.metrics["test_auc"] == 0.75
     history = mlflow.MlflowClient(uri).get_metric_history(run, "validation_loss")
     assert [(m.step, m.value) for m in history] == [(1, 0.5), (2, 0.3)]
     assert [file.path for file in mlflow.MlflowClient(uri).list_artifacts(run)] == ["report.html"]

@@ -37,15 +37,15 @@ TABLE = ("--dataset", "table", "--data", "clicks.csv", "--features", "features.y
 def test_the_document_is_the_contracts(ctr: Ctr) -> None:
     status, out, err = ctr(*TABLE, *SMALL, "--seed", "3", "--json")
     assert status == 0, err
-    found = json.loads(out)
+    result = json.loads(out)
     contract = ["model", "version_dir", "version", "metrics", "baselines", "seconds", "samples_per_second"]
-    assert list(found) == [*contract, "report"]
-    assert (found["model"], found["version"]) == ("deepfm", 0)
-    assert set(found["metrics"]) == {"validation", "test"}
-    for metrics in (*found["metrics"].values(), *found["baselines"].values()):
+    assert list(result) == [*contract, "report"]
+    assert (result["model"], result["version"]) == ("deepfm", 0)
+    assert set(result["metrics"]) == {"validation", "test"}
+    for metrics in (*result["metrics"].values(), *result["baselines"].values()):
         assert set(metrics) == {"auc", "log_loss", "pr_auc", "calibration", "ece", "gauc"}
-    assert found["seconds"] > 0 < found["samples_per_second"]
-    folder = Path(found["version_dir"])
+    assert result["seconds"] > 0 < result["samples_per_second"]
+    folder = Path(result["version_dir"])
     assert folder.parent == Path("runs")
     manifest = load(folder).manifest
     assert manifest.config["model"] == {"name": "deepfm", "dim": 4, "hidden": [8, 4], "dropout": 0.2, "seed": 3}

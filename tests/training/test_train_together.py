@@ -60,9 +60,9 @@ def start(folder: Path, *torchrun: str, data: str = "data") -> subprocess.Popen[
 
 
 def free_port() -> int:
-    with socket.socket() as found:
-        found.bind(("127.0.0.1", 0))
-        return int(found.getsockname()[1])
+    with socket.socket() as listener:
+        listener.bind(("127.0.0.1", 0))
+        return int(listener.getsockname()[1])
 
 
 @pytest.mark.faults
@@ -76,18 +76,18 @@ def test_processes_and_machines_train_what_one_process_trains(data: Path) -> Non
     }
     aucs: dict[str, float] = {}
     for name, processes in runs.items():
-        told = [process.communicate(timeout=110) for process in processes]
-        for process, (_, err) in zip(processes, told, strict=True):
+        outputs = [process.communicate(timeout=110) for process in processes]
+        for process, (_, err) in zip(processes, outputs, strict=True):
             assert process.returncode == 0, err[-3000:]
-        aucs[name] = json.loads(told[0][0])["metrics"]["test"]["auc"]
-        assert "1 bad rows left out (have not 6 columns; rows 8001)" in told[0][1]
-        assert all(out == "" for out, _ in told[1:])
+        aucs[name] = json.loads(outputs[0][0])["metrics"]["test"]["auc"]
+        assert "1 bad rows left out (have not 6 columns; rows 8001)" in outputs[0][1]
+        assert all(out == "" for out, _ in outputs[1:])
     assert aucs["one"] > 0.7
     assert aucs["two"] == pytest.approx(aucs["one"], abs=1e-4)
     assert aucs["machines"] == pytest.approx(aucs["one"], abs=1e-4)
     folders = [data / where / "runs" / "encoded" for where in ("one", "two", "machine0", "machine1")]
     arrays = [
-        {file.name: file.read_bytes() for found in folder.iterdir() for file in found.glob("*.bin")}
+        {file.name: file.read_bytes() for inside in folder.iterdir() for file in inside.glob("*.bin")}
         for folder in folders
     ]
     assert len(arrays[0]) == 6
@@ -104,4 +104,4 @@ def test_an_error_in_one_shard_is_reported_once(data: Path) -> None:
     assert out == ""
     assert err.count("error:") == 1
     assert "bad rows left out (have not 6 columns; rows 8001, 9002, 9003" in err
-    assert not [found for found in (data / "two" / "runs" / "encoded").iterdir() if found.is_dir()]
+    assert not [inside for inside in (data / "two" / "runs" / "encoded").iterdir() if inside.is_dir()]

@@ -30,16 +30,16 @@ def test_the_command_that_it_prints_trains_the_best(ctr: Ctr) -> None:
     status, out, err = ctr("tune", *TABLE, *options, "--trials", "4")
     assert status == 0, err
     assert "Going on after 2 trials" in err
-    found = json.loads(out)
-    assert (found["trials"], found["study"]) == (4, "runs/tune-fm.db")
-    assert found["best"]["validation_log_loss"] <= found["default"]["validation_log_loss"]
-    assert found["command"] in err
-    program, *words = shlex.split(found["command"])
+    result = json.loads(out)
+    assert (result["trials"], result["study"]) == (4, "runs/tune-fm.db")
+    assert result["best"]["validation_log_loss"] <= result["default"]["validation_log_loss"]
+    assert result["command"] in err
+    program, *words = shlex.split(result["command"])
     assert program == "ctr"
     status, out, err = ctr(*words, "--calibration", "none", "--json")
     assert status == 0, err
     trained = json.loads(out)["metrics"]["validation"]["log_loss"]
-    assert trained == pytest.approx(found["best"]["validation_log_loss"], abs=1e-6)
+    assert trained == pytest.approx(result["best"]["validation_log_loss"], abs=1e-6)
 
 
 @pytest.mark.parametrize(

@@ -30,32 +30,32 @@ def prepared() -> PreparedData:
 
 
 def search(folder: Path, prepared: PreparedData, trials: int, **options: Any) -> Search:
-    found = Search.open(folder / "tune-lr.db", "lr", ABOUT, 0)
-    found.run(prepared, MAKE, search_space("lr"), trials, **options)
-    return found
+    study = Search.open(folder / "tune-lr.db", "lr", ABOUT, 0)
+    study.run(prepared, MAKE, search_space("lr"), trials, **options)
+    return study
 
 
 def test_it_begins_with_the_defaults_and_the_best_trains_to_what_it_says(
     tmp_path: Path, prepared: PreparedData
 ) -> None:
-    told: list[Trial] = []
-    found = search(tmp_path, prepared, 4, on_trial=told.append)
-    assert [trial.number for trial in told] == [0, 1, 2, 3]
-    assert told == found.trials
-    assert found.trials[0].options == pytest.approx(search_space("lr"))
-    assert len({str(trial.options) for trial in found.trials}) == 4
-    best = found.best
+    ended: list[Trial] = []
+    study = search(tmp_path, prepared, 4, on_trial=ended.append)
+    assert [trial.number for trial in ended] == [0, 1, 2, 3]
+    assert ended == study.trials
+    assert study.trials[0].options == pytest.approx(search_space("lr"))
+    assert len({str(trial.options) for trial in study.trials}) == 4
+    best = study.best
     assert best is not None
-    assert best.loss == min(trial.loss for trial in found.trials if trial.loss is not None)
+    assert best.loss == min(trial.loss for trial in study.trials if trial.loss is not None)
     trained = TrainingJob(MAKE(**best.options)).train(prepared)
     assert min(epoch.validation_loss for epoch in trained.fitted.epochs) == pytest.approx(best.loss, abs=1e-9)
 
 
 def test_it_goes_on_where_it_ended_with_other_trials(tmp_path: Path, prepared: PreparedData) -> None:
     first = search(tmp_path, prepared, 3).trials
-    told: list[Trial] = []
-    again = search(tmp_path, prepared, 5, on_trial=told.append)
-    assert [trial.number for trial in told] == [3, 4]
+    ended: list[Trial] = []
+    again = search(tmp_path, prepared, 5, on_trial=ended.append)
+    assert [trial.number for trial in ended] == [3, 4]
     assert again.trials[:3] == first
     assert len({str(trial.options) for trial in again.trials}) == 5
     assert len(search(tmp_path, prepared, 5).trials) == 5, "what is there is enough"
@@ -72,11 +72,11 @@ def test_an_interrupted_search_keeps_what_it_has(tmp_path: Path, prepared: Prepa
 
     with pytest.raises(KeyboardInterrupt):
         search(tmp_path, prepared, 50, on_progress=interrupted)
-    kept = Search.open(tmp_path / "tune-lr.db", "lr", ABOUT, 0)
-    done = [trial for trial in kept.trials if trial.state == "complete"]
+    reopened = Search.open(tmp_path / "tune-lr.db", "lr", ABOUT, 0)
+    done = [trial for trial in reopened.trials if trial.state == "complete"]
     assert 1 <= len(done) < 50
-    wanted = len(kept.trials) + 1
-    assert len(search(tmp_path, prepared, wanted).trials) == wanted
+    trial_count = len(reopened.trials) + 1
+    assert len(search(tmp_path, prepared, trial_count).trials) == trial_count
 
 
 def test_a_trial_that_falls_behind_is_given_up(
@@ -93,11 +93,11 @@ def test_a_trial_that_falls_behind_is_given_up(
             report(ProgressUpdate(epoch, 1, 1, loss - 0.01 * epoch, True))
 
     monkeypatch.setattr(Trainer, "fit", fit)
-    found = search(tmp_path, prepared, 7)
-    assert [trial.state for trial in found.trials] == ["complete"] * 6 + ["pruned"]
-    assert found.trials[6].loss is not None
-    assert found.best is not None
-    assert found.best.number == 5
+    study = search(tmp_path, prepared, 7)
+    assert [trial.state for trial in study.trials] == ["complete"] * 6 + ["pruned"]
+    assert study.trials[6].loss is not None
+    assert study.best is not None
+    assert study.best.number == 5
 
 
 def test_a_search_of_something_else_is_refused(tmp_path: Path) -> None:

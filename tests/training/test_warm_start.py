@@ -54,13 +54,13 @@ def warm(live: Artifact, architecture: str = "deepfm") -> tuple[CtrModel, Prepro
 
 
 def test_what_the_live_version_learned_is_read_back(tmp_path: Path) -> None:
-    known, found = fitted(), live_preprocessing(live_version(tmp_path))
-    assert torch.equal(found.vocabulary_V, known.vocabulary_V)
-    assert found.numerics.keys() == known.numerics.keys()
+    known, result = fitted(), live_preprocessing(live_version(tmp_path))
+    assert torch.equal(result.vocabulary_V, known.vocabulary_V)
+    assert result.numerics.keys() == known.numerics.keys()
     for name, statistics in known.numerics.items():
-        assert found.numerics[name].mean == pytest.approx(statistics.mean, rel=1e-6)
-        assert found.numerics[name].deviation == pytest.approx(statistics.deviation, rel=1e-6)
-        assert found.numerics[name].borders == pytest.approx(statistics.borders)
+        assert result.numerics[name].mean == pytest.approx(statistics.mean, rel=1e-6)
+        assert result.numerics[name].deviation == pytest.approx(statistics.deviation, rel=1e-6)
+        assert result.numerics[name].borders == pytest.approx(statistics.borders)
 
 
 @pytest.mark.parametrize("architecture", MODELS)
@@ -108,9 +108,9 @@ def test_numbers_keep_the_live_statistics_unless_there_were_none(tmp_path: Path)
     known = live_preprocessing(live_version(tmp_path))
     unseen = replace(known, numerics=known.numerics | {"age": NumericStatistics()})
     new = fitted(users=MORE_USERS, items=MORE_ITEMS)
-    found = join_preprocessing(unseen, new)
-    assert found.numerics["age"] == new.numerics["age"]
-    assert found.numerics["year"] == known.numerics["year"] != new.numerics["year"]
+    result = join_preprocessing(unseen, new)
+    assert result.numerics["age"] == new.numerics["age"]
+    assert result.numerics["year"] == known.numerics["year"] != new.numerics["year"]
 
 
 def test_keys_without_a_row_are_as_they_were_after_training(tmp_path: Path) -> None:
@@ -118,14 +118,14 @@ def test_keys_without_a_row_are_as_they_were_after_training(tmp_path: Path) -> N
     preprocessing = join_preprocessing(live_preprocessing(live), fitted(users=MORE_USERS, items=MORE_ITEMS))
     model = build("deepfm", preprocessing)
     train = expand(preprocessing, encoded(range(20, MORE_USERS), range(MORE_ITEMS)))
-    begun = warm_start(model, preprocessing, live, train)
+    start = warm_start(model, preprocessing, live, train)
     Trainer(TrainerConfig(epochs=1, batch_size=64), model, preprocessing).fit(train, train, warm=True)
-    absent = restore_unused_rows(model, preprocessing, begun, train)
+    absent = restore_unused_rows(model, preprocessing, start, train)
     seen_R = torch.zeros(preprocessing.rows, dtype=torch.bool)
     seen_R[train.rows_NT.flatten()] = True
-    moved_R = (model.table_RE.detach() != begun.table_RE).any(1)
+    moved_R = (model.table_RE.detach() != start.table_RE).any(1)
     assert absent >= 20, "the ids of users 0 to 19 at the least"
-    assert not moved_R[begun.is_live_R & ~seen_R][preprocessing.oov_rows :].any()
+    assert not moved_R[start.is_live_R & ~seen_R][preprocessing.oov_rows :].any()
     assert moved_R[seen_R].float().mean() > 0.9
 
 
@@ -134,12 +134,12 @@ def test_buckets_that_no_row_looks_up_are_as_they_were_too(tmp_path: Path) -> No
     preprocessing = join_preprocessing(live_preprocessing(live), fitted(users=MORE_USERS, items=MORE_ITEMS))
     model = build("wide_deep", preprocessing)
     train = expand(preprocessing, encoded(range(20, MORE_USERS), range(MORE_ITEMS)))
-    begun = warm_start(model, preprocessing, live, train)
+    start = warm_start(model, preprocessing, live, train)
     table_C1 = model.get_parameter("cross_table_C1")
     assert torch.equal(table_C1, live.program.cross_table_C1)
     Trainer(TrainerConfig(epochs=1, batch_size=64), model, preprocessing).fit(train, train, warm=True)
     decayed = float((table_C1 != live.program.cross_table_C1).float().mean())
-    restore_unused_rows(model, preprocessing, begun, train)
+    restore_unused_rows(model, preprocessing, start, train)
     moved_C = (table_C1 != live.program.cross_table_C1).squeeze(1)
     assert decayed > 0.9, "or there was nothing to restore"
     assert 0.001 < float(moved_C.float().mean()) < 0.2, "only what 400 rows look up has learned"

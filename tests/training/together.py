@@ -36,8 +36,8 @@ class ThreadGroup(ProcessGroup):
         return values
 
     def sum_in_place(self, *tensors: torch.Tensor) -> None:
-        for place, each in enumerate(zip(*self.all_gather(tensors), strict=True)):
-            tensors[place].copy_(torch.stack(each).sum(0))
+        for index, each in enumerate(zip(*self.all_gather(tensors), strict=True)):
+            tensors[index].copy_(torch.stack(each).sum(0))
 
     def barrier(self) -> None:
         self.exchange.barrier.wait()

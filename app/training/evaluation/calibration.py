@@ -34,7 +34,7 @@ MAX_SLOPE = 10.0
 """A larger slope comes from a model that has hardly learned, and would multiply the rounding of its logits."""
 TOLERANCE = 1e-9
 RIDGE = 1e-12
-"""It keeps the Hessian invertible where all logits are equal."""
+"""This term keeps the Hessian invertible if all logits are equal."""
 
 
 @dataclass(frozen=True)

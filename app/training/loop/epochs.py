@@ -31,9 +31,9 @@ class ProgressUpdate:
 
     epoch: int
     done: int
-    """How many of this epoch's rows have been trained on."""
+    """Number of this epoch's rows that have been trained on."""
     total: int
-    """How many rows the epoch has."""
+    """Number of rows of the epoch."""
     validation_loss: float | None = None
     """Mean log loss in nats; None until the end of the epoch."""
     best: bool = False
@@ -55,9 +55,9 @@ class LoopState:
 
     epoch: int = 0
     batch: int = 0
-    """How many of the epoch's batches have been trained on."""
+    """Number of this epoch's batches that have been trained on."""
     seconds: float = 0.0
-    """How long this epoch's steps have taken so far."""
+    """Seconds that this epoch's steps have taken so far."""
     loss: float = 0.0
     """Sum of the losses of this process's rows of this epoch so far."""
     best: float = math.inf

@@ -76,7 +76,7 @@ class TrainStep:
         self._masks = DropoutMasks(seed) if self._device.type == "cpu" else None
         set_mask_source(model, self._masks)
         self.deepfm_gradient = self._make_deepfm_gradient(preprocessing) if hand_written and not bfloat16 else None
-        """None where the gradient is autograd's."""
+        """DeepFM's hand-written gradient; None if autograd computes the gradient."""
         model.train()
 
     def _make_deepfm_gradient(self, preprocessing: Preprocessing) -> DeepFmGradient | None:

@@ -16,21 +16,21 @@ class TrainerConfig:
     """Says how a model is trained."""
 
     batch_size: int = 512
-    """Rows a step, summed over all processes."""
+    """Number of rows of a step, summed over all processes."""
     epochs: int = 30
     """The largest number of epochs; early stopping usually ends training before."""
     learning_rate: float = 2e-3
     patience: int = 3
-    """How many epochs without a better validation log loss end training."""
+    """Number of epochs without a better validation log loss after which training ends."""
     table_l2: float = TABLE_L2
     """Factor of the sum of squares of the whole table, in a loss that is a mean over the batch's rows."""
     id_dropout: float = 0.2
     """Share of rows whose user id is replaced by out-of-vocabulary, so that the model learns to score new users."""
     averaging: float = 0.99
-    """Decay of the moving average of weights, which is evaluated and kept; with 0 the last weights are."""
+    """Decay of the moving average of weights, which is evaluated and kept; with 0 the weights themselves are."""
     seed: int = 0
     device: str = "cpu"
-    """cpu, cuda or cuda:1."""
+    """Device by torch's name: `cpu`, `cuda` or `cuda:1`."""
     precision: Literal["float32", "bfloat16"] = "float32"
     """Precision of the forward and backward pass; bfloat16 pays off on a GPU. Weights are always float32."""
 

@@ -23,9 +23,9 @@ from app.training.optim.rowwise_rmsprop import COUNT, DECAY, EPSILON, LAST, MOME
 FEW_STEPS = 24
 """A row that missed at most this many steps catches up step by step; one that missed more, by the closed form."""
 LINE_BYTES, ROW_ALIGNMENT_BYTES = 64, 32
-"""Rows are padded to a multiple of the latter: at worst two thirds of a fetched cache line are another row's."""
+"""Rows are padded to a multiple of the second: at worst two thirds of a fetched cache line are another row's."""
 PREFETCH_DISTANCE = 16
-"""How many rows ahead of its use a row is prefetched."""
+"""A row is prefetched this many rows ahead of its use."""
 
 
 class NumbaRowWiseRmsprop(RowWiseRmsprop):
@@ -42,7 +42,7 @@ class NumbaRowWiseRmsprop(RowWiseRmsprop):
         self.unique_U = np.empty(0, np.int64)
         """The distinct rows of the last batch that was looked up."""
         self.weights_UE: Array = np.empty((0, self._width), self._block.dtype)
-        """Their weights, copied, as they are read more than once and the table's rows may be in no cache."""
+        """A copy of their weights, which are read more than once while the table's rows may be in no cache."""
         self._index_OT = np.empty((0, 0), np.int32)
         self._x_OT = np.empty((0, 0), self._block.dtype)
 

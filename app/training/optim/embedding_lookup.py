@@ -20,7 +20,7 @@ class BatchRows(NamedTuple):
 
     unique_U: Tensor
     index_N: Tensor
-    """int64 [O * T], positions in `unique_U`."""
+    """Positions [O * T] in `unique_U`, int64."""
     x_N: Tensor
     """The slots' numbers [O * T]."""
 

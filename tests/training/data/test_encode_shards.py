@@ -124,34 +124,34 @@ def test_processes_prepare_together_what_one_prepares(tmp_path: Path, kind: Any,
 
     alone = prepared(SINGLE_PROCESS)
     assert len(alone.preprocessing.vocabulary_V) < 20, "the count decides"
-    for found in together(3, prepared):
-        assert isinstance(found, PreparedData), found
-        assert found.preprocessing.vocabulary_V.tolist() == alone.preprocessing.vocabulary_V.tolist()
-        price, expected = found.preprocessing.numerics["price"], alone.preprocessing.numerics["price"]
+    for results in together(3, prepared):
+        assert isinstance(results, PreparedData), results
+        assert results.preprocessing.vocabulary_V.tolist() == alone.preprocessing.vocabulary_V.tolist()
+        price, expected = results.preprocessing.numerics["price"], alone.preprocessing.numerics["price"]
         assert price.borders == expected.borders
         assert (price.mean, price.deviation) == pytest.approx((expected.mean, expected.deviation), rel=1e-12)
         for part, rows in alone.rows.items():
-            for one, other in zip(rows, found.rows[part], strict=True):
+            for one, other in zip(rows, results.rows[part], strict=True):
                 np.testing.assert_array_equal(one.numpy(), other.numpy())
     if size == "mapped":
         assert {inside.suffix for inside in (tmp_path / "cache").iterdir()} == {"", ".lock"}, "no shared array stays"
 
 
-@pytest.mark.parametrize("place", [1, 500, 1001])
-def test_too_many_bad_rows_in_one_shard_end_all_with_one_message(tmp_path: Path, place: int) -> None:
+@pytest.mark.parametrize("first_bad_row", [1, 500, 1001])
+def test_too_many_bad_rows_in_one_shard_end_all_with_one_message(tmp_path: Path, first_bad_row: int) -> None:
     _, path, options = write_sample(tmp_path, "csv")
     lines = csv_text(1000).splitlines()
-    lines[place:place] = ["a,b"] * 200
+    lines[first_bad_row:first_bad_row] = ["a,b"] * 200
     path.write_text("\n".join(lines) + "\n")
-    found = together(
+    results = together(
         3,
         lambda group: open_dataset(
             "table", path, **options, cache=tmp_path / "cache", group=group, limits=SMALL_CHUNKS
         ),
     )
-    assert {type(error) for error in found} == {DataError}
-    assert len({str(error) for error in found}) == 1
-    assert f"rows {place}, {place + 1}, {place + 2}" in str(found[0])
+    assert {type(error) for error in results} == {DataError}
+    assert len({str(error) for error in results}) == 1
+    assert f"rows {first_bad_row}, {first_bad_row + 1}, {first_bad_row + 2}" in str(results[0])
     assert not [inside for inside in (tmp_path / "cache").iterdir() if inside.is_dir()]
 
 
@@ -160,27 +160,27 @@ def test_unfit_values_in_a_later_shard_are_named_by_their_row(tmp_path: Path) ->
     lines = csv_text(400).splitlines()
     lines[301:341] = [line.replace(".5,", "EUR,") for line in lines[301:341]]
     path.write_text("\n".join(lines) + "\n")
-    found = together(
+    results = together(
         2,
         lambda group: open_dataset(
             "table", path, **options, cache=tmp_path / "cache", group=group, limits=SMALL_CHUNKS
         ),
     )
-    assert len({str(error) for error in found}) == 1
-    assert "price cannot be read as numeric" in str(found[0])
-    assert "first in rows 301, 302" in str(found[0])
+    assert len({str(error) for error in results}) == 1
+    assert "price cannot be read as numeric" in str(results[0])
+    assert "first in rows 301, 302" in str(results[0])
 
 
 def test_a_cache_that_cannot_be_ends_all(tmp_path: Path) -> None:
     _, path, options = write_sample(tmp_path, "csv")
     (tmp_path / "cache").write_text("a file")
-    found = together(
+    results = together(
         2,
         lambda group: open_dataset(
             "table", path, **options, cache=tmp_path / "cache", group=group, limits=SMALL_CHUNKS
         ),
     )
-    assert {type(error) for error in found} == {ConfigError}
+    assert {type(error) for error in results} == {ConfigError}
 
 
 def test_files_that_differ_between_machines_are_refused(tmp_path: Path) -> None:
@@ -189,7 +189,7 @@ def test_files_that_differ_between_machines_are_refused(tmp_path: Path) -> None:
         (tmp_path / str(rank)).mkdir()
         paths.append(write_sample(tmp_path / str(rank), "csv")[1:])
         paths[rank][0].write_text(csv_text(rows))
-    found = together(
+    results = together(
         2,
         lambda group: open_dataset(
             "table",
@@ -200,4 +200,4 @@ def test_files_that_differ_between_machines_are_refused(tmp_path: Path) -> None:
             limits=SMALL_CHUNKS,
         ),
     )
-    assert ["not the same on all machines" in str(error) for error in found] == [True, True]
+    assert ["not the same on all machines" in str(error) for error in results] == [True, True]

@@ -17,10 +17,10 @@ def test_the_generated_file_has_criteos_shape(tmp_path: Path) -> None:
     frame = pl.read_csv(path, separator="\t", has_header=False, new_columns=HEADER)
     assert frame.shape == (20_000, 40)
     assert frame["label"].mean() == pytest.approx(0.256, abs=0.02)
-    for place, cardinality in enumerate(encoding.CARDINALITIES):
-        column = frame[f"C{place + 1}"].cast(pl.String)
+    for index, cardinality in enumerate(encoding.CARDINALITIES):
+        column = frame[f"C{index + 1}"].cast(pl.String)
         assert column.n_unique() <= cardinality + 1
-        assert column.null_count() / 20_000 == pytest.approx(encoding.MISSING_CATEGORIES.get(place, 0.0), abs=0.02)
+        assert column.null_count() / 20_000 == pytest.approx(encoding.MISSING_CATEGORIES.get(index, 0.0), abs=0.02)
     assert frame["C3"].n_unique() > 5_000, "the long tail"
     assert frame["I12"].null_count() / 20_000 == pytest.approx(0.77, abs=0.02)
     other = tmp_path / "again.tsv"
@@ -39,13 +39,13 @@ def test_a_process_that_needs_more_than_its_limit_ends_the_run(tmp_path: Path) -
 
 
 def test_the_page_says_what_was_held_and_what_was_missed() -> None:
-    found = {
+    result = {
         "machine": {"commit": "abc", "cores": 2, "cpu": "a processor"},
         "load_average": (0.1, 0, 0),
         "speed": {"rows": 9, "megabytes": 1, "pandas": 100.0, "ours": 40.0, "ours_again": 9e9, "ratio": 0.4},
         "memory": {"file_mb": 40, "limit_mb": 10, "peak_mb": 9, "rows": 5, "within": True},
     }
-    page = encoding._page(found, 3)
+    page = encoding._page(result, 3)
     assert "| read, encode, write | 40 | 0.40 | **missed**: at least 0.5 |" in page
     assert "held: within the limit" in page
 

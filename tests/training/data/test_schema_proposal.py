@@ -21,29 +21,29 @@ GENRES = ["drama", "comedy", "war", "crime"]
 
 def impressions(rows: int = 400) -> pl.DataFrame:
     """Return impressions with every kind of column that the proposal distinguishes."""
-    dice = random.Random(3)
-    films = {film: (dice.sample(GENRES, 2), 1950 + film * 3, dice.lognormvariate(3, 2)) for film in range(1, 25)}
+    rng = random.Random(3)
+    films = {film: (rng.sample(GENRES, 2), 1950 + film * 3, rng.lognormvariate(3, 2)) for film in range(1, 25)}
     table = []
     for n in range(rows):
-        user, film = dice.randint(1, 40), dice.randint(1, 24)
+        user, film = rng.randint(1, 40), rng.randint(1, 24)
         genres, year, price = films[film]
-        clicked = int(dice.random() < 0.4)
+        clicked = int(rng.random() < 0.4)
         table.append(
             {
                 "request": f"r{n:05}",
                 "userId": user,
                 "zip": f"0{user % 10}234",
-                "userLikedGenres": json.dumps({genre: dice.randint(1, 5) for genre in dice.sample(GENRES, 2)}),
-                "userLastMovie": dice.randint(1, 24),
-                "hour": dice.randint(0, 23),
+                "userLikedGenres": json.dumps({genre: rng.randint(1, 5) for genre in rng.sample(GENRES, 2)}),
+                "userLastMovie": rng.randint(1, 24),
+                "hour": rng.randint(0, 23),
                 "movieId": film,
                 "genres": "|".join(genres),
                 "releaseYear": year,
                 "price": round(price, 2),
-                "stars": 4 + dice.randint(0, 1) if clicked else dice.randint(1, 3),
+                "stars": 4 + rng.randint(0, 1) if clicked else rng.randint(1, 3),
                 "source": "web",
                 "at": 1_700_000_000 + n,
-                "shoe size": dice.randint(36, 46),
+                "shoe size": rng.randint(36, 46),
                 "click": clicked,
             }
         )
@@ -57,9 +57,9 @@ def fields_of(text: str) -> dict[str, Any]:
 def test_every_column_is_what_it_is_and_every_line_says_why(tmp_path: Path) -> None:
     path = tmp_path / "clicks.csv"
     impressions().write_csv(path)
-    found = propose_schema(path)
-    assert (found.label, found.timestamp) == ("click", "at")
-    fields = fields_of(found.text)
+    result = propose_schema(path)
+    assert (result.label, result.timestamp) == ("click", "at")
+    fields = fields_of(result.text)
     assert {name: (field.entity, field.type) for name, field in fields.items()} == {
         "userId": ("user", "categorical"),
         "zip": ("user", "categorical"),
@@ -79,13 +79,13 @@ def test_every_column_is_what_it_is_and_every_line_says_why(tmp_path: Path) -> N
     assert fields["userLikedGenres"].space_name == fields["genres"].space_name
     assert fields["price"].transforms == ("log1p", "standardise")
     assert fields["releaseYear"].transforms == ("standardise",)
-    assert "same in 100% of the rows of one movieId" in found.text
-    assert {name: reason.split()[0] for name, reason in found.left_out.items()} == {
+    assert "same in 100% of the rows of one movieId" in result.text
+    assert {name: reason.split()[0] for name, reason in result.left_out.items()} == {
         "click": "the", "at": "the", "request": "another", "stars": "tells", "source": "always", "shoe size": "its",
     }  # fmt: skip
-    lines = found.text.splitlines()
-    declared = [place for place, line in enumerate(lines) if line.startswith("  - ")]
-    assert all(lines[place - 1].startswith("  # ") for place in declared)
+    lines = result.text.splitlines()
+    declared = [number for number, line in enumerate(lines) if line.startswith("  - ")]
+    assert all(lines[number - 1].startswith("  # ") for number in declared)
 
 
 def write_jsonl(frame: pl.DataFrame, path: Path) -> None:
@@ -118,12 +118,12 @@ def test_what_is_proposed_trains_on_the_file_it_came_from(ctr: Ctr, tmp_path: Pa
     WRITERS[kind](impressions(), tmp_path / f"clicks.{kind}")
     status, out, err = ctr("schema", "infer", f"clicks.{kind}", "--json")
     assert status == 0, err
-    found = json.loads(out)
-    assert {field["name"]: field["entity"] for field in found["schema"]["fields"]}["genres"] == "item"
-    (tmp_path / "features.yaml").write_text(found["yaml"])
+    result = json.loads(out)
+    assert {field["name"]: field["entity"] for field in result["schema"]["fields"]}["genres"] == "item"
+    (tmp_path / "features.yaml").write_text(result["yaml"])
     status, out, err = ctr(
         "train", "--dataset", "table", "--data", f"clicks.{kind}", "--features", "features.yaml",
-        "--label", found["label"], "--timestamp", found["timestamp"], "--model", "lr", "--epochs", "1", "--json",
+        "--label", result["label"], "--timestamp", result["timestamp"], "--model", "lr", "--epochs", "1", "--json",
     )  # fmt: skip
     assert status == 0, err
     assert "note:" not in err, "every value of every field fits"

@@ -96,9 +96,9 @@ def test_shards_of_parquet_are_its_rows(lengths: list[int], shards: int) -> None
             frame = pl.DataFrame({"a": [f"{number}-{row}" for row in range(length)]}, schema={"a": pl.String})
             frame.write_parquet(Path(folder) / f"{number}.parquet", row_group_size=32)
         whole = table_files(Path(folder), SMALL_CHUNKS)
-        found = rows_of_shards(shards, whole)
-        assert found == rows_of(whole)
-        assert found[2] == sum(lengths)
+        result = rows_of_shards(shards, whole)
+        assert result == rows_of(whole)
+        assert result[2] == sum(lengths)
 
 
 def test_the_fraction_and_the_numbers_of_one_file_grow(tmp_path: Path) -> None:

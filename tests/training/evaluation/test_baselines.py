@@ -26,22 +26,22 @@ def test_each_baseline_learns_what_it_can() -> None:
     train, test = encode(data.take(order[:400])), encode(data.take(order[400:]))
     preprocessing = PreprocessingFit().fit(data.schema, train)
     rows = expand(preprocessing, train), expand(preprocessing, test)
-    found = fit_baselines(preprocessing, (train, rows[0]), (test, rows[1]))
-    assert list(found) == ["constant", "logistic_regression", "gradient_boosting"]
-    assert found["constant"]["auc"] == 0.5
+    result = fit_baselines(preprocessing, (train, rows[0]), (test, rows[1]))
+    assert list(result) == ["constant", "logistic_regression", "gradient_boosting"]
+    assert result["constant"]["auc"] == 0.5
     for name in ("logistic_regression", "gradient_boosting"):
-        assert found[name]["auc"] > 0.85
-        assert found[name]["log_loss"] < found["constant"]["log_loss"] - 0.2
+        assert result[name]["auc"] > 0.85
+        assert result[name]["log_loss"] < result["constant"]["log_loss"] - 0.2
     again = fit_baselines(preprocessing, (train, rows[0]), (test, rows[1]))
-    assert found == again
+    assert result == again
 
 
 def test_values_that_training_never_saw() -> None:
     data = some_data(300)
     train, test = encode(data.take(np.arange(20))), encode(data.take(np.arange(20, 300)))
     preprocessing = PreprocessingFit().fit(data.schema, train)
-    found = fit_baselines(preprocessing, (train, expand(preprocessing, train)), (test, expand(preprocessing, test)))
-    assert all(np.isfinite(metrics["log_loss"]) for metrics in found.values())
+    result = fit_baselines(preprocessing, (train, expand(preprocessing, train)), (test, expand(preprocessing, test)))
+    assert all(np.isfinite(metrics["log_loss"]) for metrics in result.values())
 
 
 def test_large_data_is_sampled_for_fitting_and_predicted_in_chunks() -> None:

@@ -29,9 +29,9 @@ def test_it_finds_what_the_labels_follow(slope: float, offset: float) -> None:
 def test_it_is_the_maximum_of_the_likelihood() -> None:
     logits, labels = draw_labels(0.7, -0.3)
     peer = LogisticRegression(C=1e12, tol=1e-10, max_iter=1000).fit(logits[:, None].astype(float), labels)
-    found = fit_platt(logits, labels)
+    result = fit_platt(logits, labels)
     # Platt's targets are off 0 and 1 by 1 / rows, and so is the answer.
-    assert found == pytest.approx((peer.coef_[0, 0], peer.intercept_[0]), abs=2e-3)
+    assert result == pytest.approx((peer.coef_[0, 0], peer.intercept_[0]), abs=2e-3)
 
 
 @pytest.mark.parametrize(

@@ -33,25 +33,25 @@ TEST = rows(["a", "d"], [None, None], ["x|new|y", "z"], ["s", "t"])
 
 
 def test_shares_are_those_of_the_raw_rows() -> None:
-    found = {
+    result = {
         f["name"]: f
         for f in field_summaries(PreprocessingFit(min_count=1).fit(SCHEMA, TRAIN), {"train": TRAIN, "test": TEST})
     }
-    assert found["user_id"]["missing"] == {"train": 0.0, "test": 0.0}
-    assert found["user_id"]["unseen"] == {"train": 0.0, "test": 0.5}
-    assert (found["user_id"]["distinct"], found["user_id"]["in_table"]) == (3, 3)
-    assert found["age"]["missing"] == {"train": 0.25, "test": 1.0}
-    assert found["age"]["unseen"] == {}
-    assert found["age"]["mean"] == pytest.approx(8 / 3)
-    assert found["likes"]["missing"] == {"train": 0.25, "test": 0.0}
-    assert found["likes"]["unseen"] == {"train": 0.0, "test": 0.25}
-    assert found["city"]["missing"] == {"train": 0.25, "test": 0.0}
-    assert found["city"]["unseen"]["test"] == 0.5
+    assert result["user_id"]["missing"] == {"train": 0.0, "test": 0.0}
+    assert result["user_id"]["unseen"] == {"train": 0.0, "test": 0.5}
+    assert (result["user_id"]["distinct"], result["user_id"]["in_table"]) == (3, 3)
+    assert result["age"]["missing"] == {"train": 0.25, "test": 1.0}
+    assert result["age"]["unseen"] == {}
+    assert result["age"]["mean"] == pytest.approx(8 / 3)
+    assert result["likes"]["missing"] == {"train": 0.25, "test": 0.0}
+    assert result["likes"]["unseen"] == {"train": 0.0, "test": 0.25}
+    assert result["city"]["missing"] == {"train": 0.25, "test": 0.0}
+    assert result["city"]["unseen"]["test"] == 0.5
 
 
 def test_values_that_are_too_rare_have_no_row_and_count_as_unseen() -> None:
-    found = field_summaries(PreprocessingFit(min_count=2).fit(SCHEMA, TRAIN), {"train": TRAIN})
-    users = next(f for f in found if f["name"] == "user_id")
+    result = field_summaries(PreprocessingFit(min_count=2).fit(SCHEMA, TRAIN), {"train": TRAIN})
+    users = next(f for f in result if f["name"] == "user_id")
     assert (users["distinct"], users["in_table"], users["unseen"]["train"]) == (3, 1, 0.5)
 
 

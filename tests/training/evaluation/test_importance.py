@@ -18,13 +18,13 @@ ROWS = expand(PREPROCESSING, encode(DATA))
 
 
 def test_every_slot_belongs_to_one_field_and_a_bucket_to_its_number() -> None:
-    places = field_slots(DATA.schema)
-    assert list(places) == [field.name for side in ("user", "item") for field in DATA.schema.side(side)]
-    assert sorted(slot for slots in places.values() for slot in slots) == list(range(ROWS.rows_NT.shape[1]))
+    slots_of = field_slots(DATA.schema)
+    assert list(slots_of) == [field.name for side in ("user", "item") for field in DATA.schema.side(side)]
+    assert sorted(slot for slots in slots_of.values() for slot in slots) == list(range(ROWS.rows_NT.shape[1]))
     bucketed = [field.name for field in DATA.schema.fields if field.type == "numeric" and field.buckets]
     assert bucketed
     for name in bucketed:
-        assert len(places[name]) == 2
+        assert len(slots_of[name]) == 2
 
 
 @pytest.mark.parametrize("decides", ["gender", "age"])

@@ -20,26 +20,26 @@ def test_crosses_are_the_mean_of_the_models_own_pairwise_terms(name: str) -> Non
         if name == "deepfm_sparrow":
             model.crosses.weight_P.copy_(torch.tensor([2.0, -1.0, 0.5, 3.0])[: len(model.crosses.weight_P)])
         e_NFK = model.fields(ROWS.rows_NT, ROWS.x_NT)[:, :, 1:]
-    found = measure_interactions(model, DATA.schema, ROWS)
-    assert isinstance(found, Interactions)
+    result = measure_interactions(model, DATA.schema, ROWS)
+    assert isinstance(result, Interactions)
     names = list(DATA.schema.vectors)
-    places = [names.index(field) for field in found.fields]
+    positions = [names.index(field) for field in result.fields]
     weights = torch.ones(len(names), len(names))
     if name == "deepfm_sparrow":
-        assert len(found.fields) <= 4
+        assert len(result.fields) <= 4
         weights = (model.crosses.weights() + model.crosses.weights().t()).detach()
-    for row, left in enumerate(places):
-        for column, right in enumerate(places):
+    for row, left in enumerate(positions):
+        for column, right in enumerate(positions):
             expected = 0.0
             if left != right:
                 expected = float((weights[left, right] * (e_NFK[:, left] * e_NFK[:, right]).sum(1)).abs().mean())
-            assert found.strength_FF[row, column] == pytest.approx(expected, rel=1e-4, abs=1e-6)
-    np.testing.assert_allclose(found.strength_FF, found.strength_FF.T)
+            assert result.strength_FF[row, column] == pytest.approx(expected, rel=1e-4, abs=1e-6)
+    np.testing.assert_allclose(result.strength_FF, result.strength_FF.T)
 
 
 def test_the_others_say_why_they_have_none_to_show() -> None:
     for name, kind in MODELS.items():
-        found = measure_interactions(ModelConfig(name).build(PREPROCESSING).eval(), DATA.schema, ROWS)
-        assert isinstance(found, Interactions) == issubclass(kind, WITH_PAIRS), name
-        assert isinstance(found, Interactions) or len(found) > 10
+        result = measure_interactions(ModelConfig(name).build(PREPROCESSING).eval(), DATA.schema, ROWS)
+        assert isinstance(result, Interactions) == issubclass(kind, WITH_PAIRS), name
+        assert isinstance(result, Interactions) or len(result) > 10
     assert set(REASONS) <= set(MODELS)

@@ -20,19 +20,19 @@ def test_metrics_are_their_definitions() -> None:
     rng = np.random.default_rng(1)
     labels = rng.integers(0, 2, 300).astype(np.float32)
     p = np.round(rng.random(300) * 0.8 + 0.1, 2).astype(np.float32)
-    found = evaluate(labels, p)
+    result = evaluate(labels, p)
     p64 = p.astype(np.float64)
-    assert found["auc"] == pytest.approx(pair_auc(labels, p))
-    assert found["log_loss"] == pytest.approx(-np.mean(np.where(labels == 1, np.log(p64), np.log1p(-p64))))
-    assert found["calibration"] == pytest.approx(p64.sum() / labels.sum())
-    assert 0 < found["pr_auc"] < 1
+    assert result["auc"] == pytest.approx(pair_auc(labels, p))
+    assert result["log_loss"] == pytest.approx(-np.mean(np.where(labels == 1, np.log(p64), np.log1p(-p64))))
+    assert result["calibration"] == pytest.approx(p64.sum() / labels.sum())
+    assert 0 < result["pr_auc"] < 1
 
 
 def test_what_cannot_be_said_is_nan_not_an_error() -> None:
-    found = evaluate(np.zeros(4, np.float32), np.full(4, 0.25, np.float32))
-    assert math.isnan(found["auc"])
-    assert math.isnan(found["calibration"])
-    assert found["log_loss"] == pytest.approx(-math.log(0.75))
+    result = evaluate(np.zeros(4, np.float32), np.full(4, 0.25, np.float32))
+    assert math.isnan(result["auc"])
+    assert math.isnan(result["calibration"])
+    assert result["log_loss"] == pytest.approx(-math.log(0.75))
 
 
 def test_grouped_auc_weighs_groups_by_rows_and_skips_those_with_one_label() -> None:

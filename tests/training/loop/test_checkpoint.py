@@ -24,8 +24,8 @@ ENVIRONMENT = {**os.environ, "OMP_NUM_THREADS": "1"}
 def train(folder: Path, *options: str) -> dict[str, Any]:
     folder.mkdir(exist_ok=True)
     subprocess.run([*COMMAND, str(folder), *options], cwd=ROOT, env=ENVIRONMENT, check=True, timeout=100)
-    found: dict[str, Any] = torch.load(folder / "result-0.pt", weights_only=True)
-    return found
+    result: dict[str, Any] = torch.load(folder / "result-0.pt", weights_only=True)
+    return result
 
 
 @pytest.mark.faults
@@ -37,11 +37,11 @@ def test_a_killed_run_ends_with_the_same_metrics(tmp_path: Path) -> None:
     for written in (2, 3):  # killed twice, the second time after it went on
         command = [*COMMAND, str(folder), "--resume", "--pause", "0.06"]
         process = subprocess.Popen(command, cwd=ROOT, env=ENVIRONMENT)
-        seen: set[int] = set()
+        write_times: set[int] = set()
         deadline = time.monotonic() + 60
-        while len(seen) <= written and process.poll() is None and time.monotonic() < deadline:
+        while len(write_times) <= written and process.poll() is None and time.monotonic() < deadline:
             if (folder / "checkpoint.pt").exists():
-                seen.add((folder / "checkpoint.pt").stat().st_mtime_ns)
+                write_times.add((folder / "checkpoint.pt").stat().st_mtime_ns)
             time.sleep(0.005)
         process.send_signal(signal.SIGKILL)
         kills += process.wait() == -signal.SIGKILL

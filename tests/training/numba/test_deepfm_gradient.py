@@ -58,8 +58,8 @@ def by_hand(
     table_RE = torch.zeros_like(model.table_RE)
     table_RE[torch.from_numpy(table.unique_U)] = gradient_UE
     names = {id(parameter): name for name, parameter in model.named_parameters()}
-    found = {names[id(p)]: weights.gradient_of(p).clone() for p in weights.parameters}
-    return loss, {**found, "table_RE": table_RE}
+    result = {names[id(p)]: weights.gradient_of(p).clone() for p in weights.parameters}
+    return loss, {**result, "table_RE": table_RE}
 
 
 def plainly(model: DeepFM, batch: ExpandedRows, own: slice) -> tuple[float, dict[str, Tensor]]:
@@ -90,12 +90,12 @@ def test_it_is_autograds(
     given: Given, one_batch: ExpandedRows, batch_norm: bool, dropout: float, own: slice, hidden: tuple[int, ...]
 ) -> None:
     model, other = (small(given[0], batch_norm, dropout, hidden).double().train() for _ in range(2))
-    loss, found = by_hand(model, given[0], one_batch, own)
+    loss, result = by_hand(model, given[0], one_batch, own)
     expected_loss, expected = plainly(other, one_batch, own)
     assert loss == pytest.approx(expected_loss, rel=1e-12)
-    assert found.keys() == expected.keys()
+    assert result.keys() == expected.keys()
     for name, gradient in expected.items():
-        torch.testing.assert_close(found[name], gradient, rtol=1e-9, atol=1e-12, msg=lambda m, n=name: f"{n}: {m}")
+        torch.testing.assert_close(result[name], gradient, rtol=1e-9, atol=1e-12, msg=lambda m, n=name: f"{n}: {m}")
     state = other.state_dict()
     for name, tensor in model.state_dict().items():
         if "running" in name:
@@ -109,9 +109,9 @@ def test_extreme_logits_give_finite_losses(given: Given, one_batch: ExpandedRows
         model = small(given[0], False, 0.0).double().train()
         with torch.no_grad():
             model.bias.fill_(bias)
-        loss, found = by_hand(model, given[0], one_batch, slice(0, 50))
+        loss, result = by_hand(model, given[0], one_batch, slice(0, 50))
         assert loss == pytest.approx(plainly(model, one_batch, slice(0, 50))[0], rel=1e-9)
-        assert all(bool(gradient.isfinite().all()) for gradient in found.values())
+        assert all(bool(gradient.isfinite().all()) for gradient in result.values())
 
 
 @pytest.mark.parametrize("batch_norm", [False, True])

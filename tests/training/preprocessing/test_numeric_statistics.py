@@ -28,10 +28,10 @@ def test_borders_are_numpys_quantiles_whatever_the_chunks(numbers: list[float], 
     field = Numeric(name="n", entity="user", type="numeric", transforms=(), buckets=buckets)
     raw_N = np.array(numbers, np.float32)
     with np.errstate(over="ignore", invalid="ignore"):
-        found = fit_numerics([field], lambda: (raw_N[at : at + size, None] for at in range(0, len(raw_N), size)))
+        result = fit_numerics([field], lambda: (raw_N[at : at + size, None] for at in range(0, len(raw_N), size)))
         known_N = raw_N[~np.isnan(raw_N)].astype(np.float64)
         expected = np.quantile(known_N, np.linspace(0, 1, buckets + 1)[1:-1]) if len(known_N) else np.empty(0)
-        np.testing.assert_array_equal(found["n"].borders, np.unique(expected.astype(np.float32)))
+        np.testing.assert_array_equal(result["n"].borders, np.unique(expected.astype(np.float32)))
 
 
 def test_fields_side_by_side_in_chunks_are_as_each_at_once() -> None:
@@ -46,17 +46,17 @@ def test_fields_side_by_side_in_chunks_are_as_each_at_once() -> None:
         passes += 1
         return iter(np.array_split(raw_NM, 13))
 
-    found = fit_numerics([PLAIN, LOGGED, BARE], chunks)
+    result = fit_numerics([PLAIN, LOGGED, BARE], chunks)
     assert passes == 2
-    known = [column[~np.isnan(column)].astype(np.float64) for column in raw_NM.T]
-    seen = [known[0], np.log1p(known[1]), known[2]]
-    for field, values in zip((PLAIN, LOGGED, BARE), seen, strict=True):
-        assert found[field.name].mean == pytest.approx(values.mean(), rel=1e-6)
-        assert found[field.name].deviation == pytest.approx(values.std(), rel=1e-6)
+    present = [column[~np.isnan(column)].astype(np.float64) for column in raw_NM.T]
+    transformed = [present[0], np.log1p(present[1]), present[2]]
+    for field, values in zip((PLAIN, LOGGED, BARE), transformed, strict=True):
+        assert result[field.name].mean == pytest.approx(values.mean(), rel=1e-6)
+        assert result[field.name].deviation == pytest.approx(values.std(), rel=1e-6)
     np.testing.assert_array_equal(
-        found["logged"].borders, np.unique(np.quantile(known[1], np.arange(1, 50) / 50).astype(np.float32))
+        result["logged"].borders, np.unique(np.quantile(present[1], np.arange(1, 50) / 50).astype(np.float32))
     )
-    assert found["bare"].borders == ()
+    assert result["bare"].borders == ()
 
 
 def test_no_fields_cost_no_pass() -> None:
@@ -71,9 +71,9 @@ def test_no_fields_cost_no_pass() -> None:
 def test_processes_fit_the_numbers_of_all(numbers: list[list[float]]) -> None:
     shares = [np.array(own, np.float32)[:, None] for own in numbers]
     whole = fit_numerics([LOGGED], lambda: iter(shares))["logged"]
-    for found in together(
+    for result in together(
         len(shares), lambda group: fit_numerics([LOGGED], lambda: iter([shares[group.rank]]), group.all_gather)
     ):
-        assert isinstance(found, dict), found
-        assert found["logged"].borders == whole.borders
-        assert (found["logged"].mean, found["logged"].deviation) == pytest.approx((whole.mean, whole.deviation))
+        assert isinstance(result, dict), result
+        assert result["logged"].borders == whole.borders
+        assert (result["logged"].mean, result["logged"].deviation) == pytest.approx((whole.mean, whole.deviation))

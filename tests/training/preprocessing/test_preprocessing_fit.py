@@ -37,20 +37,20 @@ def some_data(rows: int = 200) -> Dataset:
 def test_statistics_are_numpys_after_the_transforms_before_standardise() -> None:
     raw = np.random.default_rng(0).lognormal(3, 2, 5000).astype(np.float32)
     raw[::7] = np.nan
-    known = raw[~np.isnan(raw)].astype(np.float64)
+    present = raw[~np.isnan(raw)].astype(np.float64)
     field = Numeric(name="n", entity="user", type="numeric", transforms=("log1p", "standardise", "square"), buckets=10)
-    found = numeric_statistics(field, raw)
-    assert found.mean == pytest.approx(np.log1p(known).mean(), rel=1e-5)
-    assert found.deviation == pytest.approx(np.log1p(known).std(), rel=1e-5)
-    np.testing.assert_allclose(found.borders, np.quantile(known, np.arange(1, 10) / 10), rtol=1e-5)
+    statistics = numeric_statistics(field, raw)
+    assert statistics.mean == pytest.approx(np.log1p(present).mean(), rel=1e-5)
+    assert statistics.deviation == pytest.approx(np.log1p(present).std(), rel=1e-5)
+    np.testing.assert_allclose(statistics.borders, np.quantile(present, np.arange(1, 10) / 10), rtol=1e-5)
 
 
 @pytest.mark.parametrize("raw", [[np.nan, np.nan], [], [5.0, 5.0, 5.0]])
 def test_a_field_that_says_nothing_harms_nothing(raw: list[float]) -> None:
     field = Numeric(name="n", entity="user", type="numeric", buckets=4)
-    found = numeric_statistics(field, np.array(raw, np.float32))
-    assert found.deviation == 1.0
-    assert len(found.borders) <= 1
+    statistics = numeric_statistics(field, np.array(raw, np.float32))
+    assert statistics.deviation == 1.0
+    assert len(statistics.borders) <= 1
 
 
 def test_the_vocabulary_has_frequent_keys_and_all_fixed_ones() -> None:
@@ -60,11 +60,11 @@ def test_the_vocabulary_has_frequent_keys_and_all_fixed_ones() -> None:
     for min_count in (1, 5, 10_000):
         vocabulary = PreprocessingFit(min_count).fit(data.schema, encoded).vocabulary_V
         assert torch.equal(vocabulary, torch.unique(vocabulary))
-        present = set(vocabulary.tolist())
-        assert fixed <= present
+        keys = set(vocabulary.tolist())
+        assert fixed <= keys
         genres = {key for key, weight in zip(encoded.item.keys[:, 1], encoded.item.values[:, 1], strict=True) if weight}
-        assert (genres <= present) == (min_count < 10_000)
-    assert present == fixed
+        assert (genres <= keys) == (min_count < 10_000)
+    assert keys == fixed
     all_keys = set(PreprocessingFit(1).fit(data.schema, encoded).vocabulary_V.tolist())
     assert len(all_keys - fixed) > 100
 

@@ -50,21 +50,21 @@ def rows(schema: FeatureSchema) -> Dataset:
 @pytest.mark.slow
 @pytest.mark.parametrize("model", list(MODELS))
 def test_it_is_drawn(model: str, tmp_path: Path) -> None:
-    said: list[str] = []
+    messages: list[str] = []
     job = replace(SHORT, model=ModelConfig(model))
-    result = TrainingJob(job).run(labelled(), None, tmp_path, name="tried", notify=said.append)
-    assert result.report is not None, said[-1]
-    found = msgspec.json.decode((tmp_path / "report.json").read_bytes())
-    assert found["model"]["architecture"] == model
-    assert ("omitted" in found["crosses"]) != ("strength" in found["crosses"])
+    result = TrainingJob(job).run(labelled(), None, tmp_path, name="tried", notify=messages.append)
+    assert result.report is not None, messages[-1]
+    findings = msgspec.json.decode((tmp_path / "report.json").read_bytes())
+    assert findings["model"]["architecture"] == model
+    assert ("omitted" in findings["crosses"]) != ("strength" in findings["crosses"])
 
 
 @pytest.mark.parametrize("fields", ODD.values(), ids=ODD)
 def test_schemas_may_lack_much(fields: str, tmp_path: Path) -> None:
-    said: list[str] = []
+    messages: list[str] = []
     data = rows(parse_schema(f"fields:\n{fields}"))
-    result = TrainingJob(SHORT).run(data, None, tmp_path, name="tried", notify=said.append)
-    assert result.report is not None, said[-1]
+    result = TrainingJob(SHORT).run(data, None, tmp_path, name="tried", notify=messages.append)
+    assert result.report is not None, messages[-1]
     page = result.report.read_text()
     assert "the schema has no user id" in page
     assert "gauc" not in result.metrics["test"]

@@ -29,13 +29,13 @@ def test_sparrow(split: str, auc: float, log_loss: float, tmp_path: Path) -> Non
     train, test = rows(split)
     result = TrainingJob(JobConfig()).run(train, test, tmp_path, name="deepfm")
     assert (result.rows["train"] + result.rows["validation"], result.rows["test"]) == (46_447, 11_612)
-    found = result.metrics["test"]
-    assert found["auc"] >= auc
-    assert found["log_loss"] <= log_loss
-    assert found["calibration"] == pytest.approx(1.0, abs=0.04)
+    test_metrics = result.metrics["test"]
+    assert test_metrics["auc"] >= auc
+    assert test_metrics["log_loss"] <= log_loss
+    assert test_metrics["calibration"] == pytest.approx(1.0, abs=0.04)
     for metrics in result.baselines.values():
-        assert found["auc"] > metrics["auc"]
-        assert found["log_loss"] < metrics["log_loss"]
+        assert test_metrics["auc"] > metrics["auc"]
+        assert test_metrics["log_loss"] < metrics["log_loss"]
 
 
 @pytest.mark.slow

@@ -80,9 +80,9 @@ def run(folder: Path, model: str = "fm", calibration: Any = "platt") -> Page:
 
 @pytest.fixture(scope="module")
 def folder(tmp_path_factory: pytest.TempPathFactory) -> Path:
-    found = tmp_path_factory.mktemp("run")
-    run(found)
-    return found
+    run_folder = tmp_path_factory.mktemp("run")
+    run(run_folder)
+    return run_folder
 
 
 def test_it_needs_nothing_but_itself_and_is_small(folder: Path) -> None:
@@ -120,18 +120,18 @@ def test_colours_are_the_pages_own_and_numbers_of_axes_are_whole(folder: Path) -
 
 def test_it_says_what_was_found(folder: Path) -> None:
     text = Page((folder / PAGE).read_text()).text
-    found = msgspec.json.decode((folder / FINDINGS).read_bytes())
-    for metrics in (found["metrics"]["test"], *found["baselines"].values()):
+    findings = msgspec.json.decode((folder / FINDINGS).read_bytes())
+    for metrics in (findings["metrics"]["test"], *findings["baselines"].values()):
         assert f"{metrics['log_loss']:.4f}" in text
     assert COMMAND in text
-    assert found["reproduce"]["digest"]["test"] in text
+    assert findings["reproduce"]["digest"]["test"] in text
     assert "chose the best epoch" in text
-    for field in found["fields"]:
+    for field in findings["fields"]:
         assert field["name"] in text
-    bins = found["calibration"]["test"]["after"]
-    assert sum(bin_["rows"] for bin_ in bins) == found["data"]["test"]["rows"] == 90
-    assert sum(found["scores"]["click"]) + sum(found["scores"]["none"]) == 90
-    assert len(found["importance"]["fields"]) == len(found["fields"])
+    bins = findings["calibration"]["test"]["after"]
+    assert sum(bin_["rows"] for bin_ in bins) == findings["data"]["test"]["rows"] == 90
+    assert sum(findings["scores"]["click"]) + sum(findings["scores"]["none"]) == 90
+    assert len(findings["importance"]["fields"]) == len(findings["fields"])
 
 
 def test_text_that_looks_like_html_stays_text(folder: Path) -> None:
@@ -172,16 +172,16 @@ def test_a_model_without_pairs_and_without_calibration_says_so(tmp_path: Path) -
 
 
 def test_one_run_one_page(folder: Path) -> None:
-    found = msgspec.json.decode((folder / FINDINGS).read_bytes())
-    assert render(found) == render(found) == (folder / PAGE).read_text()
+    findings = msgspec.json.decode((folder / FINDINGS).read_bytes())
+    assert render(findings) == render(findings) == (folder / PAGE).read_text()
 
 
 def test_what_cannot_be_said_is_a_dash(folder: Path, tmp_path: Path) -> None:
-    found = msgspec.json.decode((folder / FINDINGS).read_bytes())
-    found["metrics"]["test"]["gauc"] = float("nan")
-    found["users"] = {"omitted": "the schema has no user id"}
-    found["curves"] = {"roc": [], "pr": []}
-    write_report(tmp_path, found)
+    findings = msgspec.json.decode((folder / FINDINGS).read_bytes())
+    findings["metrics"]["test"]["gauc"] = float("nan")
+    findings["users"] = {"omitted": "the schema has no user id"}
+    findings["curves"] = {"roc": [], "pr": []}
+    write_report(tmp_path, findings)
     text = Page((tmp_path / PAGE).read_text()).text
     assert "–" in text
     assert "the schema has no user id" in text
@@ -194,9 +194,9 @@ def test_a_curve_of_tied_scores_keeps_its_corners_and_precision_is_drawn_as_stai
     Equal scores have the precision of random order at every recall, and a sloping line would show more.
     """
     labels_N = np.array([1, 1, 1, 0, 1, 0, 1, 0, 1, 0], np.float32)
-    found = curves(labels_N, np.where(np.arange(10) < 3, 0.9, 0.2))
-    assert found["roc"] == [[0, 0], [0, 0.5], [1, 1]]
-    assert found["pr"][-1] == [1, 0.6]
+    drawn = curves(labels_N, np.where(np.arange(10) < 3, 0.9, 0.2))
+    assert drawn["roc"] == [[0, 0], [0, 0.5], [1, 1]]
+    assert drawn["pr"][-1] == [1, 0.6]
     equal = curves(labels_N, np.full(10, 0.3))["pr"]
     assert equal == [[0, 1], [1, 0.6]]
     drawn = figures.curve("pr", "PR curve", equal, "recall", "precision", 0.6)

@@ -33,7 +33,7 @@ INSPECTED_BYTES = 32 << 20
 SPARE_FACTOR = 1.5
 """A field gets this many times the slots that were seen, as rows that were not inspected may need more."""
 NO_SEPARATOR = "\x01"
-"""It separates nothing, so that a line is read whole."""
+"""This separator occurs in no line, so that lines are read whole."""
 
 
 class SparseFormat(NamedTuple):

@@ -29,25 +29,23 @@ AVAZU = (
 
 
 def criteo_text(rows: int = 300) -> str:
-    dice = random.Random(5)
+    rng = random.Random(5)
     lines = []
     for _ in range(rows):
-        numbers = ["" if dice.random() < 0.3 else str(dice.randint(-2, 500)) for _ in range(13)]
-        categories = [
-            "" if dice.random() < 0.1 else f"{dice.randint(0, 9) * 2654435761 % 2**32:08x}" for _ in range(26)
-        ]
-        lines.append("\t".join([str(dice.randint(0, 1)), *numbers, *categories]))
+        numbers = ["" if rng.random() < 0.3 else str(rng.randint(-2, 500)) for _ in range(13)]
+        categories = ["" if rng.random() < 0.1 else f"{rng.randint(0, 9) * 2654435761 % 2**32:08x}" for _ in range(26)]
+        lines.append("\t".join([str(rng.randint(0, 1)), *numbers, *categories]))
     return "\n".join(lines) + "\n"
 
 
 def avazu_text(rows: int = 300) -> str:
-    dice = random.Random(6)
+    rng = random.Random(6)
     lines = [AVAZU]
     for n in range(rows):
-        day, hour = 21 + n * 10 // rows, dice.randint(0, 23)
-        site = [f"{dice.randint(0, 4):08x}" for _ in range(6)]
-        device = [f"d{dice.randint(0, 30):07x}", f"{n:08x}", f"{dice.randint(0, 9):08x}", "1", "0"]
-        banner = [str(15700 + dice.randint(0, 20)), "320", "50", "1722", "0", "35", "-1", "79"]
+        day, hour = 21 + n * 10 // rows, rng.randint(0, 23)
+        site = [f"{rng.randint(0, 4):08x}" for _ in range(6)]
+        device = [f"d{rng.randint(0, 30):07x}", f"{n:08x}", f"{rng.randint(0, 9):08x}", "1", "0"]
+        banner = [str(15700 + rng.randint(0, 20)), "320", "50", "1722", "0", "35", "-1", "79"]
         lines.append(
             ",".join([str(10**19 + n), str(n % 3 // 2), f"1410{day}{hour:02}", "1005", "0", *site, *device, *banner])
         )
@@ -55,22 +53,22 @@ def avazu_text(rows: int = 300) -> str:
 
 
 def libffm_text(rows: int = 300) -> str:
-    dice = random.Random(7)
+    rng = random.Random(7)
     lines = []
     for n in range(rows):
-        tokens = [f"0:{dice.randint(0, 9)}:1", f"1:{20 + dice.randint(0, 9)}:{dice.random():.4f}"]
-        tokens += [f"2:{40 + place}:0.5" for place in range(dice.randint(0, 3))]
+        tokens = [f"0:{rng.randint(0, 9)}:1", f"1:{20 + rng.randint(0, 9)}:{rng.random():.4f}"]
+        tokens += [f"2:{40 + index}:0.5" for index in range(rng.randint(0, 3))]
         lines.append(f"{n % 2} " + " ".join(tokens))
     return "\n".join(lines) + "\n"
 
 
 def libsvm_text(rows: int = 300) -> str:
-    dice = random.Random(8)
+    rng = random.Random(8)
     lines = []
     for n in range(rows):
-        indices = sorted(dice.sample(range(1, 60), dice.randint(1, 6)))
+        indices = sorted(rng.sample(range(1, 60), rng.randint(1, 6)))
         lines.append(
-            f"{'+1' if n % 2 else '-1'} " + " ".join(f"{i}:{dice.uniform(-1, 1):.3f}" for i in indices) + "  # x"
+            f"{'+1' if n % 2 else '-1'} " + " ".join(f"{i}:{rng.uniform(-1, 1):.3f}" for i in indices) + "  # x"
         )
     return "\n".join(lines) + "\n"
 
@@ -167,11 +165,11 @@ def test_an_index_is_a_category_and_its_value_the_weight(tmp_path: Path, name: s
         "libffm": [{"f0": {"3": 1.0}, "f2": {"7": -0.5, "9": 0.2}}, {"f0": {"4": 1.0}}],
         "libsvm": [{"features": {"3": 1.0, "7": -0.5}}, {"features": {"3": 0.25}}],
     }[name]
-    found = encode(data)
+    result = encode(data)
     for side in ("user", "item"):
         expected = Encoder(data.schema, side).encode_many(raws, [None, None])
-        np.testing.assert_array_equal(found.side(side).keys, expected.keys)
-        np.testing.assert_array_equal(found.side(side).values, expected.values)
+        np.testing.assert_array_equal(result.side(side).keys, expected.keys)
+        np.testing.assert_array_equal(result.side(side).values, expected.values)
 
 
 def test_libffm_rows_that_are_not_are_named_by_what_is_wrong(tmp_path: Path) -> None:
@@ -216,11 +214,11 @@ def test_json_lines_encode_as_their_objects_do(tmp_path: Path, packed: bool) -> 
     limits = EncodingLimits(block_bytes=200)
     data = open_dataset("table", path, features=features, label="click", limits=limits)
     assert (data.skipped.count, data.skipped.first_rows) == (1, (61,))
-    found = encode(data)
+    result = encode(data)
     for side, id_name in (("user", "user"), ("item", "item")):
         expected = Encoder(data.schema, side).encode_many(rows, [str(row[id_name]) for row in rows])
-        np.testing.assert_array_equal(found.side(side).keys, expected.keys)
-        np.testing.assert_array_equal(found.side(side).values, expected.values)
+        np.testing.assert_array_equal(result.side(side).keys, expected.keys)
+        np.testing.assert_array_equal(result.side(side).values, expected.values)
     path.write_bytes(gzip.compress(b"[\n{}\n]\n") if packed else b"[\n{}\n]\n")
     with pytest.raises(DataError, match="one JSON array"):
         open_dataset("table", path, features=features, label="click", limits=limits)

@@ -34,11 +34,11 @@ def test_last_gives_the_newest_first_and_minus_one_where_there_are_fewer(
     last = history.last(3, history.before(entities, times))
     for row in range(len(entities)):
         earlier = np.flatnonzero((entities == entities[row]) & (times < times[row]))
-        found = last[row][last[row] >= 0]
-        assert len(found) == min(3, len(earlier))
-        assert set(found) <= set(earlier)
+        result = last[row][last[row] >= 0]
+        assert len(result) == min(3, len(earlier))
+        assert set(result) <= set(earlier)
         newest = np.sort(times[earlier])[::-1][:3]
-        np.testing.assert_array_equal(times[found], newest)
+        np.testing.assert_array_equal(times[result], newest)
 
 
 def test_at_the_end_of_time_everything_counts_and_strangers_have_nothing() -> None:

@@ -27,10 +27,10 @@ FILMS = {number: (f"Film {number}", 1950 + 3 * number, GENRES[1 + number % 5 :][
 
 
 def some_ratings() -> list[Rating]:
-    dice = random.Random(11)
+    rng = random.Random(11)
     pairs = [(user, film) for user in range(1, 9) for film in FILMS]
     # 25 moments for some 60 ratings, so that many share one, as in the real data.
-    return [(u, f, dice.randint(1, 5), 880_000_000 + 3600 * dice.randint(0, 24)) for u, f in dice.sample(pairs, 60)]
+    return [(u, f, rng.randint(1, 5), 880_000_000 + 3600 * rng.randint(0, 24)) for u, f in rng.sample(pairs, 60)]
 
 
 def write_original(folder: Path, ratings: list[Rating]) -> Path:
@@ -122,25 +122,25 @@ def brute_item(past: list[Rating]) -> dict[str, Any]:
     }
 
 
-def assert_same(found: dict[str, Any], expected: dict[str, Any]) -> None:
+def assert_same(result: dict[str, Any], expected: dict[str, Any]) -> None:
     for name, value in expected.items():
         if name in ("liked_genres", "genre_taste"):
             # A half cent may be rounded either way.
-            weights = {pair["item"]: pair["weight"] for pair in found[name] or []}
+            weights = {pair["item"]: pair["weight"] for pair in result[name] or []}
             assert weights == pytest.approx(value, abs=0.011), name
         elif name == "liked_films":
-            assert len(found[name]) == min(5, len(value))
-            assert set(found[name]) <= set(value)
+            assert len(result[name]) == min(5, len(value))
+            assert set(result[name]) <= set(value)
         else:
-            assert found[name] == (value if value is None else pytest.approx(value, abs=1.1e-4)), name
+            assert result[name] == (value if value is None else pytest.approx(value, abs=1.1e-4)), name
 
 
 def test_features_are_of_the_moment_before_each_rating(tmp_path: Path) -> None:
     ratings = some_ratings()
-    found = rows_of(open_dataset("movielens", write_original(tmp_path / "ml", ratings)))
-    assert len(found) == len(ratings)
+    result = rows_of(open_dataset("movielens", write_original(tmp_path / "ml", ratings)))
+    assert len(result) == len(ratings)
     for user, film, _, time in ratings:
-        row = found[str(user), str(film)]
+        row = result[str(user), str(film)]
         assert_same(row, brute_user([r for r in ratings if r[0] == user and r[3] < time]))
         assert_same(row, brute_item([r for r in ratings if r[1] == film and r[3] < time]))
 
@@ -214,9 +214,9 @@ def test_the_later_layouts_say_nothing_of_users_and_the_schema_asks_nothing(tmp_
     ratings = [(u, f, max(2, stars), time) for u, f, stars, time in some_ratings()]
     data = open_dataset("movielens", write_csv(tmp_path / "ml-latest-small", ratings))
     assert not {"age", "gender"} & {field.name for field in data.schema.fields}
-    found = rows_of(data)
+    result = rows_of(data)
     for user, film, _, time in ratings:
-        row = found[str(user), str(film)]
+        row = result[str(user), str(film)]
         assert_same(row, brute_user([r for r in ratings if r[0] == user and r[3] < time]))
         assert_same(row, brute_item([r for r in ratings if r[1] == film and r[3] < time]))
     assert data.item_states is not None

@@ -16,10 +16,10 @@ from app.training.data.readers.bad_rows import BadRows
 )
 def test_bad_rows_of_shards_are_those_of_the_whole(bad: list[str], borders: list[int]) -> None:
     def gathered(reasons: list[str]) -> BadRows:
-        found = BadRows("x", rows=len(reasons))
+        result = BadRows("x", rows=len(reasons))
         for row, reason in enumerate(reasons):
-            found.add(reason, [row + 1] if reason else [])
-        return found
+            result.add(reason, [row + 1] if reason else [])
+        return result
 
     ends = [0, *sorted(min(border, len(bad)) for border in borders), len(bad)]
     shares = [gathered(bad[start:stop]) for start, stop in itertools.pairwise(ends)]

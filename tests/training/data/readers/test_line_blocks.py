@@ -12,11 +12,11 @@ def test_blocks_end_with_lines_whatever_their_size(tmp_path: Path) -> None:
     path = tmp_path / "a.csv"
     path.write_text('a,b\n1,"x\ny"\n\n2,"z"\n3,w')
     for size in range(4, 30):
-        found = list(read_blocks(path, quoted=True, size=size))
-        assert b"".join(block.text for block in found) == path.read_bytes() + b"\n"
-        assert all(block.text.count(b'"') % 2 == 0 for block in found)
-        assert found[-1].fraction == 1.0
-        lines = [lines_with_cells(block.text, ",", 2, quoted=True) for block in found]
+        result = list(read_blocks(path, quoted=True, size=size))
+        assert b"".join(block.text for block in result) == path.read_bytes() + b"\n"
+        assert all(block.text.count(b'"') % 2 == 0 for block in result)
+        assert result[-1].fraction == 1.0
+        lines = [lines_with_cells(block.text, ",", 2, quoted=True) for block in result]
         assert (sum(line.rows for line in lines), sum(len(line.bad) for line in lines)) == (4, 0)
 
 

@@ -60,25 +60,25 @@ def row_by_row(values: list[Any]) -> Slots:
 
 @given(columns_of)
 def test_a_series_is_encoded_as_its_rows_are(series: pl.Series) -> None:
-    found = ENCODER.encode_columns({"x": SeriesColumn(series)}, len(series), on_invalid=lambda _: None)
+    result = ENCODER.encode_columns({"x": SeriesColumn(series)}, len(series), on_invalid=lambda _: None)
     expected = row_by_row(series.to_list())
-    np.testing.assert_array_equal(found.keys, expected.keys)
-    np.testing.assert_array_equal(found.values.view(np.uint32), expected.values.view(np.uint32))
+    np.testing.assert_array_equal(result.keys, expected.keys)
+    np.testing.assert_array_equal(result.values.view(np.uint32), expected.values.view(np.uint32))
 
 
 def test_the_plain_cases_take_the_whole_column() -> None:
     frame = pl.DataFrame(
         {"t": ["1", "2.5", None, ""], "l": [["a", None], [], None, ["b"]], "s": ["a|b", "c", "", "d|a"]}
     )
-    found = series_columns(frame)
-    numbers = found["t"].numbers()
+    result = series_columns(frame)
+    numbers = result["t"].numbers()
     assert numbers is not None
     np.testing.assert_array_equal(numbers, [1, 2.5, np.nan, np.nan])
     for name, lengths in (("l", [2, 0, 0, 1]), ("s", [2, 1, 0, 2])):
-        lists = found[name].lists("|")
+        lists = result[name].lists("|")
         assert lists is not None
         assert lists.lengths_N.tolist() == lengths
-    assert found["t"].distinct() is found["t"].distinct()
+    assert result["t"].distinct() is result["t"].distinct()
     assert SeriesColumn(pl.Series(["1", "x"])).numbers() is None
     assert SeriesColumn(pl.Series(["[1]", "x"])).lists(None) is None
     assert SeriesColumn(pl.Series(["a|b"] * 20)).lists("|") is None, "cheaper as one distinct value"
@@ -110,7 +110,7 @@ def test_weighted_lists_too(pooling: str, rows: list[dict[str, float]]) -> None:
     spec = {"name": "x", "entity": "item", "type": "multi_categorical", "weighted": True, "max_length": 3}
     schema = FeatureSchema.model_validate({"fields": ({**spec, "pooling": pooling},)})
     encoder = Encoder(schema, "item")
-    found = encoder.encode_columns({"x": Weighted(rows)}, len(rows), on_invalid=lambda _: None)
+    result = encoder.encode_columns({"x": Weighted(rows)}, len(rows), on_invalid=lambda _: None)
     expected = encoder.encode_many([{"x": row} for row in rows], [None] * len(rows), on_invalid=lambda _: None)
-    np.testing.assert_array_equal(found.keys, expected.keys)
-    np.testing.assert_array_equal(found.values, expected.values)
+    np.testing.assert_array_equal(result.keys, expected.keys)
+    np.testing.assert_array_equal(result.values, expected.values)
