@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import logging
 import sys
+import time
 from typing import Literal
 
 import structlog
@@ -50,3 +51,19 @@ def configure_logging(level: Level = "info", json: bool | None = None) -> None:
     root = logging.getLogger()
     root.handlers = [handler]
     root.setLevel(level.upper())
+
+
+class LogThrottle:
+    """Lets one line a second through, for faults that every request may have."""
+
+    def __init__(self, every_s: float = 1.0) -> None:
+        self._every_s = every_s
+        self._logged_at = float("-inf")
+
+    def admits(self) -> bool:
+        """Return whether a line may be logged now, and count it as logged."""
+        now = time.monotonic()
+        if now - self._logged_at < self._every_s:
+            return False
+        self._logged_at = now
+        return True

@@ -2,13 +2,13 @@
 
 from __future__ import annotations
 
-import time
 from collections.abc import Callable
 from typing import Protocol
 
 import structlog
 
 from app.errors import EncodingError, RequestError
+from app.observability.logs import LogThrottle
 from app.ranking.degraded import MODEL_FALLBACK
 from app.ranking.monitor import ModelMonitor
 from app.ranking.ranker import Ranking
@@ -17,8 +17,6 @@ from app.ranking.routing import STABLE, route
 from app.registry.lifecycle.snapshot import LiveSnapshot
 
 log = structlog.get_logger(__name__)
-
-LOG_EVERY_S = 1.0
 
 
 class SupportsRank(Protocol):
@@ -34,7 +32,7 @@ class Fallback:
         self._ranker = ranker
         self._live = live
         self._monitor = monitor
-        self._logged_at = -LOG_EVERY_S
+        self._log_throttle = LogThrottle()
 
     def snapshot(self) -> LiveSnapshot:
         """Return what is live now, which `rank` compares with what is live once a request has failed."""
@@ -72,7 +70,5 @@ class Fallback:
 
     def _record(self, label: str, version: int, request: RankRequest, error: Exception) -> None:
         self._monitor.record_failure(label, version, pinned=request.model is not None)
-        now = time.monotonic()
-        if now - self._logged_at >= LOG_EVERY_S:  # a version that fails at all may fail at every request
-            self._logged_at = now
+        if self._log_throttle.admits():
             log.error("scoring_failed", label=label, version=version, exc_info=error)

@@ -15,14 +15,13 @@ from typing import Protocol
 import structlog
 
 from app.errors import RequestError
+from app.observability.logs import LogThrottle
 from app.ranking.admission import Admission
 from app.ranking.fallback import Fallback, SupportsRank
 from app.ranking.ranker import Ranking
 from app.ranking.request import RankRequest
 
 log = structlog.get_logger(__name__)
-
-LOG_EVERY_S = 1.0
 
 
 class RankObserver(Protocol):
@@ -54,7 +53,7 @@ class RankService:
         self._fallback = fallback
         self._observers = tuple(observers)
         self._on_refused = on_refused
-        self._logged_at = -LOG_EVERY_S
+        self._log_throttle = LogThrottle()
 
     async def rank(self, decode: Callable[[], RankRequest], deadline_s: float) -> Ranking:
         """Rank one request.
@@ -85,11 +84,6 @@ class RankService:
             try:
                 observer(request, ranking)
             except Exception as error:  # the request is answered all the same, and the other observers are told
-                self._log_failure(error)
+                if self._log_throttle.admits():
+                    log.error("rank_observer_failed", exc_info=error)
         return ranking
-
-    def _log_failure(self, error: Exception) -> None:
-        now = time.monotonic()
-        if now - self._logged_at >= LOG_EVERY_S:  # an observer that fails at all may fail at every request
-            self._logged_at = now
-            log.error("rank_observer_failed", exc_info=error)

@@ -9,7 +9,7 @@ from collections.abc import Iterator
 import pytest
 import structlog
 
-from app.observability.logs import configure_logging
+from app.observability.logs import LogThrottle, configure_logging
 
 
 @pytest.fixture
@@ -55,3 +55,9 @@ def test_log_lines_are_text_for_people(capsys: pytest.CaptureFixture[str]) -> No
     assert "hash" in err
     assert "hidden" not in err
     assert not err.startswith("{")
+
+
+def test_a_throttle_lets_a_line_through_and_then_waits() -> None:
+    often, seldom = LogThrottle(every_s=0.0), LogThrottle(every_s=3600.0)
+    assert [often.admits() for _ in range(3)] == [True, True, True]
+    assert [seldom.admits() for _ in range(3)] == [True, False, False]
