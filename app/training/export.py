@@ -6,24 +6,22 @@ from pathlib import Path
 from typing import Any
 
 import numpy as np
-import torch
 
 from app.errors import ArtifactError
 from app.features.fields import SIDES
 from app.models.base import CtrModel
-from app.registry.artifact.artifact import Artifact
 from app.registry.artifact.export import write
 from app.registry.artifact.load import load
 from app.registry.artifact.manifest import GoldenRequest
 from app.training.data.dataset import Dataset, without_nan
 from app.training.data.state_files import raw_features
+from app.training.evaluation.comparison import probabilities
 from app.training.evaluation.reliability import Floats
 from app.training.preprocessing.encode import EncodedRows
 
 GOLDEN_USERS, GOLDEN_ITEMS = 8, 20
 MAX_DIFFERENCE = 1e-4
 """Largest difference of a probability between the model that was trained and the version that was read back."""
-CHUNK_ROWS = 8192
 
 
 def golden_requests(data: Dataset, seed: int = 0) -> list[GoldenRequest]:
@@ -71,7 +69,7 @@ def verify_export(folder: Path, test: EncodedRows, expected_N: Floats) -> None:
     Raises:
         ArtifactError: the version cannot be loaded, or a probability differs by more than `MAX_DIFFERENCE`.
     """
-    loaded_N = _probabilities(load(folder), test)
+    loaded_N = probabilities(load(folder), test)
     differences_N = np.abs(loaded_N - expected_N)
     differences_N[np.isnan(differences_N)] = np.inf
     worst = int(differences_N.argmax())
@@ -81,14 +79,3 @@ def verify_export(folder: Path, test: EncodedRows, expected_N: Floats) -> None:
             f"the exported model gives row {worst + 1} of the test part {loaded_N[worst]:.6f}, the trained one "
             f"{expected_N[worst]:.6f}",
         )
-
-
-def _probabilities(loaded: Artifact, examples: EncodedRows) -> np.ndarray[Any, np.dtype[np.float32]]:
-    parts = []
-    with torch.inference_mode():
-        for start in range(0, len(examples.labels_N), CHUNK_ROWS):
-            rows = slice(start, start + CHUNK_ROWS)
-            # Copied, because the slots of a large file are mapped and read-only, which torch does not know.
-            chunk = [torch.from_numpy(np.array(part[rows])) for part in (*examples.user, *examples.item)]
-            parts.append(loaded.program.probability(loaded.program(*chunk)))
-    return torch.cat(parts).numpy()

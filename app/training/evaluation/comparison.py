@@ -19,12 +19,16 @@ CHUNK_ROWS = 8192
 
 
 def probabilities(artifact: Artifact, examples: EncodedRows) -> Probabilities:
-    """Return the probabilities [N] that a version would answer for these rows."""
+    """Return the probabilities [N] that a version gives these rows by its plain `forward`."""
     parts = []
     with torch.inference_mode():
         for start in range(0, len(examples.labels_N), CHUNK_ROWS):
             chunk = slice(start, start + CHUNK_ROWS)
-            sides = [Slots(side.keys[chunk], side.values[chunk]) for side in (examples.user, examples.item)]
+            # Copied, because the slots of a large file are mapped and read-only, which torch does not know.
+            sides = [
+                Slots(np.array(side.keys[chunk]), np.array(side.values[chunk]))
+                for side in (examples.user, examples.item)
+            ]
             parts.append(artifact.score_pairs(*sides).cpu().numpy())
     return np.concatenate(parts).astype(np.float64)
 
