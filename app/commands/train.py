@@ -81,8 +81,8 @@ def train(
         int | None, typer.Option(min=1, help="Rarer values share one embedding.", rich_help_panel=TUNING)
     ] = None,
     calibration: Annotated[
-        Literal["auto", "platt", "none"],
-        typer.Option(help="auto scales where the validation part says that it helps.", rich_help_panel=TUNING),
+        Literal["auto", "platt", "offset", "none"],
+        typer.Option(help="auto does what the validation part supports, and says what.", rich_help_panel=TUNING),
     ] = "auto",
     threads: Annotated[
         int,
@@ -195,6 +195,7 @@ def train(
                     "seconds": round(result.seconds, 3),
                     "samples_per_second": round(result.fitted.samples_per_second, 1),
                     "report": str(report) if report else None,
+                    "calibration": asdict(result.calibration),
                 }
             )
 
@@ -251,4 +252,6 @@ def _table(model: str, result: JobResult) -> Table:
     for name, metrics in {model: result.metrics["test"], **result.baselines}.items():
         style = "bold" if name == model else ""
         table.add_row(name.replace("_", " "), *(f"{metrics[metric]:.4f}" for metric in shown), style=style)
+    table.caption = f"Calibration: {result.calibration.method}, {result.calibration.reason}."
+    table.caption_justify = "left"
     return table

@@ -39,7 +39,8 @@ def test_the_document_is_the_contracts(ctr: Ctr) -> None:
     assert status == 0, err
     result = json.loads(out)
     contract = ["model", "version_dir", "version", "metrics", "baselines", "seconds", "samples_per_second"]
-    assert list(result) == [*contract, "report"]
+    assert list(result) == [*contract, "report", "calibration"]
+    assert set(result["calibration"]) == {"slope", "offset", "method", "gain", "reason"}
     assert (result["model"], result["version"]) == ("deepfm", 0)
     assert set(result["metrics"]) == {"validation", "test"}
     for metrics in (*result["metrics"].values(), *result["baselines"].values()):
@@ -56,7 +57,15 @@ def test_the_document_is_the_contracts(ctr: Ctr) -> None:
 def test_people_get_a_table_beside_the_baselines_on_standard_error(ctr: Ctr) -> None:
     status, out, err = ctr(*TABLE, *SMALL[4:], "--model", "lr", "--timestamp", "at")
     assert (status, out) == (0, "")
-    for words in ("validation log loss", "lr", "constant", "logistic regression", "gradient boosting", "runs/lr-"):
+    for words in (
+        "validation log loss",
+        "lr",
+        "constant",
+        "logistic regression",
+        "gradient boosting",
+        "runs/lr-",
+        "Calibration:",
+    ):
         assert words in err
 
 

@@ -1,12 +1,15 @@
-"""Fit Platt scaling on the validation part: two numbers that make probabilities match the observed clicks.
+"""Choose and fit a calibration on the validation part, so that probabilities match the observed clicks.
 
     p = sigmoid(a * logit + b)                                                              (Platt 1999, eq. 1)
 
-The model keeps (a, b) in `calibration_2`, so they are in the artifact and every score that is served is calibrated.
-a > 0 changes no order: AUC is what it was.
+There are three candidates, the simplest first: the logits as they were trained (a = 1, b = 0), an offset alone (a = 1),
+and Platt scaling (a and b). `auto`, the default, takes the simplest that is not clearly worse than another: whose
+cross-fitted log loss is above no other's by more than a standard error of the difference (the one-standard-error rule,
+Hastie, Tibshirani & Friedman 2009, section 7.10). docs/training.md measures that it chooses well.
 
-`auto`, the default, scales only where the cross-fitted log loss of the validation part falls by more than its standard
-error. docs/training.md measures that it chooses well.
+The model keeps (a, b) in `calibration_2`, so they are in the artifact and every score that is served is calibrated.
+a is above 0 and changes no order: AUC is what it was. Where clicks do not rise with the logits the best a would be 0 or
+less; a is then the least that keeps the order, `MIN_SLOPE`, which leaves all but a constant.
 
 The validation part also chose the best epoch, so its own log loss is a little too good, before and after; two numbers
 fitted on thousands of rows add next to nothing to that. What calibration is worth is read from the test part.
@@ -23,18 +26,20 @@ import numpy.typing as npt
 import torch
 
 from app.models.base import CtrModel
+from app.training.evaluation.platt import fit_offset, fit_platt, log_losses, sigmoid
 from app.training.evaluation.reliability import Floats
 
-Method = Literal["auto", "platt", "none"]
+FittedMethod = Literal["none", "offset", "platt"]
+Method = Literal["auto", "platt", "offset", "none"]
+METHODS: tuple[FittedMethod, ...] = ("none", "offset", "platt")
+"""The candidates, the simplest first."""
 FOLDS = 5
-MIN_GAIN = 1.0
-"""For `auto` the cross-fitted log loss must fall by this many standard errors: the one-standard-error rule."""
-MAX_STEPS = 100
+CLEAR = 1.0
+"""A candidate is clearly worse than another if its log loss is above by this many standard errors."""
+MIN_SLOPE = 0.01
+"""A smaller slope would make ties of logits that float32 tells apart."""
 MAX_SLOPE = 10.0
 """A larger slope comes from a model that has hardly learned, and would multiply the rounding of its logits."""
-TOLERANCE = 1e-9
-RIDGE = 1e-12
-"""This term keeps the Hessian invertible if all logits are equal."""
 
 
 @dataclass(frozen=True)
@@ -43,10 +48,15 @@ class Calibration:
 
     slope: float = 1.0
     offset: float = 0.0
-    method: Literal["platt", "none"] = "none"
-    """Tells whether the numbers were fitted (`platt`) or are the identity (`none`)."""
+    method: FittedMethod = "none"
+    """Tells what was fitted: nothing, the offset alone, or both numbers (`platt`)."""
     gain: float = 0.0
-    """Tells by how many standard errors scaling lowers the cross-fitted log loss of the validation part."""
+    """Tells by how many standard errors the method lowers the cross-fitted log loss of the validation part.
+
+    Where nothing is scaled it is what the better of the other two would have gained.
+    """
+    reason: str = "nothing was fitted"
+    """Says in a sentence why it is this method."""
 
     def apply(self, model: CtrModel) -> None:
         """Put the two numbers into the model, in place."""
@@ -59,76 +69,96 @@ class Calibration:
 
 
 def fit_calibration(method: Method, logits_N: Floats, labels_N: Floats, seed: int = 0) -> Calibration:
-    """Fit the numbers to logits [N] and labels [N].
+    """Fit the numbers to logits [N] and labels [N], by the method named or, for `auto`, by the one that they support.
 
-    Return the identity for `none`, where `auto` finds no gain, and for a slope that reverses the order or is too large.
+    A slope above `MAX_SLOPE` is refused, and the offset alone takes its place.
 
     Args:
         seed: seeds the folds that the gain is measured with.
     """
-    gain = cross_fitted_gain(logits_N, labels_N, seed)
-    if method == "none" or (method == "auto" and gain <= MIN_GAIN):
-        return Calibration(gain=gain)
-    slope, offset = fit_platt(logits_N, labels_N)
-    return Calibration(slope, offset, "platt", gain) if 0 < slope <= MAX_SLOPE else Calibration(gain=gain)
+    clicks = int((labels_N > 0.5).sum())
+    can_compare = min(clicks, len(labels_N) - clicks) >= FOLDS
+    steepest = fit_platt(logits_N, labels_N)[0]
+    candidates = [name for name in METHODS if name != "platt" or steepest <= MAX_SLOPE]
+    losses = cross_fitted_losses(logits_N, labels_N, seed) if can_compare else None
+    if method != "auto":
+        chosen = method if method in candidates else "offset"
+        reason = f"{method} was asked for"
+    elif losses is None:
+        chosen, reason = "none", f"left as trained: fewer than {FOLDS} rows with a click, or without one, to tell by"
+    else:
+        chosen = _simplest_not_clearly_worse(losses, candidates)
+        reason = _reason(losses, chosen)
+    if method != "none" and "platt" not in candidates:
+        reason += f"; the slope would be {steepest:.3g}, above {MAX_SLOPE:g}, and is not taken"
+    gain = 0.0
+    if losses is not None:
+        others = [chosen] if chosen != "none" else [name for name in candidates if name != "none"]
+        gain = max(_gain(losses, "none", other) for other in others)
+    slope, offset = _fit(chosen, logits_N, labels_N)
+    if chosen == "platt" and slope == MIN_SLOPE:
+        reason += "; clicks do not rise with the logits, so that all but a constant is left"
+    return Calibration(slope, offset, chosen, gain, reason)
 
 
-def cross_fitted_gain(logits_N: Floats, labels_N: Floats, seed: int = 0) -> float:
-    """Return the fall of the log loss of rows that scaling was not fitted on, in standard errors of the difference."""
-    if len(labels_N) < 2 * FOLDS:
-        return 0.0
-    fold_N = np.random.default_rng(seed).permutation(len(labels_N)) % FOLDS
+def cross_fitted_losses(
+    logits_N: Floats, labels_N: Floats, seed: int = 0
+) -> dict[FittedMethod, npt.NDArray[np.float64]]:
+    """Return each candidate's log loss [N] of rows that it was not fitted on; each fold has its share of the clicks."""
+    fold_N = np.empty(len(labels_N), np.int64)
+    generator = np.random.default_rng(seed)
+    for rows in (np.flatnonzero(labels_N > 0.5), np.flatnonzero(labels_N <= 0.5)):
+        fold_N[rows] = generator.permutation(len(rows)) % FOLDS
     z_N = logits_N.astype(np.float64)
-    scaled_N = np.empty_like(z_N)
-    for fold in range(FOLDS):
-        slope, offset = fit_platt(z_N[fold_N != fold], labels_N[fold_N != fold])
-        scaled_N[fold_N == fold] = slope * z_N[fold_N == fold] + offset
-    fall_N = _losses(z_N, labels_N) - _losses(scaled_N, labels_N)
+    losses: dict[FittedMethod, npt.NDArray[np.float64]] = {}
+    for method in METHODS:
+        scaled_N = np.empty_like(z_N)
+        for fold in range(FOLDS):
+            slope, offset = _fit(method, z_N[fold_N != fold], labels_N[fold_N != fold])
+            scaled_N[fold_N == fold] = slope * z_N[fold_N == fold] + offset
+        losses[method] = log_losses(scaled_N, labels_N)
+    return losses
+
+
+def _fit(method: FittedMethod, logits_N: Floats, labels_N: Floats) -> tuple[float, float]:
+    """Return (a, b) of least log loss within the bounds of a: the loss is convex, so that its best is at the bound."""
+    if method == "none":
+        return 1.0, 0.0
+    if method == "offset":
+        return 1.0, fit_offset(logits_N, labels_N)
+    slope, offset = fit_platt(logits_N, labels_N)
+    bounded = min(max(slope, MIN_SLOPE), MAX_SLOPE)
+    return (slope, offset) if slope == bounded else (bounded, fit_offset(logits_N, labels_N, bounded))
+
+
+def _simplest_not_clearly_worse(
+    losses: dict[FittedMethod, npt.NDArray[np.float64]], candidates: list[FittedMethod]
+) -> FittedMethod:
+    return next(method for method in candidates if all(_gain(losses, method, other) <= CLEAR for other in candidates))
+
+
+def _gain(losses: dict[FittedMethod, npt.NDArray[np.float64]], of: FittedMethod, by: FittedMethod) -> float:
+    """Return the fall of the mean loss from one candidate to another, in standard errors of the difference."""
+    fall_N = losses[of] - losses[by]
     error = float(fall_N.std() / math.sqrt(len(fall_N)))
     return float(fall_N.mean()) / error if error > 0 else 0.0
 
 
-def fit_platt(logits_N: Floats, labels_N: Floats) -> tuple[float, float]:
-    """Return (a, b) of least log loss, by Newton's method with backtracking (Lin, Lin & Weng 2007, algorithm 1).
-
-    The targets are Platt's (N+ + 1) / (N+ + 2) and 1 / (N- + 2) instead of 1 and 0, so that there is a finite answer
-    where a threshold separates the labels.
-    """
-    z_N, labels_N = logits_N.astype(np.float64), labels_N.astype(np.float64)
-    clicks = float(labels_N.sum())
-    others = len(labels_N) - clicks
-    target_N = np.where(labels_N > 0.5, (clicks + 1) / (clicks + 2), 1 / (others + 2))
-    ab_2 = np.array([0.0, math.log((clicks + 1) / (others + 1))])
-    design_N2 = np.stack([z_N, np.ones_like(z_N)], 1)
-    loss = _loss(design_N2 @ ab_2, target_N)
-    for _ in range(MAX_STEPS):
-        p_N = sigmoid(design_N2 @ ab_2)
-        gradient_2 = design_N2.T @ (p_N - target_N) / len(z_N)
-        if np.abs(gradient_2).max() < TOLERANCE:
-            break
-        hessian_22 = (design_N2 * (p_N * (1 - p_N))[:, None]).T @ design_N2 / len(z_N) + RIDGE * np.eye(2)
-        step_2 = np.linalg.solve(hessian_22, gradient_2)
-        size = 1.0
-        while size > 1e-10:
-            new_loss = _loss(design_N2 @ (ab_2 - size * step_2), target_N)
-            if new_loss < loss - 1e-4 * size * float(gradient_2 @ step_2):
-                break
-            size /= 2
-        else:
-            break  # no step improves within the accuracy of float64
-        ab_2, loss = ab_2 - size * step_2, new_loss
-    return float(ab_2[0]), float(ab_2[1])
-
-
-def sigmoid(z_N: npt.NDArray[np.float64]) -> npt.NDArray[np.float64]:
-    """Return 1 / (1 + exp(-z)) without overflow."""
-    return np.asarray(np.exp(-np.logaddexp(0.0, -z_N)))
-
-
-def _loss(z_N: npt.NDArray[np.float64], target_N: npt.NDArray[np.float64]) -> float:
-    return float(_losses(z_N, target_N).mean())
-
-
-def _losses(z_N: npt.NDArray[np.float64], target_N: Floats) -> npt.NDArray[np.float64]:
-    """Return the binary cross-entropy of each row, in nats."""
-    return np.asarray(np.logaddexp(0.0, z_N) - target_N * z_N)
+def _reason(losses: dict[FittedMethod, npt.NDArray[np.float64]], chosen: FittedMethod) -> str:
+    offset, platt, slope = (
+        _gain(losses, *pair) for pair in (("none", "offset"), ("none", "platt"), ("offset", "platt"))
+    )
+    return {
+        "none": (
+            f"left as trained: neither an offset ({offset:+.1f} standard errors) nor Platt scaling ({platt:+.1f}) "
+            "clearly lowers the cross-fitted log loss"
+        ),
+        "offset": (
+            f"an offset lowers the cross-fitted log loss by {offset:.1f} standard errors; a slope adds no clear gain "
+            f"({slope:+.1f})"
+        ),
+        "platt": (
+            f"slope and offset lower the cross-fitted log loss by {platt:.1f} standard errors, by {slope:.1f} more "
+            "than an offset alone"
+        ),
+    }[chosen]

@@ -17,11 +17,12 @@ from app.models.base import CtrModel
 from app.models.preprocessing import Preprocessing
 from app.registry.artifact.manifest import now
 from app.training.data.split import HELD_OUT
-from app.training.evaluation.calibration import Calibration, sigmoid
+from app.training.evaluation.calibration import Calibration
 from app.training.evaluation.field_summary import field_summaries
 from app.training.evaluation.importance import MAX_ROWS, REPEATS, measure_importance
 from app.training.evaluation.interactions import measure_interactions
 from app.training.evaluation.metrics import group_aucs
+from app.training.evaluation.platt import sigmoid
 from app.training.evaluation.reliability import Floats, Reliability, reliability
 from app.training.evaluation.rows_digest import rows_digest
 from app.training.evaluation.user_groups import user_groups

@@ -1,72 +1,124 @@
-"""Platt scaling finds the numbers that labels were drawn with; `auto` scales only where it helps."""
+"""`auto` does what the rows support, the simplest first: nothing, an offset, or a slope and an offset."""
 
 from __future__ import annotations
 
 import numpy as np
 import pytest
 import torch
-from sklearn.linear_model import LogisticRegression
+from scipy.optimize import brentq
+from sklearn.metrics import log_loss
 
 from app.training.architectures import ModelConfig
-from app.training.evaluation.calibration import Calibration, cross_fitted_gain, fit_calibration, fit_platt, sigmoid
+from app.training.evaluation.calibration import (
+    METHODS,
+    MIN_SLOPE,
+    Calibration,
+    Method,
+    cross_fitted_losses,
+    fit_calibration,
+)
+from app.training.evaluation.platt import fit_platt, sigmoid
+from app.training.evaluation.reliability import reliability
 from app.training.preprocessing.encode import encode
 from app.training.preprocessing.preprocessing_fit import PreprocessingFit
+from tests.training.evaluation.test_platt import draw_labels
 from tests.training.preprocessing.test_preprocessing_fit import some_data
 
 
-def draw_labels(slope: float, offset: float, rows: int = 20_000, seed: int = 0) -> tuple[np.ndarray, np.ndarray]:
-    """Draw logits, and labels that follow sigmoid(slope * logit + offset)."""
+def rare(slope: float, positives: int, rows: int = 10_000, seed: int = 0) -> tuple[np.ndarray, np.ndarray]:
+    """Draw logits whose sum of predictions is right, and about so many clicks, whose log odds rise by `slope`."""
     rng = np.random.default_rng(seed)
-    logits = rng.normal(0, 1.5, rows)
-    return logits.astype(np.float32), (rng.random(rows) < sigmoid(slope * logits + offset)).astype(np.float32)
+    noise = rng.normal(0, 2.0, rows)
+    shifts = (brentq(lambda b, a=a: sigmoid(a * noise + b).mean() - positives / rows, -40, 0) for a in (1.0, slope))
+    logits, truth = noise + next(shifts), slope * noise + next(shifts)
+    return logits.astype(np.float32), (rng.random(rows) < sigmoid(truth)).astype(np.float32)
 
 
-@pytest.mark.parametrize(("slope", "offset"), [(0.6, -0.4), (1.0, 0.0), (1.7, 1.1)])
-def test_it_finds_what_the_labels_follow(slope: float, offset: float) -> None:
-    assert fit_platt(*draw_labels(slope, offset)) == pytest.approx((slope, offset), abs=0.05)
+def test_auto_does_what_the_labels_were_drawn_with() -> None:
+    both, offset, right = draw_labels(0.5, 0.5, 4000), draw_labels(1.0, 0.8, 4000), draw_labels(1.0, 0.0, 4000)
+    assert fit_calibration("auto", *both).method == "platt"
+    assert fit_calibration("auto", *both).gain > 5
+    shifted = fit_calibration("auto", *offset)
+    assert (shifted.method, shifted.slope, shifted.offset) == ("offset", 1.0, pytest.approx(0.8, abs=0.1))
+    left = fit_calibration("auto", *right)
+    assert (left.method, left.slope, left.offset) == ("none", 1.0, 0.0)
 
 
-def test_it_is_the_maximum_of_the_likelihood() -> None:
-    logits, labels = draw_labels(0.7, -0.3)
-    peer = LogisticRegression(C=1e12, tol=1e-10, max_iter=1000).fit(logits[:, None].astype(float), labels)
-    result = fit_platt(logits, labels)
-    # Platt's targets are off 0 and 1 by 1 / rows, and so is the answer.
-    assert result == pytest.approx((peer.coef_[0, 0], peer.intercept_[0]), abs=2e-3)
-
-
-@pytest.mark.parametrize(
-    ("logits", "labels"),
-    [([-1.0, -0.5, 0.5, 1.0], [0, 0, 1, 1]), ([0.3] * 6, [0, 1, 0, 0, 1, 0]), ([40.0, -40.0, 39.0], [1, 0, 1])],
-)
-def test_separable_and_constant_logits_have_a_finite_answer(logits: list[float], labels: list[int]) -> None:
-    assert np.isfinite(fit_platt(np.array(logits, np.float32), np.array(labels, np.float32))).all()
-
-
-def test_auto_scales_where_it_helps_and_only_there() -> None:
-    off, right = draw_labels(0.5, 0.5, 4000), draw_labels(1.0, 0.0, 4000)
-    assert cross_fitted_gain(*off) > 5
-    assert fit_calibration("auto", *off).method == "platt"
-    assert (fit_calibration("auto", *right).slope, fit_calibration("auto", *right).method) == (1.0, "none")
-    assert fit_calibration("platt", *right).method == "platt"
+def test_what_was_asked_for_is_done() -> None:
+    right, off = draw_labels(1.0, 0.0, 4000), draw_labels(0.5, 0.5, 4000)
+    methods: list[Method] = ["none", "offset", "platt"]
+    for method in methods:
+        calibration = fit_calibration(method, *right)
+        assert calibration.method == method
+        assert calibration.reason == f"{method} was asked for"
     assert (fit_calibration("none", *off).slope, fit_calibration("none", *off).offset) == (1.0, 0.0)
+    assert fit_calibration("none", *off).gain > 5, "what it would have gained"
 
 
-def test_a_model_that_is_worse_than_chance_keeps_its_order() -> None:
+@pytest.mark.parametrize("seed", range(5))
+def test_the_loss_is_of_rows_that_were_not_fitted_on(seed: int) -> None:
+    logits, labels = draw_labels(0.8, 0.2, 60, seed)
+    losses = cross_fitted_losses(logits, labels, seed)
+    assert list(losses) == list(METHODS)
+    assert losses["none"].mean() == pytest.approx(log_loss(labels, sigmoid(logits.astype(float)), labels=[0, 1]))
+    fitted = fit_calibration("platt", logits, labels).probabilities(logits)
+    assert losses["platt"].mean() > log_loss(labels, fitted, labels=[0, 1]), "each row is held out"
+
+
+def test_a_model_that_is_worse_than_chance_keeps_its_order_and_is_no_worse_than_the_constant() -> None:
     logits, labels = draw_labels(-1.0, 0.0, 4000)
     assert fit_platt(logits, labels)[0] < 0
-    assert fit_calibration("auto", logits, labels).slope == 1.0
-    assert fit_calibration("platt", logits, labels).slope == 1.0
+    constant = log_loss(labels, np.full(4000, labels.mean()))
+    methods: list[Method] = ["auto", "platt"]
+    for method in methods:
+        calibration = fit_calibration(method, logits, labels)
+        assert (calibration.method, calibration.slope) == ("platt", MIN_SLOPE)
+        assert "all but a constant" in calibration.reason
+        assert log_loss(labels, calibration.probabilities(logits)) < constant + 0.005
+        assert (np.argsort(calibration.probabilities(logits), kind="stable") == np.argsort(logits, kind="stable")).all()
 
 
-def test_a_model_that_has_hardly_learned_is_not_blown_up() -> None:
-    logits, labels = draw_labels(1.0, 0.0, 4000)
-    assert fit_platt(logits / 50, labels)[0] > 40
-    assert fit_calibration("auto", logits / 50, labels).slope == 1.0
-    assert fit_calibration("auto", logits / 5, labels).slope == pytest.approx(5, abs=0.5)
+@pytest.mark.parametrize("positives", [20, 60, 200])
+def test_noise_is_damped_with_few_clicks(positives: int) -> None:
+    for seed in range(4):
+        logits, labels = rare(0.0, positives, seed=seed)
+        calibration = fit_calibration("auto", logits, labels)
+        assert calibration.method == "platt", calibration.reason
+        assert MIN_SLOPE <= calibration.slope < 0.4
+        new_logits, new_labels = rare(0.0, positives, seed=seed + 100)
+        constant = log_loss(new_labels, np.full(len(new_labels), new_labels.mean()))
+        raw = log_loss(new_labels, sigmoid(new_logits.astype(float)))
+        assert log_loss(new_labels, calibration.probabilities(new_logits)) - constant < 0.2 * (raw - constant)
 
 
-def test_too_few_rows_to_say_leave_it() -> None:
-    assert fit_calibration("auto", np.zeros(3, np.float32), np.array([0, 1, 0], np.float32)) == Calibration()
+def test_a_model_that_is_right_keeps_its_slope_with_few_clicks() -> None:
+    kept = [fit_calibration("auto", *rare(1.0, 60, seed=seed)) for seed in range(10)]
+    assert sum(calibration.method == "none" for calibration in kept) >= 4
+    assert all(0.5 < calibration.slope < 2 for calibration in kept)
+
+
+def test_a_model_that_has_hardly_learned_is_shifted_and_not_blown_up() -> None:
+    """All logits are within 0.1 of each other and too low: Platt's slope would be large."""
+    rng = np.random.default_rng(0)
+    truth = rng.normal(0, 1.5, 4000)
+    labels = (rng.random(4000) < sigmoid(truth)).astype(np.float32)
+    logits = (truth / 73 - 0.9).astype(np.float32)
+    assert fit_platt(logits, labels)[0] > 40
+    for method in ("auto", "platt", "offset"):
+        calibration = fit_calibration(method, logits, labels)  # type: ignore[arg-type]
+        assert (calibration.method, calibration.slope) == ("offset", 1.0)
+        assert "the slope would be" in calibration.reason
+        assert calibration.probabilities(logits).mean() == pytest.approx(labels.mean(), abs=1e-3)
+        assert reliability(labels, calibration.probabilities(logits)).rows_G.sum() == 4000
+    assert fit_calibration("auto", truth.astype(np.float32) / 5, labels).slope == pytest.approx(5, abs=0.5)
+
+
+@pytest.mark.parametrize("clicks", [0, 1, 4, 996, 1000])
+def test_too_few_rows_to_say_leave_it(clicks: int) -> None:
+    labels = (np.arange(1000) < clicks).astype(np.float32)
+    calibration = fit_calibration("auto", np.linspace(-3, 3, 1000, dtype=np.float32), labels)
+    assert (calibration.slope, calibration.offset, calibration.method) == (1.0, 0.0, "none")
+    assert "fewer than 5 rows" in calibration.reason
 
 
 def test_the_model_scores_as_the_calibration_says() -> None:

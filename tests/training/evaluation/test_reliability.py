@@ -5,9 +5,9 @@ from __future__ import annotations
 import numpy as np
 import pytest
 
-from app.training.evaluation.calibration import sigmoid
+from app.training.evaluation.platt import sigmoid
 from app.training.evaluation.reliability import BINS, reliability
-from tests.training.evaluation.test_calibration import draw_labels
+from tests.training.evaluation.test_platt import draw_labels
 
 
 def test_reliability_is_the_share_of_clicks_in_each_bin() -> None:
