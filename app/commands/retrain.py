@@ -33,7 +33,7 @@ def retrain(
     data: Annotated[Path | None, typer.Option(help="File or folder; movielens can do without.")] = None,
     dataset: Annotated[str | None, typer.Option(help="Format.", show_default="the live version's")] = None,
     label: Annotated[str | None, typer.Option(help="Column of 0 or 1 of a table.", show_default="label")] = None,
-    timestamp: Annotated[str | None, typer.Option(help="Time column of a table.")] = None,
+    timestamp: Annotated[str | None, typer.Option(help="Time column of a table, numbers or ISO 8601.")] = None,
     features: Annotated[
         Path | None, typer.Option(help="features.yaml, to be told where it differs.", show_default="the live version's")
     ] = None,

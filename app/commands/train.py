@@ -43,7 +43,9 @@ def train(
     test: Annotated[Path | None, typer.Option(help="Rows to test on; left out, some of the data is held out.")] = None,
     features: Annotated[Path | None, typer.Option(help="features.yaml; every format but table brings its own.")] = None,
     label: Annotated[str | None, typer.Option(help="Column of 0 or 1 of a table.", show_default="label")] = None,
-    timestamp: Annotated[str | None, typer.Option(help="Time column of a table, to split by.")] = None,
+    timestamp: Annotated[
+        str | None, typer.Option(help="Time column of a table, numbers or ISO 8601, to split by.")
+    ] = None,
     max_bad: Annotated[
         float, typer.Option(min=0.0, max=1.0, help="Share of bad rows above which the run stops, and says which.")
     ] = 0.01,

@@ -28,7 +28,9 @@ def tune(
     test: Annotated[Path | None, typer.Option(help="As in `ctr train`; it is not looked at.")] = None,
     features: Annotated[Path | None, typer.Option(help="features.yaml; every format but table brings its own.")] = None,
     label: Annotated[str | None, typer.Option(help="Column of 0 or 1 of a table.", show_default="label")] = None,
-    timestamp: Annotated[str | None, typer.Option(help="Time column of a table, to split by.")] = None,
+    timestamp: Annotated[
+        str | None, typer.Option(help="Time column of a table, numbers or ISO 8601, to split by.")
+    ] = None,
     split: Annotated[Literal["auto", "time", "random"], typer.Option(help="As in `ctr train`.")] = "auto",
     model: Annotated[str, typer.Option(help="Architecture; docs/models.md says which when.")] = "deepfm",
     trials: Annotated[int, typer.Option(min=1, help="In all, those of earlier calls included.")] = 30,

@@ -6,16 +6,18 @@ from dataclasses import dataclass
 from functools import cached_property
 from typing import cast
 
+import numpy as np
+import numpy.typing as npt
 import polars as pl
 
 SEPARATORS = ("|", ";", ",")
 MIN_LIST_SHARE = 0.2
 """A column holds lists if at least this share of its values has the separator."""
-LABEL_AUC = 0.999
-"""A column that ranks the labels with this AUC is no feature but the label in other words."""
+MAX_UNREADABLE = 0.005
+"""Numbers may have so many values among them that are none: training reads up to 1 % of such as missing."""
 
 
-@dataclass(frozen=True)
+@dataclass(frozen=True, eq=False)
 class ColumnProfile:
     """Profiles one column of some rows. Text stays text, as training reads it."""
 
@@ -43,12 +45,30 @@ class ColumnProfile:
         return 1 if isinstance(self.series.dtype, pl.List) else self.present.n_unique()
 
     @cached_property
-    def numbers(self) -> pl.Series | None:
-        """Return the values as numbers; None unless all are numbers."""
+    def number_count(self) -> int:
+        """Return how many values are numbers."""
         if self.series.dtype == pl.String:
-            numbers = self.present.cast(pl.Float64, strict=False)
-            return None if numbers.null_count() or not len(numbers) else numbers
-        return self.present.cast(pl.Float64) if self.series.dtype.is_numeric() else None
+            return self.present.str.strip_chars().cast(pl.Float64, strict=False).count()
+        return len(self.present) if self.series.dtype.is_numeric() else 0
+
+    @cached_property
+    def floats(self) -> pl.Series | None:
+        """Return the values as numbers, null where missing; None unless nearly all are finite numbers."""
+        if self.series.dtype == pl.String:
+            if self.number_count < (1 - MAX_UNREADABLE) * len(self.present):
+                return None
+            numbers = self.series.str.strip_chars().cast(pl.Float64, strict=False)
+        elif self.series.dtype.is_numeric():
+            numbers = self.series.cast(pl.Float64)
+        else:
+            return None
+        numbers = numbers.fill_nan(None)  # as text, too, it means missing
+        return numbers if numbers.null_count() < len(numbers) and numbers.drop_nulls().is_finite().all() else None
+
+    @cached_property
+    def numbers(self) -> pl.Series | None:
+        """Return the values that are not missing as numbers; None unless all are."""
+        return None if self.floats is None else self.floats.drop_nulls()
 
     @cached_property
     def is_whole(self) -> bool:
@@ -72,10 +92,11 @@ class ColumnProfile:
             return None
         for separator in SEPARATORS:
             with_separator = self.present.filter(self.present.str.contains(separator, literal=True))
-            # Prose has commas too, but its parts do not come back.
             if len(with_separator) >= MIN_LIST_SHARE * max(len(self.present), 1) and len(with_separator):
-                parts = with_separator.str.split(separator).explode(empty_as_null=False, keep_nulls=False)
-                if parts.n_unique() <= 0.5 * len(parts):
+                # Prose has commas too, but the parts of one text do not come back in others.
+                texts = with_separator.unique() if separator == "," else with_separator
+                parts = texts.str.split(separator).explode(empty_as_null=False, keep_nulls=False)
+                if parts.n_unique() <= (0.4 if separator == "," else 0.5) * len(parts):
                     return separator
         return None
 
@@ -83,6 +104,11 @@ class ColumnProfile:
     def is_json(self) -> bool:
         """Tell whether all values are JSON lists or objects."""
         return self._all_match(r"^[\[{]")
+
+    @property
+    def has_lists(self) -> bool:
+        """Tell whether a value holds several categories."""
+        return isinstance(self.series.dtype, pl.List) or self.is_json or self.separator is not None
 
     def _all_match(self, pattern: str) -> bool:
         """Tell whether the column is text, has values, and the pattern is in all of them."""
@@ -136,38 +162,37 @@ class ColumnProfile:
         assert self.numbers is not None
         return cast(float, self.numbers.max())
 
-    def constant_within(self, ids: pl.Series) -> float:
+    @cached_property
+    def as_text(self) -> pl.Series:
+        """Return each row's value as text, lists included."""
+        if isinstance(self.series.dtype, pl.List):
+            return self.series.cast(pl.List(pl.String)).list.join("\x1f")
+        return self.series.cast(pl.String, strict=False)
+
+    @cached_property
+    def codes_N(self) -> npt.NDArray[np.int64]:
+        """Return a number of 0 and more for each row's value, -1 where it is missing."""
+        return self.as_text.rank("dense").cast(pl.Int64).fill_null(0).to_numpy() - 1
+
+    @cached_property
+    def mode_share(self) -> float:
+        """Return the share of the most frequent value among those that are not missing."""
+        counts = np.bincount(self.codes_N[self.codes_N >= 0])
+        return float(counts.max() / counts.sum()) if len(counts) else 0.0
+
+    def constant_within(self, ids: ColumnProfile) -> float:
         """Return the share of rows with the most frequent value of their id, among ids that occur twice or more."""
-        listed = isinstance(self.series.dtype, pl.List)
-        value = self.series.cast(pl.List(pl.String)).list.join("\x1f") if listed else self.series.cast(pl.String)
-        pairs = pl.DataFrame({"id": ids.cast(pl.String), "value": value}).drop_nulls()
-        counts = (
-            pairs.group_by("id", "value")
-            .len()
-            .group_by("id")
-            .agg(pl.col("len").sum().alias("all"), pl.col("len").max())
-        )
-        counts = counts.filter(pl.col("all") > 1)
-        return float(counts["len"].sum()) / float(counts["all"].sum()) if len(counts) else 0.0
+        both = (self.codes_N >= 0) & (ids.codes_N >= 0)
+        values = int(self.codes_N.max(initial=0)) + 1
+        pairs, counts = np.unique(ids.codes_N[both] * values + self.codes_N[both], return_counts=True)
+        if not len(pairs):
+            return 0.0
+        starts = np.flatnonzero(np.diff(pairs // values, prepend=-1))
+        most, rows = np.maximum.reduceat(counts, starts), np.add.reduceat(counts, starts)
+        repeated = rows > 1
+        return float(most[repeated].sum() / rows[repeated].sum()) if repeated.any() else 0.0
 
-    def tells_label(self, labels: pl.Series) -> bool:
-        """Tell whether the label nearly always follows from the value."""
-        if self.distinct_count < 2 or self.distinct_count > 0.2 * len(self.series):
-            return False
-        if self.numbers is not None:
-            from sklearn.metrics import roc_auc_score
-
-            rows = pl.DataFrame({"x": self.series.cast(pl.Float64), "y": labels}).drop_nulls()
-            if rows["y"].n_unique() < 2:
-                return False
-            auc = float(roc_auc_score(rows["y"].to_numpy(), rows["x"].to_numpy()))
-            return max(auc, 1 - auc) >= LABEL_AUC
-        pairs = pl.DataFrame({"x": self.series.cast(pl.String, strict=False), "y": labels})
-        share = pairs.group_by("x").agg(pl.col("y").mean())["y"]
-        return bool(((share < 1 - LABEL_AUC) | (share > LABEL_AUC)).all())
-
-
-def shared_categories(one: ColumnProfile, other: ColumnProfile) -> float:
-    """Return the share of the less varied column's categories that the other has too."""
-    left, right = set(one.categories.unique().to_list()), set(other.categories.unique().to_list())
-    return len(left & right) / max(min(len(left), len(right)), 1)
+    def with_labels(self, labels: pl.Series) -> pl.DataFrame:
+        """Return the columns x, which are numbers or else text, and y, the labels."""
+        values = self.series.cast(pl.String, strict=False) if self.floats is None else self.floats
+        return pl.DataFrame({"x": values, "y": labels})

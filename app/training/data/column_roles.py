@@ -1,29 +1,23 @@
-"""Find the label, the time and the ids among the columns of a table, and what cannot be a feature."""
+"""Find the label among the columns of a table, and what cannot be a feature."""
 
 from __future__ import annotations
 
 import re
+from collections.abc import Iterable
 from pathlib import Path
 
 import polars as pl
 
 from app.errors import ConfigError
 from app.training.data.column_profile import ColumnProfile
+from app.training.data.label_leaks import label_leak
 from app.training.data.source import LABELS
+from app.training.data.time_columns import is_other_time
 
 LABEL_NAMES = ("label", "click", "clicked", "is_click", "is_clicked", "target", "y", "converted", "conversion", "liked")
-TIME_WORDS = {"time", "timestamp", "ts", "date", "datetime", "day", "created", "at", "epoch"}
-USER_WORDS = {"user", "u", "uid", "visitor", "customer", "member", "device", "session", "client", "person", "viewer"}
-ITEM_WORDS = {
-    "item", "i", "iid", "movie", "film", "product", "ad", "ads", "article", "video", "creative", "campaign", "song",
-    "track", "book", "news", "doc", "document", "sku", "listing", "hotel", "offer", "banner",
-}  # fmt: skip
+MIN_COPIED, MIN_COPIED_SHARE = 20, 0.01
+"""A copy is one where so many rows, and this share of them, have a value."""
 FIELD_NAME = re.compile(r"[A-Za-z][A-Za-z0-9_.-]{0,63}")
-
-
-def words_of(name: str) -> list[str]:
-    """Split a name: `userRatedMovie12` and `user_rated_movie_12` are user, rated, movie."""
-    return [word.lower() for word in re.findall(r"[A-Z]+(?![a-z])|[A-Z]?[a-z]+", name)]
 
 
 def find_label_column(path: Path, profiles: dict[str, ColumnProfile]) -> str:
@@ -50,43 +44,57 @@ def labels_of(profile: ColumnProfile) -> pl.Series:
     return text.replace_strict(LABELS, default=None, return_dtype=pl.Float64)
 
 
-def is_time(profile: ColumnProfile) -> bool:
-    """Tell whether a column is named like a time and holds large positive numbers."""
-    if not TIME_WORDS & set(words_of(profile.name)) or profile.missing_share > 0.01:
-        return False
-    return profile.numbers is not None and profile.largest > 1e8 and profile.smallest > 0
-
-
-def reason_to_leave_out(profile: ColumnProfile, labels: pl.Series, *, is_id: bool) -> str:
-    """Return why a column cannot be a feature; empty where it can."""
+def reason_to_leave_out(profile: ColumnProfile, labels: pl.Series) -> str:
+    """Return why a column can be neither a feature nor a time; empty where it can."""
     if not FIELD_NAME.fullmatch(profile.name):
         return "its name cannot be a field's: letters, digits, _, - and . only; rename the column"
     if profile.missing_share == 1.0:
         return "always missing"
-    if isinstance(profile.series.dtype, pl.Struct | pl.Date | pl.Datetime | pl.Time | pl.Duration):
-        return f"{profile.series.dtype} is no kind of field; write it as numbers or text"
-    if isinstance(profile.series.dtype, pl.List):
-        return ""
+    dtype = profile.series.dtype
+    if isinstance(dtype, pl.List):
+        return (
+            ""
+            if isinstance(dtype.inner, pl.String | pl.Boolean) or dtype.inner.is_integer()
+            else f"{dtype} is no list of categories"
+        )
+    if not (dtype.is_numeric() or dtype.is_temporal() or dtype in (pl.String, pl.Boolean, pl.Categorical, pl.Enum)):
+        return f"{dtype} is no kind of field; write it as numbers or text"
     if profile.distinct_count == 1 and profile.missing_share == 0:
         return f"always {profile.present[0]}"
-    all_distinct = profile.distinct_count == len(profile.series) > 20
-    if not is_id and all_distinct and (profile.numbers is None or profile.is_whole):
-        return "another value in every row: it tells rows apart, not users or items"
-    if profile.tells_label(labels):
-        return "tells the label: it would not be known when a request is made"
+    return label_leak(profile, labels)
+
+
+def cannot_be_field(profile: ColumnProfile) -> str:
+    """Return why a column that is not the time of the rows cannot be a field either; empty where it can."""
+    if isinstance(profile.series.dtype, pl.Date | pl.Datetime | pl.Duration) or is_other_time(profile):
+        return "a time: a field needs what comes back, such as its hour or weekday"
     return ""
 
 
-def find_id_column(profiles: dict[str, ColumnProfile], words: set[str]) -> str | None:
-    """Return the column named like an entity's id (`user_id`, `uid`, `user`); of several the most varied one."""
+def copied_column(profile: ColumnProfile, others: Iterable[ColumnProfile]) -> str:
+    """Return the name of one of the other columns that says the same in every row; empty where none does.
 
-    def is_named(profile: ColumnProfile) -> bool:
-        parts = words_of(profile.name)
-        if not parts or parts[0] not in words or isinstance(profile.series.dtype, pl.List):
-            return False
-        return parts[1:] == ["id"] or (len(parts) == 1 and len(parts[0]) > 1)
-
-    named = [
-        profile for profile in profiles.values() if is_named(profile) and (profile.numbers is None or profile.is_whole)
-    ]
-    return max(named, key=lambda profile: profile.distinct_count).name if named else None
+    Values may be written differently (`DE` and `Germany`), as long as each of one column goes with one of the other.
+    A column that is nearly always missing is the copy of others like it by chance.
+    """
+    if len(profile.present) < max(MIN_COPIED, MIN_COPIED_SHARE * len(profile.series)):
+        return ""
+    for other in others:
+        if other.distinct_count != profile.distinct_count or other.series.null_count() != profile.series.null_count():
+            continue
+        if profile.series.dtype == other.series.dtype and profile.series.equals(other.series, null_equal=True):
+            return other.name
+        if isinstance(profile.series.dtype, pl.List) or isinstance(other.series.dtype, pl.List):
+            continue
+        if profile.numbers is not None or other.numbers is not None:
+            if (
+                profile.floats is not None
+                and other.floats is not None
+                and profile.floats.equals(other.floats, null_equal=True)
+            ):
+                return other.name
+            continue
+        pairs = pl.DataFrame({"one": profile.as_text, "other": other.as_text})
+        if pairs.n_unique() == profile.distinct_count + (profile.series.null_count() > 0):
+            return other.name
+    return ""

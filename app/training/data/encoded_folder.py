@@ -20,7 +20,7 @@ from app.features.fields import SIDES, Side
 from app.features.slots import Slots
 from app.training.data.readers.bad_rows import SkippedRows
 
-FORMAT = 1
+FORMAT = 2
 META_FILE = "meta.json"
 
 

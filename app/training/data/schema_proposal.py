@@ -9,22 +9,23 @@ from pathlib import Path
 import polars as pl
 
 from app.errors import ConfigError, DataError
-from app.features.fields import Entity
+from app.features.fields import SIDES, Entity
 from app.features.schema import parse_schema
+from app.training.data.column_names import ITEM_WORDS, USER_WORDS
 from app.training.data.column_profile import ColumnProfile
 from app.training.data.column_roles import (
-    ITEM_WORDS,
-    USER_WORDS,
-    find_id_column,
+    cannot_be_field,
+    copied_column,
     find_label_column,
-    is_time,
     labels_of,
     reason_to_leave_out,
 )
-from app.training.data.field_proposal import FieldProposal, propose_field, share_spaces
+from app.training.data.field_proposal import FieldProposal, is_category, propose_field, share_spaces
+from app.training.data.id_columns import ProposedId, ids_by_values, is_trait, named_id
 from app.training.data.readers.bad_rows import BadRows
 from app.training.data.readers.mixed_columns import stack_frames
 from app.training.data.readers.table_reader import table_files
+from app.training.data.time_columns import is_named_like_row_time, is_readable_time, running_number, time_rank, times_of
 
 ROWS = 100_000
 
@@ -51,35 +52,84 @@ def propose_schema(
         DataError: the file cannot be read.
     """
     profiles = {series.name: ColumnProfile(series) for series in _first_rows(path, rows)}
-    for name in (label, user_id, item_id):
+    given: dict[Entity, str] = {side: name for side, name in zip(SIDES, (user_id, item_id), strict=True) if name}
+    for name in (label, *given.values()):
         if name and name not in profiles:
             raise ConfigError(f"{path}: no column {name}; it has {', '.join(list(profiles)[:40])}")
     label = label or find_label_column(path, profiles)
     labels = labels_of(profiles[label])
-    left_out: dict[str, str] = {label: "the label"}
-    timestamp = next((name for name, profile in profiles.items() if name not in left_out and is_time(profile)), None)
-    if timestamp:
-        left_out[timestamp] = "the time; `ctr train --timestamp` splits by it"
+    left_out = {label: "the label"}
     for name, profile in profiles.items():
-        reason = "" if name in left_out else reason_to_leave_out(profile, labels, is_id=name in (user_id, item_id))
+        reason = "" if name in left_out else reason_to_leave_out(profile, labels)
         if reason:
             left_out[name] = reason
+    timestamp = _leave_out_times(profiles, left_out, given)
     usable = {name: profile for name, profile in profiles.items() if name not in left_out}
-    user_id = user_id or find_id_column(usable, USER_WORDS)
-    others = {name: profile for name, profile in usable.items() if name != user_id}
-    item_id = item_id or find_id_column(others, ITEM_WORDS)
-    ids: dict[Entity, str] = {}
-    if user_id:
-        ids["user"] = user_id
-    if item_id:
-        ids["item"] = item_id
-    proposals = [propose_field(profile, usable, ids) for profile in usable.values()]
+    _leave_out_copies(usable, left_out, given)
+    ids = _find_ids(usable, given, labels)
+    proposals = [propose_field(profile, usable, ids, labels) for profile in usable.values()]
     if not proposals:
         raise ConfigError(f"{path}: no column can be a feature: {'; '.join(f'{n}: {r}' for n, r in left_out.items())}")
     share_spaces(proposals, ids)
     text = _yaml_document(path, proposals, label, timestamp, left_out, len(labels))
     parse_schema(text, origin=f"the proposal for {path.name}")
     return SchemaProposal(text, label, timestamp, left_out)
+
+
+def _leave_out_times(
+    profiles: dict[str, ColumnProfile], left_out: dict[str, str], given: dict[Entity, str]
+) -> str | None:
+    """Leave out the time of the rows, which is returned, and whatever else tells when and not what."""
+    usable = {name: profile for name, profile in profiles.items() if name not in left_out}
+    named = [given.get("user") or named_id(usable, USER_WORDS), given.get("item") or named_id(usable, ITEM_WORDS)]
+    ids = [usable[name] for name in named if name in usable]
+    times = {name: times_of(profile) for name, profile in usable.items() if name not in given.values()}
+    times_by_name = {name: column for name, column in times.items() if column is not None}
+    # The day of a film's release is the film's, and not when the row happened.
+    own = {name for name in times_by_name if any(is_trait(usable[name], one) for one in ids)}
+    readable = [name for name, column in times_by_name.items() if is_readable_time(column)]
+    readable = [name for name in readable if name not in own] or list(filter(is_named_like_row_time, readable))
+    timestamp = max(readable, key=lambda name: time_rank(usable[name]), default=None)
+    if timestamp:
+        left_out[timestamp] = "the time; `ctr train --timestamp` splits by it"
+    for name, profile in usable.items():
+        if name == timestamp or name in given.values():
+            continue
+        reason = cannot_be_field(profile)
+        if not reason and name in times_by_name and (name not in own or profile.numbers is None):
+            reason = "a time: a field needs what comes back, such as its hour or weekday"
+        if not reason and name not in own:
+            reason = running_number(profile, times_by_name[timestamp].alias(timestamp) if timestamp else None)
+        if reason:
+            left_out[name] = reason
+    return timestamp
+
+
+def _leave_out_copies(usable: dict[str, ColumnProfile], left_out: dict[str, str], given: dict[Entity, str]) -> None:
+    """Leave out columns that say what another one says; ids stay."""
+    named = {*given.values(), named_id(usable, USER_WORDS), named_id(usable, ITEM_WORDS)}
+    kept = [profile for name, profile in usable.items() if name in named]
+    for name, profile in list(usable.items()):
+        if name in named:
+            continue
+        original = copied_column(profile, kept)
+        if original:
+            left_out[name] = f"says the same as {original} in every row"
+            del usable[name]
+        else:
+            kept.append(profile)
+
+
+def _find_ids(
+    usable: dict[str, ColumnProfile], given: dict[Entity, str], labels: pl.Series
+) -> dict[Entity, ProposedId]:
+    ids: dict[Entity, ProposedId] = {side: ProposedId(name, "its id, as you say") for side, name in given.items()}
+    for side, words in zip(SIDES, (USER_WORDS, ITEM_WORDS), strict=True):
+        taken = {own.name for own in ids.values()}
+        name = named_id({name: profile for name, profile in usable.items() if name not in taken}, words)
+        if side not in ids and name:
+            ids[side] = ProposedId(name, "its id by its name")
+    return ids_by_values(usable, ids, lambda profile: is_category(profile, labels))
 
 
 def _first_rows(path: Path, rows: int) -> Iterable[pl.Series]:

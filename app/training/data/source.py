@@ -14,10 +14,12 @@ import polars as pl
 from app.errors import ConfigError, DataError
 from app.features.fields import SIDES, Side
 from app.features.schema import FeatureSchema
+from app.features.slots import INT64_MAX
 from app.training.data.encoding_limits import DEFAULT_LIMITS, EncodingLimits
 from app.training.data.readers.bad_rows import BadRows
 from app.training.data.readers.table_chunk import ChunkReader, TableChunk
 from app.training.data.readers.table_files import TableFiles
+from app.training.data.readers.time_values import seconds_of
 
 PLACEHOLDER = "\x1f"
 """This column of nulls keeps the number of rows of a side without fields."""
@@ -51,7 +53,7 @@ class Source:
     chunks: ChunkReader
     label: str
     timestamp: str | None = None
-    """Names a column of numbers that grow with time."""
+    """Names a column of numbers that grow with time, of dates, or of ISO 8601 text."""
     targets: tuple[str, ...] = ()
     """Names the columns beside the label that tell the answer and so may not be features."""
     labels: Mapping[str, float] = field(default_factory=lambda: LABELS)
@@ -157,9 +159,9 @@ class Source:
         bad.add(f"{self.label} is not 0 or 1", chunk.rows_N[(~good).to_numpy()])
         times_N: npt.NDArray[np.int64] | None = None
         if self.timestamp:
-            times = frame[self.timestamp].cast(pl.Float64, strict=False)
-            timed = times.is_finite().fill_null(False)
-            bad.add(f"{self.timestamp} is not a number", chunk.rows_N[(good & ~timed).to_numpy()])
+            times = seconds_of(frame[self.timestamp])
+            timed = (times.abs() < INT64_MAX).fill_null(False)
+            bad.add(f"{self.timestamp} is no number and no ISO 8601 time", chunk.rows_N[(good & ~timed).to_numpy()])
             good = good & timed
             times_N = times.filter(good).to_numpy().astype(np.int64)
         if not good.all():

@@ -21,7 +21,7 @@ def table_source(
 
     Args:
         label: column of 0 or 1.
-        timestamp: numeric column to split by time with, or None.
+        timestamp: column to split by time with, of numbers, dates or ISO 8601 text, or None.
 
     Raises:
         ConfigError: the kind of file is not known, or the schema reads the label or the time.

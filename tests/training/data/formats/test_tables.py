@@ -83,7 +83,8 @@ def test_bad_labels_are_left_out_counted_and_named(tmp_path: Path, features: Pat
     assert "rows 61, 62" in str(data.skipped)
     with pytest.raises(
         DataError,
-        match=r"1 clicked is not 0 or 1, 1 at is not a number; rows 61, 62\).*more than 1 % of 62 rows.*--max-bad",
+        match=r"1 clicked is not 0 or 1, 1 at is no number and no ISO 8601 time; rows 61, 62\).*"
+        r"more than 1 % of 62 rows.*--max-bad",
     ):
         read(path, features)
 
@@ -180,3 +181,11 @@ def test_sparrow_lists_and_targets(tmp_path: Path) -> None:
     path.write_text("a,b\n1,2\n")
     with pytest.raises(DataError, match="SparrowRecSys"):
         open_dataset("sparrow", path)
+
+
+def test_iso_times_are_times(tmp_path: Path, features: Path) -> None:
+    path = tmp_path / "a.csv"
+    path.write_text(
+        "user,city,item,price,tags,at,clicked\nu,1,2,3,a,1970-01-02 00:00:01,1\nu,1,2,3,a,1970-01-01T10:00:00Z,0\n"
+    )
+    assert read(path, features).timestamps_N.tolist() == [86_401, 36_000]

@@ -1,0 +1,37 @@
+"""What a click causes is left out, and what is rare is not."""
+
+from __future__ import annotations
+
+from pathlib import Path
+
+import numpy as np
+import polars as pl
+import pytest
+
+from tests.training.data.schema_tables import CLICKED, RANDOM, ROWS, SECONDS, USERS, iso, propose, types
+
+DWELL = np.where(CLICKED & (RANDOM.random(ROWS) < 0.9), RANDOM.exponential(30, ROWS).round(1), np.nan)
+ORDER = np.where(CLICKED & (RANDOM.random(ROWS) < 0.5), RANDOM.integers(1, 10**6, ROWS), -1)
+SKIPPED = ~CLICKED & (RANDOM.random(ROWS) < 0.4)
+AFTERMATH: dict[str, tuple[object, str]] = {
+    "times of downloads": (
+        [str(second) if clicked else None for second, clicked in zip(iso(SECONDS), CLICKED, strict=True)],
+        "present only where the label is 1",
+    ),
+    "dwell": (DWELL, "present only where the label is 1"),
+    "dwell, else 0": (np.nan_to_num(DWELL), "other than 0"),
+    "order, else -1": (ORDER, "other than -1"),
+    "reason of a skip": (["late" if late else None for late in SKIPPED], "present only where the label is 0"),
+}
+
+
+@pytest.mark.parametrize("kind", AFTERMATH)
+def test_what_a_click_causes_is_left_out(tmp_path: Path, kind: str) -> None:
+    column, reason = AFTERMATH[kind]
+    proposal = propose(tmp_path, {"user_id": USERS, "x": pl.Series(column, nan_to_null=True)})
+    assert proposal.left_out["x"].startswith(reason)
+
+
+def test_what_is_rare_but_not_caused_stays(tmp_path: Path) -> None:
+    rare = np.where(RANDOM.random(ROWS) < 0.01, RANDOM.integers(1, 50, ROWS), 0)
+    assert "x" in types(propose(tmp_path, {"user_id": USERS, "x": rare}))
