@@ -102,7 +102,13 @@ class TrainingJob:
             DataError, ConfigError: the rows or the options do not fit.
         """
         machine_group = group.on_this_machine()
-        parts = dict(zip(PARTS, group.run_all_or_raise(lambda: self.config.split.parts(data, test)), strict=True))
+        choice = group.run_all_or_raise(lambda: self.config.split.choose(data, test))
+        notify(f"Held out for validation{'' if test else ' and test'}: {choice}")
+        if choice.warning:
+            notify(f"Warning: {choice.warning}")
+        parts = dict(
+            zip(PARTS, group.run_all_or_raise(lambda: self.config.split.parts(data, test, choice)), strict=True)
+        )
         notify("Encoding " + ", ".join(f"{len(part):,} {part_name}" for part_name, part in parts.items()) + " rows")
         encoded = {part: encode(rows, machine_group) for part, rows in parts.items()}
         preprocessing = self.config.preparation.fit(data.schema, encoded["train"], group)

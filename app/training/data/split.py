@@ -1,4 +1,4 @@
-"""Hold rows out for validation and test: the newest, or some at random."""
+"""Hold rows out for validation and test: the newest, the newest of each group, or some at random."""
 
 from __future__ import annotations
 
@@ -8,7 +8,9 @@ from typing import Literal
 import numpy as np
 
 from app.errors import ConfigError, DataError
+from app.features.fields import Side
 from app.training.data.dataset import Dataset
+from app.training.data.split_choice import Codes, SplitChoice, choose_by_test_rows, group_codes, newest_of_each
 
 SplitKind = Literal["auto", "time", "random"]
 MIN_ROWS = 2
@@ -21,23 +23,28 @@ class SplitConfig:
     """Says how rows are split into `PARTS`."""
 
     kind: SplitKind = "auto"
-    """`auto` splits by time if rows have one and the rows of the test file, if there is one, are the newest."""
+    """`auto` holds out the newest rows if rows have a time; with a test file, those that resemble its rows."""
     validation: float = 0.1
     test: float = 0.1
     """Share of the rows that is held out for the test part if no test file is given."""
     seed: int = 0
 
-    def parts(self, data: Dataset, test: Dataset | None) -> tuple[Dataset, Dataset, Dataset]:
+    def parts(
+        self, data: Dataset, test: Dataset | None, choice: SplitChoice | None = None
+    ) -> tuple[Dataset, Dataset, Dataset]:
         """Return the training, validation and test part.
+
+        Args:
+            choice: what `choose` returns for these rows; None calls it.
 
         Raises:
             ConfigError: a split by time was asked for and the rows have none.
             DataError: too few rows, or a training part with one class.
         """
-        kind = self._kind(data, test)
+        choice = choice or self.choose(data, test)
         if test is None:
-            data, test = hold_out(data, self.test, kind, self.seed)
-        train, validation = hold_out(data, self.validation, kind, self.seed)
+            data, test = hold_out(data, self.test, choice, self.seed)
+        train, validation = hold_out(data, self.validation, choice, self.seed)
         for name, part in (("training", train), ("validation", validation), ("test", test)):
             if len(part) < MIN_ROWS or part.labels_N.min() == part.labels_N.max():
                 raise DataError(
@@ -46,24 +53,36 @@ class SplitConfig:
                 )
         return train, validation, test
 
-    def _kind(self, data: Dataset, test: Dataset | None) -> Literal["time", "random"]:
-        if self.kind == "time" and data.timestamps_N is None:
+    def choose(self, data: Dataset, test: Dataset | None) -> SplitChoice:
+        """Return which rows are held out, and why. Raises ConfigError if they should be split by a time they lack."""
+        times_N = data.timestamps_N
+        if self.kind == "time" and times_N is None:
             raise ConfigError("a split by time needs rows with a time; name the column with --timestamp")
+        by_test_rows = None if test is None else choose_by_test_rows(data, test)
         if self.kind != "auto":
-            return self.kind
-        if data.timestamps_N is None:
-            return "random"
-        if test is None or test.timestamps_N is None:
-            return "time" if test is None else "random"
-        # Validation should resemble the test part: where that is from the future, it is the newest training rows.
-        return "time" if test.timestamps_N.min() >= data.timestamps_N.max() else "random"
+            return SplitChoice(self.kind, "as asked for", warning=by_test_rows.warning if by_test_rows else "")
+        if by_test_rows:
+            return by_test_rows
+        if times_N is None or times_N.min() == times_N.max():
+            return SplitChoice("random", "the rows have no time" if times_N is None else "the rows have one time")
+        return SplitChoice("time", "the rows have a time")
 
 
-def hold_out(data: Dataset, share: float, kind: Literal["time", "random"], seed: int) -> tuple[Dataset, Dataset]:
+def hold_out(data: Dataset, share: float, choice: SplitChoice, seed: int) -> tuple[Dataset, Dataset]:
     """Return the rows that stay and the rows that are held out, at least one, each in their old order."""
-    held_out = max(1, round(share * len(data)))
-    if kind == "time" and data.timestamps_N is not None:
-        order = np.argsort(data.timestamps_N, kind="stable")
-    else:
-        order = np.random.default_rng(seed).permutation(len(data))
-    return data.take(np.sort(order[:-held_out])), data.take(np.sort(order[-held_out:]))
+    rows = max(1, round(share * len(data)))
+    held_out = _held_out(data, rows, choice, seed)
+    stays = np.ones(len(data), np.bool_)
+    stays[held_out] = False
+    return data.take(np.flatnonzero(stays)), data.take(held_out)
+
+
+def _held_out(data: Dataset, rows: int, choice: SplitChoice, seed: int) -> Codes:
+    if choice.kind == "random" or data.timestamps_N is None:
+        return np.sort(np.random.default_rng(seed).permutation(len(data))[-rows:])
+    if choice.kind == "group" and choice.field is not None:
+        side: Side = "user" if choice.field in data.user.columns else "item"
+        codes = group_codes(data, None, side, choice.field)
+        if codes is not None:
+            return newest_of_each(codes[0], data.timestamps_N, rows, seed)
+    return np.sort(np.argsort(data.timestamps_N, kind="stable")[-rows:])
