@@ -28,6 +28,9 @@ from app.registry.artifact.export import write
 from app.registry.artifact.manifest import GoldenRequest, Manifest
 from app.registry.store.model_store import ModelStore
 from app.registry.store.pointer import CanaryPointer
+from app.training.preprocessing.encode import EncodedRows
+from app.training.preprocessing.expand import expand
+from app.training.preprocessing.target_statistics import TargetStatisticsFit
 
 SCHEMA_YAML = """\
 version: 1
@@ -127,6 +130,37 @@ def fitted(schema: FeatureSchema | None = None, users: int = USERS, items: int =
         )
     vocabulary_V = torch.tensor(sorted(seen - {EMPTY_KEY}), dtype=torch.int64)
     return Preprocessing(schema, vocabulary_V, numerics)
+
+
+STATISTICS = (
+    ("user_id", "user_id"),
+    ("gender", "age"),
+    ("item_id", "item_id"),
+    ("item_id", "year"),
+    ("user_id", "item_id"),
+    ("age", "item_id"),
+    ("gender", "year"),
+)
+"""Pairs of fields, within and across sides, whose target statistics `with_statistics` learns."""
+
+
+@functools.cache
+def with_statistics() -> Preprocessing:
+    """`fitted`, and target statistics learned of rows with every user and most items, but not every pair."""
+    preprocessing = fitted()
+    users = [n % USERS for n in range(600)]
+    items = [(n * n + n // 7) % ITEMS for n in range(600)]
+    sides = {
+        "user": Encoder(preprocessing.schema, "user").encode_many(
+            [raw_user(n) | raw_context(n) for n in users], [str(n) for n in users]
+        ),
+        "item": Encoder(preprocessing.schema, "item").encode_many(
+            [raw_item(n) for n in items], [str(n) for n in items]
+        ),
+    }
+    labels_N = np.array([(u * 3 + i) % 4 == 0 for u, i in zip(users, items, strict=True)], np.float32)
+    rows = expand(preprocessing, EncodedRows(sides["user"], sides["item"], labels_N, {}))
+    return TargetStatisticsFit(known=STATISTICS).extend(preprocessing, {"train": rows})[0]
 
 
 def tiny_model(seed: int = 0, architecture: str = MODEL_NAME, preprocessing: Preprocessing | None = None) -> CtrModel:

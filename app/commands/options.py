@@ -26,6 +26,7 @@ TRAINER_FIELDS = {
     "precision": "precision",
 }
 """Map an option to the field of the configuration that it sets."""
+PREPARATION_FIELDS = ("min_count", "target_statistics")
 
 
 def job_config(model: str, seed: int, split: Literal["auto", "time", "random"] = "auto", **given: Any) -> JobConfig:
@@ -57,7 +58,7 @@ def job_config(model: str, seed: int, split: Literal["auto", "time", "random"] =
         model=architecture,
         trainer=TrainerConfig(seed=seed, **training),
         split=SplitConfig(kind=split, seed=seed),
-        preparation=PreprocessingFit(**({"min_count": given["min_count"]} if "min_count" in given else {})),
+        preparation=PreprocessingFit(**{option: given[option] for option in PREPARATION_FIELDS if option in given}),
         **calibration,
     )
 

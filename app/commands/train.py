@@ -82,6 +82,13 @@ def train(
     min_count: Annotated[
         int | None, typer.Option(min=1, help="Rarer values share one embedding.", rich_help_panel=TUNING)
     ] = None,
+    target_statistics: Annotated[
+        Literal["none", "fields", "pairs"],
+        typer.Option(
+            help="Give the model the click rates of its fields' values, or of pairs of values too.",
+            rich_help_panel=TUNING,
+        ),
+    ] = "none",
     calibration: Annotated[
         Literal["auto", "platt", "offset", "none"],
         typer.Option(help="auto does what the validation part supports, and says what.", rich_help_panel=TUNING),
@@ -126,6 +133,7 @@ def train(
         l2=l2,
         id_dropout=id_dropout,
         min_count=min_count,
+        target_statistics=target_statistics,
         calibration=calibration,
         device=device,
         precision=precision,

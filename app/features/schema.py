@@ -10,7 +10,6 @@ import hashlib
 from collections.abc import Mapping
 from functools import cached_property
 from pathlib import Path
-from types import MappingProxyType
 from typing import Annotated, Literal
 
 import msgspec
@@ -19,7 +18,7 @@ from pydantic import Field, ValidationError, model_validator
 
 from app.errors import SchemaError
 from app.features.fields import SIDES, AnyField, Categorical, Declaration, MultiCategorical, Name, Numeric, Side
-from app.features.slot_layout import SlotLayout
+from app.features.slot_layout import SlotLayout, vectors_of
 
 
 class Cross(Declaration):
@@ -76,10 +75,7 @@ class FeatureSchema(Declaration):
     @cached_property
     def vectors(self) -> Mapping[str, slice]:
         """Slots of each field vector among the T of both sides, user side first, in the order of the F vectors."""
-        user, item = (self.layout(side) for side in SIDES)
-        start = user.expanded_width
-        item_vectors = {name: slice(start + s.start, start + s.stop) for name, s in item.vectors.items()}
-        return MappingProxyType({**user.vectors, **item_vectors})
+        return vectors_of(*(self.layout(side) for side in SIDES))
 
     @cached_property
     def hash(self) -> str:

@@ -1,8 +1,10 @@
 """The slots of one side's fields: the only place that knows which slots a field has.
 
 A side's fields own consecutive runs of its S slots, in declared order. A model appends one slot for the quantile bucket
-of each number that has buckets, which makes T, and sums the slots of a field to the field's vector: F vectors, those of
-the declared fields first, those of the buckets behind them. The vector of a bucket is called `<field>:bucket`.
+of each number that has buckets and, behind those, two for each target statistic, which makes T. It sums the slots of a
+field to the field's vector: F vectors, those of the declared fields first, those of buckets and statistics behind them.
+The vector of a bucket is called `<field>:bucket`, those of a statistic `<field>:rate` and `<field>:count`; a statistic
+of two fields has both names, `<field>+<field>`.
 """
 
 from __future__ import annotations
@@ -17,13 +19,20 @@ from app.features.fields import Categorical, MultiCategorical, Numeric, Side
 class SlotLayout:
     """The slots of one side's fields. Immutable."""
 
-    def __init__(self, side: Side, fields: tuple[Categorical | MultiCategorical | Numeric, ...]) -> None:
+    def __init__(
+        self,
+        side: Side,
+        fields: tuple[Categorical | MultiCategorical | Numeric, ...],
+        statistics: tuple[str, ...] = (),
+    ) -> None:
         """
         Args:
             fields: the side's fields in declared order.
+            statistics: names of the vectors of target statistics, which are numbers and no declared fields.
         """
         self.side = side
         self.fields = fields
+        self.statistics = statistics
         slots: dict[str, slice] = {}
         width = 0
         for field in fields:
@@ -66,13 +75,21 @@ class SlotLayout:
     @cached_property
     def vectors(self) -> Mapping[str, slice]:
         """Slots of each field vector among the side's T, in the order of the F vectors."""
-        buckets = {bucket_name(field.name): self.width + index for index, field in enumerate(self.bucketed)}
-        return MappingProxyType({**self.slots, **{name: slice(slot, slot + 1) for name, slot in buckets.items()}})
+        appended = (*(bucket_name(field.name) for field in self.bucketed), *self.statistics)
+        slots = {name: slice(slot, slot + 1) for slot, name in enumerate(appended, self.width)}
+        return MappingProxyType({**self.slots, **slots})
 
     @cached_property
     def expanded_width(self) -> int:
-        """T, the number of slots once the buckets of numbers are appended."""
-        return self.width + len(self.bucketed)
+        """T, the number of slots once the buckets of numbers and target statistics are appended."""
+        return self.width + len(self.bucketed) + len(self.statistics)
+
+
+def vectors_of(user: SlotLayout, item: SlotLayout) -> Mapping[str, slice]:
+    """Return the slots of each field vector among the T of both sides, user side first."""
+    start = user.expanded_width
+    item_vectors = {name: slice(start + s.start, start + s.stop) for name, s in item.vectors.items()}
+    return MappingProxyType({**user.vectors, **item_vectors})
 
 
 def bucket_name(field: str) -> str:
@@ -81,5 +98,5 @@ def bucket_name(field: str) -> str:
 
 
 def declared_name(vector: str) -> str:
-    """Name of the declared field that a field vector belongs to."""
-    return vector.removesuffix(":bucket")
+    """Name of the declared field that a field vector belongs to, or of both fields of a pair's statistic."""
+    return vector.partition(":")[0]

@@ -7,6 +7,7 @@ Shape suffixes, used in all of `app.models`:
     R rows of the embedding table                  V keys in the vocabulary
     M numeric fields of a side                     D width of a state or of a network's input
     H width of the first hidden layer              C columns crossed between the sides
+The numbers x of a model that reads statistics across sides (`app.models.target_statistics`) have them behind the T.
 
 A model is one function of a (request, item) pair, written twice: plainly, as `forward`, and split, as
 `score(encode_user(...), encode_items(...))`. The two agree to 1e-10 in float64 and 1e-5 in float32, which is tested for
@@ -14,6 +15,7 @@ every model and checked again on every published version.
 """
 
 import inspect
+from dataclasses import replace
 from typing import Any
 
 import torch
@@ -21,7 +23,7 @@ from torch import Tensor, nn
 
 from app.models.native_weights import TopMlpWeights, UserAffineWeights
 from app.models.preprocessing import Preprocessing
-from app.models.side_input import SideInput
+from app.models.side_input import SideInput, across_statistics
 
 
 class CtrModel(nn.Module):
@@ -37,6 +39,8 @@ class CtrModel(nn.Module):
     """Methods beside `forward` that programs are published with; those that are not required came later."""
     tables: tuple[str, ...] = ("table_RE", "vocabulary_V")
     """Large tensors that are kept outside the program, memory-mapped."""
+    reads_across = False
+    """Whether the model reads target statistics of pairs across sides; others ignore them."""
 
     vocabulary_V: Tensor
     calibration_2: Tensor
@@ -47,6 +51,7 @@ class CtrModel(nn.Module):
         self.register_buffer("vocabulary_V", preprocessing.vocabulary_V.clone())
         self.user = SideInput(preprocessing, "user")
         self.item = SideInput(preprocessing, "item")
+        self.across = across_statistics(preprocessing if self.reads_across else replace(preprocessing, statistics={}))
         table_RE = torch.randn(preprocessing.rows, 1 + dim) * init_std
         table_RE[:, 0] = 0.0
         self.table_RE = nn.Parameter(table_RE)
@@ -67,6 +72,8 @@ class CtrModel(nn.Module):
         user_rows_BT, user_x_BT = self.user.expand(self.vocabulary_V, user_keys_BS, user_values_BS)
         item_rows_BT, item_x_BT = self.item.expand(self.vocabulary_V, item_keys_BS, item_values_BS)
         rows_BT, x_BT = torch.cat([user_rows_BT, item_rows_BT], 1), torch.cat([user_x_BT, item_x_BT], 1)
+        if self.across.width > 0:
+            x_BT = torch.cat([x_BT, self.across(user_rows_BT, item_rows_BT).to(x_BT.dtype)], 1)
         return self.logits(rows_BT, x_BT, self.fields(rows_BT, x_BT))
 
     def logits(self, rows_BT: Tensor, x_BT: Tensor, fields_BFE: Tensor) -> Tensor:
@@ -152,7 +159,8 @@ class CtrModel(nn.Module):
 
     def slot_vectors(self, rows_BT: Tensor, x_BT: Tensor) -> Tensor:
         """Gather x_s [w_s, v_s], [B, T, 1 + K], of table rows and numbers."""
-        return nn.functional.embedding(rows_BT, self.table_RE) * x_BT.to(self.table_RE.dtype).unsqueeze(-1)
+        x_BT = x_BT.narrow(1, 0, rows_BT.size(1)).to(self.table_RE.dtype)
+        return nn.functional.embedding(rows_BT, self.table_RE) * x_BT.unsqueeze(-1)
 
     def deep_inputs(self, e_BFK: Tensor, x_BT: Tensor) -> Tensor:
         """Concatenate a deep network's input [B, user width + item width]: each side's embeddings, then its numbers.

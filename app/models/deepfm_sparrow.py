@@ -54,8 +54,8 @@ class DeepFMSparrow(CtrModel):
             (roles.movie, roles.user_genre),
         ]
         chosen = [(item, user) for item, user in pairs if item is not None and user is not None]
-        self.crosses = chosen_or_all_pairs(schema, dim, chosen, learned=True)
-        users, items = (list(schema.layout(side).vectors) for side in SIDES)
+        self.crosses = chosen_or_all_pairs(preprocessing, dim, chosen, learned=True)
+        users, items = (list(preprocessing.layout(side).vectors) for side in SIDES)
         user_vector = [users.index(roles.user)] if roles.user else []
         movie_vector = [items.index(roles.movie)] if roles.movie else []
         self.user_selection = FieldSelection(user_vector, dim, self.user.numeric_fields)

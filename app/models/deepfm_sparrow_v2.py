@@ -45,7 +45,7 @@ class DeepFMSparrowV2(CtrModel):
         """Raise ConfigError if the schema lacks a field that is named."""
         super().__init__(preprocessing, dim)
         roles = find_roles(preprocessing.schema, movie, user, movie_genre, user_genre)
-        users, items = (list(preprocessing.schema.layout(side).vectors) for side in SIDES)
+        users, items = (list(preprocessing.layout(side).vectors) for side in SIDES)
         user_vectors = [users.index(name) for name in (roles.user, roles.user_genre) if name]
         item_vectors = [items.index(name) for name in (roles.movie, roles.movie_genre) if name]
         self.user_blocks = FieldProjection(user_vectors, dim, projection)

@@ -43,10 +43,9 @@ class DeepFMVariant(DeepFM):
     ) -> None:
         """Raise ConfigError if `crosses` or `dims` do not fit the schema."""
         CtrModel.__init__(self, preprocessing, dim)  # without the paper's parts, whose random weights would be drawn
-        schema = preprocessing.schema
-        self.crosses = crosses_of(schema, dim, crosses, dims)
+        self.crosses = crosses_of(preprocessing, dim, crosses, dims)
         self.element_wise, self.has_dims = element_wise, bool(dims)
-        mask_FE = pad(dims_mask(schema, dim, dims), (1, 0), value=1.0) if dims else torch.zeros(0)
+        mask_FE = pad(dims_mask(preprocessing, dim, dims), (1, 0), value=1.0) if dims else torch.zeros(0)
         self.register_buffer("dims_mask_FE", mask_FE)
         user_width, item_width = self.deep_widths()
         self.deep = SplitMlp(user_width, item_width + dim * element_wise, hidden, dropout, batch_norm)

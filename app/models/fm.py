@@ -35,7 +35,7 @@ class FM(CtrModel):
     ) -> None:
         """Raise ConfigError if `crosses` or `dims` do not fit the schema."""
         super().__init__(preprocessing, dim)
-        self.crosses = crosses_of(preprocessing.schema, dim, crosses, dims)
+        self.crosses = crosses_of(preprocessing, dim, crosses, dims)
 
     def logits(self, rows_BT: Tensor, x_BT: Tensor, fields_BFE: Tensor) -> Tensor:
         crosses_BK: Tensor = self.crosses(fields_BFE[:, :, 1:])

@@ -70,7 +70,7 @@ class HashedCrosses(nn.Module):
 
     def __init__(self, preprocessing: Preprocessing) -> None:
         super().__init__()
-        layouts = {side: preprocessing.schema.layout(side) for side in SIDES}
+        layouts = {side: preprocessing.layout(side) for side in SIDES}
         side_of = {field.name: field.side for field in preprocessing.schema.fields}
         within: dict[str, list[tuple[int, int, int, int]]] = {"user": [], "item": []}
         cross_sides: list[tuple[int, int, int, int]] = []

@@ -86,24 +86,31 @@ class Mlp(nn.Module):
 class SplitBlocks(nn.Module):
     """Hidden blocks whose first linear map is split: W [u, i] + b = (W_u u + b) + W_i i.
 
-    The two terms are the halves. Methods that take halves expect batch norms to be fused.
+    The two terms are the halves. Methods that take halves expect batch norms to be fused. Numbers z of a pair, which
+    neither side has, add a term W_z z, by which a caller raises the items' half.
     """
 
     def __init__(
-        self, user_width: int, item_width: int, hidden: tuple[int, ...], dropout: float, batch_norm: bool
+        self,
+        user_width: int,
+        item_width: int,
+        hidden: tuple[int, ...],
+        dropout: float,
+        batch_norm: bool,
+        pair_width: int = 0,
     ) -> None:
         """Raise ValueError if there is no hidden layer."""
         super().__init__()
         if not hidden:
             raise ValueError("a deep part needs at least one hidden layer")
-        self.user_width = user_width
+        self.user_width, self.item_width, self.pair_width = user_width, item_width, pair_width
         self.hidden = hidden[0]
         self.outputs = hidden[-1]
-        self.first = Block(user_width + item_width, hidden[0], dropout, batch_norm)
+        self.first = Block(user_width + item_width + pair_width, hidden[0], dropout, batch_norm)
         self.rest = nn.ModuleList(Block(inputs, outputs, dropout, batch_norm) for inputs, outputs in pairwise(hidden))
 
     def last_hidden(self, x_BD: Tensor) -> Tensor:
-        """Compute the last hidden layer [B, outputs] of [B, user width + item width]."""
+        """Compute the last hidden layer [B, outputs] of [B, user width + item width + pair width]."""
         return self._rest(self.first(x_BD))
 
     def user_half(self, user_BD: Tensor) -> Tensor:
@@ -112,7 +119,12 @@ class SplitBlocks(nn.Module):
 
     def item_half(self, item_ND: Tensor) -> Tensor:
         """Compute W_i i, [N, H]."""
-        return nn.functional.linear(item_ND, self.first.linear.weight[:, self.user_width :])
+        return nn.functional.linear(item_ND, self.first.linear.weight.narrow(1, self.user_width, self.item_width))
+
+    def pair_part(self, pair_NC: Tensor) -> Tensor:
+        """Compute W_z z, [N, H]."""
+        columns = self.first.linear.weight.narrow(1, self.user_width + self.item_width, self.pair_width)
+        return nn.functional.linear(pair_NC, columns)
 
     def last_hidden_of_halves(self, user_H: Tensor, items_NH: Tensor) -> Tensor:
         """Compute the last hidden layer [N, outputs] of one user's half with N items' halves."""
@@ -138,14 +150,20 @@ class SplitMlp(SplitBlocks):
     """D(): split hidden blocks and one output."""
 
     def __init__(
-        self, user_width: int, item_width: int, hidden: tuple[int, ...], dropout: float, batch_norm: bool
+        self,
+        user_width: int,
+        item_width: int,
+        hidden: tuple[int, ...],
+        dropout: float,
+        batch_norm: bool,
+        pair_width: int = 0,
     ) -> None:
         """Raise ValueError if there is no hidden layer."""
-        super().__init__(user_width, item_width, hidden, dropout, batch_norm)
+        super().__init__(user_width, item_width, hidden, dropout, batch_norm, pair_width)
         self.output = nn.Linear(hidden[-1], 1)
 
     def forward(self, x_BD: Tensor) -> Tensor:
-        """Compute outputs [B] of [B, user width + item width]."""
+        """Compute outputs [B] of [B, user width + item width + pair width]."""
         output_B1: Tensor = self.output(self.last_hidden(x_BD))
         return output_B1.squeeze(-1)
 

@@ -12,23 +12,23 @@ import torch
 from torch import Tensor, nn
 
 from app.errors import ConfigError
-from app.features.schema import FeatureSchema
 from app.models.pairwise import AllPairs, ChosenPairs, FieldPairs, chosen_or_all_pairs, vector_index
+from app.models.preprocessing import Preprocessing
 
 FieldDims = Mapping[str, int]
 """Embedding sizes k_f by name of the field vector; `<name>:bucket` is a number's bucket. Others have size K."""
 
 
-def dims_mask(schema: FeatureSchema, dim: int, dims: FieldDims) -> Tensor:
+def dims_mask(preprocessing: Preprocessing, dim: int, dims: FieldDims) -> Tensor:
     """Return [F, K] of both sides' fields, user side first: 1 where a column is within its field's size, else 0.
 
     Raises ConfigError if a size names no field, or is not between 1 and `dim`.
     """
     if wrong := [f"{name} has {size}" for name, size in dims.items() if not 1 <= size <= dim]:
         raise ConfigError(f"dims: {', '.join(wrong)}; a size is from 1 to {dim}, the common one (--dim)")
-    mask_FK = torch.ones(len(schema.vectors), dim)
+    mask_FK = torch.ones(len(preprocessing.vectors), dim)
     for name, size in dims.items():
-        mask_FK[vector_index(schema, name), size:] = 0.0
+        mask_FK[vector_index(preprocessing, name), size:] = 0.0
     return mask_FK
 
 
@@ -80,13 +80,13 @@ class ProjectedPairs(nn.Module):
 
 
 def crosses_of(
-    schema: FeatureSchema, dim: int, pairs: FieldPairs | None, dims: FieldDims | None
+    preprocessing: Preprocessing, dim: int, pairs: FieldPairs | None, dims: FieldDims | None
 ) -> AllPairs | ChosenPairs | ProjectedPairs:
     """Return the crosses of the chosen pairs, or of all if None, projected if embeddings have sizes of their own.
 
     Raises ConfigError if a pair or a size does not fit the schema.
     """
-    crosses = chosen_or_all_pairs(schema, dim, pairs)
+    crosses = chosen_or_all_pairs(preprocessing, dim, pairs)
     if not dims:
         return crosses
-    return ProjectedPairs(crosses, dims_mask(schema, dim, dims), len(schema.layout("user").vectors))
+    return ProjectedPairs(crosses, dims_mask(preprocessing, dim, dims), len(preprocessing.layout("user").vectors))

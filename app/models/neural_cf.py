@@ -25,10 +25,10 @@ from app.models.preprocessing import Preprocessing
 
 def select_fields(preprocessing: Preprocessing, side: Side, dim: int, ids_only: bool) -> FieldSelection:
     """Return the side's id alone if it has one and `ids_only`, else all its fields and numbers."""
-    layout = preprocessing.schema.layout(side)
+    layout = preprocessing.layout(side)
     if ids_only and layout.id_field is not None:
         return FieldSelection([list(layout.vectors).index(layout.id_field.name)], dim, 0)
-    return FieldSelection(range(len(layout.vectors)), dim, len(layout.numerics))
+    return FieldSelection(range(len(layout.vectors)), dim, len(layout.numerics) + len(layout.statistics))
 
 
 class NeuralCF(CtrModel):

@@ -37,7 +37,7 @@ class NFM(CtrModel):
     ) -> None:
         """Raise ConfigError if `crosses` or `dims` do not fit the schema."""
         super().__init__(preprocessing, dim)
-        self.crosses = crosses_of(preprocessing.schema, dim, crosses, dims)
+        self.crosses = crosses_of(preprocessing, dim, crosses, dims)
         self.pooled = PooledMlp(dim, hidden, dropout, batch_norm)
 
     def logits(self, rows_BT: Tensor, x_BT: Tensor, fields_BFE: Tensor) -> Tensor:

@@ -14,7 +14,7 @@ import torch
 from torch import Tensor, nn
 
 from app.errors import ConfigError
-from app.features.schema import FeatureSchema
+from app.models.preprocessing import Preprocessing
 
 FieldPairs = Sequence[tuple[str, str]]
 """Pairs of names of field vectors; `<name>:bucket` is the bucket of a number."""
@@ -97,7 +97,7 @@ class ChosenPairs(nn.Module):
 
 
 def chosen_or_all_pairs(
-    schema: FeatureSchema, dim: int, pairs: FieldPairs | None, learned: bool = False
+    preprocessing: Preprocessing, dim: int, pairs: FieldPairs | None, learned: bool = False
 ) -> AllPairs | ChosenPairs:
     """Return the crosses of the chosen pairs, or of all pairs if None.
 
@@ -107,15 +107,15 @@ def chosen_or_all_pairs(
         return AllPairs(dim)
     if not pairs:
         raise ConfigError("crosses: name at least one pair of fields, or leave it out to cross all")
-    indices = [(vector_index(schema, left), vector_index(schema, right)) for left, right in pairs]
+    indices = [(vector_index(preprocessing, left), vector_index(preprocessing, right)) for left, right in pairs]
     if any(left == right for left, right in indices):
         raise ConfigError("crosses: a field cannot be crossed with itself")
-    return ChosenPairs(indices, len(schema.vectors), len(schema.layout("user").vectors), dim, learned)
+    return ChosenPairs(indices, len(preprocessing.vectors), len(preprocessing.layout("user").vectors), dim, learned)
 
 
-def vector_index(schema: FeatureSchema, name: str) -> int:
+def vector_index(preprocessing: Preprocessing, name: str) -> int:
     """Return the index of a field vector among the F of both sides. Raises ConfigError if the schema has none."""
-    names = list(schema.vectors)
+    names = list(preprocessing.vectors)
     if name not in names:
         raise ConfigError(f"there is no field {name!r} to cross; the schema has {', '.join(names)}")
     return names.index(name)

@@ -43,7 +43,7 @@ class ServedDeepFM(DeepFM):
         self.dim = fused.dim
         self.register_buffer("vocabulary_V", fused.vocabulary_V)
         self.register_buffer("calibration_2", fused.calibration_2)
-        self.user, self.item = fused.user, fused.item
+        self.user, self.item, self.across = fused.user, fused.item, fused.across
         self.table_RE, self.bias = fused.table_RE, fused.bias
         self.crosses, self.deep = fused.crosses, fused.deep
 
@@ -70,6 +70,8 @@ class ServedDeepFM(DeepFM):
         return state_BD
 
     def user_affine(self) -> UserAffineWeights | None:
+        if self.user.statistics.width > 0:
+            return None  # the compiled encoder knows the numbers that the schema declares, and no others
         return UserAffineWeights(self.user_weight_DI, self.user_bias_D, self.deep.hidden, self.dim)
 
     def score_rows(self, user_D: Tensor, states_CD: Tensor, rows_N: Tensor) -> Tensor:

@@ -5,6 +5,7 @@ from torch import Tensor, nn
 
 from app.features.fields import Numeric, Side
 from app.models.preprocessing import Preprocessing
+from app.models.target_statistics import AcrossStatistics, SideStatistics
 
 CLIP = 4.0
 """Standardised numbers are clipped to this many deviations, so that one odd value cannot dominate a score."""
@@ -19,11 +20,21 @@ def transform(x: Tensor, name: str) -> Tensor:
     return x * x
 
 
+def across_statistics(preprocessing: Preprocessing) -> AcrossStatistics:
+    """Build the lookup of the statistics of pairs across sides; its width is 0 where there are none."""
+    return AcrossStatistics(
+        preprocessing.target_statistics("across"),
+        preprocessing.statistic_slots("across"),
+        preprocessing.statistic_rows("user").start,
+    )
+
+
 class SideInput(nn.Module):
     """Maps the slots of one side to table rows and numbers, and slot vectors to field vectors."""
 
     oov_S: Tensor
     numeric_M: Tensor
+    number_M: Tensor
     steps_PM: Tensor
     mean_M: Tensor
     deviation_M: Tensor
@@ -36,15 +47,17 @@ class SideInput(nn.Module):
 
     def __init__(self, preprocessing: Preprocessing, side: Side) -> None:
         super().__init__()
-        layout = preprocessing.schema.layout(side)
+        layout = preprocessing.layout(side)
         numerics, bucketed = layout.numerics, layout.bucketed
         self.slots = layout.width
         self.clip = CLIP
         self.width = layout.expanded_width
-        """T: slots and, behind them, one bucket each for the fields that have buckets."""
+        """T: slots and, behind them, one bucket each for the fields that have buckets, and the target statistics."""
         self.fields = len(layout.vectors)
-        """F: declared fields and, behind them, the bucket of each field that has buckets."""
-        self.numeric_fields = len(numerics)
+        """F: declared fields and, behind them, the bucket of each field that has buckets, and the target statistics."""
+        self.numeric_fields = len(numerics) + len(layout.statistics)
+        """M: numeric fields and, behind them, the numbers of target statistics."""
+        self.declared_numeric_fields = len(numerics)
         self.bucketed_fields = len(bucketed)
         self.first_vocabulary_row = preprocessing.oov_rows
 
@@ -58,6 +71,14 @@ class SideInput(nn.Module):
         self.register_buffer(
             "numeric_M", torch.tensor([layout.slots[f.name].start for f in numerics], dtype=torch.int64)
         )
+        self.statistics = SideStatistics(
+            preprocessing.target_statistics(side),
+            preprocessing.statistic_slots(side),
+            preprocessing.statistic_rows(side),
+            preprocessing.statistic_rows("user").start,
+        )
+        number_slots = [*self.numeric_M.tolist(), *(layout.vectors[name].start for name in layout.statistics)]
+        self.register_buffer("number_M", torch.tensor(number_slots, dtype=torch.int64))
         # steps_PM[p, m]: the transform field m applies at step p; 0 none, 1 log1p, 2 sqrt, 3 square, 4 standardise.
         codes = {"log1p": 1, "sqrt": 2, "square": 3, "standardise": 4}
         steps = max((len(field.transforms) for field in numerics), default=0)
@@ -81,17 +102,26 @@ class SideInput(nn.Module):
         # Field vectors are sums of slot vectors; where every field is one slot the sum is the identity and is skipped.
         self.pooled = self.width != self.fields
         pool_FT = torch.zeros(self.fields, self.width)
-        for index, slots in enumerate(layout.vectors.values()):
-            pool_FT[index, slots] = 1.0
+        for index, vector_slots in enumerate(layout.vectors.values()):
+            pool_FT[index, vector_slots] = 1.0
         self.register_buffer("pool_FT", pool_FT)
 
     def expand(self, vocabulary_V: Tensor, keys_BS: Tensor, values_BS: Tensor) -> tuple[Tensor, Tensor]:
         """Look up table rows int64 [B, T] and numbers x [B, T] of slots [B, S], each example by itself."""
+        rows_BT, x_BT = self._expand_fields(vocabulary_V, keys_BS, values_BS)
+        if self.statistics.width == 0:
+            return rows_BT, x_BT
+        numbers_BD = self.statistics(rows_BT, rows_BT).to(x_BT.dtype)
+        statistic_rows_BD = self.statistics.row_D.unsqueeze(0).expand(rows_BT.size(0), -1)
+        return torch.cat([rows_BT, statistic_rows_BD], 1), torch.cat([x_BT, numbers_BD], 1)
+
+    def _expand_fields(self, vocabulary_V: Tensor, keys_BS: Tensor, values_BS: Tensor) -> tuple[Tensor, Tensor]:
+        """Look up what is of declared fields and their buckets."""
         # Searched without its last key, so that every index is within it.
         index_BS = torch.searchsorted(vocabulary_V.narrow(0, 0, vocabulary_V.size(0) - 1), keys_BS.contiguous())
         is_known_BS = torch.take(vocabulary_V, index_BS) == keys_BS  # a third of what indexing with brackets takes
         rows_BS = torch.where(is_known_BS, index_BS + self.first_vocabulary_row, self.oov_S)
-        if self.numeric_fields == 0:
+        if self.declared_numeric_fields == 0:
             return rows_BS, values_BS
         x_BS = values_BS.clone()
         x_BS[:, self.numeric_M] = self._transform(values_BS[:, self.numeric_M])
@@ -124,7 +154,7 @@ class SideInput(nn.Module):
         return torch.matmul(self.pool_FT, slots_BTE) if self.pooled else slots_BTE
 
     def numerics(self, x_BT: Tensor) -> Tensor:
-        """Gather the transformed numbers [B, M] of x [B, T]."""
+        """Gather the transformed numbers [B, M] of x [B, T], those of target statistics included."""
         if self.numeric_fields == 0:
             return x_BT.narrow(1, 0, 0)
-        return x_BT.index_select(1, self.numeric_M).to(self.pool_FT.dtype)
+        return x_BT.index_select(1, self.number_M).to(self.pool_FT.dtype)

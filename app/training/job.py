@@ -4,13 +4,15 @@ from __future__ import annotations
 
 import time
 from collections.abc import Callable
-from dataclasses import asdict, dataclass
+from dataclasses import asdict, dataclass, replace
 from pathlib import Path
 from typing import Any
 
 import structlog
 import torch
 
+from app.errors import ConfigError
+from app.models import MODELS
 from app.models.base import CtrModel
 from app.training.data.dataset import Dataset
 from app.training.data.split import HELD_OUT, PARTS
@@ -113,7 +115,28 @@ class TrainingJob:
         encoded = {part: encode(rows, machine_group) for part, rows in parts.items()}
         preprocessing = self.config.preparation.fit(data.schema, encoded["train"], group)
         rows = {part: expand(preprocessing, slots, machine_group) for part, slots in encoded.items()}
-        return PreparedData(parts, encoded, preprocessing, rows)
+        return self.with_target_statistics(PreparedData(parts, encoded, preprocessing, rows))
+
+    def with_target_statistics(self, prepared: PreparedData) -> PreparedData:
+        """Add the target statistics that this job is configured with to rows that have none.
+
+        It is a matter of a second, so that a search may prepare its rows once and try several kinds.
+
+        Raises:
+            ConfigError: the rows are larger than memory.
+        """
+        config = self.config.preparation
+        if config.target_statistics == "none":
+            return prepared
+        if any(encoded.scratch_folder is not None for encoded in prepared.encoded.values()):
+            raise ConfigError("--target-statistics: these rows are larger than memory, for which there are none")
+        preprocessing, rows = config.extend(
+            prepared.preprocessing,
+            prepared.rows,
+            across=MODELS[self.config.model.name].reads_across,
+            seed=self.config.trainer.seed,
+        )
+        return replace(prepared, preprocessing=preprocessing, rows=rows)
 
     def train(
         self,

@@ -108,7 +108,8 @@ def retrain(
     fresh_job = replace(config.job, split=replace(config.job.split, kind="time"))
     job = replace(fresh_job, trainer=config.trainer)
     if not config.fresh:
-        job = replace(job, preparation=ContinuedPreprocessingFit(job.preparation.min_count, live_preprocessing(live)))
+        fit = ContinuedPreprocessingFit(**asdict(job.preparation), live=live_preprocessing(live))
+        job = replace(job, preparation=fit)
     prepared = TrainingJob(job).prepare(config.window.newest(data), None, notify)
     outcome.rows = {part: len(rows) for part, rows in prepared.data.items()}
     outcome.data = summarise_data(prepared.data)

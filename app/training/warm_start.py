@@ -4,6 +4,7 @@
   a new one starts with fresh ones.
 - Numbers: mean, deviation and borders stay the live version's, so that bucket rows and weights keep their meaning. Only
   a field of which the live version had seen no value is fitted on the new rows.
+- Target statistics: of the same fields, learned anew from the new rows; the weights of their numbers are kept.
 - Batch norms were folded into the linear maps when the version was exported. A norm whose scale and shift are the
   deviation and the mean of what it will see does nothing at first, so the model begins as the very function that is
   live (Ioffe & Szegedy 2015, the remark on recovering the identity), and goes on with normalised batches.
@@ -11,6 +12,7 @@
 
 from __future__ import annotations
 
+from collections.abc import Sequence
 from dataclasses import dataclass
 from typing import Any
 
@@ -20,14 +22,17 @@ from torch import Tensor, nn
 from app.errors import ArtifactError
 from app.features.fields import SIDES, Numeric
 from app.features.schema import FeatureSchema
+from app.features.slot_layout import SlotLayout, declared_name
 from app.models.base import CtrModel
 from app.models.layers import Block
 from app.models.preprocessing import NumericStatistics, Preprocessing
+from app.models.target_statistics import KeyStatistics, Scope
 from app.registry.artifact.artifact import Artifact
 from app.training.distributed import SINGLE_PROCESS, ProcessGroup
 from app.training.preprocessing.encode import EncodedRows
 from app.training.preprocessing.expand import ExpandedRows
 from app.training.preprocessing.preprocessing_fit import PreprocessingFit
+from app.training.preprocessing.target_statistics import TargetStatisticsFit
 
 SAMPLE_ROWS = 16_384
 """Number of training rows from which the batch norms' first statistics are taken."""
@@ -61,7 +66,38 @@ def live_preprocessing(live: Artifact) -> Preprocessing:
                 float(part.deviation_M[position]),
                 tuple(padded_borders[torch.isfinite(padded_borders)].tolist()),  # padded with infinity
             )
-    return Preprocessing(live.schema, live.program.vocabulary_V, numerics)
+    return Preprocessing(live.schema, live.program.vocabulary_V, numerics, _live_statistics(live))
+
+
+def _live_statistics(live: Artifact) -> dict[Scope, KeyStatistics]:
+    """Read the target statistics back, whose fields are known by their slots; older programs have none."""
+    names = {side: _declared_names(live.schema.layout(side)) for side in SIDES}
+    found: dict[Scope, KeyStatistics] = {}
+    for side in SIDES:
+        lookup: Any = getattr(getattr(live.program, side), "statistics", None)
+        if lookup is not None:
+            found[side] = _read_lookup(lookup, names[side], names[side])
+    across: Any = getattr(live.program, "across", None)
+    if across is not None:
+        user = [names["user"][slot] for slot in across.user_L.tolist()]
+        item = [names["item"][slot] for slot in across.item_R.tolist()]
+        found["across"] = _read_lookup(across.lookup, user, item)
+    return {scope: statistics for scope, statistics in found.items() if statistics.pairs}
+
+
+def _declared_names(layout: SlotLayout) -> list[str]:
+    """Return the declared field of each of a side's slots, buckets included."""
+    return [declared_name(name) for name, slots in layout.vectors.items() for _ in range(slots.start, slots.stop)]
+
+
+def _read_lookup(lookup: Any, left: Sequence[str], right: Sequence[str]) -> KeyStatistics:
+    positions = list(zip(lookup.left_P.tolist(), lookup.right_P.tolist(), strict=True))
+    return KeyStatistics(
+        tuple((left[f], right[g]) for f, g in positions),
+        lookup.keys_V[:-1],
+        lookup.values_V2[:-1],
+        lookup.unseen_2P[len(positions) :],
+    )
 
 
 def join_preprocessing(live: Preprocessing, fitted: Preprocessing) -> Preprocessing:
@@ -83,6 +119,15 @@ class ContinuedPreprocessingFit(PreprocessingFit):
     def fit(self, schema: FeatureSchema, train: EncodedRows, group: ProcessGroup = SINGLE_PROCESS) -> Preprocessing:
         fitted = super().fit(schema, train, group)
         return fitted if self.live is None else join_preprocessing(self.live, fitted)
+
+    def extend(
+        self, preprocessing: Preprocessing, rows: dict[str, ExpandedRows], *, across: bool, seed: int
+    ) -> tuple[Preprocessing, dict[str, ExpandedRows]]:
+        """Learn the live version's target statistics anew, from the new rows, and add their numbers to the rows."""
+        if self.live is None:
+            return super().extend(preprocessing, rows, across=across, seed=seed)
+        known = tuple(pair for statistics in self.live.statistics.values() for pair in statistics.pairs)
+        return TargetStatisticsFit(seed=seed, known=known).extend(preprocessing, rows)
 
 
 def warm_start(model: CtrModel, preprocessing: Preprocessing, live: Artifact, train: ExpandedRows) -> WarmStart:
@@ -158,6 +203,10 @@ def _matching_rows(new: Preprocessing, live: Preprocessing) -> list[tuple[Tensor
             same = new.numerics[field.name].borders == live.numerics[field.name].borders
             rows = torch.arange(len(live.numerics[field.name].borders) + 2 if same else 1)  # the first is "missing"
             pairs.append((rows + new.bucket_row(field.name), rows + live.bucket_row(field.name)))
+    for side in SIDES:
+        both = [name for name in new.layout(side).statistics if name in live.layout(side).statistics]
+        rows, live_rows = (torch.tensor([fit.number_row(side, name) for name in both]).long() for fit in (new, live))
+        pairs.append((rows, live_rows))
     return pairs
 
 

@@ -13,11 +13,12 @@ from typing import Any
 
 import numpy as np
 
-from app.features.fields import Numeric, Side
+from app.features.fields import SIDES, Numeric, Side
 from app.features.schema import FeatureSchema
 from app.features.slots import NUMERIC_MARK, Slots, slot_key
 from app.models.base import CtrModel
 from app.models.preprocessing import NumericStatistics, Preprocessing
+from app.models.target_statistics import Scope
 
 Vector = np.ndarray[Any, np.dtype[np.float64]]
 
@@ -48,10 +49,32 @@ class Example:
         self.numbers: dict[Side, list[float]] = {"user": [], "item": []}
         self.named: dict[str, list[tuple[int, float]]] = {}
         """The fields by name; `<name>:bucket` is a number's bucket."""
+        self.pair_numbers: list[float] = []
+        """The target statistics of pairs across sides."""
         self._vocabulary = {int(key): index for index, key in enumerate(preprocessing.vocabulary_V)}
         self._preprocessing = preprocessing
         for side, slots in (("user", user), ("item", item)):
             self._read(preprocessing.schema, side, list(zip(slots.keys.tolist(), slots.values.tolist(), strict=True)))  # type: ignore[arg-type]
+        for side in SIDES:
+            numbers = self._statistics(side)
+            rows = preprocessing.statistic_rows(side)
+            self.fields[side] += [[(row, x)] for row, x in zip(rows, numbers, strict=True)]
+            self.numbers[side] += numbers
+        self.pair_numbers = self._statistics("across")
+
+    def _statistics(self, scope: Scope) -> list[float]:
+        """Return the rates of all statistics, then their counts."""
+        statistics = self._preprocessing.target_statistics(scope)
+        values = dict(zip(statistics.keys_V.tolist(), statistics.values_V2.tolist(), strict=True))
+        before = self._preprocessing.bucket_row(None)
+        rates, counts = [], []
+        for index, pair in enumerate(statistics.pairs):
+            left, right = (self.named.get(f"{name}:bucket", self.named[name])[0][0] for name in pair)
+            key = (left * before + right) * len(statistics.pairs) + index
+            rate, count = values.get(key, (0.0, float(statistics.unseen_P[index])))
+            rates.append(rate)
+            counts.append(count)
+        return rates + counts
 
     def _read(self, schema: FeatureSchema, side: Side, slots: list[tuple[int, float]]) -> None:
         buckets = []
@@ -144,6 +167,12 @@ def network(weights: dict[str, Vector], prefix: str, x: Vector) -> Vector:
 
 def deep(example: Example, weights: dict[str, Vector]) -> float:
     return float(network(weights, "deep", inputs(example, weights))[0])
+
+
+def deep_with_pairs(example: Example, weights: dict[str, Vector]) -> float:
+    """Compute a network that reads the statistics of pairs across sides too."""
+    x = np.concatenate([inputs(example, weights), np.array(example.pair_numbers)])
+    return float(network(weights, "deep", x)[0])
 
 
 def bias(example: Example, weights: dict[str, Vector]) -> float:
@@ -271,7 +300,7 @@ FORMULAS: dict[str, list[Callable[[Example, dict[str, Vector]], float]]] = {
     "hofm": [first_order, pairs, triples],
     "deepfm": [first_order, pairs, deep],
     "embedding_mlp": [bias, deep],
-    "wide_deep": [first_order, wide, deep],
+    "wide_deep": [first_order, wide, deep_with_pairs],
     "neural_cf": [bias, ids],
     "neural_cf_towers": [bias, towers],
     "deepfm_sparrow": [first_order, four_crosses, sparrow_deep],

@@ -29,9 +29,9 @@ def test_field_vectors_are_those_of_the_side_input() -> None:
     names = list(schema.vectors)
     assert names[len(schema.layout("user").vectors) - 1] == "age:bucket"
     assert names[-1] == "year:bucket"
-    assert names[vector_index(schema, "genres")] == "genres"
+    assert names[vector_index(fitted(), "genres")] == "genres"
     with pytest.raises(ConfigError, match="no field 'genre' to cross"):
-        vector_index(schema, "genre")
+        vector_index(fitted(), "genre")
 
 
 def test_roles_are_ids_and_the_shared_space() -> None:

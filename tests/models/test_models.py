@@ -18,8 +18,9 @@ from app.models.base import CtrModel
 from app.models.layers import Block
 from app.models.preprocessing import Preprocessing
 from app.models.serving_form import serving_form
+from app.registry.artifact.export import write
 from app.registry.artifact.load import load
-from tests.factories import fitted, raw_context, raw_item, raw_user, small_schema, tiny_model, write_tiny
+from tests.factories import fitted, golden, raw_context, raw_item, raw_user, small_schema, tiny_model, with_statistics
 from tests.models.reference import FORMULAS, first_order, logit
 
 PREPROCESSING = fitted()
@@ -37,9 +38,14 @@ def architecture(request: pytest.FixtureRequest) -> str:
     return name
 
 
+@pytest.fixture(params=["plain", "statistics"])
+def preprocessing(request: pytest.FixtureRequest) -> Preprocessing:
+    return with_statistics() if request.param == "statistics" else PREPROCESSING
+
+
 @pytest.fixture
-def model(architecture: str) -> CtrModel:
-    return tiny_model(5, architecture, PREPROCESSING)
+def model(architecture: str, preprocessing: Preprocessing) -> CtrModel:
+    return tiny_model(5, architecture, preprocessing)
 
 
 def users() -> Slots:
@@ -92,12 +98,12 @@ def test_every_model_has_its_formula_here() -> None:
 
 
 @pytest.mark.parametrize("architecture", [name for name in FORMULAS if name in MODELS], indirect=True)
-def test_forward_is_the_formula(model: CtrModel) -> None:
+def test_forward_is_the_formula(model: CtrModel, preprocessing: Preprocessing) -> None:
     actual_UN = forward_all(copy.deepcopy(model).double(), torch.float64)
     u, i = users(), items()
     for user in range(USERS):
         for item in range(0, ITEMS, 3):
-            expected = logit(model, PREPROCESSING, row(u, user), row(i, item))
+            expected = logit(model, preprocessing, row(u, user), row(i, item))
             assert float(actual_UN[user, item]) == pytest.approx(expected, abs=1e-10)
     assert float(actual_UN.std()) > 0.05, "a test on equal logits would see nothing"
     assert float((forward_all(model) - actual_UN).abs().max()) < 1e-4
@@ -186,10 +192,10 @@ def test_missing_and_extreme_numbers_give_finite_scores(model: CtrModel) -> None
     assert torch.allclose(states_ND[0], states_ND[8], atol=1e-6), "NaN is missing"
 
 
-def test_the_program_is_the_eager_model(tmp_path: Path, architecture: str) -> None:
-    write_tiny(tmp_path, seed=5, architecture=architecture)
+def test_the_program_is_the_eager_model(tmp_path: Path, model: CtrModel) -> None:
+    write(tmp_path, model, small_schema(), name="tiny", golden=golden())
     program = load(tmp_path).program
-    served = serving_form(tiny_model(5, architecture, PREPROCESSING))
+    served = serving_form(model)
     with torch.inference_mode():
         user_UD, item_ND = served.encode_user(*tensors(users())), served.encode_items(*tensors(items()))
         assert torch.allclose(program.encode_user(*tensors(users())), user_UD, atol=1e-6)

@@ -6,6 +6,7 @@ import json
 import sys
 from functools import partial
 from pathlib import Path
+from typing import Any
 
 import pytest
 
@@ -52,6 +53,23 @@ def test_the_document_is_the_contracts(ctr: Ctr) -> None:
     assert manifest.config["model"] == {"name": "deepfm", "dim": 4, "hidden": [8, 4], "dropout": 0.2, "seed": 3}
     assert manifest.config["trainer"]["learning_rate"] == 0.01
     assert not Path("model_store").exists()
+
+
+@pytest.mark.parametrize("model", ["deepfm", "wide_deep"])
+def test_target_statistics_are_in_the_version(ctr: Ctr, model: str) -> None:
+    fields = {"user": "user", "city": "user", "item": "item"}
+    declared = "".join(f"- {{name: {name}, entity: {side}, type: categorical}}\n" for name, side in fields.items())
+    Path("features.yaml").write_text("fields:\n" + declared)
+    rows = [(n % 20, n % 6, n // 20 % 17) for n in range(2000)]
+    lines = [f"{user},{city},{item},{int((user + item) % 3 == 0)}" for user, city, item in rows]
+    Path("clicks.csv").write_text("user,city,item,clicked\n" + "\n".join(lines))
+    status, out, err = ctr(*TABLE, *SMALL, "--model", model, "--target-statistics", "pairs", "--json")
+    assert status == 0, err
+    version = load(Path(json.loads(out)["version_dir"]))
+    assert version.manifest.config["preparation"] == {"min_count": 2, "target_statistics": "pairs"}
+    program: Any = version.program
+    assert program.user.statistics.width > 0 < program.item.statistics.width
+    assert (program.across.width > 0) == (model == "wide_deep")
 
 
 def test_people_get_a_table_beside_the_baselines_on_standard_error(ctr: Ctr) -> None:

@@ -11,18 +11,36 @@ import torch
 
 from app.errors import ArtifactError
 from app.features.encoder import Encoder
+from app.features.fields import SIDES
 from app.models import MODELS, build
 from app.models.base import CtrModel
 from app.models.preprocessing import NumericStatistics, Preprocessing
 from app.registry.artifact.artifact import Artifact
+from app.registry.artifact.export import write
 from app.registry.artifact.load import load
 from app.training.evaluation.predict import predict
 from app.training.loop.trainer import Trainer
 from app.training.loop.trainer_config import TrainerConfig
 from app.training.preprocessing.encode import EncodedRows
 from app.training.preprocessing.expand import ExpandedRows, expand
-from app.training.warm_start import join_preprocessing, live_preprocessing, restore_unused_rows, warm_start
-from tests.factories import fitted, raw_context, raw_item, raw_user, small_schema, write_tiny
+from app.training.warm_start import (
+    ContinuedPreprocessingFit,
+    join_preprocessing,
+    live_preprocessing,
+    restore_unused_rows,
+    warm_start,
+)
+from tests.factories import (
+    fitted,
+    golden,
+    raw_context,
+    raw_item,
+    raw_user,
+    small_schema,
+    tiny_model,
+    with_statistics,
+    write_tiny,
+)
 
 MORE_USERS, MORE_ITEMS = 70, 90
 
@@ -72,6 +90,33 @@ def test_it_begins_as_the_function_that_is_live(tmp_path: Path, architecture: st
     wanted_N = live.program(*(torch.from_numpy(part) for part in (*old.user, *old.item)))
     assert wanted_N.std() > 0.05
     torch.testing.assert_close(predict(model, expand(preprocessing, old)), wanted_N, atol=2e-5, rtol=2e-5)
+
+
+@pytest.mark.parametrize("architecture", ["deepfm", "wide_deep"])
+def test_target_statistics_are_read_back_and_their_numbers_keep_their_weights(
+    tmp_path: Path, architecture: str
+) -> None:
+    preprocessing = with_statistics()
+    write(tmp_path, tiny_model(3, architecture, preprocessing), small_schema(), name="tiny", golden=golden())
+    live = load(tmp_path)
+    known = live_preprocessing(live)
+    for scope in ("user", "item", "across") if architecture == "wide_deep" else SIDES:
+        read, learned = known.target_statistics(scope), preprocessing.target_statistics(scope)
+        assert read.pairs == learned.pairs
+        assert torch.equal(read.keys_V, learned.keys_V)
+        assert torch.equal(read.values_V2, learned.values_V2)
+        assert torch.equal(read.unseen_P, learned.unseen_P)
+    newer = encoded(range(MORE_USERS), range(MORE_ITEMS))
+    fit = ContinuedPreprocessingFit(1, "pairs", live=known)
+    joined = fit.fit(small_schema(), newer)
+    extended, parts = fit.extend(joined, {"train": expand(joined, newer)}, across=True, seed=0)
+    assert extended.vectors.keys() == preprocessing.vectors.keys()
+    model = build(architecture, extended)
+    start = warm_start(model, extended, live, parts["train"])
+    for side in SIDES:
+        rows, live_rows = list(extended.statistic_rows(side)), list(known.statistic_rows(side))
+        assert torch.equal(model.table_RE[rows], live.program.table_RE[live_rows])
+        assert start.is_live_R[rows].all()
 
 
 def test_training_mode_begins_there_too(tmp_path: Path) -> None:

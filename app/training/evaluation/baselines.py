@@ -104,7 +104,9 @@ def predict_trees(
 def _sparse(rows: ExpandedRows, width: int) -> csr_matrix:
     count, slots = rows.rows_NT.shape
     starts = np.arange(count + 1) * slots
-    return csr_matrix((rows.x_NT.numpy().ravel(), rows.rows_NT.numpy().ravel(), starts), shape=(count, width))
+    return csr_matrix(
+        (rows.x_NT[:, :slots].numpy().ravel(), rows.rows_NT.numpy().ravel(), starts), shape=(count, width)
+    )
 
 
 def _columns(schema: FeatureSchema, data: EncodedRows, train: EncodedRows) -> tuple[Matrix, list[int]]:

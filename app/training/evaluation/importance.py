@@ -11,9 +11,9 @@ import numpy as np
 import torch
 from sklearn.metrics import roc_auc_score
 
-from app.features.schema import FeatureSchema
 from app.features.slot_layout import declared_name
 from app.models.base import CtrModel
+from app.models.preprocessing import Preprocessing
 from app.training.evaluation.predict import log_loss, predict
 from app.training.preprocessing.expand import ExpandedRows
 from app.training.preprocessing.sampling import sample
@@ -37,11 +37,12 @@ class FieldImportance:
 
 
 def measure_importance(
-    model: CtrModel, schema: FeatureSchema, rows: ExpandedRows, *, seed: int = 0, max_rows: int = MAX_ROWS
+    model: CtrModel, preprocessing: Preprocessing, rows: ExpandedRows, *, seed: int = 0, max_rows: int = MAX_ROWS
 ) -> list[FieldImportance]:
     """Measure every field on a sample of the rows and return the most important first.
 
-    A number and its bucket are shuffled together.
+    A number and its bucket are shuffled together, and a field with its target statistic. The statistic of a pair is
+    shuffled by itself; its field is called `<field>+<field>`.
     """
     rows = sample(rows, seed, max_rows)
     labels = rows.labels_N.numpy()
@@ -55,8 +56,8 @@ def measure_importance(
     loss, auc = measure(rows)
     generator = torch.Generator().manual_seed(seed)
     orders = [torch.randperm(len(labels), generator=generator) for _ in range(REPEATS)]
-    fields = []
-    for field, slots in field_slots(schema).items():
+    fields, entities = [], {f.name: f.entity for f in preprocessing.schema.fields}
+    for field, slots in field_slots(preprocessing).items():
         rises, falls = [], []
         for order_N in orders:
             shuffled = ExpandedRows(rows.rows_NT.clone(), rows.x_NT.clone(), rows.labels_N)
@@ -65,16 +66,16 @@ def measure_importance(
             shuffled_loss, shuffled_auc = measure(shuffled)
             rises.append(shuffled_loss - loss)
             falls.append(auc - shuffled_auc)
-        entity = next(f.entity for f in schema.fields if f.name == field)
+        entity = entities[field.partition("+")[0]]
         fields.append(
             FieldImportance(field, entity, float(np.mean(rises)), (min(rises), max(rises)), float(np.mean(falls)))
         )
     return sorted(fields, key=lambda importance: -importance.log_loss)
 
 
-def field_slots(schema: FeatureSchema) -> dict[str, list[int]]:
-    """Return the slots of each declared field, its bucket's included, among the T slots of both sides."""
+def field_slots(preprocessing: Preprocessing) -> dict[str, list[int]]:
+    """Return the slots of each declared field among the T of both sides, its bucket's and its statistic's included."""
     slots_of: dict[str, list[int]] = {}
-    for name, slots in schema.vectors.items():
+    for name, slots in preprocessing.vectors.items():
         slots_of.setdefault(declared_name(name), []).extend(range(slots.start, slots.stop))
     return slots_of

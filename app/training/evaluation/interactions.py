@@ -8,13 +8,13 @@ import numpy as np
 import numpy.typing as npt
 import torch
 
-from app.features.schema import FeatureSchema
 from app.models.base import CtrModel
 from app.models.deepfm import DeepFM
 from app.models.deepfm_sparrow import DeepFMSparrow
 from app.models.fm import FM
 from app.models.hofm import HOFM
 from app.models.pairwise import ChosenPairs
+from app.models.preprocessing import Preprocessing
 from app.training.preprocessing.expand import ExpandedRows
 from app.training.preprocessing.sampling import sample
 
@@ -45,13 +45,13 @@ class Interactions:
 
 
 def measure_interactions(
-    model: CtrModel, schema: FeatureSchema, rows: ExpandedRows, *, seed: int = 0, max_rows: int = MAX_ROWS
+    model: CtrModel, preprocessing: Preprocessing, rows: ExpandedRows, *, seed: int = 0, max_rows: int = MAX_ROWS
 ) -> Interactions | str:
     """Measure the pairwise terms on a sample of the rows, or return why the model has none to show."""
     if not isinstance(model, WITH_PAIRS):
         return REASONS.get(model.name, OTHER_REASON)
     rows = sample(rows, seed, max_rows)
-    names = list(schema.vectors)
+    names = list(preprocessing.vectors)
     total_FF = torch.zeros(len(names), len(names), dtype=torch.float64)
     with torch.inference_mode():
         weight_FF = _pair_weights(model, len(names)).double()

@@ -16,7 +16,7 @@ import torch
 from torch import Tensor
 
 from app.features.fields import SIDES
-from app.models.preprocessing import Preprocessing, numeric_key
+from app.models.preprocessing import Preprocessing
 from app.training.numba.jit import Array, fast_njit
 from app.training.numba.table_kernels import NumbaRowWiseRmsprop
 
@@ -33,7 +33,6 @@ class FieldInputs:
 
     def __init__(self, preprocessing: Preprocessing, dim: int, table: NumbaRowWiseRmsprop) -> None:
         self._table, self._dim = table, dim
-        schema, vocabulary = preprocessing.schema, preprocessing.vocabulary_V.numpy()
         other_slots: list[int] = []
         numeric_slots: list[int] = []
         starts, numeric_rows = [0], []
@@ -42,14 +41,14 @@ class FieldInputs:
         vector_columns: list[list[int]] = []
         column = 0
         for side in SIDES:
-            layout = schema.layout(side)
-            numeric = {field.name for field in layout.numerics}
+            layout = preprocessing.layout(side)
+            numeric = {*(field.name for field in layout.numerics), *layout.statistics}
             for name in layout.vectors:
-                slots, columns = schema.vectors[name], list(range(column, column + dim))
+                slots, columns = preprocessing.vectors[name], list(range(column, column + dim))
                 if name in numeric:
                     numeric_slots.append(slots.start)
                     vector_columns.append(columns)
-                    numeric_rows.append(preprocessing.oov_rows + int(np.searchsorted(vocabulary, numeric_key(name))))
+                    numeric_rows.append(preprocessing.number_row(side, name))
                 else:
                     other_slots += range(slots.start, slots.stop)
                     starts.append(len(other_slots))

@@ -37,7 +37,7 @@ class EmbeddingLookup:
             rows: the number of rows of the table.
             numpy_on_cpu: whether to find and sum up rows by numpy on the CPU, as is faster, and not as on a GPU.
         """
-        vectors = preprocessing.schema.vectors
+        vectors = preprocessing.vectors
         self.field_count, self.slot_count = len(vectors), sum(slots.stop - slots.start for slots in vectors.values())
         self.field_starts = [slots.start for slots in vectors.values()]
         """First slot of each field."""
@@ -54,9 +54,10 @@ class EmbeddingLookup:
         """Find the distinct table rows of a batch.
 
         Args:
+            x_OT: their numbers; those behind the T belong to no table row.
             part: the examples that will be computed, to which x_OT belongs; None means all.
         """
-        flat_N, x_N = rows_BT.reshape(-1), x_OT.reshape(-1)
+        flat_N, x_N = rows_BT.reshape(-1), x_OT[:, : self.slot_count].reshape(-1)
         if not self._by_numpy:
             unique_U, index_N = torch.unique(flat_N, return_inverse=True)
         else:

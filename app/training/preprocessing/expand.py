@@ -10,7 +10,7 @@ from torch import Tensor
 
 from app.features.fields import SIDES
 from app.models.preprocessing import Preprocessing
-from app.models.side_input import SideInput
+from app.models.side_input import SideInput, across_statistics
 from app.training.distributed import SINGLE_PROCESS, ProcessGroup
 from app.training.preprocessing.encode import EncodedRows
 from app.training.preprocessing.row_chunks import row_chunks
@@ -19,6 +19,8 @@ from app.training.shared_scratch_array import shared_scratch_array
 
 class ExpandedRows(NamedTuple):
     """Holds N examples as models take them: table rows int64 [N, T], numbers [N, T], user side first, labels [N].
+
+    Where there are target statistics of pairs across sides, they are further numbers behind the T.
 
     The tensors may be mapped from an unlinked file: they index as ever, and belong to this process alone.
     """
@@ -33,6 +35,9 @@ def expand(
 ) -> ExpandedRows:
     """Look up table rows and numbers of encoded examples, by the very module that serving uses.
 
+    Target statistics are those of all training rows, so that training rows take theirs from elsewhere
+    (`app.training.preprocessing.target_statistics`).
+
     Args:
         machine_group: the processes of this machine, which share the work where the arrays go to a file.
 
@@ -40,23 +45,31 @@ def expand(
         ConfigError: the scratch folder has too little room.
     """
     inputs = {side: SideInput(preprocessing, side) for side in SIDES}
-    shape = len(encoded.labels_N), sum(module.width for module in inputs.values())
+    across = across_statistics(preprocessing)
+    count, width = len(encoded.labels_N), sum(module.width for module in inputs.values())
     if encoded.scratch_folder is None:
         machine_group = SINGLE_PROCESS
     rows_NT, x_NT = (
         torch.from_numpy(
-            shared_scratch_array(shape, dtype, encoded.scratch_folder, machine_group, encoded.limits.heap_array_bytes)
+            shared_scratch_array(
+                (count, columns), dtype, encoded.scratch_folder, machine_group, encoded.limits.heap_array_bytes
+            )
         )
-        for dtype in (np.int64, np.float32)
+        for columns, dtype in ((width, np.int64), (width + across.width, np.float32))
     )
     own_rows = machine_group.own_slice(len(encoded.labels_N))
     column = 0
     for side in SIDES:
-        columns = slice(column, column + inputs[side].width)
-        column = columns.stop
+        side_columns = slice(column, column + inputs[side].width)
+        column = side_columns.stop
         for chunk in row_chunks(own_rows, encoded.limits.chunk_rows):
             # Copied, because a mapped array is read-only and torch knows no such tensor.
             slots = (torch.from_numpy(np.array(part[chunk])) for part in encoded.side(side))
-            rows_NT[chunk, columns], x_NT[chunk, columns] = inputs[side].expand(preprocessing.vocabulary_V, *slots)
+            rows_NT[chunk, side_columns], x_NT[chunk, side_columns] = inputs[side].expand(
+                preprocessing.vocabulary_V, *slots
+            )
+    user_width = inputs["user"].width
+    for chunk in row_chunks(own_rows, encoded.limits.chunk_rows) if across.width else ():
+        x_NT[chunk, width:] = across(rows_NT[chunk, :user_width], rows_NT[chunk, user_width:])
     machine_group.barrier()
     return ExpandedRows(rows_NT, x_NT, torch.from_numpy(encoded.labels_N))

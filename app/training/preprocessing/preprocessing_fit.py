@@ -15,8 +15,10 @@ from app.features.slots import EMPTY_KEY, Values
 from app.models.preprocessing import Preprocessing, numeric_key
 from app.training.distributed import SINGLE_PROCESS, ProcessGroup
 from app.training.preprocessing.encode import EncodedRows
+from app.training.preprocessing.expand import ExpandedRows
 from app.training.preprocessing.key_counts import KeyCounts
 from app.training.preprocessing.numeric_statistics import fit_numerics
+from app.training.preprocessing.target_statistics import TargetStatistics, TargetStatisticsFit
 
 
 @dataclass(frozen=True)
@@ -24,6 +26,8 @@ class PreprocessingFit:
     """Fits vocabulary and numeric statistics; a category that occurs `min_count` times gets a table row of its own."""
 
     min_count: int = 2
+    target_statistics: TargetStatistics = "none"
+    """Which target statistics the model has as numbers."""
 
     def fit(self, schema: FeatureSchema, train: EncodedRows, group: ProcessGroup = SINGLE_PROCESS) -> Preprocessing:
         """Fit in one pass over the slots for the categories and two over the numbers, in chunks. Counts are exact.
@@ -48,3 +52,15 @@ class PreprocessingFit:
         fixed = [EMPTY_KEY, *(numeric_key(name) for name in numerics)]
         vocabulary = np.union1d(counts.at_least(self.min_count, group.all_gather), np.array(fixed, np.int64))
         return Preprocessing(schema, torch.from_numpy(vocabulary), numerics)
+
+    def extend(
+        self, preprocessing: Preprocessing, rows: dict[str, ExpandedRows], *, across: bool, seed: int
+    ) -> tuple[Preprocessing, dict[str, ExpandedRows]]:
+        """Learn target statistics, if any are wanted, and add their numbers to the rows of each part.
+
+        Args:
+            across: whether the model reads statistics of pairs across sides.
+        """
+        if self.target_statistics == "none":
+            return preprocessing, rows
+        return TargetStatisticsFit(self.target_statistics, seed, across).extend(preprocessing, rows)

@@ -162,7 +162,7 @@ def _users(groups_N: npt.NDArray[np.int64] | None, labels_N: Floats, scores_N: F
 
 def _importance(run: ReportInput) -> dict[str, Any]:
     rows = run.rows["validation"]
-    fields = measure_importance(run.model, run.preprocessing.schema, rows, seed=run.seed)
+    fields = measure_importance(run.model, run.preprocessing, rows, seed=run.seed)
     return {
         "part": "validation",
         "rows": min(len(rows.labels_N), MAX_ROWS),
@@ -172,7 +172,7 @@ def _importance(run: ReportInput) -> dict[str, Any]:
 
 
 def _crosses(run: ReportInput) -> dict[str, Any]:
-    crosses = measure_interactions(run.model, run.preprocessing.schema, run.rows["validation"], seed=run.seed)
+    crosses = measure_interactions(run.model, run.preprocessing, run.rows["validation"], seed=run.seed)
     if isinstance(crosses, str):
         return {"omitted": f"{run.model.name}: {crosses}"}
     return {"fields": crosses.fields, "strength": np.round(crosses.strength_FF, 5).tolist()}

@@ -18,7 +18,7 @@ ROWS = expand(PREPROCESSING, encode(DATA))
 
 
 def test_every_slot_belongs_to_one_field_and_a_bucket_to_its_number() -> None:
-    slots_of = field_slots(DATA.schema)
+    slots_of = field_slots(PREPROCESSING)
     assert list(slots_of) == [field.name for side in ("user", "item") for field in DATA.schema.side(side)]
     assert sorted(slot for slots in slots_of.values() for slot in slots) == list(range(ROWS.rows_NT.shape[1]))
     bucketed = [field.name for field in DATA.schema.fields if field.type == "numeric" and field.buckets]
@@ -30,7 +30,7 @@ def test_every_slot_belongs_to_one_field_and_a_bucket_to_its_number() -> None:
 @pytest.mark.parametrize("decides", ["gender", "age"])
 def test_the_field_that_decides_is_the_important_one(decides: str) -> None:
     model = ModelConfig("lr").build(PREPROCESSING).eval()
-    slots = field_slots(DATA.schema)[decides]
+    slots = field_slots(PREPROCESSING)[decides]
     generator = torch.Generator().manual_seed(1)
     with torch.no_grad():
         model.table_RE.zero_()
@@ -41,10 +41,10 @@ def test_the_field_that_decides_is_the_important_one(decides: str) -> None:
         ROWS.rows_NT, ROWS.x_NT, (torch.rand(300, generator=generator) < torch.sigmoid(logits)).float()
     )
     before = labelled.rows_NT.clone()
-    first, *others = measure_importance(model, DATA.schema, labelled, seed=3)
+    first, *others = measure_importance(model, PREPROCESSING, labelled, seed=3)
     assert first.field == decides
     assert first.log_loss > 0.05 < first.auc
     assert first.log_loss_range[0] <= first.log_loss <= first.log_loss_range[1]
     assert all(other.log_loss == 0 == other.auc for other in others), "what has no weight has no importance"
     assert torch.equal(before, labelled.rows_NT), "the rows are as they were"
-    assert measure_importance(model, DATA.schema, labelled, seed=3)[0] == first
+    assert measure_importance(model, PREPROCESSING, labelled, seed=3)[0] == first

@@ -20,7 +20,7 @@ def test_crosses_are_the_mean_of_the_models_own_pairwise_terms(name: str) -> Non
         if name == "deepfm_sparrow":
             model.crosses.weight_P.copy_(torch.tensor([2.0, -1.0, 0.5, 3.0])[: len(model.crosses.weight_P)])
         e_NFK = model.fields(ROWS.rows_NT, ROWS.x_NT)[:, :, 1:]
-    result = measure_interactions(model, DATA.schema, ROWS)
+    result = measure_interactions(model, PREPROCESSING, ROWS)
     assert isinstance(result, Interactions)
     names = list(DATA.schema.vectors)
     positions = [names.index(field) for field in result.fields]
@@ -39,7 +39,7 @@ def test_crosses_are_the_mean_of_the_models_own_pairwise_terms(name: str) -> Non
 
 def test_the_others_say_why_they_have_none_to_show() -> None:
     for name, kind in MODELS.items():
-        result = measure_interactions(ModelConfig(name).build(PREPROCESSING).eval(), DATA.schema, ROWS)
+        result = measure_interactions(ModelConfig(name).build(PREPROCESSING).eval(), PREPROCESSING, ROWS)
         assert isinstance(result, Interactions) == issubclass(kind, WITH_PAIRS), name
         assert isinstance(result, Interactions) or len(result) > 10
     assert set(REASONS) <= set(MODELS)
