@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import shlex
 import sys
 from pathlib import Path
 from typing import Annotated
@@ -36,12 +37,10 @@ def infer(
                 target.write(proposal.text)
         except OSError as error:
             raise ConfigError(f"{out}: cannot be written: {error.strerror}") from error
-    timestamp = f" --timestamp {proposal.timestamp}" if proposal.timestamp else ""
+    timestamp = ["--timestamp", proposal.timestamp] if proposal.timestamp else []
+    command = ["ctr", "train", "--dataset", "table", "--data", str(file), "--features", str(out or "features.yaml")]
     console.print(
-        escape(
-            f"To train: ctr train --dataset table --data {file} --features {out or 'features.yaml'} "
-            f"--label {proposal.label}{timestamp}"
-        ),
+        escape(f"To train: {shlex.join([*command, '--label', proposal.label, *timestamp])}"),
         highlight=False,
         soft_wrap=True,
     )

@@ -46,6 +46,21 @@ def labels_of(profile: ColumnProfile) -> pl.Series:
 
 def reason_to_leave_out(profile: ColumnProfile, labels: pl.Series) -> str:
     """Return why a column can be neither a feature nor a time; empty where it can."""
+    reason = cannot_be_read(profile)
+    if reason or isinstance(profile.series.dtype, pl.List):
+        return reason
+    if profile.distinct_count == 1 and profile.missing_share == 0:
+        return f"always {profile.present[0]}"
+    return label_leak(profile, labels)
+
+
+def cannot_be_id(profile: ColumnProfile) -> str:
+    """Return why a column cannot be an id, though a user says so; empty where it can."""
+    return cannot_be_read(profile) or ("it has lists" if profile.has_lists else "")
+
+
+def cannot_be_read(profile: ColumnProfile) -> str:
+    """Return why a column is no kind of field and no time; empty where it is one."""
     if not FIELD_NAME.fullmatch(profile.name):
         return "its name cannot be a field's: letters, digits, _, - and . only; rename the column"
     if profile.missing_share == 1.0:
@@ -57,16 +72,18 @@ def reason_to_leave_out(profile: ColumnProfile, labels: pl.Series) -> str:
             if isinstance(dtype.inner, pl.String | pl.Boolean) or dtype.inner.is_integer()
             else f"{dtype} is no list of categories"
         )
-    if not (dtype.is_numeric() or dtype.is_temporal() or dtype in (pl.String, pl.Boolean, pl.Categorical, pl.Enum)):
+    if not (
+        dtype.is_numeric()
+        or (dtype.is_temporal() and dtype != pl.Duration)
+        or dtype in (pl.String, pl.Boolean, pl.Categorical, pl.Enum)
+    ):
         return f"{dtype} is no kind of field; write it as numbers or text"
-    if profile.distinct_count == 1 and profile.missing_share == 0:
-        return f"always {profile.present[0]}"
-    return label_leak(profile, labels)
+    return ""
 
 
 def cannot_be_field(profile: ColumnProfile) -> str:
     """Return why a column that is not the time of the rows cannot be a field either; empty where it can."""
-    if isinstance(profile.series.dtype, pl.Date | pl.Datetime | pl.Duration) or is_other_time(profile):
+    if isinstance(profile.series.dtype, pl.Date | pl.Datetime) or is_other_time(profile):
         return "a time: a field needs what comes back, such as its hour or weekday"
     return ""
 

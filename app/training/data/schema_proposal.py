@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import shlex
 from collections.abc import Iterable
 from dataclasses import dataclass
 from pathlib import Path
@@ -15,6 +16,7 @@ from app.training.data.column_names import ITEM_WORDS, USER_WORDS
 from app.training.data.column_profile import ColumnProfile
 from app.training.data.column_roles import (
     cannot_be_field,
+    cannot_be_id,
     copied_column,
     find_label_column,
     labels_of,
@@ -60,7 +62,11 @@ def propose_schema(
     labels = labels_of(profiles[label])
     left_out = {label: "the label"}
     for name, profile in profiles.items():
-        reason = "" if name in left_out else reason_to_leave_out(profile, labels)
+        reason = left_out.get(name) or (
+            cannot_be_id(profile) if name in given.values() else reason_to_leave_out(profile, labels)
+        )
+        if reason and name in given.values():
+            raise ConfigError(one_line(f"{path}: {name} cannot be an id: {reason}"))
         if reason:
             left_out[name] = reason
     timestamp = _leave_out_times(profiles, left_out, given)
@@ -69,7 +75,8 @@ def propose_schema(
     ids = _find_ids(usable, given, labels)
     proposals = [propose_field(profile, usable, ids, labels) for profile in usable.values()]
     if not proposals:
-        raise ConfigError(f"{path}: no column can be a feature: {'; '.join(f'{n}: {r}' for n, r in left_out.items())}")
+        reasons = "; ".join(f"{name}: {reason}" for name, reason in left_out.items())
+        raise ConfigError(one_line(f"{path}: no column can be a feature: {reasons}"))
     share_spaces(proposals, ids)
     text = _yaml_document(path, proposals, label, timestamp, left_out, len(labels))
     parse_schema(text, origin=f"the proposal for {path.name}")
@@ -157,15 +164,33 @@ def _yaml_document(
     left_out: dict[str, str],
     rows: int,
 ) -> str:
-    time_option = " --timestamp " + timestamp if timestamp else ""
+    command = [
+        "ctr",
+        "train",
+        "--dataset",
+        "table",
+        "--data",
+        path.name,
+        "--features",
+        "features.yaml",
+        "--label",
+        label,
+    ]
+    comments = [
+        f"Proposed from the first {rows:,} rows of {path.name}. A guess: read it, mend it, keep it with your code.",
+        shlex.join([*command, *(["--timestamp", timestamp] if timestamp else [])]),
+        *(f"Left out: {name}: {reason}" for name, reason in left_out.items()),
+    ]
     lines = [
-        f"# Proposed from the first {rows:,} rows of {path.name}. A guess: read it, mend it, keep it with your code.",
-        f"# ctr train --dataset table --data {path.name} --features features.yaml --label {label}{time_option}",
-        *(f"# Left out: {name}: {reason}" for name, reason in left_out.items()),
+        *(one_line(f"# {comment}") for comment in comments),
         "version: 1",
         "fields:",
     ]
     for entity in ("user", "context", "item"):
         lines += [proposal.yaml() for proposal in proposals if proposal.entity == entity]
-    # A comment ends with its line, whatever a column is called.
-    return "\n".join(line.replace("\r", " ") for line in lines) + "\n"
+    return "\n".join(lines) + "\n"
+
+
+def one_line(text: str) -> str:
+    """Escape what would end a line or cannot be in YAML: columns may be called anything."""
+    return "".join(letter if letter.isprintable() else letter.encode("unicode_escape").decode() for letter in text)
