@@ -6,20 +6,18 @@ import hashlib
 import os
 import tempfile
 import time
-from collections.abc import Callable, Iterable, Mapping
+from collections.abc import Iterable, Mapping
 from dataclasses import asdict, dataclass
 from datetime import UTC, datetime
 from pathlib import Path
 from typing import Any
 
 import msgspec
-import numpy as np
 
 from app.registry.artifact.manifest import MANIFEST, PROGRAM, TABLES
 from app.training.architectures import ModelConfig
-from app.training.data.split import SplitConfig
-from app.training.evaluation.baselines import predict_linear, predict_trees
-from app.training.evaluation.metrics import evaluate
+from app.training.data.split import HELD_OUT, PARTS, SplitConfig
+from app.training.evaluation.baselines import fit_baselines
 from app.training.export import export_version, verify_export
 from app.training.job import TrainingJob
 from app.training.job_config import JobConfig
@@ -159,19 +157,16 @@ def _artifact_bytes(key: RunKey, prepared: PreparedData, trained: TrainedModel) 
 
 
 def _measure_peer(key: RunKey, job: TrainingJob, prepared: PreparedData) -> dict[str, Any]:
-    encoded, rows = prepared.encoded, prepared.rows
-    fits: dict[str, Callable[[], np.ndarray]] = {
-        "logistic_regression": lambda: predict_linear(prepared.preprocessing, rows["train"], rows["test"]),
-        "gradient_boosting": lambda: predict_trees(
-            prepared.preprocessing.schema, encoded["train"], encoded["test"], job.config.trainer.seed
-        ),
-    }
+    parts = {part: (prepared.encoded[part], prepared.rows[part]) for part in PARTS}
+    groups = {part: prepared.groups(part) for part in HELD_OUT}
     began = time.perf_counter()
-    scores_N = fits[key.model]()
+    fitted = fit_baselines(prepared.preprocessing, parts, job.config.trainer.seed, groups, names=(key.model,))[
+        key.model
+    ]
     seconds = time.perf_counter() - began
     return {
-        **_test_metrics(evaluate(encoded["test"].labels_N, scores_N, prepared.groups("test"))),
-        "validation_log_loss": None,
+        **_test_metrics(fitted.metrics["test"]),
+        "validation_log_loss": fitted.metrics["validation"]["log_loss"],
         "seconds": seconds,
         "epochs": None,
         "samples_per_second": None,

@@ -55,6 +55,9 @@ def retrain(
     min_gain: Annotated[
         float, typer.Option(help="Least improvement over the live version; below 0 it may be so much worse.")
     ] = -0.001,
+    force: Annotated[
+        bool, typer.Option("--force", help="Publish it though it is worse than a constant or logistic regression.")
+    ] = False,
     only_new: Annotated[
         bool, typer.Option("--only-new", help="End with 3 where no row is newer than those of the live version.")
     ] = False,
@@ -199,6 +202,7 @@ def _config(live: Artifact, options: dict[str, Any]) -> RetrainConfig:
         options["learning_rate"],
         options["metric"],
         options["min_gain"],
+        options["force"],
     )
 
 

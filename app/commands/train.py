@@ -10,6 +10,7 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Annotated, Any, Literal
 
 import typer
+from rich.markup import escape
 from rich.table import Table
 
 from app.commands.options import TUNING, job_config, quiet_threads
@@ -25,6 +26,8 @@ if TYPE_CHECKING:
     from app.training.tracking import Tracking
 
 RUNS = Path("runs")
+POOR = 3
+"""Exit status of a run that worked and whose model is poor."""
 METRICS = {
     "auc": "AUC",
     "gauc": "GAUC",
@@ -56,6 +59,9 @@ def train(
     model: Annotated[str, typer.Option(help="Architecture; docs/models.md says which when.")] = "deepfm",
     seed: Annotated[int, typer.Option(min=0, max=2**32 - 1, help="Same seed, data and machine: same model.")] = 0,
     publish: Annotated[bool, typer.Option("--publish", help="Put it in the model store and make it live.")] = False,
+    force: Annotated[
+        bool, typer.Option("--force", help="Take a model that is poor: --publish makes it live, and the status is 0.")
+    ] = False,
     name: Annotated[str | None, typer.Option(help="Name in the model store.", show_default="the architecture")] = None,
     export: Annotated[
         Path | None, typer.Option(help="Folder for users.jsonl and items.jsonl: the last state, for `ctr load`.")
@@ -113,6 +119,9 @@ def train(
     """Train a model, compare it with simple baselines and write a version that can be served.
 
     Under torchrun the processes train one model: torchrun --nproc-per-node 2 --no-python ctr train ...
+
+    Exit status: 0 a version is written, and live with --publish; 3 it is written under runs/ and poor: worse than the
+    constant or than logistic regression on the validation part, so that --publish left what was live; 1 anything else.
 
     Example: ctr train --dataset movielens --export .ctr/movielens --publish
     """
@@ -179,16 +188,26 @@ def train(
         )
         with target as destination:
             result = _run(config, rows, test_rows, destination.folder, name, checkpoint, group)
-        if store:
+            is_refused = bool(result.verdict.poor) and not force
+            if store and is_refused:
+                destination.withhold(RUNS, model)
+        is_published = store is not None and not is_refused
+        if store and is_published:
             prune_old_versions(store, settings, reporter)
         for field, skipped in result.unreadable.items():
             warn(f"{field}: {skipped}")
         console.print(_table(model, result))
+        for reason in result.verdict.poor:
+            console.print(f"[bold red]This model is poor:[/] {escape(reason)}.", highlight=False)
         if export:
             written = export_states(rows, export)
             counts = " and ".join(f"{count:,} {side}s" for side, count in written.items()) or "nothing"
             notify(f"Wrote {counts} to {export}")
-        notify(f"{'Published as stable' if publish else 'Written to'} {destination.folder} in {result.seconds:.1f} s")
+        notify(
+            f"{'Published as stable' if is_published else 'Written to'} {destination.folder} in {result.seconds:.1f} s"
+        )
+        if publish and not is_published:
+            warn(f"it is not published; --force publishes a poor one, and so does ctr publish {destination.folder}")
         report = destination.folder / result.report.name if result.report else None  # publishing moved the folder
         if report:
             notify(f"Report: {report}")
@@ -206,8 +225,13 @@ def train(
                     "samples_per_second": round(result.fitted.samples_per_second, 1),
                     "report": str(report) if report else None,
                     "calibration": asdict(result.calibration),
+                    "poor": result.verdict.poor,
+                    "comparisons": asdict(result.verdict)["differences"],
+                    "baseline_notes": result.baseline_notes,
                 }
             )
+    if is_refused:
+        raise typer.Exit(POOR)
 
 
 def _run(

@@ -18,11 +18,12 @@ from app.training.data.dataset import Dataset
 from app.training.data.split import HELD_OUT, PARTS
 from app.training.data_summary import summarise_data
 from app.training.distributed import SINGLE_PROCESS, ProcessGroup
-from app.training.evaluation.baselines import fit_baselines
+from app.training.evaluation.baselines import BASELINES, BaselineResult, fit_baselines
 from app.training.evaluation.calibration import Calibration, fit_calibration
 from app.training.evaluation.metrics import evaluate
 from app.training.evaluation.predict import predict
 from app.training.evaluation.reliability import Floats
+from app.training.evaluation.verdict import Verdict, judge
 from app.training.export import export_version, verify_export
 from app.training.job_config import JobConfig
 from app.training.job_results import JobResult, Metrics, PreparedData, TrainedModel
@@ -178,22 +179,30 @@ class TrainingJob:
 
         return TrainedModel(model, fitted, calibration, logits, measure(calibration), measure(Calibration()))
 
-    def baselines(self, prepared: PreparedData, notify: Notify = lambda message: None) -> dict[str, Metrics]:
-        """Measure the baselines on the test part; return none if they fail, as the trained model must not be lost."""
+    def baselines(
+        self, prepared: PreparedData, notify: Notify = lambda message: None, names: tuple[str, ...] = BASELINES
+    ) -> dict[str, BaselineResult]:
+        """Fit and measure the baselines; return none if they fail, as the trained model must not be lost."""
         notify("Fitting the baselines on the same rows")
-        train, test = ((prepared.encoded[part], prepared.rows[part]) for part in ("train", "test"))
+        rows = {part: (prepared.encoded[part], prepared.rows[part]) for part in PARTS}
+        groups = {part: prepared.groups(part) for part in HELD_OUT}
         try:
-            return fit_baselines(prepared.preprocessing, train, test, self.config.trainer.seed, prepared.groups("test"))
+            return fit_baselines(prepared.preprocessing, rows, self.config.trainer.seed, groups, names=names)
         except Exception as error:
             log.exception("baselines_failed")
             notify(f"The baselines could not be fitted, the model is: {type(error).__name__}: {error}")
             return {}
 
+    def judge(self, prepared: PreparedData, trained: TrainedModel, baselines: dict[str, BaselineResult]) -> Verdict:
+        """Compare the trained model with the baselines on the same rows."""
+        labels = {part: prepared.encoded[part].labels_N for part in HELD_OUT}
+        return judge(labels, {part: trained.probabilities(part) for part in HELD_OUT}, baselines)
+
     def finish(
         self,
         prepared: PreparedData,
         trained: TrainedModel,
-        baselines: dict[str, Metrics],
+        baselines: dict[str, BaselineResult],
         folder: Path,
         name: str,
         command: str = "",
@@ -216,6 +225,8 @@ class TrainingJob:
             field: skipped for encoded in prepared.encoded.values() for field, skipped in encoded.unreadable.items()
         }
         data, config = summarise_data(prepared.data), asdict(self.config)
+        baseline_metrics = {name: baseline.metrics["test"] for name, baseline in baselines.items()}
+        verdict = self.judge(prepared, trained, baselines)
         notify("Writing the report and the version")
         report_input = ReportInput(
             name=name,
@@ -229,6 +240,7 @@ class TrainingJob:
             metrics=trained.metrics,
             uncalibrated=trained.uncalibrated,
             baselines=baselines,
+            verdict=verdict,
             data=data,
             config=config,
             unreadable={field: str(skipped) for field, skipped in unreadable.items()},
@@ -241,13 +253,14 @@ class TrainingJob:
             trained.model,
             prepared.data["validation"],
             name=name,
-            metrics={**trained.metrics, "baselines": baselines, "uncalibrated": trained.uncalibrated},
+            metrics={**trained.metrics, "baselines": baseline_metrics, "uncalibrated": trained.uncalibrated},
             data=data,
             config={
                 **config,
                 "epochs_trained": len(fitted.epochs),
                 "best_epoch": fitted.best_epoch + 1,
                 "calibrated": asdict(calibration),
+                "poor": verdict.poor,
                 **(manifest_details or {}),
             },
             extra_files=report_files,
@@ -255,7 +268,9 @@ class TrainingJob:
         verify_export(folder, prepared.encoded["test"], trained.probabilities("test"))
         return JobResult(
             metrics=trained.metrics,
-            baselines=baselines,
+            baselines=baseline_metrics,
+            baseline_notes={name: baseline.note for name, baseline in baselines.items()},
+            verdict=verdict,
             fitted=fitted,
             seconds=time.perf_counter() - began,
             rows={part: len(rows) for part, rows in prepared.data.items()},

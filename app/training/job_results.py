@@ -15,6 +15,7 @@ from app.training.data.readers.bad_rows import SkippedRows
 from app.training.evaluation.calibration import Calibration
 from app.training.evaluation.reliability import Floats
 from app.training.evaluation.user_groups import user_groups
+from app.training.evaluation.verdict import Verdict
 from app.training.loop.trainer import FitResult
 from app.training.preprocessing.encode import EncodedRows
 from app.training.preprocessing.expand import ExpandedRows
@@ -60,6 +61,10 @@ class JobResult:
     """The model's metrics on the parts `validation` and `test`."""
     baselines: dict[str, Metrics]
     """The baselines' metrics on the test part."""
+    baseline_notes: dict[str, str]
+    """How each baseline was fitted."""
+    verdict: Verdict
+    """How the model compares with the baselines, and why it is poor, if it is."""
     fitted: FitResult
     seconds: float
     rows: dict[str, int]

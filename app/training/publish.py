@@ -22,11 +22,22 @@ class Destination:
 
     folder: Path
     version: int = 0
+    is_withheld: bool = False
+
+    def withhold(self, root: Path, model: str) -> None:
+        """Move the version from the model store to a new run folder: it is kept and does not go live.
+
+        Raises:
+            ConfigError: the folder cannot be made.
+        """
+        folder = _make_run_folder(root, model)
+        shutil.copytree(self.folder, folder, dirs_exist_ok=True)
+        self.folder, self.is_withheld = folder, True
 
 
 @contextlib.contextmanager
 def publish_on_success(store: ModelStore, gate: Gate) -> Iterator[Destination]:
-    """Yield a staging folder whose version becomes the store's stable one if the block succeeds.
+    """Yield a staging folder whose version becomes the store's stable one if the block succeeds and withholds it not.
 
     Args:
         gate: called with the version's number before it goes live; what it raises leaves the version without a label.
@@ -37,6 +48,8 @@ def publish_on_success(store: ModelStore, gate: Gate) -> Iterator[Destination]:
     with store.staging() as staged:
         destination = Destination(staged)
         yield destination
+        if destination.is_withheld:
+            return
 
         def gate_numbered(version: int) -> None:
             destination.version = version

@@ -25,7 +25,9 @@ from app.registry.store.store_lock import writing_to
 from app.runtime.file_lock import try_lock
 from app.training.data.dataset import Dataset
 from app.training.data_summary import summarise_data
+from app.training.evaluation.baselines import BaselineResult
 from app.training.evaluation.comparison import compare, probabilities, shortfall
+from app.training.evaluation.verdict import JUDGES
 from app.training.job import Notify, OnProgress, TrainingJob
 from app.training.live_version import check_same_schema, seen_share
 from app.training.loop.trainer import FitResult, Trainer
@@ -99,7 +101,8 @@ def retrain(
         The folder of the version, which is stable now.
 
     Raises:
-        NotPublished: `gain` if the candidate is worse than the live version, `moved` if another version went live
+        NotPublished: `gain` if the candidate is worse than the live version, `poor` if it is worse than the constant or
+            than logistic regression, `moved` if another version went live
             while it was trained, or the gate's reason.
         DataError, ConfigError: the rows or the options do not fit.
     """
@@ -129,10 +132,8 @@ def retrain(
     trained = TrainingJob(job).calibrate_and_measure(prepared, model, outcome.fitted)
 
     test = prepared.encoded["test"]
-    new_N = trained.calibration.probabilities(trained.logits["test"])
-    outcome.evaluation = compare(
-        config.metric, test.labels_N, new_N, probabilities(live, test), prepared.groups("test")
-    )
+    new_N, live_N = trained.calibration.probabilities(trained.logits["test"]), probabilities(live, test)
+    outcome.evaluation = compare(config.metric, test.labels_N, new_N, live_N, prepared.groups("test"))
     outcome.evaluation |= {
         "min_gain": config.min_gain,
         "seen_by_live": seen_share(live.manifest, prepared.data["test"]),
@@ -141,6 +142,12 @@ def retrain(
     reason = shortfall(outcome.evaluation, live.version)
     if reason:
         raise NotPublished("gain", reason)
+
+    baselines = TrainingJob(job).baselines(prepared, notify, JUDGES)
+    poor = TrainingJob(job).judge(prepared, trained, baselines).poor
+    outcome.evaluation["poor"] = poor
+    if poor and not config.force:
+        raise NotPublished("poor", f"not published: it is {'; it is '.join(poor)}; --force publishes it all the same")
 
     manifest_details = {
         "retrained": {
@@ -160,7 +167,7 @@ def retrain(
             raise NotPublished(error.reason, str(error)) from error
 
     with store.staging() as staged:
-        baselines = {f"version {live.version}": outcome.evaluation["live"]}
+        baselines[f"version {live.version}"] = BaselineResult({"test": live_N}, {"test": outcome.evaluation["live"]})
         TrainingJob(fresh_job).finish(
             prepared, trained, baselines, staged, store.name, command, started, notify, manifest_details
         )

@@ -67,6 +67,8 @@ class RetrainConfig:
     metric: Metric = "log_loss"
     min_gain: float = MIN_GAIN
     """Least improvement of the metric over the live version, in the metric's unit; below 0 it may be worse."""
+    force: bool = False
+    """Publish a candidate that is poor, too: worse than the constant or than logistic regression."""
 
     @property
     def trainer(self) -> TrainerConfig:

@@ -18,6 +18,8 @@ from app.registry.artifact.load import load, read_manifest
 from app.registry.store.model_store import ModelStore
 from app.training.architectures import ModelConfig
 from app.training.data.dataset import Dataset
+from app.training.evaluation.baselines import BASELINES, LIGHTGBM
+from app.training.evaluation.lightgbm_baseline import has_lightgbm
 from app.training.export import export_version, verify_export
 from app.training.job import TrainingJob
 from app.training.job_config import JobConfig
@@ -51,7 +53,9 @@ def test_a_run_leaves_a_version_that_loads_and_says_where_it_came_from(tmp_path:
     measured = {metric: value for metric, value in result.metrics["test"].items() if not math.isnan(value)}
     assert {"auc", "log_loss", "ece"} <= measured.keys()
     assert {metric: manifest.metrics["test"][metric] for metric in measured} == pytest.approx(measured)
-    assert manifest.metrics["baselines"].keys() == {"constant", "logistic_regression", "gradient_boosting"}
+    fitted = {name for name in BASELINES if name != LIGHTGBM or has_lightgbm()}
+    assert manifest.metrics["baselines"].keys() == fitted == result.baseline_notes.keys()
+    assert result.verdict.differences["validation"].keys() == result.verdict.differences["test"].keys() == fitted
     assert manifest.data["train"]["rows"] == 243
     assert manifest.data["train"]["from"] == "2020-09-13T12:26:40+00:00"
     assert manifest.data["test"]["to"] == "2020-09-13T12:31:39+00:00"
@@ -103,7 +107,7 @@ def test_a_report_that_cannot_be_drawn_costs_no_version(tmp_path: Path, monkeypa
 def test_baselines_that_fail_cost_no_version(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     messages: list[str] = []
 
-    def broken(*_: object) -> None:
+    def broken(*_: object, **__: object) -> None:
         raise MemoryError("too many trees")
 
     monkeypatch.setattr("app.training.job.fit_baselines", broken)

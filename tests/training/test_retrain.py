@@ -24,6 +24,7 @@ from app.registry.store.model_store import ModelStore
 from app.training.data.catalogue import open_dataset
 from app.training.data.dataset import Dataset
 from app.training.evaluation.comparison import compare, probabilities, shortfall
+from app.training.evaluation.verdict import Verdict
 from app.training.live_version import check_same_schema, config_of, newest_time
 from app.training.preprocessing.encode import encode
 from app.training.retrain import LOCK, RetrainOutcome, retrain, retraining_lock
@@ -115,6 +116,22 @@ def opened(folder: Path) -> tuple[ModelStore, Dataset]:
     return ModelStore(folder / "model_store", "deepfm"), data
 
 
+def test_a_poor_candidate_is_not_published_unless_forced(
+    ctr: Ctr, folder: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(
+        "app.training.job.judge", lambda *_: Verdict(("worse than the constant: so it is",), {"test": {}})
+    )
+    status, out, err = ctr(*TABLE, "--window-days", "40", "--json")
+    assert status == 3
+    assert "not published: it is worse than the constant: so it is; --force publishes it all the same" in err
+    result = json.loads(out)
+    assert (result["reason"], result["evaluation"]["poor"]) == ("poor", ["worse than the constant: so it is"])
+    left_alone(folder)
+    status, _, err = ctr(*TABLE, "--window-days", "40", "--force")
+    assert status == 0, err
+
+
 def test_a_better_candidate_is_live_and_the_document_has_both_evaluations(ctr: Ctr, folder: Path) -> None:
     status, out, err = ctr(*TABLE, "--window-days", "40", "--json")
     assert status == 0, err
@@ -133,7 +150,9 @@ def test_a_better_candidate_is_live_and_the_document_has_both_evaluations(ctr: C
     assert result["gate"]["against"] == 1
     manifest = store.manifest(2)
     assert manifest.metrics["test"] == shown["candidate"]
-    assert manifest.metrics["baselines"] == {"version 1": shown["live"]}
+    assert set(manifest.metrics["baselines"]) == {"constant", "logistic_regression", "version 1"}
+    assert manifest.metrics["baselines"]["version 1"] == shown["live"]
+    assert shown["poor"] == []
     assert "version 1" in (store.path(2) / "report.html").read_text()
     assert manifest.config["retrained"]["from"] == 1
     assert manifest.config["retrained"]["learning_rate"] == pytest.approx(0.005), "a quarter"
@@ -326,7 +345,9 @@ def test_the_gain_and_its_error_are_what_they_say() -> None:
     result = compare("log_loss", labels_N, new_N, live_N)
     each = [np.where(labels_N == 1, -np.log(p_N), -np.log(1 - p_N)) for p_N in (live_N, new_N)]
     assert result["gain"] == pytest.approx((each[0] - each[1]).mean())
-    assert result["log_loss_gain_error"] == pytest.approx((each[0] - each[1]).std() / 500**0.5)
+    assert result["log_loss_gain_error"] == pytest.approx((each[0] - each[1]).std(ddof=1) / 500**0.5)
+    assert -result["difference"]["log_loss"]["value"] == pytest.approx(result["gain"])
+    assert result["difference"]["auc"]["low"] <= result["candidate"]["auc"] - result["live"]["auc"]
     assert compare("auc", labels_N, new_N, live_N)["gain"] > 0 > compare("auc", labels_N, live_N, new_N)["gain"]
 
 

@@ -13,12 +13,15 @@ import pytest
 from app.registry.artifact.load import load
 from app.registry.gate.gate_report import read_report
 from app.registry.store.model_store import ModelStore
+from app.training.evaluation.verdict import Verdict
 from tests.training.conftest import Ctr
 from tests.training.data.formats.test_movielens import some_ratings, write_original
 from tests.training.data.formats.test_tables import FEATURES, csv_text
 from tests.training.test_tracking import Recorder
 
 SMALL = ("--dim", "4", "--hidden", "8,4", "--batch-size", "64", "--epochs", "2", "--learning-rate", "0.01")
+FORCED = (*SMALL, "--force")
+"""So few steps leave a model that is worse than logistic regression, and poor."""
 
 
 @pytest.fixture
@@ -36,16 +39,22 @@ TABLE = ("--dataset", "table", "--data", "clicks.csv", "--features", "features.y
 
 
 def test_the_document_is_the_contracts(ctr: Ctr) -> None:
-    status, out, err = ctr(*TABLE, *SMALL, "--seed", "3", "--json")
+    status, out, err = ctr(*TABLE, *FORCED, "--seed", "3", "--json")
     assert status == 0, err
     result = json.loads(out)
     contract = ["model", "version_dir", "version", "metrics", "baselines", "seconds", "samples_per_second"]
-    assert list(result) == [*contract, "report", "calibration"]
+    assert list(result) == [*contract, "report", "calibration", "poor", "comparisons", "baseline_notes"]
     assert set(result["calibration"]) == {"slope", "offset", "method", "gain", "reason"}
     assert (result["model"], result["version"]) == ("deepfm", 0)
     assert set(result["metrics"]) == {"validation", "test"}
     for metrics in (*result["metrics"].values(), *result["baselines"].values()):
-        assert set(metrics) == {"auc", "log_loss", "pr_auc", "calibration", "ece", "gauc"}
+        bounds = {"auc_low", "auc_high", "log_loss_low", "log_loss_high"}
+        assert set(metrics) == {"auc", "log_loss", "pr_auc", "calibration", "ece", "gauc", *bounds}
+    assert set(result["comparisons"]) == {"validation", "test"}
+    for difference in result["comparisons"]["test"].values():
+        assert set(difference["log_loss"]) == set(difference["auc"]) == {"value", "error", "low", "high"}
+    assert [reason.split(":")[0] for reason in result["poor"]] == ["worse than logistic regression"]
+    assert "converged" in result["baseline_notes"]["logistic_regression"]
     assert result["seconds"] > 0 < result["samples_per_second"]
     folder = Path(result["version_dir"])
     assert folder.parent == Path("runs")
@@ -73,7 +82,7 @@ def test_target_statistics_are_in_the_version(ctr: Ctr, model: str) -> None:
 
 
 def test_people_get_a_table_beside_the_baselines_on_standard_error(ctr: Ctr) -> None:
-    status, out, err = ctr(*TABLE, *SMALL[4:], "--model", "lr", "--timestamp", "at")
+    status, out, err = ctr(*TABLE, *SMALL[4:], "--force", "--model", "lr", "--timestamp", "at")
     assert (status, out) == (0, "")
     for words in (
         "validation log loss",
@@ -90,7 +99,7 @@ def test_people_get_a_table_beside_the_baselines_on_standard_error(ctr: Ctr) -> 
 def test_published_is_live_under_its_name(ctr: Ctr, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setenv("CTR_MODEL_STORE", str(tmp_path / "elsewhere"))
     for version in (1, 2):
-        status, out, err = ctr(*TABLE, *SMALL, "--publish", "--name", "home", "--json")
+        status, out, err = ctr(*TABLE, *FORCED, "--publish", "--name", "home", "--json")
         assert status == 0, err
         assert json.loads(out)["version"] == version
         assert Path(json.loads(out)["version_dir"]) == tmp_path / "elsewhere" / "home" / str(version)
@@ -106,12 +115,42 @@ def test_published_is_live_under_its_name(ctr: Ctr, tmp_path: Path, monkeypatch:
 
 def test_what_the_gate_refuses_is_not_live(ctr: Ctr, monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setenv("CTR_GATE_TIMEOUT_S", "0.1")
-    status, _, err = ctr(*TABLE, *SMALL, "--publish", "--name", "home")
+    status, _, err = ctr(*TABLE, *FORCED, "--publish", "--name", "home")
     assert status == 1
     assert "did not end within 0.1 s" in err
     assert "ctr promote 1 --force --model home" in err.replace("\n", " ")
     store = ModelStore(Path("model_store"), "home")
     assert (store.versions(), store.pointer().stable) == ([1], None)
+
+
+@pytest.fixture
+def _poor(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr("app.training.job.judge", lambda *_: Verdict(("worse than the [constant]",), {"test": {}}))
+
+
+@pytest.mark.usefixtures("_poor")
+def test_a_poor_model_is_said_kept_and_not_published(ctr: Ctr) -> None:
+    status, out, err = ctr(*TABLE, *SMALL, "--publish", "--name", "home", "--json")
+    assert status == 3
+    result = json.loads(out)
+    assert "This model is poor: worse than the [constant]." in err
+    assert "not published; --force publishes a poor one" in " ".join(err.split())
+    assert (result["poor"], result["version"]) == (["worse than the [constant]"], 0)
+    folder = Path(result["version_dir"])
+    assert folder.parent == Path("runs")
+    assert load(folder).manifest.config["poor"] == ["worse than the [constant]"]
+    assert "This model is poor." in Path(result["report"]).read_text()
+    store = ModelStore(Path("model_store"), "home")
+    assert (store.versions(), store.pointer().stable) == ([], None)
+    assert not list(Path("model_store/home").glob(".tmp-*"))
+
+
+@pytest.mark.usefixtures("_poor")
+def test_a_poor_model_is_published_if_forced(ctr: Ctr) -> None:
+    status, out, err = ctr(*TABLE, *SMALL, "--publish", "--force", "--name", "home", "--json")
+    assert status == 0, err
+    assert "This model is poor" in err
+    assert json.loads(out)["version"] == ModelStore(Path("model_store"), "home").pointer().stable == 1
 
 
 def test_movielens_exports_what_ctr_load_reads(ctr: Ctr, tmp_path: Path) -> None:
@@ -124,7 +163,7 @@ def test_movielens_exports_what_ctr_load_reads(ctr: Ctr, tmp_path: Path) -> None
 
 def test_bad_rows_are_shown(ctr: Ctr, tmp_path: Path) -> None:
     (tmp_path / "clicks.csv").write_text(csv_text(300).replace(",12.5,", ",?,") + "u1,01,2,3,a,1,perhaps\n")
-    status, _, err = ctr(*TABLE, *SMALL)
+    status, _, err = ctr(*TABLE, *FORCED)
     assert status == 0, err
     assert "1 bad rows left out" in err
     assert "price: 1 bad rows" in err
@@ -155,7 +194,7 @@ def test_a_run_goes_to_mlflow_too_and_a_server_that_fails_costs_no_version(
 ) -> None:
     recorder = Recorder()
     monkeypatch.setitem(sys.modules, "mlflow", recorder)
-    status, out, err = ctr(*TABLE, *SMALL, "--mlflow", "http://host:5000", "--json")
+    status, out, err = ctr(*TABLE, *FORCED, "--mlflow", "http://host:5000", "--json")
     assert status == 0, err
     assert "MLflow run r1" in err
     folder = Path(json.loads(out)["version_dir"])
@@ -170,7 +209,7 @@ def test_a_run_goes_to_mlflow_too_and_a_server_that_fails_costs_no_version(
 
     recorder.log_params = broken  # type: ignore[attr-defined]
     monkeypatch.setenv("CTR_MLFLOW_URI", "http://host:5000")
-    status, out, err = ctr(*TABLE, *SMALL, "--json")
+    status, out, err = ctr(*TABLE, *FORCED, "--json")
     assert status == 0, err
     assert "could not be written to MLflow: OSError: connection lost" in " ".join(err.split())
     assert load(Path(json.loads(out)["version_dir"])).manifest.name == "deepfm"

@@ -150,13 +150,11 @@ def _reason(losses: dict[FittedMethod, npt.NDArray[np.float64]], chosen: FittedM
     )
     return {
         "none": (
-            f"left as trained: neither an offset ({offset:+.1f} standard errors) nor Platt scaling ({platt:+.1f}) "
-            "clearly lowers the cross-fitted log loss"
+            f"left as trained: an offset changes the cross-fitted log loss by {-offset:+.1f} standard errors, a slope "
+            f"and an offset by {-platt:+.1f}"
         ),
-        "offset": (
-            f"an offset lowers the cross-fitted log loss by {offset:.1f} standard errors; a slope adds no clear gain "
-            f"({slope:+.1f})"
-        ),
+        "offset": f"an offset lowers the cross-fitted log loss by {offset:.1f} standard errors"
+        + (f"; a slope adds no clear gain ({slope:+.1f})" if slope <= CLEAR else ""),
         "platt": (
             f"slope and offset lower the cross-fitted log loss by {platt:.1f} standard errors, by {slope:.1f} more "
             "than an offset alone"

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from dataclasses import asdict
 from typing import Any, Literal
 
 import numpy as np
@@ -10,6 +11,7 @@ import torch
 
 from app.features.slots import Slots
 from app.registry.artifact.artifact import Artifact
+from app.training.evaluation.intervals import paired_difference
 from app.training.evaluation.metrics import evaluate
 from app.training.preprocessing.encode import EncodedRows
 
@@ -40,7 +42,7 @@ def compare(
     live_N: Probabilities,
     groups_N: npt.NDArray[Any] | None = None,
 ) -> dict[str, Any]:
-    """Return the metrics of both, the gain, and the standard error of the gain in log loss, row by row.
+    """Return the metrics of both, the gain, and how sure the difference is, row by row.
 
     Args:
         new_N: the candidate's probabilities.
@@ -49,14 +51,15 @@ def compare(
     """
     new, live = (evaluate(labels_N, p_N, groups_N) for p_N in (new_N, live_N))
     sign = -1.0 if metric == "log_loss" else 1.0
-    losses = [-np.log(np.where(labels_N == 1, p_N, 1 - p_N).clip(1e-12)) for p_N in (live_N, new_N)]
+    difference = paired_difference(labels_N, new_N, live_N)
     return {
         "metric": metric,
         "rows": len(labels_N),
         "candidate": new,
         "live": live,
         "gain": sign * (new[metric] - live[metric]),
-        "log_loss_gain_error": float((losses[0] - losses[1]).std() / np.sqrt(len(labels_N))),
+        "log_loss_gain_error": difference.log_loss.error,
+        "difference": asdict(difference),
     }
 
 

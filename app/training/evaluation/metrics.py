@@ -8,6 +8,7 @@ import numpy as np
 import numpy.typing as npt
 from sklearn.metrics import average_precision_score, log_loss, roc_auc_score
 
+from app.training.evaluation.intervals import auc_interval, log_loss_interval
 from app.training.evaluation.reliability import Floats, reliability
 
 NAN = float("nan")
@@ -17,6 +18,7 @@ def evaluate(labels_N: Floats, probabilities_N: Floats, groups_N: npt.NDArray[An
     """Return AUC, log loss (nats), PR-AUC (average precision), calibration (predicted over observed CTR) and ECE.
 
     AUC and PR-AUC are NaN where all labels are equal, calibration where there was no click; the right calibration is 1.
+    `auc_low`, `auc_high`, `log_loss_low` and `log_loss_high` are the bounds of 95 % intervals.
 
     Args:
         groups_N: the user of each row; with it the metrics have `gauc`.
@@ -31,6 +33,11 @@ def evaluate(labels_N: Floats, probabilities_N: Floats, groups_N: npt.NDArray[An
         "calibration": float(probabilities.sum() / labels.sum()) if labels.any() else NAN,
         "ece": reliability(labels, probabilities).ece,
     }
+    for name, interval in (
+        ("auc", auc_interval(labels, probabilities)),
+        ("log_loss", log_loss_interval(labels, probabilities)),
+    ):
+        metrics |= {f"{name}_low": interval.low, f"{name}_high": interval.high}
     if groups_N is not None:
         metrics["gauc"] = grouped_auc(groups_N, labels, probabilities)
     return metrics

@@ -17,6 +17,7 @@ from app.models.base import CtrModel
 from app.models.preprocessing import Preprocessing
 from app.registry.artifact.manifest import now
 from app.training.data.split import HELD_OUT
+from app.training.evaluation.baselines import BaselineResult
 from app.training.evaluation.calibration import Calibration
 from app.training.evaluation.field_summary import field_summaries
 from app.training.evaluation.importance import MAX_ROWS, REPEATS, measure_importance
@@ -26,6 +27,7 @@ from app.training.evaluation.platt import sigmoid
 from app.training.evaluation.reliability import Floats, Reliability, reliability
 from app.training.evaluation.rows_digest import rows_digest
 from app.training.evaluation.user_groups import user_groups
+from app.training.evaluation.verdict import Verdict
 from app.training.loop.trainer import FitResult
 from app.training.preprocessing.encode import EncodedRows
 from app.training.preprocessing.expand import ExpandedRows
@@ -50,7 +52,8 @@ class ReportInput:
     """Holds the uncalibrated logits of the held-out parts."""
     metrics: dict[str, dict[str, float]]
     uncalibrated: dict[str, dict[str, float]]
-    baselines: dict[str, dict[str, float]]
+    baselines: dict[str, BaselineResult]
+    verdict: Verdict
     data: dict[str, Any]
     config: dict[str, Any]
     unreadable: dict[str, str]
@@ -77,7 +80,9 @@ def collect_findings(run: ReportInput) -> dict[str, Any]:
         "created_at": now(),
         "metrics": run.metrics,
         "uncalibrated": run.uncalibrated,
-        "baselines": run.baselines,
+        "baselines": {name: baseline.metrics["test"] for name, baseline in run.baselines.items()},
+        "baseline_notes": {name: baseline.note for name, baseline in run.baselines.items()},
+        "verdict": asdict(run.verdict),
         "training": {**asdict(run.fitted), "best_epoch": run.fitted.best_epoch + 1},
         "curves": curves(labels_N, scores_N),
         "calibration": {**asdict(run.calibration), **_diagrams(run)},

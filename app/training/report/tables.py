@@ -28,6 +28,7 @@ def table_rows(findings: Findings) -> dict[str, Any]:
     shown = "omitted" not in crosses
     return {
         "result": _result(findings),
+        "comparison": _comparison(findings),
         "epoch_rows": _epoch_rows(findings["training"]["epochs"]),
         "curves": _curves(findings),
         "calibration_rows": _calibration_rows(findings),
@@ -88,6 +89,31 @@ def _result(findings: Findings) -> dict[str, Any]:
         "columns": ["", *(METRIC_LABELS[metric] for metric in shown_metrics)],
         "rows": [[name, *(number(values.get(metric)) for metric in shown_metrics)] for name, values in by_name.items()],
     }
+
+
+def _comparison(findings: Findings) -> dict[str, Any]:
+    """Return the columns and rows of the 95 % intervals on the test part, and of the differences from each baseline."""
+    metrics, differences = findings["metrics"]["test"], findings["verdict"]["differences"]["test"]
+    rows = [[f"{findings['model']['architecture']}, test part", *_intervals(metrics), UNKNOWN, UNKNOWN]]
+    for name, baseline in findings["baselines"].items():
+        difference = differences.get(name, {})
+        paired = [_signed_interval(difference.get(metric)) for metric in ("auc", "log_loss")]
+        rows.append([name.replace("_", " "), *_intervals(baseline), *paired])
+    return {
+        "columns": ["", "AUC", "log loss", "AUC of the model minus its", "log loss of the model minus its"],
+        "rows": rows,
+        "notes": [[name.replace("_", " "), note] for name, note in findings["baseline_notes"].items() if note],
+    }
+
+
+def _intervals(metrics: Findings) -> list[str]:
+    return [f"{number(metrics[f'{m}_low'])} to {number(metrics[f'{m}_high'])}" for m in ("auc", "log_loss")]
+
+
+def _signed_interval(interval: Findings | None) -> str:
+    if interval is None or interval["value"] is None or interval["low"] is None:
+        return UNKNOWN
+    return f"{interval['value']:+.4f} ({interval['low']:+.4f} to {interval['high']:+.4f})"
 
 
 def _epoch_rows(epochs: Sequence[Findings]) -> Rows:
