@@ -13,6 +13,8 @@ import polars as pl
 SEPARATORS = ("|", ";", ",")
 MIN_LIST_SHARE = 0.2
 """A column holds lists if at least this share of its values has the separator."""
+WRITTEN_NUMBER = r"^\s*[-+]?[$€£]?\s*\d{1,3}(?:,\d{3})*(?:\.\d+)?\s*[%€$£]?\s*$"
+"""Matches 1,234.50 and the like, which are no lists."""
 MAX_UNREADABLE = 0.005
 """Numbers may have so many values among them that are none: training reads up to 1 % of such as missing."""
 
@@ -91,6 +93,8 @@ class ColumnProfile:
         if self.series.dtype != pl.String or self.numbers is not None or self.is_json:
             return None
         for separator in SEPARATORS:
+            if separator == "," and self.present.str.contains(WRITTEN_NUMBER).all():
+                continue
             with_separator = self.present.filter(self.present.str.contains(separator, literal=True))
             if len(with_separator) >= MIN_LIST_SHARE * max(len(self.present), 1) and len(with_separator):
                 # Prose has commas too, but the parts of one text do not come back in others.

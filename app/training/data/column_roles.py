@@ -14,7 +14,10 @@ from app.training.data.label_leaks import label_leak
 from app.training.data.source import LABELS
 from app.training.data.time_columns import is_other_time
 
-LABEL_NAMES = ("label", "click", "clicked", "is_click", "is_clicked", "target", "y", "converted", "conversion", "liked")
+LABEL_NAMES = (
+    "label", "click", "clicked", "is_click", "is_clicked", "target", "y", "converted", "conversion", "is_conversion",
+    "liked", "is_attributed", "purchased", "bought", "installed",
+)  # fmt: skip
 MIN_COPIED, MIN_COPIED_SHARE = 20, 0.01
 """A copy is one where so many rows, and this share of them, have a value."""
 FIELD_NAME = re.compile(r"[A-Za-z][A-Za-z0-9_.-]{0,63}")

@@ -5,8 +5,6 @@ from __future__ import annotations
 from collections.abc import Callable, Mapping
 from typing import NamedTuple
 
-import polars as pl
-
 from app.features.fields import SIDES, Entity
 from app.training.data.column_names import CODE_WORDS, ITEM_WORDS, USER_WORDS, is_id_name, words_of
 from app.training.data.column_profile import ColumnProfile
@@ -63,10 +61,16 @@ def named_id(profiles: Mapping[str, ColumnProfile], words: set[str]) -> str | No
     named = [
         profile
         for name, profile in profiles.items()
-        if is_id_name(name, words) and not isinstance(profile.series.dtype, pl.List)
+        if is_id_name(name, words) and not profile.has_lists and (_says_id(name) or profile.distinct_count >= MIN_IDS)
     ]
     named = [profile for profile in named if profile.numbers is None or profile.is_whole]
     return max(named, key=lambda profile: profile.distinct_count).name if named else None
+
+
+def _says_id(name: str) -> bool:
+    """Tell whether a name says id, as `device_id` does; `device` may be mobile or desktop."""
+    words = words_of(name)
+    return words[-1] == "id" or words[0] in ("user", "item", "uid", "iid")
 
 
 def is_trait(profile: ColumnProfile, ids: ColumnProfile) -> float:

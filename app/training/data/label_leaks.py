@@ -24,7 +24,7 @@ def label_leak(profile: ColumnProfile, labels: pl.Series) -> str:
     if only is not None:
         return f"present only where the label is {only}"
     # Some writers say 0, -1 or none where others say nothing.
-    if profile.distinct_count > 2 and profile.mode_share >= 0.5:
+    if profile.distinct_count > 1 and profile.mode_share >= 0.5:
         usual = profile.present.cast(pl.String, strict=False).mode().sort()[0]
         only = _only_label((profile.as_text != usual).fill_null(False), labels)
         if only is not None:

@@ -29,6 +29,8 @@ FEW_QUANTITIES = 5
 """A column named like a quantity is one if it has this many values."""
 MAX_CODE_DIGITS = 15
 """No quantity has more digits."""
+EARLIEST_YEAR, LATEST_YEAR = 1900, 2040
+"""Whole numbers, all of them between these two, are years."""
 GROUP = 8
 """So many neighbouring values are looked at together."""
 RECURRING = 0.5
@@ -71,6 +73,8 @@ def number_kind(profile: ColumnProfile, labels: pl.Series, owner: pl.Series | No
         return NumberKind(True, f"only {values} whole number{'s' if values > 1 else ''}")
     if profile.largest >= 10**MAX_CODE_DIGITS or profile.smallest <= -(10**MAX_CODE_DIGITS):
         return NumberKind(True, f"whole numbers of more than {MAX_CODE_DIGITS} digits, {values:,} values")
+    if profile.smallest >= EARLIEST_YEAR and profile.largest <= LATEST_YEAR:
+        return NumberKind(False, f"years from {profile.smallest:.0f} to {profile.largest:.0f}")
     if profile.smallest < -1 and profile.largest < 1e6:
         return NumberKind(False, "numbers, some below zero")
     rows = profile.with_labels(labels)

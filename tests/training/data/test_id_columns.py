@@ -28,6 +28,12 @@ def test_ids_without_names_are_told_by_what_they_decide(tmp_path: Path) -> None:
     assert "its id, by its values: decides" in proposal.text
 
 
+def test_a_device_of_three_kinds_is_no_id(tmp_path: Path) -> None:
+    proposal = propose(tmp_path, {"device": RANDOM.choice(["phone", "tablet", "desktop"], ROWS), "item_id": ITEMS})
+    assert ids(proposal) == {"item": "item_id"}
+    assert entities(proposal) == {"device": "user", "item_id": "item"}
+
+
 def test_ids_of_advertising_are_told_by_their_names(tmp_path: Path) -> None:
     addresses = popular_codes(RANDOM, ROWS, 700, 300_000, 0.5)
     columns = {"ip": addresses, "app": ITEMS, "device": popular_codes(RANDOM, ROWS, 30, 4_000), "os": ITEMS % 40}

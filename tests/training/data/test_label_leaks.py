@@ -21,6 +21,7 @@ AFTERMATH: dict[str, tuple[object, str]] = {
     "dwell": (DWELL, "present only where the label is 1"),
     "dwell, else 0": (np.nan_to_num(DWELL), "other than 0"),
     "order, else -1": (ORDER, "other than -1"),
+    "conversions": ((CLICKED & (RANDOM.random(ROWS) < 0.3)).astype(int), "other than 0 only where the label is 1"),
     "reason of a skip": (["late" if late else None for late in SKIPPED], "present only where the label is 0"),
 }
 

@@ -92,9 +92,9 @@ def test_codes_that_are_as_frequent_as_counts_are_told_by_their_click_rates(seed
 
 def test_a_trait_is_judged_by_its_owners_and_not_by_how_often_they_are_shown() -> None:
     random = np.random.default_rng(0)
-    years = np.append((2024 - random.gamma(1.5, 10, 3_000)).round(), 2024)
+    weights = random.gamma(3, 10, 3_001).round()
     items = popular_codes(random, 20_000, 3_000, 3_000)
-    column, labels = pl.Series("x", years[items]), pl.Series(np.zeros(20_000))
+    column, labels = pl.Series("x", weights[items]), pl.Series(np.zeros(20_000))
     assert number_kind(ColumnProfile(column), labels).is_code
     assert not number_kind(ColumnProfile(column), labels, pl.Series(items)).is_code
     publishers = np.asarray(popular_codes(random, 3_001, 60, 60))

@@ -21,6 +21,7 @@ CATEGORIES: dict[str, object] = {
     "names with numbers": [f"u_{n}" for n in RANDOM.integers(0, 300, ROWS)],
     "sparse codes": popular_codes(RANDOM, ROWS, 120, 20_000),
     "codes with missing ones, as floats": np.where(MISSING, np.nan, popular_codes(RANDOM, ROWS, 60, 300)),
+    "numbers with commas": [f"{n * 1_000:,}" for n in RANDOM.integers(0, 900, ROWS)],
     "booleans": RANDOM.random(ROWS) < 0.5,
     "weekdays": RANDOM.integers(0, 7, ROWS),
     "months": RANDOM.integers(1, 13, ROWS),
@@ -29,6 +30,7 @@ CATEGORIES: dict[str, object] = {
 NUMBERS: dict[str, object] = {
     "ages": RANDOM.normal(40, 12, ROWS).clip(18, 90).astype(np.int64),
     "years": (2024 - RANDOM.gamma(1.5, 10, ROWS)).astype(np.int64),
+    "years of popular films": 1950 + np.asarray(popular_codes(RANDOM, ROWS, 60, 70)),
     "counts": RANDOM.geometric(0.04, ROWS),
     "prices": RANDOM.lognormal(3, 1, ROWS).round(2),
     "latitudes": RANDOM.normal(48, 2, ROWS).round(5),
