@@ -1,51 +1,61 @@
-"""Trains one model of the table, a split, an architecture and a seed, and keeps its result in a JSON file."""
+"""Trains one model of the tables, a set, an architecture and a seed, and keeps its result in a JSON file."""
 
 from __future__ import annotations
 
+import contextlib
 import hashlib
 import os
 import tempfile
 import time
-from collections.abc import Iterable, Mapping
+from collections.abc import Iterable, Iterator, Mapping
 from dataclasses import asdict, dataclass
 from datetime import UTC, datetime
 from pathlib import Path
 from typing import Any
+from unittest.mock import patch
 
 import msgspec
 
+from app.commands.options import job_config
 from app.registry.artifact.manifest import MANIFEST, PROGRAM, TABLES
-from app.training.architectures import ModelConfig
-from app.training.data.split import HELD_OUT, PARTS, SplitConfig
-from app.training.evaluation.baselines import fit_baselines
-from app.training.export import export_version, verify_export
+from app.training import job
+from app.training.data.dataset import Dataset
+from app.training.evaluation.baselines import BaselineResult, fit_baselines
+from app.training.evaluation.metrics import evaluate
+from app.training.evaluation.user_groups import user_groups
 from app.training.job import TrainingJob
 from app.training.job_config import JobConfig
-from app.training.job_results import PreparedData, TrainedModel
-from app.training.loop.trainer import Trainer
-from app.training.loop.trainer_config import TrainerConfig
+from app.training.preprocessing.encode import encode
+from app.training.preprocessing.expand import expand
+from app.training.preprocessing.preprocessing_fit import PreprocessingFit
+from benchmarks.model_peers import PEERS, constant_log_loss
 
-PEERS = ("logistic_regression", "gradient_boosting")
-"""Models of scikit-learn that are trained on the same rows."""
+CHUNK_ROWS = 100_000
 
 
 class RunResult(msgspec.Struct, frozen=True, kw_only=True):
-    """The metrics of one trained model, as its JSON file holds them."""
+    """The metrics on the test part of one trained model, as its JSON file holds them."""
 
-    split: str
+    set: str
     model: str
     seed: int
     auc: float
-    log_loss: float
     gauc: float | None
-    validation_log_loss: float | None
+    """None where the set has no users."""
+    log_loss: float
+    calibration: float | None
+    """Predicted over observed clicks."""
+    constant_log_loss: float
+    """Log loss of the training rows' share of clicks."""
+    poor: list[str]
+    """Why `ctr train` would call it poor."""
+    note: str
+    """How it was calibrated, or how a peer was fitted."""
     seconds: float
-    """Time of the fit, with validation after each epoch and without encoding."""
+    """The whole job but reading and the baselines' fit, which the models of a set share."""
     epochs: int | None
-    samples_per_second: float | None
     artifact_bytes: int | None
     """Size of program, tables and manifest; None for a peer."""
-    calibrated: bool
     fingerprint: str
     """The configuration and the data's hashes; a result with another fingerprint is of another run."""
     commit: str
@@ -56,21 +66,19 @@ class RunResult(msgspec.Struct, frozen=True, kw_only=True):
 
 @dataclass(frozen=True)
 class RunKey:
-    """A split, an architecture and a seed: what is trained once and then kept."""
+    """A set, an architecture or peer, and a seed: what is trained once and then kept."""
 
-    split: str
+    set: str
     model: str
     seed: int
 
     def file(self, folder: Path) -> Path:
         """Return the path of the result's file in this folder."""
-        return folder / f"{self.split}-{self.model}-{self.seed}.json"
+        return folder / f"{self.set}-{self.model}-{self.seed}.json"
 
-    def config(self) -> JobConfig:
-        """Return the job with default settings; a peer gets the same split and preprocessing."""
-        model = ModelConfig(seed=self.seed) if self.model in PEERS else ModelConfig(self.model, seed=self.seed)
-        trainer = TrainerConfig(seed=self.seed, table_l2=model.table_l2)
-        return JobConfig(model=model, trainer=trainer, split=SplitConfig(seed=self.seed))
+    def config(self) -> JobConfig | None:
+        """Return the job that `ctr train --model MODEL --seed SEED` runs; None for a peer."""
+        return None if self.model in PEERS else job_config(self.model, self.seed)
 
 
 def read_result(key: RunKey, folder: Path, fingerprint: str) -> RunResult | None:
@@ -100,25 +108,34 @@ def file_digests(files: Iterable[Path]) -> dict[str, str]:
     return digests
 
 
-def fingerprint(key: RunKey, digests: Mapping[str, str]) -> str:
+def fingerprint(key: RunKey, digests: Mapping[str, str], quick: bool = False) -> str:
     """Return everything that a result depends on, except the code."""
-    return msgspec.json.encode({"config": asdict(key.config()), "files": digests}, order="sorted").decode()
+    config = key.config()
+    described = {"config": asdict(config) if config else key.model, "files": digests, "quick": quick}
+    return msgspec.json.encode(described, order="sorted").decode()
 
 
-def train(key: RunKey, prepared: PreparedData, fingerprint: str, commit: str) -> RunResult:
-    """Train and measure one model.
+def run(key: RunKey, train: Dataset, test: Dataset, fingerprint: str, commit: str) -> RunResult:
+    """Train and measure one model or peer.
 
     Raises:
         ArtifactError: the exported version does not give the same scores.
-        DataError: training diverges.
+        ConfigError, DataError: the model does not fit the rows, or training diverges.
     """
-    job = TrainingJob(key.config())
-    measure = _measure_peer if key.model in PEERS else _measure_model
-    figures = measure(key, job, prepared)
+    config = key.config()
+    began = time.perf_counter()
+    figures = _run_peer(key, train, test) if config is None else _run_model(key, config, train, test)
+    metrics = figures.pop("metrics")
     return RunResult(
-        split=key.split,
+        set=key.set,
         model=key.model,
         seed=key.seed,
+        auc=metrics["auc"],
+        gauc=metrics.get("gauc"),
+        log_loss=metrics["log_loss"],
+        calibration=metrics["calibration"],
+        constant_log_loss=constant_log_loss(train.labels_N, test.labels_N),
+        seconds=round(time.perf_counter() - began, 2),
         **figures,
         fingerprint=fingerprint,
         commit=commit,
@@ -127,49 +144,40 @@ def train(key: RunKey, prepared: PreparedData, fingerprint: str, commit: str) ->
     )
 
 
-def _measure_model(key: RunKey, job: TrainingJob, prepared: PreparedData) -> dict[str, Any]:
-    model = job.config.model.build(prepared.preprocessing)
-    began = time.perf_counter()
-    trainer = Trainer(job.config.trainer, model, prepared.preprocessing)
-    fitted = trainer.fit(prepared.rows["train"], prepared.rows["validation"])
-    seconds = time.perf_counter() - began
-    trained = job.calibrate_and_measure(prepared, model, fitted)
-    return {
-        **_test_metrics(trained.metrics["test"]),
-        "validation_log_loss": trained.metrics["validation"]["log_loss"],
-        "seconds": seconds,
-        "epochs": len(fitted.epochs),
-        "samples_per_second": fitted.samples_per_second,
-        "artifact_bytes": _artifact_bytes(key, prepared, trained),
-        "calibrated": trained.calibration.method != "none",
-    }
-
-
-def _test_metrics(test: dict[str, float]) -> dict[str, Any]:
-    return {"auc": test["auc"], "log_loss": test["log_loss"], "gauc": test.get("gauc")}
-
-
-def _artifact_bytes(key: RunKey, prepared: PreparedData, trained: TrainedModel) -> int:
+def _run_model(key: RunKey, config: JobConfig, train: Dataset, test: Dataset) -> dict[str, Any]:
+    """Run the job of `ctr train`; the metrics are those of the version that it writes."""
     with tempfile.TemporaryDirectory() as folder:
-        export_version(Path(folder), trained.model, prepared.data["validation"], name=key.model)
-        verify_export(Path(folder), prepared.encoded["test"], trained.probabilities("test"))
-        return sum((Path(folder) / file).stat().st_size for file in (PROGRAM, TABLES, MANIFEST))
-
-
-def _measure_peer(key: RunKey, job: TrainingJob, prepared: PreparedData) -> dict[str, Any]:
-    parts = {part: (prepared.encoded[part], prepared.rows[part]) for part in PARTS}
-    groups = {part: prepared.groups(part) for part in HELD_OUT}
-    began = time.perf_counter()
-    fitted = fit_baselines(prepared.preprocessing, parts, job.config.trainer.seed, groups, names=(key.model,))[
-        key.model
-    ]
-    seconds = time.perf_counter() - began
+        result = TrainingJob(config).run(train, test, Path(folder), name=key.model)
+        size = sum((Path(folder) / file).stat().st_size for file in (PROGRAM, TABLES, MANIFEST))
     return {
-        **_test_metrics(fitted.metrics["test"]),
-        "validation_log_loss": fitted.metrics["validation"]["log_loss"],
-        "seconds": seconds,
-        "epochs": None,
-        "samples_per_second": None,
-        "artifact_bytes": None,
-        "calibrated": False,
+        "metrics": getattr(result, "refitted_metrics", None) or result.metrics["test"],
+        "poor": list(result.verdict.poor),
+        "note": f"calibration: {result.calibration.method}",
+        "epochs": len(result.fitted.epochs),
+        "artifact_bytes": size,
     }
+
+
+def _run_peer(key: RunKey, train: Dataset, test: Dataset) -> dict[str, Any]:
+    encoded = {"train": encode(train), "test": encode(test)}
+    preprocessing = PreprocessingFit().fit(train.schema, encoded["train"])
+    rows = {part: expand(preprocessing, slots) for part, slots in encoded.items()}
+    fitted = PEERS[key.model](preprocessing, encoded["train"], rows["train"], key.seed)
+    probabilities_N = fitted.predict_in_chunks(encoded["test"], rows["test"], CHUNK_ROWS)
+    metrics = evaluate(test.labels_N, probabilities_N, user_groups(train.schema, encoded["test"]))
+    return {"metrics": metrics, "poor": [], "note": fitted.note, "epochs": None, "artifact_bytes": None}
+
+
+@contextlib.contextmanager
+def baselines_fitted_once() -> Iterator[None]:
+    """Have the jobs within it fit the baselines of equal parts once: they are the same for every model."""
+    fitted: dict[object, dict[str, BaselineResult]] = {}
+
+    def fit(preprocessing: Any, parts: Any, seed: int = 0, *others: Any, **options: Any) -> dict[str, BaselineResult]:
+        key = (seed, repr(options), *((part, encoded.labels_N.tobytes()) for part, (encoded, _) in parts.items()))
+        if key not in fitted:
+            fitted[key] = fit_baselines(preprocessing, parts, seed, *others, **options)
+        return fitted[key]
+
+    with patch.object(job, "fit_baselines", fit):
+        yield

@@ -1,84 +1,100 @@
-"""Writes the table of all models as Markdown, between two marks of a page."""
+"""Writes the tables of all models as Markdown, one for each set, between two marks of a page."""
 
 from __future__ import annotations
 
 import re
-from collections.abc import Iterable, Sequence
+from collections.abc import Iterable, Mapping, Sequence
 from statistics import mean, stdev
 
 from benchmarks.model_runs import RunResult
 
 BEGIN, END = "<!-- models: begin, written by `make bench-models` -->", "<!-- models: end -->"
 PEER_NAMES = {
-    "logistic_regression": "logistic regression, scikit-learn",
-    "gradient_boosting": "gradient boosting, scikit-learn",
+    "constant": "constant",
+    "logistic_regression": "logistic regression, C searched",
+    "lightgbm": "LightGBM",
+    "catboost": "CatBoost",
 }
+MAX_BELOW = 0.005
+"""A seed whose AUC is further below the mean of the seeds is flagged."""
+ROUNDING = 1e-6
+COLUMNS = ("model", "AUC", "GAUC", "log loss", "predicted / observed", "seconds", "flags")
 
 
-def table(results: Sequence[RunResult], splits: Sequence[str], models: Sequence[str], where: str) -> str:
-    """Return the table: rows by log loss on the first split, the best first; mean and deviation over the seeds.
+def tables(results: Sequence[RunResult], titles: Mapping[str, str], models: Sequence[str], where: str) -> str:
+    """Return a heading and a table for each set that has results, and a line on how they were made.
 
     Args:
-        where: the machine, for the line below the table.
+        titles: what each set is, by its name, in the order of the tables.
+        where: the machine, for the last line.
     """
-    runs_of = {
-        (split, model): [r for r in results if (r.split, r.model) == (split, model)]
-        for split in splits
-        for model in models
-    }
-    trained = [model for model in models if any(runs_of[split, model] for split in splits)]
-    first = splits[0]
-    trained.sort(key=lambda model: mean(r.log_loss for r in runs_of[first, model]) if runs_of[first, model] else 9.0)
-    columns = ["model"]
-    for split in splits:
-        columns += [f"{split}: AUC", "log loss", "GAUC"]
-    columns += ["seconds", "artifact"]
-    rows = [columns, ["---", *["---:"] * (len(columns) - 1)]]
-    for model in trained:
-        runs = [run for split in splits for run in runs_of[split, model]]
-        row = [PEER_NAMES.get(model, f"`{model}`")]
-        for split in splits:
-            of_split = runs_of[split, model]
-            row += [_spread(run.auc for run in of_split), _spread(run.log_loss for run in of_split)]
-            row.append(_mean(run.gauc for run in of_split))
-        sizes = [run.artifact_bytes for run in runs if run.artifact_bytes]
-        row += [f"{mean(run.seconds for run in runs):.1f}", f"{mean(sizes) / 1e6:.2f} MB" if sizes else "–"]
-        rows.append(row)
-    lines = ["| " + " | ".join(row) + " |" for row in rows]
-    return "\n".join([*lines, "", _note(results, splits, where)])
+    parts = []
+    for name, title in titles.items():
+        of_set = [result for result in results if result.set == name]
+        if of_set:
+            parts += [f"### {name}: {title}", "", table(of_set, models), ""]
+    return "\n".join([*parts, _note(results, where)])
 
 
-def _note(results: Sequence[RunResult], splits: Sequence[str], where: str) -> str:
-    seeds = {split: sorted({r.seed for r in results if r.split == split}) for split in splits}
-    seed_lists = sorted({", ".join(map(str, of_split)) for of_split in seeds.values()})
-    counts: dict[tuple[str, str], int] = {}
-    for r in results:
-        counts[r.split, r.model] = counts.get((r.split, r.model), 0) + 1
-    short = sorted({model for (split, model), count in counts.items() if count < len(seeds[split])})
+def table(results: Sequence[RunResult], models: Sequence[str]) -> str:
+    """Return the table of one set: rows by log loss, the best first; mean and standard deviation over the seeds."""
+    runs_of = {model: [result for result in results if result.model == model] for model in models}
+    seeds = len({result.seed for result in results})
+    rows = [list(COLUMNS), ["---", *["---:"] * (len(COLUMNS) - 2), "---"]]
+    for model in sorted((m for m in models if runs_of[m]), key=lambda m: mean(r.log_loss for r in runs_of[m])):
+        runs = runs_of[model]
+        rows.append(
+            [
+                PEER_NAMES.get(model, f"`{model}`"),
+                _spread(run.auc for run in runs),
+                _spread(run.gauc for run in runs),
+                _spread(run.log_loss for run in runs),
+                _spread((run.calibration for run in runs), 2),
+                f"{mean(run.seconds for run in runs):.1f}",
+                "; ".join(flags(runs, seeds)) or "–",
+            ]
+        )
+    return "\n".join("| " + " | ".join(row) + " |" for row in rows)
+
+
+def flags(runs: Sequence[RunResult], seeds: int) -> list[str]:
+    """Return what is wrong with a model's runs on one set, in words; `seeds` is how many there should be."""
+    average = mean(run.auc for run in runs)
+    found = [f"seed {run.seed}: AUC {run.auc - average:+.3f}" for run in runs if run.auc < average - MAX_BELOW]
+    worse = [run for run in runs if run.log_loss > run.constant_log_loss + ROUNDING]
+    if worse:
+        excess = max(run.log_loss - run.constant_log_loss for run in worse)
+        found.append(f"worse than the constant ({_seeds(worse)}), by up to {excess:.4f}")
+    if poor := [run for run in runs if run.poor]:
+        found.append(f"said to be poor ({_seeds(poor)})")
+    if len(runs) < seeds:
+        found.append(f"{len(runs)} of {seeds} seeds so far")
+    return found
+
+
+def _seeds(runs: Sequence[RunResult]) -> str:
+    return f"seed {', '.join(str(run.seed) for run in runs)}"
+
+
+def _note(results: Sequence[RunResult], where: str) -> str:
     days = sorted({r.created_at[:10] for r in results})
     loads = [r.load_average for r in results]
-    window = " to ".join(dict.fromkeys((days[0], days[-1])))
-    note = (
-        f"Default settings, test parts of sparrow58k ({' and '.join(splits)} split), mean and standard deviation over "
-        f"the seeds {' / '.join(seed_lists)} (of weights, batches and the validation part). Seconds: one fit until it "
-        f"stops early, one thread, on average of both splits. {where}, {window}, commit "
+    seeds = ", ".join(map(str, sorted({r.seed for r in results})))
+    return (
+        "Test parts, `ctr train` with default settings (the version as it is written), mean and standard deviation "
+        f"over the seeds {seeds} (of weights, batches and validation part). Peers are fitted on all training rows, "
+        f"those that stop early on nine tenths. Flags: a seed more than {MAX_BELOW} AUC below the mean; a log loss "
+        "above that of the training rows' share of clicks; what `ctr train` itself calls poor. Seconds: the whole job, "
+        f"one thread, without reading. {where}, {' to '.join(dict.fromkeys((days[0], days[-1])))}, commit "
         f"{', '.join(sorted({r.commit for r in results}))}, load average {min(loads):.1f} to {max(loads):.1f}."
     )
-    if short:
-        note += f" Fewer seeds so far: {', '.join(short)}."
-    return note
 
 
-def _spread(values: Iterable[float]) -> str:
-    measured = list(values)
+def _spread(values: Iterable[float | None], digits: int = 4) -> str:
+    measured = [value for value in values if value is not None]
     if not measured:
         return "–"
-    return f"{mean(measured):.4f}" + (f" ± {stdev(measured):.4f}" if len(measured) > 1 else "")
-
-
-def _mean(values: Iterable[float | None]) -> str:
-    measured = [value for value in values if value is not None]
-    return f"{mean(measured):.4f}" if measured else "–"
+    return f"{mean(measured):.{digits}f}" + (f" ± {stdev(measured):.{digits}f}" if len(measured) > 1 else "")
 
 
 def insert_between_marks(page: str, content: str) -> str:

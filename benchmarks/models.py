@@ -1,4 +1,4 @@
-"""`python -m benchmarks.models`: train every model on both sparrow splits, and put the table into docs/models.md.
+"""`python -m benchmarks.models`: train every model on every set at hand, and put the tables into docs/models.md.
 
 Each run's result is kept in a JSON file, so that a call that was killed, or given `--seconds`, goes on where it ended.
 A run whose settings or data have changed is trained again. Run it on a quiet machine: the seconds are wall time.
@@ -21,38 +21,44 @@ console = Console(stderr=True)
 if not console.is_terminal:
     console.width = 150  # a log wraps nothing
 ROOT = Path(__file__).parents[1]
-DATA = ROOT / ".." / "shared" / "data" / "sparrow58k"
+DATA = ROOT / ".." / "shared" / "data"
 PAGE = ROOT / "docs" / "models.md"
 RUNS = ROOT / "runs" / "models"
-SPLITS = ("random", "time")
+QUICK_RUNS = ROOT / "runs" / "models-quick"
 
 
 def main(
-    models: Annotated[str, typer.Option(help="By commas; all, or names and scikit-learn's two.")] = "all",
+    models: Annotated[str, typer.Option(help="By commas; all, or names of models and peers.")] = "all",
+    sets: Annotated[str, typer.Option(help="By commas; all takes those whose files are there.")] = "all",
     seeds: Annotated[str, typer.Option(help="By commas.")] = "0,1,2",
-    splits: Annotated[str, typer.Option(help="By commas.")] = ",".join(SPLITS),
-    data: Annotated[Path, typer.Option(help="Folder of the sparrow58k files.")] = DATA,
-    runs: Annotated[Path, typer.Option(help="Folder of the results so far.")] = RUNS,
-    page: Annotated[Path, typer.Option(help="Page with a place for the table.")] = PAGE,
-    write: Annotated[bool, typer.Option("--write/--no-write", help="Put the table into the page.")] = True,
+    data: Annotated[Path, typer.Option(help="Folder of the folders of the sets.")] = DATA,
+    runs: Annotated[Path | None, typer.Option(help="Folder of the results so far.", show_default="runs/models")] = None,
+    page: Annotated[Path, typer.Option(help="Page with a place for the tables.")] = PAGE,
+    write: Annotated[bool, typer.Option("--write/--no-write", help="Put the tables into the page.")] = True,
+    quick: Annotated[
+        bool, typer.Option("--quick", help="Some rows of each set and one seed, kept apart and not written.")
+    ] = False,
     seconds: Annotated[
         float | None, typer.Option(help="Begin no further model after so long; the same call goes on.")
     ] = None,
     fresh: Annotated[bool, typer.Option("--fresh", help="Train again what is remembered.")] = False,
     as_json: Annotated[bool, typer.Option("--json", help="One JSON document on standard output.")] = False,
 ) -> None:
-    """Train the models and write the table. Results of earlier calls for other models stay in it.
+    """Train the models and write the tables. Results of earlier calls for other models stay in them.
 
-    Example: python -m benchmarks.models --models fm,deepfm --seeds 0
+    Example: python -m benchmarks.models --models fm,deepfm --sets frappe86k --seeds 0
     """
     os.environ.setdefault("OMP_WAIT_POLICY", "passive")
     import torch
 
     from app.models import MODELS
     from benchmarks.machine import describe
-    from benchmarks.model_runs import PEERS, RunKey
-    from benchmarks.model_table import insert_between_marks, table
+    from benchmarks.model_peers import PEERS
+    from benchmarks.model_runs import RunKey
+    from benchmarks.model_sets import SETS
+    from benchmarks.model_table import insert_between_marks, tables
 
+    runs = runs or (QUICK_RUNS if quick else RUNS)
     if fresh and seconds is not None:
         raise typer.BadParameter(
             f"with --seconds each call would begin anew; empty {runs} instead", param_hint="--fresh"
@@ -60,26 +66,27 @@ def main(
     torch.set_num_threads(1)
     all_models = [*MODELS, *PEERS]
     chosen_models = _check_names("--models", all_models if models == "all" else models.split(","), all_models)
-    chosen_splits = _check_names("--splits", splits.split(","), list(SPLITS))
-    keys = [
-        RunKey(split, model, int(seed))
-        for split in chosen_splits
-        for seed in seeds.split(",")
-        for model in chosen_models
-    ]
+    chosen_sets = _check_names("--sets", list(SETS) if sets == "all" else sets.split(","), list(SETS))
+    for name in chosen_sets:
+        if missing := SETS[name].missing(data):
+            _notify(f"{name} is left out: {missing}")
+    chosen_sets = [name for name in chosen_sets if not SETS[name].missing(data)]
+    chosen_seeds = [int(seed) for seed in seeds.split(",")][: 1 if quick else None]
+    keys = [RunKey(name, model, seed) for name in chosen_sets for seed in chosen_seeds for model in chosen_models]
     machine = describe()
     began = time.perf_counter()
-    work = Work(data, runs, fresh, machine["commit"], len(keys), began + (math.inf if seconds is None else seconds))
-    for group in {(key.split, key.seed): None for key in keys}:
-        work.group([key for key in keys if (key.split, key.seed) == group])
+    until = began + (math.inf if seconds is None else seconds)
+    work = Work(data, runs, quick, fresh, machine["commit"], len(keys), until)
+    for name in chosen_sets:
+        work.set([key for key in keys if key.set == name])
     results, failed = work.results, work.failed
     everything = {**_earlier(runs, all_models, results), **results}
     if everything:
-        ordered = [split for split in SPLITS if any(key.split == split for key in everything)]
         where = f"{machine['cpu'].split(' (')[0]}, {machine['cores']} cores"
-        content = table(list(everything.values()), ordered, all_models, where)
+        titles = {name: data_set.title for name, data_set in SETS.items()}
+        content = tables(list(everything.values()), titles, all_models, where)
         console.print(content, markup=False, highlight=False, soft_wrap=True)
-        if write:
+        if write and not quick:
             try:
                 page.write_text(insert_between_marks(page.read_text(encoding="utf-8"), content), encoding="utf-8")
             except (OSError, ValueError) as error:
@@ -107,6 +114,7 @@ class Work:
 
     data: Path
     runs: Path
+    quick: bool
     fresh: bool
     commit: str
     total: int
@@ -117,39 +125,36 @@ class Work:
     results: dict[Any, Any] = field(default_factory=dict)
     failed: dict[str, str] = field(default_factory=dict)
 
-    def group(self, keys: list[Any]) -> None:
-        """Do all runs of one split and seed; the rows are read and encoded once, and only if a run is missing."""
-        from app.training.data.catalogue import open_dataset
-        from app.training.job import TrainingJob
-        from benchmarks.model_runs import file_digests, fingerprint, read_result
+    def set(self, keys: list[Any]) -> None:
+        """Do all runs of one set; the rows are read once, and only if a run is missing."""
+        from benchmarks.model_runs import baselines_fitted_once, file_digests, fingerprint, read_result
+        from benchmarks.model_sets import SETS
 
-        split, seed = keys[0].split, keys[0].seed
-        files = [self.data / f"{split}.{part}.csv.gz" for part in ("train", "test")]
-        if missing := [file for file in files if not file.is_file()]:
-            raise SystemExit(f"error: {missing[0]}: no such file; name the folder of sparrow58k with --data")
-        digests, prepared = file_digests(files), None
-        for key in keys:
-            identity = fingerprint(key, digests)
-            if not self.fresh and (result := read_result(key, self.runs, identity)):
-                self.add(key, result, f"remembered from {result.created_at}")
-                continue
-            if time.perf_counter() > self.until:
-                self.left += 1
-                continue
-            if prepared is None:
-                _notify(f"{split}, seed {seed}: reading and encoding")
-                prepared = TrainingJob(key.config()).prepare(*(open_dataset("sparrow", file) for file in files))
-            self.train(key, prepared, identity)
+        data_set = SETS[keys[0].set]
+        digests, rows = file_digests(data_set.files(self.data)), None
+        with baselines_fitted_once():
+            for key in keys:
+                identity = fingerprint(key, digests, self.quick)
+                if not self.fresh and (result := read_result(key, self.runs, identity)):
+                    self.add(key, result, f"remembered from {result.created_at}")
+                    continue
+                if time.perf_counter() > self.until:
+                    self.left += 1
+                    continue
+                if rows is None:
+                    _notify(f"{data_set.name}: reading")
+                    rows = data_set.load(self.data, self.quick)
+                self.run(key, rows, identity)
 
-    def train(self, key: Any, prepared: Any, identity: str) -> None:
-        """Train one run and keep its result; a failure is noted and does not end the others."""
+    def run(self, key: Any, rows: Any, identity: str) -> None:
+        """Do one run and keep its result; a failure is noted and does not end the others."""
         from app.errors import CtrError
-        from benchmarks.model_runs import train, write_result
+        from benchmarks.model_runs import run, write_result
 
         try:
-            result = train(key, prepared, identity, self.commit)
-        except (CtrError, RuntimeError, ValueError) as error:  # one that fails does not cost the others
-            self.failed[f"{key.split} {key.model} {key.seed}"] = f"{type(error).__name__}: {str(error).splitlines()[0]}"
+            result = run(key, *rows, identity, self.commit)
+        except (CtrError, ImportError, RuntimeError, ValueError) as error:  # one that fails does not cost the others
+            self.failed[f"{key.set} {key.model} {key.seed}"] = f"{type(error).__name__}: {str(error).splitlines()[0]}"
             _notify(f"{self.describe(key)}: failed: {error}")
             return
         write_result(key, self.runs, result)
@@ -158,18 +163,20 @@ class Work:
 
     def add(self, key: Any, result: Any, how: str) -> None:
         """Keep and print a result."""
-        _notify(f"{self.describe(key)}: AUC {result.auc:.4f}, log loss {result.log_loss:.4f}, {how}")
+        note = ", poor" if result.poor else ""
+        _notify(f"{self.describe(key)}: AUC {result.auc:.4f}, log loss {result.log_loss:.4f}{note}, {how}")
         self.results[key] = result
 
     def describe(self, key: Any) -> str:
         """Return the run's number and name."""
         number = len(self.results) + len(self.failed) + 1
-        return f"{number}/{self.total} {key.split} {key.model} seed {key.seed}"
+        return f"{number}/{self.total} {key.set} {key.model} seed {key.seed}"
 
 
 def _earlier(runs: Path, models: list[str], results: dict[Any, Any]) -> dict[Any, Any]:
     """Return the results of earlier calls in the folder that are of today's settings and not among `results`."""
     from benchmarks.model_runs import RunKey, RunResult
+    from benchmarks.model_sets import SETS
 
     earlier = {}
     for file in sorted(runs.glob("*.json")):
@@ -177,17 +184,17 @@ def _earlier(runs: Path, models: list[str], results: dict[Any, Any]) -> dict[Any
             result = msgspec.json.decode(file.read_bytes(), type=RunResult)
         except (OSError, msgspec.DecodeError):
             continue
-        key = RunKey(result.split, result.model, result.seed)
-        if key not in results and result.model in models and result.split in SPLITS and _current(key, result):
+        key = RunKey(result.set, result.model, result.seed)
+        if key not in results and result.model in models and result.set in SETS and _current(key, result):
             earlier[key] = result
     return earlier
 
 
 def _current(key: Any, result: Any) -> bool:
     """Return whether the result is of today's default settings; `read_result` checks the data too."""
-    from dataclasses import asdict
+    from benchmarks.model_runs import fingerprint
 
-    config = msgspec.json.decode(msgspec.json.encode(asdict(key.config())))
+    config = msgspec.json.decode(fingerprint(key, {}))["config"]
     return bool(msgspec.json.decode(result.fingerprint)["config"] == config)
 
 

@@ -49,7 +49,7 @@ def movielens_source(
         ConfigError: the schema reads a target.
         DataError: there are no files.
     """
-    reader = _Reader(find_layout(path or _installed_folder()), limits.history_rows)
+    reader = _Reader(find_layout(path or installed_folder()), limits.history_rows)
     if default_schema and reader.layout.users is None:
         schema = FeatureSchema(fields=tuple(f for f in schema.fields if f.raw_name not in USER_TRAITS))
     return Source(
@@ -67,7 +67,8 @@ def movielens_source(
     )
 
 
-def _installed_folder() -> Path:
+def installed_folder() -> Path:
+    """Return the folder of MovieLens-100K in the installed wheel. Raises DataError, which says how to install it."""
     spec = importlib.util.find_spec("recbole")
     for location in (spec.submodule_search_locations or []) if spec else []:
         folder = Path(location) / "dataset_example" / "ml-100k"

@@ -1,0 +1,96 @@
+"""The data sets that all models are compared on: where their files are, and how each is read and split."""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+from dataclasses import dataclass
+from pathlib import Path
+
+import numpy as np
+
+from app.errors import DataError
+from app.training.data.catalogue import open_dataset
+from app.training.data.dataset import Dataset
+from app.training.data.formats.movielens import installed_folder
+
+MOVIELENS_TEST = 0.2
+QUICK_ROWS, QUICK_TEST_ROWS = 8_000, 2_000
+Parts = tuple[Dataset, Dataset]
+
+
+@dataclass(frozen=True)
+class ComparisonSet:
+    """A data set with a fixed test part."""
+
+    name: str
+    title: str
+    """Says in a table's heading what it is and how it is split."""
+    files: Callable[[Path], list[Path]]
+    """Return the files below the folder of all sets. Raises DataError where they are of a package that is missing."""
+    read: Callable[[list[Path]], Parts]
+
+    def missing(self, folder: Path) -> str:
+        """Return what is not there, in words; empty if all is."""
+        try:
+            absent = [file for file in self.files(folder) if not file.is_file()]
+        except DataError as error:
+            return str(error)
+        return f"{absent[0]}: no such file" if absent else ""
+
+    def load(self, folder: Path, quick: bool = False) -> Parts:
+        """Return the rows to train on and the rows to test on; some of both, the same every time, for a quick look."""
+        train, test = self.read(self.files(folder))
+        return (_some(train, QUICK_ROWS), _some(test, QUICK_TEST_ROWS)) if quick else (train, test)
+
+
+def _some(data: Dataset, rows: int) -> Dataset:
+    if len(data) <= rows:
+        return data
+    return data.take(np.sort(np.random.default_rng(0).permutation(len(data))[:rows]))
+
+
+def _table(name: str, title: str, label: str, timestamp: str | None = None) -> ComparisonSet:
+    def files(folder: Path) -> list[Path]:
+        return [folder / name / file for file in ("train.csv.gz", "test.csv.gz", "features.yaml")]
+
+    def read(paths: list[Path]) -> Parts:
+        train, test = (
+            open_dataset("table", path, features=paths[2], label=label, timestamp=timestamp) for path in paths[:2]
+        )
+        return train, test
+
+    return ComparisonSet(name, title, files, read)
+
+
+def _sparrow(split: str, title: str) -> ComparisonSet:
+    def files(folder: Path) -> list[Path]:
+        return [folder / "sparrow58k" / f"{split}.{part}.csv.gz" for part in ("train", "test")]
+
+    def read(paths: list[Path]) -> Parts:
+        train, test = (open_dataset("sparrow", path) for path in paths)
+        return train, test
+
+    return ComparisonSet(f"sparrow58k-{split}", title, files, read)
+
+
+def _movielens_files(_: Path) -> list[Path]:
+    return [installed_folder() / f"ml-100k.{part}" for part in ("inter", "user", "item")]
+
+
+def _read_movielens(_: list[Path]) -> Parts:
+    data = open_dataset("movielens", None)
+    assert data.timestamps_N is not None
+    order = np.argsort(data.timestamps_N, kind="stable")
+    rows = len(data) - round(MOVIELENS_TEST * len(data))
+    return data.take(np.sort(order[:rows])), data.take(np.sort(order[rows:]))
+
+
+ALL_SETS = (
+    _table("frappe86k", "app use in context, random split", "label"),
+    _table("lastfm42k", "artists listened to, random split", "label"),
+    _table("obd60k", "clicks in a fashion shop, 0.5 %, by time within each campaign", "click", "ts"),
+    _sparrow("random", "SparrowRecSys samples, random split"),
+    _sparrow("time", "SparrowRecSys samples, split by time"),
+    ComparisonSet("movielens100k", "the last fifth by time", _movielens_files, _read_movielens),
+)
+SETS = {data_set.name: data_set for data_set in ALL_SETS}
