@@ -220,6 +220,8 @@ def train(
                     "version_dir": str(destination.folder),
                     "version": destination.version,
                     "metrics": result.metrics,
+                    "metrics_of": "the held-out model" if result.refitted else "this version",
+                    "refitted": {**result.refitted, "test": result.refitted_metrics} if result.refitted else None,
                     "baselines": result.baselines,
                     "seconds": round(result.seconds, 3),
                     "samples_per_second": round(result.fitted.samples_per_second, 1),
@@ -262,7 +264,9 @@ def _track(tracking: Tracking, destination: Destination, config: JobConfig, resu
             f"version {destination.version}" if destination.version else folder.name,
             config=asdict(config),
             metrics=result.metrics,
-            epochs=[{"train_loss": e.train_loss, "validation_loss": e.validation_loss} for e in result.fitted.epochs],
+            epochs=[
+                {"train_loss": e.train_loss, "validation_loss": e.validation_loss or 0.0} for e in result.fitted.epochs
+            ],
             tags={"version_dir": str(folder), "version": str(destination.version), "command": _command_line()},
             files=[file for file in (folder / "report.html", folder / "report.json") if file.is_file()],
         )
@@ -283,8 +287,11 @@ def _table(model: str, result: JobResult) -> Table:
     shown = [metric for metric in METRICS if metric in result.metrics["test"]]
     for metric in shown:
         table.add_column(METRICS[metric], justify="right")
-    for name, metrics in {model: result.metrics["test"], **result.baselines}.items():
-        style = "bold" if name == model else ""
+    rows = {model: result.metrics["test"]}
+    if result.refitted_metrics:
+        rows[f"{model}, refitted"] = result.refitted_metrics
+    for name, metrics in {**rows, **result.baselines}.items():
+        style = "bold" if name in rows else ""
         table.add_row(name.replace("_", " "), *(f"{metrics[metric]:.4f}" for metric in shown), style=style)
     table.caption = f"Calibration: {result.calibration.method}, {result.calibration.reason}."
     table.caption_justify = "left"

@@ -32,6 +32,7 @@ from app.training.loop.epochs import ProgressUpdate
 from app.training.loop.trainer import FitResult, Trainer
 from app.training.preprocessing.encode import encode
 from app.training.preprocessing.expand import expand
+from app.training.refit import RefittedModel, refit
 from app.training.report import PAGE, write_report
 from app.training.report.collect import ReportInput, collect_findings
 
@@ -80,7 +81,11 @@ class TrainingJob:
         notify(f"Training {self.config.model.name}: {prepared.preprocessing.rows:,} table rows")
         trained = self.train(prepared, on_progress, checkpoint, group)
         baselines = self.baselines(prepared, notify)
-        return self.finish(prepared, trained, baselines, folder, name, command, started, notify)
+        refitted = self.refit(data, test, prepared, trained, notify, on_progress, checkpoint, group)
+        result = self.finish(prepared, trained, baselines, folder, name, command, started, notify, refitted=refitted)
+        if checkpoint:
+            checkpoint.delete()
+        return result
 
     def follow(
         self, data: Dataset, test: Dataset | None, group: ProcessGroup, *, checkpoint: Checkpoint | None = None
@@ -90,7 +95,9 @@ class TrainingJob:
         Raises:
             DataError, ConfigError: the rows or the options do not fit.
         """
-        self._fit(self.prepare(data, test, group=group), None, checkpoint, group)
+        prepared = self.prepare(data, test, group=group)
+        _, fitted = self._fit(prepared, None, checkpoint, group)
+        self._refit(data, test, prepared, fitted, None, checkpoint, group)
 
     def prepare(
         self,
@@ -159,7 +166,60 @@ class TrainingJob:
         model = self.config.model.build(prepared.preprocessing)
         trainer = Trainer(self.config.trainer, model, prepared.preprocessing)
         train, validation = prepared.rows["train"], prepared.rows["validation"]
-        return model, trainer.fit(train, validation, on_progress, checkpoint=checkpoint, group=group)
+        # The checkpoint stays until the whole job is done: one that is killed while refitting resumes behind this fit.
+        fitted = trainer.fit(
+            train, validation, on_progress, checkpoint=checkpoint, keep_checkpoint=self.config.refit, group=group
+        )
+        return model, fitted
+
+    def refit(
+        self,
+        data: Dataset,
+        test: Dataset | None,
+        prepared: PreparedData,
+        trained: TrainedModel,
+        notify: Notify = lambda message: None,
+        on_progress: OnProgress | None = None,
+        checkpoint: Checkpoint | None = None,
+        group: ProcessGroup = SINGLE_PROCESS,
+    ) -> RefittedModel | None:
+        """Train the model that is written on all of `data`, with the calibration of the trained one.
+
+        Returns:
+            None if the configuration says to write the trained model itself.
+
+        Raises:
+            DataError: the training diverges.
+        """
+        if self.config.refit:
+            notify(f"Fitting it again on all {len(data):,} rows, for {trained.fitted.best_epoch + 1} epochs")
+        refitted = self._refit(data, test, prepared, trained.fitted, on_progress, checkpoint, group)
+        if refitted:
+            trained.calibration.apply(refitted.model)
+        return refitted
+
+    def _refit(
+        self,
+        data: Dataset,
+        test: Dataset | None,
+        prepared: PreparedData,
+        fitted: FitResult,
+        on_progress: OnProgress | None,
+        checkpoint: Checkpoint | None,
+        group: ProcessGroup,
+    ) -> RefittedModel | None:
+        if not self.config.refit:
+            return None
+        return refit(
+            self.config,
+            data,
+            prepared.encoded["test"],
+            fitted,
+            has_seen_test=test is None,
+            on_progress=on_progress,
+            checkpoint=checkpoint and checkpoint.sibling("refit"),
+            group=group,
+        )
 
     def calibrate_and_measure(self, prepared: PreparedData, model: CtrModel, fitted: FitResult) -> TrainedModel:
         """Calibrate a trained model, in place, and measure it."""
@@ -209,10 +269,15 @@ class TrainingJob:
         started: float | None = None,
         notify: Notify = lambda message: None,
         manifest_details: dict[str, Any] | None = None,
+        *,
+        refitted: RefittedModel | None = None,
     ) -> JobResult:
         """Write the report and the version, and read the version back.
 
+        The report and the metrics are those of the trained model, which has not seen the rows that it is measured on.
+
         Args:
+            refitted: the model to write in place of the trained one.
             started: `time.perf_counter()` when the job began; None means now.
             manifest_details: further entries of the manifest's config.
 
@@ -248,12 +313,20 @@ class TrainingJob:
             command=command,
         )
         report_files = self._write_report(folder, report_input, notify)
+        metrics: dict[str, Any] = {**trained.metrics, "baselines": baseline_metrics, "uncalibrated": trained.uncalibrated}
+        probabilities_N, refitted_metrics = trained.probabilities("test"), None
+        if refitted:
+            probabilities_N = calibration.probabilities(refitted.test_logits_N)
+            if not refitted.has_seen_test:
+                labels_N, groups_N = prepared.encoded["test"].labels_N, prepared.groups("test")
+                refitted_metrics = evaluate(labels_N, probabilities_N, groups_N)
+                metrics["refitted"] = {"test": refitted_metrics}
         export_version(
             folder,
-            trained.model,
+            refitted.model if refitted else trained.model,
             prepared.data["validation"],
             name=name,
-            metrics={**trained.metrics, "baselines": baseline_metrics, "uncalibrated": trained.uncalibrated},
+            metrics=metrics,
             data=data,
             config={
                 **config,
@@ -261,11 +334,13 @@ class TrainingJob:
                 "best_epoch": fitted.best_epoch + 1,
                 "calibrated": asdict(calibration),
                 "poor": verdict.poor,
+                "metrics_of": "the held-out model" if refitted else "this version",
+                "refitted": refitted.summary() if refitted else None,
                 **(manifest_details or {}),
             },
             extra_files=report_files,
         )
-        verify_export(folder, prepared.encoded["test"], trained.probabilities("test"))
+        verify_export(folder, prepared.encoded["test"], probabilities_N)
         return JobResult(
             metrics=trained.metrics,
             baselines=baseline_metrics,
@@ -278,6 +353,8 @@ class TrainingJob:
             calibration=calibration,
             uncalibrated=trained.uncalibrated,
             report=folder / PAGE if report_files else None,
+            refitted=refitted.summary() if refitted else None,
+            refitted_metrics=refitted_metrics,
         )
 
     def _write_report(self, folder: Path, report_input: ReportInput, notify: Notify) -> tuple[str, ...]:

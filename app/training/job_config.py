@@ -20,3 +20,5 @@ class JobConfig:
     split: SplitConfig = field(default_factory=SplitConfig)
     preparation: PreprocessingFit = field(default_factory=PreprocessingFit)
     calibration: Method = "auto"
+    refit: bool = True
+    """Whether the version that is written is trained again on all rows; metrics stay those of the held-out model."""

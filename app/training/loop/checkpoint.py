@@ -34,6 +34,11 @@ class Checkpoint:
     _last_written: float = field(default_factory=time.monotonic, repr=False)
     _created_folders: list[Path] = field(default_factory=list, repr=False)
 
+    def sibling(self, name: str) -> Checkpoint:
+        """Return a checkpoint for another fit of the same run, in a file beside this one."""
+        path = self.path.with_stem(f"{self.path.stem}-{name}")
+        return Checkpoint(path, self.every_seconds, self.resume)
+
     @property
     def due(self) -> bool:
         """Tell whether `every_seconds` have passed since the last checkpoint."""

@@ -13,8 +13,10 @@ import xxhash
 from torch import Tensor
 
 from app.errors import DataError
+from app.models.base import CtrModel
 from app.models.preprocessing import Preprocessing
 from app.training.evaluation.predict import log_loss, predict
+from app.training.loop.batch_norm import estimate_batch_norms, sample_rows
 from app.training.loop.checkpoint import Checkpoint
 from app.training.loop.train_step import TrainStep
 from app.training.loop.trainer_config import TrainerConfig
@@ -45,7 +47,8 @@ class EpochResult:
     """Holds the mean log losses of an epoch, in nats, and the seconds that its training steps took."""
 
     train_loss: float
-    validation_loss: float
+    validation_loss: float | None
+    """None where there was no validation part."""
     seconds: float
 
 
@@ -82,6 +85,7 @@ class EpochLoop:
         self._config, self._train_step, self._train, self._on_progress = config, train_step, train, on_progress
         self._checkpoint = checkpoint
         self._user_id = user_id_slot(preprocessing)
+        self._batch_norm_rows = sample_rows(train)
         self._generator = torch.Generator().manual_seed(config.seed)
         self._shuffle = self._generator.get_state()
         self._identity = _identity(config, train_step, preprocessing, train) if checkpoint else {}
@@ -99,9 +103,7 @@ class EpochLoop:
         """Train on the batches that are left of the current epoch."""
         train, state, group = self._train, self.state, self._train_step.group
         rows, size, device = len(train.labels_N), self._config.batch_size, self._config.device
-        order_N = self._order()
-        # Batch norm cannot take one row: a last batch with less than two for each process joins the one before it.
-        starts = [start for start in range(0, rows, size) if start == 0 or rows - start >= 2 * group.size]
+        order_N, starts = self._order(), self._batch_starts
         losses = torch.zeros((), device=device)
         started = time.perf_counter()
         while state.batch < len(starts):
@@ -124,33 +126,56 @@ class EpochLoop:
         state.loss += float(losses)
         state.seconds += time.perf_counter() - started
 
-    def validate(self, validation: ExpandedRows) -> None:
+    @property
+    def _batch_starts(self) -> list[int]:
+        rows = len(self._train.labels_N)
+        least_rows = 2 * self._train_step.group.size
+        # Batch norm cannot take one row: a last batch with less than two for each process joins the one before it.
+        return [start for start in range(0, rows, self._config.batch_size) if start == 0 or rows - start >= least_rows]
+
+    @property
+    def is_exhausted(self) -> bool:
+        """Tell whether enough epochs and enough steps have passed since the best epoch, or since the beginning."""
+        state, config = self.state, self._config
+        waited = state.epoch - state.best_epoch
+        return waited > config.patience and waited * len(self._batch_starts) > config.patience_steps
+
+    def validate(self, validation: ExpandedRows | None) -> None:
         """Measure the averaged model, keep it if it is the best so far, and move on to the next epoch.
+
+        Args:
+            validation: None keeps the model of every epoch, so that the last one stays.
 
         Raises:
             DataError: the training or validation loss is not finite.
         """
         state, group, rows = self.state, self._train_step.group, len(self._train.labels_N)
-        average, own_rows = self._train_step.averaged_model(), group.own_slice(len(validation.labels_N))
-        part = ExpandedRows(*(tensor[own_rows] for tensor in validation))
-        count = len(part.labels_N)
-        sums = torch.tensor(
-            [state.loss, log_loss(predict(average, part), part.labels_N) * count if count else 0.0]
-        ).double()
-        sums = sums.to(self._config.device)
+        average = self._train_step.averaged_model()
+        if validation is not None or state.epoch + 1 == self._config.epochs:
+            estimate_batch_norms(average, self._batch_norm_rows)
+        sums = torch.tensor([state.loss, self._loss_sum(average, validation)]).double().to(self._config.device)
         group.sum_in_place(sums)
-        train_loss, validation_loss = float(sums[0]) / rows, float(sums[1]) / len(validation.labels_N)
-        if not math.isfinite(train_loss) or not math.isfinite(validation_loss):
+        train_loss = float(sums[0]) / rows
+        validation_loss = float(sums[1]) / len(validation.labels_N) if validation else None
+        if not math.isfinite(train_loss) or not math.isfinite(validation_loss or 0.0):
             raise DataError(f"the loss is not finite in epoch {state.epoch + 1}; lower the learning rate")
-        improved = validation_loss < state.best - MIN_IMPROVEMENT
+        improved = validation_loss is None or validation_loss < state.best - MIN_IMPROVEMENT
         if improved:
-            state.best, state.best_epoch = validation_loss, state.epoch
+            state.best, state.best_epoch = validation_loss or math.inf, state.epoch
             weights = average.state_dict()
             self.best = {name: tensor.clone() for name, tensor in weights.items() if name != "vocabulary_V"}
         state.epochs.append(EpochResult(train_loss, validation_loss, state.seconds))
         if self._on_progress:
             self._on_progress(ProgressUpdate(state.epoch, rows, rows, validation_loss, improved))
         state.epoch, state.batch, state.seconds, state.loss = state.epoch + 1, 0, 0.0, 0.0
+
+    def _loss_sum(self, model: CtrModel, rows: ExpandedRows | None) -> float:
+        """Return the summed log loss of this process's share of the rows; 0 if it has none."""
+        if rows is None:
+            return 0.0
+        own_rows = self._train_step.group.own_slice(len(rows.labels_N))
+        part = ExpandedRows(*(tensor[own_rows] for tensor in rows))
+        return log_loss(predict(model, part), part.labels_N) * len(part.labels_N) if len(part.labels_N) else 0.0
 
     def save_checkpoint(self) -> None:
         """Write one checkpoint for all processes, whose weights are the same. Raises DataError if that fails."""

@@ -128,13 +128,11 @@ class TrainStep:
 
     @torch.no_grad()
     def averaged_model(self) -> CtrModel:
-        """Return the model with its averaged weights, the same in all processes; it is valid until the next step."""
+        """Return the model with its averaged weights, the same in all processes; it is valid until the next step.
+
+        Its batch norms have no statistics until `estimate_batch_norms`.
+        """
         self.table_optimizer.write_back()
-        if self.group.size > 1:
-            statistics = self.weights.running_statistics()
-            self.group.sum_in_place(*statistics)
-            for tensor in statistics:
-                tensor /= self.group.size
         return self.average
 
     def random_state(self) -> Tensor:

@@ -46,20 +46,23 @@ class Trainer:
     def fit(
         self,
         train: ExpandedRows,
-        validation: ExpandedRows,
+        validation: ExpandedRows | None,
         on_progress: Callable[[ProgressUpdate], None] | None = None,
         *,
         warm: bool = False,
         checkpoint: Checkpoint | None = None,
+        keep_checkpoint: bool = False,
         group: ProcessGroup = SINGLE_PROCESS,
     ) -> FitResult:
         """Train until the validation log loss stops falling; the model ends with the best epoch's averaged weights.
 
         Args:
             train, validation: all rows, in every process; they may be memory-mapped, as only batches are copied.
+                Without validation rows all `epochs` are trained, and the last one's weights stay.
             on_progress: called every few batches and at the end of each epoch.
             warm: whether the model has learned before; if not, its bias starts at the training rows' log odds.
             checkpoint: where to keep the run's state, and whether to resume from it; the file is deleted at the end.
+            keep_checkpoint: leave the file, from which a later run goes on behind this fit.
             group: the processes that train together.
 
         Raises:
@@ -84,7 +87,7 @@ class Trainer:
         )
         try:
             loop = EpochLoop(config, train_step, self.preprocessing, train, checkpoint, on_progress)
-            while loop.state.epoch < config.epochs and loop.state.epoch - loop.state.best_epoch <= config.patience:
+            while loop.state.epoch < config.epochs and (validation is None or not loop.is_exhausted):
                 loop.train_epoch()
                 loop.validate(validation)
                 loop.save_checkpoint()
@@ -92,7 +95,7 @@ class Trainer:
             train_step.close()
         with torch.no_grad():
             model.load_state_dict({**model.state_dict(), **loop.best})
-        if checkpoint and group.is_first:
+        if checkpoint and group.is_first and not keep_checkpoint:
             checkpoint.delete()
         epochs = loop.state.epochs
         return FitResult(epochs, loop.state.best_epoch, rows * len(epochs) / max(sum(e.seconds for e in epochs), 1e-9))

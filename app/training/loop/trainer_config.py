@@ -22,6 +22,8 @@ class TrainerConfig:
     learning_rate: float = 2e-3
     patience: int = 3
     """Number of epochs without a better validation log loss after which training ends."""
+    patience_steps: int = 200
+    """Number of steps that must have passed as well: epochs of few rows have few steps."""
     table_l2: float = TABLE_L2
     """Factor of the sum of squares of the whole table, in a loss that is a mean over the batch's rows."""
     id_dropout: float = 0.2

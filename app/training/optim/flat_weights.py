@@ -1,8 +1,7 @@
 """Update all weights but the large tables as one vector, by Adam and a moving average: few operators a step.
 
 Adam (Kingma & Ba 2015) is torch's fused kernel by its functional form: the moments are this module's, so that a
-checkpoint can name them. The average is that of Polyak & Juditsky (1992), exponential and with Adam's bias correction,
-and takes in the running statistics of batch norms.
+checkpoint can name them. The average is that of Polyak & Juditsky (1992), exponential and with Adam's bias correction.
 """
 
 from __future__ import annotations
@@ -17,12 +16,12 @@ BETAS, EPSILON = (0.9, 0.999), 1e-8
 
 
 class FlatWeights:
-    """Makes parameters and running statistics views of one vector each: weights, gradients, both moments, average."""
+    """Makes a model's parameters views of one vector each: weights, gradients, both moments, average."""
 
     def __init__(
         self, model: nn.Module, average: nn.Module, left_out: Sequence[nn.Parameter], decayed: set[str]
     ) -> None:
-        """Move the parameters and statistics of a model, and of its average, into flat vectors.
+        """Move the parameters of a model, and of its average, into flat vectors.
 
         Args:
             average: a copy of the model, whose weights become the average; or the model itself, for none.
@@ -33,19 +32,16 @@ class FlatWeights:
         names.sort(key=lambda name: name in decayed)
         parameters = self.parameters = [model.get_parameter(name) for name in names]
         plain = sum(p.numel() for name, p in zip(names, parameters, strict=True) if name not in decayed)
-        self.learned = sum(p.numel() for p in parameters)
-        statistics = _running_statistics(model)
-        self.values = torch.cat([t.detach().reshape(-1) for t in [*parameters, *statistics]])
-        self.gradient = torch.zeros_like(self.values[: self.learned])
+        self.values = torch.cat([parameter.detach().reshape(-1) for parameter in parameters])
+        self.gradient = torch.zeros_like(self.values)
         self.moments = [torch.zeros_like(self.gradient) for _ in BETAS]
         self.average = self.values if average is model else self.values.clone()
         self.steps = torch.zeros((), device=self.values.device)
-        self._groups = [slice(0, plain), slice(plain, self.learned)]
+        self._groups = [slice(0, plain), slice(plain, len(self.values))]
         self._averaging = average is not model
-        self._views = [*parameters, *statistics]
-        _alias(parameters, statistics, self.values)
+        _alias(parameters, self.values)
         if self._averaging:
-            _alias([average.get_parameter(name) for name in names], _running_statistics(average), self.average)
+            _alias([average.get_parameter(name) for name in names], self.average)
 
     def gradient_of(self, parameter: Tensor) -> Tensor:
         """Return the view to which a parameter's gradient is written. Raises KeyError if it is not among these."""
@@ -93,14 +89,9 @@ class FlatWeights:
         if self._averaging:
             self.average.lerp_(self.values, (1 - averaging) / (1 - averaging**number))
 
-    def running_statistics(self) -> list[Tensor]:
-        """Return the running statistics, live, and their average where there is one."""
-        vectors = [self.values, self.average] if self._averaging else [self.values]
-        return [vector[self.learned :] for vector in vectors]
-
     def release(self) -> None:
         """Give the model tensors of its own again, and no gradients."""
-        for tensor in self._views:
+        for tensor in self.parameters:
             tensor.data = tensor.data.clone()
             tensor.grad = None
 
@@ -115,20 +106,9 @@ class FlatWeights:
         }
 
 
-def _running_statistics(model: nn.Module) -> list[Tensor]:
-    """Return the running statistics of batch norms; other buffers never change."""
-    return [
-        statistic
-        for module in model.modules()
-        if isinstance(module, nn.BatchNorm1d)
-        for statistic in (module.running_mean, module.running_var)
-        if statistic is not None
-    ]
-
-
-def _alias(parameters: Sequence[Tensor], statistics: Sequence[Tensor], flat: Tensor) -> None:
+def _alias(parameters: Sequence[Tensor], flat: Tensor) -> None:
     """Make the tensors views of one vector, one after the other."""
     start = 0
-    for tensor in [*parameters, *statistics]:
+    for tensor in parameters:
         tensor.data = flat[start : start + tensor.numel()].view_as(tensor)
         start += tensor.numel()

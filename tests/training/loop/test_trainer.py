@@ -70,7 +70,7 @@ def test_it_learns(prepared: Prepared, model: str) -> None:
 
 def test_the_best_epoch_is_restored_and_patience_ends_it(prepared: Prepared) -> None:
     # Made to over-fit: a high rate, no regularisation.
-    run = trainer(prepared, learning_rate=2e-2, table_l2=0.0, id_dropout=0.0, patience=3, epochs=50)
+    run = trainer(prepared, learning_rate=2e-2, table_l2=0.0, id_dropout=0.0, patience=3, patience_steps=0, epochs=50)
     fitted = run.fit(prepared[1], prepared[2])
     losses = [epoch.validation_loss for epoch in fitted.epochs]
     assert len(losses) == fitted.best_epoch + 1 + 3 < 50

@@ -1,0 +1,77 @@
+"""Fit the model again on all rows, those that it was judged on included, for the epochs that were best.
+
+The rows that are held out to stop early and to measure are the newest, or some that nothing was learned from: a version
+that is published without them has never seen the newest keys. Number of epochs and calibration are those of the
+held-out model, and so are the metrics; only the rows of a test file can measure the refitted model.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+from dataclasses import dataclass, replace
+
+from app.models import MODELS
+from app.models.base import CtrModel
+from app.training.data.dataset import Dataset
+from app.training.distributed import SINGLE_PROCESS, ProcessGroup
+from app.training.evaluation.predict import predict
+from app.training.evaluation.reliability import Floats
+from app.training.job_config import JobConfig
+from app.training.loop.checkpoint import Checkpoint
+from app.training.loop.epochs import ProgressUpdate
+from app.training.loop.trainer import FitResult, Trainer
+from app.training.preprocessing.encode import EncodedRows, encode
+from app.training.preprocessing.expand import expand
+
+
+@dataclass(frozen=True)
+class RefittedModel:
+    """Holds a model that was trained on all rows, with the calibration of the held-out model applied."""
+
+    model: CtrModel
+    rows: int
+    epochs: int
+    test_logits_N: Floats
+    """Uncalibrated logits of the test rows."""
+    has_seen_test: bool
+    """Whether the test rows were held out of the data, so that it was trained on them too."""
+
+    def summary(self) -> dict[str, int | bool]:
+        """Return what the manifest and the report say of the refitting."""
+        return {"rows": self.rows, "epochs": self.epochs, "has_seen_test": self.has_seen_test}
+
+
+def refit(
+    config: JobConfig,
+    data: Dataset,
+    test: EncodedRows,
+    fitted: FitResult,
+    *,
+    has_seen_test: bool,
+    on_progress: Callable[[ProgressUpdate], None] | None = None,
+    checkpoint: Checkpoint | None = None,
+    group: ProcessGroup = SINGLE_PROCESS,
+) -> RefittedModel:
+    """Train a fresh model on all rows, not yet calibrated.
+
+    Args:
+        data: training and validation rows, and the test rows if they were held out of them.
+        test: the test rows, to be scored.
+        fitted: how the held-out model was trained.
+        checkpoint: where to keep the state of this fit, in a file other than the held-out model's.
+
+    Raises:
+        DataError: the training diverges, or the checkpoint is of another run.
+    """
+    machine_group = group.on_this_machine()
+    encoded = encode(data, machine_group)
+    preprocessing = config.preparation.fit(data.schema, encoded, group)
+    rows = {part: expand(preprocessing, slots, machine_group) for part, slots in (("train", encoded), ("test", test))}
+    preprocessing, rows = config.preparation.extend(
+        preprocessing, rows, across=MODELS[config.model.name].reads_across, seed=config.trainer.seed
+    )
+    model, epochs = config.model.build(preprocessing), fitted.best_epoch + 1
+    trainer = Trainer(replace(config.trainer, epochs=epochs), model, preprocessing)
+    trainer.fit(rows["train"], None, on_progress, checkpoint=checkpoint, group=group)
+    test_logits_N: Floats = predict(model, rows["test"]).numpy()
+    return RefittedModel(model, len(rows["train"].labels_N), epochs, test_logits_N, has_seen_test)
