@@ -220,8 +220,6 @@ def train(
                     "version_dir": str(destination.folder),
                     "version": destination.version,
                     "metrics": result.metrics,
-                    "metrics_of": "the held-out model" if result.refitted else "this version",
-                    "refitted": {**result.refitted, "test": result.refitted_metrics} if result.refitted else None,
                     "baselines": result.baselines,
                     "seconds": round(result.seconds, 3),
                     "samples_per_second": round(result.fitted.samples_per_second, 1),
@@ -230,6 +228,8 @@ def train(
                     "poor": result.verdict.poor,
                     "comparisons": asdict(result.verdict)["differences"],
                     "baseline_notes": result.baseline_notes,
+                    "metrics_of": "the held-out model" if result.refitted else "this version",
+                    "refitted": {**result.refitted, "test": result.refitted_metrics} if result.refitted else None,
                 }
             )
     if is_refused:

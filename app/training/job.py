@@ -313,7 +313,8 @@ class TrainingJob:
             command=command,
         )
         report_files = self._write_report(folder, report_input, notify)
-        metrics: dict[str, Any] = {**trained.metrics, "baselines": baseline_metrics, "uncalibrated": trained.uncalibrated}
+        metrics: dict[str, dict[str, Any]] = {**trained.metrics, "baselines": baseline_metrics}
+        metrics["uncalibrated"] = trained.uncalibrated
         probabilities_N, refitted_metrics = trained.probabilities("test"), None
         if refitted:
             probabilities_N = calibration.probabilities(refitted.test_logits_N)

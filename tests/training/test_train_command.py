@@ -43,7 +43,11 @@ def test_the_document_is_the_contracts(ctr: Ctr) -> None:
     assert status == 0, err
     result = json.loads(out)
     contract = ["model", "version_dir", "version", "metrics", "baselines", "seconds", "samples_per_second"]
-    assert list(result) == [*contract, "report", "calibration", "poor", "comparisons", "baseline_notes"]
+    added = ["report", "calibration", "poor", "comparisons", "baseline_notes", "metrics_of", "refitted"]
+    assert list(result) == [*contract, *added]
+    assert result["metrics_of"] == "the held-out model"
+    assert result["refitted"]["has_seen_test"]
+    assert result["refitted"]["test"] is None
     assert set(result["calibration"]) == {"slope", "offset", "method", "gain", "reason"}
     assert (result["model"], result["version"]) == ("deepfm", 0)
     assert set(result["metrics"]) == {"validation", "test"}
