@@ -6,6 +6,7 @@ from dataclasses import dataclass
 from functools import cached_property
 from typing import cast
 
+import msgspec
 import numpy as np
 import numpy.typing as npt
 import polars as pl
@@ -15,6 +16,7 @@ MIN_LIST_SHARE = 0.2
 """A column holds lists if at least this share of its values has the separator."""
 WRITTEN_NUMBER = r"^\s*[-+]?[$€£]?\s*\d{1,3}(?:,\d{3})*(?:\.\d+)?\s*[%€$£]?\s*$"
 """Matches 1,234.50 and the like, which are no lists."""
+JSON_SAMPLE = 1_000
 MAX_UNREADABLE = 0.005
 """Numbers may have so many values among them that are none: training reads up to 1 % of such as missing."""
 
@@ -85,14 +87,14 @@ class ColumnProfile:
     @cached_property
     def is_weighted(self) -> bool:
         """Tell whether the values are JSON objects of weights."""
-        return self._all_match(r"^\{")
+        return self.is_json and self._all_match(r"^\{")
 
     @cached_property
     def separator(self) -> str | None:
         """Return the separator of its lists, where they are plain text."""
         if self.series.dtype != pl.String or self.numbers is not None or self.is_json:
             return None
-        for separator in SEPARATORS:
+        for separator in SEPARATORS if not self._all_match(r"^[\[{(]") else ():
             if separator == "," and self.present.str.contains(WRITTEN_NUMBER).all():
                 continue
             with_separator = self.present.filter(self.present.str.contains(separator, literal=True))
@@ -105,9 +107,35 @@ class ColumnProfile:
         return None
 
     @cached_property
+    def unfit_json(self) -> str | None:
+        """Return the first JSON value that fits no field, or empty text where all fit; None unless all are JSON.
+
+        Lists of text, whole numbers and booleans fit, and objects of weights. It looks at a thousand distinct values.
+        """
+        if not self._all_match(r"^[\[{]"):
+            return None
+        unfit = ""
+        for text in self.present.unique(maintain_order=True).head(JSON_SAMPLE).to_list():
+            try:
+                value = msgspec.json.decode(text)
+            except msgspec.DecodeError:
+                return None
+            if isinstance(value, dict):
+                fits = all(isinstance(weight, float | int) for weight in value.values())
+            else:
+                fits = all(item is None or isinstance(item, str | int) for item in value)
+            unfit = unfit or ("" if fits else text)
+        return unfit
+
+    @cached_property
     def is_json(self) -> bool:
         """Tell whether all values are JSON lists or objects."""
-        return self._all_match(r"^[\[{]")
+        return self.unfit_json is not None
+
+    @cached_property
+    def looks_like_lists(self) -> bool:
+        """Tell whether all values are text in brackets."""
+        return self._all_match(r"^(?:\[.*\]|\{.*\}|\(.*\))$")
 
     @property
     def has_lists(self) -> bool:
@@ -126,14 +154,16 @@ class ColumnProfile:
         if isinstance(self.series.dtype, pl.List):
             return self.present.explode(empty_as_null=False, keep_nulls=False).cast(pl.String).drop_nulls()
         if self.is_json:
-            return (
-                self.present.str.extract_all(r'"([^"]+)"')
-                .explode(empty_as_null=False, keep_nulls=False)
-                .str.strip_chars('"')
-            )
+            items = self.present.str.extract_all(self._json_item)
+            return items.explode(empty_as_null=False, keep_nulls=False).str.strip_chars('"')
         if self.separator:
             return self.present.str.split(self.separator).explode(empty_as_null=False, keep_nulls=False)
         return self.present.cast(pl.String)
+
+    @property
+    def _json_item(self) -> str:
+        """Return a pattern of an item of JSON lists, or of a key of JSON objects."""
+        return r'"(?:[^"\\]|\\.)+"' + ("" if self.is_weighted else r"|[^\[\]{}:,\s\"]+")
 
     @cached_property
     def longest_list(self) -> int:
@@ -141,7 +171,7 @@ class ColumnProfile:
         if isinstance(self.series.dtype, pl.List):
             lengths = self.present.list.len()
         elif self.is_json:
-            lengths = self.present.str.count_matches(r'"[^"]+"')
+            lengths = self.present.str.count_matches(self._json_item)
         else:
             lengths = self.present.str.count_matches(self.separator or "", literal=True) + 1
         return max(1, cast(int, lengths.max() or 1))

@@ -81,6 +81,10 @@ def cannot_be_read(profile: ColumnProfile) -> str:
         or dtype in (pl.String, pl.Boolean, pl.Categorical, pl.Enum)
     ):
         return f"{dtype} is no kind of field; write it as numbers or text"
+    if profile.looks_like_lists and not profile.is_json:
+        return "its lists are not JSON: write them with double quotes, or without brackets and with | between the items"
+    if profile.unfit_json:
+        return f"JSON such as {profile.unfit_json[:40]} is neither a list of categories nor an object of weights"
     return ""
 
 

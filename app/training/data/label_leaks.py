@@ -10,6 +10,8 @@ LABEL_AUC = 0.999
 """A column that ranks the labels with this AUC is no feature but the label in other words."""
 MIN_EXPECTED = 15
 """So many rows of the other label are to be expected beside a value before their absence says something."""
+MIN_RARER = 5
+"""Fewer rows of a label may be apart from the others by chance."""
 MAX_EXCEPTIONS = 0.02
 """At most this share of them is there: a click that was counted twice, a time that was written late."""
 
@@ -57,5 +59,8 @@ def _tells_label(profile: ColumnProfile, labels: pl.Series) -> bool:
             return False
         auc = float(roc_auc_score(rows["y"].to_numpy(), rows["x"].to_numpy()))
         return max(auc, 1 - auc) >= LABEL_AUC
-    share = rows.group_by("x").agg(pl.col("y").mean())["y"]
-    return bool(((share < 1 - LABEL_AUC) | (share > LABEL_AUC)).all())
+    # Where clicks are rare nearly every value has nearly none: what counts is that each click has a value of its own.
+    counts = rows.drop_nulls("y").group_by("x").agg(clicks=pl.col("y").sum(), others=(1 - pl.col("y")).sum())
+    rarer = min(float(counts["clicks"].sum()), float(counts["others"].sum()))
+    confused = float(counts.select(pl.min_horizontal("clicks", "others").sum()).item())
+    return rarer >= MIN_RARER and confused <= (1 - LABEL_AUC) * rarer

@@ -110,6 +110,8 @@ def running_number(profile: ColumnProfile, times: pl.Series | None) -> str:
         times: when each row happened, if that is known.
     """
     rows, distinct = len(profile.series), profile.distinct_count
+    if profile.has_lists:
+        return ""
     is_text = profile.series.dtype == pl.String and profile.numbers is None
     number = _serial_numbers(profile)
     if distinct < MIN_NUMBERS or not (is_text or number is not None):

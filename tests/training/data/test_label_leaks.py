@@ -8,6 +8,7 @@ import numpy as np
 import polars as pl
 import pytest
 
+from app.training.data.schema_proposal import propose_schema
 from tests.training.data.schema_tables import CLICKED, RANDOM, ROWS, SECONDS, USERS, iso, propose, types
 
 DWELL = np.where(CLICKED & (RANDOM.random(ROWS) < 0.9), RANDOM.exponential(30, ROWS).round(1), np.nan)
@@ -31,6 +32,19 @@ def test_what_a_click_causes_is_left_out(tmp_path: Path, kind: str) -> None:
     column, reason = AFTERMATH[kind]
     proposal = propose(tmp_path, {"user_id": USERS, "x": pl.Series(column, nan_to_null=True)})
     assert proposal.left_out["x"].startswith(reason)
+
+
+def test_where_clicks_are_rare_or_none_is_met_yet_nothing_tells_them(tmp_path: Path) -> None:
+    for clicks in (0, 6):
+        table = pl.DataFrame({"user": [f"u{n % 97}" for n in range(20_000)], "os": ["ios", "android"] * 10_000})
+        table = table.with_columns(click=pl.Series([1] * clicks + [0] * (20_000 - clicks)).shuffle(seed=1))
+        table.write_csv(tmp_path / "rows.csv")
+        assert set(types(propose_schema(tmp_path / "rows.csv", label="click"))) == {"user", "os"}
+
+
+def test_a_text_that_tells_the_label_is_left_out(tmp_path: Path) -> None:
+    outcome = ["bought" if clicked else "left" for clicked in CLICKED]
+    assert propose(tmp_path, {"user_id": USERS, "x": outcome}).left_out["x"].startswith("tells the label")
 
 
 def test_what_is_rare_but_not_caused_stays(tmp_path: Path) -> None:

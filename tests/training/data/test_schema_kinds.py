@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import json
 import uuid
 from pathlib import Path
 
@@ -44,6 +45,26 @@ def test_the_values_decide_the_type(tmp_path: Path, kind: str, suffix: str) -> N
     column = {**CATEGORIES, **NUMBERS}[kind]
     found = types(propose(tmp_path, {"x": column, "uid": USERS, "iid": ITEMS}, suffix=suffix))
     assert found["x"] == ("categorical" if kind in CATEGORIES else "numeric")
+
+
+def test_lists_in_json_are_as_long_as_they_are(tmp_path: Path) -> None:
+    lists = [[int(n) for n in RANDOM.integers(0, 30, size)] for size in RANDOM.integers(0, 6, ROWS)]
+    columns = {
+        "numbers": [json.dumps(one) for one in lists],
+        "texts": [json.dumps([f'a "{n}"' for n in one]) for one in lists[::-1]],
+        "weights": [json.dumps({f"g{n}": n + 0.5 for n in one}) for one in lists],
+        "python": [str([f"a{n}" for n in one]) for one in lists],
+        "vectors": [json.dumps([n / 7 for n in one]) for one in lists],
+        "nested": [json.dumps([[n] for n in one]) for one in lists],
+    }
+    proposal = propose(tmp_path, columns)
+    fields = {field.name: field for field in parse_schema(proposal.text).fields}
+    assert {name: getattr(field, "max_length", None) for name, field in fields.items()} == {
+        "numbers": 5, "texts": 5, "weights": 5,
+    }  # fmt: skip
+    assert proposal.left_out["python"].startswith("its lists are not JSON")
+    assert "is neither a list of categories nor an object of weights" in proposal.left_out["vectors"]
+    assert "is neither a list of categories nor an object of weights" in proposal.left_out["nested"]
 
 
 def test_copies_are_left_out_and_ids_are_none(tmp_path: Path) -> None:
