@@ -15,8 +15,7 @@ every model and checked again on every published version.
 """
 
 import inspect
-from dataclasses import replace
-from typing import Any
+from typing import Any, cast
 
 import torch
 from torch import Tensor, nn
@@ -24,6 +23,7 @@ from torch import Tensor, nn
 from app.models.native_weights import TopMlpWeights, UserAffineWeights
 from app.models.preprocessing import Preprocessing
 from app.models.side_input import SideInput, across_statistics
+from app.models.target_statistics import AcrossStatistics
 
 
 class CtrModel(nn.Module):
@@ -40,7 +40,11 @@ class CtrModel(nn.Module):
     tables: tuple[str, ...] = ("table_RE", "vocabulary_V")
     """Large tensors that are kept outside the program, memory-mapped."""
     reads_across = False
-    """Whether the model reads target statistics of pairs across sides; others ignore them."""
+    """Whether the model reads target statistics of pairs across sides, in the first layer of a network that it splits;
+    others ignore them. The states of one that does end with what `with_user_rows` and `with_item_rows` append."""
+
+    __constants__: tuple[str, ...] = ("has_across",)
+    """A constant, so that a program without such statistics holds no branch for them."""
 
     vocabulary_V: Tensor
     calibration_2: Tensor
@@ -51,7 +55,11 @@ class CtrModel(nn.Module):
         self.register_buffer("vocabulary_V", preprocessing.vocabulary_V.clone())
         self.user = SideInput(preprocessing, "user")
         self.item = SideInput(preprocessing, "item")
-        self.across = across_statistics(preprocessing if self.reads_across else replace(preprocessing, statistics={}))
+        across = across_statistics(preprocessing)
+        self.across_width = across.width if self.reads_across else 0
+        """C: numbers of the statistics across sides that the model reads."""
+        self.has_across = self.across_width > 0
+        self.across = across if self.has_across else cast(AcrossStatistics, nn.Identity())  # a program loads no more
         table_RE = torch.randn(preprocessing.rows, 1 + dim) * init_std
         table_RE[:, 0] = 0.0
         self.table_RE = nn.Parameter(table_RE)
@@ -72,7 +80,7 @@ class CtrModel(nn.Module):
         user_rows_BT, user_x_BT = self.user.expand(self.vocabulary_V, user_keys_BS, user_values_BS)
         item_rows_BT, item_x_BT = self.item.expand(self.vocabulary_V, item_keys_BS, item_values_BS)
         rows_BT, x_BT = torch.cat([user_rows_BT, item_rows_BT], 1), torch.cat([user_x_BT, item_x_BT], 1)
-        if self.across.width > 0:
+        if self.has_across:
             x_BT = torch.cat([x_BT, self.across(user_rows_BT, item_rows_BT).to(x_BT.dtype)], 1)
         return self.logits(rows_BT, x_BT, self.fields(rows_BT, x_BT))
 
@@ -174,6 +182,32 @@ class CtrModel(nn.Module):
         user_BD, item_BD = torch.split(e_BFK.flatten(1), widths, 1)
         user_BM, item_BM = self.user.numerics(x_BT[:, :split]), self.item.numerics(x_BT[:, split:])
         return torch.cat([user_BD, user_BM, item_BD, item_BM], 1)
+
+    def with_across(self, inputs_BD: Tensor, x_BT: Tensor) -> Tensor:
+        """Append the statistics of pairs across sides, which are the last numbers of x, to a network's inputs."""
+        if not self.has_across:
+            return inputs_BD
+        return torch.cat([inputs_BD, x_BT[:, -self.across_width :].to(inputs_BD.dtype)], 1)
+
+    def with_user_rows(self, state_BD: Tensor, rows_BT: Tensor) -> Tensor:
+        """Append to user states the table rows that statistics across sides are looked up by, if there are any."""
+        if not self.has_across:
+            return state_BD
+        return torch.cat([state_BD, self.across.pack_user(rows_BT, state_BD)], 1)
+
+    def with_item_rows(self, state_ND: Tensor, rows_NT: Tensor) -> Tensor:
+        """Append to item states the table rows that statistics across sides are looked up by, if there are any."""
+        if not self.has_across:
+            return state_ND
+        return torch.cat([state_ND, self.across.pack_items(rows_NT, state_ND)], 1)
+
+    def split_states(self, user_D: Tensor, items_ND: Tensor) -> tuple[Tensor, Tensor, Tensor]:
+        """Take the appended rows off a user's and items' states, and look up the statistics [N, C] of their pairs."""
+        if not self.has_across:
+            return user_D, items_ND, items_ND.narrow(1, 0, 0)
+        u, i = user_D.size(0) - self.across.user_packed, items_ND.size(1) - self.across.item_packed
+        pair_NC = self.across.of_states(user_D[u:], items_ND[:, i:])
+        return user_D[:u], items_ND[:, :i], pair_NC.to(items_ND.dtype)
 
     def side_deep_inputs(self, e_BFK: Tensor, numerics_BM: Tensor) -> Tensor:
         """Concatenate one side's part of `deep_inputs` from its embeddings and numbers."""

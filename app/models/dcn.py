@@ -22,6 +22,7 @@ class DCN(CtrModel):
     """The stacked or parallel form of DCN v2; see the module for its formula and split."""
 
     name = "dcn"
+    reads_across = True
 
     def __init__(
         self,
@@ -43,42 +44,46 @@ class DCN(CtrModel):
         self.first = nn.Linear(width, width)
         self.later = nn.ModuleList(nn.Linear(width, width) for _ in range(cross_layers - 1))
         self.output = nn.Linear(width, 1)
-        self.deep = SplitMlp(self.user_width, self.item_width, hidden, dropout, batch_norm)
+        self.deep = SplitMlp(self.user_width, self.item_width, hidden, dropout, batch_norm, self.across_width)
 
     def logits(self, rows_BT: Tensor, x_BT: Tensor, fields_BFE: Tensor) -> Tensor:
         x0_BD = self.deep_inputs(fields_BFE[:, :, 1:], x_BT)
         crossed_BD = self._cross_layers(x0_BD, self.first(x0_BD))
         if self.stacked:
-            stacked_B: Tensor = self.deep(crossed_BD)
+            stacked_B: Tensor = self.deep(self.with_across(crossed_BD, x_BT))
             return self.bias + stacked_B
-        parallel_B: Tensor = self.deep(x0_BD) + self.output(crossed_BD).squeeze(-1)
+        parallel_B: Tensor = self.deep(self.with_across(x0_BD, x_BT)) + self.output(crossed_BD).squeeze(-1)
         return self.bias + parallel_B
 
     def encode_user(self, keys_BS: Tensor, values_BS: Tensor) -> Tensor:
-        fields_BFE, numerics_BM = self.user_fields(keys_BS, values_BS)
+        rows_BT, x_BT = self.user.expand(self.vocabulary_V, keys_BS, values_BS)
+        fields_BFE, numerics_BM = self.user.pool(self.slot_vectors(rows_BT, x_BT)), self.user.numerics(x_BT)
         user_BD = self.side_deep_inputs(fields_BFE[:, :, 1:], numerics_BM)
         parts = [user_BD, nn.functional.linear(user_BD, self.first.weight[:, : self.user_width], self.first.bias)]
         if not self.stacked:
             parts.append(self.deep.user_half(user_BD))
-        return torch.cat(parts, 1)
+        return self.with_user_rows(torch.cat(parts, 1), rows_BT)
 
     def encode_items(self, keys_NS: Tensor, values_NS: Tensor) -> Tensor:
-        fields_NFE, numerics_NM = self.item_fields(keys_NS, values_NS)
+        rows_NT, x_NT = self.item.expand(self.vocabulary_V, keys_NS, values_NS)
+        fields_NFE, numerics_NM = self.item.pool(self.slot_vectors(rows_NT, x_NT)), self.item.numerics(x_NT)
         item_ND = self.side_deep_inputs(fields_NFE[:, :, 1:], numerics_NM)
         parts = [item_ND, nn.functional.linear(item_ND, self.first.weight[:, self.user_width :])]
         if not self.stacked:
             parts.append(self.deep.item_half(item_ND))
-        return torch.cat(parts, 1)
+        return self.with_item_rows(torch.cat(parts, 1), rows_NT)
 
     def score(self, user_D: Tensor, items_ND: Tensor) -> Tensor:
+        user_D, items_ND, pair_NC = self.split_states(user_D, items_ND)
         u, i = self.user_width, self.item_width
         x0_ND = torch.cat([user_D[:u].expand(items_ND.shape[0], u), items_ND[:, :i]], 1)
         linear_ND = user_D[u : u + u + i] + items_ND[:, i : i + u + i]
         crossed_ND = self._cross_layers(x0_ND, linear_ND)
         if self.stacked:
-            stacked_N: Tensor = self.deep(crossed_ND)
+            stacked_N: Tensor = self.deep(torch.cat([crossed_ND, pair_NC], 1))
             return self.bias + stacked_N
-        deep_N = self.deep.output_of_halves(user_D[u + u + i :], items_ND[:, i + u + i :])
+        items_NH = self.deep.with_pairs(items_ND[:, i + u + i :], pair_NC)
+        deep_N = self.deep.output_of_halves(user_D[u + u + i :], items_NH)
         parallel_N: Tensor = deep_N + self.output(crossed_ND).squeeze(-1)
         return self.bias + parallel_N
 

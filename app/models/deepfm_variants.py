@@ -25,9 +25,10 @@ from app.models.preprocessing import Preprocessing
 class DeepFMVariant(DeepFM):
     """DeepFM with chosen crosses, element-wise products or embedding sizes of their own; see the module."""
 
-    __constants__ = ("element_wise", "has_dims")
+    __constants__ = ("element_wise", "has_dims", "has_across")
     """Constants, so that a program holds only the branches it takes: the others would be a third of its load."""
 
+    reads_across = False
     dims_mask_FE: Tensor
 
     def __init__(

@@ -30,6 +30,7 @@ class FinalMLP(CtrModel):
     """Two gated streams under a bilinear fusion; see the module for its formula and split."""
 
     name = "finalmlp"
+    reads_across = True
 
     def __init__(
         self,
@@ -46,7 +47,7 @@ class FinalMLP(CtrModel):
         self.user_width, self.item_width = u, i
         self.user_gate = Mlp(u, (GATE_HIDDEN,), u + i, 0.0, False)
         self.item_gate = Mlp(i, (GATE_HIDDEN,), u + i, 0.0, False)
-        self.user_stream = SplitBlocks(u, i, hidden, dropout, batch_norm)
+        self.user_stream = SplitBlocks(u, i, hidden, dropout, batch_norm, self.across_width)
         self.item_stream = SplitBlocks(u, i, hidden, dropout, batch_norm)
         outputs = self.user_stream.outputs
         self.heads = math.gcd(max(heads, 1), outputs)
@@ -58,30 +59,36 @@ class FinalMLP(CtrModel):
         x_BD = self.deep_inputs(fields_BFE[:, :, 1:], x_BT)
         user_gate_BD: Tensor = self.user_gate(x_BD[:, : self.user_width])
         item_gate_BD: Tensor = self.item_gate(x_BD[:, self.user_width :])
-        user_BO = self.user_stream.last_hidden(2 * torch.sigmoid(user_gate_BD) * x_BD)
+        gated_BD = 2 * torch.sigmoid(user_gate_BD) * x_BD
+        user_BO = self.user_stream.last_hidden(self.with_across(gated_BD, x_BT))
         item_BO = self.item_stream.last_hidden(2 * torch.sigmoid(item_gate_BD) * x_BD)
         return self.bias + self._bilinear_fusion(user_BO, item_BO)
 
     def encode_user(self, keys_BS: Tensor, values_BS: Tensor) -> Tensor:
-        fields_BFE, numerics_BM = self.user_fields(keys_BS, values_BS)
+        rows_BT, x_BT = self.user.expand(self.vocabulary_V, keys_BS, values_BS)
+        fields_BFE, numerics_BM = self.user.pool(self.slot_vectors(rows_BT, x_BT)), self.user.numerics(x_BT)
         user_BU = self.side_deep_inputs(fields_BFE[:, :, 1:], numerics_BM)
         gate_BD = 2 * torch.sigmoid(self.user_gate(user_BU))
         hidden_BH = self.user_stream.user_half(gate_BD[:, : self.user_width] * user_BU)
-        return torch.cat([hidden_BH, gate_BD[:, self.user_width :], user_BU], 1)
+        return self.with_user_rows(torch.cat([hidden_BH, gate_BD[:, self.user_width :], user_BU], 1), rows_BT)
 
     def encode_items(self, keys_NS: Tensor, values_NS: Tensor) -> Tensor:
-        fields_NFE, numerics_NM = self.item_fields(keys_NS, values_NS)
+        rows_NT, x_NT = self.item.expand(self.vocabulary_V, keys_NS, values_NS)
+        fields_NFE, numerics_NM = self.item.pool(self.slot_vectors(rows_NT, x_NT)), self.item.numerics(x_NT)
         item_NI = self.side_deep_inputs(fields_NFE[:, :, 1:], numerics_NM)
         gate_ND = 2 * torch.sigmoid(self.item_gate(item_NI))
         hidden_NH = self.item_stream.item_half(gate_ND[:, self.user_width :] * item_NI)
-        return torch.cat([item_NI, hidden_NH + self.item_stream.first.linear.bias, gate_ND[:, : self.user_width]], 1)
+        hidden_NH = hidden_NH + self.item_stream.first.linear.bias
+        return self.with_item_rows(torch.cat([item_NI, hidden_NH, gate_ND[:, : self.user_width]], 1), rows_NT)
 
     def score(self, user_D: Tensor, items_ND: Tensor) -> Tensor:
+        user_D, items_ND, pair_NC = self.split_states(user_D, items_ND)
         u, i, h = self.user_width, self.item_width, self.user_stream.hidden
         # A gate on the columns of x is a gate on the columns of W, so one small matrix is scaled and not N rows.
-        user_weight_HI = self.user_stream.first.linear.weight[:, u:] * user_D[h : h + i]
+        user_weight_HI = self.user_stream.first.linear.weight[:, u : u + i] * user_D[h : h + i]
         item_weight_HU = self.item_stream.first.linear.weight[:, :u] * user_D[h + i :]
-        user_NO = self.user_stream.last_hidden_of_halves(user_D[:h], torch.matmul(items_ND[:, :i], user_weight_HI.t()))
+        user_NH = self.user_stream.with_pairs(torch.matmul(items_ND[:, :i], user_weight_HI.t()), pair_NC)
+        user_NO = self.user_stream.last_hidden_of_halves(user_D[:h], user_NH)
         gated_NH = torch.matmul(items_ND[:, i + h :], item_weight_HU.t())
         item_NO = self.item_stream.last_hidden_of_halves(gated_NH, items_ND[:, i : i + h])
         return self.bias + self._bilinear_fusion(user_NO, item_NO)

@@ -30,6 +30,7 @@ class Fusion(CtrModel):
     """Four models under one output neuron; see the module for its formula and split."""
 
     name = "fusion"
+    reads_across = True
     tables = (*CtrModel.tables, "cross_table_C1")
 
     def __init__(
@@ -44,7 +45,7 @@ class Fusion(CtrModel):
         super().__init__(preprocessing, dim)
         self.wide = HashedCrosses(preprocessing)
         self.cross_table_C1 = nn.Parameter(torch.zeros(self.wide.rows, 1))
-        self.wide_deep = SplitMlp(*self.deep_widths(), hidden, dropout, batch_norm)
+        self.wide_deep = SplitMlp(*self.deep_widths(), hidden, dropout, batch_norm, self.across_width)
         self.user_width, item_width = self.deep_widths()
         self.user_tower = Mlp(self.user_width, hidden[:-1], hidden[-1], dropout, batch_norm)
         self.item_tower = Mlp(item_width, hidden[:-1], hidden[-1], dropout, batch_norm)
@@ -62,7 +63,7 @@ class Fusion(CtrModel):
         wide_B: Tensor = self.wide(self.cross_table_C1, self.vocabulary_V, rows_BT, x_BT)
         outputs_B4 = torch.stack(
             [
-                wide_B + self.wide_deep(x_BD),
+                wide_B + self.wide_deep(self.with_across(x_BD, x_BT)),
                 (user_BD * item_BD).sum(1),
                 f_BK.sum(1) + self.deepfm(x_BD),
                 self.nfm(f_BK),
@@ -79,7 +80,7 @@ class Fusion(CtrModel):
         wide_B, slots_BD = self.wide.user_half(self.cross_table_C1, self.vocabulary_V, rows_BT, x_BT)
         sums_B3 = torch.stack([wide_B, f_BK.sum(1), self.bias + fields_BFE[:, :, 0].sum(1)], 1)
         hidden_BH = torch.cat([self.wide_deep.user_half(x_BD), self.deepfm.user_half(x_BD), self.user_tower(x_BD)], 1)
-        return torch.cat([hidden_BH, sum_BK, f_BK, slots_BD, sums_B3], 1)
+        return self.with_user_rows(torch.cat([hidden_BH, sum_BK, f_BK, slots_BD, sums_B3], 1), rows_BT)
 
     def encode_items(self, keys_NS: Tensor, values_NS: Tensor) -> Tensor:
         rows_NT, x_NT = self.item.expand(self.vocabulary_V, keys_NS, values_NS)
@@ -89,11 +90,12 @@ class Fusion(CtrModel):
         wide_N, slots_ND = self.wide.item_half(self.cross_table_C1, self.vocabulary_V, rows_NT, x_NT)
         sums_N3 = torch.stack([wide_N, f_NK.sum(1), fields_NFE[:, :, 0].sum(1)], 1)
         hidden_NH = torch.cat([self.wide_deep.item_half(x_ND), self.deepfm.item_half(x_ND), self.item_tower(x_ND)], 1)
-        return torch.cat([hidden_NH, sum_NK, f_NK, slots_ND, sums_N3], 1)
+        return self.with_item_rows(torch.cat([hidden_NH, sum_NK, f_NK, slots_ND, sums_N3], 1), rows_NT)
 
     def score(self, user_D: Tensor, items_ND: Tensor) -> Tensor:
+        user_D, items_ND, pair_NC = self.split_states(user_D, items_ND)
         h, t, k = self.deepfm.hidden, 2 * self.deepfm.hidden + self.tower, self.dim
-        wide_deep_N = self.wide_deep.output_of_halves(user_D[:h], items_ND[:, :h])
+        wide_deep_N = self.wide_deep.output_of_halves(user_D[:h], self.wide_deep.with_pairs(items_ND[:, :h], pair_NC))
         deepfm_N = self.deepfm.output_of_halves(user_D[h : 2 * h], items_ND[:, h : 2 * h])
         neural_cf_N = torch.mv(items_ND[:, 2 * h : t], user_D[2 * h : t])
         user_D, items_ND = user_D[t:], items_ND[:, t:]

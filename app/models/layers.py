@@ -121,10 +121,12 @@ class SplitBlocks(nn.Module):
         """Compute W_i i, [N, H]."""
         return nn.functional.linear(item_ND, self.first.linear.weight.narrow(1, self.user_width, self.item_width))
 
-    def pair_part(self, pair_NC: Tensor) -> Tensor:
-        """Compute W_z z, [N, H]."""
+    def with_pairs(self, items_NH: Tensor, pair_NC: Tensor) -> Tensor:
+        """Add W_z z to items' halves, [N, H]; they stay as they are where pairs have no numbers."""
+        if self.pair_width == 0:
+            return items_NH
         columns = self.first.linear.weight.narrow(1, self.user_width + self.item_width, self.pair_width)
-        return nn.functional.linear(pair_NC, columns)
+        return items_NH + nn.functional.linear(pair_NC, columns)
 
     def last_hidden_of_halves(self, user_H: Tensor, items_NH: Tensor) -> Tensor:
         """Compute the last hidden layer [N, outputs] of one user's half with N items' halves."""

@@ -21,7 +21,7 @@ def serving_form(model: CtrModel) -> CtrModel:
     for module in served.modules():
         if isinstance(module, Block):
             module.fuse()
-    if type(served) is DeepFM:
+    if type(served) is DeepFM and not served.has_across:
         served = ServedDeepFM(served)
     return served.requires_grad_(False).eval()
 
@@ -43,7 +43,8 @@ class ServedDeepFM(DeepFM):
         self.dim = fused.dim
         self.register_buffer("vocabulary_V", fused.vocabulary_V)
         self.register_buffer("calibration_2", fused.calibration_2)
-        self.user, self.item, self.across = fused.user, fused.item, fused.across
+        self.user, self.item = fused.user, fused.item
+        self.across, self.has_across, self.across_width = fused.across, fused.has_across, fused.across_width
         self.table_RE, self.bias = fused.table_RE, fused.bias
         self.crosses, self.deep = fused.crosses, fused.deep
 
@@ -70,7 +71,7 @@ class ServedDeepFM(DeepFM):
         return state_BD
 
     def user_affine(self) -> UserAffineWeights | None:
-        if self.user.statistics.width > 0:
+        if self.user.has_statistics:
             return None  # the compiled encoder knows the numbers that the schema declares, and no others
         return UserAffineWeights(self.user_weight_DI, self.user_bias_D, self.deep.hidden, self.dim)
 

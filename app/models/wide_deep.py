@@ -1,14 +1,12 @@
 """Wide & Deep (Cheng et al. 2016): a linear model with hashed cross features remembers, a deep network generalises.
 
-    logit = w0 + sum_s w_s x_s + wide + D([e_1 .. e_F, numerics, z])                               (eq. 3)
+    logit = w0 + sum_s w_s x_s + wide + D([e_1 .. e_F, numerics])                                  (eq. 3)
 
-with wide the crosses of `app.models.hashed_crosses`: those the schema declares, else of fields that share a space; and
-z the target statistics of pairs across sides, where there are some (`app.models.target_statistics`).
+with wide the crosses of `app.models.hashed_crosses`: those the schema declares, else of fields that share a space.
 
-Split, exactly: the first deep layer is W_u u + b + W_i i + W_z z; crosses and statistics of a user and an item field
-are looked up per pair, the latter by table rows r.
-    user state  [ W_u u + b (H) | crossed slots (5 each) | r (4 each) | w0 + first order + user crosses ]
-    item state  [ W_i i (H)     | crossed slots (5 each) | r (4 each) | first order + item crosses ]
+Split, exactly: the first deep layer is W_u u + b + W_i i; crosses of a user and an item field are looked up per pair.
+    user state  [ W_u u + b (H) | crossed slots (5 each) | w0 + first order + user crosses ]
+    item state  [ W_i i (H)     | crossed slots (5 each) | first order + item crosses ]
 """
 
 import torch
@@ -38,14 +36,11 @@ class WideDeep(CtrModel):
         super().__init__(preprocessing, dim)
         self.wide = HashedCrosses(preprocessing)
         self.cross_table_C1 = nn.Parameter(torch.zeros(self.wide.rows, 1))
-        self.deep = SplitMlp(*self.deep_widths(), hidden, dropout, batch_norm, self.across.width)
+        self.deep = SplitMlp(*self.deep_widths(), hidden, dropout, batch_norm, self.across_width)
 
     def logits(self, rows_BT: Tensor, x_BT: Tensor, fields_BFE: Tensor) -> Tensor:
         wide_B: Tensor = self.wide(self.cross_table_C1, self.vocabulary_V, rows_BT, x_BT)
-        inputs_BD = self.deep_inputs(fields_BFE[:, :, 1:], x_BT)
-        if self.across.width > 0:
-            inputs_BD = torch.cat([inputs_BD, x_BT[:, -self.across.width :]], 1)
-        deep_B: Tensor = self.deep(inputs_BD)
+        deep_B: Tensor = self.deep(self.with_across(self.deep_inputs(fields_BFE[:, :, 1:], x_BT), x_BT))
         return self.bias + fields_BFE[:, :, 0].sum(1) + wide_B + deep_B
 
     def encode_user(self, keys_BS: Tensor, values_BS: Tensor) -> Tensor:
@@ -54,7 +49,7 @@ class WideDeep(CtrModel):
         within_B, slots_BD = self.wide.user_half(self.cross_table_C1, self.vocabulary_V, rows_BT, x_BT)
         bias_B = self.bias + fields_BFE[:, :, 0].sum(1) + within_B
         hidden_BH = self.deep.user_half(self.side_deep_inputs(fields_BFE[:, :, 1:], numerics_BM))
-        return torch.cat([hidden_BH, slots_BD, self.across.pack_user(rows_BT, slots_BD), bias_B.unsqueeze(1)], 1)
+        return self.with_user_rows(torch.cat([hidden_BH, slots_BD, bias_B.unsqueeze(1)], 1), rows_BT)
 
     def encode_items(self, keys_NS: Tensor, values_NS: Tensor) -> Tensor:
         rows_NT, x_NT = self.item.expand(self.vocabulary_V, keys_NS, values_NS)
@@ -62,14 +57,11 @@ class WideDeep(CtrModel):
         within_N, slots_ND = self.wide.item_half(self.cross_table_C1, self.vocabulary_V, rows_NT, x_NT)
         bias_N = fields_NFE[:, :, 0].sum(1) + within_N
         hidden_NH = self.deep.item_half(self.side_deep_inputs(fields_NFE[:, :, 1:], numerics_NM))
-        return torch.cat([hidden_NH, slots_ND, self.across.pack_items(rows_NT, slots_ND), bias_N.unsqueeze(1)], 1)
+        return self.with_item_rows(torch.cat([hidden_NH, slots_ND, bias_N.unsqueeze(1)], 1), rows_NT)
 
     def score(self, user_D: Tensor, items_ND: Tensor) -> Tensor:
-        h, items_NH = self.deep.hidden, items_ND[:, : self.deep.hidden]
-        user_end, items_end = user_D.size(0) - 1, items_ND.size(1) - 1
-        if self.across.width > 0:
-            user_end, items_end = user_end - self.across.user_packed, items_end - self.across.item_packed
-            pair_NC = self.across.of_states(user_D[user_end:-1], items_ND[:, items_end:-1])
-            items_NH = items_NH + self.deep.pair_part(pair_NC)
-        wide_N = self.wide.score_across(self.cross_table_C1, user_D[h:user_end], items_ND[:, h:items_end])
-        return self.deep.output_of_halves(user_D[:h], items_NH) + wide_N + items_ND[:, -1] + user_D[-1]
+        user_D, items_ND, pair_NC = self.split_states(user_D, items_ND)
+        h = self.deep.hidden
+        wide_N = self.wide.score_across(self.cross_table_C1, user_D[h:-1], items_ND[:, h:-1])
+        deep_N = self.deep.output_of_halves(user_D[:h], self.deep.with_pairs(items_ND[:, :h], pair_NC))
+        return deep_N + wide_N + items_ND[:, -1] + user_D[-1]

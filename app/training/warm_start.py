@@ -70,19 +70,19 @@ def live_preprocessing(live: Artifact) -> Preprocessing:
 
 
 def _live_statistics(live: Artifact) -> dict[Scope, KeyStatistics]:
-    """Read the target statistics back, whose fields are known by their slots; older programs have none."""
+    """Read the target statistics back, whose fields are known by their slots; a program may have none."""
     names = {side: _declared_names(live.schema.layout(side)) for side in SIDES}
     found: dict[Scope, KeyStatistics] = {}
     for side in SIDES:
         lookup: Any = getattr(getattr(live.program, side), "statistics", None)
-        if lookup is not None:
+        if hasattr(lookup, "keys_V"):
             found[side] = _read_lookup(lookup, names[side], names[side])
     across: Any = getattr(live.program, "across", None)
-    if across is not None:
+    if hasattr(across, "lookup"):
         user = [names["user"][slot] for slot in across.user_L.tolist()]
         item = [names["item"][slot] for slot in across.item_R.tolist()]
         found["across"] = _read_lookup(across.lookup, user, item)
-    return {scope: statistics for scope, statistics in found.items() if statistics.pairs}
+    return found
 
 
 def _declared_names(layout: SlotLayout) -> list[str]:

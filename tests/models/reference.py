@@ -273,7 +273,8 @@ def two_streams(example: Example, weights: dict[str, Vector]) -> float:
     outputs = []
     for side in ("user", "item"):
         gate = 2 / (1 + np.exp(-network(weights, f"{side}_gate", inputs(example, weights, (side,)))))  # type: ignore[arg-type]
-        outputs.append(hidden(weights, f"{side}_stream", gate * x))
+        pair_numbers = np.array(example.pair_numbers if side == "user" else [])
+        outputs.append(hidden(weights, f"{side}_stream", np.concatenate([gate * x, pair_numbers])))
     o_1, o_2 = outputs
     bilinear, start = 0.0, 0
     for matrix in weights["bilinear_HOO"]:
@@ -286,7 +287,7 @@ def two_streams(example: Example, weights: dict[str, Vector]) -> float:
 def joint_neuron(example: Example, weights: dict[str, Vector]) -> float:
     x = inputs(example, weights)
     outputs = [
-        wide(example, weights) + network(weights, "wide_deep", x)[0],
+        wide(example, weights) + network(weights, "wide_deep", np.concatenate([x, np.array(example.pair_numbers)]))[0],
         towers_product(example, weights),
         pairs(example, weights) + network(weights, "deepfm", x)[0],
         deep_over_pooled(example, weights, "nfm"),
@@ -298,15 +299,15 @@ FORMULAS: dict[str, list[Callable[[Example, dict[str, Vector]], float]]] = {
     "lr": [first_order],
     "fm": [first_order, pairs],
     "hofm": [first_order, pairs, triples],
-    "deepfm": [first_order, pairs, deep],
-    "embedding_mlp": [bias, deep],
+    "deepfm": [first_order, pairs, deep_with_pairs],
+    "embedding_mlp": [bias, deep_with_pairs],
     "wide_deep": [first_order, wide, deep_with_pairs],
     "neural_cf": [bias, ids],
     "neural_cf_towers": [bias, towers],
     "deepfm_sparrow": [first_order, four_crosses, sparrow_deep],
     "deepfm_sparrow_v2": [first_order, sparrow_projected],
     "nfm": [first_order, deep_over_pooled],
-    "dcn": [bias, cross_network, deep],
+    "dcn": [bias, cross_network, deep_with_pairs],
     "finalmlp": [bias, two_streams],
     "fusion": [first_order, joint_neuron],
 }

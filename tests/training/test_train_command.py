@@ -68,7 +68,7 @@ def test_the_document_is_the_contracts(ctr: Ctr) -> None:
     assert not Path("model_store").exists()
 
 
-@pytest.mark.parametrize("model", ["deepfm", "wide_deep"])
+@pytest.mark.parametrize("model", ["deepfm", "nfm", "wide_deep"])
 def test_target_statistics_are_in_the_version(ctr: Ctr, model: str) -> None:
     fields = {"user": "user", "city": "user", "item": "item"}
     declared = "".join(f"- {{name: {name}, entity: {side}, type: categorical}}\n" for name, side in fields.items())
@@ -82,7 +82,7 @@ def test_target_statistics_are_in_the_version(ctr: Ctr, model: str) -> None:
     assert version.manifest.config["preparation"] == {"min_count": 2, "target_statistics": "pairs"}
     program: Any = version.program
     assert program.user.statistics.width > 0 < program.item.statistics.width
-    assert (program.across.width > 0) == (model == "wide_deep")
+    assert hasattr(program.across, "lookup") == (model != "nfm")
 
 
 def test_people_get_a_table_beside_the_baselines_on_standard_error(ctr: Ctr) -> None:
