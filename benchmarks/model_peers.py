@@ -19,7 +19,8 @@ from app.training.evaluation.tree_columns import TreeColumns
 from app.training.preprocessing.encode import EncodedRows
 from app.training.preprocessing.expand import ExpandedRows
 
-CATBOOST_TREES, CATBOOST_PATIENCE = 1_000, 50
+MAX_TREES, PATIENCE = 1_000, 50
+LIGHTGBM_RATE = 0.05
 Fit = Callable[[Preprocessing, EncodedRows, ExpandedRows, int], BaselineFit]
 
 
@@ -36,8 +37,8 @@ def fit_catboost(schema: FeatureSchema, train: EncodedRows, seed: int) -> Baseli
 
     data, (fitted_N, held_out_N) = frame(train), inner_split(train.labels_N, seed)
     model = CatBoostClassifier(
-        iterations=CATBOOST_TREES,
-        early_stopping_rounds=CATBOOST_PATIENCE,
+        iterations=MAX_TREES,
+        early_stopping_rounds=PATIENCE,
         cat_features=columns.categories,
         random_seed=seed,
         thread_count=torch.get_num_threads(),
@@ -56,7 +57,9 @@ def fit_catboost(schema: FeatureSchema, train: EncodedRows, seed: int) -> Baseli
 PEERS: dict[str, Fit] = {
     "constant": lambda preprocessing, train, rows, seed: fit_constant(train.labels_N),
     "logistic_regression": lambda preprocessing, train, rows, seed: fit_linear(preprocessing, rows, seed),
-    "lightgbm": lambda preprocessing, train, rows, seed: fit_lightgbm(preprocessing.schema, train, seed),
+    "lightgbm": lambda preprocessing, train, rows, seed: fit_lightgbm(
+        preprocessing.schema, train, seed, LIGHTGBM_RATE, MAX_TREES, PATIENCE
+    ),
     "catboost": lambda preprocessing, train, rows, seed: fit_catboost(preprocessing.schema, train, seed),
 }
 

@@ -14,10 +14,8 @@ from app.training.evaluation.tree_columns import TreeColumns
 from app.training.preprocessing.encode import EncodedRows
 from app.training.preprocessing.expand import ExpandedRows
 
-MAX_TREES = 300
-PATIENCE = 30
-"""It stops when so many trees have not lowered the log loss of the rows held out."""
-PARAMETERS = {"objective": "binary", "metric": "binary_logloss", "learning_rate": 0.1, "num_leaves": 31}
+LEARNING_RATE, MAX_TREES, PATIENCE = 0.2, 200, 20
+"""Half as many trees as at its own 0.1 are within 0.001 AUC of them: a baseline should not outlast the model."""
 
 
 def has_lightgbm() -> bool:
@@ -25,8 +23,19 @@ def has_lightgbm() -> bool:
     return find_spec("lightgbm") is not None
 
 
-def fit_lightgbm(schema: FeatureSchema, train: EncodedRows, seed: int = 0) -> BaselineFit:
-    """Fit trees until a tenth of the rows, held out, gains nothing more. Raises ImportError where it is missing."""
+def fit_lightgbm(
+    schema: FeatureSchema,
+    train: EncodedRows,
+    seed: int = 0,
+    learning_rate: float = LEARNING_RATE,
+    max_trees: int = MAX_TREES,
+    patience: int = PATIENCE,
+) -> BaselineFit:
+    """Fit trees until so many of them have not lowered the log loss of a tenth of the rows, held out.
+
+    Raises:
+        ImportError: LightGBM is not installed.
+    """
     import lightgbm
 
     columns = TreeColumns(schema, train)
@@ -36,11 +45,19 @@ def fit_lightgbm(schema: FeatureSchema, train: EncodedRows, seed: int = 0) -> Ba
         train_NC[fitted_N], train.labels_N[fitted_N], categorical_feature=columns.categories, params={"verbosity": -1}
     )
     booster = lightgbm.train(
-        {**PARAMETERS, "seed": seed, "num_threads": torch.get_num_threads(), "verbosity": -1, "deterministic": True},
+        {
+            "objective": "binary",
+            "metric": "binary_logloss",
+            "learning_rate": learning_rate,
+            "seed": seed,
+            "deterministic": True,
+            "num_threads": torch.get_num_threads(),
+            "verbosity": -1,
+        },
         data,
-        num_boost_round=MAX_TREES,
+        num_boost_round=max_trees,
         valid_sets=[data.create_valid(train_NC[held_out_N], train.labels_N[held_out_N])],
-        callbacks=[lightgbm.early_stopping(PATIENCE, verbose=False)],
+        callbacks=[lightgbm.early_stopping(patience, verbose=False)],
     )
 
     def predict(encoded: EncodedRows, rows: ExpandedRows) -> Probabilities:

@@ -13,14 +13,15 @@ from sklearn.metrics import log_loss
 
 from app.models.preprocessing import Preprocessing
 from app.training.evaluation.baseline_fit import BaselineFit, Probabilities
-from app.training.evaluation.inner_split import inner_split
+from app.training.evaluation.inner_split import Index, inner_folds
 from app.training.preprocessing.encode import EncodedRows
 from app.training.preprocessing.expand import ExpandedRows
 
 GRID = (0.001, 0.01, 0.03, 0.1, 0.3, 1.0, 3.0, 10.0, 30.0)
 """Values of scikit-learn's C, the inverse of L2, in ascending order: each fit begins with the weights before it."""
-MAX_SEARCH_ROWS = 100_000
-"""C is chosen on at most so many rows: it is the variance of the weights, which rows do not change."""
+MAX_SEARCH_ROWS, MIN_SEARCH_CLICKS = 25_000, 2_000
+"""C is chosen on so many rows, as it is the variance of the weights, which rows do not change; on more where clicks,
+or rows without one, are rare."""
 TOLERANCE, SEARCH_TOLERANCE = 1e-6, 1e-5
 """The solver stops where no component of the gradient of the mean loss is larger; to choose C, the second will do."""
 MAX_ITERATIONS = 100
@@ -31,35 +32,53 @@ SOLVER = "newton-cg"
 def fit_linear(preprocessing: Preprocessing, train: ExpandedRows, seed: int = 0) -> BaselineFit:
     """Fit it over the one-hot slots, buckets of numbers included.
 
-    C is the value of least log loss on a tenth of the rows; the search ends where a larger C is worse. Then all rows
-    are fitted with it.
+    C is the value of least log loss on rows held out; the search ends where a larger C is worse. Then all rows are
+    fitted with it.
     """
     width = preprocessing.rows
-    inverse_l2 = _choose(_sparse(train, width), train.labels_N.numpy(), seed)
-    model = LogisticRegression(C=inverse_l2, solver=SOLVER, tol=TOLERANCE, max_iter=MAX_ITERATIONS)
-    has_converged = _fit(model, _sparse(train, width), train.labels_N.numpy())
+    data, labels_N = _sparse(train, width), train.labels_N.numpy()
+    model = _search(data, labels_N, seed)
+    model.tol = TOLERANCE
+    has_converged = _fit(model, data, labels_N)
 
     def predict(encoded: EncodedRows, rows: ExpandedRows) -> Probabilities:
         return np.asarray(model.predict_proba(_sparse(rows, width))[:, 1])
 
     outcome = "converged" if has_converged else f"not converged after {MAX_ITERATIONS} iterations"
-    return BaselineFit(predict, f"C = {inverse_l2:g}, {outcome}")
+    return BaselineFit(predict, f"C = {model.C:g}, {outcome}")
 
 
-def _choose(data: csr_matrix, labels_N: np.ndarray, seed: int) -> float:
-    """Return the C of least log loss on the rows held out."""
-    fitted_N, held_out_N = inner_split(labels_N, seed, MAX_SEARCH_ROWS)
-    model = LogisticRegression(solver=SOLVER, tol=SEARCH_TOLERANCE, max_iter=MAX_ITERATIONS, warm_start=True)
+def _search(data: csr_matrix, labels_N: np.ndarray, seed: int) -> LogisticRegression:
+    """Return a model that has the C of least log loss on the rows held out, and begins with weights near its own."""
+    rarer_share = min(float(labels_N.mean()), 1 - float(labels_N.mean()))
+    max_rows = max(MAX_SEARCH_ROWS, int(MIN_SEARCH_CLICKS / max(rarer_share, 1e-9)))
+    searches = [
+        _Search(data, labels_N, fitted_N, held_out_N) for fitted_N, held_out_N in inner_folds(labels_N, seed, max_rows)
+    ]
     best, least = GRID[0], np.inf
-    fitted, held_out = data[fitted_N], data[held_out_N]
     for inverse_l2 in GRID:
-        model.C = inverse_l2
-        _fit(model, fitted, labels_N[fitted_N])
-        loss = log_loss(labels_N[held_out_N], model.predict_proba(held_out)[:, 1], labels=[0, 1])
+        loss = float(np.mean([search.loss(inverse_l2) for search in searches]))
         if loss >= least:
             break
         best, least = inverse_l2, loss
-    return best
+    model = searches[-1].model
+    model.C = best
+    return model
+
+
+class _Search:
+    """Fits one split of the rows by one C after the other, each from the weights of the one before."""
+
+    def __init__(self, data: csr_matrix, labels_N: np.ndarray, fitted_N: Index, held_out_N: Index) -> None:
+        self.model = LogisticRegression(solver=SOLVER, tol=SEARCH_TOLERANCE, max_iter=MAX_ITERATIONS, warm_start=True)
+        self._fitted, self._held_out = ((data[rows_N], labels_N[rows_N]) for rows_N in (fitted_N, held_out_N))
+
+    def loss(self, inverse_l2: float) -> float:
+        """Return the log loss, in nats, of the rows held out."""
+        self.model.C = inverse_l2
+        _fit(self.model, *self._fitted)
+        data, labels_N = self._held_out
+        return float(log_loss(labels_N, self.model.predict_proba(data)[:, 1], labels=[0, 1]))
 
 
 def _fit(model: LogisticRegression, data: csr_matrix, labels_N: np.ndarray) -> bool:

@@ -17,7 +17,7 @@ from app.models.preprocessing import Preprocessing
 from app.training.data.dataset import Dataset
 from app.training.evaluation import baselines, linear_baseline
 from app.training.evaluation.baselines import BASELINES, LIGHTGBM, fit_baselines
-from app.training.evaluation.inner_split import inner_split
+from app.training.evaluation.inner_split import inner_folds, inner_split
 from app.training.evaluation.tree_columns import TreeColumns
 from app.training.preprocessing.encode import EncodedRows, encode
 from app.training.preprocessing.expand import ExpandedRows, expand
@@ -128,12 +128,12 @@ def test_a_search_that_ends_where_it_gets_worse_finds_the_best_of_the_grid() -> 
     note = fit_baselines(preprocessing, parts, names=("logistic_regression",))["logistic_regression"].note
     rows = parts["train"][1]
     design, labels = linear_baseline._sparse(rows, preprocessing.rows), rows.labels_N.numpy()
-    fitted, held_out = inner_split(labels, 0)
-    losses = {}
-    for inverse_l2 in linear_baseline.GRID:
-        peer = linear_baseline.LogisticRegression(C=inverse_l2, tol=1e-8, max_iter=5000)
-        peer.fit(design[fitted], labels[fitted])
-        losses[inverse_l2] = log_loss(labels[held_out], peer.predict_proba(design[held_out])[:, 1])
+    losses = dict.fromkeys(linear_baseline.GRID, 0.0)
+    for fitted, held_out in inner_folds(labels, 0):
+        for inverse_l2 in linear_baseline.GRID:
+            peer = linear_baseline.LogisticRegression(C=inverse_l2, tol=1e-8, max_iter=5000)
+            peer.fit(design[fitted], labels[fitted])
+            losses[inverse_l2] += log_loss(labels[held_out], peer.predict_proba(design[held_out])[:, 1])
     assert note.startswith(f"C = {min(losses, key=losses.__getitem__):g},")
 
 
@@ -153,6 +153,19 @@ def test_the_rows_held_out_have_their_share_of_clicks(clicks: int) -> None:
     if clicks >= 30:
         assert labels[held_out].sum() == clicks / 10
     assert len(np.concatenate(inner_split(labels, 1, 60))) == 60
+
+
+@pytest.mark.parametrize(("clicks", "folds"), [(0, 1), (4, 1), (30, 5), (1_000, 1), (1_980, 5)])
+def test_few_clicks_are_held_out_in_turn(clicks: int, folds: int) -> None:
+    labels = np.random.default_rng(0).permutation(np.arange(2_000) < clicks).astype(np.float32)
+    splits = inner_folds(labels, 1)
+    assert len(splits) == folds
+    for fitted, held_out in splits:
+        assert sorted([*fitted, *held_out]) == list(range(2_000))
+    if folds == 5:
+        assert sorted(np.concatenate([held_out for _, held_out in splits])) == list(range(2_000))
+        assert all(labels[held_out].sum() == clicks / 5 for _, held_out in splits)
+    assert all(len(np.concatenate(split)) == 300 for split in inner_folds(labels, 1, 300))
 
 
 def test_columns_have_codes_by_the_training_rows() -> None:
