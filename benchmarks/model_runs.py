@@ -71,14 +71,16 @@ class RunKey:
     set: str
     model: str
     seed: int
+    effort: str = "default"
+    """The option `--effort` of `ctr train`."""
 
     def file(self, folder: Path) -> Path:
         """Return the path of the result's file in this folder."""
         return folder / f"{self.set}-{self.model}-{self.seed}.json"
 
     def config(self) -> JobConfig | None:
-        """Return the job that `ctr train --model MODEL --seed SEED` runs; None for a peer."""
-        return None if self.model in PEERS else job_config(self.model, self.seed)
+        """Return the job that `ctr train --model MODEL --seed SEED --effort EFFORT` runs; None for a peer."""
+        return None if self.model in PEERS else job_config(self.model, self.seed, effort=self.effort)
 
 
 def read_result(key: RunKey, folder: Path, fingerprint: str) -> RunResult | None:

@@ -24,13 +24,15 @@ ROOT = Path(__file__).parents[1]
 DATA = ROOT / ".." / "shared" / "data"
 PAGE = ROOT / "docs" / "models.md"
 RUNS = ROOT / "runs" / "models"
-QUICK_RUNS = ROOT / "runs" / "models-quick"
+DEFAULT_EFFORT = "default"
+"""Results of another effort, and of a quick look, are kept in folders of their own and not written to the page."""
 
 
 def main(
     models: Annotated[str, typer.Option(help="By commas; all, or names of models and peers.")] = "all",
     sets: Annotated[str, typer.Option(help="By commas; all takes those whose files are there.")] = "all",
     seeds: Annotated[str, typer.Option(help="By commas.")] = "0,1,2",
+    effort: Annotated[str, typer.Option(help="As of `ctr train`; the page is for its default.")] = DEFAULT_EFFORT,
     data: Annotated[Path, typer.Option(help="Folder of the folders of the sets.")] = DATA,
     runs: Annotated[Path | None, typer.Option(help="Folder of the results so far.", show_default="runs/models")] = None,
     page: Annotated[Path, typer.Option(help="Page with a place for the tables.")] = PAGE,
@@ -58,7 +60,9 @@ def main(
     from benchmarks.model_sets import SETS
     from benchmarks.model_table import insert_between_marks, tables
 
-    runs = runs or (QUICK_RUNS if quick else RUNS)
+    is_default = effort == DEFAULT_EFFORT and not quick
+    aside = "-".join(["models", *(["quick"] if quick else []), *([effort] if effort != DEFAULT_EFFORT else [])])
+    runs = runs or (RUNS if is_default else RUNS.with_name(aside))
     if fresh and seconds is not None:
         raise typer.BadParameter(
             f"with --seconds each call would begin anew; empty {runs} instead", param_hint="--fresh"
@@ -72,7 +76,9 @@ def main(
             _notify(f"{name} is left out: {missing}")
     chosen_sets = [name for name in chosen_sets if not SETS[name].missing(data)]
     chosen_seeds = [int(seed) for seed in seeds.split(",")][: 1 if quick else None]
-    keys = [RunKey(name, model, seed) for name in chosen_sets for seed in chosen_seeds for model in chosen_models]
+    keys = [
+        RunKey(name, model, seed, effort) for name in chosen_sets for seed in chosen_seeds for model in chosen_models
+    ]
     machine = describe()
     began = time.perf_counter()
     until = began + (math.inf if seconds is None else seconds)
@@ -80,13 +86,13 @@ def main(
     for name in chosen_sets:
         work.set([key for key in keys if key.set == name])
     results, failed = work.results, work.failed
-    everything = {**_earlier(runs, all_models, results), **results}
+    everything = {**_earlier(runs, all_models, effort, results), **results}
     if everything:
         where = f"{machine['cpu'].split(' (')[0]}, {machine['cores']} cores"
         titles = {name: data_set.title for name, data_set in SETS.items()}
         content = tables(list(everything.values()), titles, all_models, where)
         console.print(content, markup=False, highlight=False, soft_wrap=True)
-        if write and not quick:
+        if write and is_default:
             try:
                 page.write_text(insert_between_marks(page.read_text(encoding="utf-8"), content), encoding="utf-8")
             except (OSError, ValueError) as error:
@@ -173,7 +179,7 @@ class Work:
         return f"{number}/{self.total} {key.set} {key.model} seed {key.seed}"
 
 
-def _earlier(runs: Path, models: list[str], results: dict[Any, Any]) -> dict[Any, Any]:
+def _earlier(runs: Path, models: list[str], effort: str, results: dict[Any, Any]) -> dict[Any, Any]:
     """Return the results of earlier calls in the folder that are of today's settings and not among `results`."""
     from benchmarks.model_runs import RunKey, RunResult
     from benchmarks.model_sets import SETS
@@ -184,7 +190,7 @@ def _earlier(runs: Path, models: list[str], results: dict[Any, Any]) -> dict[Any
             result = msgspec.json.decode(file.read_bytes(), type=RunResult)
         except (OSError, msgspec.DecodeError):
             continue
-        key = RunKey(result.set, result.model, result.seed)
+        key = RunKey(result.set, result.model, result.seed, effort)
         if key not in results and result.model in models and result.set in SETS and _current(key, result):
             earlier[key] = result
     return earlier
