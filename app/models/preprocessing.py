@@ -55,6 +55,11 @@ class Preprocessing:
         """Return the target statistics whose fields are there."""
         return self.statistics.get(scope, KeyStatistics())
 
+    @property
+    def statistic_pairs(self) -> tuple[tuple[str, str], ...]:
+        """Return the fields of every target statistic."""
+        return tuple(pair for statistics in self.statistics.values() for pair in statistics.pairs)
+
     def layout(self, side: Side) -> SlotLayout:
         """Return the slots and field vectors of one side, those of its target statistics included."""
         return SlotLayout(side, self.schema.side(side), self.target_statistics(side).vectors)

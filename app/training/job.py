@@ -215,6 +215,7 @@ class TrainingJob:
             data,
             prepared.encoded["test"],
             fitted,
+            prepared.preprocessing,
             has_seen_test=test is None,
             on_progress=on_progress,
             checkpoint=checkpoint and checkpoint.sibling("refit"),

@@ -12,6 +12,7 @@ from dataclasses import dataclass, replace
 
 from app.models import MODELS
 from app.models.base import CtrModel
+from app.models.preprocessing import Preprocessing
 from app.training.data.dataset import Dataset
 from app.training.distributed import SINGLE_PROCESS, ProcessGroup
 from app.training.evaluation.predict import predict
@@ -46,6 +47,7 @@ def refit(
     data: Dataset,
     test: EncodedRows,
     fitted: FitResult,
+    like: Preprocessing,
     *,
     has_seen_test: bool,
     on_progress: Callable[[ProgressUpdate], None] | None = None,
@@ -58,6 +60,7 @@ def refit(
         data: training and validation rows, and the test rows if they were held out of them.
         test: the test rows, to be scored.
         fitted: how the held-out model was trained.
+        like: the preprocessing of the held-out model, which has the target statistics that are learned.
         checkpoint: where to keep the state of this fit, in a file other than the held-out model's.
 
     Raises:
@@ -68,7 +71,7 @@ def refit(
     preprocessing = config.preparation.fit(data.schema, encoded, group)
     rows = {part: expand(preprocessing, slots, machine_group) for part, slots in (("train", encoded), ("test", test))}
     preprocessing, rows = config.preparation.extend(
-        preprocessing, rows, across=MODELS[config.model.name].reads_across, seed=config.trainer.seed
+        preprocessing, rows, across=MODELS[config.model.name].reads_across, seed=config.trainer.seed, like=like
     )
     model, epochs = config.model.build(preprocessing), fitted.best_epoch + 1
     trainer = Trainer(replace(config.trainer, epochs=epochs), model, preprocessing)

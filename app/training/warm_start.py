@@ -32,7 +32,6 @@ from app.training.distributed import SINGLE_PROCESS, ProcessGroup
 from app.training.preprocessing.encode import EncodedRows
 from app.training.preprocessing.expand import ExpandedRows
 from app.training.preprocessing.preprocessing_fit import PreprocessingFit
-from app.training.preprocessing.target_statistics import TargetStatisticsFit
 
 SAMPLE_ROWS = 16_384
 """Number of training rows from which the batch norms' first statistics are taken."""
@@ -121,13 +120,16 @@ class ContinuedPreprocessingFit(PreprocessingFit):
         return fitted if self.live is None else join_preprocessing(self.live, fitted)
 
     def extend(
-        self, preprocessing: Preprocessing, rows: dict[str, ExpandedRows], *, across: bool, seed: int
+        self,
+        preprocessing: Preprocessing,
+        rows: dict[str, ExpandedRows],
+        *,
+        across: bool,
+        seed: int,
+        like: Preprocessing | None = None,
     ) -> tuple[Preprocessing, dict[str, ExpandedRows]]:
         """Learn the live version's target statistics anew, from the new rows, and add their numbers to the rows."""
-        if self.live is None:
-            return super().extend(preprocessing, rows, across=across, seed=seed)
-        known = tuple(pair for statistics in self.live.statistics.values() for pair in statistics.pairs)
-        return TargetStatisticsFit(seed=seed, known=known).extend(preprocessing, rows)
+        return super().extend(preprocessing, rows, across=across, seed=seed, like=like or self.live)
 
 
 def warm_start(model: CtrModel, preprocessing: Preprocessing, live: Artifact, train: ExpandedRows) -> WarmStart:

@@ -11,19 +11,23 @@ import msgspec
 import numpy as np
 import polars as pl
 import pytest
+import torch
 
 from app.errors import ArtifactError
 from app.features.schema import parse_schema
+from app.features.slots import Slots
 from app.registry.artifact.load import load, read_manifest
 from app.registry.store.model_store import ModelStore
 from app.training.architectures import ModelConfig
 from app.training.data.dataset import Dataset
 from app.training.evaluation.baselines import BASELINES, LIGHTGBM
+from app.training.evaluation.comparison import probabilities
 from app.training.evaluation.lightgbm_baseline import has_lightgbm
 from app.training.export import export_version, verify_export
 from app.training.job import TrainingJob
 from app.training.job_config import JobConfig
 from app.training.loop.trainer_config import TrainerConfig
+from app.training.preprocessing.preprocessing_fit import PreprocessingFit
 from app.training.publish import new_run_folder, publish_on_success
 from tests.training.preprocessing.test_preprocessing_fit import some_data
 
@@ -210,3 +214,50 @@ def test_one_seed_one_version(tmp_path: Path) -> None:
     one, two = (read_manifest(folder) for folder in folders)
     assert one.files["tables.safetensors"] == two.files["tables.safetensors"]
     assert msgspec.json.encode(one.golden) == msgspec.json.encode(two.golden)
+
+
+@pytest.mark.parametrize("model", ["deepfm", "fm", "wide_deep", "finalmlp", "fusion"])
+def test_target_statistics_are_served_as_they_were_measured(tmp_path: Path, model: str) -> None:
+    """On every test row, by `forward` and by the split, within 1e-6, for a model that was fitted again on all rows."""
+    job = small_job(model)
+    job = replace(job, preparation=PreprocessingFit(1, "pairs"), split=replace(job.split, kind="random"))
+    data = paired(1500)
+    prepared = TrainingJob(job).prepare(data, None)
+    assert "item" in prepared.preprocessing.statistics
+    across = prepared.preprocessing.target_statistics("across").pairs
+    assert across == ((("user_id", "item_id"),) if model != "fm" else ())
+    trained = TrainingJob(job).train(prepared)
+    again = TrainingJob(job).refit(data, None, prepared, trained)
+    assert again is not None
+    test = prepared.encoded["test"]
+    for name, fitted, logits_N in (
+        ("held out", trained.model, trained.logits["test"]),
+        ("again", again.model, again.test_logits_N),
+    ):
+        folder = tmp_path / name
+        folder.mkdir()
+        export_version(folder, fitted, prepared.data["validation"], name=name)
+        version = load(folder)
+        expected_N = trained.calibration.probabilities(logits_N)
+        np.testing.assert_allclose(probabilities(version, test), expected_N, atol=1e-6)
+        with torch.inference_mode():
+            items_ND = version.encode_items(test.item)
+            split = [
+                float(
+                    version.score(
+                        version.encode_user(Slots(*(part[row] for part in test.user))), items_ND[row : row + 1]
+                    )
+                )
+                for row in range(len(test.labels_N))
+            ]
+        np.testing.assert_allclose(split, expected_N, atol=1e-6)
+    assert again.model.user.statistics.row_D.tolist() != []
+
+
+def paired(rows: int) -> Dataset:
+    """Rows whose label is decided by the pair of user and item."""
+    rng = np.random.default_rng(0)
+    users, items = rng.integers(0, 25, rows), rng.integers(0, 20, rows)
+    labels_N = (rng.random(rows) < np.where((users * items + users) % 3 == 0, 0.8, 0.1)).astype(np.float32)
+    frames = (pl.DataFrame({"user_id": users}), pl.DataFrame({"item_id": items}))
+    return Dataset("paired", parse_schema(FEW_YAML), *frames, labels_N, None, "x")

@@ -54,13 +54,21 @@ class PreprocessingFit:
         return Preprocessing(schema, torch.from_numpy(vocabulary), numerics)
 
     def extend(
-        self, preprocessing: Preprocessing, rows: dict[str, ExpandedRows], *, across: bool, seed: int
+        self,
+        preprocessing: Preprocessing,
+        rows: dict[str, ExpandedRows],
+        *,
+        across: bool,
+        seed: int,
+        like: Preprocessing | None = None,
     ) -> tuple[Preprocessing, dict[str, ExpandedRows]]:
         """Learn target statistics, if any are wanted, and add their numbers to the rows of each part.
 
         Args:
             across: whether the model reads statistics of pairs across sides.
+            like: preprocessing whose statistics to learn, of these rows; None chooses them.
         """
         if self.target_statistics == "none":
             return preprocessing, rows
-        return TargetStatisticsFit(self.target_statistics, seed, across).extend(preprocessing, rows)
+        known = None if like is None else like.statistic_pairs
+        return TargetStatisticsFit(self.target_statistics, seed, across, known=known).extend(preprocessing, rows)
