@@ -152,7 +152,7 @@ def _run_model(key: RunKey, config: JobConfig, train: Dataset, test: Dataset) ->
         result = TrainingJob(config).run(train, test, Path(folder), name=key.model)
         size = sum((Path(folder) / file).stat().st_size for file in (PROGRAM, TABLES, MANIFEST))
     return {
-        "metrics": getattr(result, "refitted_metrics", None) or result.metrics["test"],
+        "metrics": result.refitted_metrics or result.metrics["test"],
         "poor": list(result.verdict.poor),
         "note": f"calibration: {result.calibration.method}",
         "epochs": len(result.fitted.epochs),

@@ -33,7 +33,8 @@ FittedMethod = Literal["none", "offset", "platt"]
 Method = Literal["auto", "platt", "offset", "none"]
 METHODS: tuple[FittedMethod, ...] = ("none", "offset", "platt")
 """The candidates, the simplest first."""
-FOLDS = 5
+FOLDS, MIN_CLICKS = 5, 3
+"""With fewer clicks than folds there are as many folds as clicks; with fewer than `MIN_CLICKS` nothing is compared."""
 CLEAR = 1.0
 """A candidate is clearly worse than another if its log loss is above by this many standard errors."""
 MIN_SLOPE = 0.01
@@ -77,7 +78,7 @@ def fit_calibration(method: Method, logits_N: Floats, labels_N: Floats, seed: in
         seed: seeds the folds that the gain is measured with.
     """
     clicks = int((labels_N > 0.5).sum())
-    can_compare = min(clicks, len(labels_N) - clicks) >= FOLDS
+    can_compare = min(clicks, len(labels_N) - clicks) >= MIN_CLICKS
     steepest = fit_platt(logits_N, labels_N)[0]
     candidates = [name for name in METHODS if name != "platt" or steepest <= MAX_SLOPE]
     losses = cross_fitted_losses(logits_N, labels_N, seed) if can_compare else None
@@ -85,7 +86,10 @@ def fit_calibration(method: Method, logits_N: Floats, labels_N: Floats, seed: in
         chosen = method if method in candidates else "offset"
         reason = f"{method} was asked for"
     elif losses is None:
-        chosen, reason = "none", f"left as trained: fewer than {FOLDS} rows with a click, or without one, to tell by"
+        chosen, reason = (
+            "none",
+            f"left as trained: fewer than {MIN_CLICKS} rows with a click, or without one",
+        )
     else:
         chosen = _simplest_not_clearly_worse(losses, candidates)
         reason = _reason(losses, chosen)
@@ -107,13 +111,15 @@ def cross_fitted_losses(
     """Return each candidate's log loss [N] of rows that it was not fitted on; each fold has its share of the clicks."""
     fold_N = np.empty(len(labels_N), np.int64)
     generator = np.random.default_rng(seed)
-    for rows in (np.flatnonzero(labels_N > 0.5), np.flatnonzero(labels_N <= 0.5)):
-        fold_N[rows] = generator.permutation(len(rows)) % FOLDS
+    classes = np.flatnonzero(labels_N > 0.5), np.flatnonzero(labels_N <= 0.5)
+    folds = min(FOLDS, *(len(rows) for rows in classes))
+    for rows in classes:
+        fold_N[rows] = generator.permutation(len(rows)) % folds
     z_N = logits_N.astype(np.float64)
     losses: dict[FittedMethod, npt.NDArray[np.float64]] = {}
     for method in METHODS:
         scaled_N = np.empty_like(z_N)
-        for fold in range(FOLDS):
+        for fold in range(folds):
             slope, offset = _fit(method, z_N[fold_N != fold], labels_N[fold_N != fold])
             scaled_N[fold_N == fold] = slope * z_N[fold_N == fold] + offset
         losses[method] = log_losses(scaled_N, labels_N)

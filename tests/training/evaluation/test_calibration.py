@@ -113,12 +113,19 @@ def test_a_model_that_has_hardly_learned_is_shifted_and_not_blown_up() -> None:
     assert fit_calibration("auto", truth.astype(np.float32) / 5, labels).slope == pytest.approx(5, abs=0.5)
 
 
-@pytest.mark.parametrize("clicks", [0, 1, 4, 996, 1000])
+def test_three_clicks_damp_noise_more_often_than_not_and_leave_what_is_right() -> None:
+    noise = [fit_calibration("auto", *rare(0.0, 4, 2000, seed)) for seed in range(30)]
+    right = [fit_calibration("auto", *rare(1.0, 4, 2000, seed)) for seed in range(30)]
+    assert sum(calibration.slope < 0.5 for calibration in noise) >= 15
+    assert sum(calibration.method == "none" for calibration in right) >= 20
+
+
+@pytest.mark.parametrize("clicks", [0, 1, 2, 998, 1000])
 def test_too_few_rows_to_say_leave_it(clicks: int) -> None:
     labels = (np.arange(1000) < clicks).astype(np.float32)
     calibration = fit_calibration("auto", np.linspace(-3, 3, 1000, dtype=np.float32), labels)
     assert (calibration.slope, calibration.offset, calibration.method) == (1.0, 0.0, "none")
-    assert "fewer than 5 rows" in calibration.reason
+    assert "fewer than 3 rows" in calibration.reason
 
 
 def test_the_model_scores_as_the_calibration_says() -> None:
