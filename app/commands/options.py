@@ -22,10 +22,12 @@ TRAINER_FIELDS = {
     "learning_rate": "learning_rate",
     "l2": "table_l2",
     "id_dropout": "id_dropout",
+    "averaging": "averaging",
     "device": "device",
     "precision": "precision",
 }
 """Map an option to the field of the configuration that it sets."""
+JOB_FIELDS = ("calibration", "refit")
 PREPARATION_FIELDS = ("min_count", "target_statistics")
 
 
@@ -49,17 +51,17 @@ def job_config(model: str, seed: int, split: Literal["auto", "time", "random"] =
     for option in shape if model in MODELS else ():
         if option not in MODELS[model].options():
             raise ConfigError(f"--{option}: {model} has none; leave it out")
-    calibration = {"calibration": given["calibration"]} if "calibration" in given else {}
     architecture = ModelConfig(name=model, seed=seed, **shape)
-    training = {"table_l2": architecture.table_l2} | {
-        field: given[o] for o, field in TRAINER_FIELDS.items() if o in given
-    }
+    chosen = {field: given[option] for option, field in TRAINER_FIELDS.items() if option in given}
+    training = {"table_l2": architecture.table_l2(), "learning_rate": architecture.family.learning_rate} | chosen
     return JobConfig(
         model=architecture,
         trainer=TrainerConfig(seed=seed, **training),
         split=SplitConfig(kind=split, seed=seed),
         preparation=PreprocessingFit(**{option: given[option] for option in PREPARATION_FIELDS if option in given}),
-        **calibration,
+        effort=given.get("effort"),
+        given=tuple(sorted({*shape, *chosen, *({"target_statistics"} & given.keys())})),
+        **{option: given[option] for option in JOB_FIELDS if option in given},
     )
 
 

@@ -57,6 +57,13 @@ def train(
         Literal["auto", "time", "random"], typer.Option(help="Hold out the newest rows, or some at random.")
     ] = "auto",
     model: Annotated[str, typer.Option(help="Architecture; docs/models.md says which when.")] = "deepfm",
+    effort: Annotated[
+        Literal["quick", "default", "high"],
+        typer.Option(help="Options that are not given: by rules, by a search of three fits, or of twelve."),
+    ] = "default",
+    refit: Annotated[
+        bool, typer.Option("--refit/--no-refit", help="Fit the version again on all rows, the held out ones too.")
+    ] = True,
     seed: Annotated[int, typer.Option(min=0, max=2**32 - 1, help="Same seed, data and machine: same model.")] = 0,
     publish: Annotated[bool, typer.Option("--publish", help="Put it in the model store and make it live.")] = False,
     force: Annotated[
@@ -88,13 +95,17 @@ def train(
     min_count: Annotated[
         int | None, typer.Option(min=1, help="Rarer values share one embedding.", rich_help_panel=TUNING)
     ] = None,
+    averaging: Annotated[
+        float | None, typer.Option(min=0.0, max=0.9999, help="Decay of the average.", rich_help_panel=TUNING)
+    ] = None,
     target_statistics: Annotated[
-        Literal["none", "fields", "pairs"],
+        Literal["none", "fields", "pairs"] | None,
         typer.Option(
             help="Give the model the click rates of its fields' values, or of pairs of values too.",
+            show_default="as validation says",
             rich_help_panel=TUNING,
         ),
-    ] = "none",
+    ] = None,
     calibration: Annotated[
         Literal["auto", "platt", "offset", "none"],
         typer.Option(help="auto does what the validation part supports, and says what.", rich_help_panel=TUNING),
@@ -142,8 +153,11 @@ def train(
         l2=l2,
         id_dropout=id_dropout,
         min_count=min_count,
+        averaging=averaging,
         target_statistics=target_statistics,
         calibration=calibration,
+        effort=effort,
+        refit=refit,
         device=device,
         precision=precision,
     )
@@ -230,6 +244,7 @@ def train(
                     "baseline_notes": result.baseline_notes,
                     "metrics_of": "the held-out model" if result.refitted else "this version",
                     "refitted": {**result.refitted, "test": result.refitted_metrics} if result.refitted else None,
+                    "recipe": result.recipe,
                 }
             )
     if is_refused:

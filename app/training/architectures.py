@@ -11,11 +11,32 @@ from app.models import MODELS, build
 from app.models.base import CtrModel
 from app.models.preprocessing import Preprocessing
 
-TABLE_L2 = 9e-3
-"""Weight of the sum of squares of the table in the loss, chosen on the validation part of SparrowRecSys' samples."""
-TABLE_L2_OF = {"lr": 1e-4, "fm": 1e-3, "hofm": 1e-3, "neural_cf_towers": 1.4e-2}
-"""The weights of models for which another was better, chosen likewise. Models without a network have little to over-fit
-with: under `deepfm`'s weight `fm` and `hofm` fall behind `lr`, and `lr` loses 0.007 AUC (docs/models.md)."""
+NOMINAL_ROWS = 44_000
+"""Number of training rows that defaults are for where the data is not known yet."""
+MAX_TABLE_L2 = 0.05
+"""A larger penalty does not help the smallest sets (docs/adr/0014)."""
+
+
+@dataclass(frozen=True)
+class Family:
+    """Holds what the optimiser needs to know of models of a kind."""
+
+    learning_rate: float
+    prior_strength: float
+    """L2 factor of the table, times the number of training rows: the inverse of twice a Gaussian prior's variance. For
+    logistic regression it is 1 / (2 C)."""
+
+
+DEEP = Family(2e-3, 400.0)
+"""Networks with batch norm."""
+FAMILIES = {
+    "lr": Family(3e-2, 1.7),
+    "fm": Family(1e-2, 5.0),
+    "hofm": Family(1e-2, 5.0),
+    "neural_cf_towers": Family(2e-3, 600.0),
+}
+"""Models whose weights are the log odds themselves, and have to get as far as those in a few hundred steps; and one
+that over-fits sooner. Chosen on validation parts of eleven sets (docs/adr/0014)."""
 
 
 @dataclass(frozen=True)
@@ -41,9 +62,16 @@ class ModelConfig:
             raise ConfigError("every width of --hidden must be 1 or more")
 
     @property
-    def table_l2(self) -> float:
-        """Return the weight of the L2 term that suits this architecture."""
-        return TABLE_L2_OF.get(self.name, TABLE_L2)
+    def family(self) -> Family:
+        """Return what the optimiser needs to know of this architecture."""
+        return FAMILIES.get(self.name, DEEP)
+
+    def table_l2(self, rows: int = NOMINAL_ROWS) -> float:
+        """Return the L2 factor of the table that suits this architecture on so many training rows.
+
+        The loss is a mean over rows, so the factor of a prior that stays what it is falls with their number.
+        """
+        return min(self.family.prior_strength / max(rows, 1), MAX_TABLE_L2)
 
     def build(self, preprocessing: Preprocessing) -> CtrModel:
         """Build the model with fresh weights, which are the same for the same seed."""

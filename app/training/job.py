@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import time
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
 from dataclasses import asdict, dataclass, replace
 from pathlib import Path
 from typing import Any
@@ -32,6 +32,9 @@ from app.training.loop.epochs import ProgressUpdate
 from app.training.loop.trainer import FitResult, Trainer
 from app.training.preprocessing.encode import encode
 from app.training.preprocessing.expand import expand
+from app.training.recipe.facts import measure, validation_share
+from app.training.recipe.rules import apply_rules
+from app.training.recipe.search import RULES, FittedModel, RecipeSearch, SearchResult, Trial
 from app.training.refit import RefittedModel, refit
 from app.training.report import PAGE, write_report
 from app.training.report.collect import ReportInput, collect_findings
@@ -77,15 +80,58 @@ class TrainingJob:
             ArtifactError: what was written does not read back with the same scores.
         """
         started = time.perf_counter()
-        prepared = self.prepare(data, test, notify, group)
-        notify(f"Training {self.config.model.name}: {prepared.preprocessing.rows:,} table rows")
-        trained = self.train(prepared, on_progress, checkpoint, group)
-        baselines = self.baselines(prepared, notify)
-        refitted = self.refit(data, test, prepared, trained, notify, on_progress, checkpoint, group)
-        result = self.finish(prepared, trained, baselines, folder, name, command, started, notify, refitted=refitted)
-        if checkpoint:
-            checkpoint.delete()
+        searched = self.fit_best(data, test, notify, on_progress, checkpoint, group)
+        job, prepared = TrainingJob(searched.config), searched.best.prepared
+        trained = job.calibrate_and_measure(prepared, searched.best.model, searched.best.fitted)
+        baselines = job.baselines(prepared, notify)
+        refitted = job.refit(data, test, prepared, trained, notify, on_progress, checkpoint, group)
+        result = job.finish(
+            prepared, trained, baselines, folder, name, command, started, notify, refitted=refitted, searched=searched
+        )
+        for fit_name in ("refit", *(trial.name for trial in searched.trials)):
+            if checkpoint:
+                _checkpoint_of(checkpoint, fit_name).delete()
         return result
+
+    def fit_best(
+        self,
+        data: Dataset,
+        test: Dataset | None,
+        notify: Notify = lambda message: None,
+        on_progress: OnProgress | None = None,
+        checkpoint: Checkpoint | None = None,
+        group: ProcessGroup = SINGLE_PROCESS,
+    ) -> SearchResult:
+        """Adapt the options to the data as far as `config.effort` says, and return the best fit.
+
+        Raises:
+            DataError, ConfigError: the rows or the options do not fit.
+        """
+        config = self.config
+        if config.effort:
+            split = replace(config.split, validation=validation_share(data.labels_N))
+            config = replace(config, split=split)
+        prepared = TrainingJob(config).prepare(data, test, notify, group)
+        if config.effort:
+            if group.size > 1:
+                config = replace(config, effort="quick")  # a search in several processes has not been tried
+            recipe = apply_rules(config, measure(prepared))
+            config = recipe.config
+            for reason in recipe.reasons:
+                notify(f"Chosen: {reason}")
+        notify(f"Training {config.model.name}: {prepared.preprocessing.rows:,} table rows")
+
+        def fit(tried: JobConfig, fit_name: str) -> FittedModel:
+            job, rows = TrainingJob(tried), prepared
+            if tried.preparation != config.preparation:
+                rows = job.with_target_statistics(prepared)
+            model, fitted = job._fit(rows, on_progress, checkpoint and _checkpoint_of(checkpoint, fit_name), group)
+            return FittedModel(rows, model, fitted)
+
+        searched = RecipeSearch(config, fit, notify).run()
+        if len(searched.trials) > 1:
+            notify(f"Chosen: {searched.chosen}, of {_losses(searched.trials)}")
+        return searched
 
     def follow(
         self, data: Dataset, test: Dataset | None, group: ProcessGroup, *, checkpoint: Checkpoint | None = None
@@ -95,9 +141,9 @@ class TrainingJob:
         Raises:
             DataError, ConfigError: the rows or the options do not fit.
         """
-        prepared = self.prepare(data, test, group=group)
-        _, fitted = self._fit(prepared, None, checkpoint, group)
-        self._refit(data, test, prepared, fitted, None, checkpoint, group)
+        searched = self.fit_best(data, test, checkpoint=checkpoint, group=group)
+        best = searched.best
+        TrainingJob(searched.config)._refit(data, test, best.prepared, best.fitted, None, checkpoint, group)
 
     def prepare(
         self,
@@ -166,10 +212,8 @@ class TrainingJob:
         model = self.config.model.build(prepared.preprocessing)
         trainer = Trainer(self.config.trainer, model, prepared.preprocessing)
         train, validation = prepared.rows["train"], prepared.rows["validation"]
-        # The checkpoint stays until the whole job is done: one that is killed while refitting resumes behind this fit.
-        fitted = trainer.fit(
-            train, validation, on_progress, checkpoint=checkpoint, keep_checkpoint=self.config.refit, group=group
-        )
+        # The checkpoint stays until the whole job is done: one that is killed in a later fit resumes behind this one.
+        fitted = trainer.fit(train, validation, on_progress, checkpoint=checkpoint, keep_checkpoint=True, group=group)
         return model, fitted
 
     def refit(
@@ -218,7 +262,7 @@ class TrainingJob:
             prepared.preprocessing,
             has_seen_test=test is None,
             on_progress=on_progress,
-            checkpoint=checkpoint and checkpoint.sibling("refit"),
+            checkpoint=checkpoint and _checkpoint_of(checkpoint, "refit"),
             group=group,
         )
 
@@ -272,6 +316,7 @@ class TrainingJob:
         manifest_details: dict[str, Any] | None = None,
         *,
         refitted: RefittedModel | None = None,
+        searched: SearchResult | None = None,
     ) -> JobResult:
         """Write the report and the version, and read the version back.
 
@@ -279,6 +324,7 @@ class TrainingJob:
 
         Args:
             refitted: the model to write in place of the trained one.
+            searched: how the configuration was chosen.
             started: `time.perf_counter()` when the job began; None means now.
             manifest_details: further entries of the manifest's config.
 
@@ -291,6 +337,9 @@ class TrainingJob:
             field: skipped for encoded in prepared.encoded.values() for field, skipped in encoded.unreadable.items()
         }
         data, config = summarise_data(prepared.data), asdict(self.config)
+        recipe = (
+            {"chosen": searched.chosen, "tried": [asdict(trial) for trial in searched.trials]} if searched else None
+        )
         baseline_metrics = {name: baseline.metrics["test"] for name, baseline in baselines.items()}
         verdict = self.judge(prepared, trained, baselines)
         notify("Writing the report and the version")
@@ -338,6 +387,7 @@ class TrainingJob:
                 "poor": verdict.poor,
                 "metrics_of": "the held-out model" if refitted else "this version",
                 "refitted": refitted.summary() if refitted else None,
+                "recipe": recipe,
                 **(manifest_details or {}),
             },
             extra_files=report_files,
@@ -357,6 +407,8 @@ class TrainingJob:
             report=folder / PAGE if report_files else None,
             refitted=refitted.summary() if refitted else None,
             refitted_metrics=refitted_metrics,
+            recipe=recipe,
+            config=self.config,
         )
 
     def _write_report(self, folder: Path, report_input: ReportInput, notify: Notify) -> tuple[str, ...]:
@@ -367,3 +419,12 @@ class TrainingJob:
             log.exception("report_failed", folder=str(folder))
             notify(f"The report could not be written, the version is: {type(error).__name__}: {error}")
             return ()
+
+
+def _losses(trials: Sequence[Trial]) -> str:
+    return ", ".join(f"{trial.name} {trial.validation_loss:.4f}" for trial in trials)
+
+
+def _checkpoint_of(checkpoint: Checkpoint, fit_name: str) -> Checkpoint:
+    """Return the checkpoint of one fit of a job, which has several."""
+    return checkpoint if fit_name == RULES else checkpoint.sibling(fit_name)

@@ -3,12 +3,15 @@
 from __future__ import annotations
 
 from dataclasses import dataclass, field
+from typing import Literal
 
 from app.training.architectures import ModelConfig
 from app.training.data.split import SplitConfig
 from app.training.evaluation.calibration import Method
 from app.training.loop.trainer_config import TrainerConfig
 from app.training.preprocessing.preprocessing_fit import PreprocessingFit
+
+Effort = Literal["quick", "default", "high"]
 
 
 @dataclass(frozen=True)
@@ -22,3 +25,7 @@ class JobConfig:
     calibration: Method = "auto"
     refit: bool = True
     """Whether the version that is written is trained again on all rows; metrics stay those of the held-out model."""
+    effort: Effort | None = None
+    """How much is done to adapt the options to the data (`app.training.recipe`); None trains with them as they are."""
+    given: tuple[str, ...] = ()
+    """Names of the fields of `trainer`, `model` and `preparation` that the user chose, which are not adapted."""

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from dataclasses import dataclass
 from pathlib import Path
+from typing import Any
 
 import numpy as np
 import numpy.typing as npt
@@ -16,6 +17,7 @@ from app.training.evaluation.calibration import Calibration
 from app.training.evaluation.reliability import Floats
 from app.training.evaluation.user_groups import user_groups
 from app.training.evaluation.verdict import Verdict
+from app.training.job_config import JobConfig
 from app.training.loop.trainer import FitResult
 from app.training.preprocessing.encode import EncodedRows
 from app.training.preprocessing.expand import ExpandedRows
@@ -78,3 +80,7 @@ class JobResult:
     """What the version was trained on, if that was not the model that was measured."""
     refitted_metrics: Metrics | None
     """The version's own metrics on the rows of a test file; None where there is none, or it is the measured model."""
+    recipe: dict[str, Any] | None
+    """How the configuration was chosen: the name of the fit, and all that were tried."""
+    config: JobConfig
+    """The configuration that was chosen."""

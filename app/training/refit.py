@@ -75,6 +75,6 @@ def refit(
     )
     model, epochs = config.model.build(preprocessing), fitted.best_epoch + 1
     trainer = Trainer(replace(config.trainer, epochs=epochs), model, preprocessing)
-    trainer.fit(rows["train"], None, on_progress, checkpoint=checkpoint, group=group)
+    trainer.fit(rows["train"], None, on_progress, checkpoint=checkpoint, keep_checkpoint=True, group=group)
     test_logits_N: Floats = predict(model, rows["test"]).numpy()
     return RefittedModel(model, len(rows["train"].labels_N), epochs, test_logits_N, has_seen_test)

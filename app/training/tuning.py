@@ -174,8 +174,8 @@ def search_space(model: str) -> Options:
         **({"hidden": hidden} if hidden else {}),
         **({"dropout": model_options["dropout"]} if "dropout" in model_options else {}),
         "batch_size": trainer.batch_size,
-        "learning_rate": trainer.learning_rate,
-        "l2": ModelConfig(model).table_l2,
+        "learning_rate": ModelConfig(model).family.learning_rate,
+        "l2": ModelConfig(model).table_l2(),
         "id_dropout": trainer.id_dropout,
     }
 

@@ -7,7 +7,7 @@ import pytest
 from app.commands.options import job_config
 from app.errors import ConfigError
 from app.models import MODELS
-from app.training.architectures import TABLE_L2, TABLE_L2_OF, ModelConfig
+from app.training.architectures import FAMILIES, MAX_TABLE_L2, ModelConfig
 from tests.factories import fitted
 
 
@@ -37,8 +37,17 @@ def test_the_command_line_refuses_options_a_model_lacks(model: str, option: str,
         job_config(model, 0, "auto", **{option: value})
 
 
-def test_a_models_own_penalty_is_what_the_command_line_trains_with() -> None:
-    assert set(TABLE_L2_OF) <= set(MODELS)
+def test_a_models_own_penalty_and_rate_are_what_the_command_line_trains_with() -> None:
+    assert set(FAMILIES) <= set(MODELS)
     for name in MODELS:
-        assert job_config(name, 0, "auto").trainer.table_l2 == TABLE_L2_OF.get(name, TABLE_L2)
-    assert job_config("fm", 0, "auto", l2=0.5).trainer.table_l2 == 0.5
+        trainer, model = job_config(name, 0, "auto").trainer, ModelConfig(name)
+        assert trainer.table_l2 == model.table_l2()
+        assert trainer.learning_rate == model.family.learning_rate
+    assert job_config("fm", 0, "auto", l2=0.5, learning_rate=0.25).trainer.table_l2 == 0.5
+    assert job_config("fm", 0, "auto", l2=0.5, learning_rate=0.25).trainer.learning_rate == 0.25
+
+
+def test_a_penalty_is_the_same_prior_for_any_number_of_rows() -> None:
+    model = ModelConfig("deepfm")
+    assert model.table_l2(100_000) == pytest.approx(2 * model.table_l2(200_000))
+    assert model.table_l2(1) == model.table_l2(0) == MAX_TABLE_L2

@@ -43,7 +43,7 @@ def test_the_document_is_the_contracts(ctr: Ctr) -> None:
     assert status == 0, err
     result = json.loads(out)
     contract = ["model", "version_dir", "version", "metrics", "baselines", "seconds", "samples_per_second"]
-    added = ["report", "calibration", "poor", "comparisons", "baseline_notes", "metrics_of", "refitted"]
+    added = ["report", "calibration", "poor", "comparisons", "baseline_notes", "metrics_of", "refitted", "recipe"]
     assert list(result) == [*contract, *added]
     assert result["metrics_of"] == "the held-out model"
     assert result["refitted"]["has_seen_test"]

@@ -11,6 +11,8 @@ The model keeps (a, b) in `calibration_2`, so they are in the artifact and every
 a is above 0 and changes no order: AUC is what it was. Where clicks do not rise with the logits the best a would be 0 or
 less; a is then the least that keeps the order, `MIN_SLOPE`, which leaves all but a constant.
 
+Where clicks and predictions differ by no more than chance, Platt scaling keeps the level that the training rows gave.
+
 The validation part also chose the best epoch, so its own log loss is a little too good, before and after; two numbers
 fitted on thousands of rows add next to nothing to that. What calibration is worth is read from the test part.
 """
@@ -26,7 +28,7 @@ import numpy.typing as npt
 import torch
 
 from app.models.base import CtrModel
-from app.training.evaluation.platt import fit_offset, fit_platt, log_losses, sigmoid
+from app.training.evaluation.platt import fit_level, fit_offset, fit_platt, log_losses, sigmoid
 from app.training.evaluation.reliability import Floats
 
 FittedMethod = Literal["none", "offset", "platt"]
@@ -37,6 +39,8 @@ FOLDS, MIN_CLICKS = 5, 3
 """With fewer clicks than folds there are as many folds as clicks; with fewer than `MIN_CLICKS` nothing is compared."""
 CLEAR = 1.0
 """A candidate is clearly worse than another if its log loss is above by this many standard errors."""
+LEVEL_ERRORS = 2.0
+"""The level is off if the clicks differ from the predicted ones by more than so many standard errors."""
 MIN_SLOPE = 0.01
 """A smaller slope would make ties of logits that float32 tells apart."""
 MAX_SLOPE = 10.0
@@ -134,7 +138,20 @@ def _fit(method: FittedMethod, logits_N: Floats, labels_N: Floats) -> tuple[floa
         return 1.0, fit_offset(logits_N, labels_N)
     slope, offset = fit_platt(logits_N, labels_N)
     bounded = min(max(slope, MIN_SLOPE), MAX_SLOPE)
+    if not _is_level_off(logits_N, labels_N):
+        mean = float(sigmoid(logits_N.astype(np.float64)).mean())
+        return bounded, fit_level(logits_N, mean, bounded)
     return (slope, offset) if slope == bounded else (bounded, fit_offset(logits_N, labels_N, bounded))
+
+
+def _is_level_off(logits_N: Floats, labels_N: Floats) -> bool:
+    """Tell whether there are more or fewer clicks than predicted, by more than chance makes of them.
+
+    The number of clicks that independent rows have is spread by the sum of p (1 - p). A few dozen of them must not move
+    the level that all training rows gave.
+    """
+    p_N = sigmoid(logits_N.astype(np.float64))
+    return abs(float(labels_N.sum() - p_N.sum())) > LEVEL_ERRORS * math.sqrt(float((p_N * (1 - p_N)).sum()))
 
 
 def _simplest_not_clearly_worse(

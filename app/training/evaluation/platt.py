@@ -43,11 +43,15 @@ def fit_platt(logits_N: Floats, labels_N: Floats) -> tuple[float, float]:
 
 def fit_offset(logits_N: Floats, labels_N: Floats, slope: float = 1.0) -> float:
     """Return b of least log loss for a given a: with it the predictions add up to the targets."""
-    z_N, target = slope * logits_N.astype(np.float64), float(platt_targets(labels_N).mean())
-    log_odds = _log_odds(target)
-    # The sum rises with b; where every a z + b is below (above) the log odds it is below (above) the targets'.
+    return fit_level(logits_N, float(platt_targets(labels_N).mean()), slope)
+
+
+def fit_level(logits_N: Floats, mean: float, slope: float = 1.0) -> float:
+    """Return b with which the predictions' mean is this one, for a given a."""
+    z_N, log_odds = slope * logits_N.astype(np.float64), _log_odds(mean)
+    # The sum rises with b; where every a z + b is below (above) the log odds it is below (above) the mean's.
     lowest, highest = log_odds - float(z_N.max()) - 1, log_odds - float(z_N.min()) + 1
-    return float(brentq(lambda offset: float(sigmoid(z_N + offset).mean()) - target, lowest, highest))
+    return float(brentq(lambda offset: float(sigmoid(z_N + offset).mean()) - mean, lowest, highest))
 
 
 def platt_targets(labels_N: Floats) -> npt.NDArray[np.float64]:

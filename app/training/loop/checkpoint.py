@@ -9,6 +9,7 @@ from __future__ import annotations
 import contextlib
 import os
 import pickle
+import re
 import time
 from dataclasses import dataclass, field
 from pathlib import Path
@@ -36,8 +37,8 @@ class Checkpoint:
 
     def sibling(self, name: str) -> Checkpoint:
         """Return a checkpoint for another fit of the same run, in a file beside this one."""
-        path = self.path.with_stem(f"{self.path.stem}-{name}")
-        return Checkpoint(path, self.every_seconds, self.resume)
+        path = self.path.with_stem(f"{self.path.stem}-{re.sub('[^a-z0-9]+', '-', name)}")
+        return Checkpoint(path, self.every_seconds, self.resume, _created_folders=self._created_folders)
 
     @property
     def due(self) -> bool:
@@ -56,10 +57,7 @@ class Checkpoint:
         """
         temporary = self.path.with_name(f".{self.path.name}.{os.getpid()}")
         try:
-            self._created_folders = [
-                *self._created_folders,
-                *(folder for folder in self.path.parents if not folder.exists()),
-            ]
+            self._created_folders += [folder for folder in self.path.parents if not folder.exists()]
             self.path.parent.mkdir(parents=True, exist_ok=True)
             with temporary.open("wb") as file:
                 torch.save({"format": FORMAT, "run": run, "state": state}, file)

@@ -34,6 +34,12 @@ class FitResult:
     samples_per_second: float
     """Training rows a second, validation not counted."""
 
+    @property
+    def best_loss(self) -> float:
+        """Return the validation log loss of the best epoch, in nats; infinity where there was no validation part."""
+        loss = self.epochs[self.best_epoch].validation_loss
+        return math.inf if loss is None else loss
+
 
 @dataclass
 class Trainer:

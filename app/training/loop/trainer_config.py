@@ -1,4 +1,7 @@
-"""Hold the settings of training that all models share, with defaults chosen on the sparrow splits (docs/models.md)."""
+"""Hold the settings of training that all models share.
+
+The defaults are for sets of some ten thousand rows; `app.training.recipe` adapts them to the data.
+"""
 
 from __future__ import annotations
 
@@ -8,7 +11,7 @@ from typing import Literal
 import torch
 
 from app.errors import ConfigError
-from app.training.architectures import TABLE_L2
+from app.training.architectures import DEEP, NOMINAL_ROWS
 
 
 @dataclass(frozen=True)
@@ -19,12 +22,12 @@ class TrainerConfig:
     """Number of rows of a step, summed over all processes."""
     epochs: int = 30
     """The largest number of epochs; early stopping usually ends training before."""
-    learning_rate: float = 2e-3
+    learning_rate: float = DEEP.learning_rate
     patience: int = 3
     """Number of epochs without a better validation log loss after which training ends."""
-    patience_steps: int = 200
+    patience_steps: int = 100
     """Number of steps that must have passed as well: epochs of few rows have few steps."""
-    table_l2: float = TABLE_L2
+    table_l2: float = DEEP.prior_strength / NOMINAL_ROWS
     """Factor of the sum of squares of the whole table, in a loss that is a mean over the batch's rows."""
     id_dropout: float = 0.2
     """Share of rows whose user id is replaced by out-of-vocabulary, so that the model learns to score new users."""

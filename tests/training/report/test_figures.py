@@ -45,7 +45,7 @@ def test_crosses_beat_what_has_none() -> None:
     loss = {}
     for name in ("lr", "fm"):
         model = ModelConfig(name)
-        config = TrainerConfig(table_l2=model.table_l2)
+        config = TrainerConfig(table_l2=model.table_l2())
         trainer = Trainer(config, model.build(prepared.preprocessing), prepared.preprocessing)
         fitted = trainer.fit(prepared.rows["train"], prepared.rows["validation"])
         loss[name] = fitted.epochs[fitted.best_epoch].validation_loss

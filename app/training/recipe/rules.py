@@ -1,0 +1,92 @@
+"""Choose options by rules, from what the data is. docs/adr/0014 has what each is worth on eleven sets."""
+
+from __future__ import annotations
+
+import math
+from dataclasses import dataclass, replace
+from typing import Any
+
+from app.models import MODELS
+from app.training.job_config import JobConfig
+from app.training.recipe.facts import DataFacts
+
+STEPS_PER_EPOCH = 80
+MIN_BATCH, MAX_BATCH = 64, 512
+MAX_ID_DROPOUT = 0.2
+MIN_STEPS, MAX_EPOCHS = 600, 120
+"""Training may take at least so many steps, in at most so many epochs: epochs of few rows have few steps."""
+
+
+@dataclass(frozen=True)
+class Recipe:
+    """Holds a job's adapted configuration, and why it is so."""
+
+    config: JobConfig
+    reasons: tuple[str, ...]
+
+
+def change(config: JobConfig, **values: Any) -> JobConfig:
+    """Return the configuration with these fields of its trainer or model, but for those that the user gave."""
+    wanted = {name: value for name, value in values.items() if name not in config.given}
+    model = {name: value for name, value in wanted.items() if name in MODELS[config.model.name].options()}
+    trainer = {name: value for name, value in wanted.items() if hasattr(config.trainer, name)}
+    return replace(config, model=replace(config.model, **model), trainer=replace(config.trainer, **trainer))
+
+
+def apply_rules(config: JobConfig, facts: DataFacts) -> Recipe:
+    """Choose batch size, epochs, L2 factor and id dropout."""
+    rows = facts.rows
+    batch = min(max(1 << round(math.log2(max(rows / STEPS_PER_EPOCH, 1))), MIN_BATCH), MAX_BATCH)
+    steps = -(-rows // batch)
+    epochs = min(max(config.trainer.epochs, -(-MIN_STEPS // steps)), MAX_EPOCHS)
+    table_l2 = config.model.table_l2(rows)
+    reasons = [f"batch size {batch} and L2 {table_l2:.2g} for {rows:,} training rows"]
+    values: dict[str, Any] = {"batch_size": batch, "table_l2": table_l2, "epochs": epochs}
+    if facts.unseen_users is not None:
+        values["id_dropout"] = round(min(facts.unseen_users, MAX_ID_DROPOUT), 3)
+        reasons.append(f"id dropout {values['id_dropout']:g}, as {facts.unseen_users:.1%} of the users are new")
+    return Recipe(change(config, **values), tuple(reasons))
+
+
+def alternatives(config: JobConfig) -> dict[str, JobConfig]:
+    """Return the configurations that a search tries beside the rules', by name, the most promising first.
+
+    Networks without dropout, with twice the batch and an average over half a thousand steps, under the same penalty and
+    under five times that, which suits sets where ids tell most; and for models without a network the penalty alone.
+    """
+    l2 = config.trainer.table_l2
+    if "dropout" not in MODELS[config.model.name].options():
+        return {
+            "weaker penalty": change(config, table_l2=l2 * 0.3),
+            "stronger penalty": change(config, table_l2=l2 * 3),
+        }
+    steady = {"dropout": 0.0, "averaging": 0.998, "batch_size": config.trainer.batch_size * 2}
+    return {
+        "steady, stronger penalty": change(config, **steady, table_l2=l2 * 5),
+        "steady": change(config, **steady),
+    }
+
+
+def with_target_statistics(config: JobConfig) -> dict[str, JobConfig]:
+    """Return the configuration with target statistics, unless it has some or the user said whether to have them."""
+    if config.preparation.target_statistics != "none" or "target_statistics" in config.given:
+        return {}
+    preparation = replace(config.preparation, target_statistics="pairs")
+    return {"target statistics": replace(config, preparation=preparation)}
+
+
+def further_alternatives(config: JobConfig) -> dict[str, JobConfig]:
+    """Return what `--effort high` tries besides, changes of the best so far."""
+    l2, rate = config.trainer.table_l2, config.trainer.learning_rate
+    tried = {
+        "a fifth of the penalty": change(config, table_l2=l2 / 5),
+        "three times the penalty": change(config, table_l2=l2 * 3),
+        "half the learning rate": change(config, learning_rate=rate / 2),
+        "twice the learning rate": change(config, learning_rate=rate * 2),
+        "no id dropout": change(config, id_dropout=0.0),
+    }
+    if config.model.dim is not None:
+        tried["twice the embedding size"] = change(config, dim=config.model.dim * 2)
+    if config.model.hidden is not None:
+        tried["wider layers"] = change(config, hidden=tuple(width * 2 for width in config.model.hidden))
+    return {name: other for name, other in tried.items() if other != config}
