@@ -189,7 +189,7 @@ def _suggest(trial: optuna.Trial, defaults: Options) -> Options:
         "batch_size": lambda: trial.suggest_categorical(
             "batch_size", _choices(defaults["batch_size"], (256, 1024, 4096))
         ),
-        "learning_rate": lambda: trial.suggest_float("learning_rate", 2e-4, 2e-2, log=True),
+        "learning_rate": lambda: trial.suggest_float("learning_rate", 2e-4, 5e-2, log=True),
         "l2": lambda: trial.suggest_float("l2", 1e-5, 1e-1, log=True),
         "id_dropout": lambda: trial.suggest_float("id_dropout", 0.0, 0.6),
     }

@@ -12,6 +12,7 @@ from app.training.recipe.facts import DataFacts
 
 STEPS_PER_EPOCH = 80
 MIN_BATCH, MAX_BATCH = 64, 512
+STEADY_STEPS_PER_EPOCH, MAX_STEADY_BATCH = 30, 2048
 MAX_ID_DROPOUT = 0.2
 MIN_STEPS, MAX_EPOCHS = 600, 120
 """Training may take at least so many steps, in at most so many epochs: epochs of few rows have few steps."""
@@ -36,7 +37,7 @@ def change(config: JobConfig, **values: Any) -> JobConfig:
 def apply_rules(config: JobConfig, facts: DataFacts) -> Recipe:
     """Choose batch size, epochs, L2 factor and id dropout."""
     rows = facts.rows
-    batch = min(max(1 << round(math.log2(max(rows / STEPS_PER_EPOCH, 1))), MIN_BATCH), MAX_BATCH)
+    batch = _batch_size(rows, STEPS_PER_EPOCH, MAX_BATCH)
     steps = -(-rows // batch)
     epochs = min(max(config.trainer.epochs, -(-MIN_STEPS // steps)), MAX_EPOCHS)
     table_l2 = config.model.table_l2(rows)
@@ -48,10 +49,10 @@ def apply_rules(config: JobConfig, facts: DataFacts) -> Recipe:
     return Recipe(change(config, **values), tuple(reasons))
 
 
-def alternatives(config: JobConfig) -> dict[str, JobConfig]:
+def alternatives(config: JobConfig, rows: int) -> dict[str, JobConfig]:
     """Return the configurations that a search tries beside the rules', by name, the most promising first.
 
-    Networks without dropout, with twice the batch and an average over half a thousand steps, under the same penalty and
+    Networks without dropout, with larger batches and an average over half a thousand steps, under the same penalty and
     under five times that, which suits sets where ids tell most; and for models without a network the penalty alone.
     """
     l2 = config.trainer.table_l2
@@ -60,7 +61,8 @@ def alternatives(config: JobConfig) -> dict[str, JobConfig]:
             "weaker penalty": change(config, table_l2=l2 * 0.3),
             "stronger penalty": change(config, table_l2=l2 * 3),
         }
-    steady = {"dropout": 0.0, "averaging": 0.998, "batch_size": config.trainer.batch_size * 2}
+    batch = max(_batch_size(rows, STEADY_STEPS_PER_EPOCH, MAX_STEADY_BATCH), config.trainer.batch_size)
+    steady = {"dropout": 0.0, "averaging": 0.998, "batch_size": batch}
     return {
         "steady, stronger penalty": change(config, **steady, table_l2=l2 * 5),
         "steady": change(config, **steady),
@@ -79,8 +81,8 @@ def further_alternatives(config: JobConfig) -> dict[str, JobConfig]:
     """Return what `--effort high` tries besides, changes of the best so far."""
     l2, rate = config.trainer.table_l2, config.trainer.learning_rate
     tried = {
-        "a fifth of the penalty": change(config, table_l2=l2 / 5),
-        "three times the penalty": change(config, table_l2=l2 * 3),
+        "a tenth of the penalty": change(config, table_l2=l2 / 10),
+        "twice the penalty": change(config, table_l2=l2 * 2),
         "half the learning rate": change(config, learning_rate=rate / 2),
         "twice the learning rate": change(config, learning_rate=rate * 2),
         "no id dropout": change(config, id_dropout=0.0),
@@ -90,3 +92,8 @@ def further_alternatives(config: JobConfig) -> dict[str, JobConfig]:
     if config.model.hidden is not None:
         tried["wider layers"] = change(config, hidden=tuple(width * 2 for width in config.model.hidden))
     return {name: other for name, other in tried.items() if other != config}
+
+
+def _batch_size(rows: int, steps: int, largest: int) -> int:
+    """Return the power of two with which an epoch has about so many steps, within the bounds."""
+    return min(max(1 << round(math.log2(max(rows / steps, 1))), MIN_BATCH), largest)

@@ -86,7 +86,8 @@ class RecipeSearch:
         config = self.result.config
         if config.effort in (None, "quick"):
             return self.result
-        for name, other in alternatives(config).items():
+        rows = len(self.result.best.prepared.rows["train"].labels_N)
+        for name, other in alternatives(config, rows).items():
             self._try(name, other)
         for name, other in with_target_statistics(self.result.config).items():
             self._try(name, other, least_epochs=self._first_epochs // 2)
