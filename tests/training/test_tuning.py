@@ -43,7 +43,7 @@ def test_it_begins_with_the_defaults_and_the_best_trains_to_what_it_says(
     study = search(tmp_path, prepared, 4, on_trial=ended.append)
     assert [trial.number for trial in ended] == [0, 1, 2, 3]
     assert ended == study.trials
-    assert study.trials[0].options == pytest.approx(search_space("lr", rel=1e-3))
+    assert study.trials[0].options == pytest.approx(search_space("lr"), rel=1e-3)
     assert len({str(trial.options) for trial in study.trials}) == 4
     best = study.best
     assert best is not None
