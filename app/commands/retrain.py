@@ -62,8 +62,8 @@ def retrain(
         bool, typer.Option("--only-new", help="End with 3 where no row is newer than those of the live version.")
     ] = False,
     fresh: Annotated[
-        bool, typer.Option("--fresh", help="Begin with fresh weights, not with the live version's.")
-    ] = False,
+        bool, typer.Option("--fresh/--warm", help="Begin with fresh weights, or with the live version's.")
+    ] = True,
     every: Annotated[str | None, typer.Option(help="Again and again until stopped: 90s, 30m, 6h, 1d.")] = None,
     epochs: Annotated[int | None, typer.Option(min=1, help="At most; it stops early.", rich_help_panel=TUNING)] = None,
     learning_rate: Annotated[
@@ -73,7 +73,7 @@ def retrain(
             max=10.0,
             help="Of Adam.",
             rich_help_panel=TUNING,
-            show_default="a quarter of the live version's, all of it with --fresh",
+            show_default="the live version's, a quarter of it with --warm",
         ),
     ] = None,
     batch_size: Annotated[int | None, typer.Option(min=2, help="Rows a step.", rich_help_panel=TUNING)] = None,

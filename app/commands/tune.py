@@ -15,6 +15,7 @@ from app.commands.output import AsJson, console, emit, notify
 from app.errors import ConfigError, DataError
 
 if TYPE_CHECKING:
+    from app.training.job_config import JobConfig
     from app.training.loop.epochs import ProgressUpdate
     from app.training.tuning import Search, Trial
 
@@ -52,11 +53,14 @@ def tune(
     quiet_threads(threads)
 
     import functools
+    from dataclasses import replace
 
     from app.models import MODELS
     from app.training.data.catalogue import open_dataset
     from app.training.evaluation.rows_digest import rows_digest
     from app.training.job import TrainingJob
+    from app.training.recipe.facts import measure, validation_share
+    from app.training.recipe.rules import apply_rules
     from app.training.tuning import Search, search_space
 
     if model not in MODELS:
@@ -64,16 +68,26 @@ def tune(
     name = study or model
     if not name.replace("-", "").replace("_", "").isalnum():
         raise ConfigError(f"--study {name}: use letters, digits, '_' and '-'")
-    make_config = functools.partial(job_config, model, seed, split, epochs=epochs)
-    base = make_config()
     read = functools.partial(open_dataset, dataset, features=features, label=label, timestamp=timestamp)
-    prepared = TrainingJob(base).prepare(read(data), read(test) if test else None, notify)
+    rows = read(data)
+    base = job_config(model, seed, split, epochs=epochs, effort="quick")
+    base = replace(base, split=replace(base.split, validation=validation_share(rows.labels_N)))
+    prepared = TrainingJob(base).prepare(rows, read(test) if test else None, notify)
+    facts = measure(prepared)
+
+    def make_config(**options: Any) -> JobConfig:
+        """Make what `ctr train --effort quick` makes of these options and rows."""
+        config = job_config(model, seed, split, epochs=epochs, effort="quick", **options)
+        return apply_rules(replace(config, split=base.split), facts).config
+
     search_key = {"model": model, "training rows": rows_digest(prepared.encoded["train"])[:16], "epochs": str(epochs)}
     search = Search.open(RUNS / f"tune-{name}.db", name, search_key, seed)
     before = len(search.trials)
     if before:
         notify(f"Going on after {before} trials")
+    ruled = make_config().trainer
     defaults = search_space(model)
+    defaults |= {"batch_size": ruled.batch_size, "l2": ruled.table_l2, "id_dropout": ruled.id_dropout}
     try:
         with console.status("") as status:
 
@@ -122,7 +136,7 @@ def _command(options: dict[str, Any], dataset: str, *rest: Any) -> str:
     data, test, features, label, timestamp, split, model, epochs, seed = rest
     given = {"dataset": dataset, "data": data, "test": test, "features": features, "label": label}
     given |= {"timestamp": timestamp, "split": split, "model": model, "seed": seed, "epochs": epochs, **options}
-    words = ["ctr", "train"]
+    words = ["ctr", "train", "--effort", "quick"]
     for option, value in given.items():
         if value is not None:
             words += [f"--{option.replace('_', '-')}", str(value)]

@@ -58,8 +58,11 @@ def newest_time(manifest: Manifest, part: str | None = None) -> float | None:
 
 
 def seen_share(manifest: Manifest, test: Dataset) -> float:
-    """Return the share of the test rows that are no newer than the newest that the live version was trained on."""
-    newest = newest_time(manifest, "train")
+    """Return the share of the test rows that are no newer than the newest that the live version was trained on.
+
+    One that was fitted again has seen all rows, but for those of a test file.
+    """
+    newest = newest_time(manifest, None if manifest.config.get("refitted") else "train")
     if newest is None or test.timestamps_N is None:
         return 0.0
     return float((test.timestamps_N <= newest).mean())

@@ -22,7 +22,10 @@ from app.training.loop.checkpoint import Checkpoint
 from app.training.loop.epochs import ProgressUpdate
 from app.training.loop.trainer import FitResult, Trainer
 from app.training.preprocessing.encode import EncodedRows, encode
-from app.training.preprocessing.expand import expand
+from app.training.preprocessing.expand import ExpandedRows, expand
+
+Start = Callable[[CtrModel, Preprocessing, ExpandedRows], Callable[[], object]]
+"""Gives a model the weights to begin with on these rows; returns what is to be called once it is trained."""
 
 
 @dataclass(frozen=True)
@@ -50,17 +53,19 @@ def refit(
     like: Preprocessing,
     *,
     has_seen_test: bool,
+    start: Start | None = None,
     on_progress: Callable[[ProgressUpdate], None] | None = None,
     checkpoint: Checkpoint | None = None,
     group: ProcessGroup = SINGLE_PROCESS,
 ) -> RefittedModel:
-    """Train a fresh model on all rows, not yet calibrated.
+    """Train a model on all rows, not yet calibrated.
 
     Args:
         data: training and validation rows, and the test rows if they were held out of them.
         test: the test rows, to be scored.
         fitted: how the held-out model was trained.
         like: the preprocessing of the held-out model, which has the target statistics that are learned.
+        start: gives the model its first weights; None begins with fresh ones.
         checkpoint: where to keep the state of this fit, in a file other than the held-out model's.
 
     Raises:
@@ -75,6 +80,17 @@ def refit(
     )
     model, epochs = config.model.build(preprocessing), fitted.best_epoch + 1
     trainer = Trainer(replace(config.trainer, epochs=epochs), model, preprocessing)
-    trainer.fit(rows["train"], None, on_progress, checkpoint=checkpoint, keep_checkpoint=True, group=group)
+    after = start(model, preprocessing, rows["train"]) if start else None
+    trainer.fit(
+        rows["train"],
+        None,
+        on_progress,
+        warm=start is not None,
+        checkpoint=checkpoint,
+        keep_checkpoint=True,
+        group=group,
+    )
+    if after:
+        after()
     test_logits_N: Floats = predict(model, rows["test"]).numpy()
     return RefittedModel(model, len(rows["train"].labels_N), epochs, test_logits_N, has_seen_test)

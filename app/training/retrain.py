@@ -12,12 +12,14 @@ from __future__ import annotations
 import contextlib
 import os
 import time
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 from dataclasses import asdict, dataclass, field, replace
 from pathlib import Path
 from typing import Any
 
 from app.errors import ArtifactError, NotPublished
+from app.models.base import CtrModel
+from app.models.preprocessing import Preprocessing
 from app.publishing.publish import Gate, publish_staged
 from app.registry.artifact.artifact import Artifact
 from app.registry.store.model_store import ModelStore
@@ -31,6 +33,8 @@ from app.training.evaluation.verdict import JUDGES
 from app.training.job import Notify, OnProgress, TrainingJob
 from app.training.live_version import check_same_schema, seen_share
 from app.training.loop.trainer import FitResult, Trainer
+from app.training.preprocessing.expand import ExpandedRows
+from app.training.refit import refit
 from app.training.retrain_config import RetrainConfig
 from app.training.warm_start import ContinuedPreprocessingFit, live_preprocessing, restore_unused_rows, warm_start
 
@@ -113,7 +117,8 @@ def retrain(
     if not config.fresh:
         fit = ContinuedPreprocessingFit(**asdict(job.preparation), live=live_preprocessing(live))
         job = replace(job, preparation=fit)
-    prepared = TrainingJob(job).prepare(config.window.newest(data), None, notify)
+    window = config.window.newest(data)
+    prepared = TrainingJob(job).prepare(window, None, notify)
     outcome.rows = {part: len(rows) for part, rows in prepared.data.items()}
     outcome.data = summarise_data(prepared.data)
 
@@ -149,6 +154,25 @@ def retrain(
     if poor and not config.force:
         raise NotPublished("poor", f"not published: it is {'; it is '.join(poor)}; --force publishes it all the same")
 
+    refitted = None
+    if job.refit:
+        notify(f"Fitting it again on all {len(window):,} rows, for {outcome.fitted.best_epoch + 1} epochs")
+
+        def start(model: CtrModel, preprocessing: Preprocessing, train: ExpandedRows) -> Callable[[], object]:
+            weights = warm_start(model, preprocessing, live, train)
+            return lambda: restore_unused_rows(model, preprocessing, weights, train)
+
+        refitted = refit(
+            job,
+            window,
+            test,
+            outcome.fitted,
+            prepared.preprocessing,
+            has_seen_test=True,
+            start=None if config.fresh else start,
+            on_progress=on_progress,
+        )
+        trained.calibration.apply(refitted.model)
     manifest_details = {
         "retrained": {
             "from": live.version,
@@ -169,7 +193,16 @@ def retrain(
     with store.staging() as staged:
         baselines[f"version {live.version}"] = BaselineResult({"test": live_N}, {"test": outcome.evaluation["live"]})
         TrainingJob(fresh_job).finish(
-            prepared, trained, baselines, staged, store.name, command, started, notify, manifest_details
+            prepared,
+            trained,
+            baselines,
+            staged,
+            store.name,
+            command,
+            started,
+            notify,
+            manifest_details,
+            refitted=refitted,
         )
         notify("Checking it as it would be served")
         version = publish_staged(store, staged, gate_or_refuse, replaces=live.version, discard_if_interrupted=True)

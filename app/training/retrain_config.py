@@ -60,8 +60,8 @@ class RetrainConfig:
     job: JobConfig
     """Configuration for training fresh weights; the new version's manifest keeps it for the next retraining."""
     window: RetrainWindow = field(default_factory=RetrainWindow)
-    fresh: bool = False
-    """Begin with fresh weights instead of the live version's."""
+    fresh: bool = True
+    """Begin with fresh weights, and not with the live version's: the better model on all sets (docs/deploy.md)."""
     learning_rate: float | None = None
     """Learning rate; None takes the job's, times `WARM_RATE` if training begins with the live version's weights."""
     metric: Metric = "log_loss"

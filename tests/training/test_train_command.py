@@ -35,7 +35,18 @@ def ctr(tmp_path: Path, monkeypatch: pytest.MonkeyPatch, run_ctr: Ctr) -> Ctr:
     return partial(run_ctr, "train")
 
 
-TABLE = ("--dataset", "table", "--data", "clicks.csv", "--features", "features.yaml", "--label", "clicked")
+TABLE = (
+    "--dataset",
+    "table",
+    "--data",
+    "clicks.csv",
+    "--features",
+    "features.yaml",
+    "--label",
+    "clicked",
+    "--effort",
+    "quick",
+)
 
 
 def test_the_document_is_the_contracts(ctr: Ctr) -> None:

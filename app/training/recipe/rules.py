@@ -8,6 +8,7 @@ from typing import Any
 
 from app.models import MODELS
 from app.training.job_config import JobConfig
+from app.training.preprocessing.target_statistics import TargetStatistics
 from app.training.recipe.facts import DataFacts
 
 STEPS_PER_EPOCH = 80
@@ -69,12 +70,12 @@ def alternatives(config: JobConfig, rows: int) -> dict[str, JobConfig]:
     }
 
 
-def with_target_statistics(config: JobConfig) -> dict[str, JobConfig]:
-    """Return the configuration with target statistics, unless it has some or the user said whether to have them."""
-    if config.preparation.target_statistics != "none" or "target_statistics" in config.given:
+def with_target_statistics(config: JobConfig, kind: TargetStatistics) -> dict[str, JobConfig]:
+    """Return the configuration with target statistics of a kind, unless the user said whether to have them."""
+    if "target_statistics" in config.given:
         return {}
-    preparation = replace(config.preparation, target_statistics="pairs")
-    return {"target statistics": replace(config, preparation=preparation)}
+    preparation = replace(config.preparation, target_statistics=kind)
+    return {f"target statistics of {kind}": replace(config, preparation=preparation)}
 
 
 def further_alternatives(config: JobConfig) -> dict[str, JobConfig]:

@@ -30,6 +30,8 @@ PATIENCE, PATIENCE_STEPS = 2, 40
 MIN_EPOCHS = 2
 MIN_GAIN = 1e-4
 """An alternative is chosen if its validation log loss is lower by so much, in nats."""
+STATISTICS_GAIN = 0.01
+"""Target statistics are chosen for one hundredth of the log loss: those across sides cost each request more."""
 
 
 @dataclass(frozen=True)
@@ -87,19 +89,25 @@ class RecipeSearch:
         if config.effort in (None, "quick"):
             return self.result
         rows = len(self.result.best.prepared.rows["train"].labels_N)
-        for name, other in alternatives(config, rows).items():
+        for kind in ("pairs", "fields") if config.effort == "high" else ("pairs",):
+            for name, other in with_target_statistics(self.result.config, kind).items():
+                self._try(name, other, least_gain=STATISTICS_GAIN)
+        for name, other in alternatives(self.result.config, rows).items():
             self._try(name, other)
-        for name, other in with_target_statistics(self.result.config).items():
-            self._try(name, other, least_epochs=self._first_epochs // 2)
         if config.effort == "high":
             for name, other in further_alternatives(self.result.config).items():
                 self._try(name, other)
         return self.result
 
-    def _try(self, name: str, config: JobConfig, least_epochs: int = MIN_EPOCHS) -> None:
+    def _try(self, name: str, config: JobConfig, least_gain: float = 0.0) -> None:
+        """Fit a configuration and keep it if it is better.
+
+        Args:
+            least_gain: share of the log loss that it must be better by.
+        """
         cost = LARGE_BATCH_COST if config.trainer.batch_size > self._batch_size else 1.0
         epochs = min(math.ceil(EPOCHS_MORE * self._first_epochs), int(self._left / cost))
-        if epochs < max(least_epochs, MIN_EPOCHS):
+        if epochs < MIN_EPOCHS:
             return
         if "epochs" in config.given:
             epochs = min(epochs, config.trainer.epochs)
@@ -114,7 +122,8 @@ class RecipeSearch:
         loss, count = tried.fitted.best_loss, len(tried.fitted.epochs)
         self._left -= cost * count
         trials = (*self.result.trials, Trial(name, loss, count))
-        if loss < self.result.best.fitted.best_loss - MIN_GAIN:
+        best_loss = self.result.best.fitted.best_loss
+        if loss < best_loss - max(MIN_GAIN, least_gain * best_loss):
             self.result = SearchResult(config, tried, name, trials)
         else:
             self.result = replace(self.result, trials=trials)

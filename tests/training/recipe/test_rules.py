@@ -51,13 +51,13 @@ def test_given_options_are_left_alone(name: str, rows: int) -> None:
         trainer = adapted.trainer
         assert (trainer.batch_size, trainer.table_l2, trainer.learning_rate) == (333, 0.123, 0.0123)
         assert (trainer.id_dropout, trainer.epochs) == (0.45, 7)
-    assert not with_target_statistics(ruled)
+    assert not with_target_statistics(ruled, "pairs")
 
 
 @pytest.mark.parametrize("name", MODELS)
 def test_alternatives_differ_from_the_rules_and_from_each_other(name: str) -> None:
     config = apply_rules(job_config(name, 0, effort="high"), DataFacts(40_000, 0.1)).config
-    others = [config, *alternatives(config, 40_000).values(), *with_target_statistics(config).values()]
+    others = [config, *alternatives(config, 40_000).values(), *with_target_statistics(config, "pairs").values()]
     others += further_alternatives(config).values()
     assert len({repr(other) for other in others}) == len(others)
     assert all(replace(other, trainer=config.trainer, model=config.model).split == config.split for other in others)
