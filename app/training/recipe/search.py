@@ -12,7 +12,7 @@ from collections.abc import Callable
 from dataclasses import asdict, dataclass, replace
 from typing import Any
 
-from app.errors import DataError
+from app.errors import ConfigError, DataError
 from app.models.base import CtrModel
 from app.training.job_config import JobConfig
 from app.training.job_results import PreparedData
@@ -116,7 +116,7 @@ class RecipeSearch:
         self._notify(f"Trying {name}")
         try:
             tried = self._fit(config, name)
-        except DataError as error:  # it diverges
+        except (ConfigError, DataError) as error:  # it diverges, or these rows are too many for target statistics
             self._notify(f"{name}: {error}")
             return
         loss, count = tried.fitted.best_loss, len(tried.fitted.epochs)
