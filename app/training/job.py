@@ -34,7 +34,7 @@ from app.training.preprocessing.encode import encode
 from app.training.preprocessing.expand import expand
 from app.training.recipe.facts import measure, validation_share
 from app.training.recipe.rules import apply_rules
-from app.training.recipe.search import RULES, FittedModel, RecipeSearch, SearchResult, Trial
+from app.training.recipe.search import RULES, FittedModel, RecipeSearch, SearchResult, TriedFit
 from app.training.refit import RefittedModel, refit
 from app.training.report import PAGE, write_report
 from app.training.report.collect import ReportInput, collect_findings
@@ -421,7 +421,7 @@ class TrainingJob:
             return ()
 
 
-def _losses(trials: Sequence[Trial]) -> str:
+def _losses(trials: Sequence[TriedFit]) -> str:
     return ", ".join(f"{trial.name} {trial.validation_loss:.4f}" for trial in trials)
 
 

@@ -48,7 +48,7 @@ Fit = Callable[[JobConfig, str], FittedModel]
 
 
 @dataclass(frozen=True)
-class Trial:
+class TriedFit:
     """Records one fit of the search."""
 
     name: str
@@ -63,7 +63,7 @@ class SearchResult:
     config: JobConfig
     best: FittedModel
     chosen: str
-    trials: tuple[Trial, ...]
+    trials: tuple[TriedFit, ...]
 
     def summary(self) -> dict[str, Any]:
         """Return what the manifest says of the choice."""
@@ -80,7 +80,7 @@ class RecipeSearch:
         self._batch_size = config.trainer.batch_size
         self._first_epochs = len(first.fitted.epochs)
         self._left = BUDGET.get(config.effort or "", 1.0) * self._first_epochs - self._first_epochs
-        trial = Trial(RULES, first.fitted.best_loss, self._first_epochs)
+        trial = TriedFit(RULES, first.fitted.best_loss, self._first_epochs)
         self.result = SearchResult(config, first, RULES, (trial,))
 
     def run(self) -> SearchResult:
@@ -121,7 +121,7 @@ class RecipeSearch:
             return
         loss, count = tried.fitted.best_loss, len(tried.fitted.epochs)
         self._left -= cost * count
-        trials = (*self.result.trials, Trial(name, loss, count))
+        trials = (*self.result.trials, TriedFit(name, loss, count))
         best_loss = self.result.best.fitted.best_loss
         if loss < best_loss - max(MIN_GAIN, least_gain * best_loss):
             self.result = SearchResult(config, tried, name, trials)
