@@ -88,7 +88,7 @@ class TrainingJob:
         result = job.finish(
             prepared, trained, baselines, folder, name, command, started, notify, refitted=refitted, searched=searched
         )
-        for fit_name in ("refit", *(trial.name for trial in searched.trials)):
+        for fit_name in ("refit", *(tried.name for tried in searched.tried)):
             if checkpoint:
                 _checkpoint_of(checkpoint, fit_name).delete()
         return result
@@ -128,9 +128,9 @@ class TrainingJob:
             model, fitted = job._fit(rows, on_progress, checkpoint and _checkpoint_of(checkpoint, fit_name), group)
             return FittedModel(rows, model, fitted)
 
-        searched = RecipeSearch(config, fit, notify).run()
-        if len(searched.trials) > 1:
-            notify(f"Chosen: {searched.chosen}, of {_losses(searched.trials)}")
+        searched = RecipeSearch(config, len(prepared.rows["train"].labels_N), fit, notify).run()
+        if len(searched.tried) > 1:
+            notify(f"Chosen: {searched.chosen}, of {_losses(searched.tried)}")
         return searched
 
     def follow(
@@ -337,9 +337,7 @@ class TrainingJob:
             field: skipped for encoded in prepared.encoded.values() for field, skipped in encoded.unreadable.items()
         }
         data, config = summarise_data(prepared.data), asdict(self.config)
-        recipe = (
-            {"chosen": searched.chosen, "tried": [asdict(trial) for trial in searched.trials]} if searched else None
-        )
+        recipe = {"chosen": searched.chosen, "tried": [asdict(trial) for trial in searched.tried]} if searched else None
         baseline_metrics = {name: baseline.metrics["test"] for name, baseline in baselines.items()}
         verdict = self.judge(prepared, trained, baselines)
         notify("Writing the report and the version")
@@ -421,8 +419,10 @@ class TrainingJob:
             return ()
 
 
-def _losses(trials: Sequence[TriedFit]) -> str:
-    return ", ".join(f"{trial.name} {trial.validation_loss:.4f}" for trial in trials)
+def _losses(tried: Sequence[TriedFit]) -> str:
+    return ", ".join(
+        f"{fit.name} {'failed' if fit.validation_loss is None else f'{fit.validation_loss:.4f}'}" for fit in tried
+    )
 
 
 def _checkpoint_of(checkpoint: Checkpoint, fit_name: str) -> Checkpoint:

@@ -70,12 +70,11 @@ def alternatives(config: JobConfig, rows: int) -> dict[str, JobConfig]:
     }
 
 
-def with_target_statistics(config: JobConfig, kind: TargetStatistics) -> dict[str, JobConfig]:
-    """Return the configuration with target statistics of a kind, unless the user said whether to have them."""
+def target_statistics(config: JobConfig, kind: TargetStatistics) -> JobConfig | None:
+    """Return the configuration with target statistics of a kind; None if the user said whether to have them."""
     if "target_statistics" in config.given:
-        return {}
-    preparation = replace(config.preparation, target_statistics=kind)
-    return {f"target statistics of {kind}": replace(config, preparation=preparation)}
+        return None
+    return replace(config, preparation=replace(config.preparation, target_statistics=kind))
 
 
 def further_alternatives(config: JobConfig) -> dict[str, JobConfig]:

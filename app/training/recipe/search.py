@@ -2,7 +2,8 @@
 
 The first fit is that of the rules; the default search takes at most three times its epochs. Fits on a part of the rows
 or for the first few epochs would be cheaper and choose wrongly (docs/adr/0014): the strongest penalty is the slowest to
-begin with. The test part is never looked at.
+begin with. Target statistics alone show what they are worth at once, and are tried for an epoch beforehand: networks
+with those across sides train by autograd, two or three times as long. The test part is never looked at.
 """
 
 from __future__ import annotations
@@ -17,21 +18,27 @@ from app.models.base import CtrModel
 from app.training.job_config import JobConfig
 from app.training.job_results import PreparedData
 from app.training.loop.trainer import FitResult
-from app.training.recipe.rules import alternatives, further_alternatives, with_target_statistics
+from app.training.preprocessing.target_statistics import TargetStatistics
+from app.training.recipe.rules import alternatives, further_alternatives, target_statistics
 
-RULES = "rules"
-BUDGET = {"default": 3.0, "high": 12.0}
-"""A search may take so many times the epochs of the first fit, those included."""
-LARGE_BATCH_COST = 0.75
-"""An epoch in batches twice as large costs so much of another one."""
+RULES, PAIRS = "rules", "target statistics of pairs"
+STATISTICS: dict[str, TargetStatistics] = {PAIRS: "pairs", "target statistics of fields": "fields"}
+FEW_ROWS = 10_000
+"""With fewer rows a fit takes a second or less, and everything is tried in full."""
+BUDGET = 2.75
+"""The default search takes so many times the epochs of the first fit, that one included: three with what is tried first."""
+LARGE_BATCH_COST = 0.9
+"""An epoch in larger batches costs so much of another one."""
 EPOCHS_MORE = 1.25
 """An alternative gets at most so many times the epochs of the first fit."""
 PATIENCE, PATIENCE_STEPS = 2, 40
 MIN_EPOCHS = 2
+PROBE_STEPS, PROBE_GAIN = 60, 0.02
+"""Target statistics are taken if they lower the log loss by this share after the first epochs, of so many steps."""
 MIN_GAIN = 1e-4
 """An alternative is chosen if its validation log loss is lower by so much, in nats."""
 STATISTICS_GAIN = 0.01
-"""Target statistics are chosen for one hundredth of the log loss: those across sides cost each request more."""
+"""Target statistics are chosen for this share of the log loss: those across sides cost each request more."""
 
 
 @dataclass(frozen=True)
@@ -52,7 +59,8 @@ class TriedFit:
     """Records one fit of the search."""
 
     name: str
-    validation_loss: float
+    validation_loss: float | None
+    """Mean log loss in nats; None if the fit failed."""
     epochs: int
 
 
@@ -63,67 +71,101 @@ class SearchResult:
     config: JobConfig
     best: FittedModel
     chosen: str
-    trials: tuple[TriedFit, ...]
+    tried: tuple[TriedFit, ...]
 
     def summary(self) -> dict[str, Any]:
         """Return what the manifest says of the choice."""
-        return {"chosen": self.chosen, "tried": [asdict(trial) for trial in self.trials]}
+        return {"chosen": self.chosen, "tried": [asdict(fit) for fit in self.tried]}
 
 
 class RecipeSearch:
     """Tries one configuration after the other until the budget is spent, and keeps the best."""
 
-    def __init__(self, config: JobConfig, fit: Fit, notify: Callable[[str], None] = lambda message: None) -> None:
-        """Fit the rules' configuration. Raises DataError if it diverges."""
-        self._fit, self._notify = fit, notify
-        first = fit(config, RULES)
-        self._batch_size = config.trainer.batch_size
-        self._first_epochs = len(first.fitted.epochs)
-        self._left = BUDGET.get(config.effort or "", 1.0) * self._first_epochs - self._first_epochs
-        trial = TriedFit(RULES, first.fitted.best_loss, self._first_epochs)
-        self.result = SearchResult(config, first, RULES, (trial,))
-
-    def run(self) -> SearchResult:
-        """Try the alternatives as far as the budget reaches, and return the best."""
-        config = self.result.config
-        if config.effort in (None, "quick"):
-            return self.result
-        rows = len(self.result.best.prepared.rows["train"].labels_N)
-        for kind in ("pairs", "fields") if config.effort == "high" else ("pairs",):
-            for name, other in with_target_statistics(self.result.config, kind).items():
-                self._try(name, other, least_gain=STATISTICS_GAIN)
-        for name, other in alternatives(self.result.config, rows).items():
-            self._try(name, other)
-        if config.effort == "high":
-            for name, other in further_alternatives(self.result.config).items():
-                self._try(name, other)
-        return self.result
-
-    def _try(self, name: str, config: JobConfig, least_gain: float = 0.0) -> None:
-        """Fit a configuration and keep it if it is better.
+    def __init__(
+        self, config: JobConfig, rows: int, fit: Fit, notify: Callable[[str], None] = lambda message: None
+    ) -> None:
+        """Prepare a search.
 
         Args:
-            least_gain: share of the log loss that it must be better by.
+            config: what the rules chose.
+            rows: number of training rows.
         """
-        cost = LARGE_BATCH_COST if config.trainer.batch_size > self._batch_size else 1.0
-        epochs = min(math.ceil(EPOCHS_MORE * self._first_epochs), int(self._left / cost))
-        if epochs < MIN_EPOCHS:
-            return
-        if "epochs" in config.given:
-            epochs = min(epochs, config.trainer.epochs)
-        trainer = replace(config.trainer, epochs=epochs, patience=PATIENCE, patience_steps=PATIENCE_STEPS)
-        config = replace(config, trainer=trainer)
+        self._config, self._rows, self._fit, self._notify = config, rows, fit, notify
+        self._tried: list[TriedFit] = []
+
+    def run(self) -> SearchResult:
+        """Fit the rules' configuration, and its alternatives as far as the effort allows; return the best.
+
+        Raises:
+            DataError: the first fit diverges; an alternative that does is passed over.
+        """
+        config = self._config
+        if config.effort in (None, "quick"):
+            return self._first(config, RULES)
+        has_time = config.effort == "high" or self._rows < FEW_ROWS
+        with_statistics = target_statistics(config, "pairs")
+        if with_statistics and not has_time and self._is_promising(with_statistics):
+            return self._first(with_statistics, PAIRS)
+        best = self._first(config, RULES)
+        first_epochs = self._tried[-1].epochs
+        left = math.inf if has_time else (BUDGET - 1) * first_epochs
+        if has_time:
+            for name, kind in STATISTICS.items():
+                other = target_statistics(config, kind)
+                if other:
+                    best = self._better(best, name, other, 2 * first_epochs, STATISTICS_GAIN)
+        others = alternatives(best.config, self._rows)
+        for name in others:
+            cost = LARGE_BATCH_COST if others[name].trainer.batch_size > config.trainer.batch_size else 1.0
+            epochs = min(math.ceil(EPOCHS_MORE * first_epochs), math.floor(min(left, 1e6) / cost))
+            if epochs >= MIN_EPOCHS:
+                best = self._better(best, name, others[name], epochs)
+                left -= cost * self._tried[-1].epochs
+        if config.effort == "high":
+            for name, other in further_alternatives(best.config).items():
+                best = self._better(best, name, other, 2 * first_epochs)
+        return replace(best, tried=tuple(self._tried))
+
+    def _is_promising(self, with_statistics: JobConfig) -> bool:
+        """Tell whether target statistics gain at once: they are numbers, from which nothing has to be learned first."""
+        steps = -(-self._rows // self._config.trainer.batch_size)
+        epochs = -(-PROBE_STEPS // steps)
+        losses = []
+        for name, config in ((RULES, self._config), (PAIRS, with_statistics)):
+            fitted = self._attempt(f"{name}, at first", _limited(config, epochs))
+            losses.append(fitted.fitted.best_loss if fitted else math.inf)
+        return losses[1] < (1 - PROBE_GAIN) * losses[0]
+
+    def _first(self, config: JobConfig, name: str) -> SearchResult:
+        fitted = self._fit(config, name)
+        self._tried.append(TriedFit(name, fitted.fitted.best_loss, len(fitted.fitted.epochs)))
+        return SearchResult(config, fitted, name, tuple(self._tried))
+
+    def _better(
+        self, best: SearchResult, name: str, config: JobConfig, epochs: int, least_gain: float = 0.0
+    ) -> SearchResult:
+        """Fit a configuration; return it if it is better by `least_gain`, a share of the log loss, else the best."""
+        config = _limited(config, epochs)
+        fitted = self._attempt(name, config)
+        best_loss = best.best.fitted.best_loss
+        if fitted and fitted.fitted.best_loss < best_loss - max(MIN_GAIN, least_gain * best_loss):
+            return SearchResult(config, fitted, name, tuple(self._tried))
+        return best
+
+    def _attempt(self, name: str, config: JobConfig) -> FittedModel | None:
         self._notify(f"Trying {name}")
         try:
-            tried = self._fit(config, name)
+            fitted = self._fit(config, name)
         except (ConfigError, DataError) as error:  # it diverges, or these rows are too many for target statistics
             self._notify(f"{name}: {error}")
-            return
-        loss, count = tried.fitted.best_loss, len(tried.fitted.epochs)
-        self._left -= cost * count
-        trials = (*self.result.trials, TriedFit(name, loss, count))
-        best_loss = self.result.best.fitted.best_loss
-        if loss < best_loss - max(MIN_GAIN, least_gain * best_loss):
-            self.result = SearchResult(config, tried, name, trials)
-        else:
-            self.result = replace(self.result, trials=trials)
+            self._tried.append(TriedFit(name, None, 0))
+            return None
+        self._tried.append(TriedFit(name, fitted.fitted.best_loss, len(fitted.fitted.epochs)))
+        return fitted
+
+
+def _limited(config: JobConfig, epochs: int) -> JobConfig:
+    """Return the configuration with at most so many epochs, and the patience of a search."""
+    epochs = max(min(epochs, config.trainer.epochs), 1)
+    trainer = replace(config.trainer, epochs=epochs, patience=PATIENCE, patience_steps=PATIENCE_STEPS)
+    return replace(config, trainer=trainer)

@@ -2,8 +2,6 @@
 
 from __future__ import annotations
 
-from dataclasses import replace
-
 import numpy as np
 import pytest
 from hypothesis import given
@@ -20,7 +18,7 @@ from app.training.recipe.rules import (
     alternatives,
     apply_rules,
     further_alternatives,
-    with_target_statistics,
+    target_statistics,
 )
 
 NAMES = st.sampled_from(sorted(MODELS))
@@ -51,16 +49,20 @@ def test_given_options_are_left_alone(name: str, rows: int) -> None:
         trainer = adapted.trainer
         assert (trainer.batch_size, trainer.table_l2, trainer.learning_rate) == (333, 0.123, 0.0123)
         assert (trainer.id_dropout, trainer.epochs) == (0.45, 7)
-    assert not with_target_statistics(ruled, "pairs")
+    assert target_statistics(ruled, "pairs") is None
 
 
 @pytest.mark.parametrize("name", MODELS)
 def test_alternatives_differ_from_the_rules_and_from_each_other(name: str) -> None:
     config = apply_rules(job_config(name, 0, effort="high"), DataFacts(40_000, 0.1)).config
-    others = [config, *alternatives(config, 40_000).values(), *with_target_statistics(config, "pairs").values()]
+    others = [
+        config,
+        *alternatives(config, 40_000).values(),
+        target_statistics(config, "pairs"),
+        target_statistics(config, "fields"),
+    ]
     others += further_alternatives(config).values()
     assert len({repr(other) for other in others}) == len(others)
-    assert all(replace(other, trainer=config.trainer, model=config.model).split == config.split for other in others)
 
 
 @given(clicks=st.integers(1, 5000), others=st.integers(1, 5000))

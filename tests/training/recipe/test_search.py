@@ -11,15 +11,9 @@ from app.errors import DataError
 from app.training.job_config import Effort, JobConfig
 from app.training.loop.epochs import EpochResult
 from app.training.loop.trainer import FitResult
-from app.training.recipe.search import BUDGET, LARGE_BATCH_COST, RULES, FittedModel, RecipeSearch
+from app.training.recipe.search import BUDGET, FEW_ROWS, LARGE_BATCH_COST, PAIRS, RULES, FittedModel, RecipeSearch
 
-
-def fitted(loss: float, epochs: int) -> FittedModel:
-    """Return a fit whose best epoch is its last."""
-    results = [EpochResult(loss, loss + (epochs - epoch - 1), 1.0) for epoch in range(epochs)]
-    prepared = Mock()
-    prepared.rows = {"train": Mock(labels_N=range(40_000))}
-    return FittedModel(prepared, Mock(), FitResult(results, epochs - 1, 1.0))
+MANY_ROWS = 4 * FEW_ROWS
 
 
 class Fits:
@@ -30,62 +24,91 @@ class Fits:
         self.tried: list[tuple[str, JobConfig, int]] = []
 
     def __call__(self, config: JobConfig, name: str) -> FittedModel:
-        epochs = self.first_epochs if name == RULES else config.trainer.epochs
+        epochs = self.first_epochs if name in (RULES, PAIRS) else config.trainer.epochs
         self.tried.append((name, config, epochs))
         loss = self.losses.get(name, 1.0)
         if loss is None:
             raise DataError("the loss is not finite in epoch 1; lower the learning rate")
-        return fitted(loss, epochs)
+        results = [EpochResult(loss, loss + (epochs - epoch - 1), 1.0) for epoch in range(epochs)]
+        return FittedModel(Mock(), Mock(), FitResult(results, epochs - 1, 1.0))
+
+    @property
+    def names(self) -> list[str]:
+        return [name for name, *_ in self.tried]
+
+
+def search(fits: Fits, effort: Effort | None = "default", model: str = "deepfm", rows: int = MANY_ROWS) -> RecipeSearch:
+    return RecipeSearch(job_config(model, 0, effort=effort), rows, fits)
 
 
 @pytest.mark.parametrize("effort", [None, "quick"])
 def test_without_a_search_there_is_one_fit(effort: Effort | None) -> None:
     fits = Fits({RULES: 0.5})
-    result = RecipeSearch(job_config("deepfm", 0, effort=effort), fits).run()
-    assert [name for name, *_ in fits.tried] == [RULES] == [result.chosen]
+    assert search(fits, effort).run().chosen == RULES
+    assert fits.names == [RULES]
 
 
-@pytest.mark.parametrize("effort", ["default", "high"])
 @pytest.mark.parametrize("model", ["deepfm", "lr", "wide_deep"])
 @pytest.mark.parametrize("first_epochs", [1, 4, 8, 30])
-def test_the_budget_holds(effort: Effort, model: str, first_epochs: int) -> None:
+def test_the_budget_holds(model: str, first_epochs: int) -> None:
     fits = Fits({}, first_epochs)
-    config = job_config(model, 0, effort=effort)
-    RecipeSearch(config, fits).run()
+    config = job_config(model, 0, effort="default")
+    RecipeSearch(config, MANY_ROWS, fits).run()
+    whole = [fit for fit in fits.tried if "at first" not in fit[0]]
     large = config.trainer.batch_size
-    cost = sum(
-        epochs * (LARGE_BATCH_COST if tried.trainer.batch_size > large else 1.0) for _, tried, epochs in fits.tried
-    )
-    assert cost <= BUDGET[effort] * first_epochs + 1e-9
-    assert len(fits.tried) > 1 or first_epochs == 1
+    cost = sum(epochs * (LARGE_BATCH_COST if tried.trainer.batch_size > large else 1.0) for _, tried, epochs in whole)
+    assert cost <= BUDGET * first_epochs + 1e-9
+    assert len(whole) > 1 or first_epochs == 1
+    assert all(epochs == 1 for name, _, epochs in fits.tried if "at first" in name), "one epoch has enough steps"
 
 
 def test_the_best_is_kept_with_its_configuration() -> None:
     fits = Fits({RULES: 0.5, "steady, stronger penalty": 0.4, "steady": 0.45})
-    result = RecipeSearch(job_config("deepfm", 0, effort="default"), fits).run()
+    result = search(fits).run()
     assert result.chosen == "steady, stronger penalty"
     assert result.config in [config for _, config, _ in fits.tried]
     assert result.best.fitted.best_loss == 0.4
-    assert result.config.trainer.table_l2 == pytest.approx(5 * fits.tried[0][1].trainer.table_l2)
-    assert result.summary()["tried"][0] == {"name": RULES, "validation_loss": 0.5, "epochs": 8}
+    rules = next(config for name, config, _ in fits.tried if name == RULES)
+    assert result.config.trainer.table_l2 == pytest.approx(5 * rules.trainer.table_l2)
+    assert {"name": RULES, "validation_loss": 0.5, "epochs": 8} in result.summary()["tried"]
+    assert [tried.name for tried in result.tried] == fits.names
 
 
 def test_a_gain_within_the_noise_does_not_move_the_rules() -> None:
-    fits = Fits({RULES: 0.5, "steady": 0.49995})
-    assert RecipeSearch(job_config("deepfm", 0, effort="default"), fits).run().chosen == RULES
+    assert search(Fits({RULES: 0.5, "steady": 0.49995})).run().chosen == RULES
+
+
+@pytest.mark.parametrize(("loss", "chosen"), [(0.485, PAIRS), (0.495, RULES), (None, RULES)])
+def test_target_statistics_are_taken_where_they_gain_at_once(loss: float | None, chosen: str) -> None:
+    fits = Fits({f"{RULES}, at first": 0.5, f"{PAIRS}, at first": loss, RULES: 0.3, PAIRS: 0.3})
+    result = search(fits).run()
+    assert result.chosen == chosen
+    assert (result.config.preparation.target_statistics == "pairs") == (chosen == PAIRS)
+    assert (RULES in fits.names) == (chosen == RULES)
+
+
+@pytest.mark.parametrize(("loss", "chosen"), [(0.49, PAIRS), (0.497, RULES)])
+def test_few_rows_try_everything_in_full(loss: float, chosen: str) -> None:
+    fits = Fits({RULES: 0.5, PAIRS: loss})
+    result = search(fits, rows=FEW_ROWS - 1).run()
+    assert result.chosen == chosen
+    assert not any("at first" in name for name in fits.names)
+    assert {"steady", "steady, stronger penalty", "target statistics of fields"} <= set(fits.names)
 
 
 def test_an_alternative_that_diverges_is_passed_over() -> None:
     messages: list[str] = []
     fits = Fits({RULES: 0.5, "steady, stronger penalty": None, "steady": 0.4})
-    result = RecipeSearch(job_config("deepfm", 0, effort="default"), fits, messages.append).run()
-    assert result.chosen == "steady"
+    config = job_config("deepfm", 0, effort="default")
+    assert RecipeSearch(config, MANY_ROWS, fits, messages.append).run().chosen == "steady"
     assert any("not finite" in message for message in messages)
     with pytest.raises(DataError, match="not finite"):
-        RecipeSearch(job_config("deepfm", 0, effort="default"), Fits({RULES: None}))
+        search(Fits({RULES: None})).run()
 
 
-def test_given_epochs_bound_every_fit() -> None:
+@pytest.mark.parametrize("rows", [FEW_ROWS - 1, MANY_ROWS])
+def test_given_options_bound_every_fit(rows: int) -> None:
     fits = Fits({})
-    RecipeSearch(job_config("deepfm", 0, effort="high", epochs=3), fits).run()
+    RecipeSearch(job_config("deepfm", 0, effort="high", epochs=3, target_statistics="none"), rows, fits).run()
     assert all(config.trainer.epochs <= 3 for _, config, _ in fits.tried)
+    assert all(config.preparation.target_statistics == "none" for _, config, _ in fits.tried)
