@@ -26,7 +26,7 @@ STATISTICS: dict[str, TargetStatistics] = {PAIRS: "pairs", "target statistics of
 FEW_ROWS = 10_000
 """With fewer rows a fit takes a second or less, and everything is tried in full."""
 BUDGET = 2.75
-"""The default search takes so many times the epochs of the first fit, that one included: three with what is tried first."""
+"""The default search takes so many times the epochs of its first whole fit, that one included."""
 LARGE_BATCH_COST = 0.9
 """An epoch in larger batches costs so much of another one."""
 EPOCHS_MORE = 1.25
