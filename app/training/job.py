@@ -238,9 +238,7 @@ class TrainingJob:
         if self.config.refit:
             notify(f"Fitting it again on all {len(data):,} rows, for {trained.fitted.best_epoch + 1} epochs")
         refitted = self._refit(data, test, prepared, trained.fitted, on_progress, checkpoint, group)
-        if refitted:
-            trained.calibration.apply(refitted.model)
-        return refitted
+        return refitted and refitted.calibrated(trained.calibration, trained.logits["validation"])
 
     def _refit(
         self,
@@ -365,7 +363,7 @@ class TrainingJob:
         metrics["uncalibrated"] = trained.uncalibrated
         probabilities_N, refitted_metrics = trained.probabilities("test"), None
         if refitted:
-            probabilities_N = calibration.probabilities(refitted.test_logits_N)
+            probabilities_N = refitted.test_probabilities()
             if not refitted.has_seen_test:
                 labels_N, groups_N = prepared.encoded["test"].labels_N, prepared.groups("test")
                 refitted_metrics = evaluate(labels_N, probabilities_N, groups_N)
@@ -381,7 +379,7 @@ class TrainingJob:
                 **config,
                 "epochs_trained": len(fitted.epochs),
                 "best_epoch": fitted.best_epoch + 1,
-                "calibrated": asdict(calibration),
+                "calibrated": asdict(refitted.calibration if refitted else calibration),
                 "poor": verdict.poor,
                 "metrics_of": "the held-out model" if refitted else "this version",
                 "refitted": refitted.summary() if refitted else None,

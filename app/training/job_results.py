@@ -76,7 +76,7 @@ class JobResult:
     """The model's metrics without the calibration."""
     report: Path | None
     """The report's page; None if it could not be written."""
-    refitted: dict[str, int | bool] | None
+    refitted: dict[str, Any] | None
     """What the version was trained on, if that was not the model that was measured."""
     refitted_metrics: Metrics | None
     """The version's own metrics on the rows of a test file; None where there is none, or it is the measured model."""

@@ -8,13 +8,15 @@ held-out model, and so are the metrics; only the rows of a test file can measure
 from __future__ import annotations
 
 from collections.abc import Callable
-from dataclasses import dataclass, replace
+from dataclasses import dataclass, field, replace
+from typing import Any
 
 from app.models import MODELS
 from app.models.base import CtrModel
 from app.models.preprocessing import Preprocessing
 from app.training.data.dataset import Dataset
 from app.training.distributed import SINGLE_PROCESS, ProcessGroup
+from app.training.evaluation.calibration import Calibration
 from app.training.evaluation.predict import predict
 from app.training.evaluation.reliability import Floats
 from app.training.job_config import JobConfig
@@ -30,17 +32,34 @@ Start = Callable[[CtrModel, Preprocessing, ExpandedRows], Callable[[], object]]
 
 @dataclass(frozen=True)
 class RefittedModel:
-    """Holds a model that was trained on all rows, with the calibration of the held-out model applied."""
+    """Holds a model that was trained on all rows, with the held-out model's calibration carried over to it."""
 
     model: CtrModel
     rows: int
     epochs: int
-    test_logits_N: Floats
-    """Uncalibrated logits of the test rows."""
+    logits: dict[str, Floats]
+    """Uncalibrated logits of the rows that it was trained on, `train`, and of the `test` rows."""
+    labels_N: Floats
+    """Labels of the rows that it was trained on."""
     has_seen_test: bool
     """Whether the test rows were held out of the data, so that it was trained on them too."""
+    calibration: Calibration = field(default_factory=Calibration)
 
-    def summary(self) -> dict[str, int | bool]:
+    def calibrated(self, calibration: Calibration, validation_logits_N: Floats) -> RefittedModel:
+        """Apply the held-out model's calibration, carried over, to the model in place; return it with that.
+
+        Args:
+            validation_logits_N: what the calibration was fitted to.
+        """
+        carried_over = calibration.carried_over(validation_logits_N, self.logits["train"], self.labels_N)
+        carried_over.apply(self.model)
+        return replace(self, calibration=carried_over)
+
+    def test_probabilities(self) -> Floats:
+        """Return the calibrated probabilities of the test rows, in float64."""
+        return self.calibration.probabilities(self.logits["test"])
+
+    def summary(self) -> dict[str, Any]:
         """Return what the manifest and the report say of the refitting."""
         return {"rows": self.rows, "epochs": self.epochs, "has_seen_test": self.has_seen_test}
 
@@ -92,5 +111,5 @@ def refit(
     )
     if after:
         after()
-    test_logits_N: Floats = predict(model, rows["test"]).numpy()
-    return RefittedModel(model, len(rows["train"].labels_N), epochs, test_logits_N, has_seen_test)
+    logits: dict[str, Floats] = {part: predict(model, part_rows).numpy() for part, part_rows in rows.items()}
+    return RefittedModel(model, len(encoded.labels_N), epochs, logits, encoded.labels_N, has_seen_test)

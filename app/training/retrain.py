@@ -171,8 +171,7 @@ def retrain(
             has_seen_test=True,
             start=None if config.fresh else start,
             on_progress=on_progress,
-        )
-        trained.calibration.apply(refitted.model)
+        ).calibrated(trained.calibration, trained.logits["validation"])
     manifest_details = {
         "retrained": {
             "from": live.version,

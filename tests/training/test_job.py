@@ -129,10 +129,10 @@ def test_calibration_is_in_the_version_and_what_was_measured(tmp_path: Path) -> 
     assert result.metrics["validation"] != result.uncalibrated["validation"]
     assert result.metrics["test"]["auc"] == pytest.approx(result.uncalibrated["test"]["auc"])
     loaded = load(tmp_path)
-    assert loaded.program.calibration_2.tolist() == pytest.approx(
-        [result.calibration.slope, result.calibration.offset], rel=1e-6
-    )
-    assert loaded.manifest.config["calibrated"]["slope"] == pytest.approx(result.calibration.slope)
+    calibrated = loaded.manifest.config["calibrated"]
+    assert loaded.program.calibration_2.tolist() == pytest.approx([calibrated["slope"], calibrated["offset"]], rel=1e-6)
+    assert calibrated["slope"] == pytest.approx(result.calibration.slope)
+    assert calibrated["offset"] == pytest.approx(result.calibration.offset, abs=0.1), "carried over to all rows"
     assert loaded.manifest.metrics["uncalibrated"]["test"]["log_loss"] == pytest.approx(
         result.uncalibrated["test"]["log_loss"]
     )
@@ -230,15 +230,14 @@ def test_target_statistics_are_served_as_they_were_measured(tmp_path: Path, mode
     again = TrainingJob(job).refit(data, None, prepared, trained)
     assert again is not None
     test = prepared.encoded["test"]
-    for name, fitted, logits_N in (
-        ("held out", trained.model, trained.logits["test"]),
-        ("again", again.model, again.test_logits_N),
+    for name, fitted, expected_N in (
+        ("held out", trained.model, trained.probabilities("test")),
+        ("again", again.model, again.test_probabilities()),
     ):
         folder = tmp_path / name
         folder.mkdir()
         export_version(folder, fitted, prepared.data["validation"], name=name)
         version = load(folder)
-        expected_N = trained.calibration.probabilities(logits_N)
         np.testing.assert_allclose(probabilities(version, test), expected_N, atol=1e-6)
         with torch.inference_mode():
             items_ND = version.encode_items(test.item)

@@ -20,7 +20,7 @@ fitted on thousands of rows add next to nothing to that. What calibration is wor
 from __future__ import annotations
 
 import math
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from typing import Literal
 
 import numpy as np
@@ -28,7 +28,7 @@ import numpy.typing as npt
 import torch
 
 from app.models.base import CtrModel
-from app.training.evaluation.platt import fit_level, fit_offset, fit_platt, log_losses, sigmoid
+from app.training.evaluation.platt import fit_level, fit_offset, fit_platt, log_losses, log_odds, sigmoid
 from app.training.evaluation.reliability import Floats
 
 FittedMethod = Literal["none", "offset", "platt"]
@@ -68,6 +68,23 @@ class Calibration:
         with torch.no_grad():
             model.calibration_2.copy_(torch.tensor([self.slope, self.offset]))
 
+    def carried_over(self, logits_N: Floats, other_logits_N: Floats, other_labels_N: Floats) -> Calibration:
+        """Return the calibration for a model that was fitted again on more rows.
+
+        The slope stays, and so does the change of the level, in log odds. The level itself is the other model's: where
+        the slope is small the offset is nearly all of it, and would be that of fewer and older rows.
+
+        Args:
+            logits_N: what this was fitted to.
+            other_logits_N, other_labels_N: logits of the other model on the rows it was fitted on, and their labels.
+        """
+        if self.method != "platt":
+            return self
+        means = [float(p_N.mean()) for p_N in (self.probabilities(logits_N), sigmoid(logits_N.astype(np.float64)))]
+        change = log_odds(means[0]) - log_odds(means[1])
+        level = log_odds(float(other_labels_N.mean())) + change
+        return replace(self, offset=fit_level(other_logits_N, 1 / (1 + math.exp(-level)), self.slope))
+
     def probabilities(self, logits_N: Floats) -> npt.NDArray[np.float64]:
         """Return the calibrated probabilities [N]."""
         return sigmoid(self.slope * logits_N.astype(np.float64) + self.offset)
@@ -99,6 +116,10 @@ def fit_calibration(method: Method, logits_N: Floats, labels_N: Floats, seed: in
         reason = _reason(losses, chosen)
     if method != "none" and "platt" not in candidates:
         reason += f"; the slope would be {steepest:.3g}, above {MAX_SLOPE:g}, and is not taken"
+    if method == "auto" and losses is not None and not _beats_constant(losses[chosen], labels_N):
+        level = fit_level(logits_N, float(sigmoid(logits_N.astype(np.float64)).mean()), MIN_SLOPE)
+        reason = "the logits do not lower the log loss of a constant by a standard error: all but a constant is left"
+        return Calibration(MIN_SLOPE, level, "platt", _gain(losses, "none", "platt"), reason)
     gain = 0.0
     if losses is not None:
         others = [chosen] if chosen != "none" else [name for name in candidates if name != "none"]
@@ -107,6 +128,13 @@ def fit_calibration(method: Method, logits_N: Floats, labels_N: Floats, seed: in
     if chosen == "platt" and slope == MIN_SLOPE:
         reason += "; clicks do not rise with the logits, so that all but a constant is left"
     return Calibration(slope, offset, chosen, gain, reason)
+
+
+def _beats_constant(losses_N: npt.NDArray[np.float64], labels_N: Floats) -> bool:
+    """Tell whether losses are below those of the best constant by more than `CLEAR` standard errors."""
+    share = float(labels_N.mean())
+    fall_N = log_losses(np.full(len(labels_N), log_odds(share)), labels_N) - losses_N
+    return float(fall_N.mean()) > CLEAR * float(fall_N.std()) / math.sqrt(len(fall_N))
 
 
 def cross_fitted_losses(

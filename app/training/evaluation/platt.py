@@ -19,7 +19,7 @@ RIDGE = 1e-12
 def fit_platt(logits_N: Floats, labels_N: Floats) -> tuple[float, float]:
     """Return (a, b) of least log loss, by Newton's method with backtracking (Lin, Lin & Weng 2007, algorithm 1)."""
     z_N, target_N = logits_N.astype(np.float64), platt_targets(labels_N)
-    ab_2 = np.array([0.0, _log_odds(float(target_N.mean()))])
+    ab_2 = np.array([0.0, log_odds(float(target_N.mean()))])
     design_N2 = np.stack([z_N, np.ones_like(z_N)], 1)
     loss = float(log_losses(design_N2 @ ab_2, target_N).mean())
     for _ in range(MAX_STEPS):
@@ -48,9 +48,9 @@ def fit_offset(logits_N: Floats, labels_N: Floats, slope: float = 1.0) -> float:
 
 def fit_level(logits_N: Floats, mean: float, slope: float = 1.0) -> float:
     """Return b with which the predictions' mean is this one, for a given a."""
-    z_N, log_odds = slope * logits_N.astype(np.float64), _log_odds(mean)
+    z_N, level = slope * logits_N.astype(np.float64), log_odds(mean)
     # The sum rises with b; where every a z + b is below (above) the log odds it is below (above) the mean's.
-    lowest, highest = log_odds - float(z_N.max()) - 1, log_odds - float(z_N.min()) + 1
+    lowest, highest = level - float(z_N.max()) - 1, level - float(z_N.min()) + 1
     return float(brentq(lambda offset: float(sigmoid(z_N + offset).mean()) - mean, lowest, highest))
 
 
@@ -74,5 +74,6 @@ def log_losses(z_N: npt.NDArray[np.float64], target_N: Floats) -> npt.NDArray[np
     return np.asarray(np.logaddexp(0.0, z_N) - target_N * z_N)
 
 
-def _log_odds(share: float) -> float:
+def log_odds(share: float) -> float:
+    """Return the log odds of a share, which must lie between 0 and 1."""
     return math.log(share / (1 - share))

@@ -17,7 +17,7 @@ from app.training.evaluation.calibration import (
     cross_fitted_losses,
     fit_calibration,
 )
-from app.training.evaluation.platt import fit_platt, sigmoid
+from app.training.evaluation.platt import fit_level, fit_platt, sigmoid
 from app.training.evaluation.reliability import reliability
 from app.training.preprocessing.encode import encode
 from app.training.preprocessing.preprocessing_fit import PreprocessingFit
@@ -135,3 +135,38 @@ def test_the_model_scores_as_the_calibration_says() -> None:
     calibration.apply(model)
     logits = torch.linspace(-30, 30, 101)
     np.testing.assert_allclose(model.probability(logits), calibration.probabilities(logits.numpy()), rtol=2e-5)
+
+
+@pytest.mark.parametrize("slope", [0.01, 0.5, 2.0])
+def test_a_calibration_that_is_carried_over_keeps_its_slope_and_its_change_of_the_level(slope: float) -> None:
+    generator = np.random.default_rng(0)
+    logits, other = generator.normal(-3, 1, 4000), generator.normal(-2.5, 1.5, 9000)
+    fitted = Calibration(slope, fit_level(logits, float(sigmoid(logits).mean()), slope), "platt")
+    labels = (np.arange(9000) < 1000).astype(np.float32)
+    carried_over = fitted.carried_over(logits, other, labels)
+    assert (carried_over.slope, carried_over.method) == (slope, "platt")
+    assert carried_over.probabilities(other).mean() == pytest.approx(1 / 9, abs=1e-9)
+    raised = Calibration(slope, fitted.offset + 0.3, "platt").carried_over(logits, other, labels)
+    assert raised.probabilities(other).mean() > carried_over.probabilities(other).mean()
+    assert Calibration(1.0, 0.2, "offset").carried_over(logits, other, labels) == Calibration(1.0, 0.2, "offset")
+
+
+def test_a_few_clicks_too_many_do_not_move_the_level() -> None:
+    """Of 1,000 rows with a click rate of 5 %, 58 clicks are one standard error above the 50 expected."""
+    logits = np.full(1000, np.log(0.05 / 0.95)) + np.random.default_rng(1).normal(0, 0.3, 1000)
+    for clicks, moves in ((58, False), (90, True)):
+        labels = (np.arange(1000) < clicks).astype(np.float32)
+        calibration = fit_calibration("platt", logits.astype(np.float32), labels)
+        level = calibration.probabilities(logits).mean()
+        assert (level == pytest.approx(sigmoid(logits).mean(), abs=1e-3)) == (not moves)
+
+
+@pytest.mark.parametrize("seed", range(3))
+def test_logits_that_are_worth_no_more_than_a_constant_leave_a_constant(seed: int) -> None:
+    generator = np.random.default_rng(seed)
+    labels = (generator.random(8000) < 0.006).astype(np.float32)
+    noise = np.log(0.006 / 0.994) + generator.normal(0, 0.05, 8000).astype(np.float32)
+    calibration = fit_calibration("auto", noise, labels)
+    assert calibration.slope == MIN_SLOPE
+    assert "all but a constant is left" in calibration.reason
+    assert calibration.probabilities(noise).mean() == pytest.approx(sigmoid(noise.astype(np.float64)).mean(), rel=1e-6)
