@@ -116,7 +116,8 @@ class TestMake:
         for name in ("bin/python", ".ready", ".ready-dev"):
             (tmp_path / ".venv" / name).touch()
         assert "Installing" not in run_make("--dry-run", "test", folder=tmp_path).stdout
-        (tmp_path / "constraints.txt").touch()
+        later = time.time() + 10  # clocks of file systems are coarse: what comes first is said, not waited for
+        os.utime(tmp_path / "constraints.txt", (later, later))
         again = run_make("--dry-run", "test", folder=tmp_path).stdout
         assert again.index("ziglang") < again.index("--editable") < again.index("-m pytest")
         assert again.index("torch setuptools") < again.index("--editable")
