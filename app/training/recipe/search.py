@@ -25,6 +25,8 @@ RULES, PAIRS = "rules", "target statistics of pairs"
 STATISTICS: dict[str, TargetStatistics] = {PAIRS: "pairs", "target statistics of fields": "fields"}
 FEW_ROWS = 10_000
 """With fewer rows a fit takes a second or less, and everything is tried in full."""
+STATISTICS_ROWS = 1_500
+"""With fewer rows validation cannot tell whether target statistics help, and chance chooses them too often."""
 BUDGET = 2.75
 """The default search takes so many times the epochs of its first whole fit, that one included."""
 LARGE_BATCH_COST = 0.9
@@ -103,7 +105,7 @@ class RecipeSearch:
         if config.effort in (None, "quick"):
             return self._first(config, RULES)
         has_time = config.effort == "high" or self._rows < FEW_ROWS
-        with_statistics = target_statistics(config, "pairs")
+        with_statistics = target_statistics(config, "pairs") if self._rows >= STATISTICS_ROWS else None
         if with_statistics and not has_time and self._is_promising(with_statistics):
             return self._first(with_statistics, PAIRS)
         best = self._first(config, RULES)
@@ -112,7 +114,7 @@ class RecipeSearch:
         if has_time:
             for name, kind in STATISTICS.items():
                 other = target_statistics(config, kind)
-                if other:
+                if other and with_statistics:
                     best = self._better(best, name, other, 2 * first_epochs, STATISTICS_GAIN)
         others = alternatives(best.config, self._rows)
         for name in others:

@@ -11,7 +11,16 @@ from app.errors import DataError
 from app.training.job_config import Effort, JobConfig
 from app.training.loop.epochs import EpochResult
 from app.training.loop.trainer import FitResult
-from app.training.recipe.search import BUDGET, FEW_ROWS, LARGE_BATCH_COST, PAIRS, RULES, FittedModel, RecipeSearch
+from app.training.recipe.search import (
+    BUDGET,
+    FEW_ROWS,
+    LARGE_BATCH_COST,
+    PAIRS,
+    RULES,
+    STATISTICS_ROWS,
+    FittedModel,
+    RecipeSearch,
+)
 
 MANY_ROWS = 4 * FEW_ROWS
 
@@ -94,6 +103,12 @@ def test_few_rows_try_everything_in_full(loss: float, chosen: str) -> None:
     assert result.chosen == chosen
     assert not any("at first" in name for name in fits.names)
     assert {"steady", "steady, stronger penalty", "target statistics of fields"} <= set(fits.names)
+
+
+def test_too_few_rows_try_no_target_statistics() -> None:
+    fits = Fits({RULES: 0.5, PAIRS: 0.1})
+    assert search(fits, rows=STATISTICS_ROWS - 1).run().chosen == RULES
+    assert not any("statistics" in name for name in fits.names)
 
 
 def test_an_alternative_that_diverges_is_passed_over() -> None:
