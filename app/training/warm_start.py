@@ -29,12 +29,13 @@ from app.models.preprocessing import NumericStatistics, Preprocessing
 from app.models.target_statistics import KeyStatistics, Scope
 from app.registry.artifact.artifact import Artifact
 from app.training.distributed import SINGLE_PROCESS, ProcessGroup
+from app.training.loop.batch_norm import sample_rows
 from app.training.preprocessing.encode import EncodedRows
 from app.training.preprocessing.expand import ExpandedRows
 from app.training.preprocessing.preprocessing_fit import PreprocessingFit
 
-SAMPLE_ROWS = 16_384
-"""Number of training rows from which the batch norms' first statistics are taken."""
+CHUNK_ROWS = 16_384
+"""This many rows are scored at a time to see which table rows they use."""
 
 
 @dataclass(frozen=True)
@@ -186,7 +187,7 @@ def _used_rows(model: CtrModel, table: nn.Parameter, train: ExpandedRows) -> Ten
     """Tell which rows of a table training rows look up: those for which the sum of the logits has a gradient."""
     used_C = torch.zeros(len(table), dtype=torch.bool)
     model.eval()
-    chunks = (torch.split(tensor, SAMPLE_ROWS) for tensor in (train.rows_NT, train.x_NT))
+    chunks = (torch.split(tensor, CHUNK_ROWS) for tensor in (train.rows_NT, train.x_NT))
     for rows_BT, x_BT in zip(*chunks, strict=True):
         with torch.no_grad():
             fields_BFE = model.fields(rows_BT, x_BT)
@@ -250,8 +251,7 @@ def _restore_batch_norms(model: CtrModel, train: ExpandedRows) -> None:
         )  # the identity, exactly
     handles = [norm.register_forward_pre_hook(keep_inputs) for norm in norms]
     model.eval()
-    stride = max(1, len(train.labels_N) // SAMPLE_ROWS)
-    rows_BT, x_BT = train.rows_NT[::stride][:SAMPLE_ROWS], train.x_NT[::stride][:SAMPLE_ROWS]
+    rows_BT, x_BT, _ = sample_rows(train)
     model.logits(rows_BT, x_BT, model.fields(rows_BT, x_BT))
     for handle in handles:
         handle.remove()
