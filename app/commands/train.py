@@ -242,7 +242,7 @@ def train(
                     "poor": result.verdict.poor,
                     "comparisons": asdict(result.verdict)["differences"],
                     "baseline_notes": result.baseline_notes,
-                    "metrics_of": "the held-out model" if result.refitted else "this version",
+                    "metrics_of": result.metrics_of,
                     "refitted": {**result.refitted, "test": result.refitted_metrics} if result.refitted else None,
                     "recipe": result.recipe,
                 }

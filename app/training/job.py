@@ -12,7 +12,6 @@ import structlog
 import torch
 
 from app.errors import ConfigError
-from app.models import MODELS
 from app.models.base import CtrModel
 from app.training.data.dataset import Dataset
 from app.training.data.split import HELD_OUT, PARTS
@@ -41,6 +40,9 @@ from app.training.report.collect import ReportInput, collect_findings
 
 Notify = Callable[[str], None]
 OnProgress = Callable[[ProgressUpdate], None]
+
+REFIT = "refit"
+"""Names the last fit of a job among those that have checkpoints."""
 
 log = structlog.get_logger(__name__)
 
@@ -88,8 +90,8 @@ class TrainingJob:
         result = job.finish(
             prepared, trained, baselines, folder, name, command, started, notify, refitted=refitted, searched=searched
         )
-        for fit_name in ("refit", *(tried.name for tried in searched.tried)):
-            if checkpoint:
+        if checkpoint:
+            for fit_name in (REFIT, *(tried.name for tried in searched.tried)):
                 _checkpoint_of(checkpoint, fit_name).delete()
         return result
 
@@ -179,17 +181,11 @@ class TrainingJob:
         Raises:
             ConfigError: the rows are larger than memory.
         """
-        config = self.config.preparation
-        if config.target_statistics == "none":
+        if self.config.preparation.target_statistics == "none":
             return prepared
         if any(encoded.scratch_folder is not None for encoded in prepared.encoded.values()):
             raise ConfigError("--target-statistics: these rows are larger than memory, for which there are none")
-        preprocessing, rows = config.extend(
-            prepared.preprocessing,
-            prepared.rows,
-            across=MODELS[self.config.model.name].reads_across,
-            seed=self.config.trainer.seed,
-        )
+        preprocessing, rows = self.config.extend(prepared.preprocessing, prepared.rows)
         return replace(prepared, preprocessing=preprocessing, rows=rows)
 
     def train(
@@ -260,7 +256,7 @@ class TrainingJob:
             prepared.preprocessing,
             has_seen_test=test is None,
             on_progress=on_progress,
-            checkpoint=checkpoint and _checkpoint_of(checkpoint, "refit"),
+            checkpoint=checkpoint and _checkpoint_of(checkpoint, REFIT),
             group=group,
         )
 
@@ -335,7 +331,8 @@ class TrainingJob:
             field: skipped for encoded in prepared.encoded.values() for field, skipped in encoded.unreadable.items()
         }
         data, config = summarise_data(prepared.data), asdict(self.config)
-        recipe = {"chosen": searched.chosen, "tried": [asdict(trial) for trial in searched.tried]} if searched else None
+        recipe = searched.summary() if searched else None
+        metrics_of = "the held-out model" if refitted else "this version"
         baseline_metrics = {name: baseline.metrics["test"] for name, baseline in baselines.items()}
         verdict = self.judge(prepared, trained, baselines)
         notify("Writing the report and the version")
@@ -381,7 +378,7 @@ class TrainingJob:
                 "best_epoch": fitted.best_epoch + 1,
                 "calibrated": asdict(refitted.calibration if refitted else calibration),
                 "poor": verdict.poor,
-                "metrics_of": "the held-out model" if refitted else "this version",
+                "metrics_of": metrics_of,
                 "refitted": refitted.summary() if refitted else None,
                 "recipe": recipe,
                 **(manifest_details or {}),
@@ -403,6 +400,7 @@ class TrainingJob:
             report=folder / PAGE if report_files else None,
             refitted=refitted.summary() if refitted else None,
             refitted_metrics=refitted_metrics,
+            metrics_of=metrics_of,
             recipe=recipe,
             config=self.config,
         )

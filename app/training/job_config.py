@@ -5,10 +5,13 @@ from __future__ import annotations
 from dataclasses import dataclass, field
 from typing import Literal
 
+from app.models import MODELS
+from app.models.preprocessing import Preprocessing
 from app.training.architectures import ModelConfig
 from app.training.data.split import SplitConfig
 from app.training.evaluation.calibration import Method
 from app.training.loop.trainer_config import TrainerConfig
+from app.training.preprocessing.expand import ExpandedRows
 from app.training.preprocessing.preprocessing_fit import PreprocessingFit
 
 Effort = Literal["quick", "default", "high"]
@@ -29,3 +32,15 @@ class JobConfig:
     """How much is done to adapt the options to the data (`app.training.recipe`); None trains with them as they are."""
     given: tuple[str, ...] = ()
     """Names of the fields of `trainer`, `model` and `preparation` that the user chose, which are not adapted."""
+
+    def extend(
+        self, preprocessing: Preprocessing, rows: dict[str, ExpandedRows], like: Preprocessing | None = None
+    ) -> tuple[Preprocessing, dict[str, ExpandedRows]]:
+        """Learn the target statistics that are wanted and the model reads, and add their numbers to the rows.
+
+        Args:
+            rows: rows by part; the statistics are learned on the part `train`.
+            like: preprocessing whose statistics to learn, of these rows; None chooses them.
+        """
+        across = MODELS[self.model.name].reads_across
+        return self.preparation.extend(preprocessing, rows, across=across, seed=self.trainer.seed, like=like)

@@ -80,6 +80,8 @@ class JobResult:
     """What the version was trained on, if that was not the model that was measured."""
     refitted_metrics: Metrics | None
     """The version's own metrics on the rows of a test file; None where there is none, or it is the measured model."""
+    metrics_of: str
+    """Says whose `metrics` are: those of the version, or of the held-out model that it was fitted again after."""
     recipe: dict[str, Any] | None
     """How the configuration was chosen: the name of the fit, and all that were tried."""
     config: JobConfig

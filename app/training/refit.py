@@ -11,7 +11,6 @@ from collections.abc import Callable
 from dataclasses import dataclass, field, replace
 from typing import Any
 
-from app.models import MODELS
 from app.models.base import CtrModel
 from app.models.preprocessing import Preprocessing
 from app.training.data.dataset import Dataset
@@ -35,12 +34,9 @@ class RefittedModel:
     """Holds a model that was trained on all rows, with the held-out model's calibration carried over to it."""
 
     model: CtrModel
-    rows: int
     epochs: int
-    logits: dict[str, Floats]
-    """Uncalibrated logits of the rows that it was trained on, `train`, and of the `test` rows."""
-    labels_N: Floats
-    """Labels of the rows that it was trained on."""
+    rows: dict[str, ExpandedRows]
+    """The rows that it was trained on, `train`, and the `test` rows."""
     has_seen_test: bool
     """Whether the test rows were held out of the data, so that it was trained on them too."""
     calibration: Calibration = field(default_factory=Calibration)
@@ -51,17 +47,20 @@ class RefittedModel:
         Args:
             validation_logits_N: what the calibration was fitted to.
         """
-        carried_over = calibration.carried_over(validation_logits_N, self.logits["train"], self.labels_N)
-        carried_over.apply(self.model)
-        return replace(self, calibration=carried_over)
+        if calibration.method == "platt":  # which alone asks for a pass over all rows
+            logits_N: Floats = predict(self.model, self.rows["train"]).numpy()
+            labels_N: Floats = self.rows["train"].labels_N.numpy()
+            calibration = calibration.carried_over(validation_logits_N, logits_N, labels_N)
+        calibration.apply(self.model)
+        return replace(self, calibration=calibration)
 
     def test_probabilities(self) -> Floats:
         """Return the calibrated probabilities of the test rows, in float64."""
-        return self.calibration.probabilities(self.logits["test"])
+        return self.calibration.probabilities(predict(self.model, self.rows["test"]).numpy())
 
     def summary(self) -> dict[str, Any]:
         """Return what the manifest and the report say of the refitting."""
-        return {"rows": self.rows, "epochs": self.epochs, "has_seen_test": self.has_seen_test}
+        return {"rows": len(self.rows["train"].labels_N), "epochs": self.epochs, "has_seen_test": self.has_seen_test}
 
 
 def refit(
@@ -94,9 +93,7 @@ def refit(
     encoded = encode(data, machine_group)
     preprocessing = config.preparation.fit(data.schema, encoded, group)
     rows = {part: expand(preprocessing, slots, machine_group) for part, slots in (("train", encoded), ("test", test))}
-    preprocessing, rows = config.preparation.extend(
-        preprocessing, rows, across=MODELS[config.model.name].reads_across, seed=config.trainer.seed, like=like
-    )
+    preprocessing, rows = config.extend(preprocessing, rows, like)
     model, epochs = config.model.build(preprocessing), fitted.best_epoch + 1
     trainer = Trainer(replace(config.trainer, epochs=epochs), model, preprocessing)
     after = start(model, preprocessing, rows["train"]) if start else None
@@ -111,5 +108,4 @@ def refit(
     )
     if after:
         after()
-    logits: dict[str, Floats] = {part: predict(model, part_rows).numpy() for part, part_rows in rows.items()}
-    return RefittedModel(model, len(encoded.labels_N), epochs, logits, encoded.labels_N, has_seen_test)
+    return RefittedModel(model, epochs, rows, has_seen_test)

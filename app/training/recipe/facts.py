@@ -7,10 +7,11 @@ from dataclasses import dataclass
 import numpy as np
 import numpy.typing as npt
 
+from app.training.data.split import SplitConfig
 from app.training.job_results import PreparedData
 from app.training.loop.epochs import user_id_slot
 
-VALIDATION_SHARE, MAX_VALIDATION_SHARE = 0.1, 0.25
+VALIDATION_SHARE, MAX_VALIDATION_SHARE = SplitConfig.validation, 0.25
 ENOUGH_ROWS, ENOUGH_OF_A_CLASS = 500, 100
 """A validation part with fewer rows, or fewer of the rarer class, chooses the best epoch by chance."""
 

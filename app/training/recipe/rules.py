@@ -15,6 +15,8 @@ STEPS_PER_EPOCH = 80
 MIN_BATCH, MAX_BATCH = 64, 512
 STEADY_STEPS_PER_EPOCH, MAX_STEADY_BATCH = 30, 2048
 MAX_ID_DROPOUT = 0.2
+PAIRS = "target statistics of pairs"
+STATISTICS: dict[str, TargetStatistics] = {PAIRS: "pairs", "target statistics of fields": "fields"}
 MIN_STEPS, MAX_EPOCHS = 600, 120
 """Training may take at least so many steps, in at most so many epochs: epochs of few rows have few steps."""
 
@@ -42,11 +44,13 @@ def apply_rules(config: JobConfig, facts: DataFacts) -> Recipe:
     steps = -(-rows // batch)
     epochs = min(max(config.trainer.epochs, -(-MIN_STEPS // steps)), MAX_EPOCHS)
     table_l2 = config.model.table_l2(rows)
-    reasons = [f"batch size {batch} and L2 {table_l2:.2g} for {rows:,} training rows"]
+    why = {"batch_size": f"batch size {batch}", "table_l2": f"L2 {table_l2:.2g}"}
+    reasons = [f"{reason} for {rows:,} training rows" for name, reason in why.items() if name not in config.given]
     values: dict[str, Any] = {"batch_size": batch, "table_l2": table_l2, "epochs": epochs}
     if facts.unseen_users is not None:
         values["id_dropout"] = round(min(facts.unseen_users, MAX_ID_DROPOUT), 3)
-        reasons.append(f"id dropout {values['id_dropout']:g}, as {facts.unseen_users:.1%} of the users are new")
+        if "id_dropout" not in config.given:
+            reasons.append(f"id dropout {values['id_dropout']:g}, as {facts.unseen_users:.1%} of the users are new")
     return Recipe(change(config, **values), tuple(reasons))
 
 
@@ -70,11 +74,14 @@ def alternatives(config: JobConfig, rows: int) -> dict[str, JobConfig]:
     }
 
 
-def target_statistics(config: JobConfig, kind: TargetStatistics) -> JobConfig | None:
-    """Return the configuration with target statistics of a kind; None if the user said whether to have them."""
+def target_statistics(config: JobConfig) -> dict[str, JobConfig]:
+    """Return the configuration with target statistics of each kind, by name; none if the user said which to have."""
     if "target_statistics" in config.given:
-        return None
-    return replace(config, preparation=replace(config.preparation, target_statistics=kind))
+        return {}
+    return {
+        name: replace(config, preparation=replace(config.preparation, target_statistics=kind))
+        for name, kind in STATISTICS.items()
+    }
 
 
 def further_alternatives(config: JobConfig) -> dict[str, JobConfig]:

@@ -18,11 +18,9 @@ from app.models.base import CtrModel
 from app.training.job_config import JobConfig
 from app.training.job_results import PreparedData
 from app.training.loop.trainer import FitResult
-from app.training.preprocessing.target_statistics import TargetStatistics
-from app.training.recipe.rules import alternatives, further_alternatives, target_statistics
+from app.training.recipe.rules import PAIRS, alternatives, further_alternatives, target_statistics
 
-RULES, PAIRS = "rules", "target statistics of pairs"
-STATISTICS: dict[str, TargetStatistics] = {PAIRS: "pairs", "target statistics of fields": "fields"}
+RULES = "rules"
 FEW_ROWS = 10_000
 """With fewer rows a fit takes a second or less, and everything is tried in full."""
 STATISTICS_ROWS = 1_500
@@ -105,23 +103,19 @@ class RecipeSearch:
         if config.effort in (None, "quick"):
             return self._first(config, RULES)
         has_time = config.effort == "high" or self._rows < FEW_ROWS
-        with_statistics = target_statistics(config, "pairs") if self._rows >= STATISTICS_ROWS else None
-        if with_statistics and not has_time and self._is_promising(with_statistics):
-            return self._first(with_statistics, PAIRS)
+        statistics = target_statistics(config) if self._rows >= STATISTICS_ROWS else {}
+        if statistics and not has_time and self._is_promising(statistics[PAIRS]):
+            return self._first(statistics[PAIRS], PAIRS)
         best = self._first(config, RULES)
         first_epochs = self._tried[-1].epochs
         left = math.inf if has_time else (BUDGET - 1) * first_epochs
-        if has_time:
-            for name, kind in STATISTICS.items():
-                other = target_statistics(config, kind)
-                if other and with_statistics:
-                    best = self._better(best, name, other, 2 * first_epochs, STATISTICS_GAIN)
-        others = alternatives(best.config, self._rows)
-        for name in others:
-            cost = LARGE_BATCH_COST if others[name].trainer.batch_size > config.trainer.batch_size else 1.0
-            epochs = min(math.ceil(EPOCHS_MORE * first_epochs), math.floor(min(left, 1e6) / cost))
+        for name, other in statistics.items() if has_time else ():
+            best = self._better(best, name, other, 2 * first_epochs, STATISTICS_GAIN)
+        for name, other in alternatives(best.config, self._rows).items():
+            cost = LARGE_BATCH_COST if other.trainer.batch_size > config.trainer.batch_size else 1.0
+            epochs = int(min(math.ceil(EPOCHS_MORE * first_epochs), left / cost))
             if epochs >= MIN_EPOCHS:
-                best = self._better(best, name, others[name], epochs)
+                best = self._better(best, name, other, epochs)
                 left -= cost * self._tried[-1].epochs
         if config.effort == "high":
             for name, other in further_alternatives(best.config).items():
@@ -139,9 +133,7 @@ class RecipeSearch:
         return losses[1] < (1 - PROBE_GAIN) * losses[0]
 
     def _first(self, config: JobConfig, name: str) -> SearchResult:
-        fitted = self._fit(config, name)
-        self._tried.append(TriedFit(name, fitted.fitted.best_loss, len(fitted.fitted.epochs)))
-        return SearchResult(config, fitted, name, tuple(self._tried))
+        return SearchResult(config, self._recorded_fit(name, config), name, tuple(self._tried))
 
     def _better(
         self, best: SearchResult, name: str, config: JobConfig, epochs: int, least_gain: float = 0.0
@@ -157,11 +149,14 @@ class RecipeSearch:
     def _attempt(self, name: str, config: JobConfig) -> FittedModel | None:
         self._notify(f"Trying {name}")
         try:
-            fitted = self._fit(config, name)
+            return self._recorded_fit(name, config)
         except (ConfigError, DataError) as error:  # it diverges, or these rows are too many for target statistics
             self._notify(f"{name}: {error}")
             self._tried.append(TriedFit(name, None, 0))
             return None
+
+    def _recorded_fit(self, name: str, config: JobConfig) -> FittedModel:
+        fitted = self._fit(config, name)
         self._tried.append(TriedFit(name, fitted.fitted.best_loss, len(fitted.fitted.epochs)))
         return fitted
 

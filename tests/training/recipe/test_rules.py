@@ -49,7 +49,7 @@ def test_given_options_are_left_alone(name: str, rows: int) -> None:
         trainer = adapted.trainer
         assert (trainer.batch_size, trainer.table_l2, trainer.learning_rate) == (333, 0.123, 0.0123)
         assert (trainer.id_dropout, trainer.epochs) == (0.45, 7)
-    assert target_statistics(ruled, "pairs") is None
+    assert not target_statistics(ruled)
 
 
 @pytest.mark.parametrize("name", MODELS)
@@ -58,8 +58,7 @@ def test_alternatives_differ_from_the_rules_and_from_each_other(name: str) -> No
     others = [
         config,
         *alternatives(config, 40_000).values(),
-        target_statistics(config, "pairs"),
-        target_statistics(config, "fields"),
+        *target_statistics(config).values(),
     ]
     others += further_alternatives(config).values()
     assert len({repr(other) for other in others}) == len(others)

@@ -11,11 +11,11 @@ from app.errors import DataError
 from app.training.job_config import Effort, JobConfig
 from app.training.loop.epochs import EpochResult
 from app.training.loop.trainer import FitResult
+from app.training.recipe.rules import PAIRS
 from app.training.recipe.search import (
     BUDGET,
     FEW_ROWS,
     LARGE_BATCH_COST,
-    PAIRS,
     RULES,
     STATISTICS_ROWS,
     FittedModel,
