@@ -226,7 +226,7 @@ def train(
         if report:
             notify(f"Report: {report}")
         if tracking:
-            _track(tracking, destination, config, result)
+            _track(tracking, destination, result)
         if as_json:
             emit(
                 {
@@ -271,13 +271,13 @@ def _run(
         )
 
 
-def _track(tracking: Tracking, destination: Destination, config: JobConfig, result: JobResult) -> None:
+def _track(tracking: Tracking, destination: Destination, result: JobResult) -> None:
     """Write the run to MLflow. The version is safe by now, so that a server that fails costs a warning."""
     folder = destination.folder
     try:
         run = tracking.log(
             f"version {destination.version}" if destination.version else folder.name,
-            config=asdict(config),
+            config=asdict(result.config),
             metrics=result.metrics,
             epochs=[
                 {"train_loss": e.train_loss, "validation_loss": e.validation_loss or 0.0} for e in result.fitted.epochs

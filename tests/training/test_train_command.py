@@ -10,7 +10,7 @@ from typing import Any
 
 import pytest
 
-from app.registry.artifact.load import load
+from app.registry.artifact.load import load, read_manifest
 from app.registry.gate.gate_report import read_report
 from app.registry.store.model_store import ModelStore
 from app.training.evaluation.verdict import Verdict
@@ -218,6 +218,8 @@ def test_a_run_goes_to_mlflow_too_and_a_server_that_fails_costs_no_version(
     assert logged["set_tags"][0]["version_dir"] == str(folder)
     assert logged["log_metrics"][0]["test_log_loss"] == json.loads(out)["metrics"]["test"]["log_loss"]
     assert logged["log_artifact"] == (str(folder / "report.json"),)
+    chosen = read_manifest(folder).config["trainer"]["table_l2"]
+    assert logged["log_params"][0]["trainer.table_l2"] == str(chosen), "the options that were chosen, and not the first"
 
     def broken(_: dict[str, str]) -> None:
         raise OSError("connection lost")
