@@ -26,6 +26,8 @@ from app.training.evaluation.lightgbm_baseline import has_lightgbm
 from app.training.export import export_version, verify_export
 from app.training.job import TrainingJob
 from app.training.job_config import JobConfig
+from app.training.loop.checkpoint import Checkpoint
+from app.training.loop.epochs import ProgressUpdate
 from app.training.loop.trainer_config import TrainerConfig
 from app.training.preprocessing.preprocessing_fit import PreprocessingFit
 from app.training.publish import new_run_folder, publish_on_success
@@ -260,3 +262,46 @@ def paired(rows: int) -> Dataset:
     labels_N = (rng.random(rows) < np.where((users * items + users) % 3 == 0, 0.8, 0.1)).astype(np.float32)
     frames = (pl.DataFrame({"user_id": users}), pl.DataFrame({"item_id": items}))
     return Dataset("paired", parse_schema(FEW_YAML), *frames, labels_N, None, "x")
+
+
+def test_a_job_of_several_fits_leaves_no_checkpoint(tmp_path: Path) -> None:
+    checkpoint = Checkpoint(tmp_path / "runs/checkpoints/table-deepfm-0.pt")
+    job = replace(small_job(), effort="default", given=("epochs",))
+    folder = tmp_path / "version"
+    folder.mkdir()
+    result = TrainingJob(job).run(labelled(), None, folder, name="tried", checkpoint=checkpoint)
+    assert result.recipe is not None
+    assert len(result.recipe["tried"]) > 1
+    assert result.refitted is not None
+    assert not (tmp_path / "runs").exists()
+
+
+def test_a_job_that_is_cut_short_while_refitting_resumes_behind_its_first_fit(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    path = tmp_path / "checkpoint.pt"
+    folder = tmp_path / "version"
+    folder.mkdir()
+
+    def cut_short(*_: object, **__: object) -> None:
+        raise KeyboardInterrupt
+
+    with monkeypatch.context() as patch:
+        patch.setattr("app.training.job.refit", cut_short)
+        with pytest.raises(KeyboardInterrupt):
+            TrainingJob(small_job()).run(labelled(), None, folder, name="tried", checkpoint=Checkpoint(path))
+    assert path.exists()
+    trained: list[ProgressUpdate] = []
+    result = TrainingJob(small_job()).run(
+        labelled(),
+        None,
+        folder,
+        name="tried",
+        on_progress=trained.append,
+        checkpoint=Checkpoint(path, resume=True),
+    )
+    assert result.refitted is not None
+    assert {update.validation_loss for update in trained} == {None}, (
+        "the first fit is there, the refit has no validation"
+    )
+    assert not path.exists()

@@ -14,20 +14,15 @@ from app.training.evaluation.predict import log_loss, predict
 from app.training.loop.batch_norm import batch_norms, estimate_batch_norms, sample_rows
 from app.training.loop.train_step import TrainStep
 from app.training.optim.rowwise_rmsprop import RowWiseRmspropConfig
-from app.training.preprocessing.encode import encode
-from app.training.preprocessing.expand import ExpandedRows, expand
-from app.training.preprocessing.preprocessing_fit import PreprocessingFit
-from tests.training.preprocessing.test_preprocessing_fit import some_data
+from app.training.preprocessing.expand import ExpandedRows
+from tests.training.preprocessing.test_preprocessing_fit import some_rows
 
 Given = tuple[Preprocessing, ExpandedRows]
 
 
 @pytest.fixture(scope="module")
 def given() -> Given:
-    data = some_data(500)
-    encoded = encode(data)
-    preprocessing = PreprocessingFit().fit(data.schema, encoded)
-    return preprocessing, expand(preprocessing, encoded)
+    return some_rows(500)
 
 
 @pytest.mark.parametrize("name", MODELS)

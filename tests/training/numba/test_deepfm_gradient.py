@@ -18,20 +18,15 @@ from app.training.numba.table_kernels import NumbaRowWiseRmsprop
 from app.training.optim.embedding_lookup import EmbeddingLookup
 from app.training.optim.flat_weights import FlatWeights
 from app.training.optim.rowwise_rmsprop import RowWiseRmspropConfig
-from app.training.preprocessing.encode import encode
-from app.training.preprocessing.expand import ExpandedRows, expand
-from app.training.preprocessing.preprocessing_fit import PreprocessingFit
-from tests.training.preprocessing.test_preprocessing_fit import some_data
+from app.training.preprocessing.expand import ExpandedRows
+from tests.training.preprocessing.test_preprocessing_fit import some_rows
 
 Given = tuple[Preprocessing, ExpandedRows]
 
 
 @pytest.fixture(scope="module")
 def given() -> Given:
-    data = some_data(80)
-    encoded = encode(data)
-    preprocessing = PreprocessingFit().fit(data.schema, encoded)
-    return preprocessing, expand(preprocessing, encoded)
+    return some_rows(80)
 
 
 def small(preprocessing: Preprocessing, batch_norm: bool, dropout: float, hidden: tuple[int, ...] = (9, 5)) -> DeepFM:

@@ -9,12 +9,12 @@ import torch
 
 from app.features.fields import Numeric
 from app.features.slots import EMPTY_KEY
-from app.models.preprocessing import numeric_key
+from app.models.preprocessing import Preprocessing, numeric_key
 from app.models.side_input import CLIP
 from app.training.architectures import ModelConfig
 from app.training.data.dataset import Dataset
 from app.training.preprocessing.encode import encode
-from app.training.preprocessing.expand import expand
+from app.training.preprocessing.expand import ExpandedRows, expand
 from app.training.preprocessing.numeric_statistics import numeric_statistics
 from app.training.preprocessing.preprocessing_fit import PreprocessingFit
 from tests.factories import raw_context, raw_item, raw_user, small_schema
@@ -32,6 +32,14 @@ def some_data(rows: int = 200) -> Dataset:
     return Dataset(
         "small", small_schema(), user_frame, pl.DataFrame(items, infer_schema_length=None), labels, None, "x"
     )
+
+
+def some_rows(rows: int) -> tuple[Preprocessing, ExpandedRows]:
+    """Return `some_data` as training has it, and what preprocessing learns of it."""
+    data = some_data(rows)
+    encoded = encode(data)
+    preprocessing = PreprocessingFit().fit(data.schema, encoded)
+    return preprocessing, expand(preprocessing, encoded)
 
 
 def test_statistics_are_numpys_after_the_transforms_before_standardise() -> None:
