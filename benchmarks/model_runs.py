@@ -18,7 +18,7 @@ import msgspec
 
 from app.commands.options import job_config
 from app.registry.artifact.manifest import MANIFEST, PROGRAM, TABLES
-from app.training import job
+from app.training import judgement
 from app.training.data.dataset import Dataset
 from app.training.evaluation.baselines import BaselineResult, fit_baselines
 from app.training.evaluation.metrics import evaluate
@@ -181,5 +181,5 @@ def baselines_fitted_once() -> Iterator[None]:
             fitted[key] = fit_baselines(preprocessing, parts, seed, *others, **options)
         return fitted[key]
 
-    with patch.object(job, "fit_baselines", fit):
+    with patch.object(judgement, "fit_baselines", fit):
         yield

@@ -15,7 +15,7 @@ import typer
 from sklearn.metrics import roc_auc_score
 from typer.testing import CliRunner
 
-from app.training import job
+from app.training import judgement
 from app.training.data.formats.sparrow import LISTS
 from app.training.preprocessing.encode import encode
 from app.training.preprocessing.expand import expand
@@ -135,9 +135,9 @@ def test_baselines_of_equal_parts_are_fitted_once(monkeypatch: pytest.MonkeyPatc
     others = {"train": (encoded, None), "test": (encode(some_data(25)), None)}
     with model_runs.baselines_fitted_once():
         for seed, given in ((0, parts), (0, parts), (1, parts), (0, others)):
-            job.fit_baselines(None, given, seed, names=("constant",))  # type: ignore[arg-type]
+            judgement.fit_baselines(None, given, seed, names=("constant",))  # type: ignore[arg-type]
     assert len(calls) == 3
-    assert job.fit_baselines is not count
+    assert judgement.fit_baselines is not count
 
 
 def test_a_result_is_of_its_settings_and_data(tmp_path: Path) -> None:

@@ -4,28 +4,23 @@ from __future__ import annotations
 
 import time
 from collections.abc import Callable, Sequence
-from dataclasses import asdict, dataclass, replace
+from dataclasses import dataclass, replace
 from pathlib import Path
-from typing import Any
 
-import structlog
 import torch
 
 from app.errors import ConfigError
 from app.models.base import CtrModel
 from app.training.data.dataset import Dataset
 from app.training.data.split import HELD_OUT, PARTS
-from app.training.data_summary import summarise_data
 from app.training.distributed import SINGLE_PROCESS, ProcessGroup
-from app.training.evaluation.baselines import BASELINES, BaselineResult, fit_baselines
 from app.training.evaluation.calibration import Calibration, fit_calibration
 from app.training.evaluation.metrics import evaluate
 from app.training.evaluation.predict import predict
 from app.training.evaluation.reliability import Floats
-from app.training.evaluation.verdict import Verdict, judge
-from app.training.export import export_version, verify_export
 from app.training.job_config import JobConfig
 from app.training.job_results import JobResult, Metrics, PreparedData, TrainedModel
+from app.training.judgement import fit_baselines_on
 from app.training.loop.checkpoint import Checkpoint
 from app.training.loop.epochs import ProgressUpdate
 from app.training.loop.trainer import FitResult, Trainer
@@ -35,16 +30,13 @@ from app.training.recipe.facts import measure, validation_share
 from app.training.recipe.rules import apply_rules
 from app.training.recipe.search import RULES, FittedModel, RecipeSearch, SearchResult, TriedFit
 from app.training.refit import RefittedModel, refit
-from app.training.report import PAGE, write_report
-from app.training.report.collect import ReportInput, collect_findings
+from app.training.write_version import write_version
 
 Notify = Callable[[str], None]
 OnProgress = Callable[[ProgressUpdate], None]
 
 REFIT = "refit"
 """Names the last fit of a job among those that have checkpoints."""
-
-log = structlog.get_logger(__name__)
 
 
 @dataclass(frozen=True)
@@ -85,10 +77,20 @@ class TrainingJob:
         searched = self.fit_best(data, test, notify, on_progress, checkpoint, group)
         job, prepared = TrainingJob(searched.config), searched.best.prepared
         trained = job.calibrate_and_measure(prepared, searched.best.model, searched.best.fitted)
-        baselines = job.baselines(prepared, notify)
+        baselines = fit_baselines_on(prepared, job.config.trainer.seed, notify)
         refitted = job.refit(data, test, prepared, trained, notify, on_progress, checkpoint, group)
-        result = job.finish(
-            prepared, trained, baselines, folder, name, command, started, notify, refitted=refitted, searched=searched
+        result = write_version(
+            job.config,
+            prepared,
+            trained,
+            baselines,
+            folder,
+            name,
+            command,
+            started,
+            notify,
+            refitted=refitted,
+            searched=searched,
         )
         if checkpoint:
             for fit_name in (REFIT, *(tried.name for tried in searched.tried)):
@@ -209,7 +211,7 @@ class TrainingJob:
         trainer = Trainer(self.config.trainer, model, prepared.preprocessing)
         train, validation = prepared.rows["train"], prepared.rows["validation"]
         # The checkpoint stays until the whole job is done: one that is killed in a later fit resumes behind this one.
-        fitted = trainer.fit(train, validation, on_progress, checkpoint=checkpoint, keep_checkpoint=True, group=group)
+        fitted = trainer.fit(train, validation, on_progress, checkpoint=checkpoint, group=group)
         return model, fitted
 
     def refit(
@@ -277,142 +279,6 @@ class TrainingJob:
             }
 
         return TrainedModel(model, fitted, calibration, logits, measure(calibration), measure(Calibration()))
-
-    def baselines(
-        self, prepared: PreparedData, notify: Notify = lambda message: None, names: tuple[str, ...] = BASELINES
-    ) -> dict[str, BaselineResult]:
-        """Fit and measure the baselines; return none if they fail, as the trained model must not be lost."""
-        notify("Fitting the baselines on the same rows")
-        rows = {part: (prepared.encoded[part], prepared.rows[part]) for part in PARTS}
-        groups = {part: prepared.groups(part) for part in HELD_OUT}
-        try:
-            return fit_baselines(prepared.preprocessing, rows, self.config.trainer.seed, groups, names=names)
-        except Exception as error:
-            log.exception("baselines_failed")
-            notify(f"The baselines could not be fitted, the model is: {type(error).__name__}: {error}")
-            return {}
-
-    def judge(self, prepared: PreparedData, trained: TrainedModel, baselines: dict[str, BaselineResult]) -> Verdict:
-        """Compare the trained model with the baselines on the same rows."""
-        labels = {part: prepared.encoded[part].labels_N for part in HELD_OUT}
-        return judge(labels, {part: trained.probabilities(part) for part in HELD_OUT}, baselines)
-
-    def finish(
-        self,
-        prepared: PreparedData,
-        trained: TrainedModel,
-        baselines: dict[str, BaselineResult],
-        folder: Path,
-        name: str,
-        command: str = "",
-        started: float | None = None,
-        notify: Notify = lambda message: None,
-        manifest_details: dict[str, Any] | None = None,
-        *,
-        refitted: RefittedModel | None = None,
-        searched: SearchResult | None = None,
-    ) -> JobResult:
-        """Write the report and the version, and read the version back.
-
-        The report and the metrics are those of the trained model, which has not seen the rows that it is measured on.
-
-        Args:
-            refitted: the model to write in place of the trained one.
-            searched: how the configuration was chosen.
-            started: `time.perf_counter()` when the job began; None means now.
-            manifest_details: further entries of the manifest's config.
-
-        Raises:
-            ArtifactError: what was written does not read back with the same scores.
-        """
-        began = time.perf_counter() if started is None else started
-        fitted, calibration = trained.fitted, trained.calibration
-        unreadable = {
-            field: skipped for encoded in prepared.encoded.values() for field, skipped in encoded.unreadable.items()
-        }
-        data, config = summarise_data(prepared.data), asdict(self.config)
-        recipe = searched.summary() if searched else None
-        metrics_of = "the held-out model" if refitted else "this version"
-        baseline_metrics = {name: baseline.metrics["test"] for name, baseline in baselines.items()}
-        verdict = self.judge(prepared, trained, baselines)
-        notify("Writing the report and the version")
-        report_input = ReportInput(
-            name=name,
-            model=trained.model,
-            preprocessing=prepared.preprocessing,
-            encoded=prepared.encoded,
-            rows=prepared.rows,
-            fitted=fitted,
-            calibration=calibration,
-            logits=trained.logits,
-            metrics=trained.metrics,
-            uncalibrated=trained.uncalibrated,
-            baselines=baselines,
-            verdict=verdict,
-            data=data,
-            config=config,
-            unreadable={field: str(skipped) for field, skipped in unreadable.items()},
-            seed=self.config.trainer.seed,
-            command=command,
-        )
-        report_files = self._write_report(folder, report_input, notify)
-        metrics: dict[str, dict[str, Any]] = {**trained.metrics, "baselines": baseline_metrics}
-        metrics["uncalibrated"] = trained.uncalibrated
-        probabilities_N, refitted_metrics = trained.probabilities("test"), None
-        if refitted:
-            probabilities_N = refitted.test_probabilities()
-            if not refitted.has_seen_test:
-                labels_N, groups_N = prepared.encoded["test"].labels_N, prepared.groups("test")
-                refitted_metrics = evaluate(labels_N, probabilities_N, groups_N)
-                metrics["refitted"] = {"test": refitted_metrics}
-        export_version(
-            folder,
-            refitted.model if refitted else trained.model,
-            prepared.data["validation"],
-            name=name,
-            metrics=metrics,
-            data=data,
-            config={
-                **config,
-                "epochs_trained": len(fitted.epochs),
-                "best_epoch": fitted.best_epoch + 1,
-                "calibrated": asdict(refitted.calibration if refitted else calibration),
-                "poor": verdict.poor,
-                "metrics_of": metrics_of,
-                "refitted": refitted.summary() if refitted else None,
-                "recipe": recipe,
-                **(manifest_details or {}),
-            },
-            extra_files=report_files,
-        )
-        verify_export(folder, prepared.encoded["test"], probabilities_N)
-        return JobResult(
-            metrics=trained.metrics,
-            baselines=baseline_metrics,
-            baseline_notes={name: baseline.note for name, baseline in baselines.items()},
-            verdict=verdict,
-            fitted=fitted,
-            seconds=time.perf_counter() - began,
-            rows={part: len(rows) for part, rows in prepared.data.items()},
-            unreadable=unreadable,
-            calibration=calibration,
-            uncalibrated=trained.uncalibrated,
-            report=folder / PAGE if report_files else None,
-            refitted=refitted.summary() if refitted else None,
-            refitted_metrics=refitted_metrics,
-            metrics_of=metrics_of,
-            recipe=recipe,
-            config=self.config,
-        )
-
-    def _write_report(self, folder: Path, report_input: ReportInput, notify: Notify) -> tuple[str, ...]:
-        """Write the report and return its files' names, or none if it fails: hours of training must not be lost."""
-        try:
-            return write_report(folder, collect_findings(report_input))
-        except Exception as error:
-            log.exception("report_failed", folder=str(folder))
-            notify(f"The report could not be written, the version is: {type(error).__name__}: {error}")
-            return ()
 
 
 def _losses(tried: Sequence[TriedFit]) -> str:

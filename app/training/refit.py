@@ -103,7 +103,6 @@ def refit(
         on_progress,
         warm=start is not None,
         checkpoint=checkpoint,
-        keep_checkpoint=True,
         group=group,
     )
     if after:

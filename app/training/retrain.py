@@ -31,12 +31,14 @@ from app.training.evaluation.baselines import BaselineResult
 from app.training.evaluation.comparison import compare, probabilities, shortfall
 from app.training.evaluation.verdict import JUDGES
 from app.training.job import Notify, OnProgress, TrainingJob
+from app.training.judgement import fit_baselines_on, judge_trained
 from app.training.live_version import check_same_schema, seen_share
 from app.training.loop.trainer import FitResult, Trainer
 from app.training.preprocessing.expand import ExpandedRows
 from app.training.refit import refit
 from app.training.retrain_config import RetrainConfig
 from app.training.warm_start import ContinuedPreprocessingFit, live_preprocessing, restore_unused_rows, warm_start
+from app.training.write_version import write_version
 
 LOCK = ".retrain.lock"
 
@@ -148,8 +150,8 @@ def retrain(
     if reason:
         raise NotPublished("gain", reason)
 
-    baselines = TrainingJob(job).baselines(prepared, notify, JUDGES)
-    poor = TrainingJob(job).judge(prepared, trained, baselines).poor
+    baselines = fit_baselines_on(prepared, job.trainer.seed, notify, JUDGES)
+    poor = judge_trained(prepared, trained, baselines).poor
     outcome.evaluation["poor"] = poor
     if poor and not config.force:
         raise NotPublished("poor", f"not published: it is {'; it is '.join(poor)}; --force publishes it all the same")
@@ -191,7 +193,8 @@ def retrain(
 
     with store.staging() as staged:
         baselines[f"version {live.version}"] = BaselineResult({"test": live_N}, {"test": outcome.evaluation["live"]})
-        TrainingJob(fresh_job).finish(
+        write_version(
+            fresh_job,
             prepared,
             trained,
             baselines,

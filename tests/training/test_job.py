@@ -31,6 +31,7 @@ from app.training.loop.epochs import ProgressUpdate
 from app.training.loop.trainer_config import TrainerConfig
 from app.training.preprocessing.preprocessing_fit import PreprocessingFit
 from app.training.publish import new_run_folder, publish_on_success
+from app.training.write_version import write_version
 from tests.training.preprocessing.test_preprocessing_fit import some_data
 
 FEW_YAML = """\
@@ -103,7 +104,7 @@ def test_a_report_that_cannot_be_drawn_costs_no_version(tmp_path: Path, monkeypa
     def broken(_: object) -> None:
         raise ZeroDivisionError("a drawing")
 
-    monkeypatch.setattr("app.training.job.collect_findings", broken)
+    monkeypatch.setattr("app.training.write_version.collect_findings", broken)
     result = TrainingJob(small_job()).run(labelled(), None, tmp_path, name="tried", notify=messages.append)
     assert result.report is None
     assert any("ZeroDivisionError: a drawing" in line for line in messages)
@@ -116,7 +117,7 @@ def test_baselines_that_fail_cost_no_version(tmp_path: Path, monkeypatch: pytest
     def broken(*_: object, **__: object) -> None:
         raise MemoryError("too many trees")
 
-    monkeypatch.setattr("app.training.job.fit_baselines", broken)
+    monkeypatch.setattr("app.training.judgement.fit_baselines", broken)
     result = TrainingJob(small_job()).run(labelled(), None, tmp_path, name="tried", notify=messages.append)
     assert result.baselines == {}
     assert any("MemoryError: too many trees" in line for line in messages)
@@ -144,7 +145,7 @@ def test_scores_that_do_not_survive_the_export_are_refused(tmp_path: Path) -> No
     data, job = labelled(), TrainingJob(small_job())
     prepared = job.prepare(data, data)
     trained = job.train(prepared)
-    job.finish(prepared, trained, {}, tmp_path, "tried")
+    write_version(job.config, prepared, trained, {}, tmp_path, "tried")
     test, expected_N = prepared.encoded["test"], trained.probabilities("test")
     verify_export(tmp_path, test, expected_N)
     for wrong in (expected_N[7] + 0.001, np.nan):

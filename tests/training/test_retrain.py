@@ -121,7 +121,7 @@ def test_a_poor_candidate_is_not_published_unless_forced(
     ctr: Ctr, folder: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     monkeypatch.setattr(
-        "app.training.job.judge", lambda *_: Verdict(("worse than the constant: so it is",), {"test": {}})
+        "app.training.judgement.judge", lambda *_: Verdict(("worse than the constant: so it is",), {"test": {}})
     )
     status, out, err = ctr(*TABLE, "--window-days", "40", "--json")
     assert status == 3

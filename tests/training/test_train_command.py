@@ -140,7 +140,9 @@ def test_what_the_gate_refuses_is_not_live(ctr: Ctr, monkeypatch: pytest.MonkeyP
 
 @pytest.fixture
 def _poor(monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr("app.training.job.judge", lambda *_: Verdict(("worse than the [constant]",), {"test": {}}))
+    monkeypatch.setattr(
+        "app.training.judgement.judge", lambda *_: Verdict(("worse than the [constant]",), {"test": {}})
+    )
 
 
 @pytest.mark.usefixtures("_poor")

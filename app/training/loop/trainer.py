@@ -57,7 +57,6 @@ class Trainer:
         *,
         warm: bool = False,
         checkpoint: Checkpoint | None = None,
-        keep_checkpoint: bool = False,
         group: ProcessGroup = SINGLE_PROCESS,
     ) -> FitResult:
         """Train until the validation log loss stops falling; the model ends with the best epoch's averaged weights.
@@ -67,8 +66,8 @@ class Trainer:
                 Without validation rows all `epochs` are trained, and the last one's weights stay.
             on_progress: called every few batches and at the end of each epoch.
             warm: whether the model has learned before; if not, its bias starts at the training rows' log odds.
-            checkpoint: where to keep the run's state, and whether to resume from it; the file is deleted at the end.
-            keep_checkpoint: leave the file, from which a later run goes on behind this fit.
+            checkpoint: where to keep the run's state, and whether to resume from it. The file stays, so that a job of
+                several fits that is killed in a later one resumes behind this one.
             group: the processes that train together.
 
         Raises:
@@ -101,7 +100,5 @@ class Trainer:
             train_step.close()
         with torch.no_grad():
             model.load_state_dict({**model.state_dict(), **loop.best})
-        if checkpoint and group.is_first and not keep_checkpoint:
-            checkpoint.delete()
         epochs = loop.state.epochs
         return FitResult(epochs, loop.state.best_epoch, rows * len(epochs) / max(sum(e.seconds for e in epochs), 1e-9))
