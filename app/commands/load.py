@@ -3,18 +3,21 @@
 from __future__ import annotations
 
 import contextlib
+from collections.abc import Iterable, Iterator
 from pathlib import Path
-from typing import TYPE_CHECKING, Annotated, Literal
+from typing import TYPE_CHECKING, Annotated, Any, Literal
 
 import typer
 from rich.markup import escape
-from rich.progress import BarColumn, Progress, TaskProgressColumn, TextColumn, TimeRemainingColumn
+from rich.progress import BarColumn, Progress, TaskID, TaskProgressColumn, TextColumn, TimeRemainingColumn
 
 from app.commands.feature_store import with_redis_url
-from app.commands.output import AsJson, console, emit
+from app.commands.output import AsJson, console, emit, notify, warn
+from app.errors import ConfigError
 
 if TYPE_CHECKING:
-    from app.features.loading.feature_loader import LoadSummary
+    from app.features.loading.feature_loader import FeatureLoader, LoadSummary
+    from app.features.loading.record_file import RecordFile
     from app.features.schema import FeatureSchema
     from app.settings import Settings
 
@@ -30,31 +33,48 @@ def load(
     max_bad: Annotated[
         float, typer.Option(min=0.0, max=1.0, help="Share of rows that may be bad; with more, nothing is written.")
     ] = 0.001,
+    merge: Annotated[
+        bool, typer.Option("--merge", help="Update the columns of the file and keep what else is stored.")
+    ] = False,
+    delete: Annotated[
+        bool, typer.Option("--delete", help="Remove the users or items whose ids are in the file.")
+    ] = False,
+    ignore: Annotated[
+        list[str] | None, typer.Option(help="A column that no field reads and that is meant so; repeatable.")
+    ] = None,
     as_json: AsJson = False,
 ) -> None:
     """Write features to Redis: one hash per user or item, each replaced whole.
 
-    A list becomes a JSON array, weights ({"Drama": 3.0}) a JSON object; empty values are left out.
+    A list becomes a JSON array, weights ({"Drama": 3.0}) a JSON object; empty values are left out. A column that no
+    field reads is refused where a field goes without, since it may be misspelt.
 
-    Example: ctr load items items.jsonl
+    Example: ctr load items items.csv --id item_id
     """
     from app.settings import load_settings
 
     settings = load_settings()
+    if delete:
+        if merge:
+            raise ConfigError("--merge updates and --delete removes: choose one")
+        _delete(settings, entity, file, id_column, as_json)
+        return
     schema = known_schema(settings, features)
     if schema is None:
         console.print("no --features given and no model live: values are stored unchecked")
-    result = load_file(settings, entity, file, id_column=id_column, schema=schema, max_bad=max_bad)
+    result = load_file(
+        settings, entity, file, id_column=id_column, schema=schema, max_bad=max_bad, merge=merge, ignored=ignore or ()
+    )
     if as_json:
-        emit(
-            {
-                "entity": entity,
-                "loaded": result.loaded,
-                "bad": result.bad,
-                "seconds": round(result.seconds, 3),
-                "rows_per_second": round(result.rows_per_second, 1),
-            }
-        )
+        document: dict[str, object] = {
+            "entity": entity,
+            "loaded": result.loaded,
+            "bad": result.bad,
+            "seconds": round(result.seconds, 3),
+            "rows_per_second": round(result.rows_per_second, 1),
+        }
+        notes = {"lost": result.lost, "lacking": result.lacking, "unread": result.unread}
+        emit(document | {name: note for name, note in notes.items() if note})
 
 
 def load_file(
@@ -65,13 +85,58 @@ def load_file(
     id_column: str = "id",
     schema: FeatureSchema | None = None,
     max_bad: float = 0.001,
+    merge: bool = False,
+    ignored: Iterable[str] = (),
 ) -> LoadSummary:
     """Load one file into the configured Redis, or the embedded Valkey, with a progress bar.
 
     Raises:
-        CtrError: the file cannot be read, has too many bad rows, or the store does not take it.
+        CtrError: the file cannot be read, has too many bad rows or a misspelt column, or the store does not take it.
     """
     from app.features.encoder import Encoder
+    from app.features.loading.file_columns import FileColumns
+
+    encoder = None if schema is None else Encoder(schema, "user" if entity == "users" else "item")
+    columns = FileColumns(entity, id_column, encoder, ignored=ignored, merge=merge)
+    with _open_loader(
+        settings, entity, file, id_field=id_column, encoder=encoder, max_bad=max_bad, columns=columns, merge=merge
+    ) as (loader, records):
+        result = loader.load(records)
+    for problem in result.problems:
+        console.print(f"[yellow]left out:[/] {escape(problem)}", highlight=False, soft_wrap=True)
+    if result.lacking:
+        lacking = ", ".join(result.lacking)
+        warn(f"{file} has no {lacking}: these {entity} are served without; --merge keeps what is stored of them")
+    if result.unread:
+        warn(f"no field reads {', '.join(result.unread)}")
+    console.print(
+        f"loaded {result.loaded:,} {entity} from {escape(str(file))} in {result.seconds:.1f} s, "
+        f"{result.rows_per_second:,.0f} rows/s; {result.bad} bad",
+        highlight=False,
+        soft_wrap=True,
+    )
+    if result.lost:
+        counts = ", ".join(f"{name} ({count:,} {entity})" for name, count in result.lost.items())
+        warn(f"stored before and not any more: {counts}")
+    return result
+
+
+def _delete(settings: Settings, entity: Literal["users", "items"], file: Path, id_column: str, as_json: bool) -> None:
+    from app.features.loading.file_columns import FileColumns
+
+    columns = FileColumns(entity, id_column, None)
+    with _open_loader(settings, entity, file, id_field=id_column, columns=columns) as (loader, records):
+        removed = loader.delete(records)
+    notify(f"removed {removed:,} {entity} that {file} names")
+    if as_json:
+        emit({"entity": entity, "removed": removed})
+
+
+@contextlib.contextmanager
+def _open_loader(
+    settings: Settings, entity: Literal["users", "items"], file: Path, **options: Any
+) -> Iterator[tuple[FeatureLoader, RecordFile]]:
+    """Open the file and the store, and yield a loader with a progress bar. Raises CtrError."""
     from app.features.key_template import KeyTemplate
     from app.features.loading.feature_loader import FeatureLoader, open_client
     from app.features.loading.record_file import RecordFile
@@ -92,31 +157,14 @@ def load_file(
                 transient=True,
             )
         )
-        tasks = {}
+        tasks: dict[str, TaskID] = {}
 
         def progress(phase: str, rows: int, fraction: float) -> None:
             if phase not in tasks:
                 tasks[phase] = bar.add_task(f"{phase} {entity}", total=1.0, rows=0)
             bar.update(tasks[phase], completed=fraction, rows=rows)
 
-        loader = FeatureLoader(
-            client,
-            KeyTemplate(template),
-            id_field=id_column,
-            encoder=None if schema is None else Encoder(schema, "user" if entity == "users" else "item"),
-            max_bad=max_bad,
-            on_progress=progress,
-        )
-        result = loader.load(records)
-    for problem in result.problems:
-        console.print(f"[yellow]left out:[/] {escape(problem)}", highlight=False, soft_wrap=True)
-    console.print(
-        f"loaded {result.loaded:,} {entity} from {escape(str(file))} in {result.seconds:.1f} s, "
-        f"{result.rows_per_second:,.0f} rows/s; {result.bad} bad",
-        highlight=False,
-        soft_wrap=True,
-    )
-    return result
+        yield FeatureLoader(client, KeyTemplate(template), on_progress=progress, **options), records
 
 
 def known_schema(settings: Settings, features: Path | None) -> FeatureSchema | None:

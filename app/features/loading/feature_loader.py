@@ -1,4 +1,4 @@
-"""`FeatureLoader` writes a file of features into Redis, one HASH per entity, each replaced whole.
+"""`FeatureLoader` writes a file of features into Redis, one HASH per entity, each replaced whole or merged into.
 
 The file is read twice. The first time every row is checked, by the encoder that will serve it where a schema is known;
 a file with too many bad rows is refused before anything is written. The second time its good rows are written.
@@ -7,7 +7,8 @@ a file with too many bad rows is refused before anything is written. The second 
 from __future__ import annotations
 
 import time
-from collections.abc import Callable, Iterable
+from collections import Counter
+from collections.abc import Callable, Iterator, Mapping
 from typing import Any, NamedTuple
 
 import redis
@@ -18,6 +19,7 @@ from xxhash import xxh3_64_intdigest
 from app.errors import MAX_REPORTED, ConfigError, DataError, EncodingError, StoreError
 from app.features.encoder import Encoder
 from app.features.key_template import KeyTemplate
+from app.features.loading.file_columns import FileColumns
 from app.features.loading.record_file import Record, RecordFile
 from app.features.loading.stored_text import stored_text
 
@@ -34,6 +36,15 @@ StoredFields = dict[Any, str]
 """The content of a hash, text by name. The client declares more types of names, hence Any."""
 
 
+class _Entity(NamedTuple):
+    """One row to write."""
+
+    id: str
+    fields: StoredFields
+    empty: list[str]
+    """The columns without a value, and that of the id where it is not stored."""
+
+
 class LoadSummary(NamedTuple):
     """The result of `FeatureLoader.load`."""
 
@@ -44,6 +55,12 @@ class LoadSummary(NamedTuple):
     problems: list[str]
     """The first few bad rows, each with its number and reason."""
     seconds: float
+    lacking: list[str]
+    """The fields of the schema that the file does not name."""
+    unread: list[str]
+    """The columns that no field of the schema reads."""
+    lost: Mapping[str, int]
+    """How many entities had a field before that they do not have any more, by field."""
 
     @property
     def rows_per_second(self) -> float:
@@ -78,6 +95,8 @@ class FeatureLoader:
         id_field: str = "id",
         encoder: Encoder | None = None,
         max_bad: float = 0.001,
+        columns: FileColumns | None = None,
+        merge: bool = False,
         on_progress: OnLoadProgress = lambda *_: None,
     ) -> None:
         """
@@ -85,6 +104,9 @@ class FeatureLoader:
             id_field: the column with the id, which is not stored unless the schema reads it as a feature too.
             encoder: checks the values; it is of this entity's side. None checks only that they can be stored.
             max_bad: the share of rows, 0 to 1, that may be bad and are left out.
+            columns: judges the columns of the file; None takes any.
+            merge: keep what is stored of the fields that a row does not name; one that it names and leaves empty is
+                removed.
         """
         self._client = client
         self._key = key
@@ -95,20 +117,64 @@ class FeatureLoader:
             for field in encoder.fields
         )
         self._max_bad = max_bad
+        self._columns = columns or FileColumns("entities", id_field, None)
+        self._judges_columns = columns is not None
+        self._merge = merge
+        self._lost: Counter[str] = Counter()
         self._on_progress = on_progress
 
     def load(self, records: RecordFile) -> LoadSummary:
         """Check all rows, then write the good ones. Loading the same file again is safe.
 
         Raises:
-            DataError: the file cannot be read, or holds no rows or too many bad ones; nothing was written.
+            DataError: the file cannot be read, holds no rows, too many bad ones or a column that may be meant for a
+                field; nothing was written.
             StoreError: Redis does not answer or refuses; the message says how many rows were written.
         """
         started = time.perf_counter()
         self._run(self._client.ping, written=0)  # before the file is read for minutes
         bad, problems = self._check(records)
+        if self._judges_columns:
+            self._columns.check(records.path)
         loaded = self._write(records, bad)
-        return LoadSummary(loaded, len(bad), problems, time.perf_counter() - started)
+        lacking, unread = ([], []) if self._merge else (self._columns.lacking, self._columns.unread)
+        seconds = time.perf_counter() - started
+        return LoadSummary(loaded, len(bad), problems, seconds, lacking, unread, dict(self._lost.most_common()))
+
+    def delete(self, records: RecordFile) -> int:
+        """Remove the entities whose ids are in the file, whatever else it holds; return how many there were.
+
+        Raises:
+            DataError: the file cannot be read, or a row has no id; nothing was removed.
+            StoreError: Redis does not answer or refuses.
+        """
+        for record in records:
+            self._columns.add(record.values)
+            if self._id_field in record.values or record.problem:
+                self._entity_id(records, record)
+        self._columns.check_ids(records.path)
+        removed = 0
+        keys: list[str] = []
+        for record in records:
+            keys.append(self._key.key(self._entity_id(records, record)))
+            if len(keys) == BATCH:
+                removed += self._remove(keys)
+                self._on_progress("removing", removed, records.fraction)
+        return removed + self._remove(keys)
+
+    def _entity_id(self, records: RecordFile, record: Record) -> str:
+        """Return the id of a row of entities to remove. Raises DataError."""
+        try:
+            if record.problem:
+                raise EncodingError("row", record.problem)
+            return self._id_of(record)
+        except EncodingError as error:
+            raise DataError(f"{records.path}: {records.unit} {record.row}: {error}; nothing was removed") from error
+
+    def _remove(self, keys: list[str]) -> int:
+        removed = int(self._run(lambda: self._client.delete(*keys), written=0)) if keys else 0
+        keys.clear()
+        return removed
 
     def _check(self, records: RecordFile) -> tuple[set[int], list[str]]:
         """Return the numbers of the bad rows, and what is wrong with the first few. Raises DataError."""
@@ -117,6 +183,7 @@ class FeatureLoader:
         seen: set[int] = set()
         count = 0
         for count, record in enumerate(records, 1):
+            self._columns.add(record.values)
             try:
                 self._check_one(record, seen)
             except EncodingError as error:
@@ -128,6 +195,7 @@ class FeatureLoader:
         self._on_progress("checking", count, 1.0)
         if not count:
             raise DataError(f"{records.path}: holds no rows")
+        self._columns.check_ids(records.path)
         if len(bad) > self._max_bad * count:
             listed = "\n  ".join(problems)
             more = f"\n  and {len(bad) - len(problems)} more" if len(bad) > len(problems) else ""
@@ -139,7 +207,7 @@ class FeatureLoader:
 
     def _check_one(self, record: Record, seen: set[int]) -> None:
         """Add the hash of the row's id to `seen`. Raises EncodingError if the row is bad."""
-        entity_id, fields = self._convert(record)
+        entity_id, fields, _ = self._convert(record)
         digest = xxh3_64_intdigest(entity_id.encode())
         if digest in seen:
             raise EncodingError(self._id_field, f"{entity_id[:50]!r} was in an earlier row, which is kept")
@@ -147,26 +215,30 @@ class FeatureLoader:
             self._encoder.encode(fields, entity_id)
         seen.add(digest)
 
-    def _convert(self, record: Record) -> tuple[str, StoredFields]:
-        """Return the id and the fields to store. Raises EncodingError if the row is bad."""
-        if record.problem:
-            raise EncodingError("row", record.problem)
+    def _id_of(self, record: Record) -> str:
         if self._id_field not in record.values:
             raise EncodingError(self._id_field, f"there is no such column, only {', '.join(record.values)[:100]}")
         entity_id = stored_text(record.values[self._id_field], self._id_field)
         if entity_id is None:
             raise EncodingError(self._id_field, "is empty")
+        return entity_id
+
+    def _convert(self, record: Record) -> _Entity:
+        """Return the id, the fields to store and those left empty. Raises EncodingError if the row is bad."""
+        if record.problem:
+            raise EncodingError("row", record.problem)
+        entity_id = self._id_of(record)
         fields = {
             name: text
             for name, value in record.values.items()
             if (name != self._id_field or self._stores_id) and (text := stored_text(value, name)) is not None
         }
-        return entity_id, fields
+        return _Entity(entity_id, fields, [name for name in record.values if name not in fields])
 
     def _write(self, records: RecordFile, bad: set[int]) -> int:
         """Write the rows that are not bad; return how many these are. Raises StoreError."""
         loaded = 0
-        batch: list[tuple[str, StoredFields]] = []
+        batch: list[_Entity] = []
         for record in records:
             if record.row in bad:
                 continue
@@ -180,21 +252,32 @@ class FeatureLoader:
         self._on_progress("loading", loaded + len(batch), 1.0)
         return loaded + len(batch)
 
-    def _replace(self, batch: Iterable[tuple[str, StoredFields]], written: int) -> None:
+    def _replace(self, batch: list[_Entity], written: int) -> None:
         # One transaction, so that no reader sees an entity without its features, and no old field stays.
         with self._client.pipeline(transaction=True) as pipeline:
-            for entity_id, fields in batch:
+            for entity_id, fields, empty in batch:
                 key = self._key.key(entity_id)
-                pipeline.delete(key)
+                pipeline.hkeys(key)
+                if not self._merge:
+                    pipeline.delete(key)
+                elif empty:
+                    pipeline.hdel(key, *empty)
                 if fields:
                     pipeline.hset(key, mapping=fields)
-            self._run(pipeline.execute, written)
+            replies: Iterator[Any] = iter(self._run(pipeline.execute, written))
+            for _, fields, empty in batch:
+                before = {name.decode(errors="replace") if isinstance(name, bytes) else name for name in next(replies)}
+                if not self._merge or empty:
+                    next(replies)
+                if fields:
+                    next(replies)
+                self._lost.update(before.intersection(empty) if self._merge else before.difference(fields))
 
-    def _run(self, command: Callable[[], Any], written: int) -> None:
-        """Run a command. Raises StoreError if that fails, which says how many rows were written before."""
+    def _run(self, command: Callable[[], Any], written: int) -> Any:
+        """Return the reply to a command. Raises StoreError if that fails; it says how many rows were written before."""
         so_far = f"; {written} rows were written, loading again is safe" if written else ""
         try:
-            command()
+            return command()
         except redis.RedisError as error:
             refused = isinstance(error, redis.ResponseError | redis.AuthenticationError)
             reason = str(error)
