@@ -42,6 +42,13 @@ def load(
     ignore: Annotated[
         list[str] | None, typer.Option(help="A column that no field reads and that is meant so; repeatable.")
     ] = None,
+    newest: Annotated[
+        str | None,
+        typer.Option(
+            help="Column of times: of several rows of one user or item the newest is stored.",
+            show_default="the last row",
+        ),
+    ] = None,
     as_json: AsJson = False,
 ) -> None:
     """Write features to Redis: one hash per user or item, each replaced whole.
@@ -63,7 +70,15 @@ def load(
     if schema is None:
         console.print("no --features given and no model live: values are stored unchecked")
     result = load_file(
-        settings, entity, file, id_column=id_column, schema=schema, max_bad=max_bad, merge=merge, ignored=ignore or ()
+        settings,
+        entity,
+        file,
+        id_column=id_column,
+        schema=schema,
+        max_bad=max_bad,
+        merge=merge,
+        ignored=ignore or (),
+        newest=newest,
     )
     if as_json:
         document: dict[str, object] = {
@@ -73,7 +88,7 @@ def load(
             "seconds": round(result.seconds, 3),
             "rows_per_second": round(result.rows_per_second, 1),
         }
-        notes = {"lost": result.lost, "lacking": result.lacking, "unread": result.unread}
+        notes = {"older_rows": result.older, "lost": result.lost, "lacking": result.lacking, "unread": result.unread}
         emit(document | {name: note for name, note in notes.items() if note})
 
 
@@ -87,6 +102,7 @@ def load_file(
     max_bad: float = 0.001,
     merge: bool = False,
     ignored: Iterable[str] = (),
+    newest: str | None = None,
 ) -> LoadSummary:
     """Load one file into the configured Redis, or the embedded Valkey, with a progress bar.
 
@@ -97,9 +113,17 @@ def load_file(
     from app.features.loading.file_columns import FileColumns
 
     encoder = None if schema is None else Encoder(schema, "user" if entity == "users" else "item")
-    columns = FileColumns(entity, id_column, encoder, ignored=ignored, merge=merge)
+    columns = FileColumns(entity, id_column, encoder, ignored=[*ignored, *([newest] if newest else [])], merge=merge)
     with _open_loader(
-        settings, entity, file, id_field=id_column, encoder=encoder, max_bad=max_bad, columns=columns, merge=merge
+        settings,
+        entity,
+        file,
+        id_field=id_column,
+        encoder=encoder,
+        max_bad=max_bad,
+        columns=columns,
+        merge=merge,
+        newest=newest,
     ) as (loader, records):
         result = loader.load(records)
     for problem in result.problems:
@@ -115,6 +139,9 @@ def load_file(
         highlight=False,
         soft_wrap=True,
     )
+    if result.older:
+        by = f"by {newest}" if newest else "the last; --newest COLUMN goes by a time"
+        notify(f"{result.older:,} rows are older ones of {entity} that have several: the newest was stored ({by})")
     if result.lost:
         counts = ", ".join(f"{name} ({count:,} {entity})" for name, count in result.lost.items())
         warn(f"stored before and not any more: {counts}")

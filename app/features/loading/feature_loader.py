@@ -14,12 +14,12 @@ from typing import Any, NamedTuple
 import redis
 from redis.backoff import NoBackoff
 from redis.retry import Retry
-from xxhash import xxh3_64_intdigest
 
 from app.errors import MAX_REPORTED, ConfigError, DataError, EncodingError, StoreError
 from app.features.encoder import Encoder
 from app.features.key_template import KeyTemplate
 from app.features.loading.file_columns import FileColumns
+from app.features.loading.newest_rows import NewestRows
 from app.features.loading.record_file import Record, RecordFile
 from app.features.loading.stored_text import stored_text
 
@@ -61,6 +61,8 @@ class LoadSummary(NamedTuple):
     """The columns that no field of the schema reads."""
     lost: Mapping[str, int]
     """How many entities had a field before that they do not have any more, by field."""
+    older: int
+    """Rows of an entity that has a newer one, which is stored."""
 
     @property
     def rows_per_second(self) -> float:
@@ -97,6 +99,7 @@ class FeatureLoader:
         max_bad: float = 0.001,
         columns: FileColumns | None = None,
         merge: bool = False,
+        newest: str | None = None,
         on_progress: OnLoadProgress = lambda *_: None,
     ) -> None:
         """
@@ -107,6 +110,7 @@ class FeatureLoader:
             columns: judges the columns of the file; None takes any.
             merge: keep what is stored of the fields that a row does not name; one that it names and leaves empty is
                 removed.
+            newest: of several rows of an entity the newest by this column of times is stored; None stores the last.
         """
         self._client = client
         self._key = key
@@ -120,6 +124,8 @@ class FeatureLoader:
         self._columns = columns or FileColumns("entities", id_field, None)
         self._judges_columns = columns is not None
         self._merge = merge
+        self._newest_column = newest
+        self._newest = NewestRows(newest)
         self._lost: Counter[str] = Counter()
         self._on_progress = on_progress
 
@@ -132,6 +138,7 @@ class FeatureLoader:
             StoreError: Redis does not answer or refuses; the message says how many rows were written.
         """
         started = time.perf_counter()
+        self._newest = NewestRows(self._newest_column)
         self._run(self._client.ping, written=0)  # before the file is read for minutes
         bad, problems = self._check(records)
         if self._judges_columns:
@@ -139,7 +146,8 @@ class FeatureLoader:
         loaded = self._write(records, bad)
         lacking, unread = ([], []) if self._merge else (self._columns.lacking, self._columns.unread)
         seconds = time.perf_counter() - started
-        return LoadSummary(loaded, len(bad), problems, seconds, lacking, unread, dict(self._lost.most_common()))
+        lost = dict(self._lost.most_common())
+        return LoadSummary(loaded, len(bad), problems, seconds, lacking, unread, lost, self._newest.older)
 
     def delete(self, records: RecordFile) -> int:
         """Remove the entities whose ids are in the file, whatever else it holds; return how many there were.
@@ -180,12 +188,11 @@ class FeatureLoader:
         """Return the numbers of the bad rows, and what is wrong with the first few. Raises DataError."""
         bad: set[int] = set()
         problems: list[str] = []
-        seen: set[int] = set()
         count = 0
         for count, record in enumerate(records, 1):
             self._columns.add(record.values)
             try:
-                self._check_one(record, seen)
+                self._check_one(record)
             except EncodingError as error:
                 bad.add(record.row)
                 if len(problems) < MAX_REPORTED:
@@ -205,15 +212,13 @@ class FeatureLoader:
             )
         return bad, problems
 
-    def _check_one(self, record: Record, seen: set[int]) -> None:
-        """Add the hash of the row's id to `seen`. Raises EncodingError if the row is bad."""
+    def _check_one(self, record: Record) -> None:
+        """Take note of a row that may be its entity's newest. Raises EncodingError if the row is bad."""
         entity_id, fields, _ = self._convert(record)
-        digest = xxh3_64_intdigest(entity_id.encode())
-        if digest in seen:
-            raise EncodingError(self._id_field, f"{entity_id[:50]!r} was in an earlier row, which is kept")
+        seconds = self._newest.time_of(record)
         if self._encoder is not None:
             self._encoder.encode(fields, entity_id)
-        seen.add(digest)
+        self._newest.add(entity_id, record, seconds)
 
     def _id_of(self, record: Record) -> str:
         if self._id_field not in record.values:
@@ -242,7 +247,10 @@ class FeatureLoader:
         for record in records:
             if record.row in bad:
                 continue
-            batch.append(self._convert(record))
+            entity = self._convert(record)
+            if not self._newest.holds(entity.id, record) and not self._merges_rows:
+                continue
+            batch.append(entity)
             if len(batch) == BATCH:
                 self._replace(batch, loaded)
                 loaded += len(batch)
@@ -251,6 +259,11 @@ class FeatureLoader:
         self._replace(batch, loaded)
         self._on_progress("loading", loaded + len(batch), 1.0)
         return loaded + len(batch)
+
+    @property
+    def _merges_rows(self) -> bool:
+        """Whether each row of an entity updates what the rows before it said, in the order of the file."""
+        return self._merge and self._newest_column is None
 
     def _replace(self, batch: list[_Entity], written: int) -> None:
         # One transaction, so that no reader sees an entity without its features, and no old field stays.
