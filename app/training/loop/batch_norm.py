@@ -45,6 +45,7 @@ def estimate_batch_norms(model: CtrModel, rows: ExpandedRows) -> None:
         return
     momenta = [norm.momentum for norm in norms]
     for norm in norms:
+        norm.reset_running_stats()  # and the count of batches, the same however often a run was resumed
         norm.train()
         norm.momentum = 1.0  # the statistics of this one batch, and nothing of those before
     device = model.table_RE.device
