@@ -84,8 +84,6 @@ class TrainStep:
         model, masks = self.model, self._masks
         if type(model) is not DeepFM or masks is None or type(self.table_optimizer) is RowWiseRmsprop:
             return None
-        if model.has_across:
-            return None  # it knows no inputs that are of both sides
         from app.training.numba.deepfm_gradient import DeepFmGradient
         from app.training.numba.table_kernels import NumbaRowWiseRmsprop
 

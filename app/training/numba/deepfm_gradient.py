@@ -42,7 +42,7 @@ class DeepFmGradient:
             gradient_of: returns the view to which a parameter's gradient is written.
         """
         deep = model.deep
-        self._inputs = FieldInputs(preprocessing, model.dim, table)
+        self._inputs = FieldInputs(preprocessing, model.dim, table, model.across_width)
         self._layers = HiddenLayers([deep.first, *deep.rest], gradient_of, masks)
         first = deep.first.linear
         self._weight_HJ, self._bias_H = first.weight.detach(), first.bias.detach()

@@ -2,9 +2,9 @@
 
 The vector of a numeric field is its number x times one table row v. W_f (x v) is x (W_f v), so the first layer can take
 the number itself, with W_f v added to its column. The inputs are then the vectors of all other fields and each number
-once.
+once. The numbers a of target statistics across sides are inputs of the first layer and have no row.
 
-    inputs [ e_1 .. e_C | x_1 .. x_M | zeros ]        crosses = sum_f w_f + 1/2 sum_k (S*S - Q)_k
+    inputs [ e_1 .. e_C | a_1 .. a_A | x_1 .. x_M | zeros ]        crosses = sum_f w_f + 1/2 sum_k (S*S - Q)_k
 
 The zeros make the width a multiple of 16, at which a product of matrices takes a fifth less time.
 """
@@ -27,11 +27,18 @@ class FieldInputs:
     """Computes the first layer's inputs and the crosses, and their gradients.
 
     Shape suffixes beside those of `app.models.base`: O examples of this process's part of a batch, P slots that are not
-    numeric, C fields that are not, M numeric fields, I inputs, J inputs of the model's own first layer, E = 1 + K, U
-    distinct table rows of a batch, of which the first M are those of the numeric fields.
+    numeric, C fields that are not, M numeric fields, A numbers across sides, I inputs, J inputs of the model's own
+    first layer, E = 1 + K, U distinct table rows of a batch, of which the first M are those of the numeric fields.
     """
 
-    def __init__(self, preprocessing: Preprocessing, dim: int, table: NumbaRowWiseRmsprop) -> None:
+    def __init__(
+        self, preprocessing: Preprocessing, dim: int, table: NumbaRowWiseRmsprop, across_width: int = 0
+    ) -> None:
+        """Find each input's place.
+
+        Args:
+            across_width: A; these numbers are the last of each example's.
+        """
         self._table, self._dim = table, dim
         other_slots: list[int] = []
         numeric_slots: list[int] = []
@@ -56,10 +63,12 @@ class FieldInputs:
                 column += dim
             number_columns += range(column, column + len(numeric))
             column += len(numeric)
+        self._across_width = across_width
+        across_columns = range(column, column + across_width)
         self._slots_P, self._numeric_slots_M = np.array(other_slots, np.int64), np.array(numeric_slots, np.int64)
         self._starts_C = np.array(starts, np.int64)
         self._numeric_rows_M = np.array(numeric_rows, np.int64)
-        self._input_columns = np.array(embedding_columns + number_columns, np.int64)
+        self._input_columns = np.array([*embedding_columns, *across_columns, *number_columns], np.int64)
         """The column of the model's first layer that each input has."""
         self._vector_columns_MK = np.array(vector_columns, np.int64).reshape(len(numeric_rows), dim)
         """The columns of the model's first layer that each numeric field's vector has."""
@@ -79,7 +88,7 @@ class FieldInputs:
         crosses_O = np.empty(examples, self._v_ME.dtype)
         _forward(
             table.weights_UE, self._index_OP, self._x_OT, self._slots_P, self._starts_C, self._numeric_slots_M,
-            self._inputs_OI, self._sums_OE, crosses_O,
+            self._across_width, self._inputs_OI, self._sums_OE, crosses_O,
         )  # fmt: skip
         return inputs_OI, crosses_O
 
@@ -112,12 +121,13 @@ class FieldInputs:
 
 @fast_njit
 def _forward(
-    weights: Array, index: Array, x: Array, slots: Array, starts: Array, numeric_slots: Array, inputs: Array,
-    sums: Array, crosses: Array,
+    weights: Array, index: Array, x: Array, slots: Array, starts: Array, numeric_slots: Array, across: int,
+    inputs: Array, sums: Array, crosses: Array,
 ) -> None:  # fmt: skip
     """Write inputs, sums [O, E] of each example's field vectors, and crosses."""
     examples, width = sums.shape
     fields, dim = len(starts) - 1, width - 1
+    first_across, first_number = x.shape[1] - across, fields * dim + across
     zero, half = weights.dtype.type(0), weights.dtype.type(0.5)
     squares = np.zeros(len(numeric_slots), weights.dtype)
     for m in range(len(numeric_slots)):  # their rows have the first indices
@@ -142,11 +152,12 @@ def _forward(
                 square += e[1 + k] * e[1 + k]
         for m in range(len(numeric_slots)):
             factor = x[b, numeric_slots[m]]
-            inputs[b, fields * dim + m] = factor
+            inputs[b, first_number + m] = factor
             for k in range(width):
                 sums[b, k] += factor * weights[m, k]
             square += factor * factor * squares[m]
-        inputs[b, fields * dim + len(numeric_slots) :] = zero
+        inputs[b, fields * dim : first_number] = x[b, first_across:]
+        inputs[b, first_number + len(numeric_slots) :] = zero
         total = zero
         for k in range(1, width):
             total += sums[b, k] * sums[b, k]

@@ -2,8 +2,8 @@
 
 The first fit is that of the rules; the default search takes at most three times its epochs. Fits on a part of the rows
 or for the first few epochs would be cheaper and choose wrongly (docs/adr/0014): the strongest penalty is the slowest to
-begin with. Target statistics alone show what they are worth at once, and are tried for an epoch beforehand: networks
-with those across sides train by autograd, two or three times as long. The test part is never looked at.
+begin with. Target statistics alone show what they are worth at once, and are tried for an epoch beforehand. The test
+part is never looked at.
 """
 
 from __future__ import annotations

@@ -19,14 +19,24 @@ from app.training.optim.embedding_lookup import EmbeddingLookup
 from app.training.optim.flat_weights import FlatWeights
 from app.training.optim.rowwise_rmsprop import RowWiseRmspropConfig
 from app.training.preprocessing.expand import ExpandedRows
+from app.training.preprocessing.target_statistics import SCOPES, TargetStatisticsFit
+from tests.factories import STATISTICS
 from tests.training.preprocessing.test_preprocessing_fit import some_rows
 
 Given = tuple[Preprocessing, ExpandedRows]
+VARYING = tuple(pair for pair in STATISTICS if pair != ("user_id", "item_id"))
+"""Each of these 80 rows has another user and item; a batch norm makes rounding of a constant number's gradient."""
 
 
-@pytest.fixture(scope="module")
-def given() -> Given:
-    return some_rows(80)
+@pytest.fixture(scope="module", params=["declared fields", "target statistics"])
+def given(request: pytest.FixtureRequest) -> Given:
+    """Rows without and with numbers that are of a side, or of both."""
+    preprocessing, rows = some_rows(80)
+    if request.param == "declared fields":
+        return preprocessing, rows
+    preprocessing, parts = TargetStatisticsFit(known=VARYING).extend(preprocessing, {"train": rows})
+    assert {scope for scope, statistics in preprocessing.statistics.items() if statistics.pairs} == set(SCOPES)
+    return preprocessing, parts["train"]
 
 
 def small(preprocessing: Preprocessing, batch_norm: bool, dropout: float, hidden: tuple[int, ...] = (9, 5)) -> DeepFM:
