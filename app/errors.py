@@ -8,15 +8,19 @@
     │   └── NotPublished         a retraining ended well and changed nothing: `ctr retrain` ends with status 3
     ├── StoreError               the feature store did not answer in time, or not at all
     └── RequestError             what a client can cause; each knows its HTTP status and a safe title
+        ├── NotHttp              400  what arrived is no HTTP/1.1 request
         ├── NotJson              400
         ├── Unauthorized         401
         ├── NotFound             404
+        ├── HeadTooSlow          408  the head did not arrive in time
         ├── BodyTooSlow          408  the body did not arrive in time
         ├── Conflict             409  an admin action that cannot be done as things are
         ├── BodyTooLarge         413
+        ├── UnsupportedMedia     415  the body has a coding that is not read
         ├── InvalidRequest       422  carries up to ten (location, message) pairs, never the input
         │   └── EncodingError    a raw feature value that no slot can hold: the one error encoding raises
         ├── VersionRefused       422  by the gate or since; carries the checks it did not pass
+        ├── HeadTooLarge         431
         ├── Overloaded           503  with Retry-After
         ├── NoModel              503  nothing is live yet
         ├── ActionFailed         503  an admin action that could not be carried out
@@ -78,6 +82,13 @@ class RequestError(CtrError):
         self.errors = (errors or [])[:MAX_REPORTED]
 
 
+class NotHttp(RequestError):
+    """What arrived is not an HTTP/1.1 request."""
+
+    status = 400
+    title = "Not an HTTP/1.1 request"
+
+
 class NotJson(RequestError):
     """The body is not one JSON document in UTF-8."""
 
@@ -99,6 +110,13 @@ class NotFound(RequestError):
     title = "Not found"
 
 
+class HeadTooSlow(RequestError):
+    """The head of the request was not complete in time."""
+
+    status = 408
+    title = "The head of the request did not arrive in time"
+
+
 class BodyTooSlow(RequestError):
     """The body was not complete in time."""
 
@@ -118,6 +136,13 @@ class BodyTooLarge(RequestError):
 
     status = 413
     title = "The body is too large"
+
+
+class UnsupportedMedia(RequestError):
+    """The body has a coding or a form that the service does not read."""
+
+    status = 415
+    title = "The body's coding is not supported"
 
 
 class InvalidRequest(RequestError):
@@ -142,6 +167,13 @@ class VersionRefused(RequestError):
 
     status = 422
     title = "The version is refused"
+
+
+class HeadTooLarge(RequestError):
+    """The head of the request is larger than the service reads."""
+
+    status = 431
+    title = "The head of the request is too large"
 
 
 class Overloaded(RequestError):

@@ -15,11 +15,14 @@ from starlette.types import ASGIApp, Receive, Scope, Send
 
 from app import __version__
 from app.api import admin, health, metrics, models, page
+from app.api.headers import request_id_of
 from app.api.middleware import OPEN_PATHS, Edge
 from app.api.openapi import document_rank
-from app.api.problems import install_problem_handlers
+from app.api.problems import install_problem_handlers, problem_response
 from app.api.rank import RankEndpoint
+from app.errors import RequestError
 from app.features.store import FeatureStore
+from app.runtime.http_protocol import Answer
 from app.service import Service, build_service
 from app.settings import Settings, load_settings
 
@@ -51,6 +54,12 @@ class Application:
     def drain(self) -> None:
         """Let /health/ready fail from now on: the process is about to stop."""
         self.service.draining = True
+
+    def refusal(self, error: RequestError) -> Answer:
+        """Make the answer to something that is not a request, with an id of its own."""
+        request_id = request_id_of({})
+        response = problem_response(error, request_id)
+        return [*response.raw_headers, (b"x-request-id", request_id.encode())], bytes(response.body)
 
     def _route(self, scope: Scope, receive: Receive, send: Send) -> Awaitable[None]:
         if scope["type"] == "http" and scope["path"] == "/rank" and scope["method"] == "POST":

@@ -198,6 +198,17 @@ class Settings(BaseSettings):
         description="Larger bodies are refused; parsing 1 MB of bad ones can take 0.1 s.",
     )
     body_timeout_s: float = Field(5.0, gt=0, le=600, description="A body that arrives slower is refused.")
+    keep_alive_s: int = Field(
+        75,
+        ge=1,
+        le=86_400,
+        description="How long an idle connection stays open; longer than the proxy in front keeps it (nginx and most "
+        "clouds 60 s, some 600), or the proxy meets a closed one and answers 502.",
+    )
+    max_header_bytes: int = Field(
+        65_536, ge=1_000, le=10_000_000, description="Requests whose headers are larger are refused."
+    )
+    header_timeout_s: float = Field(10.0, gt=0, le=600, description="Headers that arrive slower are refused.")
     max_inflight: int = Field(
         256, ge=1, le=100_000, description="Requests at work at once; more are refused at once instead of waiting."
     )

@@ -4,16 +4,20 @@ A problem has `type, title, status, detail, request_id` and, where a request doe
 `{"location", "message"}`, never the input. No body is larger than `MAX_BYTES`. `type` is `urn:ctr-serving:problem:`
 and a word of this table, which stays the same from release to release:
 
+    not-http                 400  what arrived is no HTTP/1.1 request
     not-json                 400  the body is not JSON
     unauthorized             401  no valid X-API-Key
     not-found                404
     method-not-allowed       405
+    head-too-slow            408  the headers did not arrive in time
     body-too-slow            408  the body did not arrive in time
     conflict                 409  another admin action is at work, or the version is stable
     body-too-large           413
+    unsupported-media        415  the body has a coding that is not read; Accept-Encoding says which are
     invalid-request          422  the body or a header does not fit; `errors` says where
     unencodable-value        422  a feature value of the request fits no slot of the schema
     version-refused          422  by the gate, or since it was live; `errors` names the checks
+    head-too-large           431
     overloaded               503  with Retry-After
     no-model                 503  with Retry-After; nothing is live yet
     action-failed            503  an admin action could not be carried out; nothing was changed
@@ -45,13 +49,17 @@ from app.errors import (
     Conflict,
     DeadlinePassed,
     EncodingError,
+    HeadTooLarge,
+    HeadTooSlow,
     InvalidRequest,
     NoModel,
     NotFound,
+    NotHttp,
     NotJson,
     Overloaded,
     RequestError,
     Unauthorized,
+    UnsupportedMedia,
     VersionRefused,
 )
 
@@ -61,15 +69,19 @@ MAX_BYTES = 4096
 MAX_DETAIL, MAX_LOCATION, MAX_MESSAGE = 300, 96, 200
 
 TYPES: dict[type[RequestError], str] = {
+    NotHttp: "not-http",
     NotJson: "not-json",
     Unauthorized: "unauthorized",
     NotFound: "not-found",
+    HeadTooSlow: "head-too-slow",
     BodyTooSlow: "body-too-slow",
     Conflict: "conflict",
     BodyTooLarge: "body-too-large",
+    UnsupportedMedia: "unsupported-media",
     InvalidRequest: "invalid-request",
     EncodingError: "unencodable-value",
     VersionRefused: "version-refused",
+    HeadTooLarge: "head-too-large",
     Overloaded: "overloaded",
     NoModel: "no-model",
     ActionFailed: "action-failed",

@@ -24,7 +24,8 @@ import structlog
 import uvicorn
 from uvicorn.importer import import_from_string
 
-from app.errors import ConfigError
+from app.errors import ConfigError, RequestError
+from app.runtime.http_protocol import Answer, HttpProtocol, ServerConfig
 from app.settings import Settings
 
 log = structlog.get_logger(__name__)
@@ -40,6 +41,9 @@ class ServedApplication(Protocol):
 
     def drain(self) -> None:
         """Stop asking for traffic; called as soon as the process is told to stop."""
+
+    def refusal(self, error: RequestError) -> Answer:
+        """Make the answer to something that is not a request, so that it does not reach the application."""
 
 
 class Server(uvicorn.Server):
@@ -112,12 +116,12 @@ def run_worker(settings: Settings, factory: str, listener: socket.socket | None 
     server.run(sockets=[listener or listen(settings, shared=True)])
 
 
-def server_config(settings: Settings, application: ServedApplication) -> uvicorn.Config:
+def server_config(settings: Settings, application: ServedApplication) -> ServerConfig:
     """Return uvicorn's configuration: HTTP/1.1 alone, and nothing on the path of a request that it can do without."""
-    return uvicorn.Config(
+    config = ServerConfig(
         application,
         loop="uvloop",
-        http="httptools",
+        http=HttpProtocol,
         ws="none",
         lifespan="on",
         access_log=False,
@@ -125,9 +129,13 @@ def server_config(settings: Settings, application: ServedApplication) -> uvicorn
         proxy_headers=False,  # no code reads the clients' addresses
         server_header=False,
         date_header=False,
+        timeout_keep_alive=settings.keep_alive_s,
         timeout_graceful_shutdown=max(1, round(settings.shutdown_grace_s)),
-        h11_max_incomplete_event_size=64 * 1024,
     )
+    config.max_header_bytes = settings.max_header_bytes
+    config.header_timeout_s = settings.header_timeout_s
+    config.refusal = application.refusal
+    return config
 
 
 def _stop_when_ended(parent: BaseProcess) -> None:

@@ -1,0 +1,273 @@
+"""What a client sees of the server as `ctr serve` configures it: whole requests, odd ones, and what is none."""
+
+from __future__ import annotations
+
+import asyncio
+from collections.abc import AsyncIterator
+from typing import Any
+
+import pytest
+from starlette.types import Receive, Scope, Send
+from uvicorn.server import ServerState
+
+from app.errors import RequestError
+from app.runtime.http_protocol import Answer
+from app.runtime.processes import server_config
+from app.settings import Settings
+
+pytestmark = pytest.mark.anyio
+
+HEAD = b"HTTP/1.1 200 OK\r\ncontent-length: 4\r\n"
+
+
+class FakeTransport(asyncio.Transport):
+    """Keeps what is written to the client."""
+
+    def __init__(self) -> None:
+        super().__init__()
+        self.writes: list[bytes] = []
+        self.closed = False
+        self.paused = False
+        self.ended = False
+        """Whether no more can be written."""
+
+    def write(self, data: Any) -> None:
+        assert not self.closed
+        assert not self.ended
+        self.writes.append(bytes(data))
+
+    def can_write_eof(self) -> bool:
+        return True
+
+    def write_eof(self) -> None:
+        self.ended = True
+
+    def close(self) -> None:
+        self.closed = True
+
+    def is_closing(self) -> bool:
+        return self.closed
+
+    def pause_reading(self) -> None:
+        self.paused = True
+
+    def resume_reading(self) -> None:
+        self.paused = False
+
+
+async def respond(scope: Scope, receive: Receive, send: Send) -> None:
+    """Answer `done`: at /pieces in two pieces, at /breaks not to its end; at /echo with what was asked."""
+    body = b""
+    while True:
+        message = await receive()
+        body += message.get("body", b"")
+        if not message.get("more_body"):
+            break
+    if scope["path"] == "/echo":
+        content = b"%b %b" % (scope["method"].encode(), body)
+        await send(
+            {"type": "http.response.start", "status": 200, "headers": [(b"content-length", b"%d" % len(content))]}
+        )
+        await send({"type": "http.response.body", "body": content})
+        return
+    await send({"type": "http.response.start", "status": 200, "headers": [(b"content-length", b"4")]})
+    if scope["path"] == "/breaks":
+        raise ValueError
+    if scope["path"] == "/pieces":
+        await send({"type": "http.response.body", "body": b"do", "more_body": True})
+        await send({"type": "http.response.body", "body": memoryview(b"ne")})
+    else:
+        await send({"type": "http.response.body", "body": b"done"})
+
+
+class App:
+    """An application for `server_config`."""
+
+    async def __call__(self, scope: Scope, receive: Receive, send: Send) -> None:
+        await respond(scope, receive, send)
+
+    def drain(self) -> None:
+        pass
+
+    def refusal(self, error: RequestError) -> Answer:
+        body = str(error).encode()
+        return [(b"content-length", b"%d" % len(body))], body
+
+
+class Connection:
+    """One connection; calling it sends requests and returns what is written in answer."""
+
+    def __init__(self, **settings: Any) -> None:
+        config = server_config(Settings(_env_file=None, **settings), App())
+        config.load()
+        self.transport = FakeTransport()
+        self.protocol = config.http_protocol_class(config, ServerState(), {})
+        self.protocol.connection_made(self.transport)
+
+    async def __call__(self, *requests: bytes) -> bytes:
+        self.transport.writes.clear()
+        for request in requests:
+            self.protocol.data_received(request)
+        for _ in range(20):
+            await asyncio.sleep(0)
+        return b"".join(self.transport.writes)
+
+    def end(self) -> None:
+        self.protocol.connection_lost(None)
+
+
+@pytest.fixture
+async def ask() -> AsyncIterator[Connection]:
+    connection = Connection()
+    yield connection
+    connection.end()
+
+
+async def test_answers_follow_each_other_on_a_connection(ask: Connection) -> None:
+    for _ in range(2):
+        assert await ask(b"GET / HTTP/1.1\r\n\r\n") == HEAD + b"\r\ndone"
+    both = await ask(b"GET / HTTP/1.1\r\n\r\nGET / HTTP/1.1\r\n\r\n")
+    assert both == (HEAD + b"\r\ndone") * 2, "pipelined"
+    assert not ask.transport.paused
+    assert not ask.transport.closed
+
+
+async def test_an_answer_in_pieces_is_put_together(ask: Connection) -> None:
+    assert await ask(b"GET /pieces HTTP/1.1\r\n\r\n") == HEAD + b"\r\ndone"
+
+
+async def test_an_answer_without_a_body_is_sent(ask: Connection) -> None:
+    assert await ask(b"HEAD / HTTP/1.1\r\n\r\n") == HEAD + b"\r\n"
+
+
+async def test_an_answer_that_ends_the_connection_is_sent_first(ask: Connection) -> None:
+    assert await ask(b"GET / HTTP/1.1\r\nConnection: close\r\n\r\n") == HEAD + b"connection: close\r\n\r\ndone"
+    assert ask.transport.closed
+
+
+async def test_an_answer_that_breaks_off_looks_broken(ask: Connection) -> None:
+    assert await ask(b"GET /breaks HTTP/1.1\r\n\r\n") == HEAD + b"\r\n"
+    assert ask.transport.closed
+
+
+async def test_a_client_that_asks_whether_to_go_on_is_told_at_once(ask: Connection) -> None:
+    first = b"POST / HTTP/1.1\r\nExpect: 100-continue\r\nContent-Length: 2\r\n\r\n"
+    assert await ask(first) == b"HTTP/1.1 100 Continue\r\n\r\n"
+    assert await ask(b"{}") == HEAD + b"\r\ndone"
+
+
+@pytest.mark.parametrize("pieces", [1, 2, 1000], ids=["one packet", "two packets", "a byte a packet"])
+@pytest.mark.parametrize("body", ["length", "chunks", "none"])
+@pytest.mark.parametrize(
+    "offer",
+    [
+        b"Connection: Upgrade, HTTP2-Settings\r\nHTTP2-Settings: AAEAAEAAAAIAAAAB\r\nUpgrade: h2c\r\n",
+        b"Upgrade: h2c\r\nConnection: upgrade\r\nConnection: keep-alive\r\n",
+        b"Connection: keep-alive, Upgrade\r\nUpgrade: websocket\r\nSec-WebSocket-Version: 13\r\n",
+        b"Connection: Upgrade\r\nUpgrade: TLS/1.0\r\nupgrade: foo\r\n",
+    ],
+)
+async def test_an_offer_to_change_the_protocol_is_answered_like_any_other_request(
+    ask: Connection, offer: bytes, body: str, pieces: int
+) -> None:
+    length, sent = {
+        "length": (b"Content-Length: 7\r\n", b'{"a":1}'),
+        "chunks": (b"Transfer-Encoding: chunked\r\n", b'3\r\n{"a\r\n4\r\n":1}\r\n0\r\n\r\n'),
+        "none": (b"", b""),
+    }[body]
+    method = b"GET" if body == "none" else b"POST"
+    head = method + b" /echo HTTP/1.1\r\nHost: service\r\n" + offer + length + b"\r\n"
+    packets = {1: [head + sent], 2: [head, sent], 1000: [bytes([byte]) for byte in head + sent]}[pieces]
+    expected = method + (b" " if body == "none" else b' {"a":1}')
+    for _ in range(2):  # the connection goes on
+        assert (await ask(*packets)).endswith(b"\r\n\r\n" + expected)
+    assert not ask.transport.closed
+
+
+async def test_an_offer_among_requests_that_follow_each_other(ask: Connection) -> None:
+    offer = b"POST /echo HTTP/1.1\r\nConnection: Upgrade\r\nUpgrade: h2c\r\nContent-Length: 2\r\n\r\n{}"
+    plain = b"POST /echo HTTP/1.1\r\nContent-Length: 1\r\n\r\n3"
+    answers = await ask(plain + offer + plain + offer)
+    assert [answer[-7:] for answer in answers.split(b"HTTP/1.1 200 OK")[1:]] == [b"\nPOST 3", b"POST {}"] * 2
+
+
+async def test_an_offer_of_http_1_0_stays_http_1_0(ask: Connection) -> None:
+    request = b"POST /echo HTTP/1.0\r\nConnection: Upgrade\r\nUpgrade: h2c\r\nContent-Length: 2\r\n\r\n{}"
+    assert (await ask(request)).endswith(b"POST {}")
+    assert ask.transport.closed
+
+
+@pytest.mark.parametrize(
+    "target", [b"http://service/pieces", b"HTTP://service:80/pieces?a=/b", b"/pieces#x", b"/piec%65s"]
+)
+async def test_a_target_in_any_form_names_its_path(ask: Connection, target: bytes) -> None:
+    assert await ask(b"GET " + target + b" HTTP/1.1\r\n\r\n") == HEAD + b"\r\ndone"
+
+
+async def test_a_target_without_a_path_names_the_root(ask: Connection) -> None:
+    for target in (b"http://service", b"http://service?a=1", b"*"):
+        assert await ask(b"OPTIONS " + target + b" HTTP/1.1\r\n\r\n") == HEAD + b"\r\ndone"
+
+
+@pytest.mark.parametrize(
+    ("sent", "detail"),
+    [
+        (b"nonsense\r\n\r\n", b"methods are upper-case"),
+        (b"post /rank HTTP/1.1\r\n\r\n", b"methods are upper-case"),
+        (b"\x16\x03\x01\x02\x00\x01\x00\x01\xfc\x03\x03", b"plain HTTP, not TLS"),
+        (b"PRI * HTTP/2.0\r\n\r\nSM\r\n\r\n", b"speaks HTTP/1.1"),
+        (b"GET / HTTP/1.1\r\nbad header\r\n\r\n", b"malformed: "),
+        (b"CONNECT service:80 HTTP/1.1\r\n\r\n", b"such as /rank"),
+        (b"POST / HTTP/1.1\r\nContent-Length: 1\r\nTransfer-Encoding: chunked\r\n\r\n", b"malformed: "),
+        (b"POST / HTTP/1.1\r\nTransfer-Encoding: chunked\r\n\r\nlong\r\n", b"malformed: "),
+    ],
+)
+async def test_what_is_not_http_is_refused_and_can_be_read(ask: Connection, sent: bytes, detail: bytes) -> None:
+    refusal = await ask(sent)
+    assert refusal.startswith(b"HTTP/1.1 400 "), refusal
+    assert detail in refusal
+    assert b"connection: close\r\n" in refusal
+    assert ask.transport.ended
+    assert not ask.transport.closed, "a socket closed over unread bytes would reset the connection"
+    assert await ask(b"more of it") == b""
+
+
+async def test_an_answer_under_way_comes_before_the_end_over_nonsense(ask: Connection) -> None:
+    answers = await ask(b"GET / HTTP/1.1\r\n\r\nnonsense\r\n\r\n")
+    assert answers == HEAD + b"connection: close\r\n\r\ndone"
+    assert ask.transport.closed
+
+
+@pytest.mark.parametrize("line", [b"a: b\r\n" * 1000, b"long: " + b"x" * 3000 + b"\r\n"], ids=["many", "one"])
+@pytest.mark.parametrize("end", [b"", b"\r\n"], ids=["incomplete", "complete"])
+async def test_headers_are_bounded_in_size(line: bytes, end: bytes) -> None:
+    ask = Connection(max_header_bytes=2000)
+    head = b"GET / HTTP/1.1\r\n" + line + end
+    for packets in ([head], [head[at : at + 100] for at in range(0, len(head), 100)]):
+        refusal = await ask(*packets)
+        assert refusal.startswith(b"HTTP/1.1 431 ")
+        assert b"at most 2000 bytes" in refusal
+        ask = Connection(max_header_bytes=2000)
+
+
+async def test_headers_are_bounded_in_time() -> None:
+    ask = Connection(header_timeout_s=0.05)
+    assert await ask(b"GET / HTTP/1.1\r\nHost: ") == b""
+    await asyncio.sleep(0.1)
+    assert ask.transport.writes[0].startswith(b"HTTP/1.1 408 ")
+    ask = Connection(header_timeout_s=0.05)
+    assert await ask(b"GET / HTTP/1.1\r\nHost: ", b"service\r\n\r\n") == HEAD + b"\r\ndone"
+    await asyncio.sleep(0.1)
+    assert len(ask.transport.writes) == 2, "nothing is said to a head that was in time"
+
+
+@pytest.mark.parametrize("sent", [b"", b"GET / HTTP/1.1\r\n\r\n", b"GET / HTTP/1.1\r\n\r\n\r\n"])
+async def test_an_idle_connection_is_closed_when_it_was_said(sent: bytes) -> None:
+    ask = Connection()
+    assert ask.protocol.timeout_keep_alive == 75, "longer than the 60 s of the usual proxy"
+    ask = Connection(keep_alive_s=1)
+    await ask(*[sent] * bool(sent))
+    await asyncio.sleep(0.9)
+    assert not ask.transport.closed
+    await asyncio.sleep(0.2)
+    assert ask.transport.closed
