@@ -60,7 +60,7 @@ def job_config(model: str, seed: int, split: Literal["auto", "time", "random"] =
         split=SplitConfig(kind=split, seed=seed),
         preparation=PreprocessingFit(**{option: given[option] for option in PREPARATION_FIELDS if option in given}),
         effort=given.get("effort"),
-        given=tuple(sorted({*shape, *chosen, *({"target_statistics"} & given.keys())})),
+        given=tuple(sorted({*shape, *chosen, *(given.keys() & {*PREPARATION_FIELDS})})),
         **{option: given[option] for option in JOB_FIELDS if option in given},
     )
 

@@ -61,6 +61,10 @@ def train(
         Literal["quick", "default", "high"],
         typer.Option(help="Options that are not given: by rules, by a search of three fits, or of twelve."),
     ] = "default",
+    recipe: Annotated[
+        Path | None,
+        typer.Option(help="Folder of a version whose options to take, in place of --effort.", show_default="none"),
+    ] = None,
     refit: Annotated[
         bool, typer.Option("--refit/--no-refit", help="Fit the version again on all rows, the held out ones too.")
     ] = True,
@@ -161,6 +165,11 @@ def train(
         device=device,
         precision=precision,
     )
+    if recipe:
+        from app.registry.artifact.load import read_manifest
+        from app.training.live_version import repeat_choice
+
+        config = repeat_choice(config, read_manifest(recipe))
 
     from app.publishing.gate_version import gate_version
     from app.publishing.publish import prune_old_versions

@@ -1,7 +1,8 @@
-"""Read from the live version what a retraining needs: its options, its schema and the time of its newest rows."""
+"""Read from a version what training again needs: its options, its schema and the time of its newest rows."""
 
 from __future__ import annotations
 
+from dataclasses import replace
 from datetime import datetime
 from typing import Any
 
@@ -31,6 +32,33 @@ def config_of(manifest: Manifest) -> JobConfig:
             f"version {manifest.version} of {manifest.name} does not say how it was trained ({error}); "
             "publish one with `ctr train --publish` first"
         ) from error
+
+
+def repeat_choice(config: JobConfig, manifest: Manifest) -> JobConfig:
+    """Return a job with the options that a version was trained with, but for those that the user gave.
+
+    Seed, device, calibration and whether to refit are the job's own. Nothing is searched for.
+
+    Raises:
+        ConfigError: the version is of another architecture, or does not say how it was trained.
+    """
+    chosen = config_of(manifest)
+    if chosen.model.name != config.model.name:
+        raise ConfigError(f"--recipe: that version is a {chosen.model.name}; add --model {chosen.model.name}")
+
+    def own(options: object) -> dict[str, Any]:
+        return {name: value for name, value in vars(options).items() if name in kept}
+
+    kept = {*config.given, "seed", "device", "precision"}
+    split = replace(config.split, validation=chosen.split.validation)
+    return replace(
+        config,
+        model=replace(chosen.model, **own(config.model)),
+        trainer=replace(chosen.trainer, **own(config.trainer)),
+        preparation=replace(chosen.preparation, **own(config.preparation)),
+        split=split,
+        effort=None,
+    )
 
 
 def check_same_schema(schema: FeatureSchema, live: Artifact) -> None:

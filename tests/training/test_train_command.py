@@ -96,6 +96,25 @@ def test_target_statistics_are_in_the_version(ctr: Ctr, model: str) -> None:
     assert hasattr(program.across, "lookup") == (model != "nfm")
 
 
+def test_a_version_s_recipe_is_repeated_without_a_search(ctr: Ctr) -> None:
+    small = [*TABLE[:-1], "default", "--dim", "4", "--hidden", "8,4", "--epochs", "3", "--force", "--json"]
+    status, out, err = ctr(*small)
+    assert status == 0, err
+    first = json.loads(out)
+    assert len(first["recipe"]["tried"]) > 1
+    status, out, err = ctr(*TABLE, "--recipe", first["version_dir"], "--force", "--json")
+    assert status == 0, err
+    again = json.loads(out)
+    assert len(again["recipe"]["tried"]) == 1
+    assert again["metrics"] == first["metrics"]
+    one, other = (read_manifest(Path(run["version_dir"])).config for run in (first, again))
+    assert {**other, "effort": None} == {**one, "effort": None, "given": [], "recipe": other["recipe"]}
+
+    status, _, err = ctr(*TABLE, "--recipe", first["version_dir"], "--model", "fm")
+    assert status == 1
+    assert "--recipe: that version is a deepfm; add --model deepfm" in err.replace("\n", " ")
+
+
 def test_people_get_a_table_beside_the_baselines_on_standard_error(ctr: Ctr) -> None:
     status, out, err = ctr(*TABLE, *SMALL[4:], "--force", "--model", "lr", "--timestamp", "at")
     assert (status, out) == (0, "")
