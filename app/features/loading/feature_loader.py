@@ -177,7 +177,7 @@ class FeatureLoader:
                 raise EncodingError("row", record.problem)
             return self._id_of(record)
         except EncodingError as error:
-            raise DataError(f"{records.path}: {records.unit} {record.row}: {error}; nothing was removed") from error
+            raise DataError(f"{records.path}: {record.place}: {error}; nothing was removed") from error
 
     def _remove(self, keys: list[str]) -> int:
         removed = int(self._run(lambda: self._client.delete(*keys), written=0)) if keys else 0
@@ -196,7 +196,7 @@ class FeatureLoader:
             except EncodingError as error:
                 bad.add(record.row)
                 if len(problems) < MAX_REPORTED:
-                    problems.append(f"{records.unit} {record.row}: {error}")
+                    problems.append(f"{record.place}: {error}")
             if count % PROGRESS_EVERY == 0:
                 self._on_progress("checking", count, records.fraction)
         self._on_progress("checking", count, 1.0)

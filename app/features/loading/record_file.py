@@ -1,25 +1,28 @@
-"""`RecordFile`: the rows of a file, one at a time: CSV, TSV and JSON lines, plain or gzipped, and Parquet."""
+"""`RecordFile`: the rows of a table, one at a time: CSV, TSV and JSON lines, plain or gzipped, and Parquet.
+
+What a file is and how its cells are divided is found out by `features/tables`, as training finds it out.
+"""
 
 from __future__ import annotations
 
 import csv
-import gzip
-import io
-import zlib
 from collections.abc import Iterator, Mapping
-from contextlib import contextmanager
+from itertools import pairwise
 from pathlib import Path
-from typing import Any, BinaryIO, NamedTuple
-
-import msgspec
+from typing import Any, NamedTuple
 
 from app.errors import ConfigError, DataError
+from app.features.tables.block_lines import line_ends
+from app.features.tables.cell_quoting import SPOILED
+from app.features.tables.delimited_layout import DelimitedLayout, delimited_layout
+from app.features.tables.json_rows import JsonRowError, check_json, json_row
+from app.features.tables.line_blocks import FileRange, read_blocks, read_head
+from app.features.tables.table_paths import table_paths
 
-SEPARATORS = {".csv": ",", ".tsv": "\t"}
-JSON_LINES = (".jsonl", ".ndjson")
-PARQUET = (".parquet", ".pq")
 PARQUET_ROWS = 20_000
 """Rows of a Parquet file that are held at a time."""
+TEXT_BYTES = 1 << 20
+"""Bytes of a text file that are held at a time."""
 MAX_REASON = 200
 
 
@@ -27,98 +30,121 @@ class Record(NamedTuple):
     """One row."""
 
     row: int
-    """The line in a text file, counting from 1 with the header; the row in a Parquet file, counting from 1."""
+    """Numbers the rows of all files from 1; blank lines are none."""
     values: Mapping[str, Any]
     problem: str
     """Why the row cannot be read; empty if it can."""
+    place: str = ""
+    """Says where the row is: its line in a text file, counting from 1 with the header, its row in a Parquet file."""
 
 
 class RecordFile:
-    """A file that can be iterated over as often as needed; it holds a few rows at a time."""
+    """A table that can be iterated over as often as needed; it holds a few rows at a time."""
 
-    def __init__(self, path: Path, *, parquet_rows: int = PARQUET_ROWS) -> None:
-        """Tell the kind of file by its name. Raises ConfigError if it is not known, DataError if there is no file."""
+    def __init__(self, path: Path, *, escape: str | None = None, parquet_rows: int = PARQUET_ROWS) -> None:
+        """Find the file, or the files of a folder or pattern.
+
+        Args:
+            escape: what `--escape` says of backslashes.
+
+        Raises:
+            ConfigError: the kind of file is not known.
+            DataError: there is no file, or it is empty.
+        """
         self.path = path
+        self._escape = escape
         self._parquet_rows = parquet_rows
-        self._gzipped = path.suffix == ".gz"
-        self._kind = Path(path.stem).suffix if self._gzipped else path.suffix
-        kinds = [*SEPARATORS, *JSON_LINES, *([] if self._gzipped else PARQUET)]
-        if self._kind not in kinds:
-            raise ConfigError(f"{path}: the name should end in {', '.join(kinds)}, or .gz after a text format")
-        if not path.is_file():
-            raise DataError(f"{path}: {'is not a file' if path.exists() else 'no such file'}")
-        self.unit = "row" if self._kind in PARQUET else "line"
+        self._paths, self._kind = table_paths(path)
+        self.notes: list[str] = list(self._paths.notes)
+        """What a user should know of how the files are read; complete once they have been."""
         self.fraction = 0.0
-        """The share of the file that the current iteration has read, 0 to 1."""
+        """The share of the files that the current iteration has read, 0 to 1."""
 
     def __iter__(self) -> Iterator[Record]:
-        """Read the rows from the beginning. Raises DataError if the file, not just a row of it, cannot be read."""
-        self.fraction = 0.0
-        if self._kind in PARQUET:
-            yield from self._parquet()
-            return
-        try:
-            with self._text() as file:
-                yield from self._json_lines(file) if self._kind in JSON_LINES else self._delimited(file)
-        except (OSError, EOFError, zlib.error, UnicodeDecodeError, csv.Error) as error:
-            raise DataError(f"{self.path}: cannot be read: {str(error)[:MAX_REASON]}") from error
+        """Read the rows from the beginning. Raises DataError if a file, not just a row of it, cannot be read."""
+        readers = {"parquet": self._parquet, "json": self._json_lines, "delimited": self._delimited}
+        files = self._paths.files
+        number = 0
+        for index, file in enumerate(files):
+            keys = self._paths.keys.get(file, {})
+            within = f"{file.relative_to(self.path) if self.path in file.parents else file}, " if len(files) > 1 else ""
+            self.fraction = 0.0
+            for place, values, problem in readers[self._kind.format](file):
+                number += 1
+                fraction, self.fraction = self.fraction, (index + self.fraction) / len(files)
+                yield Record(
+                    number, {**keys, **values} if keys and not problem else values, problem, f"{within}{place}"
+                )
+                self.fraction = fraction
 
-    @contextmanager
-    def _text(self) -> Iterator[BinaryIO]:
-        with self.path.open("rb") as raw:
-            self._raw, self._size = raw, max(self.path.stat().st_size, 1)
-            if self._gzipped:
-                with gzip.open(raw) as unpacked:
-                    yield unpacked  # type: ignore[misc]
-            else:
-                yield raw
+    def _json_lines(self, path: Path) -> Iterator[tuple[str, Mapping[str, Any], str]]:
+        check_json(path, read_head(path)[0])
+        number = 0
+        for text, fraction in read_blocks(path, size=TEXT_BYTES):
+            self.fraction = fraction
+            for line in text.split(b"\n")[:-1]:
+                number += 1
+                if not line.strip():
+                    continue
+                try:
+                    yield f"line {number}", json_row(line), ""
+                except JsonRowError as error:
+                    yield f"line {number}", {}, str(error)
 
-    def _update_fraction(self) -> None:
-        self.fraction = self._raw.tell() / self._size
+    def _delimited(self, path: Path) -> Iterator[tuple[str, Mapping[str, Any], str]]:
+        layout = delimited_layout(path, self._escape)
+        if layout.note and layout.note not in self.notes:
+            self.notes.append(layout.note)
+        number = 1 + read_head(path, layout.body)[0].count(b"\n")
+        for text, fraction in read_blocks(path, FileRange(layout.body), quoting=layout.quoting, size=TEXT_BYTES):
+            self.fraction = fraction
+            for start, stop in pairwise([0, *(line_ends(text, quoted=True) + 1).tolist()]):
+                row = text[start:stop]
+                if row not in (b"\n", b"\r\n"):
+                    yield (f"line {number}", *_cells(row, layout))
+                number += row.count(b"\n")
 
-    def _json_lines(self, file: BinaryIO) -> Iterator[Record]:
-        decoder = msgspec.json.Decoder()
-        for number, line in enumerate(file, 1):
-            self._update_fraction()
-            if number == 1 and line.lstrip().startswith(b"["):
-                raise DataError(f"{self.path}: is one JSON array; one object on each line is needed")
-            if not line.strip():
-                continue
-            try:
-                values = decoder.decode(line)
-            except (msgspec.DecodeError, UnicodeDecodeError, RecursionError) as error:
-                yield Record(number, {}, f"is not JSON: {str(error)[:MAX_REASON]}")
-                continue
-            yield Record(number, values, "") if isinstance(values, dict) else Record(number, {}, "is not a JSON object")
-
-    def _delimited(self, file: BinaryIO) -> Iterator[Record]:
-        with io.TextIOWrapper(file, encoding="utf-8-sig", newline="") as text:
-            reader = csv.reader(text, delimiter=SEPARATORS[self._kind], strict=True)
-            header = next(reader, [])
-            twice = {name for name in header if header.count(name) > 1}
-            if twice:
-                raise DataError(f"{self.path}: the header names {sorted(twice)[0]!r} twice")
-            for cells in reader:
-                self._update_fraction()
-                if len(cells) == len(header):
-                    yield Record(reader.line_num, dict(zip(header, cells, strict=True)), "")
-                elif cells:
-                    yield Record(reader.line_num, {}, f"has {len(cells)} cells, the header {len(header)}")
-
-    def _parquet(self) -> Iterator[Record]:
+    def _parquet(self, path: Path) -> Iterator[tuple[str, Mapping[str, Any], str]]:
         try:
             import polars as pl
         except ImportError as error:
             raise ConfigError(
-                f"{self.path}: reading Parquet needs `pip install ctr-serving[training]`; or convert it to JSON lines"
+                f"{path}: reading Parquet needs `pip install ctr-serving[training]`; or convert it to JSON lines"
             ) from error
         try:
-            frame = pl.scan_parquet(self.path)
+            frame = pl.scan_parquet(path)
             total = frame.select(pl.len()).collect().item()
             for start in range(0, total, self._parquet_rows):
                 chunk = frame.slice(start, self._parquet_rows).collect()
                 for row, values in enumerate(chunk.iter_rows(named=True), start + 1):
                     self.fraction = row / total
-                    yield Record(row, values, "")
+                    yield f"row {row}", values, ""
         except (pl.exceptions.PolarsError, OSError) as error:
-            raise DataError(f"{self.path}: cannot be read: {str(error).strip()[:MAX_REASON]}") from error
+            raise DataError(f"{path}: cannot be read: {str(error).strip()[:MAX_REASON]}") from error
+
+
+def _cells(row: bytes, layout: DelimitedLayout) -> tuple[Mapping[str, Any], str]:
+    """Return the cells of a row of regular quotes by name, and what is wrong with it."""
+    if row == SPOILED + b"\n":
+        return {}, "opens a double quote and does not close it"
+    if b"\0" in row:
+        return {}, "holds a NUL byte"
+    line = row.removesuffix(b"\n").removesuffix(b"\r")
+    try:
+        text = line.decode()
+    except UnicodeDecodeError:
+        return {}, "is not UTF-8"
+    if '"' not in text:
+        if "\r" in text:
+            return {}, "holds a carriage return in the midst"
+        cells = text.split(layout.separator)
+    else:
+        try:
+            cells = next(csv.reader([text], delimiter=layout.separator, strict=True))
+        except csv.Error as error:
+            return {}, f"cannot be read: {error}"
+    if len(cells) != len(layout.names):
+        return {}, f"has {len(cells)} cells, the header {len(layout.names)}"
+    if layout.quoting.spaced:
+        cells = [cell.lstrip(" ") for cell in cells]
+    return dict(zip(layout.names, cells, strict=True)), ""

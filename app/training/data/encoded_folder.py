@@ -20,7 +20,7 @@ from app.features.fields import SIDES, Side
 from app.features.slots import Slots
 from app.training.data.readers.bad_rows import SkippedRows
 
-FORMAT = 2
+FORMAT = 3
 META_FILE = "meta.json"
 
 

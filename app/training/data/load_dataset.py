@@ -10,7 +10,7 @@ import numpy.typing as npt
 import xxhash
 
 from app.errors import DataError
-from app.features.loading.record_file import PARQUET
+from app.features.tables.table_kind import GZIP, PARQUET
 from app.training.data.dataset import Dataset
 from app.training.data.encoded_cache import encode_file
 from app.training.data.mapped_dataset import MappedDataset
@@ -20,7 +20,7 @@ from app.training.data.shard_encoding import ReportProgress
 from app.training.data.source import Source
 from app.training.distributed import SINGLE_PROCESS, ProcessGroup
 
-COMPRESSION, COMPRESSED_KINDS = 6, (".gz", *PARQUET)
+COMPRESSION, COMPRESSED_KINDS = 6, (GZIP, *PARQUET)
 """Text is about this many times larger than its gzip."""
 CACHE = Path("runs/encoded")
 
@@ -46,7 +46,9 @@ def load_dataset(
         DataError: the file cannot be read, has too many bad rows, or one label throughout; or the machines have
             different files under this name.
     """
-    size = sum(file.stat().st_size * (COMPRESSION if file.suffix in COMPRESSED_KINDS else 1) for file in source.files)
+    size = sum(
+        file.stat().st_size * (COMPRESSION if file.suffix.lower() in COMPRESSED_KINDS else 1) for file in source.files
+    )
     _check_same(source, size, group)
     if size <= source.limits.in_memory_bytes:
         data = group.run_all_or_raise(lambda: read_into_memory(source, max_bad))
@@ -96,6 +98,10 @@ def read_into_memory(source: Source, max_bad: float = MAX_BAD_SHARE) -> Dataset:
         skipped=bad.skipped,
         max_bad=max_bad,
     )
+
+
+def _text_size(file: Path) -> int:
+    return file.stat().st_size * (COMPRESSION if file.suffix.lower() in COMPRESSED_KINDS else 1)
 
 
 def _check_labels(source: Source, labels_N: npt.NDArray[np.float32]) -> None:

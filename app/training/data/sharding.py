@@ -4,20 +4,22 @@ A shard is whole files, byte ranges of text that begin where a line does, and ro
 split and belongs to one shard. All shards, one after the other, are the rows as one process reads them.
 
 Where cells may be quoted, a line begins only where no quote is open, which depends on all bytes before. So planning has
-two steps, that processes may share: count the quotes of each nominal shard, then find the borders.
+two steps, that processes may share: count the quotes of each nominal shard, then find the borders. A file with a quote
+that is a letter is not split.
 """
 
 from __future__ import annotations
 
+from collections import Counter
 from collections.abc import Sequence
 from dataclasses import replace
 from typing import NamedTuple
 
-from app.training.data.readers.line_blocks import FileRange, count_quotes, next_line_start
+from app.features.tables.line_blocks import FileRange, QuoteCount, count_quotes, is_gzipped, next_line_start
 from app.training.data.readers.table_files import FilePart, SplitBoundary, TableFiles
 from app.training.data.readers.text_file import unreadable_file
 
-QuoteCounts = dict[int, int]
+QuoteCounts = dict[int, QuoteCount]
 """Counts double quotes by the index of their file."""
 
 
@@ -35,6 +37,7 @@ class ShardPlanner:
         """Measure the files. Raises DataError if one cannot be read."""
         self._files, self.count = files, count
         self._sizes = files.sizes()
+        self._whole: set[int] = set()
         total = sum(self._sizes)
         self._nominal = [self._position(total * shard // count) for shard in range(count + 1)]
 
@@ -44,7 +47,8 @@ class ShardPlanner:
         Raises:
             DataError: a file cannot be read.
         """
-        if self._files.boundary is not SplitBoundary.QUOTED_LINES:
+        quoting_of = self._files.quoting_of
+        if quoting_of is None:
             return {}
         start, stop = self._nominal[shard], self._nominal[shard + 1]
         counts: QuoteCounts = {}
@@ -53,10 +57,11 @@ class ShardPlanner:
                 part = FileRange(
                     start.offset if index == start.file else 0, stop.offset if index == stop.file else None
                 )
+                file = self._files.files[index]
                 try:
-                    counts[index] = count_quotes(self._files.files[index], part)
+                    counts[index] = count_quotes(file, part, quoting_of(file))
                 except OSError as error:
-                    raise unreadable_file(self._files.files[index], error) from error
+                    raise unreadable_file(file, error) from error
         return counts
 
     def plan(self, quotes: Sequence[QuoteCounts]) -> list[TableFiles]:
@@ -68,10 +73,11 @@ class ShardPlanner:
         Raises:
             DataError: a file cannot be read.
         """
+        self._whole = _with_letter_quotes(quotes)
         borders = []
         for shard in range(self.count):
             file = self._nominal[shard].file
-            quotes_before = sum(counts.get(file, 0) for counts in quotes[:shard])
+            quotes_before = sum(counts[file].quotes for counts in quotes[:shard] if file in counts)
             borders.append(self._border(self._nominal[shard], within_quotes=quotes_before % 2 == 1))
         borders.append(FilePosition(len(self._sizes), 0))
         begin = FilePosition(0, 0)
@@ -100,7 +106,7 @@ class ShardPlanner:
             return FilePosition(index if 2 * offset < self._sizes[index] else index + 1, 0)
         if self._files.boundary is SplitBoundary.PARQUET_ROWS:
             return nominal
-        path, quoted = self._files.files[index], self._files.boundary is SplitBoundary.QUOTED_LINES
+        path, quoted = self._files.files[index], self._files.quoting_of is not None
         try:
             begin = next_line_start(path, offset, within_quotes=within_quotes, quoted=quoted)
         except OSError as error:
@@ -118,7 +124,19 @@ class ShardPlanner:
         return tuple((file, part) for file, part in parts if part.stop is None or part.stop > part.start)
 
     def _can_split(self, index: int) -> bool:
-        return self._files.files[index].suffix != ".gz"
+        return not is_gzipped(self._files.files[index]) and index not in self._whole
+
+
+def _with_letter_quotes(shards: Sequence[QuoteCounts]) -> set[int]:
+    """Return the files with a quote that is neither around a cell nor doubled within one."""
+    found: set[int] = set()
+    before: Counter[int] = Counter()
+    for counts in shards:
+        for file, count in counts.items():
+            if not (count.regular_within if before[file] % 2 else count.regular_outside):
+                found.add(file)
+            before[file] += count.quotes
+    return found
 
 
 def plan_shards(files: TableFiles, count: int) -> list[TableFiles]:

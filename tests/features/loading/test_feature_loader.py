@@ -191,13 +191,13 @@ def test_without_a_schema_any_value_is_taken(tmp_path: Path, load: Callable[...,
 
 
 BAD_FILES: dict[str, tuple[str, bytes, str]] = {
-    "empty": ("items.jsonl", b"", "holds no rows"),
+    "empty": ("items.jsonl", b"", "is empty"),
     "a header alone": ("items.csv", b"id,year\n", "holds no rows"),
     "one array": ("items.jsonl", b'[{"id": 1}]', "one object on each line"),
     "a short row": ("items.csv", b"id,year\n1,1990\n2\n", "line 3: row: has 1 cells, the header 2"),
     "a name twice": ("items.csv", b"id,year,year\n1,2,3\n", "'year' twice"),
-    "an open quote": ("items.csv", b'id,year\n1,"1990\n', "cannot be read"),
-    "not UTF-8": ("items.csv", b"id,year\n1,\xff\n", "cannot be read"),
+    "an open quote": ("items.csv", b'id,year\n1,"1990\n', "line 2: row: opens a double quote and does not close it"),
+    "not UTF-8": ("items.csv", b"id,year\n1,\xff\n", "line 2: row: is not UTF-8"),
     "not gzip": ("items.csv.gz", b"id,year\n", "cannot be read"),
     "gzip cut short": ("items.jsonl.gz", gzip.compress(b'{"id": "1"}\n' * 1000)[:-20], "cannot be read"),
     "not Parquet": ("items.parquet", b"id,year\n", "cannot be read"),
@@ -222,10 +222,11 @@ def test_files_of_no_known_kind(tmp_path: Path) -> None:
     with pytest.raises(DataError, match="no such file"):
         RecordFile(tmp_path / "items.csv")
     (tmp_path / "folder.csv").mkdir()
-    with pytest.raises(DataError, match="is not a file"):
+    with pytest.raises(DataError, match="no file in this folder"):
         RecordFile(tmp_path / "folder.csv")
     for name in ("items", "items.xlsx", "items.gz", "items.parquet.gz"):
-        with pytest.raises(ConfigError, match=r"should end in \.csv"):
+        (tmp_path / name).write_text("x")
+        with pytest.raises(ConfigError, match=r"should end in \.csv|save it as CSV"):
             RecordFile(tmp_path / name)
 
 

@@ -14,6 +14,8 @@ import polars as pl
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
+from app.features.tables.cell_quoting import Quoting
+from app.features.tables.delimited_layout import DelimitedLayout
 from app.training.data.readers.bad_rows import BadRows
 from app.training.data.readers.delimited import delimited_files
 from app.training.data.readers.table_files import TableFiles
@@ -84,7 +86,9 @@ def test_shards_of_plain_lines_are_their_rows(files: list[str], shards: int) -> 
         for number, text in enumerate(files):
             (Path(folder) / f"{number}.tsv").write_text(text)
         paths = tuple(sorted(Path(folder).iterdir()))
-        whole = delimited_files(paths, "\t", ["a", "b"], quoted=False, limits=SMALL_CHUNKS)
+        whole = delimited_files(
+            paths, fixed=DelimitedLayout(("a", "b"), Quoting("\t"), body=0), quoted=False, limits=SMALL_CHUNKS
+        )
         assert rows_of_shards(shards, whole) == rows_of(whole)
 
 

@@ -13,11 +13,13 @@ from pathlib import Path
 import polars as pl
 
 from app.errors import DataError
+from app.features.tables.cell_quoting import Quoting
+from app.features.tables.delimited_layout import DelimitedLayout
+from app.features.tables.line_blocks import TextBlock, read_blocks
 from app.training.data.dataset import ID_COLUMN
 from app.training.data.formats.movielens_features import GENRES
 from app.training.data.readers.bad_rows import BadRows
 from app.training.data.readers.delimited import delimited_files, read_delimited
-from app.training.data.readers.line_blocks import TextBlock, read_blocks
 from app.training.data.readers.table_chunk import ChunkReader, TableChunk
 from app.training.data.readers.text_file import read_text, unreadable_file
 
@@ -76,13 +78,17 @@ def _read(folder: Path, name: str, separator: str, columns: list[str] | None, en
     return frame.rename(dict(zip(frame.columns, columns, strict=True))) if columns else frame
 
 
+def _without_header(separator: str) -> DelimitedLayout:
+    return DelimitedLayout(tuple(COLUMNS), Quoting(separator), body=0)
+
+
 def _recbole_layout(folder: Path) -> MovieLensLayout:
     def read(name: str) -> pl.DataFrame:
         frame = _read(folder, name, "\t", None)
         return frame.rename({column: column.partition(":")[0] for column in frame.columns})
 
     def chunks(bad: BadRows) -> Iterator[TableChunk]:
-        for chunk in delimited_files((folder / "ml-100k.inter",), "\t", quoted=False)(bad):
+        for chunk in delimited_files((folder / "ml-100k.inter",), quoted=False)(bad):
             yield chunk._replace(frame=chunk.frame.rename(lambda column: column.partition(":")[0]))
 
     return MovieLensLayout(
@@ -108,7 +114,7 @@ def _original_layout(folder: Path) -> MovieLensLayout:
 
     return MovieLensLayout(
         folder / "u.data",
-        delimited_files((folder / "u.data",), "\t", COLUMNS, quoted=False),
+        delimited_files((folder / "u.data",), fixed=_without_header("\t"), quoted=False),
         users,
         items,
         [folder / "u.user", folder / "u.item"],
@@ -122,7 +128,7 @@ def _dat_layout(folder: Path) -> MovieLensLayout:
             block._replace(text=block.text.replace(b"::", UNIT.encode()))
             for block in read_blocks(folder / "ratings.dat")
         )
-        yield from read_delimited(folder / "ratings.dat", blocks, bad, UNIT, COLUMNS, quoted=False)
+        yield from read_delimited(folder / "ratings.dat", blocks, bad, _without_header(UNIT), quoted=False)
 
     def read(name: str, columns: list[str]) -> pl.DataFrame:
         path = folder / name
@@ -151,7 +157,7 @@ def _dat_layout(folder: Path) -> MovieLensLayout:
 
 def _csv_layout(folder: Path) -> MovieLensLayout:
     def chunks(bad: BadRows) -> Iterator[TableChunk]:
-        for chunk in delimited_files((folder / "ratings.csv",), ",")(bad):
+        for chunk in delimited_files((folder / "ratings.csv",))(bad):
             yield chunk._replace(frame=chunk.frame.rename({"userId": "user_id", "movieId": "item_id"}, strict=False))
 
     def items() -> pl.DataFrame:

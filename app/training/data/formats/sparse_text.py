@@ -17,11 +17,11 @@ import polars as pl
 from app.errors import DataError
 from app.features.fields import FLOAT32_MAX, MAX_SLOTS_PER_FIELD, MultiCategorical
 from app.features.schema import FeatureSchema
-from app.training.data.data_files import data_files
+from app.features.tables.block_lines import whole_lines
+from app.features.tables.line_blocks import FileRange, read_blocks
+from app.features.tables.table_paths import data_files
 from app.training.data.encoding_limits import DEFAULT_LIMITS, EncodingLimits
 from app.training.data.readers.bad_rows import BadRows
-from app.training.data.readers.block_lines import lines_with_cells
-from app.training.data.readers.line_blocks import FileRange, read_blocks
 from app.training.data.readers.table_chunk import TableChunk
 from app.training.data.readers.table_files import SplitBoundary, TableFiles
 from app.training.data.source import LABELS, Source
@@ -75,7 +75,7 @@ def sparse_source(
         sparse.name,
         path,
         schema,
-        TableFiles(data_files(path), read, SplitBoundary.LINES),
+        TableFiles(data_files(path).files, read, SplitBoundary.LINES),
         LABEL,
         labels=SPARSE_LABELS,
         hint=f"a line should be: label {sparse.token} {sparse.token} ...",
@@ -87,9 +87,9 @@ def derived_schema(path: Path, sparse: SparseFormat, limits: EncodingLimits = DE
     """Return a schema with the fields that the beginning of the file has. Raises DataError if there are none."""
     longest: dict[str, int] = {}
     inspected = 0
-    files = (read_blocks(file, size=limits.block_bytes) for file in data_files(path))
+    files = (read_blocks(file, size=limits.block_bytes) for file in data_files(path).files)
     for text, _ in itertools.chain.from_iterable(files):
-        lines = _lines(lines_with_cells(text, NO_SEPARATOR, 1, quoted=False).text)
+        lines = _lines(whole_lines(text))
         tokens = _tokens(lines, sparse).drop_nulls()
         counts = tokens.group_by("row", "field").len().group_by("field").agg(pl.col("len").max())
         for name, count in counts.iter_rows():
@@ -128,7 +128,7 @@ def _read(
     limits: EncodingLimits,
 ) -> Iterator[TableChunk]:
     for text, fraction in read_blocks(path, part, size=limits.block_bytes):
-        lines = _lines(lines_with_cells(text, NO_SEPARATOR, 1, quoted=False).text)
+        lines = _lines(whole_lines(text))
         tokens = _tokens(lines, sparse)
         malformed = tokens.filter(
             pl.col("field").is_null()

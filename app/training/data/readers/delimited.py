@@ -2,8 +2,8 @@
 
 from __future__ import annotations
 
-import csv
 from collections.abc import Iterator
+from functools import cache
 from itertools import pairwise
 from pathlib import Path
 
@@ -12,10 +12,12 @@ import numpy.typing as npt
 import polars as pl
 
 from app.errors import DataError
+from app.features.tables.block_lines import BlockLines, line_ends, lines_with_cells, without_lines
+from app.features.tables.cell_quoting import Quoting
+from app.features.tables.delimited_layout import DelimitedLayout, delimited_layout
+from app.features.tables.line_blocks import FileRange, TextBlock, read_blocks
 from app.training.data.encoding_limits import DEFAULT_LIMITS, EncodingLimits
 from app.training.data.readers.bad_rows import BadRows
-from app.training.data.readers.block_lines import BlockLines, line_ends, lines_with_cells, without_lines
-from app.training.data.readers.line_blocks import FileRange, TextBlock, read_blocks
 from app.training.data.readers.table_chunk import TableChunk
 from app.training.data.readers.table_files import SplitBoundary, TableFiles
 from app.training.data.readers.text_file import unreadable_file
@@ -23,60 +25,70 @@ from app.training.data.readers.text_file import unreadable_file
 
 def delimited_files(
     files: tuple[Path, ...],
-    separator: str,
-    header: list[str] | None = None,
     *,
+    fixed: DelimitedLayout | None = None,
+    escape: str | None = None,
     quoted: bool = True,
     limits: EncodingLimits = DEFAULT_LIMITS,
 ) -> TableFiles:
     """Return a reader of delimited files of one kind.
 
     Args:
-        header: names of the columns where no file has a header line.
+        fixed: how all files are laid out, which have no header; None looks at each file.
+        escape: what `--escape` says of backslashes.
         quoted: cells may be within double quotes.
     """
 
-    def read(path: Path, part: FileRange, bad: BadRows) -> Iterator[TableChunk]:
-        names = header
-        if part.start and names is None:
-            names, _ = _split_header(path, next(read_blocks(path, size=limits.block_bytes)).text, separator)
-        blocks = read_blocks(path, part, quoted=quoted, size=limits.block_bytes)
-        return read_delimited(path, blocks, bad, separator, names, quoted=quoted)
+    @cache
+    def layout(path: Path) -> DelimitedLayout:
+        return fixed or delimited_layout(path, escape)
 
-    return TableFiles(files, read, SplitBoundary.QUOTED_LINES if quoted else SplitBoundary.LINES)
+    def read(path: Path, part: FileRange, bad: BadRows) -> Iterator[TableChunk]:
+        own = layout(path)
+        stop = part.stop
+        begin = max(part.start, own.body)
+        if stop is not None and stop <= begin:
+            return
+        quoting = own.quoting if quoted else None
+        blocks = read_blocks(path, FileRange(begin, stop), quoting=quoting, size=limits.block_bytes)
+        yield from read_delimited(path, blocks, bad, own, quoted=quoted)
+
+    def quoting_of(path: Path) -> Quoting:
+        return layout(path).quoting
+
+    def notes() -> tuple[str, ...]:
+        return tuple(dict.fromkeys(layout(file).note for file in files if layout(file).note))
+
+    return TableFiles(
+        files, read, SplitBoundary.LINES, quoting_of if quoted else None, notes if fixed is None else tuple
+    )
 
 
 def read_delimited(
-    path: Path, blocks: Iterator[TextBlock], bad: BadRows, separator: str, header: list[str] | None, *, quoted: bool
+    path: Path, blocks: Iterator[TextBlock], bad: BadRows, layout: DelimitedLayout, *, quoted: bool
 ) -> Iterator[TableChunk]:
-    """Yield a chunk for each block of a file; where `header` is None, the first block begins with the header line.
+    """Yield a chunk for each block of the rows of a file.
 
     Raises:
-        DataError: the header or the text cannot be read.
+        DataError: the text cannot be read.
     """
+    header, separator = list(layout.names), layout.separator
+    any_rows = False
     for text, fraction in blocks:
-        if header is None:
-            header, text = _split_header(path, text, separator)
         lines = lines_with_cells(text, separator, len(header), quoted=quoted)
-        bad.add(f"have not {len(header)} columns", bad.rows + 1 + lines.bad)
+        for reason, rows in lines.reasons:
+            bad.add(reason, bad.rows + 1 + rows)
         frame, lines = _parse(path, lines, separator, header, bad, quoted)
         del text
+        if layout.quoting.spaced:
+            frame = frame.with_columns(pl.all().str.strip_chars_start(" "))
         chunk = _chunk(frame, lines, fraction, bad)
         del frame, lines  # or they stay while the next block is read
         yield chunk
+        any_rows = True
         del chunk
-
-
-def _split_header(path: Path, text: bytes, separator: str) -> tuple[list[str], bytes]:
-    line, _, rest = text.partition(b"\n")
-    try:
-        header = next(csv.reader([line.decode().rstrip("\r")], delimiter=separator), [])
-    except (UnicodeDecodeError, csv.Error) as error:
-        raise DataError(f"{path}: cannot be read: its first line is no header: {error}") from error
-    twice = sorted({name for name in header if header.count(name) > 1})
-    if twice:
-        raise DataError(f"{path}: the header names {twice[0]!r} twice")
-    return header, rest
+    if not any_rows:  # so that its columns are known
+        yield TableChunk(pl.DataFrame(schema=dict.fromkeys(header, pl.String)), np.empty(0, np.int64), 1.0)
 
 
 def _parse(

@@ -8,9 +8,9 @@ from pathlib import Path
 import numpy as np
 import polars as pl
 
+from app.features.tables.line_blocks import FileRange
 from app.training.data.encoding_limits import EncodingLimits
 from app.training.data.readers.bad_rows import BadRows
-from app.training.data.readers.line_blocks import FileRange
 from app.training.data.readers.table_chunk import TableChunk
 from app.training.data.readers.table_files import SplitBoundary, TableFiles
 from app.training.data.readers.text_file import unreadable_file

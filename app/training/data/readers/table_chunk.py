@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Callable, Iterator
+from pathlib import Path
 from typing import NamedTuple
 
 import numpy as np
@@ -22,6 +23,8 @@ class TableChunk(NamedTuple):
     """Tells the share of the file that has been read, 0 to 1."""
     open_ended: bool = False
     """Tells that a column that is not in the frame is null in these rows, as in JSON lines."""
+    file: Path | None = None
+    """Names the file of these rows where there are several."""
 
 
 ChunkReader = Callable[[BadRows], Iterator[TableChunk]]

@@ -2,15 +2,17 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Iterator
-from dataclasses import dataclass, replace
+from collections.abc import Callable, Iterator, Mapping
+from dataclasses import dataclass, field, replace
 from enum import Enum
 from pathlib import Path
 
 import polars as pl
 
+from app.features.tables.cell_quoting import Quoting
+from app.features.tables.line_blocks import WHOLE_FILE, FileRange
+from app.features.tables.table_paths import KeyValue
 from app.training.data.readers.bad_rows import BadRows
-from app.training.data.readers.line_blocks import WHOLE_FILE, FileRange
 from app.training.data.readers.table_chunk import TableChunk
 from app.training.data.readers.text_file import unreadable_file
 
@@ -21,8 +23,7 @@ FilePart = tuple[Path, FileRange]
 class SplitBoundary(Enum):
     """Says where a file may be split between two shards."""
 
-    LINES = "after any line"
-    QUOTED_LINES = "after a line that ends outside of double quotes"
+    LINES = "after any line, or, where cells are quoted, one that ends outside of quotes"
     PARQUET_ROWS = "after any row of Parquet"
 
 
@@ -33,6 +34,12 @@ class TableFiles:
     files: tuple[Path, ...]
     read: FileReader
     boundary: SplitBoundary
+    quoting_of: Callable[[Path], Quoting] | None = None
+    """Says how the cells of a file are quoted; None where quotes mean nothing."""
+    notes: Callable[[], tuple[str, ...]] = tuple
+    """Says what a user should know of how the files are read."""
+    keys: Mapping[Path, Mapping[str, KeyValue]] = field(default_factory=dict)
+    """Maps a file to columns that the names of its folders add."""
     parts: tuple[FilePart, ...] | None = None
     """Lists what is read, in order; None is all of every file."""
     parts_before: tuple[FilePart, ...] = ()
@@ -41,16 +48,30 @@ class TableFiles:
     def __call__(self, bad: BadRows) -> Iterator[TableChunk]:
         """Yield chunks, whose fraction is that of all files. Raises DataError if a file cannot be read."""
         if self.parts is None and len(self.files) == 1:
-            yield from self.read(self.files[0], WHOLE_FILE, bad)
+            yield from self._chunks(self.files[0], WHOLE_FILE, bad)
             return
         sizes = dict(zip(self.files, self.sizes(), strict=True))
         total, done = sum(sizes.values()), 0
         for file, part in ((file, WHOLE_FILE) for file in self.files) if self.parts is None else self.parts:
             size = (sizes[file] if part.stop is None else part.stop) - part.start
-            for chunk in self.read(file, part, bad):
+            for chunk in self._chunks(file, part, bad):
                 yield chunk._replace(fraction=(done + chunk.fraction * size) / total)
                 del chunk  # or its rows stay while the next ones are read
             done += size
+
+    def _chunks(self, file: Path, part: FileRange, bad: BadRows) -> Iterator[TableChunk]:
+        """Yield the chunks of a part of a file with the columns that the names of its folders add."""
+        for chunk in self.read(file, part, bad):
+            added = {name: value for name, value in self.keys.get(file, {}).items() if name not in chunk.frame.columns}
+            if added and (chunk.frame.columns or not chunk.open_ended):
+                chunk = chunk._replace(
+                    frame=chunk.frame.with_columns(
+                        pl.lit(value, pl.Int64 if isinstance(value, int) else pl.String).alias(name)
+                        for name, value in added.items()
+                    )
+                )
+            yield chunk._replace(file=file)
+            del chunk
 
     def sizes(self) -> list[int]:
         """Return the size of every file, in bytes, or in rows for Parquet. Raises DataError if one is unreadable."""

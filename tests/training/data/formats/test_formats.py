@@ -225,7 +225,7 @@ def test_json_lines_encode_as_their_objects_do(tmp_path: Path, packed: bool) -> 
 
 
 def test_a_kind_of_file_that_is_not_known_says_which_are(tmp_path: Path) -> None:
-    path, features = tmp_path / "rows.xlsx", tmp_path / "features.yaml"
+    path, features = tmp_path / "rows.data", tmp_path / "features.yaml"
     path.write_text("x")
     features.write_text(JSON_FEATURES)
     with pytest.raises(ConfigError, match=r"\.csv, \.tsv, \.jsonl"):

@@ -4,15 +4,16 @@ from __future__ import annotations
 
 from pathlib import Path
 
-from app.training.data.readers.block_lines import lines_with_cells
-from app.training.data.readers.line_blocks import next_line_start, read_blocks
+from app.features.tables.block_lines import lines_with_cells
+from app.features.tables.cell_quoting import Quoting
+from app.features.tables.line_blocks import next_line_start, read_blocks
 
 
 def test_blocks_end_with_lines_whatever_their_size(tmp_path: Path) -> None:
     path = tmp_path / "a.csv"
     path.write_text('a,b\n1,"x\ny"\n\n2,"z"\n3,w')
     for size in range(4, 30):
-        result = list(read_blocks(path, quoted=True, size=size))
+        result = list(read_blocks(path, quoting=Quoting(","), size=size))
         assert b"".join(block.text for block in result) == path.read_bytes() + b"\n"
         assert all(block.text.count(b'"') % 2 == 0 for block in result)
         assert result[-1].fraction == 1.0

@@ -1,0 +1,101 @@
+"""Find out how a delimited file is laid out: its columns, what divides them, and where its rows begin."""
+
+from __future__ import annotations
+
+import csv
+import re
+from pathlib import Path
+from typing import NamedTuple
+
+from app.errors import DataError
+from app.features.tables.cell_quoting import NEWLINE, Quoting, first_row
+from app.features.tables.line_blocks import BOM, read_head
+from app.features.tables.table_kind import check_text, table_kind
+
+CANDIDATES = (",", "\t", ";", "|")
+SAMPLE_LINES = 50
+NAMED = {",": "commas", "\t": "tabs", ";": "semicolons", "|": "vertical bars"}
+_QUOTED = re.compile(rb'"(?:[^"]|"")*"')
+_EXCEL_HINT = re.compile(rb"sep=(.)\r?\n", re.IGNORECASE)
+"""Matches a first line that tells Excel the separator."""
+
+
+class DelimitedLayout(NamedTuple):
+    """Says how to read a delimited file."""
+
+    names: tuple[str, ...]
+    """Names the columns, without the spaces around them."""
+    quoting: Quoting
+    body: int
+    """Counts the bytes, once unpacked, before the first row."""
+    note: str = ""
+    """Says what divides the columns where the name of the file says otherwise."""
+
+    @property
+    def separator(self) -> str:
+        """Return what divides the columns."""
+        return self.quoting.separator
+
+
+def delimited_layout(path: Path, escape: str | None = None) -> DelimitedLayout:
+    """Read the header of a file.
+
+    Raises:
+        DataError: the file cannot be read, or is no text, or its first line is no header.
+    """
+    head, whole = read_head(path)
+    check_text(path, head)
+    body = len(BOM) if head.startswith(BOM) else 0
+    excel = _EXCEL_HINT.match(head, body)
+    body = excel.end() if excel else body
+    kind = table_kind(path)
+    usual = kind.separator if kind else ","
+    text = head[body:] if not whole or head.endswith(NEWLINE) else head[body:] + NEWLINE
+    lines = [line for line in text.split(NEWLINE)[: SAMPLE_LINES + 1] if line.strip()]
+    lines = lines if whole or len(lines) > SAMPLE_LINES else lines[:-1] or lines
+    if not lines:
+        raise DataError(f"{path}: is empty")
+    separator = excel[1].decode(errors="replace") if excel else choose_separator(lines, usual)
+    spaced = _are_spaced(lines, separator)
+    quoting = Quoting(separator, escape, spaced)
+    while text.startswith((b"\n", b"\r\n")):
+        blank = text.index(NEWLINE) + 1
+        text, body = text[blank:], body + blank
+    try:
+        row, end = first_row(text, quoting, final=whole)
+        cells = next(csv.reader([row.decode().rstrip("\r\n")], delimiter=separator, strict=True), [])
+    except (UnicodeDecodeError, csv.Error, DataError) as error:
+        raise DataError(f"{path}: cannot be read: its first line is no header: {error}") from error
+    if not end:
+        raise DataError(f"{path}: cannot be read: its first line, which names the columns, does not end")
+    names = tuple(cell.strip() for cell in cells)
+    twice = sorted({name for name in names if names.count(name) > 1})
+    if twice:
+        raise DataError(f"{path}: the header names {twice[0]!r} twice")
+    note = f"{path.name}: its columns are divided by {NAMED.get(separator, separator)}" if separator != usual else ""
+    return DelimitedLayout(names, quoting, body + end, note)
+
+
+def choose_separator(lines: list[bytes], usual: str) -> str:
+    """Return what divides the columns: what is in the header, and as often in most of the lines that follow it."""
+    counts = [{one: _QUOTED.sub(b"", line).count(one.encode()) for one in CANDIDATES} for line in lines]
+    header, rows = counts[0], counts[1:]
+    possible = [one for one in CANDIDATES if header[one]]
+    if not possible:
+        return usual
+
+    def fits(one: str) -> tuple[float, bool, int]:
+        alike = sum(row[one] == header[one] for row in rows) / max(len(rows), 1)
+        return round(alike, 1), one == usual, header[one]
+
+    return max(possible, key=fits)
+
+
+def _are_spaced(lines: list[bytes], separator: str) -> bool:
+    """Tell whether spaces follow every separator, in the header or in all the first rows."""
+
+    def spaced(line: bytes) -> bool:
+        later = _QUOTED.sub(b"", line).split(separator.encode())[1:]
+        return bool(later) and all(cell.startswith(b" ") for cell in later)
+
+    return spaced(lines[0]) or (len(lines) > 1 and all(map(spaced, lines[1:])))
