@@ -2,13 +2,14 @@
 
 from __future__ import annotations
 
+import os
 import sys
 from importlib import import_module
 
 import typer
 from rich.markup import escape
 
-from app.commands.output import console
+from app.commands.output import console, warn
 from app.errors import CtrError
 
 COMMANDS: dict[str, str] = {
@@ -35,6 +36,11 @@ cli = typer.Typer(no_args_is_help=True, add_completion=False, pretty_exceptions_
 def main() -> None:
     """Entry point: an error raised on purpose is one line on standard error and exit status 1."""
     try:
+        if os.path.exists(".env") or any(name.upper().startswith("CTR_") for name in os.environ):
+            from app.settings import unknown_settings  # takes longer than all else that `ctr --help` imports
+
+            for line in unknown_settings():
+                warn(line)
         cli()
     except CtrError as error:
         console.print(f"[red]error:[/] {escape(str(error))}", markup=True, highlight=False)

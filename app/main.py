@@ -10,6 +10,7 @@ from collections.abc import AsyncIterator, Awaitable
 
 import torch
 from fastapi import FastAPI
+from starlette.middleware.cors import CORSMiddleware
 from starlette.routing import Route
 from starlette.types import ASGIApp, Receive, Scope, Send
 
@@ -18,6 +19,7 @@ from app.api import admin, health, metrics, models, page
 from app.api.headers import request_id_of
 from app.api.middleware import OPEN_PATHS, Edge
 from app.api.openapi import document_rank
+from app.api.plain_requests import as_get, plain_path
 from app.api.problems import install_problem_handlers, problem_response
 from app.api.rank import RankEndpoint
 from app.errors import RequestError
@@ -31,15 +33,20 @@ SWITCH_INTERVAL_S = 0.0005
 thread."""
 
 
+EXPOSED_HEADERS = ["X-Request-ID", "X-Model-Version", "Server-Timing", "Retry-After", "WWW-Authenticate"]
+"""What a page of an origin in CTR_CORS_ORIGINS may read of an answer's headers."""
+
+
 class Application:
     """The ASGI application: `Edge` around everything, POST /rank straight to its endpoint, all else through FastAPI."""
 
     def __init__(self, fastapi: FastAPI, rank: RankEndpoint, service: Service) -> None:
         settings = service.settings
+        self._root_path = settings.root_path
         self.fastapi = fastapi
         self.service = service
         self._rank = rank
-        self._edge: ASGIApp = Edge(
+        edge = Edge(
             self._route,
             max_body_bytes=settings.max_body_bytes,
             body_timeout_s=settings.body_timeout_s,
@@ -48,7 +55,19 @@ class Application:
             open_paths=OPEN_PATHS | admin.PATHS if service.admin else OPEN_PATHS,
         )
 
+        self._edge: ASGIApp = edge
+        if settings.cors_origins:
+            self._edge = CORSMiddleware(
+                edge,  # inside, so that a preflight needs no key and a refusal can be read
+                allow_origins=settings.cors_origins,
+                allow_methods=["GET", "HEAD", "POST"],
+                allow_headers=["*"],
+                expose_headers=EXPOSED_HEADERS,
+            )
+
     async def __call__(self, scope: Scope, receive: Receive, send: Send) -> None:
+        if scope["type"] == "http" and scope["path"] != "/rank":
+            scope["path"] = plain_path(scope["path"], self._root_path)
         await self._edge(scope, receive, send)
 
     def drain(self) -> None:
@@ -62,8 +81,11 @@ class Application:
         return [*response.raw_headers, (b"x-request-id", request_id.encode())], bytes(response.body)
 
     def _route(self, scope: Scope, receive: Receive, send: Send) -> Awaitable[None]:
-        if scope["type"] == "http" and scope["path"] == "/rank" and scope["method"] == "POST":
-            return self._rank(scope, receive, send)
+        if scope["type"] == "http":
+            if scope["path"] == "/rank" and scope["method"] == "POST":
+                return self._rank(scope, receive, send)
+            if scope["method"] == "HEAD":
+                return as_get(self.fastapi, scope, receive, send)
         return self.fastapi(scope, receive, send)
 
 
@@ -89,10 +111,14 @@ def create_app(settings: Settings | None = None, *, store: FeatureStore | None =
         version=__version__,
         description="Rank candidates by click probability.",
         lifespan=lambda _: _lifespan(service),
+        redirect_slashes=False,  # `plain_path` has seen to them
+        docs_url=None,  # FastAPI's own pages fetch their scripts from elsewhere
+        redoc_url=None,
+        servers=[{"url": settings.root_path}] if settings.root_path else None,
     )
     fastapi.state.service = service
     install_problem_handlers(fastapi)
-    for router in (health.router, metrics.router, models.router, page.router):
+    for router in (health.router, metrics.router, models.router, page.router(settings.root_path)):
         fastapi.include_router(router)
     if service.admin is not None:
         fastapi.include_router(admin.router)

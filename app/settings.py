@@ -1,17 +1,30 @@
 """Every setting, in one frozen table.
 
-The command line comes first, then the environment (`CTR_*`), then `.env`, then the default given here.
+The command line comes first, then the environment (`CTR_*`), then `.env`, then the default given here. Blanks and line
+ends around a value do not belong to it, and an empty value stands for the default.
 """
 
 from __future__ import annotations
 
+import difflib
+import os
+import re
 from pathlib import Path
 from typing import Annotated, Any, Literal
 
-from pydantic import Field, JsonValue, SecretStr, ValidationError, field_validator
+from pydantic import Field, JsonValue, SecretStr, ValidationError, field_validator, model_validator
 from pydantic_settings import BaseSettings, NoDecode, SettingsConfigDict
 
 from app.errors import ConfigError
+
+_ORIGIN = re.compile(r"\*|https?://[^/?#@\s*]+")
+_ROOT_PATH = re.compile(r"(/[A-Za-z0-9._~-]+)*")
+_CONTROL = re.compile(r"[\x00-\x1f\x7f]")
+_NOT_OURS = re.compile(
+    r"CTR_(.+_)?(SERVICE_HOST|SERVICE_PORT(_.+)?|PORT(_\d+_(TCP|UDP|SCTP)(_.+)?)?)|CTR_RETRAIN_EVERY"
+)
+"""What Kubernetes sets for a Service whose name begins with `ctr`, and what docker-compose.yml reads itself."""
+_NAME = re.compile(r"^\s*(?:export\s+)?(CTR_\w+)\s*=", re.IGNORECASE | re.MULTILINE)
 
 FOR_PUBLISHING: dict[str, JsonValue] = {"for_publishing": True}
 """Marks a setting that `app.publishing` reads: it is passed on to the processes in which a service has it run."""
@@ -157,6 +170,15 @@ class Settings(BaseSettings):
     port: int = Field(8000, ge=0, le=65_535, description="Port to listen on.")
     workers: int = Field(1, ge=1, le=256, description="Processes. One per core that is not busy with the store.")
 
+    root_path: str = Field(
+        "",
+        description="Sub-path below which a proxy shows the service, say /ctr; the proxy may pass it on or cut it off.",
+    )
+    cors_origins: Annotated[tuple[str, ...], NoDecode] = Field(
+        (),
+        description="Comma-separated origins whose pages may call the service, say https://shop.example; * for all.",
+    )
+
     device: Literal["auto", "cpu", "cuda"] = Field(
         "auto", description="Where models run; auto takes CUDA if it is there."
     )
@@ -224,10 +246,45 @@ class Settings(BaseSettings):
     )
     log_level: Literal["debug", "info", "warning", "error"] = Field("info", description="Least severe line to log.")
 
-    @field_validator("api_keys", "trusted_keys", mode="before")
+    @model_validator(mode="before")
     @classmethod
-    def _split_keys(cls, raw: object) -> object:
-        return tuple(key.strip() for key in raw.split(",") if key.strip()) if isinstance(raw, str) else raw
+    def _trim(cls, raw: dict[str, Any]) -> dict[str, Any]:
+        trimmed = {name: value.strip() if isinstance(value, str) else value for name, value in raw.items()}
+        return {name: value for name, value in trimmed.items() if value != ""}
+
+    @field_validator("api_keys", "trusted_keys", "cors_origins", mode="before")
+    @classmethod
+    def _split(cls, raw: object) -> object:
+        return tuple(part.strip() for part in raw.split(",") if part.strip()) if isinstance(raw, str) else raw
+
+    @field_validator("host")
+    @classmethod
+    def _without_brackets(cls, host: str) -> str:
+        return host[1:-1] if host.startswith("[") and host.endswith("]") else host
+
+    @field_validator("root_path")
+    @classmethod
+    def _with_one_slash(cls, path: str) -> str:
+        path = f"/{path.strip('/')}" if path.strip("/") else ""
+        if not _ROOT_PATH.fullmatch(path):
+            raise ValueError("not a path of letters, digits and ._~-; write it without the host, as in /ctr")
+        return path
+
+    @field_validator("cors_origins")
+    @classmethod
+    def _as_browsers_write_them(cls, origins: tuple[str, ...]) -> tuple[str, ...]:
+        origins = tuple(origin.rstrip("/").lower() for origin in origins)
+        if not all(_ORIGIN.fullmatch(origin) for origin in origins):
+            raise ValueError("not an origin; write scheme and host, as in https://shop.example, or * for all")
+        return origins
+
+    @field_validator("api_keys", "admin_key")
+    @classmethod
+    def _can_be_sent(cls, keys: tuple[SecretStr, ...] | SecretStr | None) -> tuple[SecretStr, ...] | SecretStr | None:
+        for key in keys if isinstance(keys, tuple) else (keys,):
+            if key is not None and _CONTROL.search(key.get_secret_value()):
+                raise ValueError("a line end or another control character in a key: no header can carry it")
+        return keys
 
 
 def publishing_settings() -> list[str]:
@@ -235,16 +292,34 @@ def publishing_settings() -> list[str]:
     return [name for name, field in Settings.model_fields.items() if field.json_schema_extra == FOR_PUBLISHING]
 
 
+def unknown_settings() -> list[str]:
+    """Return a line for every `CTR_*` variable, of the environment or of `.env`, that is no setting."""
+    try:
+        text = Path(".env").read_text(encoding="utf-8", errors="replace")
+    except OSError:
+        text = ""
+    given = {name.upper() for name in (*os.environ, *_NAME.findall(text)) if name.upper().startswith("CTR_")}
+    known = {f"CTR_{name.upper()}" for name in Settings.model_fields}
+    lines = []
+    for name in sorted(given - known):
+        if not _NOT_OURS.fullmatch(name):
+            nearest = difflib.get_close_matches(name, known, 1, 0.7)
+            advice = f"did you mean {nearest[0]}?" if nearest else "docs/reference.md lists those that are"
+            lines.append(f"{name[:80]} is no setting and is not read; {advice}")
+    return lines
+
+
 def load_settings(**overrides: Any) -> Settings:
-    """Read the settings, with the command line's values on top; None stands for a value that was not given.
+    """Read the settings, with the command line's values on top; None and "" stand for a value that was not given.
 
     Raises ConfigError with one line per bad setting, which names the environment variable to change.
     """
     try:
-        return Settings(**{name: value for name, value in overrides.items() if value is not None})
+        return Settings(**{name: value for name, value in overrides.items() if value is not None and value != ""})
     except ValidationError as error:
         lines = [
-            f"CTR_{'_'.join(str(part) for part in problem['loc'][:1]).upper()}: {problem['msg']}"
+            f"CTR_{'_'.join(str(part) for part in problem['loc'][:1]).upper()}: "
+            + problem["msg"].removeprefix("Value error, ")
             for problem in error.errors(include_url=False, include_input=False)
         ]
         raise ConfigError("\n".join(lines)) from error

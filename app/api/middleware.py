@@ -1,6 +1,7 @@
 """`Edge`: the outermost layer of the HTTP service, in pure ASGI.
 
-It gives every request an id, checks API keys, bounds bodies and answers every error.
+It gives every request an id, checks API keys, bounds bodies, answers every error, and takes what is left of a body that
+nobody read, so that its sender can read the answer.
 """
 
 from __future__ import annotations
@@ -14,9 +15,11 @@ from starlette.types import ASGIApp, Message, Receive, Scope, Send
 from app.api.bounded_body import BoundedBody
 from app.api.headers import Headers, authorised, request_id_of
 from app.api.problems import internal_problem, problem_response
-from app.errors import BodyTooSlow, RequestError, Unauthorized
+from app.errors import RequestError, Unauthorized
 
-OPEN_PATHS = frozenset({"/", "/docs", "/openapi.json", "/health", "/health/live", "/health/ready", "/metrics"})
+OPEN_PATHS = frozenset(
+    {"/", "/docs", "/redoc", "/openapi.json", "/health", "/health/live", "/health/ready", "/metrics"}
+)
 """Paths served without a key: they hold nothing of users, and probes and scrapers carry no keys."""
 
 log = structlog.get_logger(__name__)
@@ -60,11 +63,18 @@ class Edge:
                     return _discard()  # a framework's answer to the refusal, which is answered below
                 if message["type"] == "http.response.start":
                     started = True
-                    message["headers"] = [*message.get("headers", ()), (b"x-request-id", request_id.encode())]
+                    added = [(b"x-request-id", request_id.encode())]
+                    if body.unread and body.ends_connection:
+                        added.append((b"connection", b"close"))
+                    message["headers"] = [*message.get("headers", ()), *added]
+            elif body.unread and not message.get("more_body"):
+                return _send_and_drain(message, send, body)
             return send(message)
 
         try:
-            if scope["path"] not in self._open_paths and not authorised(headers, self._api_keys):
+            if not self._api_keys or scope["path"] in self._open_paths or scope["method"] == "OPTIONS":
+                pass  # what a route takes is no secret, and browsers ask without a key
+            elif not authorised(headers, self._api_keys):
                 raise Unauthorized("send one of the service's keys in the X-API-Key header")
             await self._app(scope, body, send_with_id)
             if body.refusal is None or started:
@@ -83,10 +93,15 @@ class Edge:
                 response = internal_problem(request_id)
             else:
                 response = problem_response(refusal, request_id)
-                if isinstance(refusal, BodyTooSlow):
-                    response.headers["connection"] = "close"  # the rest of the body may never come
         body.refusal = None
         await response(scope, receive, send_with_id)
+
+
+async def _send_and_drain(message: Message, send: Send, body: BoundedBody) -> None:
+    """Send the last of an answer, and end the answer when the rest of the request's body has been taken."""
+    await send({**message, "more_body": True})
+    await body.drain()
+    await send({"type": "http.response.body", "body": b""})
 
 
 async def _discard() -> None:

@@ -1,23 +1,42 @@
-"""GET /: the page to try the service with, one file without outside resources."""
+"""GET / and GET /docs: the page to try the service with and the page about its routes, without outside resources."""
 
 from __future__ import annotations
 
+from collections.abc import Awaitable, Callable
+from html import escape
 from pathlib import Path
 
 from fastapi import APIRouter
-from starlette.responses import FileResponse
+from starlette.responses import HTMLResponse
 
-PAGE = Path(__file__).parent.parent / "web" / "index.html"
+WEB = Path(__file__).parent.parent / "web"
+PAGES = {"/": "index.html", "/docs": "docs.html", "/redoc": "docs.html"}
 HEADERS = {
     "Content-Security-Policy": "default-src 'none'; style-src 'unsafe-inline'; script-src 'unsafe-inline'; "
-    "connect-src 'self'; img-src data:; base-uri 'none'; form-action 'none'; frame-ancestors 'none'",
+    "connect-src 'self'; img-src data:; base-uri 'self'; form-action 'none'; frame-ancestors 'none'",
     "Cache-Control": "no-cache",
 }
 
-router = APIRouter()
+
+def router(root_path: str = "") -> APIRouter:
+    """Return the routes of the pages.
+
+    Args:
+        root_path: the sub-path below which a proxy shows them. Their links are relative, so they work behind a proxy
+            that nobody told the service about; with a `<base>` also where the path has no slash at its end.
+    """
+    routes = APIRouter()
+    for path, name in PAGES.items():
+        text = (WEB / name).read_text(encoding="utf-8")
+        if root_path:
+            text = text.replace("<head>", f'<head>\n<base href="{escape(root_path)}/">', 1)
+        routes.add_api_route(path, _page(text), methods=["GET"], include_in_schema=False)
+    return routes
 
 
-@router.get("/", include_in_schema=False)
-async def page() -> FileResponse:
-    """Answer with the page."""
-    return FileResponse(PAGE, media_type="text/html; charset=utf-8", headers=HEADERS)
+def _page(text: str) -> Callable[[], Awaitable[HTMLResponse]]:
+    async def page() -> HTMLResponse:
+        """Answer with the page."""
+        return HTMLResponse(text, headers=HEADERS)
+
+    return page

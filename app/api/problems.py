@@ -135,13 +135,17 @@ def install_problem_handlers(app: FastAPI) -> None:
         detail = str(error.detail)
         if error.status_code == 404 and detail == title:
             detail = "no such route; GET /docs lists them all"
+        headers = dict(error.headers or {})
+        if error.status_code == 405:
+            headers["Allow"] = headers.get("Allow", "").replace("GET", "GET, HEAD")
+            detail = f"this route takes {headers['Allow']}"
         return _problem(
             BY_STATUS.get(error.status_code),
             error.status_code,
             title,
             detail,
             _request_id(request),
-            headers=error.headers or {},
+            headers=headers,
         )
 
     @app.exception_handler(Exception)

@@ -71,13 +71,17 @@ def serve(settings: Settings, factory: str, announce: Callable[[str], None] = la
     """
     listener = listen(settings, shared=settings.workers > 1)
     port = listener.getsockname()[1]
-    host = f"[{settings.host}]" if ":" in settings.host else settings.host
-    announce(f"http://{host}:{port}")
+    announce(f"http://{_in_url(settings.host)}:{port}{settings.root_path}")
     if settings.workers == 1:
         run_worker(settings, factory, listener)
         return
     listener.close()  # each worker binds its own; this one found the port out, and that it is free
     run_workers(settings.model_copy(update={"port": port}), factory)
+
+
+def _in_url(host: str) -> str:
+    """Return a host as it is written in a URL: an IPv6 address has brackets."""
+    return f"[{host}]" if ":" in host else host
 
 
 def listen(settings: Settings, *, shared: bool) -> socket.socket:
@@ -86,19 +90,25 @@ def listen(settings: Settings, *, shared: bool) -> socket.socket:
     Args:
         shared: let other processes listen on the same port.
     """
-    family = socket.AF_INET6 if ":" in settings.host else socket.AF_INET
-    listener = socket.socket(family, socket.SOCK_STREAM)
+    name = f"{_in_url(settings.host)}:{settings.port}"
+    try:
+        addresses = socket.getaddrinfo(settings.host, settings.port, type=socket.SOCK_STREAM, flags=socket.AI_PASSIVE)
+    except (OSError, UnicodeError) as error:
+        raise ConfigError(
+            f"cannot listen on {name}: {settings.host} is no address; choose another with --host"
+        ) from error
+    # `localhost` is both, and 127.0.0.1 to most clients.
+    family, kind, _, _, address = min(addresses, key=lambda found: found[0] != socket.AF_INET)
+    listener = socket.socket(family, kind)
     try:
         listener.setsockopt(socket.SOL_SOCKET, socket.SO_REUSEADDR, 1)
         if shared:
             listener.setsockopt(socket.SOL_SOCKET, socket.SO_REUSEPORT, 1)
-        listener.bind((settings.host, settings.port))
+        listener.bind(address)
         listener.listen(2048)
     except OSError as error:
         listener.close()
-        raise ConfigError(
-            f"cannot listen on {settings.host}:{settings.port}: {error.strerror}; choose another with --port"
-        ) from error
+        raise ConfigError(f"cannot listen on {name}: {error.strerror}; choose another with --host or --port") from error
     listener.setblocking(False)
     return listener
 

@@ -56,11 +56,11 @@ class FakeService:
 
 
 def application(service: FakeService) -> FastAPI:
-    app = FastAPI()
+    app = FastAPI(docs_url=None, redoc_url=None)
     app.state.service = service
     install_problem_handlers(app)
-    for module in (health, metrics, models, page):
-        app.include_router(module.router)
+    for router in (health.router, metrics.router, models.router, page.router()):
+        app.include_router(router)
     document_rank(app)
     return app
 

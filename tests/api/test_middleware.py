@@ -36,9 +36,11 @@ def edge(app: Any = echo, **options: Any) -> Edge:
     return Edge(app, **{"max_body_bytes": LIMIT, "body_timeout_s": 5.0, **options})
 
 
-async def send_messages(app: Edge, messages: Iterator[Message], **scope: Any) -> list[Message]:
+async def send_messages(
+    app: Edge, messages: Iterator[Message], sent: list[Message] | None = None, **scope: Any
+) -> list[Message]:
     """Return everything that is sent in answer to these messages; after them the client is silent."""
-    sent: list[Message] = []
+    sent = [] if sent is None else sent
 
     async def receive() -> Message:
         message = next(messages, None)
@@ -52,8 +54,22 @@ async def send_messages(app: Edge, messages: Iterator[Message], **scope: Any) ->
 
 
 def status(sent: list[Message]) -> int:
-    assert [message["type"] for message in sent] == ["http.response.start", "http.response.body"]
-    return int(sent[0]["status"])
+    """Return the status of a whole answer."""
+    start, *bodies = sent
+    assert start["type"] == "http.response.start"
+    assert {message["type"] for message in bodies} == {"http.response.body"}
+    assert [bool(message.get("more_body")) for message in bodies] == [True] * (len(bodies) - 1) + [False]
+    return int(start["status"])
+
+
+def closes(sent: list[Message]) -> bool:
+    return (b"connection", b"close") in sent[0]["headers"]
+
+
+@pytest.fixture
+def impatient(monkeypatch: pytest.MonkeyPatch) -> None:
+    """A rest of a body is awaited for 0.05 s and not for 5."""
+    monkeypatch.setattr("app.api.bounded_body.DRAIN_SILENCE_S", 0.05)
 
 
 async def test_a_body_within_the_limit_arrives_whole() -> None:
@@ -71,18 +87,29 @@ async def test_a_body_in_pieces_is_put_together() -> None:
         assert (await http.post("/rank", content=pieces())).text.startswith("30 ")
 
 
-async def test_an_announced_body_that_is_too_large_is_refused_unread() -> None:
-    def unread() -> Iterator[Message]:
-        raise AssertionError("the body was read")
-        yield
+async def test_an_announced_body_that_is_too_large_is_refused_before_it_comes_and_then_taken() -> None:
+    for length, count in ((b"1001", 2), (b"20971520", 1000), (b"9" * 5000, 3)):
+        sent: list[Message] = []
+        answered_before = []
 
-    for length in (b"1001", b"104857600", b"9" * 5000):
-        sent = await send_messages(edge(), unread(), headers=[(b"content-length", length)])
+        def pieces(
+            count: int = count, sent: list[Message] = sent, seen: list[bool] = answered_before
+        ) -> Iterator[Message]:
+            for left in reversed(range(count)):
+                seen.append(len(sent) == 2)
+                yield {"type": "http.request", "body": CHUNK, "more_body": left > 0}
+
+        await send_messages(edge(), pieces(), sent, headers=[(b"content-length", length)])
         assert status(sent) == 413
         assert b"at most 1000 bytes" in sent[1]["body"]
+        assert answered_before == [True] * count, "all of it was read, after the answer was sent"
+        assert closes(sent)
 
 
-async def test_100_mb_that_were_not_announced_are_refused_after_the_first_piece_too_many() -> None:
+async def test_100_mb_that_were_not_announced_are_refused_and_taken_up_to_a_bound(
+    monkeypatch: pytest.MonkeyPatch,
+) -> None:
+    monkeypatch.setattr("app.api.bounded_body.DRAIN_BYTES", 50_000)
     read = 0
 
     def endless() -> Iterator[Message]:
@@ -91,8 +118,67 @@ async def test_100_mb_that_were_not_announced_are_refused_after_the_first_piece_
             read += 1
             yield {"type": "http.request", "body": CHUNK, "more_body": True}
 
-    assert status(await send_messages(edge(), endless())) == 413
-    assert read == 2
+    sent = await send_messages(edge(), endless(), headers=[(b"transfer-encoding", b"chunked")])
+    assert status(sent) == 413
+    assert closes(sent)
+    assert read == 2 + 50
+
+
+async def test_the_rest_of_a_body_is_not_awaited_for_ever(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr("app.api.bounded_body.DRAIN_S", 0.1)
+    read = 0
+
+    class Endless(Edge):
+        async def __call__(self, scope: Scope, receive: Receive, send: Send) -> None:
+            async def slowly() -> Message:
+                nonlocal read
+                read += 1
+                await asyncio.sleep(0.01)
+                return {"type": "http.request", "body": b"x", "more_body": True}
+
+            await super().__call__(scope, slowly, send)
+
+    app = Endless(echo, max_body_bytes=LIMIT, body_timeout_s=5.0)
+    assert status(await send_messages(app, iter([]), headers=[(b"content-length", b"1001")])) == 413
+    assert 1 < read < 15
+
+
+@pytest.mark.usefixtures("impatient")
+@pytest.mark.parametrize("expect", [[], [(b"expect", b"100-continue")]])
+async def test_a_client_that_does_not_send_its_refused_body_is_let_go(expect: list[tuple[bytes, bytes]]) -> None:
+    for ending in ([], [{"type": "http.disconnect"}]):
+        sent = await send_messages(edge(), iter(ending), headers=[(b"content-length", b"1001"), *expect])
+        assert status(sent) == 413
+        assert closes(sent)
+
+
+async def test_a_small_body_of_a_refused_request_is_taken_and_the_connection_stays() -> None:
+    read = []
+
+    def body() -> Iterator[Message]:
+        for piece, more in ((b"ab", True), (b"c", False)):
+            read.append(piece)
+            yield {"type": "http.request", "body": piece, "more_body": more}
+
+    sent = await send_messages(edge(api_keys=[b"key"]), body(), headers=[(b"content-length", b"3")])
+    assert status(sent) == 401
+    assert read == [b"ab", b"c"]
+    assert not closes(sent)
+    asked = [(b"content-length", b"3"), (b"expect", b"100-continue")]
+    assert closes(await send_messages(edge(api_keys=[b"key"]), body(), headers=asked)), "it may send it or not"
+
+
+async def test_an_answer_that_left_the_body_unread_is_whole_too() -> None:
+    async def ignores(scope: Scope, receive: Receive, send: Send) -> None:
+        await send({"type": "http.response.start", "status": 200, "headers": []})
+        await send({"type": "http.response.body", "body": b"do", "more_body": True})
+        await send({"type": "http.response.body", "body": b"ne"})
+
+    pieces = iter([{"type": "http.request", "body": CHUNK, "more_body": n < 4} for n in range(5)])
+    sent = await send_messages(edge(ignores), pieces, headers=[(b"content-length", b"5000")])
+    assert status(sent) == 200
+    assert b"".join(message.get("body", b"") for message in sent[1:]) == b"done"
+    assert next(pieces, None) is None
 
 
 async def test_an_unfit_content_length_does_not_replace_counting() -> None:
@@ -100,16 +186,19 @@ async def test_an_unfit_content_length_does_not_replace_counting() -> None:
     assert status(await send_messages(edge(), messages, headers=[(b"content-length", b"-5")])) == 413
 
 
+@pytest.mark.usefixtures("impatient")
 async def test_a_body_that_trickles_in_is_refused_and_its_connection_closed() -> None:
     def trickle() -> Iterator[Message]:
         yield {"type": "http.request", "body": b"{", "more_body": True}
 
     sent = await asyncio.wait_for(send_messages(edge(body_timeout_s=0.05), trickle()), 5)
     assert status(sent) == 408
-    assert (b"connection", b"close") in sent[0]["headers"]
+    assert closes(sent)
 
 
-async def test_the_time_is_for_the_whole_body_not_for_each_piece() -> None:
+async def test_the_time_is_for_the_whole_body_not_for_each_piece(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr("app.api.bounded_body.DRAIN_S", 0.1)
+
     async def slowly() -> AsyncIterator[bytes]:
         while True:
             await asyncio.sleep(0.02)
@@ -186,7 +275,7 @@ async def test_keys() -> None:
 
 
 @pytest.mark.parametrize(
-    "path", ["/health", "/health/live", "/health/ready", "/metrics", "/", "/docs", "/openapi.json"]
+    "path", ["/health", "/health/live", "/health/ready", "/metrics", "/", "/docs", "/redoc", "/openapi.json"]
 )
 async def test_paths_that_need_no_key(path: str) -> None:
     async with client(edge(api_keys=[b"key"])) as http:

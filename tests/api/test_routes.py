@@ -175,16 +175,6 @@ async def test_models_of_a_damaged_or_empty_store(service: FakeService) -> None:
     assert refused.status_code == 422
 
 
-async def test_the_page_needs_nothing_from_outside(service: FakeService) -> None:
-    async with client(application(service)) as http:
-        response = await http.get("/")
-    assert response.headers["content-type"] == "text/html; charset=utf-8"
-    assert "default-src 'none'" in response.headers["Content-Security-Policy"]
-    outside = re.findall(r"""(?:src|href)=["'](?!/|data:)[^"']*|@import|url\(""", response.text)
-    assert outside == []
-    assert {"/docs", "/metrics", "/health", "/rank"} <= set(re.findall(r"""["'](/[a-z]+)["']""", response.text))
-
-
 async def test_openapi_documents_rank_from_the_parser(service: FakeService) -> None:
     async with client(application(service)) as http:
         document = (await http.get("/openapi.json")).json()

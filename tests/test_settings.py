@@ -1,0 +1,98 @@
+"""How settings are read: trimmed, with their defaults for what is empty, and refused in one line without a secret."""
+
+from __future__ import annotations
+
+from pathlib import Path
+from typing import Any
+
+import pytest
+
+from app.errors import ConfigError
+from app.settings import Settings, load_settings, unknown_settings
+
+
+@pytest.fixture(autouse=True)
+def _elsewhere(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    """A folder without `.env`, and no setting in the environment."""
+    monkeypatch.chdir(tmp_path)
+    import os
+
+    for name in [name for name in os.environ if name.upper().startswith("CTR_")]:
+        monkeypatch.delenv(name)
+
+
+@pytest.mark.parametrize("name", Settings.model_fields)
+@pytest.mark.parametrize("empty", ["", " ", "\n"])
+def test_an_empty_setting_means_its_default(name: str, empty: str, monkeypatch: pytest.MonkeyPatch) -> None:
+    default = getattr(load_settings(), name)
+    monkeypatch.setenv(f"CTR_{name.upper()}", empty)
+    assert getattr(load_settings(), name) == default
+    assert getattr(load_settings(**{name: empty}), name) == default, "of the command line"
+
+
+def test_an_empty_variable_goes_before_the_file(monkeypatch: pytest.MonkeyPatch) -> None:
+    Path(".env").write_text("CTR_HOST=0.0.0.0\nCTR_PORT=9000\nCTR_MODEL=\n")
+    monkeypatch.setenv("CTR_HOST", "")
+    settings = load_settings()
+    assert (settings.host, settings.port, settings.model) == ("127.0.0.1", 9000, "deepfm")
+
+
+@pytest.mark.parametrize("around", ["{}\n", " {} ", "{}\r\n", "\t{}"])
+def test_what_is_around_a_value_does_not_belong_to_it(around: str, monkeypatch: pytest.MonkeyPatch) -> None:
+    for name, value in (("ADMIN_KEY", "secret"), ("API_KEYS", "one, two"), ("HOST", "::1"), ("PORT", "9000")):
+        monkeypatch.setenv(f"CTR_{name}", around.format(value))
+    settings = load_settings()
+    assert settings.admin_key is not None
+    assert settings.admin_key.get_secret_value() == "secret"
+    assert [key.get_secret_value() for key in settings.api_keys] == ["one", "two"]
+    assert (settings.host, settings.port) == ("::1", 9000)
+
+
+@pytest.mark.parametrize("name", ["ADMIN_KEY", "API_KEYS"])
+@pytest.mark.parametrize("inside", ["\n", "\r\n", "\x00", "\t", "\x7f"])
+def test_a_key_that_no_header_can_carry_is_refused_in_one_line_that_shows_none_of_it(
+    name: str, inside: str, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    if inside == "\x00":
+        values: dict[str, Any] = {name.lower(): f"hidden{inside}treasure"}
+    else:
+        monkeypatch.setenv(f"CTR_{name}", f"hidden{inside}treasure")
+        values = {}
+    with pytest.raises(ConfigError) as refused:
+        load_settings(**values)
+    assert str(refused.value).startswith(f"CTR_{name}: a line end or another control character")
+    assert "\n" not in str(refused.value)
+    assert not any(word in str(refused.value) for word in ("hidden", "treasure"))
+
+
+def test_a_sub_path_and_origins_are_read_as_people_write_them() -> None:
+    for written, read in (("ctr", "/ctr"), ("/ctr/", "/ctr"), ("/", ""), ("/a/b", "/a/b"), ("", "")):
+        assert load_settings(root_path=written).root_path == read
+    for path in ("https://x.example/ctr", "/ctr?a", "/a b", "/<b>"):
+        with pytest.raises(ConfigError, match="CTR_ROOT_PATH: "):
+            load_settings(root_path=path)
+    assert load_settings(cors_origins="https://Shop.example/, *").cors_origins == ("https://shop.example", "*")
+    for origins in ("shop.example", "https://shop.example/page", "https://*.shop.example", "null"):
+        with pytest.raises(ConfigError, match="CTR_CORS_ORIGINS: "):
+            load_settings(cors_origins=origins)
+    assert load_settings(host="[::]").host == "::"
+
+
+def test_unknown_variables_are_named_with_the_nearest_setting(monkeypatch: pytest.MonkeyPatch) -> None:
+    assert unknown_settings() == []
+    Path(".env").write_text("# CTR_NONE=1\nexport CTR_KEEPALIVE_S=5\nCTR_PORT=1\nOTHER=2\nCTR_RETRAIN_EVERY=1h\n")
+    monkeypatch.setenv("CTR_REDIS_ULR", "redis://:secret@host")
+    monkeypatch.setenv("CTR_COMPLETELY_ELSE", "1")
+    monkeypatch.setenv("ctr_workers", "1")
+    for name in (
+        "CTR_SERVING_SERVICE_HOST",
+        "CTR_SERVING_PORT",
+        "CTR_SERVING_PORT_80_TCP_ADDR",
+        "CTR_SERVICE_PORT_HTTP",
+    ):
+        monkeypatch.setenv(name, "tcp://10.0.0.1:80")  # what Kubernetes sets
+    assert unknown_settings() == [
+        "CTR_COMPLETELY_ELSE is no setting and is not read; docs/reference.md lists those that are",
+        "CTR_KEEPALIVE_S is no setting and is not read; did you mean CTR_KEEP_ALIVE_S?",
+        "CTR_REDIS_ULR is no setting and is not read; did you mean CTR_REDIS_URL?",
+    ]
