@@ -43,7 +43,7 @@ def main() -> None:
                 warn(line)
         cli()
     except CtrError as error:
-        console.print(f"[red]error:[/] {escape(str(error))}", markup=True, highlight=False)
+        console.print(f"[red]error:[/] {escape(str(error))}", markup=True, highlight=False, soft_wrap=True)
         sys.exit(1)
 
 

@@ -36,6 +36,9 @@ from app.settings import Settings
 
 log = structlog.get_logger(__name__)
 
+TRACKED_MAX_AGE_S = 600.0
+"""Greatest age of a cached item, unless a setting says otherwise: a store that reports changes reports nearly all."""
+
 
 @dataclass
 class Service:
@@ -75,7 +78,7 @@ class Service:
 
     def feature_status(self) -> FeatureStatus:
         status = self.store.status()
-        return FeatureStatus(status.connected, status.detail, len(self.cache))
+        return FeatureStatus(status.connected, status.problem or status.detail, len(self.cache), not status.problem)
 
 
 def build_service(settings: Settings, store: FeatureStore | None = None) -> Service:
@@ -92,9 +95,16 @@ def build_service(settings: Settings, store: FeatureStore | None = None) -> Serv
     store = _redis_store(settings) if store is None else store
     # At least the candidates of two requests fit in; in a smaller cache nearly every request would read its items.
     dtype = torch.bfloat16 if settings.precision == "bf16" else torch.float32
-    cache = ItemCache(max(settings.item_cache_size, 2 * settings.max_candidates), device=device, dtype=dtype)
+    cache = ItemCache(
+        max(settings.item_cache_size, 2 * settings.max_candidates),
+        device=device,
+        dtype=dtype,
+        aged=settings.item_max_age_s is not None,
+    )
     CacheExporter(cache.counts, metrics)
-    refresher = CacheRefresher(store, cache, fill=settings.item_cache_warm)
+    refresher = CacheRefresher(
+        store, cache, fill=settings.item_cache_warm, max_age_s=settings.item_max_age_s or TRACKED_MAX_AGE_S
+    )
     poll = BusyPoll(settings.busy_poll_us / 1e6)
     warmup = Warmup(cache, refresher, max_candidates=settings.max_candidates, worked_s=poll.worked_s)
     model_store = ModelStore.from_settings(settings)
@@ -146,7 +156,11 @@ def _redis_store(settings: Settings) -> FeatureStore:
     if not settings.redis_url:
         raise ConfigError("CTR_REDIS_URL is empty: set it, or start with `ctr serve`, which brings its own Valkey")
     return RedisFeatureStore(
-        settings.redis_url, settings.user_key, settings.item_key, timeout_s=settings.redis_timeout_ms / 1000
+        settings.redis_url,
+        settings.user_key,
+        settings.item_key,
+        timeout_s=settings.redis_timeout_ms / 1000,
+        item_max_age_s=settings.item_max_age_s,
     )
 
 

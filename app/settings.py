@@ -16,6 +16,7 @@ from pydantic import Field, JsonValue, SecretStr, ValidationError, field_validat
 from pydantic_settings import BaseSettings, NoDecode, SettingsConfigDict
 
 from app.errors import ConfigError
+from app.redis_url import parse_redis_url
 
 _ORIGIN = re.compile(r"\*|https?://[^/?#@\s*]+")
 _ROOT_PATH = re.compile(r"(/[A-Za-z0-9._~-]+)*")
@@ -39,7 +40,8 @@ class Settings(BaseSettings):
 
     redis_url: str = Field(
         "",
-        description="Where the features are: redis://, rediss:// or unix://. Empty starts the embedded Valkey.",
+        description="Where the features are: redis://, rediss:// (TLS) or unix://, all forms in docs/redis.md. Empty "
+        "starts the embedded Valkey.",
         json_schema_extra=FOR_PUBLISHING,
     )
     redis_timeout_ms: float = Field(
@@ -207,6 +209,13 @@ class Settings(BaseSettings):
         le=100_000_000,
         description="Items kept encoded in each process; the least recently used go first.",
     )
+    item_max_age_s: float | None = Field(
+        None,
+        gt=0,
+        le=86_400,
+        description="Seconds after which a cached item is read again, because stores do not report every change "
+        "(SWAPDB). Unset: 600 where the store reports changes; where it reports none, each request reads its items.",
+    )
     item_cache_warm: bool = Field(True, description="Read the items in the store at start, up to the cache's size.")
 
     deadline_ms: float = Field(
@@ -256,6 +265,16 @@ class Settings(BaseSettings):
     @classmethod
     def _split(cls, raw: object) -> object:
         return tuple(part.strip() for part in raw.split(",") if part.strip()) if isinstance(raw, str) else raw
+
+    @field_validator("redis_url")
+    @classmethod
+    def _with_one_meaning(cls, url: str) -> str:
+        if url := url.strip():
+            try:
+                parse_redis_url(url)
+            except ConfigError as error:
+                raise ValueError(str(error)) from None
+        return url
 
     @field_validator("host")
     @classmethod

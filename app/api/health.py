@@ -78,7 +78,7 @@ async def health(service: State, response: Response) -> Health:
     conditions = {
         NO_MODEL: stable is None,
         FALLBACK: lifecycle.fallback,
-        FEATURES: not features.connected,
+        FEATURES: not (features.connected and features.readable),
         DRAINING: service.draining,
     }
     reasons = [reason for reason, holds in conditions.items() if holds]

@@ -23,6 +23,8 @@ class FeatureStatus:
     detail: str
     """Shown to everybody who asks /health, so it holds no passwords."""
     cached_items: int
+    readable: bool = True
+    """Whether the store, connected, gives what it is asked for."""
 
 
 class LiveModels(Protocol):

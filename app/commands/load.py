@@ -165,8 +165,9 @@ def _open_loader(
 ) -> Iterator[tuple[FeatureLoader, RecordFile]]:
     """Open the file and the store, and yield a loader with a progress bar. Raises CtrError."""
     from app.features.key_template import KeyTemplate
-    from app.features.loading.feature_loader import FeatureLoader, open_client
+    from app.features.loading.feature_loader import FeatureLoader
     from app.features.loading.record_file import RecordFile
+    from app.features.redis_client import open_client
 
     records = RecordFile(file)
     template = settings.user_key if entity == "users" else settings.item_key
@@ -191,7 +192,7 @@ def _open_loader(
                 tasks[phase] = bar.add_task(f"{phase} {entity}", total=1.0, rows=0)
             bar.update(tasks[phase], completed=fraction, rows=rows)
 
-        yield FeatureLoader(client, KeyTemplate(template), on_progress=progress, **options), records
+        yield FeatureLoader(client, KeyTemplate(template), on_progress=progress, on_note=warn, **options), records
 
 
 def known_schema(settings: Settings, features: Path | None) -> FeatureSchema | None:

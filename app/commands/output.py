@@ -30,7 +30,7 @@ def notify(message: str) -> None:
 
 def warn(message: str) -> None:
     """Print a line about something that did not go as asked, though the command goes on."""
-    console.print(f"[yellow]note:[/] {escape(message)}", highlight=False)
+    console.print(f"[yellow]note:[/] {escape(message)}", highlight=False, soft_wrap=True)
 
 
 class ConsoleReporter:

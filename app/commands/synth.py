@@ -93,8 +93,8 @@ def _load(settings: Settings, catalogue: SyntheticCatalogue) -> float:
     from rich.progress import BarColumn, MofNCompleteColumn, Progress, TextColumn, TimeRemainingColumn
 
     from app.features.key_template import KeyTemplate
-    from app.features.loading.feature_loader import open_client
     from app.features.loading.synthetic import load_features
+    from app.features.redis_client import open_client
 
     with contextlib.ExitStack() as stack:
         url = stack.enter_context(with_redis_url(settings)).redis_url

@@ -1,13 +1,14 @@
 """`CacheRefresher`: keeps the item cache full and fresh in the background, so that requests seldom have to read items.
 
 At the start it reads the store's items, up to the cache's capacity. Afterwards it reads again what was invalidated, and
-after a lost connection everything.
+after a lost connection everything. It also goes round through the fresh items and reads them again before they get too
+old: a store does not report every change. One that has changed without a report makes all items stale.
 """
 
 from __future__ import annotations
 
 import asyncio
-import contextlib
+import math
 from collections.abc import Sequence
 
 import structlog
@@ -24,20 +25,28 @@ FETCH_TIMEOUT_S = 2.0
 POLL_S = 0.25
 BUSY_SHARE = 0.3
 """Share of the time that refreshing may keep the event loop and the store busy."""
+MIN_ROUND = 16
+"""Fresh items read again each time at least, so that a few thousand items are gone through in a minute."""
+AGE_SHARE = 0.7
+"""Share of the greatest age in which all fresh items are read again."""
+FILL_RETRY_FIRST_S, FILL_RETRY_LONGEST_S = 0.25, 60.0
 
 
 class CacheRefresher:
     """A task beside the requests. It relies on the store to deliver to the cache what it reads."""
 
-    def __init__(self, store: FeatureStore, cache: ItemCache, *, fill: bool) -> None:
+    def __init__(self, store: FeatureStore, cache: ItemCache, *, fill: bool, max_age_s: float | None = None) -> None:
         """
         Args:
             fill: read the store's items once it is connected.
+            max_age_s: an item that was read longer ago is stale; None sets no limit.
         """
         self._store = store
         self._cache = cache
         self._filled = not fill
-        self._task: asyncio.Task[None] | None = None
+        self._max_age_s = max_age_s
+        self._fill_due, self._fill_retry_s = 0.0, FILL_RETRY_FIRST_S
+        self._tasks: list[asyncio.Task[None]] = []
 
     @property
     def filled(self) -> bool:
@@ -46,14 +55,17 @@ class CacheRefresher:
 
     def start(self) -> None:
         """Begin to refresh in the background."""
-        self._task = asyncio.create_task(self._run(), name="item-cache-refresher")
+        self._tasks = [
+            asyncio.create_task(self._run(), name="item-cache-refresher"),
+            asyncio.create_task(self._watch(), name="item-cache-ages"),
+        ]
 
     async def stop(self) -> None:
-        """End the background task."""
-        if self._task is not None:
-            self._task.cancel()
-            with contextlib.suppress(asyncio.CancelledError):
-                await self._task
+        """End the background tasks."""
+        for task in self._tasks:
+            task.cancel()
+        await asyncio.gather(*self._tasks, return_exceptions=True)
+        self._tasks = []
 
     async def refresh(self, item_ids: Sequence[str]) -> None:
         """Read items that are cached and stale, a batch at a time; pass over those evicted or read meanwhile.
@@ -66,15 +78,53 @@ class CacheRefresher:
     async def _run(self) -> None:
         while True:
             try:
-                if self._store.status().tracking:
-                    if not self._filled:
-                        await self._fill()
+                if self._store.tracking or (self._cache.aged and self._store.status().connected):
+                    await self._try_fill()
                     await self.refresh(self._cache.stale())
+                    await self._go_round()
             except StoreError as error:
                 log.debug("item_refresh_interrupted", reason=str(error))
             except Exception:  # a dead refresher would leave every request to read for itself
                 log.exception("item_refresh_failed")
             await asyncio.sleep(POLL_S)
+
+    async def _watch(self) -> None:
+        """Let old items be stale, also while the store hangs, and all items where a report was missed."""
+        while True:
+            await asyncio.sleep(POLL_S)
+            if self._max_age_s is not None:
+                self._cache.expire(self._max_age_s)
+            if self._cache.missed_reports():
+                if self._store.tracking:
+                    log.warning(
+                        "item_changes_not_reported",
+                        effect="all cached items are read again",
+                        hint="SWAPDB is not reported, and some proxies report nothing: CTR_ITEM_MAX_AGE_S",
+                    )
+                    self._cache.on_disconnect()
+                else:
+                    self._cache.forget_changes()
+
+    async def _go_round(self) -> None:
+        """Read the next fresh items again."""
+        count = MIN_ROUND
+        if self._max_age_s is not None:
+            count = max(count, math.ceil(len(self._cache) * POLL_S / (AGE_SHARE * self._max_age_s)))
+        ids = self._cache.next_fresh(count)
+        for start in range(0, len(ids), BATCH):
+            await self._read(ids[start : start + BATCH])
+
+    async def _try_fill(self) -> None:
+        """Read the store's items, unless that is done, or has failed a moment ago."""
+        now = asyncio.get_running_loop().time()
+        if self._filled or now < self._fill_due:
+            return
+        try:
+            await self._fill()
+        except StoreError as error:  # a store may refuse SCAN for good
+            log.debug("item_cache_fill_interrupted", reason=str(error))
+            self._fill_due = now + self._fill_retry_s
+            self._fill_retry_s = min(2 * self._fill_retry_s, FILL_RETRY_LONGEST_S)
 
     async def _fill(self) -> None:
         async for item_ids in self._store.scan():

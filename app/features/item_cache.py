@@ -18,6 +18,7 @@ import numpy.typing as npt
 import torch
 from torch import Tensor
 
+from app.features.item_ages import ItemAges, digest
 from app.features.item_index import ABSENT, Rows
 from app.features.item_rows import ItemRows
 from app.features.item_tables import ItemModel, ItemTables, SlotTable
@@ -28,7 +29,7 @@ from app.runtime.huge_pages import zeros_on_huge_pages
 from app.runtime.loop_pacer import LoopPacer
 
 FRESH, KNOWN = 1, 2
-"""Flags of a row: nothing was written since the item was read; the store had features of it."""
+"""Flags of a row: nothing was written since the item was read, as far as is known; the store had features of it."""
 ENCODE_CHUNK = 128
 """Rows encoded at a time for a new version: about half a millisecond beside requests; shorter slices cost more."""
 
@@ -59,14 +60,21 @@ class ItemCache:
     """A bounded cache of items, which evicts the least recently used. It is the `Listener` of a `FeatureStore`."""
 
     def __init__(
-        self, capacity: int, *, device: torch.device | str = "cpu", dtype: torch.dtype = torch.float32
+        self,
+        capacity: int,
+        *,
+        device: torch.device | str = "cpu",
+        dtype: torch.dtype = torch.float32,
+        aged: bool = False,
     ) -> None:
         """
         Args:
             capacity: items held at most.
             device, dtype: where the item states are, and their precision.
+            aged: somebody calls `expire` regularly, so that items may be fresh though the store reports no changes.
         """
         self.capacity = capacity
+        self.aged = aged
         self.counts = CacheCounts()
         self.dtype = dtype
         self._rows = ItemRows(capacity)
@@ -74,6 +82,8 @@ class ItemCache:
         self._flags_C = zeros_on_huge_pages((capacity + 1,), np.uint8)
         self._flags_address: int = self._flags_C.ctypes.data
         self._tables = ItemTables(capacity, torch.device(device), dtype)
+        self._ages = ItemAges(capacity)
+        self._next_row = 0
 
     def __len__(self) -> int:
         return len(self._rows.index)
@@ -130,6 +140,28 @@ class ItemCache:
         row = self._rows.index.get(item_id)
         return row is not None and not self._flags_C[row] & FRESH
 
+    def next_fresh(self, count: int) -> list[str]:
+        """Return the ids of the next `count` fresh items, or fewer; call by call it goes round through all rows."""
+        ids: list[str] = []
+        for _ in range(min(count, len(self._rows.ids))):
+            row = self._next_row = (self._next_row + 1) % len(self._rows.ids)
+            if self._flags_C[row] & FRESH and (item_id := self._rows.ids[row]) is not None:
+                ids.append(item_id)
+        return ids
+
+    def expire(self, age_s: float) -> None:
+        """Let items that were read longer ago than `age_s` be stale."""
+        count = len(self._rows.ids)
+        self._flags_C[:count][self._ages.older(count, age_s)] &= ~np.uint8(FRESH)
+
+    def missed_reports(self) -> bool:
+        """Return whether a fresh item has changed, and the store did not report it."""
+        return self._ages.unreported()
+
+    def forget_changes(self) -> None:
+        """Expect no reports of the changes found so far: the store makes none."""
+        self._ages.on_reported(None)
+
     def count_invalid(self, field: str) -> None:
         """Count a stored value of an item that fits no slot."""
         self.counts.invalid_values += 1
@@ -149,15 +181,27 @@ class ItemCache:
         if (rows == ABSENT).any():
             assigned = np.flatnonzero(rows != ABSENT).tolist()
             rows, item_ids, items = rows[assigned], [item_ids[i] for i in assigned], [items[i] for i in assigned]
-        if len(rows):
-            self._tables.write(rows, item_ids, items, self.count_invalid)
-            self._flags_C[rows] = [FRESH | KNOWN if item else FRESH for item in items]
+        if not len(rows):
+            return
+        digests_N = digest(items)
+        fresh_N = self._flags_C[rows] & FRESH != 0
+        same_N = fresh_N & self._ages.same(rows, digests_N)
+        self._ages.set(rows, digests_N)
+        if fresh_N.any():  # read again, because reports may be missed
+            written = np.flatnonzero(~same_N).tolist()
+            self._ages.on_changed(item_ids[index] for index in written if fresh_N[index])
+            if not written:
+                return
+            rows, item_ids, items = rows[written], [item_ids[i] for i in written], [items[i] for i in written]
+        self._tables.write(rows, item_ids, items, self.count_invalid)
+        self._flags_C[rows] = [FRESH | KNOWN if item else FRESH for item in items]
 
     def on_invalidate(self, item_ids: Sequence[str] | None) -> None:
         """Keep items that were written as stale ones until they are read again; None invalidates all."""
         if item_ids is None:
             self.on_disconnect()
             return
+        self._ages.on_reported(item_ids)
         rows = [row for item_id in item_ids if (row := self._rows.index.get(item_id)) is not None]
         if rows:
             self.counts.invalidations += len(rows)
@@ -165,6 +209,7 @@ class ItemCache:
 
     def on_disconnect(self) -> None:
         """Keep all items as stale ones until they are read again."""
+        self._ages.on_reported(None)
         self.counts.invalidations += len(self._rows.index)
         self._flags_C[: len(self._rows.ids)] &= ~np.uint8(FRESH)
 

@@ -60,8 +60,8 @@ class ItemRows:
                     continue
                 available -= 1
                 row = self._take_free_row(item_id)
+                self._used_C[row] = self.uses  # reading an item again is no use of it
             rows[position] = row
-        self._used_C[rows] = self.uses
         return rows, evicted
 
     def _take_free_row(self, item_id: str) -> int:

@@ -1,80 +1,143 @@
-"""`connect` opens a `RespConnection` to the Redis or Valkey at a URL, and switches it to RESP3."""
+"""`connect` opens a `RespConnection` to the Redis or Valkey at a URL, in RESP3 where the server knows it.
+
+Proxies, managed stores and Redis 5 may not know HELLO: they refuse it, or close the connection. Such a server is asked
+again in RESP2, which has no pushes, so that it cannot report changes.
+"""
 
 from __future__ import annotations
 
 import asyncio
-import ssl
 from collections.abc import Callable
-from typing import Any
+from typing import Any, NamedTuple
 
 import hiredis
-from redis.asyncio.connection import SSLConnection, parse_url
 
 from app.errors import ConfigError, StoreError
+from app.features.redis_tls import tls_context
 from app.features.resp_commands import pack_command
 from app.features.resp_connection import RespConnection
+from app.features.store_errors import WANTS_TLS, explain_failure, explain_reply
+from app.redis_url import RedisUrl
+
+CLIENT_NAME = "ctr-serving"
+NO_PASSWORD_SET = ("without any password configured", "no password is set")
+"""What servers say that were sent a password and want none, in RESP2; in RESP3 they take any."""
+FINAL = ("WRONGPASS", "NOAUTH", "DENIED", "LOADING", "MASTERDOWN")
+"""Answers to HELLO by servers that know it."""
+
+
+class Greeted(NamedTuple):
+    """A connection that is ready for use."""
+
+    connection: RespConnection
+    resp3: bool
+    server: str
+    """Its program and version as far as it says so, such as `redis 7.0.15`."""
+    no_resp3_reason: str = ""
+    """Why it is not RESP3."""
+
+
+class _NoHello(Exception):
+    """The server does not know HELLO."""
 
 
 async def connect(
-    url: str,
+    url: RedisUrl,
     *,
     timeout_s: float,
     on_push: Callable[[list[Any]], None],
     on_lost: Callable[[], None],
-) -> RespConnection:
-    """Connect, authenticate, select the database, and switch to RESP3.
+) -> Greeted:
+    """Connect, authenticate, select the database, and switch to RESP3 if the server can.
+
+    Args:
+        on_lost: called if a connection that was returned is lost.
 
     Raises:
         StoreError: there was no connection within the time, or the server refused.
-        ConfigError: the URL cannot be understood.
     """
     try:
-        target: dict[str, Any] = dict(parse_url(url))
-    except ValueError as error:
-        raise ConfigError(f"CTR_REDIS_URL: {error}") from error
+        async with asyncio.timeout(timeout_s):
+            if url.protocol == 2:
+                return await _open(url, on_push, on_lost, resp3=False, reason="CTR_REDIS_URL says protocol=2")
+            try:
+                return await _open(url, on_push, on_lost, resp3=True)
+            except _NoHello as error:
+                if url.protocol == 3:
+                    message = f"the feature store does not know RESP3, which protocol=3 asks for: {error}"
+                    raise StoreError(message) from error
+                return await _open(url, on_push, on_lost, resp3=False, reason=str(error))
+    except (OSError, TimeoutError, ConfigError) as error:
+        reason = str(error) if isinstance(error, ConfigError) else explain_failure(error)
+        raise StoreError(f"cannot connect to the feature store: {reason}") from error
+
+
+async def _open(
+    url: RedisUrl, on_push: Callable[[list[Any]], None], on_lost: Callable[[], None], *, resp3: bool, reason: str = ""
+) -> Greeted:
     loop = asyncio.get_running_loop()
+    greeted = False
 
     def factory() -> RespConnection:
-        return RespConnection(on_push, on_lost)
+        return RespConnection(on_push, lambda: on_lost() if greeted else None)
 
+    if url.path:
+        _, connection = await loop.create_unix_connection(factory, url.path)
+    else:
+        tls = None if url.tls is None else tls_context(url.tls)
+        _, connection = await loop.create_connection(factory, url.host, url.port, ssl=tls)
     try:
-        async with asyncio.timeout(timeout_s):
-            if path := target.get("path"):
-                _, connection = await loop.create_unix_connection(factory, path)
-            else:
-                tls = _tls_context(target) if target.get("connection_class") is SSLConnection else None
-                _, connection = await loop.create_connection(
-                    factory, target.get("host", "localhost"), target.get("port", 6379), ssl=tls
-                )
-            try:
-                await _greet(connection, target)
-            except BaseException:
-                connection.close()
-                raise
-    except (OSError, TimeoutError) as error:
-        reason = "no answer in time" if isinstance(error, TimeoutError) else (error.strerror or str(error))
-        raise StoreError(f"cannot connect to the feature store: {reason}") from error
-    return connection
+        server = await (_hello(connection, url) if resp3 else _authenticate(connection, url))
+    except BaseException:
+        connection.close()
+        raise
+    greeted = True
+    return Greeted(connection, resp3, server, reason)
 
 
-async def _greet(connection: RespConnection, target: dict[str, Any]) -> None:
+async def _hello(connection: RespConnection, url: RedisUrl) -> str:
+    """Greet in RESP3, and return the server's program and version. Raises _NoHello, StoreError."""
     hello = ["HELLO", "3"]
-    if password := target.get("password"):
-        hello += ["AUTH", target.get("username") or "default", password]
-    commands = [pack_command(*hello, "SETNAME", "ctr-serving")]
-    if database := target.get("db"):
-        commands.append(pack_command("SELECT", str(database)))
-    for reply in await connection.send(b"".join(commands), len(commands)):
-        if isinstance(reply, hiredis.ReplyError):
-            hint = " (Redis 6 or newer, or Valkey, is needed)" if "unknown command" in str(reply) else ""
-            raise StoreError(f"the feature store refused the connection: {str(reply)[:120]}{hint}")
+    if url.password is not None:
+        hello += ["AUTH", url.username or "default", url.password]
+    try:
+        (reply,) = await connection.send(pack_command(*hello, "SETNAME", CLIENT_NAME), 1)
+    except StoreError as error:
+        if connection.not_redis:
+            raise
+        raise _NoHello("the server closes the connection at HELLO") from error
+    if isinstance(reply, hiredis.ReplyError):
+        if str(reply).startswith(FINAL):
+            raise StoreError(f"the feature store refused the connection: {explain_reply(reply)}")
+        raise _NoHello(f"the server refuses HELLO 3: {explain_reply(reply)}")
+    if not isinstance(reply, dict):  # a proxy that passes HELLO on, and speaks RESP2 itself
+        raise _NoHello("the server answers HELLO 3 in RESP2")
+    await _select(connection, url)
+    return f"{reply.get('server', '')} {reply.get('version', '')}".strip()
 
 
-def _tls_context(target: dict[str, Any]) -> ssl.SSLContext:
-    context = ssl.create_default_context(cafile=target.get("ssl_ca_certs"))
-    if target.get("ssl_cert_reqs") in ("none", "CERT_NONE"):
-        context.check_hostname = False
-        context.verify_mode = ssl.CERT_NONE
-    if certificate := target.get("ssl_certfile"):
-        context.load_cert_chain(certificate, target.get("ssl_keyfile"))
-    return context
+async def _authenticate(connection: RespConnection, url: RedisUrl) -> str:
+    """Greet in RESP2, and return nothing: the server does not say what it is. Raises StoreError."""
+    try:
+        if url.password is not None:
+            words = [url.username, url.password] if url.username else [url.password]
+            (reply,) = await connection.send(pack_command("AUTH", *words), 1)
+            if isinstance(reply, hiredis.ReplyError) and not any(text in str(reply) for text in NO_PASSWORD_SET):
+                raise StoreError(f"the feature store refused the connection: {explain_reply(reply)}")
+        await _select(connection, url)
+        # A server that wants TLS, or is no Redis, may not have answered a word so far.
+        await connection.send(pack_command("PING"), 1)
+    except StoreError as error:
+        if connection.open or connection.not_redis:
+            raise
+        reason = "; ".join(filter(None, (connection.lost_reason, "" if url.tls else WANTS_TLS)))
+        raise StoreError(f"cannot connect to the feature store: {reason or 'the server closed it'}") from error
+    return ""
+
+
+async def _select(connection: RespConnection, url: RedisUrl) -> None:
+    if not url.database:
+        return
+    (reply,) = await connection.send(pack_command("SELECT", str(url.database)), 1)
+    if isinstance(reply, hiredis.ReplyError):
+        raise StoreError(f"the feature store refused database {url.database}: {explain_reply(reply)}")

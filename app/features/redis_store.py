@@ -1,10 +1,16 @@
-"""`RedisFeatureStore`: raw features in Redis 6 or newer, or Valkey, one HASH per entity."""
+"""`RedisFeatureStore`: raw features in Redis, Valkey or what speaks their protocol, one HASH per entity.
+
+What a server cannot do is found out when it is connected to, said once, and worked around: one without RESP3 or CLIENT
+TRACKING reports no changes, so that items are read by each request, or aged. One that answers and refuses to read is
+asked again every second, and `status` says what it answers.
+"""
 
 from __future__ import annotations
 
 import asyncio
 import contextlib
-from collections.abc import AsyncIterator, Sequence
+import time
+from collections.abc import AsyncIterator, Callable, Sequence
 from typing import Any
 
 import hiredis
@@ -12,17 +18,24 @@ import structlog
 
 from app.errors import StoreError
 from app.features.key_template import KeyTemplate
-from app.features.redis_connect import connect
+from app.features.redis_connect import Greeted, connect
 from app.features.resp_commands import key_command, pack_command
 from app.features.resp_connection import RespConnection
 from app.features.store import Fetched, Listener, RawFeatures, StoreStatus
+from app.features.store_errors import explain_reply
+from app.redis_url import parse_redis_url
 
 log = structlog.get_logger(__name__)
 
 HEARTBEAT_S = 1.0
 RECONNECT_FIRST_S, RECONNECT_LONGEST_S = 0.05, 2.0
 SCAN_COUNT, SCAN_TIMEOUT_S = 1000, 5.0
-MAX_REASON = 120
+PROBE_ID = "ctr-serving-probe"
+"""No entity's id: its keys are read to find out whether such keys may be."""
+PROBLEM_S = 5.0
+"""How long after the last refusal the store counts as one that refuses: other keys may be read well meanwhile."""
+LATE_FETCHES = 20
+"""So many fetches in a row without an answer in time are a problem of the store, and not of a moment."""
 
 pack_hgetall = key_command("HGETALL")
 
@@ -35,24 +48,38 @@ class RedisFeatureStore:
     has been silent for longer than a heartbeat while a command was under way is closed.
     """
 
-    def __init__(self, url: str, user_key: str, item_key: str, *, timeout_s: float = 0.03) -> None:
+    def __init__(
+        self, url: str, user_key: str, item_key: str, *, timeout_s: float = 0.03, item_max_age_s: float | None = None
+    ) -> None:
         """Connect nothing yet.
 
         Args:
-            url: a `redis://`, `rediss://` or `unix://` URL.
+            url: as `app.redis_url` reads it.
             user_key, item_key: key templates, such as `ctr:v1:user:{id}`.
             timeout_s: what requests allow for a fetch; connecting may take a second even where that is less.
+            item_max_age_s: for the log alone: how long items are cached where changes are not reported, None if not.
+
+        Raises ConfigError if the URL has no one meaning.
         """
-        self._url = url
+        self._url = parse_redis_url(url)
         self._user_key = KeyTemplate(user_key)
         self._item_key = KeyTemplate(item_key)
         self._connect_timeout_s = max(timeout_s, 1.0)
+        self._untracked_effect = (
+            f"cached items are read again after {item_max_age_s:g} s"
+            if item_max_age_s
+            else ("each request reads its items; CTR_ITEM_MAX_AGE_S caches them for so long")
+        )
         self._connection: RespConnection | None = None
         self._listener: Listener | None = None
         self._keeper: asyncio.Task[None] | None = None
         self._lost = asyncio.Event()
         self._tracking = False
         self._detail = "not started"
+        self._problem, self._problem_until = "", 0.0
+        self._late_fetches = 0
+        self._said: set[str] = set()
+        """What was logged since it was last connected to."""
 
     async def start(self, listener: Listener) -> None:
         """Connect, or keep trying in the background: a store that is down does not stop the service from starting."""
@@ -78,30 +105,36 @@ class RedisFeatureStore:
         return self._tracking and self._connection is not None
 
     def status(self) -> StoreStatus:
-        """Return the state of the connection, with the reason where there is none."""
-        return StoreStatus(self._connection is not None, self.tracking, self._detail)
+        """Return the state of the connection, with the reason where there is none, or where nothing can be read."""
+        connected = self._connection is not None
+        refuses = connected and time.monotonic() < self._problem_until
+        return StoreStatus(connected, self.tracking, self._detail, self._problem if refuses else "")
 
     async def fetch(self, user_id: str | None, item_ids: Sequence[str], timeout_s: float) -> Fetched:
         """Read a user and items in one pipeline; see `FeatureStore.fetch`. Raises StoreError."""
         connection = self._connection
         if connection is None:
             raise StoreError(self._detail)
-        if not item_ids:  # the usual request: its items are cached
-            if user_id is None:
-                return Fetched({}, ())
-            replies = await connection.send(pack_hgetall(self._user_key.key(user_id)), 1, timeout_s)
-            return Fetched(_hash_of(replies[0]), ())
+        if user_id is None and not item_ids:
+            return Fetched({}, ())
         commands = [] if user_id is None else [pack_hgetall(self._user_key.key(user_id))]
-        commands += [pack_hgetall(self._item_key.key(item_id)) for item_id in item_ids]
         items: list[RawFeatures] = []
+        on_replies: Callable[[list[Any]], None] | None = None  # none for the usual request: its items are cached
+        if item_ids:
+            commands += [pack_hgetall(self._item_key.key(item_id)) for item_id in item_ids]
 
-        def on_replies(replies: list[Any]) -> None:
-            items.extend(map(_hash_of, replies[-len(item_ids) :]))
-            if self._listener is not None:
-                self._listener.on_items(item_ids, items)
+            def on_replies(replies: list[Any]) -> None:
+                items.extend(map(self._hash_of, replies[-len(item_ids) :]))
+                if self._listener is not None:
+                    self._listener.on_items(item_ids, items)
 
-        replies = await connection.send(b"".join(commands), len(commands), timeout_s, on_replies)
-        return Fetched({} if user_id is None else _hash_of(replies[0]), items)
+        try:
+            replies = await connection.send(b"".join(commands), len(commands), timeout_s, on_replies)
+        except StoreError:
+            self._note_late(timeout_s)
+            raise
+        self._late_fetches = 0
+        return Fetched({} if user_id is None else self._hash_of(replies[0]), items)
 
     async def scan(self) -> AsyncIterator[list[str]]:
         """Iterate over the ids of all keys that fit the item template. Raises StoreError."""
@@ -113,7 +146,8 @@ class RedisFeatureStore:
             command = pack_command("SCAN", cursor, "MATCH", self._item_key.pattern, "COUNT", str(SCAN_COUNT))
             reply = (await connection.send(command, 1, SCAN_TIMEOUT_S))[0]
             if not isinstance(reply, list):
-                raise StoreError(f"the feature store refused SCAN: {str(reply)[:MAX_REASON]}")
+                self._note("SCAN refused", explain_reply(reply), "items are read when they are first asked for")
+                raise StoreError(f"the feature store refused SCAN: {explain_reply(reply)}")
             cursor = str(reply[0])
             ids = [self._item_key.id(key) for key in reply[1]]
             yield [item_id for item_id in ids if item_id is not None]
@@ -140,40 +174,103 @@ class RedisFeatureStore:
         if idle_s < HEARTBEAT_S / 2:
             return
         try:
-            await connection.send(pack_command("PING"), 1, HEARTBEAT_S)
+            await self._probe(connection, HEARTBEAT_S)
         except StoreError:
             log.warning("feature_store_silent", idle_s=round(idle_s, 2))
             connection.close()
 
+    async def _probe(self, connection: RespConnection, timeout_s: float) -> None:
+        """Read keys that nobody has, to find out whether such keys may be read. Raises StoreError without an answer."""
+        keys = self._user_key.key(PROBE_ID), self._item_key.key(PROBE_ID)
+        for reply in await connection.send(b"".join(map(pack_hgetall, keys)), len(keys), timeout_s):
+            with contextlib.suppress(StoreError):
+                self._hash_of(reply)
+
     async def _try_connect(self) -> bool:
         try:
-            connection = await connect(
-                self._url, timeout_s=self._connect_timeout_s, on_push=self._on_push, on_lost=self._on_lost
-            )
-            try:
-                self._tracking = await self._enable_tracking(connection)
-            except StoreError:
-                connection.close()
-                raise
+            greeted, refusal = await self._connect()
         except StoreError as error:
             if str(error) != self._detail:
                 log.warning("feature_store_unreachable", reason=str(error))
             self._detail = str(error)
             return False
-        self._connection = connection
-        self._detail = "connected" if self._tracking else "connected, but the server does not report changes"
-        log.info("feature_store_connected", tracking=self._tracking)
+        self._connection = greeted.connection
+        self._tracking = not refusal
+        self._detail = (
+            "connected"
+            if self._tracking
+            else f"connected; the server reports no changes, so {self._untracked_effect} ({refusal})"
+        )
+        log.info("feature_store_connected", store=str(self._url), server=greeted.server, tracking=self._tracking)
+        if refusal:
+            log.warning("feature_store_reports_no_changes", reason=refusal, effect=self._untracked_effect)
         return True
 
-    async def _enable_tracking(self, connection: RespConnection) -> bool:
+    async def _connect(self) -> tuple[Greeted, str]:
+        """Connect, ask for reports of changes, and try to read.
+
+        Returns:
+            The connection, and why the server does not report changes, if it does not. Raises StoreError.
+        """
+        self._said.clear()
+        refusal = ""
+        for track in (True, False):
+            greeted = await connect(
+                self._url, timeout_s=self._connect_timeout_s, on_push=self._on_push, on_lost=self._on_lost
+            )
+            try:
+                if not greeted.resp3:
+                    refusal = greeted.no_resp3_reason
+                elif track:
+                    refusal = await self._enable_tracking(greeted.connection)
+                await self._probe(greeted.connection, self._connect_timeout_s)
+            except StoreError as error:
+                greeted.connection.close()
+                if not (greeted.resp3 and track):
+                    raise
+                # Some proxies end the connection at a command that they do not know.
+                refusal = f"CLIENT TRACKING: {error}"
+                continue
+            break
+        return greeted, refusal
+
+    async def _enable_tracking(self, connection: RespConnection) -> str:
+        """Return why the server does not report changes; nothing if it does. Raises StoreError without an answer."""
         command = pack_command("CLIENT", "TRACKING", "ON", "BCAST", "PREFIX", self._item_key.prefix)
         reply = (await connection.send(command, 1, self._connect_timeout_s))[0]
-        if isinstance(reply, hiredis.ReplyError):
-            log.error(
-                "feature_store_tracking_refused", reason=str(reply)[:200], effect="items are read on each request"
-            )
-            return False
-        return True
+        return f"CLIENT TRACKING: {explain_reply(reply)}" if isinstance(reply, hiredis.ReplyError) else ""
+
+    def _hash_of(self, reply: Any) -> RawFeatures:
+        """Return the hash of an HGETALL's reply; an empty one if another program keeps another type under the key.
+
+        Raises StoreError for any other error.
+        """
+        if reply.__class__ is dict:
+            return reply
+        if reply.__class__ is list:  # RESP2 has no maps
+            return dict(zip(reply[::2], reply[1::2], strict=False))
+        reason = explain_reply(reply)
+        if str(reply).startswith("WRONGTYPE"):
+            self._note("WRONGTYPE", reason, "such users and items count as unknown")
+            self._detail = f"connected; some keys cannot be read: {reason}"
+            return {}
+        self._problem, self._problem_until = reason, time.monotonic() + PROBLEM_S
+        self._note(str(reply).partition(" ")[0], reason, "answers are made from defaults")
+        raise StoreError(f"the feature store answered with an error: {reason}")
+
+    def _note_late(self, timeout_s: float) -> None:
+        """Count a fetch without an answer; several in a row are a problem of the store."""
+        self._late_fetches += 1
+        if self._connection is not None and self._late_fetches >= LATE_FETCHES:
+            reason = f"no answer within {timeout_s * 1000:g} ms (CTR_REDIS_TIMEOUT_MS), {LATE_FETCHES} times in a row"
+            self._problem, self._problem_until = reason, time.monotonic() + PROBLEM_S
+            self._note("late", reason, "answers are made from defaults")
+
+    def _note(self, kind: str, reason: str, effect: str) -> None:
+        """Log something once a connection."""
+        if kind not in self._said:
+            self._said.add(kind)
+            log.error("feature_store_refuses", reason=reason, effect=effect)
 
     def _on_push(self, push: list[Any]) -> None:
         if push[0] != "invalidate" or self._listener is None:
@@ -192,15 +289,3 @@ class RedisFeatureStore:
         self._lost.set()
         if self._listener is not None:
             self._listener.on_disconnect()
-
-
-def _hash_of(reply: Any) -> RawFeatures:
-    """Return the hash of an HGETALL's reply; an empty one if another program keeps another type under the key.
-
-    Raises StoreError for any other error.
-    """
-    if reply.__class__ is dict:
-        return reply
-    if str(reply).startswith("WRONGTYPE"):
-        return {}
-    raise StoreError(f"the feature store answered with an error: {str(reply)[:MAX_REASON]}")

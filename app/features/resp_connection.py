@@ -17,6 +17,7 @@ from typing import Any
 import hiredis
 
 from app.errors import StoreError
+from app.features.store_errors import NOT_REDIS, explain_failure
 
 _INCOMPLETE = object()
 
@@ -65,6 +66,10 @@ class RespConnection(asyncio.Protocol):
         self._loop = asyncio.get_running_loop()
         self._timer: asyncio.TimerHandle | None = None
         self._timer_due = NEVER
+        self.not_redis = False
+        """Whether something came that is not RESP, which ends the connection."""
+        self.lost_reason = ""
+        """Why the connection was lost, as far as that is known."""
         self.last_received = self._loop.time()
         """When bytes last came, on the event loop's clock."""
 
@@ -166,6 +171,7 @@ class RespConnection(asyncio.Protocol):
                 else:
                     self._hand_over(reply)
         except (hiredis.ProtocolError, IndexError):  # not RESP, or a reply to no command
+            self.not_redis = True
             self.close()
 
     def _hand_over(self, reply: Any) -> None:
@@ -189,10 +195,12 @@ class RespConnection(asyncio.Protocol):
     def connection_lost(self, exc: Exception | None) -> None:
         """Fail every waiter, and report the loss."""
         self._transport = None
+        self.lost_reason = NOT_REDIS if self.not_redis else explain_failure(exc) if exc else ""
         if self._timer is not None:
             self._timer.cancel()
+        reason = f": {self.lost_reason}" if self.lost_reason else ""
         while self._waiters:
             future = self._waiters.popleft().future
             if not future.done():
-                future.set_exception(StoreError("the connection to the feature store was lost"))
+                future.set_exception(StoreError(f"the connection to the feature store was lost{reason}"))
         self._on_lost()

@@ -32,8 +32,10 @@ class StoreStatus:
 
     connected: bool
     tracking: bool
-    """The store reports changes; without that nothing may be cached."""
+    """The store reports changes; without that what is cached has to be aged."""
     detail: str
+    problem: str = ""
+    """Why nothing, or not everything, can be read though it is connected; empty if all is well."""
 
 
 class Fetched(NamedTuple):

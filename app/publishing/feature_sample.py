@@ -9,7 +9,7 @@ import redis
 from app.errors import CtrError
 from app.features.key_template import KeyTemplate
 from app.features.loading.embedded_valkey import EmbeddedValkey
-from app.features.loading.feature_loader import open_client
+from app.features.redis_client import open_client
 from app.publishing.reporter import Reporter
 from app.registry.gate.gate_task import FeatureSample
 from app.settings import Settings

@@ -121,7 +121,7 @@ class FeatureReader:
 
     def _unread(self, lookup: CacheLookup) -> list[int]:
         """Return the indices of the candidates that have to be read."""
-        if not self._store.tracking:  # the server does not report changes, so nothing cached can be called fresh
+        if not (self._store.tracking or self._cache.aged):  # nothing cached can be called fresh
             return list(range(len(lookup.rows)))
         if lookup.flags_all & FRESH:
             return []
@@ -131,7 +131,8 @@ class FeatureReader:
         """Return what the cache holds after the store has failed; `degraded` names what is absent or may be stale."""
         rows_N = self._cache.find(ids).rows
         flags_N, cached_N = self._cache.flags(rows_N), rows_N != ABSENT
-        fresh_N = flags_N & FRESH != 0 if self._store.tracking else np.zeros(len(rows_N), np.bool_)
+        believed = self._store.tracking or self._cache.aged
+        fresh_N = flags_N & FRESH != 0 if believed else np.zeros(len(rows_N), np.bool_)
         features = RequestFeatures(ids, rows_N, {}, [USER_UNAVAILABLE], [])
         features.uncached = np.flatnonzero(~cached_N).tolist()
         if features.uncached:

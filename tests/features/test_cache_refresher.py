@@ -3,10 +3,11 @@
 from __future__ import annotations
 
 import asyncio
-from collections.abc import Callable, Sequence
+from collections.abc import AsyncIterator, Callable, Sequence
 
 import pytest
 
+from app.errors import StoreError
 from app.features.cache_refresher import BATCH, CacheRefresher
 from app.features.item_cache import FRESH, ItemCache
 from app.features.memory_store import MemoryFeatureStore
@@ -48,9 +49,61 @@ async def test_it_fills_the_cache_and_reads_again_what_was_written(store: Record
     await until(lambda: refresher.filled)
     assert sorted(store.read) == sorted(IDS)
     store.put_item("3", raw_item(4))
-    await until(lambda: len(store.read) > ITEMS)
-    assert store.read[ITEMS:] == ["3"]
+    assert cache.stale() == ["3"]
+    await until(lambda: "3" in store.read[ITEMS:])
     assert cache.stale() == []
+    await refresher.stop()
+
+
+async def test_a_change_that_is_not_reported_is_found_and_makes_all_items_stale(store: RecordingStore) -> None:
+    cache = ItemCache(2 * ITEMS)
+    await store.start(cache)
+    refresher = CacheRefresher(store, cache, fill=True)
+    refresher.start()
+    await until(lambda: refresher.filled)
+    store.items = {item_id: raw_item(int(item_id) + 1) for item_id in IDS}  # as SWAPDB does
+    invalidated = cache.counts.invalidations
+    await until(lambda: cache.counts.invalidations > invalidated)
+    assert cache.counts.invalidations - invalidated == ITEMS
+    await until(lambda: cache.stale() == [])
+    assert not cache.missed_reports()
+    await refresher.stop()
+
+
+async def test_no_item_is_fresh_for_longer_than_the_limit_whether_or_not_it_can_be_read_again(
+    store: RecordingStore,
+) -> None:
+    cache = ItemCache(2 * ITEMS)
+    await store.start(cache)
+    refresher = CacheRefresher(store, cache, fill=True, max_age_s=0.5)
+    refresher.start()
+    await until(lambda: refresher.filled)
+    await until(lambda: set(store.read[ITEMS:]) == set(IDS))
+    await store.stop()  # what is read reaches the cache no more
+    await asyncio.sleep(0.8)
+    assert sorted(cache.stale()) == sorted(IDS)
+    await refresher.stop()
+
+
+async def test_a_store_that_refuses_to_list_its_items_does_not_keep_what_is_stale_from_being_read() -> None:
+    class Unlisted(RecordingStore):
+        scans = 0
+
+        async def scan(self) -> AsyncIterator[list[str]]:
+            self.scans += 1
+            raise StoreError("NOPERM")
+            yield []
+
+    unlisted = Unlisted()
+    cache = ItemCache(2 * ITEMS)
+    await unlisted.start(cache)
+    cache.on_items(["1"], [raw_item(1)])
+    unlisted.put_item("1", raw_item(2))
+    refresher = CacheRefresher(unlisted, cache, fill=True)
+    refresher.start()
+    await until(lambda: cache.stale() == [])
+    await asyncio.sleep(1.0)
+    assert 1 <= unlisted.scans <= 3, "less and less often"
     await refresher.stop()
 
 

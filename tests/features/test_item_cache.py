@@ -1,7 +1,9 @@
 from __future__ import annotations
 
 import asyncio
+import time
 from pathlib import Path
+from typing import Any
 
 import numpy as np
 import pytest
@@ -156,3 +158,75 @@ def test_a_fresh_row_holds_what_was_last_read_of_its_item(
                     cache.slots(artifact, np.array([row])).keys[0],
                     artifact.item_encoder.encode(raw_item(latest[item_id]), item_id).keys,
                 )
+
+
+async def test_an_item_read_again_is_written_only_if_it_has_changed(
+    artifacts: list[Artifact], monkeypatch: pytest.MonkeyPatch
+) -> None:
+    cache = ItemCache(64)
+    await cache.attach(artifacts[0])
+    fill(cache, range(10))
+    written: list[list[str]] = []
+    write = cache._tables.write
+
+    def recorded(rows: Any, item_ids: Any, items: Any, on_invalid: Any) -> None:
+        written.append(list(item_ids))
+        write(rows, item_ids, items, on_invalid)
+
+    monkeypatch.setattr(cache._tables, "write", recorded)
+    fill(cache, range(10))
+    assert written == []
+    cache.on_items(["3", "4", "5"], [raw_item(3), raw_item(7), {}])
+    assert written == [["4", "5"]]
+    assert torch.allclose(cached(cache, artifacts[0], "4"), state(artifacts[0], "4", 7), atol=1e-5)
+    assert cache.find(["5"]).flags_all == FRESH
+    cache.on_invalidate(["3"])
+    cache.on_items(["3"], [raw_item(3)])
+    assert written[1:] == [["3"]], "another version's slots may have been given to it meanwhile"
+    cache.on_items(["lists"], [{"genres": ["a"]}])
+    cache.on_items(["lists"], [{"genres": ["a"]}])
+    assert written[2:] == [["lists"]]
+
+
+def test_a_change_without_a_report_shows_once_the_report_had_time_to_come(monkeypatch: pytest.MonkeyPatch) -> None:
+    clock = 100.0
+    monkeypatch.setattr(time, "monotonic", lambda: clock)
+    cache = ItemCache(64)
+    fill(cache, range(10))
+    cache.on_items(["1", "2"], [raw_item(5), raw_item(2)])
+    assert not cache.missed_reports()
+    cache.on_invalidate(["1"])
+    clock += 1.0
+    assert not cache.missed_reports(), "the report came a moment after the reply"
+    cache.on_items(["1"], [raw_item(6)])
+    cache.on_items(["2"], [raw_item(6)])
+    clock += 1.0
+    assert cache.missed_reports(), "2 was fresh, and 1 was not"
+    cache.on_disconnect()
+    assert not cache.missed_reports()
+    assert len(cache.stale()) == 10
+
+
+def test_items_grow_old_and_are_gone_through_in_turn(monkeypatch: pytest.MonkeyPatch) -> None:
+    clock = 100.0
+    monkeypatch.setattr(time, "monotonic", lambda: clock)
+    cache = ItemCache(64)
+    fill(cache, range(4))
+    clock += 10.0
+    fill(cache, range(4, 8))
+    cache.expire(10.5)
+    assert cache.stale() == []
+    cache.expire(9.5)
+    assert sorted(cache.stale()) == ["0", "1", "2", "3"]
+    assert cache.next_fresh(4) + cache.next_fresh(4) == ["4", "5", "6", "7"]
+    fill(cache, range(4))
+    assert sorted(cache.next_fresh(100)) == [str(n) for n in range(8)]
+
+
+def test_reading_an_item_again_is_no_use_of_it() -> None:
+    cache = ItemCache(16)
+    fill(cache, range(16))
+    cache.find([str(n) for n in range(1, 16)])
+    fill(cache, range(1))
+    fill(cache, range(16, 17))
+    assert "0" not in cache

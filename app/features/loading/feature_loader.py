@@ -12,22 +12,19 @@ from collections.abc import Callable, Iterator, Mapping
 from typing import Any, NamedTuple
 
 import redis
-from redis.backoff import NoBackoff
-from redis.retry import Retry
 
-from app.errors import MAX_REPORTED, ConfigError, DataError, EncodingError, StoreError
+from app.errors import MAX_REPORTED, DataError, EncodingError, StoreError
 from app.features.encoder import Encoder
 from app.features.key_template import KeyTemplate
 from app.features.loading.file_columns import FileColumns
 from app.features.loading.newest_rows import NewestRows
 from app.features.loading.record_file import Record, RecordFile
 from app.features.loading.stored_text import stored_text
+from app.features.redis_client import store_error
 
-CONNECT_TIMEOUT_S, TIMEOUT_S = 3.0, 30.0
 BATCH = 100
 """Entities a transaction: large enough to hide the round trip, small enough to hold up readers for a millisecond."""
 PROGRESS_EVERY = 500
-MAX_REASON = 200
 
 OnLoadProgress = Callable[[str, int, float], None]
 """Called with "checking" or "loading", the rows so far, and the share of the file read."""
@@ -70,22 +67,6 @@ class LoadSummary(NamedTuple):
         return self.loaded / self.seconds if self.seconds else 0.0
 
 
-def open_client(url: str) -> redis.Redis:
-    """Return a client that waits long enough for a bulk load and never repeats a write by itself.
-
-    Raises ConfigError if the URL cannot be understood.
-    """
-    try:
-        return redis.Redis.from_url(
-            url,
-            socket_connect_timeout=CONNECT_TIMEOUT_S,
-            socket_timeout=TIMEOUT_S,
-            retry=Retry(NoBackoff(), 0),
-        )
-    except ValueError as error:
-        raise ConfigError(f"CTR_REDIS_URL: {error}") from error
-
-
 class FeatureLoader:
     """Checks and writes the entities of one kind."""
 
@@ -101,6 +82,7 @@ class FeatureLoader:
         merge: bool = False,
         newest: str | None = None,
         on_progress: OnLoadProgress = lambda *_: None,
+        on_note: Callable[[str], None] = lambda _: None,
     ) -> None:
         """
         Args:
@@ -111,6 +93,7 @@ class FeatureLoader:
             merge: keep what is stored of the fields that a row does not name; one that it names and leaves empty is
                 removed.
             newest: of several rows of an entity the newest by this column of times is stored; None stores the last.
+            on_note: called with a line on what the server cannot do, and what follows.
         """
         self._client = client
         self._key = key
@@ -128,6 +111,8 @@ class FeatureLoader:
         self._newest = NewestRows(newest)
         self._lost: Counter[str] = Counter()
         self._on_progress = on_progress
+        self._on_note = on_note
+        self._transactions = True
 
     def load(self, records: RecordFile) -> LoadSummary:
         """Check all rows, then write the good ones. Loading the same file again is safe.
@@ -139,7 +124,7 @@ class FeatureLoader:
         """
         started = time.perf_counter()
         self._newest = NewestRows(self._newest_column)
-        self._run(self._client.ping, written=0)  # before the file is read for minutes
+        self._transactions = self._takes_transactions()  # before the file is read for minutes
         bad, problems = self._check(records)
         if self._judges_columns:
             self._columns.check(records.path)
@@ -265,9 +250,25 @@ class FeatureLoader:
         """Whether each row of an entity updates what the rows before it said, in the order of the file."""
         return self._merge and self._newest_column is None
 
+    def _takes_transactions(self) -> bool:
+        """Return whether the server knows MULTI, which some proxies do not. Raises StoreError if it does not answer."""
+        try:
+            for command in ("MULTI", "EXEC"):
+                self._client.execute_command(command)  # type: ignore[no-untyped-call]
+        except redis.exceptions.AuthenticationError as error:
+            raise store_error(error) from error
+        except (redis.ResponseError, redis.ConnectionError) as error:  # some close the connection instead
+            self._run(lambda: self._client.exists(self._key.key("")), written=0)
+            self._on_note(
+                "the server takes no transactions (MULTI): an entity is without features for a moment while it is "
+                f"replaced ({store_error(error)})"
+            )
+            return False
+        return True
+
     def _replace(self, batch: list[_Entity], written: int) -> None:
         # One transaction, so that no reader sees an entity without its features, and no old field stays.
-        with self._client.pipeline(transaction=True) as pipeline:
+        with self._client.pipeline(transaction=self._transactions) as pipeline:
             for entity_id, fields, empty in batch:
                 key = self._key.key(entity_id)
                 pipeline.hkeys(key)
@@ -277,7 +278,7 @@ class FeatureLoader:
                     pipeline.hdel(key, *empty)
                 if fields:
                     pipeline.hset(key, mapping=fields)
-            replies: Iterator[Any] = iter(self._run(pipeline.execute, written))
+            replies: Iterator[Any] = iter(self._run(lambda: self._executed(pipeline), written))
             for _, fields, empty in batch:
                 before = {name.decode(errors="replace") if isinstance(name, bytes) else name for name in next(replies)}
                 if not self._merge or empty:
@@ -286,14 +287,20 @@ class FeatureLoader:
                     next(replies)
                 self._lost.update(before.intersection(empty) if self._merge else before.difference(fields))
 
+    def _executed(self, pipeline: Any) -> list[Any]:
+        """Return the pipeline's replies; a key of another type than a hash, which is replaced, had no fields."""
+        replies = pipeline.execute(raise_on_error=False)
+        for number, reply in enumerate(replies):
+            if isinstance(reply, redis.RedisError):
+                if self._merge or not str(reply).startswith("WRONGTYPE"):
+                    raise reply
+                replies[number] = []
+        return list(replies)
+
     def _run(self, command: Callable[[], Any], written: int) -> Any:
         """Return the reply to a command. Raises StoreError if that fails; it says how many rows were written before."""
         so_far = f"; {written} rows were written, loading again is safe" if written else ""
         try:
             return command()
         except redis.RedisError as error:
-            refused = isinstance(error, redis.ResponseError | redis.AuthenticationError)
-            reason = str(error)
-            if len(reason) > MAX_REASON:  # it may quote the command, with all its values
-                reason = f"{reason[: MAX_REASON // 2]} … {reason[-MAX_REASON // 2 :]}"
-            raise StoreError(f"Redis {'refused' if refused else 'does not answer'}: {reason}{so_far}") from error
+            raise StoreError(f"{store_error(error)}{so_far}") from error

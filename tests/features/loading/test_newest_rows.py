@@ -15,9 +15,10 @@ from hypothesis import strategies as st
 
 from app.errors import DataError
 from app.features.key_template import KeyTemplate
-from app.features.loading.feature_loader import FeatureLoader, LoadSummary, open_client
+from app.features.loading.feature_loader import FeatureLoader, LoadSummary
 from app.features.loading.newest_rows import NewestRows
 from app.features.loading.record_file import Record, RecordFile
+from app.features.redis_client import open_client
 from tests.shared_cases import case
 
 USER = KeyTemplate("ctr:v1:user:{id}")

@@ -1,0 +1,85 @@
+"""`open_client`: redis-py's client for the commands, with the meaning of the URL that requests have."""
+
+from __future__ import annotations
+
+import re
+import socket
+from typing import Any
+
+import redis
+from redis.backoff import NoBackoff
+from redis.connection import Connection, ConnectionPool, SSLConnection, UnixDomainSocketConnection
+from redis.retry import Retry
+
+from app.errors import StoreError
+from app.features.redis_connect import NO_PASSWORD_SET
+from app.features.redis_tls import tls_context
+from app.features.store_errors import explain_failure, explain_reply
+from app.redis_url import RedisUrl, parse_redis_url
+
+CONNECT_TIMEOUT_S, TIMEOUT_S = 3.0, 30.0
+QUOTED_COMMAND = re.compile(r"^Command # \d+ \(.*\) of pipeline caused error: ", re.DOTALL)
+"""What redis-py puts before an error: the command, with its values."""
+
+
+class _TlsConnection(SSLConnection):
+    """A connection with the project's own TLS context: redis-py trusts the system's authorities beside those named."""
+
+    def __init__(self, *, context: Any, **options: Any) -> None:
+        super().__init__(**options)
+        self._context = context
+
+    def _wrap_socket_with_ssl(self, sock: socket.socket) -> Any:
+        return self._context.wrap_socket(sock, server_hostname=self.host)
+
+
+def open_client(text: str) -> redis.Redis:
+    """Return a client that is connected, waits long enough for a bulk load and never repeats a write by itself.
+
+    It speaks RESP2, which every server knows, and sends nothing at connect that a proxy may not know.
+
+    Raises:
+        ConfigError: the URL has no one meaning, or names a file that cannot be read.
+        StoreError: the server does not answer or refuses.
+    """
+    url = parse_redis_url(text)
+    client = _client(url)
+    try:
+        client.ping()
+    except redis.exceptions.NoPermissionError:  # a user may have the right to load and not to PING
+        pass
+    except redis.RedisError as error:
+        client.close()
+        if url.password is None or not any(words in str(error) for words in NO_PASSWORD_SET):
+            raise store_error(error) from error
+        client = _client(RedisUrl(**{**vars(url), "username": "", "password": None}))
+    return client
+
+
+def store_error(error: redis.RedisError) -> StoreError:
+    """Return what redis-py raised as the project's error, with what it means."""
+    code = getattr(error, "status_code", None)
+    if isinstance(error, redis.ResponseError) or code:
+        return StoreError(f"Redis refused: {explain_reply(QUOTED_COMMAND.sub('', str(error)), code or '')}")
+    return StoreError(f"Redis does not answer: {explain_failure(error)}")
+
+
+def _client(url: RedisUrl) -> redis.Redis:
+    options: dict[str, Any] = {
+        "db": url.database,
+        "username": url.username or None,
+        "password": url.password,
+        "protocol": 2,
+        "socket_connect_timeout": CONNECT_TIMEOUT_S,
+        "socket_timeout": TIMEOUT_S,
+        "retry": Retry(NoBackoff(), 0),
+        "driver_info": None,  # no CLIENT SETINFO
+    }
+    kind: type[Any] = Connection
+    if url.path:
+        kind, options["path"] = UnixDomainSocketConnection, url.path
+    else:
+        options |= {"host": url.host, "port": url.port}
+        if url.tls is not None:
+            kind, options["context"] = _TlsConnection, tls_context(url.tls)
+    return redis.Redis.from_pool(ConnectionPool(kind, **options))

@@ -1,0 +1,72 @@
+"""What a Redis that refuses, or that cannot be reached, means: one line for the log, `/health` and the commands.
+
+The messages hold nothing of a key or a password: a server's own words are cut, and quote neither.
+"""
+
+from __future__ import annotations
+
+import socket
+import ssl
+
+MAX_REASON = 120
+
+PARTS = "it is a node of a cluster, which has some of the keys only: name an endpoint with cluster mode off"
+MEANINGS = {
+    "NOPERM": "its user may not do this: docs/redis.md lists the commands and keys that it needs",
+    "NOAUTH": "it asks for a password: redis://:PASSWORD@HOST or redis://USER:PASSWORD@HOST in CTR_REDIS_URL",
+    "WRONGPASS": "the user or the password in CTR_REDIS_URL is wrong",
+    "DENIED": "it is in protected mode: it wants a password, or `protected-mode no`",
+    "MOVED": PARTS,
+    "ASK": PARTS,
+    "CROSSSLOT": PARTS,
+    "CLUSTERDOWN": PARTS,
+    "LOADING": "it still reads its data from disk",
+    "MASTERDOWN": "it is a replica without its master, and may not serve old data",
+    "READONLY": "it is a replica, which takes no writes: name the master",
+    "OOM": "its memory is full: raise its maxmemory, or have it evict",
+    "MISCONF": "it cannot save to its disk, and takes no writes until it can",
+    "NOREPLICAS": "it has too few replicas to take writes",
+    "BUSY": "a script keeps it busy",
+    "WRONGTYPE": "another program keeps something else than a hash under such a key",
+}
+"""The first word of an error to what it means for a feature store."""
+NOT_REDIS = "what answers there is no Redis: is it the port of another program, or one for TLS (rediss://)?"
+NOT_TLS = "the server does not speak TLS there: redis:// is without"
+WANTS_TLS = "the server closed the connection before it answered: does it want TLS (rediss://)?"
+
+
+def explain_reply(reply: object, code: str = "") -> str:
+    """Return an error of the server with what it means.
+
+    Args:
+        code: the first word of the error where `reply` is without it.
+    """
+    words = " ".join(str(reply).split())
+    if code and not words.startswith(code):
+        words = f"{code} {words}"
+    meaning = MEANINGS.get(words.partition(" ")[0])
+    quoted = words if len(words) <= MAX_REASON else f"{words[:MAX_REASON]}…"
+    return f"{meaning} ({quoted})" if meaning else quoted
+
+
+def explain_failure(error: BaseException) -> str:
+    """Return why there is no connection; what redis-py raises is looked at with what it was raised from."""
+    causes: list[BaseException] = []
+    cause: BaseException | None = error
+    while cause is not None and len(causes) < 8:
+        causes.append(cause)
+        cause = cause.__cause__ or cause.__context__
+    for cause in causes:
+        if isinstance(cause, ssl.SSLCertVerificationError):
+            return f"its certificate is not trusted: {cause.verify_message}; ssl_ca_certs names its authority"
+        if isinstance(cause, ssl.SSLError):
+            wrong = any(word in str(cause) for word in ("WRONG_VERSION_NUMBER", "RECORD_LAYER", "UNEXPECTED_EOF"))
+            return NOT_TLS if wrong else f"TLS: {cause.reason or cause}"
+        if isinstance(cause, socket.gaierror):
+            return "its host name cannot be resolved"
+    if any(isinstance(cause, TimeoutError) for cause in causes):
+        return "no answer in time"
+    for cause in causes:
+        if isinstance(cause, OSError) and cause.strerror:
+            return cause.strerror
+    return " ".join(str(error).split())[:MAX_REASON] or type(error).__name__

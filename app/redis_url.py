@@ -1,0 +1,299 @@
+"""`RedisUrl`: what `CTR_REDIS_URL` means, decided once for every command, before anything is connected.
+
+    redis://[[USER]:PASSWORD@]HOST[:PORT][/DATABASE][?OPTION=VALUE&...]      rediss:// is the same with TLS
+    unix://[[USER]:PASSWORD@]/PATH/OF/SOCKET[?db=DATABASE&...]
+
+A URL that programs read in different ways is refused rather than guessed at: what is not encoded in a password moves
+the host, a misspelt option is no option. No message holds any part of a password, so none quotes what may be one.
+"""
+
+from __future__ import annotations
+
+import difflib
+import ipaddress
+import re
+from collections.abc import Mapping
+from dataclasses import dataclass, field
+from types import MappingProxyType
+from typing import TypeVar
+from urllib.parse import unquote_to_bytes
+
+from app.errors import ConfigError
+
+T = TypeVar("T")
+
+DEFAULT_PORT = 6379
+SCHEMES = {"redis": False, "valkey": False, "rediss": True, "valkeys": True}
+"""Scheme to whether it asks for TLS."""
+SCHEME = re.compile(r"([a-z][a-z0-9+.-]*)://(.*)", re.IGNORECASE | re.DOTALL)
+HOST = re.compile(r"[\w-]+(\.[\w-]+)*\.?")
+PLAIN_HOST = re.compile(r"([\w-]+(\.[\w-]+)+|localhost|[\w-]+(?=:))(:\d{1,5})?(/\d{1,4})?/?")
+"""What is surely a host, and no part of a password: it has dots, a port, or is `localhost`."""
+OPTION_NAME = re.compile(r"[a-z_]{1,40}")
+BAD_PERCENT = re.compile(r"%(?![0-9a-fA-F]{2})")
+
+TLS_OPTIONS = (
+    "ssl_ca_certs",
+    "ssl_ca_data",
+    "ssl_ca_path",
+    "ssl_cert_reqs",
+    "ssl_certfile",
+    "ssl_check_hostname",
+    "ssl_ciphers",
+    "ssl_keyfile",
+    "ssl_min_version",
+    "ssl_password",
+)
+OPTIONS = ("db", "password", "protocol", "username", *TLS_OPTIONS)
+ADVICE = {
+    "ssl": "the scheme says it: rediss:// is with TLS, redis:// without",
+    "tls": "the scheme says it: rediss:// is with TLS, redis:// without",
+    "database": "write db=",
+    "timeout": "set CTR_REDIS_TIMEOUT_MS",
+    "socket_timeout": "set CTR_REDIS_TIMEOUT_MS",
+    "socket_connect_timeout": "set CTR_REDIS_TIMEOUT_MS",
+}
+"""What to do instead, for options that other programs know."""
+FLAGS = {"true": True, "1": True, "yes": True, "on": True, "false": False, "0": False, "no": False, "off": False}
+VERIFY = {"required": True, "optional": True, "none": False}
+VERIFY |= {f"cert_{name}": verify for name, verify in VERIFY.items()}
+"""A client that is shown a certificate checks it if that is `optional`, and a server shows one always."""
+TLS_VERSIONS = {"1.2": "TLSv1_2", "tlsv1.2": "TLSv1_2", "771": "TLSv1_2"}
+TLS_VERSIONS |= {"1.3": "TLSv1_3", "tlsv1.3": "TLSv1_3", "772": "TLSv1_3"}
+"""Each as people write it, and as redis-py has it, to its name in `ssl.TLSVersion`."""
+ENCODE = "in a user name or password write / as %2F, ? as %3F, # as %23, @ as %40, % as %25"
+
+
+@dataclass(frozen=True)
+class TlsOptions:
+    """How the server's certificate is checked, and which one is shown to it; names as in the URL."""
+
+    verify: bool = True
+    check_hostname: bool = True
+    ca_certs: str = ""
+    """File of the certificate authorities that are trusted instead of the system's; likewise the next two."""
+    ca_path: str = ""
+    ca_data: str = ""
+    certfile: str = ""
+    keyfile: str = ""
+    password: str = field(default="", repr=False)
+    min_version: str = ""
+    ciphers: str = ""
+
+
+@dataclass(frozen=True)
+class RedisUrl:
+    """The address of a Redis or Valkey, and who connects."""
+
+    host: str = "localhost"
+    port: int = DEFAULT_PORT
+    path: str = ""
+    """Path of a Unix socket; with one, host and port mean nothing."""
+    database: int = 0
+    username: str = ""
+    password: str | None = field(default=None, repr=False)
+    """None where the URL has neither a user nor a password."""
+    tls: TlsOptions | None = None
+    protocol: int | None = None
+    """2 or 3 where the URL says so; otherwise 3 where the server knows it."""
+
+    def __str__(self) -> str:
+        """Say what it means in words, without the password."""
+        host = f"[{self.host}]" if ":" in self.host else self.host
+        place = f"the socket {self.path}" if self.path else f"{host}:{self.port}"
+        user = f", user {self.username}" if self.username else ""
+        return f"{place}, database {self.database}{user}, {'with' if self.tls else 'without'} TLS"
+
+
+def parse_redis_url(url: str) -> RedisUrl:
+    """Read `CTR_REDIS_URL`, whitespace around it aside.
+
+    Raises ConfigError, in one line without any part of a password, for all that has no one meaning.
+    """
+    url = url.strip()
+    match = SCHEME.fullmatch(url)
+    if not match:
+        raise ConfigError(_without_scheme(url))
+    scheme, rest = match[1].lower(), match[2]
+    _check_scheme(scheme)
+    if re.search(r"[\s\x00-\x1f\x7f]", rest):
+        raise ConfigError("there is a space or a line end within it; in a password write a space as %20")
+    if "#" in rest:
+        raise ConfigError(f"there is a '#' in it; {ENCODE}")
+    hierarchy, _, query = rest.partition("?")
+    authority, slash, path = hierarchy.partition("/")
+    if "@" in path or "@" in query or authority.count("@") > 1:
+        raise ConfigError(f"there is an '@' behind the host or a second one; {ENCODE}")
+    options = _options(query)
+    userinfo, at, place = authority.rpartition("@")
+    username, password = _credentials(userinfo, bool(at), options)
+    protocol = _protocol(options)
+    if scheme == "unix":
+        if place or not path:
+            raise ConfigError("a socket is named by its absolute path, with three slashes: unix:///run/redis.sock")
+        _refuse_tls_options(options, "a unix socket has no TLS")
+        database = _database("", options)
+        return RedisUrl(
+            path=_decoded(slash + path, "the path"),
+            database=database,
+            username=username,
+            password=password,
+            protocol=protocol,
+        )
+    host, port = _host_and_port(place)
+    if not SCHEMES[scheme]:
+        _refuse_tls_options(options, f"that is for TLS: write {scheme}s://, or leave it out")
+    return RedisUrl(
+        host,
+        port,
+        database=_database(path, options),
+        username=username,
+        password=password,
+        tls=_tls(options) if SCHEMES[scheme] else None,
+        protocol=protocol,
+    )
+
+
+def _without_scheme(url: str) -> str:
+    if url[:1] in "\"'" and url:
+        return "it begins with a quotation mark; take the quotation marks around it away"
+    if url.startswith("/") and "@" not in url:
+        return f"there is no scheme; write unix://{url}"
+    if PLAIN_HOST.fullmatch(url):
+        return f"there is no scheme; write redis://{url}, or rediss://{url} for TLS"
+    return "there is no scheme; write redis://HOST:PORT, or rediss://HOST:PORT for TLS"
+
+
+def _check_scheme(scheme: str) -> None:
+    if scheme == "unix" or scheme in SCHEMES:
+        return
+    if "cluster" in scheme or "sentinel" in scheme:
+        raise ConfigError(
+            f"{scheme}:// is not supported; name one server that holds all keys: "
+            + ("an endpoint with cluster mode off" if "cluster" in scheme else "an address that follows the master")
+        )
+    meant = "unix" if "unix" in scheme or "sock" in scheme else "rediss" if "ssl" in scheme or "tls" in scheme else ""
+    known = f"write {meant}://" if meant else "write redis://, rediss:// (TLS) or unix:// (a socket)"
+    raise ConfigError(f"the scheme {scheme[:20]}:// is not known; {known}")
+
+
+def _options(query: str) -> Mapping[str, str]:
+    options: dict[str, str] = {}
+    for pair in query.split("&") if query else ():
+        name, equals, raw = pair.partition("=")
+        if not OPTION_NAME.fullmatch(name):
+            raise ConfigError(f"what follows the '?' are no options NAME=VALUE; {ENCODE}")
+        if name not in OPTIONS:
+            close = difflib.get_close_matches(name, OPTIONS, 1)
+            advice = ADVICE.get(name) or (f"did you mean {close[0]}?" if close else f"known are {', '.join(OPTIONS)}")
+            raise ConfigError(f"the option {name} is not known; {advice}")
+        if name in options:
+            raise ConfigError(f"the option {name} is there twice")
+        if not equals or not raw:
+            raise ConfigError(f"the option {name} has no value")
+        if "+" in raw and name in ("password", "username"):
+            raise ConfigError(f"the option {name} has a '+': write %2B, or %20 for a space")
+        options[name] = _decoded(raw, f"the option {name}")
+    return MappingProxyType(options)
+
+
+def _credentials(userinfo: str, given: bool, options: Mapping[str, str]) -> tuple[str, str | None]:
+    raw_username, colon, raw_password = userinfo.partition(":")
+    if given and ("username" in options or "password" in options):
+        raise ConfigError("user and password are there twice: before the '@' and as options")
+    username = options.get("username") or _decoded(raw_username, "the user name")
+    password = options.get("password", _decoded(raw_password, "the password") if colon else None)
+    if username and password is None:
+        raise ConfigError(
+            "a user is named without a password; a password alone is written :PASSWORD@HOST, a user without one "
+            "USER:@HOST"
+        )
+    return username, (password if password or username else None)
+
+
+def _host_and_port(place: str) -> tuple[str, int]:
+    """Read `HOST`, `HOST:PORT` or `[IPV6]:PORT`."""
+    if place.startswith("["):
+        host, bracket, raw_port = place[1:].partition("]")
+        try:
+            ipaddress.IPv6Address(host)
+        except ValueError:
+            bracket = ""
+        if not bracket or raw_port[:1] not in ("", ":"):
+            raise ConfigError("what is in brackets is no IPv6 address; write redis://[::1]:6379")
+        colon, raw_port = raw_port[:1], raw_port[1:]
+    else:
+        host, colon, raw_port = place.partition(":")
+        if "," in place:
+            raise ConfigError("it names several hosts; name one server that holds all keys")
+        if ":" in raw_port:
+            raise ConfigError(
+                "there are several ':' in the host; write an IPv6 address in brackets: redis://[::1]:6379"
+            )
+        if not host:
+            raise ConfigError("it names no host; write redis://localhost:6379 for this machine")
+        if not HOST.fullmatch(host):
+            raise ConfigError(f"the host has letters that no host has; {ENCODE}")
+    if not colon:
+        return host, DEFAULT_PORT
+    if not (raw_port.isascii() and raw_port.isdigit()) or not 1 <= int(raw_port[:6]) <= 65_535:
+        raise ConfigError(f"the port is no number from 1 to 65535; where that is part of a password: {ENCODE}")
+    return host, int(raw_port)
+
+
+def _database(path: str, options: Mapping[str, str]) -> int:
+    named = [text for text in (path.strip("/"), options.get("db", "")) if text]
+    if any(not (text.isascii() and text.isdigit()) or len(text) > 6 for text in named):
+        raise ConfigError("the database is no number; write /0, or leave it out")
+    if len({int(text) for text in named}) > 1:
+        raise ConfigError("the path and the option db name different databases")
+    return int(named[0]) if named else 0
+
+
+def _protocol(options: Mapping[str, str]) -> int | None:
+    raw = options.get("protocol")
+    if raw not in (None, "2", "3"):
+        raise ConfigError("the option protocol is 2 or 3, or left out")
+    return None if raw is None else int(raw)
+
+
+def _refuse_tls_options(options: Mapping[str, str], reason: str) -> None:
+    for name in TLS_OPTIONS:
+        if name in options:
+            raise ConfigError(f"it has the option {name}, but {reason}")
+
+
+def _tls(options: Mapping[str, str]) -> TlsOptions:
+    if "ssl_keyfile" in options and "ssl_certfile" not in options:
+        raise ConfigError("the option ssl_keyfile needs ssl_certfile")
+    verify = _one_of(options, "ssl_cert_reqs", VERIFY, True)
+    return TlsOptions(
+        verify=verify,
+        check_hostname=verify and _one_of(options, "ssl_check_hostname", FLAGS, True),
+        ca_certs=options.get("ssl_ca_certs", ""),
+        ca_path=options.get("ssl_ca_path", ""),
+        ca_data=options.get("ssl_ca_data", ""),
+        certfile=options.get("ssl_certfile", ""),
+        keyfile=options.get("ssl_keyfile", ""),
+        password=options.get("ssl_password", ""),
+        min_version=_one_of(options, "ssl_min_version", TLS_VERSIONS, ""),
+        ciphers=options.get("ssl_ciphers", ""),
+    )
+
+
+def _one_of(options: Mapping[str, str], name: str, meanings: Mapping[str, T], default: T) -> T:
+    if name not in options:
+        return default
+    if (raw := options[name].lower()) not in meanings:
+        raise ConfigError(f"the option {name} is one of {', '.join(meanings)}")
+    return meanings[raw]
+
+
+def _decoded(text: str, what: str) -> str:
+    """Decode %XX. Raises ConfigError for a '%' that encodes nothing, and for what is no UTF-8."""
+    if BAD_PERCENT.search(text):
+        raise ConfigError(f"{what} has a '%' that begins no code such as %40; write % as %25")
+    try:
+        return unquote_to_bytes(text).decode()
+    except UnicodeDecodeError:
+        raise ConfigError(f"{what} is not UTF-8 once it is decoded") from None
