@@ -12,6 +12,7 @@ from rich.markup import escape
 from rich.progress import BarColumn, Progress, TaskID, TaskProgressColumn, TextColumn, TimeRemainingColumn
 
 from app.commands.feature_store import with_redis_url
+from app.commands.options import QuoteEscape
 from app.commands.output import AsJson, console, emit, notify, warn
 from app.errors import ConfigError
 
@@ -49,6 +50,7 @@ def load(
             show_default="the last row",
         ),
     ] = None,
+    quote_escape: QuoteEscape = None,
     as_json: AsJson = False,
 ) -> None:
     """Write features to Redis: one hash per user or item, each replaced whole.
@@ -64,7 +66,7 @@ def load(
     if delete:
         if merge:
             raise ConfigError("--merge updates and --delete removes: choose one")
-        _delete(settings, entity, file, id_column, as_json)
+        _delete(settings, entity, file, id_column, quote_escape, as_json)
         return
     schema = known_schema(settings, features)
     if schema is None:
@@ -79,6 +81,7 @@ def load(
         merge=merge,
         ignored=ignore or (),
         newest=newest,
+        quote_escape=quote_escape,
     )
     if as_json:
         document: dict[str, object] = {
@@ -103,6 +106,7 @@ def load_file(
     merge: bool = False,
     ignored: Iterable[str] = (),
     newest: str | None = None,
+    quote_escape: str | None = None,
 ) -> LoadSummary:
     """Load one file into the configured Redis, or the embedded Valkey, with a progress bar.
 
@@ -124,8 +128,11 @@ def load_file(
         columns=columns,
         merge=merge,
         newest=newest,
+        quote_escape=quote_escape,
     ) as (loader, records):
         result = loader.load(records)
+    for note in records.notes:
+        notify(note)
     for problem in result.problems:
         console.print(f"[yellow]left out:[/] {escape(problem)}", highlight=False, soft_wrap=True)
     if result.lacking:
@@ -148,11 +155,21 @@ def load_file(
     return result
 
 
-def _delete(settings: Settings, entity: Literal["users", "items"], file: Path, id_column: str, as_json: bool) -> None:
+def _delete(
+    settings: Settings,
+    entity: Literal["users", "items"],
+    file: Path,
+    id_column: str,
+    quote_escape: str | None,
+    as_json: bool,
+) -> None:
     from app.features.loading.file_columns import FileColumns
 
     columns = FileColumns(entity, id_column, None)
-    with _open_loader(settings, entity, file, id_field=id_column, columns=columns) as (loader, records):
+    with _open_loader(settings, entity, file, id_field=id_column, columns=columns, quote_escape=quote_escape) as (
+        loader,
+        records,
+    ):
         removed = loader.delete(records)
     notify(f"removed {removed:,} {entity} that {file} names")
     if as_json:
@@ -161,7 +178,12 @@ def _delete(settings: Settings, entity: Literal["users", "items"], file: Path, i
 
 @contextlib.contextmanager
 def _open_loader(
-    settings: Settings, entity: Literal["users", "items"], file: Path, **options: Any
+    settings: Settings,
+    entity: Literal["users", "items"],
+    file: Path,
+    *,
+    quote_escape: str | None = None,
+    **options: Any,
 ) -> Iterator[tuple[FeatureLoader, RecordFile]]:
     """Open the file and the store, and yield a loader with a progress bar. Raises CtrError."""
     from app.features.key_template import KeyTemplate
@@ -169,7 +191,7 @@ def _open_loader(
     from app.features.loading.record_file import RecordFile
     from app.features.redis_client import open_client
 
-    records = RecordFile(file)
+    records = RecordFile(file, escape=quote_escape)
     template = settings.user_key if entity == "users" else settings.item_key
     with contextlib.ExitStack() as stack:
         url = stack.enter_context(with_redis_url(settings)).redis_url

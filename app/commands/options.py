@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import os
 import re
-from typing import TYPE_CHECKING, Any, Literal
+from typing import TYPE_CHECKING, Annotated, Any, Literal
 
 import typer
 
@@ -13,6 +13,15 @@ from app.errors import ConfigError
 if TYPE_CHECKING:
     from app.training.job_config import JobConfig
 
+QuoteEscape = Annotated[
+    str | None,
+    typer.Option(
+        "--escape",
+        metavar="LETTER",
+        help="What escapes a quote in a quoted cell: '\\\\' as Spark and Hive write it, or '\"'.",
+        show_default="a quote; a file with backslashes before quotes is refused",
+    ),
+]
 UNIT_SECONDS = {"s": 1, "m": 60, "h": 3600, "d": 86_400}
 TUNING = "Model and training (the defaults are chosen to win without tuning)"
 MODEL_FIELDS = {"dim": "dim", "hidden": "hidden", "dropout": "dropout"}

@@ -12,7 +12,7 @@ from typing import TYPE_CHECKING, Annotated, Any, Literal
 import typer
 from rich.markup import escape
 
-from app.commands.options import interval_seconds
+from app.commands.options import QuoteEscape, interval_seconds
 from app.commands.output import AsJson, ConsoleReporter, console, emit, notify
 from app.commands.store_options import Model, Store, open_store
 from app.errors import ConfigError, CtrError, DataError, NotPublished
@@ -41,6 +41,7 @@ def retrain(
         float, typer.Option(min=0.0, max=1.0, help="Share of bad rows above which it stops, and says which.")
     ] = 0.01,
     cache: Annotated[Path, typer.Option(help="Folder of the encoded forms of large files.")] = Path("runs/encoded"),
+    quote_escape: QuoteEscape = None,
     window_days: Annotated[
         float | None, typer.Option(min=1e-6, help="Only rows of the last days before the newest.")
     ] = None,
@@ -112,6 +113,7 @@ def _retrain(
     dataset: str | None,
     label: str | None,
     timestamp: str | None,
+    quote_escape: str | None,
     features: Path | None,
     max_bad: float,
     cache: Path,
@@ -151,7 +153,8 @@ def _retrain(
             live = store.load(stable)
             config = _config(live, options)
             notify(f"Reading {dataset or live.manifest.data.get('dataset')}")
-            rows = _read(live, dataset, data, features, label=label, timestamp=timestamp, max_bad=max_bad, cache=cache)
+            columns = {"label": label, "timestamp": timestamp, "escape": quote_escape}
+            rows = _read(live, dataset, data, features, **columns, max_bad=max_bad, cache=cache)
             live_newest = newest_time(live.manifest)
             times_N = rows.timestamps_N
             if only_new and live_newest is not None and times_N is not None and times_N.max() <= live_newest:
@@ -222,6 +225,8 @@ def _read(live: Artifact, dataset: str | None, data: Path | None, features: Path
             features.write_bytes(msgspec.json.encode(live.manifest.feature_schema))
         with EncodingProgress(console, data.name if data else name) as progress:
             rows = open_dataset(name, data, features=features, report=progress.report, **options)
+    for note in rows.notes:
+        notify(note)
     if rows.skipped.count:
         notify(f"{rows.source}: {rows.skipped}")
     return rows

@@ -10,7 +10,8 @@ from typing import Annotated
 import typer
 from rich.markup import escape
 
-from app.commands.output import AsJson, console, emit
+from app.commands.options import QuoteEscape
+from app.commands.output import AsJson, console, emit, notify
 
 
 def infer(
@@ -18,6 +19,7 @@ def infer(
     label: Annotated[str | None, typer.Option(help="Column of 0 or 1.", show_default="guessed")] = None,
     user_id: Annotated[str | None, typer.Option(help="Column of the user's id.", show_default="guessed")] = None,
     item_id: Annotated[str | None, typer.Option(help="Column of the item's id.", show_default="guessed")] = None,
+    quote_escape: QuoteEscape = None,
     rows: Annotated[int, typer.Option(min=10, help="How many rows to look at.")] = 100_000,
     out: Annotated[Path | None, typer.Option(help="Write it there; an existing file is kept.")] = None,
     as_json: AsJson = False,
@@ -30,13 +32,15 @@ def infer(
     from app.features.schema import parse_schema
     from app.training.data.schema_proposal import propose_schema
 
-    proposal = propose_schema(file, label=label, user_id=user_id, item_id=item_id, rows=rows)
+    proposal = propose_schema(file, label=label, user_id=user_id, item_id=item_id, rows=rows, escape=quote_escape)
     if out:
         try:
             with out.open("x", encoding="utf-8") as target:
                 target.write(proposal.text)
         except OSError as error:
             raise ConfigError(f"{out}: cannot be written: {error.strerror}") from error
+    for note in proposal.notes:
+        notify(note)
     timestamp = ["--timestamp", proposal.timestamp] if proposal.timestamp else []
     command = ["ctr", "train", "--dataset", "table", "--data", str(file), "--features", str(out or "features.yaml")]
     console.print(

@@ -13,7 +13,7 @@ import typer
 from rich.markup import escape
 from rich.table import Table
 
-from app.commands.options import TUNING, job_config, quiet_threads
+from app.commands.options import TUNING, QuoteEscape, job_config, quiet_threads
 from app.commands.output import AsJson, ConsoleReporter, console, emit, notify, warn
 
 if TYPE_CHECKING:
@@ -49,6 +49,7 @@ def train(
     timestamp: Annotated[
         str | None, typer.Option(help="Time column of a table, numbers or ISO 8601, to split by.")
     ] = None,
+    quote_escape: QuoteEscape = None,
     max_bad: Annotated[
         float, typer.Option(min=0.0, max=1.0, help="Share of bad rows above which the run stops, and says which.")
     ] = 0.01,
@@ -188,7 +189,9 @@ def train(
         settings = load_settings(model=name, mlflow_uri=mlflow)
         tracking = Tracking(settings.mlflow_uri, name) if settings.mlflow_uri else None
         notify(f"Reading {dataset}")
-        read_dataset = functools.partial(open_dataset, dataset, features=features, label=label, timestamp=timestamp)
+        read_dataset = functools.partial(
+            open_dataset, dataset, features=features, label=label, timestamp=timestamp, escape=quote_escape
+        )
 
         def read(path: Path | None) -> Dataset:
             with EncodingProgress(console, path.name if path else dataset) as progress:
@@ -196,6 +199,8 @@ def train(
 
         rows, test_rows = read(data), read(test) if test else None
         for part in (rows, test_rows):
+            for note in part.notes if part else ():
+                notify(note)
             if part and part.skipped.count:
                 warn(f"{part.source}: {part.skipped}")
 

@@ -10,7 +10,7 @@ import typer
 from rich.markup import escape
 from rich.table import Table
 
-from app.commands.options import job_config, quiet_threads
+from app.commands.options import QuoteEscape, job_config, quiet_threads
 from app.commands.output import AsJson, console, emit, notify
 from app.errors import ConfigError, DataError
 
@@ -32,6 +32,7 @@ def tune(
     timestamp: Annotated[
         str | None, typer.Option(help="Time column of a table, numbers or ISO 8601, to split by.")
     ] = None,
+    quote_escape: QuoteEscape = None,
     split: Annotated[Literal["auto", "time", "random"], typer.Option(help="As in `ctr train`.")] = "auto",
     model: Annotated[str, typer.Option(help="Architecture; docs/models.md says which when.")] = "deepfm",
     trials: Annotated[int, typer.Option(min=1, help="In all, those of earlier calls included.")] = 30,
@@ -68,7 +69,9 @@ def tune(
     name = study or model
     if not name.replace("-", "").replace("_", "").isalnum():
         raise ConfigError(f"--study {name}: use letters, digits, '_' and '-'")
-    read = functools.partial(open_dataset, dataset, features=features, label=label, timestamp=timestamp)
+    read = functools.partial(
+        open_dataset, dataset, features=features, label=label, timestamp=timestamp, escape=quote_escape
+    )
     rows = read(data)
     base = job_config(model, seed, split, epochs=epochs, effort="quick")
     base = replace(base, split=replace(base.split, validation=validation_share(rows.labels_N)))
@@ -109,7 +112,8 @@ def tune(
     best = search.best
     if best is None:
         raise DataError("no trial came to an end; give it more --trials or --minutes")
-    command = _command(best.options, dataset, data, test, features, label, timestamp, split, model, epochs, seed)
+    chosen = best.options | {"escape": quote_escape}
+    command = _command(chosen, dataset, data, test, features, label, timestamp, split, model, epochs, seed)
     console.print(_table(search))
     first = search.trials[0]
     gain = f", {first.loss - best.loss:+.5f} to the defaults" if first.loss and best.loss else ""

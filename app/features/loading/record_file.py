@@ -13,7 +13,7 @@ from typing import Any, NamedTuple
 
 from app.errors import ConfigError, DataError
 from app.features.tables.block_lines import line_ends
-from app.features.tables.cell_quoting import SPOILED
+from app.features.tables.cell_quoting import ESCAPES, SPOILED
 from app.features.tables.delimited_layout import DelimitedLayout, delimited_layout
 from app.features.tables.json_rows import JsonRowError, check_json, json_row
 from app.features.tables.line_blocks import FileRange, read_blocks, read_head
@@ -51,6 +51,8 @@ class RecordFile:
             ConfigError: the kind of file is not known.
             DataError: there is no file, or it is empty.
         """
+        if escape is not None and escape not in ESCAPES:
+            raise ConfigError(f"--escape {escape}: choose one of {' '.join(ESCAPES)}")
         self.path = path
         self._escape = escape
         self._parquet_rows = parquet_rows

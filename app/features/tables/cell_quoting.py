@@ -211,7 +211,7 @@ class _Scan:
     def _escape_error(self, at: int) -> str:
         begin = self._raw.rfind(NEWLINE, 0, at) + 1
         line = self._raw[begin : self._raw.find(NEWLINE, begin)].decode(errors="replace").strip()
-        return f"the line {line[:80]!r} has {ESCAPE_HINT}"
+        return f"the line `{line[:80]}` has {ESCAPE_HINT}"
 
 
 def _has_odd_backslash(text: bytes, end: int) -> bool:

@@ -6,6 +6,7 @@ from pathlib import Path
 
 from app.errors import ConfigError
 from app.features.schema import FeatureSchema, load_schema
+from app.features.tables.cell_quoting import ESCAPES
 from app.training.data.dataset import Dataset
 from app.training.data.encoding_limits import DEFAULT_LIMITS, EncodingLimits
 from app.training.data.formats.avazu import avazu_source
@@ -33,6 +34,7 @@ def open_dataset(
     features: Path | None = None,
     label: str | None = None,
     timestamp: str | None = None,
+    escape: str | None = None,
     max_bad: float = MAX_BAD_SHARE,
     cache: Path = CACHE,
     report: ReportProgress | None = None,
@@ -47,6 +49,7 @@ def open_dataset(
         features: a `features.yaml` in place of the format's own; `table` has none and needs it.
         label: label column of a table, "label" by default.
         timestamp: time column of a table.
+        escape: what escapes quotes in the cells of a table, a backslash or a double quote.
         max_bad: share of bad rows above which the file is refused.
         cache: folder of the encoded forms of large files.
         report: receives the number of rows encoded so far and the share of the file read.
@@ -57,7 +60,7 @@ def open_dataset(
         ConfigError: the arguments do not fit together, or the schema is wrong.
         DataError: the data is.
     """
-    source = group.run_all_or_raise(lambda: open_source(name, path, features, label, timestamp, limits))
+    source = group.run_all_or_raise(lambda: open_source(name, path, features, label, timestamp, limits, escape))
     return load_dataset(source, cache=cache, max_bad=max_bad, report=report, group=group)
 
 
@@ -68,12 +71,15 @@ def open_source(
     label: str | None = None,
     timestamp: str | None = None,
     limits: EncodingLimits = DEFAULT_LIMITS,
+    escape: str | None = None,
 ) -> Source:
     """Return a dataset's source, not yet read; see `open_dataset`. Raises ConfigError and DataError as it does."""
     if name not in DATASETS:
         raise ConfigError(f"--dataset {name}: unknown; choose one of {', '.join(DATASETS)}")
     if name != "table" and (label or timestamp):
         raise ConfigError(f"--label and --timestamp are for --dataset table; {name} brings its own")
+    if escape is not None and (name != "table" or escape not in ESCAPES):
+        raise ConfigError(f"--escape {escape}: is for --dataset table, and one of {' '.join(ESCAPES)}")
     if name == "movielens":
         return movielens_source(path, _schema(name, features, path, limits), features is None, limits)
     if path is None and not (name == "table" and features is None):
@@ -81,7 +87,7 @@ def open_source(
     schema = _schema(name, features, path, limits)
     assert path is not None
     if name == "table":
-        return table_source(path, schema, label or LABEL, timestamp, limits)
+        return table_source(path, schema, label or LABEL, timestamp, limits, escape)
     if name in SPARSE:
         return sparse_source(path, schema, SPARSE[name], derived=features is None, limits=limits)
     return SOURCES[name](path, schema, limits)

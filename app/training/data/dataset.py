@@ -41,6 +41,8 @@ class Dataset:
     """Holds the last state of every item, with an `id` column, where the format knows it."""
     max_bad: float = MAX_BAD_SHARE
     """Limits the share of rows with a value that fits no slot, in each field."""
+    notes: tuple[str, ...] = ()
+    """Says what a user should know of how the files were read."""
 
     def __post_init__(self) -> None:
         """Raise ConfigError if the schema reads a field that is not there: a silent default would hide a typo."""

@@ -71,6 +71,7 @@ def load_dataset(
         source=source.title or str(source.path),
         skipped=folder.skipped,
         max_bad=max_bad,
+        notes=source.notes,
         origin=source,
         folder=folder,
     )
@@ -97,6 +98,7 @@ def read_into_memory(source: Source, max_bad: float = MAX_BAD_SHARE) -> Dataset:
         source=source.title or str(source.path),
         skipped=bad.skipped,
         max_bad=max_bad,
+        notes=source.notes,
     )
 
 

@@ -26,6 +26,7 @@ from app.training.data.field_proposal import FieldProposal, is_category, propose
 from app.training.data.id_columns import ProposedId, ids_by_values, is_trait, named_id
 from app.training.data.readers.bad_rows import BadRows
 from app.training.data.readers.mixed_columns import stack_frames
+from app.training.data.readers.table_files import TableFiles
 from app.training.data.readers.table_reader import table_files
 from app.training.data.time_columns import is_named_like_row_time, is_readable_time, running_number, time_rank, times_of
 
@@ -42,10 +43,18 @@ class SchemaProposal:
     timestamp: str | None
     left_out: dict[str, str]
     """Maps the name of each column that is no feature to the reason."""
+    notes: tuple[str, ...] = ()
+    """Says what a user should know of how the file was read."""
 
 
 def propose_schema(
-    path: Path, *, label: str | None = None, user_id: str | None = None, item_id: str | None = None, rows: int = ROWS
+    path: Path,
+    *,
+    label: str | None = None,
+    user_id: str | None = None,
+    item_id: str | None = None,
+    rows: int = ROWS,
+    escape: str | None = None,
 ) -> SchemaProposal:
     """Propose a schema from the first `rows` rows of a table with named columns.
 
@@ -53,7 +62,8 @@ def propose_schema(
         ConfigError: a named column is not there, none looks like a label, or none can be a feature.
         DataError: the file cannot be read.
     """
-    profiles = {series.name: ColumnProfile(series) for series in _first_rows(path, rows)}
+    files = table_files(path, escape=escape)
+    profiles = {series.name: ColumnProfile(series) for series in _first_rows(path, files, rows)}
     given: dict[Entity, str] = {side: name for side, name in zip(SIDES, (user_id, item_id), strict=True) if name}
     for name in (label, *given.values()):
         if name and name not in profiles:
@@ -80,7 +90,7 @@ def propose_schema(
     share_spaces(proposals, ids)
     text = _yaml_document(path, proposals, label, timestamp, left_out, len(labels))
     parse_schema(text, origin=f"the proposal for {path.name}")
-    return SchemaProposal(text, label, timestamp, left_out)
+    return SchemaProposal(text, label, timestamp, left_out, files.notes())
 
 
 def _leave_out_times(
@@ -139,10 +149,10 @@ def _find_ids(
     return ids_by_values(usable, ids, lambda profile: is_category(profile, labels))
 
 
-def _first_rows(path: Path, rows: int) -> Iterable[pl.Series]:
+def _first_rows(path: Path, files: TableFiles, rows: int) -> Iterable[pl.Series]:
     """Yield the columns of the first rows, with null for empty text and for NaN."""
     frames: list[pl.DataFrame] = []
-    for chunk in table_files(path)(BadRows(str(path), 1.0)):
+    for chunk in files(BadRows(str(path), 1.0)):
         frames.append(chunk.frame)
         if sum(len(frame) for frame in frames) >= rows:
             break

@@ -69,6 +69,8 @@ class Source:
     title: str = ""
     """Names the data in reports; empty stands for the path."""
     limits: EncodingLimits = DEFAULT_LIMITS
+    escape: str | None = None
+    """Says what escapes quotes in the cells, where that was said."""
 
     def __post_init__(self) -> None:
         """Check the schema. Raises ConfigError if it reads a target."""
@@ -85,6 +87,11 @@ class Source:
     def files(self) -> tuple[Path, ...]:
         """Return the files that `chunks` reads."""
         return self.chunks.files if isinstance(self.chunks, TableFiles) else (self.path,)
+
+    @property
+    def notes(self) -> tuple[str, ...]:
+        """Return what a user should know of how the files are read."""
+        return self.chunks.notes() if isinstance(self.chunks, TableFiles) else ()
 
     def usable_rows(self, bad: BadRows) -> Iterator[UsableRows]:
         """Yield the usable rows of the whole source, chunk by chunk.
@@ -115,7 +122,7 @@ class Source:
                 if chunk.open_ended:
                     absent = [name for name in self._required_columns() if name not in frame.columns]
                     frame = frame.with_columns(pl.lit(None, pl.String).alias(name) for name in absent)
-                self._check_columns(set(frame.columns), frame.columns)
+                self._check_columns(set(frame.columns), frame.columns, chunk.file)
                 if len(frame):
                     yield self._select_usable(chunk._replace(frame=frame), bad)
                 del frame
@@ -145,11 +152,11 @@ class Source:
         times = [self.timestamp] if self.timestamp else []
         return list(dict.fromkeys([self.label, *times, *self.raw_names("user"), *self.raw_names("item")]))
 
-    def _check_columns(self, present: set[str], shown: Iterable[str]) -> None:
+    def _check_columns(self, present: set[str], shown: Iterable[str], file: Path | None = None) -> None:
         missing = [name for name in self._required_columns() if name not in present]
         if missing:
             names = ", ".join(list(shown)[:40])
-            raise DataError(f"{self.path}: no column {', '.join(missing)}; it has {names}{self._hint()}")
+            raise DataError(f"{file or self.path}: no column {', '.join(missing)}; it has {names}{self._hint()}")
 
     def _select_usable(self, chunk: TableChunk, bad: BadRows) -> UsableRows:
         frame = chunk.frame

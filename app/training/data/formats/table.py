@@ -16,15 +16,19 @@ def table_source(
     label: str,
     timestamp: str | None,
     limits: EncodingLimits = DEFAULT_LIMITS,
+    escape: str | None = None,
 ) -> Source:
     """Describe a table.
 
     Args:
         label: column of 0 or 1.
         timestamp: column to split by time with, of numbers, dates or ISO 8601 text, or None.
+        escape: what escapes quotes in its cells, a backslash or a double quote; None refuses a file that would tell.
 
     Raises:
         ConfigError: the kind of file is not known, or the schema reads the label or the time.
         DataError: there is no such file.
     """
-    return Source("table", path, schema, table_files(path, limits), label, timestamp, limits=limits)
+    return Source(
+        "table", path, schema, table_files(path, limits, escape), label, timestamp, limits=limits, escape=escape
+    )

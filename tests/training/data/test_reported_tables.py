@@ -1,0 +1,220 @@
+"""Reported files: each trains to the rows that it says, or is refused in one line that says what to change."""
+
+from __future__ import annotations
+
+import gzip
+import shutil
+from dataclasses import replace
+from pathlib import Path
+
+import numpy as np
+import polars as pl
+import pytest
+from polars.testing import assert_frame_equal
+
+from app.errors import ConfigError, CtrError, DataError
+from app.features.loading.record_file import RecordFile
+from app.training.data.catalogue import open_dataset
+from app.training.data.dataset import Dataset
+from app.training.preprocessing.encode import encode
+from tests.shared_cases import case
+
+TITLES = """
+fields:
+  - {name: user_id, entity: user, type: categorical, id: true}
+  - {name: item_id, entity: item, type: categorical, id: true}
+  - {name: title, entity: item, type: categorical}
+"""
+
+
+def table(path: Path, features: Path | None = None, timestamp: str | None = "at", escape: str | None = None) -> Dataset:
+    features = features or case("base/features.yaml")
+    return open_dataset("table", path, features=features, label="clicked", timestamp=timestamp, escape=escape)
+
+
+def assert_same_rows(one: Dataset, other: Dataset) -> None:
+    np.testing.assert_array_equal(one.labels_N, other.labels_N)
+    if one.timestamps_N is not None and other.timestamps_N is not None:
+        np.testing.assert_array_equal(one.timestamps_N, other.timestamps_N)
+    encoded, expected = encode(one), encode(other)
+    for side in ("user", "item"):
+        slots, other_slots = encoded.side(side), expected.side(side)
+        np.testing.assert_array_equal(slots.keys, other_slots.keys)
+        np.testing.assert_array_equal(slots.values, other_slots.values)
+
+
+def titles(tmp_path: Path) -> Path:
+    path = tmp_path / "features.yaml"
+    path.write_text(TITLES)
+    return path
+
+
+@pytest.mark.parametrize("name", ["05/inches.csv", "05/inches_one_row.csv", "05/begins_quoted.tsv"])
+def test_quotes_are_letters_but_where_they_begin_a_cell(name: str, tmp_path: Path) -> None:
+    data = table(case(name), titles(tmp_path), None)
+    assert (len(data), data.skipped.count) == (400, 0)
+    assert set(data.item["title"]) <= {"Plain", 'Screen 42" black', 'TV 55"', "Deluxe edition"}
+    assert any('"' in title for title in data.item["title"])
+    assert [dict(record.values)["title"] for record in RecordFile(case(name))] == data.item["title"].to_list()
+
+
+@pytest.mark.parametrize("name", ["06/spark.csv", "06/spark_even.csv"])
+def test_escapes_of_spark_are_refused_or_read_as_said(name: str, tmp_path: Path) -> None:
+    path = case(name)
+    with pytest.raises(DataError, match=r"--escape '\\' reads it so") as refused:
+        table(path, titles(tmp_path), None)
+    assert "\n" not in str(refused.value)
+    with pytest.raises(DataError, match=r"--escape '\\' reads it so"):
+        list(RecordFile(path))
+    data = table(path, titles(tmp_path), None, "\\")
+    items = {record.values["id"]: record.values["title"] for record in RecordFile(case("06/same_items.jsonl"))}
+    assert len(data) == 400
+    expected = {'the "best" one, really', "Plain"} | ({'size 7"'} if name == "06/spark.csv" else set())
+    assert set(data.item["title"]) == expected
+    if name == "06/spark_even.csv":
+        assert data.item["title"].to_list() == [items[item] for item in data.item["item_id"]]
+    assert [record.values["title"] for record in RecordFile(path, escape="\\")] == data.item["title"].to_list()
+
+
+def test_another_escape_is_refused(tmp_path: Path) -> None:
+    (tmp_path / "a.csv").write_text("clicked,user_id,item_id,title\n0,1,2,3\n")
+    with pytest.raises(ConfigError, match="--escape /"):
+        table(tmp_path / "a.csv", titles(tmp_path), None, "/")
+    with pytest.raises(ConfigError, match="--escape /"):
+        RecordFile(tmp_path / "a.csv", escape="/")
+
+
+def test_a_mark_of_the_encoding_is_none_of_the_first_value() -> None:
+    assert_same_rows(table(case("07/clicks_bom.jsonl")), table(case("base/clicks.csv")))
+    assert [r.values for r in RecordFile(case("07/items_bom.jsonl"))] == [
+        r.values for r in RecordFile(case("base/items.jsonl"))
+    ]
+
+
+@pytest.mark.parametrize("suffix", [".csv", ".tsv", ".csv.gz", ".jsonl.gz"])
+def test_the_mark_is_read_in_every_text_format(suffix: str, tmp_path: Path) -> None:
+    rows = pl.read_csv(case("base/clicks.csv"), infer_schema=False)
+    text = rows.write_ndjson() if "json" in suffix else rows.write_csv(separator="\t" if suffix == ".tsv" else ",")
+    raw = b"\xef\xbb\xbf" + text.encode()
+    path = tmp_path / f"clicks{suffix}"
+    path.write_bytes(gzip.compress(raw) if suffix.endswith(".gz") else raw)
+    assert_same_rows(table(path), table(case("base/clicks.csv")))
+    assert next(iter(RecordFile(path))).values["clicked"] == "0"
+
+
+def test_folders_of_days_and_hours_are_read_in_order_with_their_keys() -> None:
+    data, base = table(case("17/clicks")), table(case("base/clicks.csv"))
+    np.testing.assert_array_equal(data.timestamps_N, base.timestamps_N)
+    np.testing.assert_array_equal(data.labels_N, base.labels_N)
+    assert_frame_equal(data.item, table(case("04/datetime.parquet")).item)
+    assert data.user["hour"].unique(maintain_order=True).to_list() == [0, 6, 12, 18]
+    by_day = table(case("17/clicks"), timestamp="day")
+    assert by_day.timestamps_N is not None
+    assert sorted(set(by_day.timestamps_N.tolist())) == [1793491200 + 86400 * day for day in range(4)]
+    records = list(RecordFile(case("17/clicks")))
+    assert {(record.values["day"], record.values["hour"]) for record in records} == {
+        ("2026-11-01", 0),
+        ("2026-11-02", 6),
+        ("2026-11-03", 12),
+        ("2026-11-04", 18),
+    }
+    assert [record.row for record in records] == list(range(1, 401))
+
+
+def test_a_part_without_rows_adds_none(tmp_path: Path) -> None:
+    features = tmp_path / "features.yaml"
+    lines = case("base/features.yaml").read_text().splitlines(keepends=True)
+    features.write_text("".join(line for line in lines if "hour" not in line))
+    assert_same_rows(table(case("17/with_empty_part"), features), table(case("base/clicks.csv"), features))
+
+
+def folder(root: Path, parts: dict[str, str]) -> Path:
+    for name, text in parts.items():
+        path = root / name
+        path.parent.mkdir(parents=True, exist_ok=True)
+        path.write_text(text)
+    return root
+
+
+HEADER = "clicked,user_id,item_id,title\n"
+
+
+def test_what_a_folder_may_hold_beside_its_parts(tmp_path: Path) -> None:
+    features = titles(tmp_path)
+    parts = {
+        f"data/h={hour}/part-{part}.csv": f"{HEADER}{part % 2},u,i{hour},t\n" for hour in (9, 10) for part in (1, 2)
+    }
+    others = {
+        "data/_SUCCESS": "",
+        "data/h=9/.part-1.csv.crc": "x",
+        "data/_temporary/0/part-1.csv": "x",
+        "data/notes.md": "x",
+    }
+    data = table(folder(tmp_path, parts | others | {"data/h=9/part-3.csv": ""}) / "data", features, None)
+    assert data.item["item_id"].to_list() == ["i9", "i9", "i10", "i10"]
+    assert data.notes == ("passed over, as no tables by their names: notes.md",)
+    for name, complaint in {
+        "data/h=9/part-4.csv.zst": "compressed: unpack it",
+        "data/h=9/part-4.jsonl": "several kinds",
+        "data/g=1/part-1.csv": "other keys",
+    }.items():
+        (folder(tmp_path, {name: HEADER}) / name).stat()
+        with pytest.raises(CtrError, match=complaint) as refused:
+            table(tmp_path / "data", features, None)
+        assert "\n" not in str(refused.value)
+        (tmp_path / name).unlink()
+        shutil.rmtree(tmp_path / "data/g=1", ignore_errors=True)
+    (tmp_path / "data/gone.csv").symlink_to(tmp_path / "nowhere.csv")
+    with pytest.raises(DataError, match="link to a file that is not there"):
+        table(tmp_path / "data", features, None)
+
+
+def test_links_are_followed_and_do_not_run_in_circles(tmp_path: Path) -> None:
+    features = titles(tmp_path)
+    root = folder(tmp_path, {"elsewhere/part.csv": f"{HEADER}0,u,i,t\n1,u,i,t\n"}) / "elsewhere"
+    (tmp_path / "data").mkdir()
+    (tmp_path / "data/day=1").symlink_to(root)
+    (root / "again").symlink_to(tmp_path / "data")
+    assert len(table(tmp_path / "data", features, None)) == 2
+
+
+@pytest.mark.parametrize(
+    ("value", "expected"),
+    [("__HIVE_DEFAULT_PARTITION__", None), ("a%2Fb", "a/b"), ("1=2", "1=2"), ("07", 7), ("0x1", "0x1"), ("-3", -3)],
+)
+def test_keys_of_folders_are_read_as_spark_reads_them(value: str, expected: object, tmp_path: Path) -> None:
+    features = titles(tmp_path)
+    rows = "clicked,user_id,item_id\n0,u,i\n1,u,i\n"
+    root = folder(tmp_path, {f"data/title={value}/a.csv": rows}) / "data"
+    assert table(root, features, None).item["title"].to_list() == [expected] * 2
+    assert table(root / f"title={value}" / "a.csv", features, None).item["title"].to_list() == [expected] * 2
+    assert table(tmp_path / "data" / "title=*" / "*.csv", features, None).item["title"].to_list() == [expected] * 2
+    assert [record.values["title"] for record in RecordFile(root)] == [expected] * 2
+
+
+def test_a_file_that_lacks_a_column_is_named(tmp_path: Path) -> None:
+    features = titles(tmp_path)
+    parts = {"data/a.csv": f"{HEADER}0,u,i,t\n1,u,i,t\n", "data/b.csv": "clicked,user_id,item_id\n0,u,i\n1,u,i\n"}
+    with pytest.raises(DataError, match=r"b\.csv: no column title; it has clicked, user_id, item_id"):
+        table(folder(tmp_path, parts) / "data", features, None)
+
+
+def test_parts_may_differ_in_the_order_and_the_types_of_columns(tmp_path: Path) -> None:
+    features = titles(tmp_path)
+    (tmp_path / "data").mkdir()
+    rows = {"clicked": [0, 1], "user_id": [1, 2], "item_id": ["a", "b"], "title": ["x", None]}
+    one = pl.DataFrame(
+        rows, schema={"clicked": pl.Int64, "user_id": pl.Int64, "item_id": pl.String, "title": pl.String}
+    )
+    other = one.cast({"clicked": pl.Int8, "user_id": pl.UInt32, "item_id": pl.Categorical, "title": pl.Categorical})
+    one.write_parquet(tmp_path / "data/a.parquet")
+    other.select("title", "item_id", "user_id", "clicked").write_parquet(tmp_path / "data/b.parquet")
+    one.write_parquet(tmp_path / "one.parquet")
+    data, base = table(tmp_path / "data", features, None), table(tmp_path / "one.parquet", features, None)
+    twice = replace(
+        base,
+        user=pl.concat([base.user] * 2),
+        item=pl.concat([base.item] * 2),
+        labels_N=np.tile(base.labels_N, 2),
+    )
+    assert_same_rows(data, twice)
