@@ -11,6 +11,9 @@ Side = Literal["user", "item"]
 """The two halves of a model's input. Context fields come with the request and belong to the user side."""
 SIDES: tuple[Side, Side] = ("user", "item")
 Name = Annotated[str, StringConstraints(pattern=r"^[A-Za-z][A-Za-z0-9_.-]{0,63}$")]
+RAW_NAME = r"^[^\x00\x1f]{1,256}$"
+RawName = Annotated[str, StringConstraints(pattern=RAW_NAME)]
+"""What a column or a key of a request may be called: `101`, `user_id:token` and `商品ID` are."""
 
 FLOAT32_MAX = 3.4028234663852886e38
 MAX_SLOTS_PER_FIELD = 256
@@ -25,8 +28,11 @@ class Declaration(BaseModel):
 class _Field(Declaration):
     name: Name
     entity: Entity
-    source: Name | None = None
-    """Raw field to read; two fields may read one raw field, say `age` as a number and as a category."""
+    source: RawName | None = None
+    """Raw field to read; two fields may read one raw field, say `age` as a number and as a category.
+
+    It may be called anything; YAML reads 101 as a number unless it is in quotes.
+    """
 
     @property
     def raw_name(self) -> str:

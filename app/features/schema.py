@@ -132,8 +132,16 @@ def _validate(raw: object, root: yaml.Node | None, origin: str) -> FeatureSchema
             line = _line_of(root, location)
             where = _describe(raw, location)
             position = f"{origin}:{line}" if line else origin
-            messages.append(f"{position}: {where}{problem['msg']}")
+            messages.append(f"{position}: {where}{problem['msg']}{_advice(location, problem['type'])}")
         raise SchemaError("\n".join(messages)) from error
+
+
+def _advice(location: tuple[int | str, ...], problem: str) -> str:
+    if location[-1:] == ("source",) and problem == "string_type":
+        return "; write the column's name in quotes"
+    if location[-1:] == ("name",) and problem.startswith("string"):
+        return "; name the field otherwise, and the column as it is called in `source`"
+    return ""
 
 
 def _describe(raw: dict[str, list[object]], location: tuple[int | str, ...]) -> str:

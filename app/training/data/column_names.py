@@ -34,6 +34,24 @@ QUANTITY_WORDS = {
 }  # fmt: skip
 
 
+TRANSLATED = {
+    "用户": "user_", "会员": "user_", "商品": "item_", "物品": "item_", "广告": "ad_", "点击": "click",
+    "价格": "price", "时间": "time", "年龄": "age", "性别": "gender", "类目": "category", "类别": "category", "品牌": "brand", "城市": "city",
+}  # fmt: skip
+"""Words of other scripts that columns of public click data have."""
+RECBOLE_TYPE = re.compile(r":(?:token|float)(?:_seq)?$")
+
+
+def plain_name(name: str) -> str:
+    """Return a name without the type that RecBole's files add, and with the words of other scripts translated."""
+    name = RECBOLE_TYPE.sub("", name)
+    if name.isascii():
+        return name
+    for word, translated in TRANSLATED.items():
+        name = name.replace(word, translated)
+    return name.strip("_ ")
+
+
 class NamedKind(Enum):
     """What a name says of whole numbers: that they name something, or that they count or measure it."""
 
@@ -44,7 +62,7 @@ class NamedKind(Enum):
 def words_of(name: str) -> list[str]:
     """Split a name: `userRatedMovie12` and `user_rated_movie_12` are user, rated, movie; `userid` is user, id."""
     words: list[str] = []
-    for found in re.findall(r"[A-Z]+(?![a-z])|[A-Z]?[a-z]+", name):
+    for found in re.findall(r"[A-Z]+(?![a-z])|[A-Z]?[a-z]+", plain_name(name)):
         word = found.lower()
         stem = word.removesuffix("id")
         words += [stem, "id"] if stem != word and len(stem) > 1 and stem in USER_WORDS | ITEM_WORDS else [word]

@@ -11,6 +11,8 @@ import numpy as np
 import numpy.typing as npt
 import polars as pl
 
+RECBOLE_LIST = ":token_seq"
+"""A column of RecBole's files whose name ends so holds lists divided by spaces."""
 SEPARATORS = ("|", ";", ",")
 MIN_LIST_SHARE = 0.2
 """A column holds lists if at least this share of its values has the separator."""
@@ -94,6 +96,8 @@ class ColumnProfile:
         """Return the separator of its lists, where they are plain text."""
         if self.series.dtype != pl.String or self.numbers is not None or self.is_json:
             return None
+        if self.name.endswith(RECBOLE_LIST):
+            return " "
         for separator in SEPARATORS if not self._all_match(r"^[\[{(]") else ():
             if separator == "," and self.present.str.contains(WRITTEN_NUMBER).all():
                 continue

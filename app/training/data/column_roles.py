@@ -9,6 +9,8 @@ from pathlib import Path
 import polars as pl
 
 from app.errors import ConfigError
+from app.features.fields import RAW_NAME
+from app.training.data.column_names import plain_name
 from app.training.data.column_profile import ColumnProfile
 from app.training.data.label_leaks import label_leak
 from app.training.data.source import LABELS
@@ -20,7 +22,7 @@ LABEL_NAMES = (
 )  # fmt: skip
 MIN_COPIED, MIN_COPIED_SHARE = 20, 0.01
 """A copy is one where so many rows, and this share of them, have a value."""
-FIELD_NAME = re.compile(r"[A-Za-z][A-Za-z0-9_.-]{0,63}")
+SOURCE_NAME = re.compile(RAW_NAME)
 
 
 def find_label_column(path: Path, profiles: dict[str, ColumnProfile]) -> str:
@@ -30,7 +32,7 @@ def find_label_column(path: Path, profiles: dict[str, ColumnProfile]) -> str:
         for name, profile in profiles.items()
         if labels_of(profile).null_count() == 0 and profile.distinct_count == 2
     ]
-    named = [name for name in binary if name.lower() in LABEL_NAMES]
+    named = [name for name in binary if plain_name(name).lower() in LABEL_NAMES]
     if named or len(binary) == 1:
         return (named or binary)[0]
     raise ConfigError(
@@ -64,8 +66,8 @@ def cannot_be_id(profile: ColumnProfile) -> str:
 
 def cannot_be_read(profile: ColumnProfile) -> str:
     """Return why a column is no kind of field and no time; empty where it is one."""
-    if not FIELD_NAME.fullmatch(profile.name):
-        return "its name cannot be a field's: letters, digits, _, - and . only; rename the column"
+    if not SOURCE_NAME.fullmatch(profile.name):
+        return "it has no name, or one that no field can read; rename the column"
     if profile.missing_share == 1.0:
         return "always missing"
     dtype = profile.series.dtype

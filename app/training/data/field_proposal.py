@@ -29,10 +29,18 @@ class FieldProposal:
     type: str
     type_reason: str
     options: dict[str, object] = field(default_factory=dict)
+    field_name: str = ""
+    """Names the field where its column cannot."""
+
+    @property
+    def name(self) -> str:
+        """Return the field's name."""
+        return self.field_name or self.profile.name
 
     def yaml(self) -> str:
         """Return the field as two lines of YAML, the first of which is a comment that says why."""
-        pairs = {"name": self.profile.name, "entity": self.entity, "type": self.type, **self.options}
+        source = {"source": self.profile.name} if self.name != self.profile.name else {}
+        pairs = {"name": self.name, **source, "entity": self.entity, "type": self.type, **self.options}
         missing = f"; {self.profile.missing_share:.0%} missing" if self.profile.missing_share >= 0.005 else ""
         inner = ", ".join(f"{key}: {_yaml_value(value)}" for key, value in pairs.items())
         return f"  # {self.entity}: {self.entity_reason}; {self.type_reason}{missing}\n  - {{{inner}}}"
@@ -77,7 +85,7 @@ def share_spaces(proposals: list[FieldProposal], ids: Mapping[Entity, ProposedId
                 proposal.type_reason += f"; has the values of {owner.profile.name}"
                 break
         else:
-            owners[proposal.profile.name] = proposal
+            owners[proposal.name] = proposal
 
 
 def is_category(profile: ColumnProfile, labels: pl.Series) -> bool:
@@ -138,4 +146,7 @@ def _yaml_value(value: object) -> str:
         return f"[{', '.join(map(_yaml_value, value))}]"
     text = str(value)
     plain = re.fullmatch(r"[A-Za-z_][A-Za-z0-9_]*", text) and text.lower() not in YAML_WORDS
-    return text if isinstance(value, int) or plain else '"' + text.replace("\\", "\\\\").replace('"', '\\"') + '"'
+    if isinstance(value, int) or plain:
+        return text
+    quoted = text.replace("\\", "\\\\").replace('"', '\\"')
+    return '"' + "".join(letter if letter.isprintable() else f"\\U{ord(letter):08x}" for letter in quoted) + '"'

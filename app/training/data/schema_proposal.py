@@ -22,6 +22,7 @@ from app.training.data.column_roles import (
     labels_of,
     reason_to_leave_out,
 )
+from app.training.data.field_names import field_names
 from app.training.data.field_proposal import FieldProposal, is_category, propose_field, share_spaces
 from app.training.data.id_columns import ProposedId, ids_by_values, is_trait, named_id
 from app.training.data.readers.bad_rows import BadRows
@@ -87,6 +88,9 @@ def propose_schema(
     if not proposals:
         reasons = "; ".join(f"{name}: {reason}" for name, reason in left_out.items())
         raise ConfigError(one_line(f"{path}: no column can be a feature: {reasons}"))
+    names = field_names(profiles)
+    for proposal in proposals:
+        proposal.field_name = names[proposal.profile.name]
     share_spaces(proposals, ids)
     text = _yaml_document(path, proposals, label, timestamp, left_out, len(labels))
     parse_schema(text, origin=f"the proposal for {path.name}")
