@@ -36,7 +36,8 @@ QUANTITY_WORDS = {
 
 TRANSLATED = {
     "用户": "user_", "会员": "user_", "商品": "item_", "物品": "item_", "广告": "ad_", "点击": "click",
-    "价格": "price", "时间": "time", "年龄": "age", "性别": "gender", "类目": "category", "类别": "category", "品牌": "brand", "城市": "city",
+    "价格": "price", "时间": "time", "年龄": "age", "性别": "gender", "类目": "category", "类别": "category",
+    "品牌": "brand", "城市": "city",
 }  # fmt: skip
 """Words of other scripts that columns of public click data have."""
 RECBOLE_TYPE = re.compile(r":(?:token|float)(?:_seq)?$")
