@@ -11,12 +11,16 @@ from __future__ import annotations
 import io
 import threading
 import warnings
+import zipfile
+import zlib
 from typing import cast
 
 import torch
 from torch.jit import ScriptModule
 
 from app.registry.torchscript import incremental_import
+from app.registry.torchscript.archive import Archive
+from app.registry.torchscript.code_check import CodeCheck
 from app.registry.torchscript.program_cache import ProgramCache
 from app.registry.torchscript.served_program import ServedProgram, check_interface
 
@@ -34,17 +38,19 @@ class ProgramLoader:
         """
         self.accelerated = torch_version.partition("+")[0] in TESTED_TORCH
         self._lock = threading.Lock()
+        self._check = CodeCheck()
         self._cache = ProgramCache(load_incrementally)
 
     def load(self, archive: bytes, device: torch.device) -> ServedProgram:
         """Load a program, in evaluation mode and without gradients.
 
         Raises:
-            ValueError: it lacks a method that the models export.
+            ValueError: it is no archive, may do more than compute, or lacks a method that the models export.
             RuntimeError: torch cannot load it.
         """
         with self._lock, warnings.catch_warnings():  # neither the filters nor the cache are for several threads
             warnings.simplefilter("ignore", DeprecationWarning)
+            archive = self._checked(archive)
             if self.accelerated:
                 # Else the executor watches the first calls of each size, which take ten times as long.
                 torch._C._jit_set_profiling_mode(False)
@@ -56,6 +62,18 @@ class ProgramLoader:
         for parameter in program.parameters():  # a ScriptModule has no requires_grad_ of its own
             parameter.requires_grad_(False)
         return cast(ServedProgram, program)
+
+    def _checked(self, raw: bytes) -> bytes:
+        """Check an archive, and return it packed anew, so that torch reads the members that were checked and no others.
+
+        Raises ValueError.
+        """
+        try:
+            archive = Archive(raw)
+            self._check(archive)
+            return archive.packed()
+        except (zipfile.BadZipFile, EOFError, NotImplementedError, zlib.error) as error:
+            raise ValueError(f"it is no archive: {error}") from error
 
 
 def load_whole(archive: bytes, device: torch.device) -> ScriptModule:
