@@ -13,19 +13,19 @@ from app.ranking.ranker import Ranking
 def encode_ranking(ranking: Ranking, request_id: str) -> bytes:
     """Return the JSON document. Scores are written in the fewest digits that give the same float32."""
     items = _encode_explained_items(ranking) if ranking.explanations else _encode_items(ranking)
-    rest = orjson.dumps(
-        {
-            "degraded": ranking.degraded,
-            "missing": {"user": ranking.missing_user, "items": ranking.missing_items},
-        }
-    )
+    rest: dict[str, object] = {
+        "degraded": ranking.degraded,
+        "missing": {"user": ranking.missing_user, "items": ranking.missing_items},
+    }
+    if ranking.ignored:
+        rest["ignored"] = ranking.ignored
     return b'{"request_id":%b,"model":%b,"version":%d,"label":%b,"items":%b,%b' % (
         orjson.dumps(request_id),
         orjson.dumps(ranking.artifact.manifest.name),
         ranking.artifact.version,
         orjson.dumps(ranking.label),
         items,
-        rest[1:],
+        orjson.dumps(rest)[1:],
     )
 
 

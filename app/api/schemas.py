@@ -2,12 +2,18 @@
 
 msgspec checks types, lengths and ranges while it parses, in C and without a Python step per id. A plain body's ids are
 not even parsed but stay as they are in its bytes (`app.features.request_ids`). A body with nulls for optional fields,
-or with ids that are not printable ASCII, takes a second pass.
+with ids that are not printable ASCII, or with numbers in unusual forms, takes a second pass.
+
+A user that is null, empty or left out is a guest: scored as training saw a user that is missing.
 """
 
 from __future__ import annotations
 
+import codecs
+import difflib
 import re
+from collections.abc import Iterator
+from random import random
 from typing import Annotated, Any, NoReturn
 
 import msgspec
@@ -22,10 +28,15 @@ MAX_TEXT = 4096
 MAX_ENTRIES = 1000
 """Most entries of one object of features, or of one list or object in it; a schema has at most as many fields."""
 MAX_NAME_SHOWN = 64
-INT64_MAX = 2**63 - 1
+INT64_MAX, UINT64_MAX = 2**63 - 1, 2**64 - 1
+MAX_EXACT = 2**53
+"""Up to here a double holds every integer, so that 7.0 is 7."""
 
 Id = Annotated[str, Meta(min_length=1, max_length=MAX_ID)]
+UserId = Annotated[str, Meta(max_length=MAX_ID)]
 Int64 = Annotated[int, Meta(ge=-INT64_MAX - 1, le=INT64_MAX)]
+Integer = Annotated[int, Meta(ge=-INT64_MAX - 1, extra_json_schema={"maximum": UINT64_MAX})]
+"""Of 64 bits, signed or unsigned; msgspec itself knows no bound above those of the signed."""
 Count = Annotated[int, Meta(ge=1, le=INT64_MAX)]
 # `$` alone would let a newline through, and the id is sent back; JSON Schema, made from this, has no `\Z`.
 RequestId = Annotated[str, Meta(pattern=r"^[A-Za-z0-9._-]{1,128}$(?!\n)")]
@@ -37,13 +48,20 @@ Feature = (
     Scalar | Annotated[list[Scalar], Meta(max_length=MAX_ENTRIES)] | Annotated[dict[Text, float], Meta(max_length=1000)]
 )
 Features = Annotated[dict[Id, Feature], Meta(max_length=MAX_ENTRIES)]
+AnyScalar = Text | Integer | float | bool | None
+AnyFeature = (
+    AnyScalar
+    | Annotated[list[AnyScalar], Meta(max_length=MAX_ENTRIES)]
+    | Annotated[dict[Text, float], Meta(max_length=1000)]
+)
+AnyFeatures = Annotated[dict[Id, AnyFeature], Meta(max_length=MAX_ENTRIES)]
 
 
 class PlainRankBody(msgspec.Struct, forbid_unknown_fields=True):
     """The body as nearly every client sends it: without nulls. Its ids stay unparsed, for `RequestIds` to scan."""
 
-    user_id: Id | Int64
     item_ids: msgspec.Raw
+    user_id: UserId | Int64 = ""
     context: Features = {}
     user_features: Features = {}
     item_features: dict[Id, Features] = {}
@@ -56,11 +74,11 @@ class PlainRankBody(msgspec.Struct, forbid_unknown_fields=True):
 class RankBody(msgspec.Struct, forbid_unknown_fields=True):
     """Everything that is accepted, which the OpenAPI document shows: optional fields may be null."""
 
-    user_id: Id | Int64
-    item_ids: Annotated[list[Id | Int64], Meta(min_length=1)]
-    context: Features | None = None
-    user_features: Features | None = None
-    item_features: dict[Id, Features | None] | None = None
+    item_ids: Annotated[list[Id | Integer], Meta(min_length=1)]
+    user_id: Annotated[UserId | Integer | None, Meta(description="Left out, null or empty for a guest")] = None
+    context: AnyFeatures | None = None
+    user_features: AnyFeatures | None = None
+    item_features: dict[Id, AnyFeatures | None] | None = None
     top_k: Count | None = None
     model: ModelChoice | None = None
     explain: bool | None = None
@@ -72,11 +90,12 @@ _decoder = msgspec.json.Decoder(RankBody)
 _any_json = msgspec.json.Decoder(msgspec.Raw)
 _MISFIT = re.compile(r"(?P<message>.*?)(?: - at (?P<key>`key` in )?`\$\.?(?P<location>[^`]*)`)?", re.DOTALL)
 _UNKNOWN_FIELD = re.compile(r"Object contains unknown field `(?P<name>.*?)`(?: - at `.*`)?", re.DOTALL)
+_FORM = re.compile(rb"[\w.%+-]+=|--[\w'-]+\r?\n|<")
 _BYTE = re.compile(r"\(byte \d+\)\Z")
 
 
 def parse_rank(raw: bytes, max_candidates: int) -> RankRequest:
-    """Parse the body of POST /rank.
+    """Parse the body of POST /rank. A byte order mark before it is skipped.
 
     Raises:
         NotJson: the bytes are not one JSON document in UTF-8. NaN, Infinity and lone surrogates are not JSON.
@@ -88,6 +107,9 @@ def parse_rank(raw: bytes, max_candidates: int) -> RankRequest:
     except msgspec.ValidationError:
         item_ids = None
     except (msgspec.DecodeError, UnicodeDecodeError, RecursionError) as error:
+        rest = raw.removeprefix(codecs.BOM_UTF8)
+        if len(rest) < len(raw) and not rest.startswith(codecs.BOM_UTF8):
+            return parse_rank(rest, max_candidates)
         _refuse(raw, error)
     return _parse_fully(raw, max_candidates) if item_ids is None else _request(body, item_ids)
 
@@ -96,18 +118,69 @@ def _parse_fully(raw: bytes, max_candidates: int) -> RankRequest:
     try:
         body = _decoder.decode(raw)
     except (msgspec.DecodeError, UnicodeDecodeError, RecursionError) as error:
-        _refuse(raw, error)
+        body = _with_whole_numbers(raw, error)
+    for location, integer in _integers(body):
+        if integer > UINT64_MAX:
+            raise _invalid(location, "an integer of more than 64 bits; send it as a string")
     if len(body.item_ids) > max_candidates:
         raise _invalid("item_ids", f"{len(body.item_ids)} ids, at most {max_candidates} in one request")
     return _request(body, RequestIds.from_strings([str(item_id) for item_id in body.item_ids]))
+
+
+def _with_whole_numbers(raw: bytes, error: Exception) -> RankBody:
+    """Decode a body in which integers may be written as 7.0, which JSON Schema calls an integer too.
+
+    Raises what `_refuse` raises for the decoder's error if there are none, or if that does not help.
+    """
+    if not isinstance(error, msgspec.ValidationError):
+        _refuse(raw, error)
+    try:
+        document = msgspec.json.decode(raw)
+    except (msgspec.DecodeError, UnicodeDecodeError, RecursionError):
+        _refuse(raw, error)
+    if not isinstance(document, dict):
+        _refuse(raw, error)
+    for name in ("user_id", "top_k", "model"):
+        if name in document:
+            document[name] = _whole(document[name])
+    if isinstance(document.get("item_ids"), list):
+        document["item_ids"] = [_whole(item_id) for item_id in document["item_ids"]]
+    try:
+        return msgspec.convert(document, RankBody)
+    except (msgspec.ValidationError, RecursionError):
+        _refuse(raw, error)
+
+
+def _whole(value: object) -> object:
+    return int(value) if isinstance(value, float) and value.is_integer() and abs(value) <= MAX_EXACT else value
+
+
+def _integers(body: RankBody) -> Iterator[tuple[str, int]]:
+    """Go through the integers of a body that msgspec does not bound, each with its location."""
+    if isinstance(body.user_id, int):
+        yield "user_id", body.user_id
+    for index, item_id in enumerate(body.item_ids):
+        if isinstance(item_id, int):
+            yield f"item_ids[{index}]", item_id
+    owners = [("context", body.context), ("user_features", body.user_features)]
+    owners += [("item_features[...]", features) for features in (body.item_features or {}).values()]
+    for location, features in owners:
+        for value in (features or {}).values():
+            if isinstance(value, int):
+                yield f"{location}[...]", value
+            elif isinstance(value, list):
+                yield from (
+                    (f"{location}[...][{index}]", one) for index, one in enumerate(value) if isinstance(one, int)
+                )
 
 
 def _request(body: PlainRankBody | RankBody, item_ids: RequestIds) -> RankRequest:
     model = body.model
     if isinstance(model, str) and model.isdecimal() and model.isascii():
         model = int(model)
+    guest = body.user_id is None or body.user_id == ""
     return RankRequest(
-        user_id=str(body.user_id),
+        user_id=None if guest else str(body.user_id),
         item_ids=item_ids,
         context=body.context or {},
         user_features=body.user_features or {},
@@ -116,6 +189,7 @@ def _request(body: PlainRankBody | RankBody, item_ids: RequestIds) -> RankReques
         model=model,
         explain=bool(body.explain),
         request_id=body.request_id,
+        guest=random() if guest else 1.0,
     )
 
 
@@ -134,9 +208,23 @@ def _refuse(raw: bytes, error: Exception) -> NoReturn:
             raise _misfit(error) from None
     position = _BYTE.search(str(error))
     raise NotJson(
-        "expected one JSON object in UTF-8; NaN, Infinity and lone surrogates are not JSON"
-        + (f" {position[0]}" if position else "")
+        f"expected one JSON object in UTF-8{_what_else_it_is(raw)}" + (f" {position[0]}" if position else "")
     ) from None
+
+
+def _what_else_it_is(raw: bytes) -> str:
+    """Say what the bytes are in place of JSON, if that is easily seen, and what to do."""
+    if not raw.strip():
+        return ', but the body is empty; send one such as {"user_id": "42", "item_ids": ["10", "20"]}'
+    if raw.startswith(b"\x1f\x8b"):
+        return ", but this is gzip; say so with Content-Encoding: gzip"
+    if raw.startswith((codecs.BOM_UTF16_LE, codecs.BOM_UTF16_BE)) or b"\0" in raw[:4]:
+        return ", but this is UTF-16 or UTF-32; encode it as UTF-8"
+    if _FORM.match(raw):
+        return ", but this is a form; send JSON, with Content-Type: application/json"
+    if raw.lstrip().startswith(b"{'"):
+        return ", where names and texts have double quotes"
+    return "; NaN, Infinity and lone surrogates are not JSON"
 
 
 def _misfit(error: msgspec.ValidationError) -> InvalidRequest:
@@ -145,7 +233,9 @@ def _misfit(error: msgspec.ValidationError) -> InvalidRequest:
     if unknown:
         # The one piece of the client's input that is repeated, because a typo is hard to find without it.
         name = "".join(letter if letter.isprintable() else "?" for letter in unknown["name"][:MAX_NAME_SHOWN])
-        return _invalid("", f"unknown field '{name}'")
+        nearest = difflib.get_close_matches(name, RankBody.__struct_fields__, 1, 0.6)
+        advice = f"; did you mean '{nearest[0]}'?" if nearest and "- at" not in str(error) else ""
+        return _invalid("", f"unknown field '{name}'{advice}")
     parts: Any = _MISFIT.fullmatch(str(error))
     message = parts["message"].replace("`", "'")
     return _invalid(parts["location"] or "", f"key: {message}" if parts["key"] else message)

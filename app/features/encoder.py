@@ -13,6 +13,7 @@ Nothing here is learned, so nothing here can differ between training and serving
 
 from __future__ import annotations
 
+import functools
 from collections.abc import Callable, Mapping, Sequence
 from typing import NamedTuple
 
@@ -62,6 +63,11 @@ class Encoder:
             except EncodingError as error:
                 raise SchemaError(f"field {field.name!r}, default: {error}") from error
             self._fields.append(_EncodedField(field.raw_name, field is id_field, slots, encoder, encoder.absent))
+
+    @functools.cached_property
+    def overridable(self) -> frozenset[str]:
+        """The raw fields that `patch` reads: all but the id, unless another field has it as its source too."""
+        return frozenset(field.raw_name for field in self._fields if not field.is_id)
 
     @property
     def raw_names(self) -> list[str]:

@@ -13,7 +13,7 @@ from app.ranking.degraded import MODEL_FALLBACK
 from app.ranking.monitor import ModelMonitor
 from app.ranking.ranker import Ranking
 from app.ranking.request import RankRequest
-from app.ranking.routing import STABLE, route
+from app.ranking.routing import STABLE, route_request
 from app.registry.lifecycle.snapshot import LiveSnapshot
 
 log = structlog.get_logger(__name__)
@@ -49,8 +49,8 @@ class Fallback:
         """
         live = self._live()
         try:
-            chosen = route(live, request.user_id, request.model)
-            at_fault = route(began_with, request.user_id, request.model).artifact is chosen.artifact
+            chosen = route_request(live, request)
+            at_fault = route_request(began_with, request).artifact is chosen.artifact
         except RequestError:
             raise error from None
         version_failed = chosen.artifact is not live.stable

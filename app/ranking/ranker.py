@@ -9,7 +9,7 @@ they may be stale. `degraded` says so; only a missing model, a bad request and a
 from __future__ import annotations
 
 import time
-from collections.abc import Callable, Mapping
+from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass
 
 import numpy as np
@@ -26,9 +26,10 @@ from app.features.store import FeatureStore, RawFeatures
 from app.ranking.batcher import Batcher
 from app.ranking.degraded import INVALID_FEATURES, MODEL_FALLBACK, NOT_FINITE
 from app.ranking.explain import Explanation, explain
+from app.ranking.ignored import ignored_features
 from app.ranking.request import RankRequest
 from app.ranking.request_features import FeatureReader, RequestFeatures
-from app.ranking.routing import Route, route
+from app.ranking.routing import Route, route_request
 from app.registry.artifact.artifact import Artifact, sort_descending
 from app.registry.lifecycle.snapshot import LiveSnapshot
 
@@ -51,6 +52,8 @@ class Ranking:
     missing_user: bool
     missing_items: list[str]
     explanations: list[list[Explanation]]
+    ignored: Sequence[str] = ()
+    """Where the request sent something that no field reads."""
     request_id: str | None = None
     """The caller's name for the request; None if it gave none."""
     decode_s: float = 0.0
@@ -101,7 +104,7 @@ class Ranker:
                 be encoded, or the deadline passed.
         """
         began = time.perf_counter()
-        chosen = route(self._live(), request.user_id, request.model)
+        chosen = route_request(self._live(), request)
         timeout_s = min(self._store_timeout_s, due - began)
         features = await self._features.read(request.user_id, request.item_ids, timeout_s)
         fetched = time.perf_counter()
@@ -110,7 +113,7 @@ class Ranker:
         try:
             states_CD = self._cache.states(chosen.artifact)
         except KeyError:  # the version was retired while the store was slow to answer
-            chosen = route(self._live(), request.user_id, request.model)
+            chosen = route_request(self._live(), request)
             states_CD = self._cache.states(chosen.artifact)
         # Nothing is awaited while rows are in use: they stay what they are, and the version stays attached.
         artifact, batcher = chosen.artifact, None if request.explain else self._batcher
@@ -190,6 +193,7 @@ class Ranker:
             items = self._features.encode(artifact, features, explained, request.item_features)
             for keys_S, values_S in zip(*items, strict=True):
                 explanations.append(explain(artifact, user_slots, Slots(keys_S, values_S)))
+        sent = request.context or request.user_features or request.item_features
         return Ranking(
             artifact=artifact,
             label=chosen.label,
@@ -200,5 +204,6 @@ class Ranker:
             missing_user=features.missing_user,
             missing_items=features.missing_items,
             explanations=explanations,
+            ignored=ignored_features(artifact, request) if sent else [],
             request_id=request.request_id,
         )

@@ -16,7 +16,8 @@ class RankRequest(msgspec.Struct, frozen=True, gc=False):
     A frozen `dataclass` would do the same, and takes each request some 5 us more to make.
     """
 
-    user_id: str
+    user_id: str | None
+    """None for a guest, who has no stored features and is scored as a user that is missing."""
     item_ids: Sequence[str]
     """[N] in the order sent, duplicates included."""
     context: RawFeatures = {}
@@ -32,6 +33,8 @@ class RankRequest(msgspec.Struct, frozen=True, gc=False):
     explain: bool = False
     request_id: str | None = None
     """The caller's own name for the request, which the answer repeats."""
+    guest: float = 1.0
+    """Where this request stands in [0, 1) among those of guests, who are spread over the canary's share by request."""
 
     def replace(self, **changes: Any) -> RankRequest:
         """Return a copy in which these fields have other values."""

@@ -53,8 +53,8 @@ class FeatureReader:
         self._store = store
         self._cache = cache
 
-    async def read(self, user_id: str, item_ids: Sequence[str], timeout_s: float) -> RequestFeatures:
-        """Read the user, and the items of which the cache holds nothing fresh, in one round trip.
+    async def read(self, user_id: str | None, item_ids: Sequence[str], timeout_s: float) -> RequestFeatures:
+        """Read the user, if it is no guest, and the items of which the cache holds nothing fresh, in one round trip.
 
         Items that were fresh when the request began are not read again, whatever is written meanwhile: they are as
         fresh as the beginning of the request, and the user and the items read are as fresh as the store's reply.
@@ -77,7 +77,7 @@ class FeatureReader:
         try:
             user, items = await self._store.fetch(user_id, unread_ids, timeout_s)
         except StoreError:
-            return self._from_cache(ids)
+            return self._from_cache(ids, guest=user_id is None)
         finally:
             cache.unpin(rows_N)
         features = RequestFeatures(ids, rows_N, user, [], [], not user)
@@ -127,13 +127,13 @@ class FeatureReader:
             return []
         return np.flatnonzero(self._cache.flags(lookup.rows) & FRESH == 0).tolist()
 
-    def _from_cache(self, ids: RequestIds) -> RequestFeatures:
+    def _from_cache(self, ids: RequestIds, *, guest: bool) -> RequestFeatures:
         """Return what the cache holds after the store has failed; `degraded` names what is absent or may be stale."""
         rows_N = self._cache.find(ids).rows
         flags_N, cached_N = self._cache.flags(rows_N), rows_N != ABSENT
         believed = self._store.tracking or self._cache.aged
         fresh_N = flags_N & FRESH != 0 if believed else np.zeros(len(rows_N), np.bool_)
-        features = RequestFeatures(ids, rows_N, {}, [USER_UNAVAILABLE], [])
+        features = RequestFeatures(ids, rows_N, {}, [] if guest else [USER_UNAVAILABLE], [], guest)
         features.uncached = np.flatnonzero(~cached_N).tolist()
         if features.uncached:
             features.degraded.append(ITEMS_UNAVAILABLE)

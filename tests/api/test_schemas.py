@@ -55,6 +55,71 @@ def test_ids_written_as_integers_are_decimal_strings() -> None:
     assert body.item_ids == ["10", "20", "-3", "9223372036854775807"]
 
 
+def test_ids_and_features_of_64_bits_without_a_sign() -> None:
+    largest = 2**64 - 1
+    body = parse(user_id=largest, item_ids=[2**63, largest, "1"], context={"a": largest, "b": [largest]})
+    assert body.user_id == str(largest)
+    assert body.item_ids == [str(2**63), str(largest), "1"]
+    assert body.context == {"a": largest, "b": [largest]}
+
+
+def test_an_integer_may_be_written_as_json_schema_allows() -> None:
+    body = parse(user_id=42.0, item_ids=[10.0, "20", 3, 1e3, -0.0], top_k=5.0, model=7.0)
+    assert (body.user_id, body.top_k, body.model) == ("42", 5, 7)
+    assert body.item_ids == ["10", "20", "3", "1000", "0"]
+    assert parse(item_ids=["1.0", "7.50"]).item_ids == ["1.0", "7.50"], "a text is the id that it is"
+
+
+@pytest.mark.parametrize("user", [{}, {"user_id": None}, {"user_id": ""}])
+@pytest.mark.parametrize("more", [{}, {"context": None}], ids=["plain", "fully parsed"])
+def test_a_guest_has_no_id(user: dict[str, Any], more: dict[str, Any]) -> None:
+    requests = [parse_rank(json.dumps({"item_ids": ["1"], **user, **more}).encode(), LIMIT) for _ in range(20)]
+    assert {request.user_id for request in requests} == {None}
+    assert len({request.guest for request in requests}) == 20
+    assert all(0 <= request.guest < 1 for request in requests)
+    assert parse_rank(b'{"user_id":" ","item_ids":["1"]}', LIMIT).user_id == " ", "no guest: blanks are an id"
+
+
+@pytest.mark.parametrize("body", [{"user_id": "é", "item_ids": ["1", "ü"]}, {"user_id": 1, "item_ids": [1.0]}])
+def test_a_byte_order_mark_is_skipped(body: dict[str, Any]) -> None:
+    raw = json.dumps(body, ensure_ascii=False).encode()
+    assert parse_rank(b"\xef\xbb\xbf" + raw, LIMIT) == parse_rank(raw, LIMIT)
+    with pytest.raises(NotJson):
+        parse_rank(b"\xef\xbb\xbf" * 3 + raw, LIMIT)
+
+
+def test_of_a_name_that_comes_twice_the_last_counts() -> None:
+    body = b'{"user_id":"1","user_id":"2","item_ids":["1"],"item_ids":["2","3"],"context":{"a":1,"a":2}}'
+    assert parse_rank(body, LIMIT) == RankRequest("2", ["2", "3"], {"a": 2})
+
+
+@pytest.mark.parametrize(
+    ("raw", "advice"),
+    [
+        (b"", "the body is empty; send one such as"),
+        (b" \r\n", "the body is empty"),
+        ('{"user_id":"1","item_ids":["1"]}'.encode("utf-16"), "UTF-8"),
+        ('{"user_id":"1","item_ids":["1"]}'.encode("utf-16-be"), "UTF-8"),
+        (b"\x1f\x8b\x08\x00", "Content-Encoding: gzip"),
+        (b"user_id=1&item_ids=2", "a form; send JSON"),
+        (b"--boundary\r\nContent-Disposition: form-data", "a form; send JSON"),
+        (b"{'user_id': '1'}", "double quotes"),
+        (b'{"user_id":"1","item_ids":["1"]}x', "byte 33"),
+    ],
+)
+def test_what_is_not_json_is_told_what_to_do(raw: bytes, advice: str) -> None:
+    with pytest.raises(NotJson) as refused:
+        parse_rank(raw, LIMIT)
+    assert advice in str(refused.value)
+
+
+def test_a_misspelt_field_is_given_the_nearest() -> None:
+    for written, meant in (("userid", "user_id"), ("item_id", "item_ids"), ("topk", "top_k"), ("huor", None)):
+        with pytest.raises(InvalidRequest) as refused:
+            parse(**{written: 1})
+        assert str(refused.value) == f"unknown field '{written}'" + (f"; did you mean '{meant}'?" if meant else "")
+
+
 def test_order_and_duplicates_are_kept() -> None:
     assert parse(item_ids=["b", "a", "b"]).item_ids == ["b", "a", "b"]
 
@@ -103,28 +168,29 @@ MISFITS = {
     "null": (b"null", "body"),
     "list": (b"[]", "body"),
     "text": (b'"user"', "body"),
-    "no user": (b'{"item_ids":["1"]}', "body"),
     "no items": (b'{"user_id":"1"}', "body"),
     "null items": (with_field("item_ids", "null"), "item_ids"),
-    "null user": (with_field("user_id", "null"), "user_id"),
     "no candidates": (with_field("item_ids", "[]"), "item_ids"),
     "too many candidates": (with_field("item_ids", json.dumps(["1"] * (LIMIT + 1))), "item_ids"),
     "100,000 ids": (with_field("item_ids", json.dumps([str(n) for n in range(100_000)])), "item_ids"),
     "100,000 integers": (with_field("item_ids", json.dumps(list(range(100_000)))), "item_ids"),
     "one id": (with_field("item_ids", '"1"'), "item_ids"),
-    "a float": (with_field("item_ids", "[1.0]"), "item_ids[0]"),
+    "a float": (with_field("item_ids", "[1.5]"), "item_ids[0]"),
+    "a float beyond exactness": (with_field("item_ids", "[1, 1e16]"), "item_ids[1]"),
+    "a user of a float": (with_field("user_id", "1.5"), "user_id"),
     "a boolean": (with_field("item_ids", '["1", true]'), "item_ids[1]"),
     "a null": (with_field("item_ids", '["1", 2, null]'), "item_ids[2]"),
     "nested": (with_field("item_ids", '[["1"]]'), "item_ids[0]"),
     "an empty id": (with_field("item_ids", '["1", ""]'), "item_ids[1]"),
-    "an empty user": (with_field("user_id", '""'), "user_id"),
     "a long id": (with_field("item_ids", json.dumps(["x" * 257])), "item_ids[0]"),
     "a long user": (with_field("user_id", json.dumps("x" * 257)), "user_id"),
     "2**64": (with_field("user_id", str(2**64)), "user_id"),
-    "2**63 as an item": (with_field("item_ids", f"[{2**63}]"), "item_ids[0]"),
+    "2**64 as an item": (with_field("item_ids", f'["1", {2**64}]'), "item_ids[1]"),
     "400 digits": (with_field("item_ids", f"[{'9' * 400}]"), "item_ids[0]"),
     "10,000 digits": (with_field("item_ids", f"[{'9' * 10_000}]"), "item_ids[0]"),
     "2**64 as a feature": (with_field("context", f'{{"a":{2**64}}}'), "context[...]"),
+    "2**64 in a list": (with_field("user_features", f'{{"a":[1,{2**64}]}}'), "user_features[...][1]"),
+    "2**64 of an item": (with_field("item_features", f'{{"1":{{"a":{2**64}}}}}'), "item_features[...][...]"),
     "1e999": (with_field("context", '{"a":1e999}'), "context[...]"),
     "1e999 in a list": (with_field("user_features", '{"a":[1,-1e999]}'), "user_features[...][1]"),
     "1e999 as a weight": (with_field("user_features", '{"a":{"x":1e999}}'), "user_features[...][...]"),
@@ -213,9 +279,9 @@ def check_any(raw: bytes) -> None:
         refusal = problem_response(error, "id")
     else:
         msgspec.json.encode(body, enc_hook=list)  # nothing that could not be sent on: no lone surrogates, no NaN
-        assert body.user_id
+        assert body.user_id is None or body.user_id
         assert all(item_id.__class__ is str and item_id for item_id in body.item_ids)
-        json.loads(raw)
+        json.loads(raw.removeprefix(b"\xef\xbb\xbf"))
         return
     assert len(refusal.body) <= 4096
 

@@ -22,7 +22,7 @@ from tests.factories import MODEL_NAME, publish_tiny, raw_items, raw_users
 
 
 def expected(
-    artifact: Artifact, user_id: str, user: Mapping[str, Any], items: Mapping[str, Mapping[str, Any]]
+    artifact: Artifact, user_id: str | None, user: Mapping[str, Any], items: Mapping[str, Mapping[str, Any]]
 ) -> dict[str, float]:
     """Return the probabilities by the reference: encode everything, run `forward`."""
     encoder = artifact.item_encoder

@@ -112,9 +112,59 @@ async def test_what_the_request_brings_goes_over_what_is_stored(ranker: Ranker, 
     )
 
 
-async def test_overrides_for_items_that_are_not_candidates_are_ignored(ranker: Ranker) -> None:
+async def test_overrides_for_items_that_are_not_candidates_are_ignored_and_named(ranker: Ranker) -> None:
     plain = await ask(ranker, RankRequest("4", ["1"]))
-    assert scores(await ask(ranker, RankRequest("4", ["1"], item_features={"99": {"year": 1}}))) == scores(plain)
+    ranking = await ask(ranker, RankRequest("4", ["1"], item_features={"99": {"year": 1}}))
+    assert scores(ranking) == scores(plain)
+    assert ranking.ignored == ["item_features.99"]
+
+
+async def test_names_that_no_field_reads_are_ignored_and_named(ranker: Ranker) -> None:
+    plain = await ask(ranker, RankRequest("4", ["1", "2"]))
+    assert list(plain.ignored) == []
+    request = RankRequest(
+        "4",
+        ["1", "2"],
+        context={"huor": 21, "year": 1990},
+        user_features={"agee": 30, "user_id": "5"},
+        item_features={"1": {"genrs": ["Drama"]}, "2": {"item_id": "3"}},
+    )
+    ranking = await ask(ranker, request)
+    assert scores(ranking) == pytest.approx(scores(plain), abs=1e-6)
+    assert ranking.ignored == [
+        "context.huor",
+        "context.year",
+        "user_features.agee",
+        "user_features.user_id",
+        "item_features.1.genrs",
+        "item_features.2.item_id",
+    ]
+    known = {"context": {"hour": 3, "age": 20}, "user_features": {"session_length": None}}
+    assert (await ask(ranker, RankRequest("4", ["1"], **known))).ignored == [], (
+        "both name the fields of the user's side"
+    )
+    many = await ask(ranker, RankRequest("4", ["1"], context={f"{'x' * 250}{n}": n for n in range(1000)}))
+    assert len(many.ignored) == 20
+    assert max(map(len, many.ignored)) == 120
+
+
+async def test_a_guest_is_scored_as_training_saw_a_missing_user(
+    ranker: Ranker, features: MemoryFeatureStore, versions: list[Artifact]
+) -> None:
+    features.put_user("", raw_user(4))
+    features.put_user("None", raw_user(4))
+    items = {"1": raw_item(1), "3": raw_item(3)}
+    for cached in (False, True):
+        ranking = await ask(ranker, RankRequest(None, ["1", "3"]))
+        assert ranking.missing_user
+        assert (ranking.degraded, ranking.missing_items) == ([], []), cached
+        assert scores(ranking) == pytest.approx(expected(versions[0], None, {}, items), abs=1e-5)
+    told = await ask(ranker, RankRequest(None, ["1", "3"], user_features={"age": 30}, context={"hour": 2}))
+    assert scores(told) == pytest.approx(expected(versions[0], None, {"age": 30, "hour": 2}, items), abs=1e-5)
+    features.failing = True
+    ranking = await ask(ranker, RankRequest(None, ["1", "3"]))
+    assert ranking.missing_user
+    assert ranking.degraded == [STALE_ITEMS], "no user was looked for"
 
 
 async def test_a_value_sent_that_no_slot_can_hold_is_the_clients_error(ranker: Ranker) -> None:

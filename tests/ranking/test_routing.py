@@ -8,8 +8,10 @@ from pathlib import Path
 
 import pytest
 
+from app.api.schemas import parse_rank
 from app.errors import InvalidRequest, NoModel
-from app.ranking.routing import CANARY, STABLE, arm, route
+from app.ranking.request import RankRequest
+from app.ranking.routing import CANARY, STABLE, arm, route, route_request
 from app.registry.artifact.artifact import Artifact
 from app.registry.artifact.load import load
 from app.registry.lifecycle.snapshot import LiveSnapshot
@@ -52,6 +54,18 @@ def test_nobody_changes_arm(versions: tuple[Artifact, Artifact]) -> None:
     assert canary_users(live(versions, 0.2), ids) > one_in_twenty, "who was in it stays in it as it grows"
     assert canary_users(live(versions, 0.0), ids) == set()
     assert len(canary_users(live(versions, 1.0), ids)) == USERS
+
+
+def test_guests_are_spread_by_request(versions: tuple[Artifact, Artifact]) -> None:
+    snapshot = live(versions, 0.3)
+    requests = [parse_rank(b'{"item_ids": ["1"]}', 10) for _ in range(3000)]
+    canaries = [request for request in requests if route_request(snapshot, request).label == CANARY]
+    assert abs(len(canaries) / len(requests) - 0.3) < 0.05
+    for request in requests[:100]:
+        assert route_request(snapshot, request) == route_request(snapshot, request), "a request stays where it is"
+    assert route_request(snapshot, RankRequest(None, ["1"])).label == STABLE
+    assert route_request(snapshot, RankRequest(None, ["1"], model=CANARY)).label == CANARY
+    assert route_request(snapshot, RankRequest("7", ["1"])) == route(snapshot, "7")
 
 
 def test_another_process_agrees() -> None:
