@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import contextlib
 import re
 import socket
 from typing import Any
@@ -29,6 +30,17 @@ class _TlsConnection(SSLConnection):
         super().__init__(**options)
         self._context = context
 
+    def on_connect_check_health(self, check_health: bool = True) -> None:
+        """Greet the server, and wait for an answer.
+
+        TLS 1.3 sends session tickets behind its handshake. redis-py takes what it finds unread on a new connection for
+        a reply to nothing, and gives the connection up; whoever reads an answer has read the tickets.
+        """
+        super().on_connect_check_health(check_health)
+        self.send_command("PING", check_health=False)  # type: ignore[no-untyped-call]
+        with contextlib.suppress(redis.ResponseError):
+            self.read_response()
+
     def _wrap_socket_with_ssl(self, sock: socket.socket) -> Any:
         return self._context.wrap_socket(sock, server_hostname=self.host)
 
@@ -51,17 +63,17 @@ def open_client(text: str) -> redis.Redis:
     except redis.RedisError as error:
         client.close()
         if url.password is None or not any(words in str(error) for words in NO_PASSWORD_SET):
-            raise store_error(error) from error
+            raise store_error(error, tls=url.tls is not None) from error
         client = _client(RedisUrl(**{**vars(url), "username": "", "password": None}))
     return client
 
 
-def store_error(error: redis.RedisError) -> StoreError:
-    """Return what redis-py raised as the project's error, with what it means."""
+def store_error(error: redis.RedisError, *, tls: bool | None = None) -> StoreError:
+    """Return what redis-py raised as the project's error, with what it means; `tls` as for `explain_failure`."""
     code = getattr(error, "status_code", None)
     if isinstance(error, redis.ResponseError) or code:
         return StoreError(f"Redis refused: {explain_reply(QUOTED_COMMAND.sub('', str(error)), code or '')}")
-    return StoreError(f"Redis does not answer: {explain_failure(error)}")
+    return StoreError(f"Redis does not answer: {explain_failure(error, tls=tls)}")
 
 
 def _client(url: RedisUrl) -> redis.Redis:

@@ -16,7 +16,7 @@ from app.errors import ConfigError, StoreError
 from app.features.redis_tls import tls_context
 from app.features.resp_commands import pack_command
 from app.features.resp_connection import RespConnection
-from app.features.store_errors import WANTS_TLS, explain_failure, explain_reply
+from app.features.store_errors import WANTS_CERTIFICATE, WANTS_TLS, explain_failure, explain_reply
 from app.redis_url import RedisUrl
 
 CLIENT_NAME = "ctr-serving"
@@ -68,7 +68,7 @@ async def connect(
                     raise StoreError(message) from error
                 return await _open(url, on_push, on_lost, resp3=False, reason=str(error))
     except (OSError, TimeoutError, ConfigError) as error:
-        reason = str(error) if isinstance(error, ConfigError) else explain_failure(error)
+        reason = str(error) if isinstance(error, ConfigError) else explain_failure(error, tls=url.tls is not None)
         raise StoreError(f"cannot connect to the feature store: {reason}") from error
 
 
@@ -130,8 +130,9 @@ async def _authenticate(connection: RespConnection, url: RedisUrl) -> str:
     except StoreError as error:
         if connection.open or connection.not_redis:
             raise
-        reason = "; ".join(filter(None, (connection.lost_reason, "" if url.tls else WANTS_TLS)))
-        raise StoreError(f"cannot connect to the feature store: {reason or 'the server closed it'}") from error
+        reason = connection.lost_reason or "the server closes the connection"
+        hint = WANTS_CERTIFICATE if url.tls else WANTS_TLS
+        raise StoreError(f"cannot connect to the feature store: {reason}; {hint}") from error
     return ""
 
 

@@ -40,6 +40,10 @@ LATE_FETCHES = 20
 pack_hgetall = key_command("HGETALL")
 
 
+class _Refused(StoreError):
+    """The server answered, with an error."""
+
+
 class RedisFeatureStore:
     """A feature store behind one connection, which all requests share.
 
@@ -130,6 +134,8 @@ class RedisFeatureStore:
 
         try:
             replies = await connection.send(b"".join(commands), len(commands), timeout_s, on_replies)
+        except _Refused:
+            raise
         except StoreError:
             self._note_late(timeout_s)
             raise
@@ -190,9 +196,10 @@ class RedisFeatureStore:
         try:
             greeted, refusal = await self._connect()
         except StoreError as error:
-            if str(error) != self._detail:
-                log.warning("feature_store_unreachable", reason=str(error))
             self._detail = str(error)
+            if self._detail not in self._said:
+                self._said.add(self._detail)
+                log.warning("feature_store_unreachable", reason=self._detail)
             return False
         self._connection = greeted.connection
         self._tracking = not refusal
@@ -212,12 +219,12 @@ class RedisFeatureStore:
         Returns:
             The connection, and why the server does not report changes, if it does not. Raises StoreError.
         """
-        self._said.clear()
         refusal = ""
         for track in (True, False):
             greeted = await connect(
                 self._url, timeout_s=self._connect_timeout_s, on_push=self._on_push, on_lost=self._on_lost
             )
+            self._said.clear()
             try:
                 if not greeted.resp3:
                     refusal = greeted.no_resp3_reason
@@ -256,7 +263,7 @@ class RedisFeatureStore:
             return {}
         self._problem, self._problem_until = reason, time.monotonic() + PROBLEM_S
         self._note(str(reply).partition(" ")[0], reason, "answers are made from defaults")
-        raise StoreError(f"the feature store answered with an error: {reason}")
+        raise _Refused(f"the feature store answered with an error: {reason}")
 
     def _note_late(self, timeout_s: float) -> None:
         """Count a fetch without an answer; several in a row are a problem of the store."""

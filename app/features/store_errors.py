@@ -5,10 +5,15 @@ The messages hold nothing of a key or a password: a server's own words are cut, 
 
 from __future__ import annotations
 
+import os
+import re
 import socket
 import ssl
 
+import redis
+
 MAX_REASON = 120
+MAX_CAUSES = 8
 
 PARTS = "it is a node of a cluster, which has some of the keys only: name an endpoint with cluster mode off"
 MEANINGS = {
@@ -32,7 +37,8 @@ MEANINGS = {
 """The first word of an error to what it means for a feature store."""
 NOT_REDIS = "what answers there is no Redis: is it the port of another program, or one for TLS (rediss://)?"
 NOT_TLS = "the server does not speak TLS there: redis:// is without"
-WANTS_TLS = "the server closed the connection before it answered: does it want TLS (rediss://)?"
+WANTS_TLS = "does it want TLS (rediss://)?"
+WANTS_CERTIFICATE = "does it ask for a certificate (ssl_certfile)?"
 
 
 def explain_reply(reply: object, code: str = "") -> str:
@@ -49,24 +55,48 @@ def explain_reply(reply: object, code: str = "") -> str:
     return f"{meaning} ({quoted})" if meaning else quoted
 
 
-def explain_failure(error: BaseException) -> str:
-    """Return why there is no connection; what redis-py raises is looked at with what it was raised from."""
+def explain_failure(error: BaseException, *, tls: bool | None = None) -> str:
+    """Return why there is no connection; what redis-py raises is looked at with what it was raised from.
+
+    Args:
+        tls: whether TLS was asked for, where something is known of that.
+    """
     causes: list[BaseException] = []
     cause: BaseException | None = error
-    while cause is not None and len(causes) < 8:
+    while cause is not None and len(causes) < MAX_CAUSES:
         causes.append(cause)
         cause = cause.__cause__ or cause.__context__
     for cause in causes:
-        if isinstance(cause, ssl.SSLCertVerificationError):
-            return f"its certificate is not trusted: {cause.verify_message}; ssl_ca_certs names its authority"
         if isinstance(cause, ssl.SSLError):
-            wrong = any(word in str(cause) for word in ("WRONG_VERSION_NUMBER", "RECORD_LAYER", "UNEXPECTED_EOF"))
-            return NOT_TLS if wrong else f"TLS: {cause.reason or cause}"
+            return _explain_tls(cause)
         if isinstance(cause, socket.gaierror):
             return "its host name cannot be resolved"
-    if any(isinstance(cause, TimeoutError) for cause in causes):
-        return "no answer in time"
-    for cause in causes:
-        if isinstance(cause, OSError) and cause.strerror:
-            return cause.strerror
-    return " ".join(str(error).split())[:MAX_REASON] or type(error).__name__
+    if any(isinstance(cause, TimeoutError | redis.TimeoutError) for cause in causes):
+        return f"no answer in time{': does it speak TLS there?' if tls else ''}"
+    if any(isinstance(cause, redis.InvalidResponse) for cause in causes):
+        return NOT_REDIS
+    reason = next(filter(None, map(_system_reason, causes)), "") or " ".join(str(error).split())[:MAX_REASON]
+    if any(isinstance(cause, ConnectionResetError) for cause in causes) or "closed" in reason:
+        hint = {True: f": {WANTS_CERTIFICATE}", False: f": {WANTS_TLS}", None: ""}[tls]
+        return f"{reason.rstrip('.')}{hint}"
+    return reason or type(error).__name__
+
+
+def _explain_tls(error: ssl.SSLError) -> str:
+    if isinstance(error, ssl.SSLCertVerificationError):
+        return f"its certificate is not trusted: {error.verify_message}; ssl_ca_certs names its authority"
+    if "CERTIFICATE_REQUIRED" in str(error):
+        return "it asks for a certificate (ssl_certfile, ssl_keyfile)"
+    if any(word in str(error) for word in ("WRONG_VERSION_NUMBER", "RECORD_LAYER", "UNEXPECTED_EOF")):
+        return NOT_TLS
+    return f"TLS: {error.reason or error}"
+
+
+def _system_reason(error: BaseException) -> str:
+    """Return the system's words for an error; asyncio has words of its own, with an address."""
+    if not isinstance(error, OSError):
+        return ""
+    number = error.errno
+    if number is None and (match := re.search(r"\[Errno (\d+)\]", str(error))):  # of several addresses
+        number = int(match[1])
+    return os.strerror(number) if number else ""

@@ -1,0 +1,359 @@
+"""`RedisFeatureStore` before servers that can less than a Redis of today, that refuse, and that are none."""
+
+from __future__ import annotations
+
+import asyncio
+import contextlib
+import time
+from collections.abc import AsyncIterator, Callable, Iterator
+from pathlib import Path
+from typing import Any
+
+import pytest
+import redis
+from structlog.testing import capture_logs
+
+from app.errors import ConfigError, StoreError
+from app.features.item_cache import ItemCache
+from app.features.redis_client import open_client, store_error
+from app.features.redis_store import LATE_FETCHES, RedisFeatureStore
+from tests.redis_servers import (
+    LOAD_COMMANDS,
+    SERVE_COMMANDS,
+    Certificates,
+    RedisServer,
+    RespProxy,
+    free_port,
+    servers,
+    stranger,
+)
+
+pytestmark = pytest.mark.anyio
+
+Store = Callable[..., Any]
+
+
+@pytest.fixture(scope="module")
+def server(tmp_path_factory: pytest.TempPathFactory) -> Iterator[RedisServer]:
+    folder = tmp_path_factory.mktemp("server")
+    with RedisServer(next(iter(servers().values())), folder, "--aclfile", str(_empty(folder / "acl"))) as server:
+        yield server
+
+
+def _empty(path: Path) -> Path:
+    path.touch()
+    return path
+
+
+@pytest.fixture
+def features(server: RedisServer) -> Iterator[redis.Redis]:
+    with server.client as client:
+        client.flushall()
+        client.execute_command("ACL", "LOAD")
+        client.hset("user:1", mapping={"age": "30"})
+        client.hset("item:1", mapping={"year": "1990"})
+        yield client
+
+
+@contextlib.asynccontextmanager
+async def connected(url: str, **options: Any) -> AsyncIterator[RedisFeatureStore]:
+    store = RedisFeatureStore(url, "user:{id}", "item:{id}", timeout_s=5.0, **options)
+    await store.start(ItemCache(64))
+    try:
+        yield store
+    finally:
+        await store.stop()
+
+
+async def reads(store: RedisFeatureStore) -> bool:
+    return await store.fetch("1", ["1"], 5.0) == ({"age": "30"}, [{"year": "1990"}])
+
+
+LESSER = {
+    "no HELLO": {"unknown": ["HELLO"]},
+    "no HELLO, no CLIENT": {"unknown": ["HELLO", "CLIENT"]},
+    "no TRACKING": {"unknown": ["CLIENT TRACKING"]},
+    "no CLIENT": {"unknown": ["CLIENT"]},
+    "no PING, no MULTI": {"unknown": ["PING", "MULTI", "EXEC"]},
+    "closes at HELLO": {"closes": ["HELLO"]},
+    "closes at CLIENT": {"closes": ["CLIENT"]},
+    "closes at HELLO and CLIENT": {"closes": ["HELLO", "CLIENT"]},
+}
+
+
+@pytest.mark.parametrize("lesser", LESSER)
+async def test_a_proxy_that_knows_less_is_worked_with_and_what_it_lacks_is_said_once(
+    lesser: str, server: RedisServer, features: redis.Redis
+) -> None:
+    features.execute_command("ACL", "SETUSER", "ann", "on", ">secret", "~*", "+@all")
+    with RespProxy(server.socket, **LESSER[lesser]) as proxy, capture_logs() as lines:  # type: ignore[arg-type]
+        async with connected(f"redis://ann:secret@127.0.0.1:{proxy.port}/0") as store:
+            assert await reads(store)
+            assert [ids async for ids in store.scan()] == [["1"]]
+            status = store.status()
+            assert status.connected
+            assert not status.problem
+            await asyncio.sleep(1.6)  # beyond a heartbeat
+            assert await reads(store)
+        said = [line for line in lines if line["event"] == "feature_store_reports_no_changes"]
+        if lesser == "no PING, no MULTI":
+            assert status.tracking
+            assert said == []
+        else:
+            assert not status.tracking
+            assert len(said) == 1
+            assert "each request reads its items" in status.detail
+        assert "feature_store_unreachable" not in {line["event"] for line in lines}
+
+
+async def test_protocol_2_asks_for_no_hello_and_protocol_3_for_nothing_less(
+    server: RedisServer, features: redis.Redis
+) -> None:
+    with RespProxy(server.socket, unknown=["HELLO"]) as proxy:
+        async with connected(f"redis://127.0.0.1:{proxy.port}?protocol=2") as store:
+            assert await reads(store)
+            assert "protocol=2" in store.status().detail
+        assert "HELLO" not in proxy.seen
+        async with connected(f"redis://127.0.0.1:{proxy.port}?protocol=3") as store:
+            assert not store.status().connected
+            assert "RESP3" in store.status().detail
+    async with connected(f"redis://127.0.0.1:{server.port}?protocol=3") as store:
+        assert store.status().tracking
+
+
+async def test_a_database_a_socket_and_a_password_where_none_is_asked_for(
+    server: RedisServer, features: redis.Redis
+) -> None:
+    with redis.Redis(unix_socket_path=str(server.socket), db=3) as third:
+        third.hset("user:1", mapping={"age": "33"})
+    for url in (
+        f"redis://127.0.0.1:{server.port}/3",
+        f"redis://127.0.0.1:{server.port}?db=3",
+        f"unix://{server.socket}?db=3",
+        f"redis://:any@127.0.0.1:{server.port}/3",
+        f"redis://:any@127.0.0.1:{server.port}/3?protocol=2",
+    ):
+        async with connected(url) as store:
+            assert (await store.fetch("1", (), 5.0)).user == {"age": "33"}, url
+        with open_client(url) as client:
+            assert client.hgetall("user:1") == {b"age": b"33"}, url
+    async with connected(f"redis://127.0.0.1:{server.port}/99") as store:
+        assert "database 99" in store.status().detail
+    with pytest.raises(StoreError, match="out of range"):
+        open_client(f"redis://127.0.0.1:{server.port}/99")
+
+
+async def test_a_user_with_the_documented_commands_alone(server: RedisServer, features: redis.Redis) -> None:
+    keys = "resetkeys", "~user:*", "~item:*", "-@all"
+    features.execute_command("ACL", "SETUSER", "ann", "on", ">p#ss", *keys, *SERVE_COMMANDS.split())
+    features.execute_command("ACL", "SETUSER", "bob", "on", "nopass", *keys, *LOAD_COMMANDS.split())
+    with capture_logs() as lines:
+        async with connected(f"redis://ann:p%23ss@127.0.0.1:{server.port}") as store:
+            assert store.status() == (await reads(store) and store.status())
+            assert store.status().tracking
+            assert [ids async for ids in store.scan()] == [["1"]]
+            await asyncio.sleep(1.6)
+            assert store.status().problem == ""
+    assert [line["event"] for line in lines] == ["feature_store_connected"]
+    with open_client(f"redis://bob:@127.0.0.1:{server.port}") as client, client.pipeline() as pipeline:
+        pipeline.delete("item:1")
+        pipeline.hset("item:1", "year", "1991")
+        pipeline.execute()
+    features.execute_command("ACL", "SETUSER", "ann", "-client|tracking")
+    async with connected(f"redis://ann:p%23ss@127.0.0.1:{server.port}", item_max_age_s=5.0) as store:
+        assert await store.fetch("1", ["1"], 5.0) == ({"age": "30"}, [{"year": "1991"}])
+        assert "read again after 5 s" in store.status().detail
+        assert "NOPERM" in store.status().detail
+
+
+REFUSALS = {
+    "may not read": ("ann", "NOPERM", ["-hgetall"]),
+    "other keys": ("ann", "NOPERM", ["resetkeys", "~other:*"]),
+}
+
+
+@pytest.mark.parametrize("refusal", REFUSALS)
+async def test_one_that_may_not_read_says_so_in_its_status_and_once_in_the_log(
+    refusal: str, server: RedisServer, features: redis.Redis
+) -> None:
+    user, word, rules = REFUSALS[refusal]
+    features.execute_command("ACL", "SETUSER", user, "on", ">secret", "~*", "+@all", *rules)
+    with capture_logs() as lines:
+        async with connected(f"redis://{user}:secret@127.0.0.1:{server.port}") as store:
+            assert word in store.status().problem, "before any request"
+            for _ in range(20):
+                with pytest.raises(StoreError, match=word):
+                    await store.fetch("1", ["1"], 5.0)
+            refused = [line for line in lines if line["event"] == "feature_store_refuses"]
+            assert len(refused) == 1
+            assert "docs/redis.md" in refused[0]["reason"]
+            features.execute_command("ACL", "SETUSER", user, "~*", "+hgetall")
+            await until(lambda: store.status().problem == "", 10.0)
+            assert await reads(store)
+
+
+async def until(condition: Callable[[], bool], seconds: float) -> None:
+    due = time.monotonic() + seconds
+    while not condition():
+        assert time.monotonic() < due
+        await asyncio.sleep(0.05)
+
+
+async def test_keys_of_another_type_are_unknown_and_said_once(server: RedisServer, features: redis.Redis) -> None:
+    features.set("item:json", '{"year": 1990}')
+    with capture_logs() as lines:
+        async with connected(f"redis://127.0.0.1:{server.port}") as store:
+            for _ in range(3):
+                assert (await store.fetch("1", ["1", "json"], 5.0)).items == [{"year": "1990"}, {}]
+            assert "WRONGTYPE" in store.status().detail
+            assert store.status().problem == ""
+    assert [line["event"] for line in lines].count("feature_store_refuses") == 1
+
+
+async def test_a_store_that_is_always_too_late_says_so(server: RedisServer, features: redis.Redis) -> None:
+    with capture_logs() as lines:
+        async with connected(f"redis://127.0.0.1:{server.port}") as store:
+            features.client_pause(2000)
+            for number in range(LATE_FETCHES):
+                assert store.status().problem == "", number
+                with pytest.raises(StoreError, match="in time"):
+                    await store.fetch("1", (), 0.005)
+            features.client_unpause()
+            assert "CTR_REDIS_TIMEOUT_MS" in store.status().problem
+    assert [line["event"] for line in lines].count("feature_store_refuses") == 1
+
+
+async def test_a_node_of_a_cluster_and_a_replica_without_its_master(tmp_path: Path) -> None:
+    program = next(iter(servers().values()))
+    (tmp_path / "node").mkdir()
+    with RedisServer(program, tmp_path / "node", "--cluster-enabled", "yes") as node, capture_logs() as lines:
+        async with connected(f"redis://127.0.0.1:{node.port}") as store:
+            assert "cluster" in store.status().problem, "CLUSTERDOWN: it has no slots"
+            with node.client as client:
+                client.execute_command("CLUSTER", "ADDSLOTSRANGE", 0, 100)
+            with pytest.raises(StoreError, match="cluster"):
+                await store.fetch("1", (), 5.0)
+        with open_client(f"redis://127.0.0.1:{node.port}") as client:
+            with pytest.raises(redis.RedisError) as refused:
+                client.hset("user:1", "age", "1")
+            assert "cluster" in str(store_error(refused.value))
+    options = ("--replicaof", "127.0.0.1 1", "--replica-serve-stale-data", "no")
+    (tmp_path / "replica").mkdir()
+    with RedisServer(program, tmp_path / "replica", *options) as replica:
+        async with connected(f"redis://127.0.0.1:{replica.port}") as store:
+            assert "MASTERDOWN" in store.status().problem
+        with pytest.raises(StoreError, match="MASTERDOWN"):
+            open_client(f"redis://127.0.0.1:{replica.port}")
+    assert len([line for line in lines if line["event"] == "feature_store_refuses"]) == 1
+
+
+FAILURES = {
+    "refused": ("redis://127.0.0.1:{free}", "Connection refused"),
+    "no such host": ("redis://no-such-host.invalid", "cannot be resolved"),
+    "no such socket": ("unix:///no/such/socket", "No such file"),
+    "HTTP": ("redis://127.0.0.1:{http}", "no Redis"),
+    "a TLS port without TLS": ("redis://127.0.0.1:{tls}", "rediss://"),
+    "a plain port with TLS": ("rediss://127.0.0.1:{plain}", "TLS"),
+    "silence": ("redis://127.0.0.1:{silent}", "in time"),
+    "TLS and silence": ("rediss://127.0.0.1:{silent}", "in time"),
+    "an unknown authority": ("rediss://127.0.0.1:{tls}", "not trusted"),
+    "another host": ("rediss://127.0.0.1:{other}?ssl_ca_certs={ca}", "not trusted"),
+    "no client certificate": ("rediss://127.0.0.1:{mutual}?ssl_ca_certs={ca}", "ssl_certfile"),
+    "no password": ("redis://127.0.0.1:{locked}", "NOAUTH"),
+    "a wrong password": ("redis://:secret@127.0.0.1:{locked}", "wrong"),
+    "a wrong user": ("redis://ann:secret@127.0.0.1:{locked}", "wrong"),
+}
+
+
+@pytest.fixture(scope="module")
+def certificates(tmp_path_factory: pytest.TempPathFactory) -> Certificates:
+    certificates = Certificates(tmp_path_factory.mktemp("certificates"))
+    certificates.issue("other", "elsewhere.example")
+    certificates.issue("client")
+    return certificates
+
+
+@pytest.mark.slow
+@pytest.mark.parametrize("failure", FAILURES)
+async def test_why_there_is_no_connection_is_one_line(
+    failure: str,
+    server: RedisServer,
+    certificates: Certificates,
+    tmp_path: Path,
+    monkeypatch: pytest.MonkeyPatch,
+) -> None:
+    monkeypatch.setattr("app.features.redis_client.CONNECT_TIMEOUT_S", 0.5)
+    monkeypatch.setattr("app.features.redis_client.TIMEOUT_S", 0.5)
+    template, reason = FAILURES[failure]
+    with contextlib.ExitStack() as stack:
+        ports = {"free": free_port(), "plain": server.port}
+        for name, context in (
+            ("tls", certificates.server_context()),
+            ("other", certificates.server_context("other")),
+            ("mutual", certificates.server_context(wants_client=True)),
+        ):
+            if f"{{{name}}}" in template:
+                ports[name] = stack.enter_context(RespProxy(server.socket, tls=context)).port
+        ports["http"] = stack.enter_context(stranger(b"HTTP/1.1 400 Bad Request\r\n\r\n"))
+        ports["silent"] = stack.enter_context(stranger(b""))
+        if "{locked}" in template:
+            locked = stack.enter_context(RedisServer(next(iter(servers().values())), tmp_path))
+            with locked.client as client:
+                client.config_set("requirepass", "hunter2")
+            ports["locked"] = locked.port
+        url = template.format(**ports, ca=certificates.ca)
+        with capture_logs() as lines:
+            store = RedisFeatureStore(url, "user:{id}", "item:{id}", timeout_s=0.5)
+            await store.start(ItemCache(64))
+            await asyncio.sleep(0.5)
+            await store.stop()
+        said = [line["reason"] for line in lines if line["event"] == "feature_store_unreachable"]
+        assert len(said) == 1, lines
+        assert reason in said[0]
+        with pytest.raises(StoreError) as refused:
+            open_client(url)
+        assert reason in str(refused.value)
+        for message in (said[0], str(refused.value)):
+            assert "\n" not in message
+            assert len(message) < 300
+            assert "secret" not in message
+
+
+TRUSTED = {
+    "its authority": "rediss://localhost:{port}?ssl_ca_certs={ca}",
+    "by address": "rediss://127.0.0.1:{port}?ssl_ca_certs={ca}",
+    "its authority's text": "rediss://localhost:{port}?ssl_ca_data={text}",
+    "with a certificate": "rediss://localhost:{port}?ssl_ca_certs={ca}&ssl_certfile={client}.pem&ssl_keyfile={client}.key",
+    "any host": "rediss://localhost:{other}?ssl_ca_certs={ca}&ssl_check_hostname=false",
+    "anything": "rediss://localhost:{other}?ssl_cert_reqs=none",
+}
+
+
+@pytest.mark.parametrize("trust", TRUSTED)
+async def test_tls_options_mean_the_same_to_requests_and_to_commands(
+    trust: str, server: RedisServer, features: redis.Redis, certificates: Certificates
+) -> None:
+    from urllib.parse import quote
+
+    mutual = trust == "with a certificate"
+    with (
+        RespProxy(server.socket, tls=certificates.server_context(wants_client=mutual)) as proxy,
+        RespProxy(server.socket, tls=certificates.server_context("other")) as other,
+    ):
+        text = quote(certificates.ca.read_text(), safe="+/=")
+        client = certificates.folder / "client"
+        url = TRUSTED[trust].format(port=proxy.port, other=other.port, ca=certificates.ca, text=text, client=client)
+        async with connected(url) as store:
+            assert await reads(store), store.status()
+            assert store.status().tracking
+        with open_client(url) as commands:
+            assert commands.hgetall("user:1") == {b"age": b"30"}
+
+
+@pytest.mark.parametrize("option", ["ssl_ca_certs", "ssl_ca_path", "ssl_certfile"])
+def test_a_file_that_is_missing_or_no_certificate_is_named(option: str, tmp_path: Path) -> None:
+    for file in (tmp_path / "missing.pem", _empty(tmp_path / "empty.pem")):
+        with pytest.raises(ConfigError, match=rf"^CTR_REDIS_URL: {option}.*{file.name}: [^\n]+$"):
+            open_client(f"rediss://store?{option}={file}")
+    with pytest.raises(ConfigError, match="ssl_ca_data"):
+        open_client("rediss://store?ssl_ca_data=nothing")
