@@ -222,7 +222,7 @@ def _read(live: Artifact, dataset: str | None, data: Path | None, features: Path
     with tempfile.TemporaryDirectory(prefix="ctr-schema-") as folder:
         if features is None:
             features = Path(folder) / "features.yaml"  # YAML reads JSON
-            features.write_bytes(msgspec.json.encode(live.manifest.feature_schema))
+            features.write_bytes(msgspec.json.encode({"reading": 1, **live.manifest.feature_schema}))
         with EncodingProgress(console, data.name if data else name) as progress:
             rows = open_dataset(name, data, features=features, report=progress.report, **options)
     for note in rows.notes:

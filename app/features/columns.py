@@ -6,7 +6,7 @@ as a category. This module knows no table library; `app.training.data.readers.se
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 from typing import Any, NamedTuple, Protocol
 
 import numpy as np
@@ -38,8 +38,12 @@ class Column(Protocol):
     def distinct(self) -> Distinct:
         """Return the column as distinct values and codes."""
 
-    def numbers(self) -> Numbers | None:
-        """Return the column as float64 [N] with NaN for missing, or None if a value is not plainly a number."""
+    def numbers(self, read: Callable[[object], float]) -> Numbers | None:
+        """Return the column as float64 [N] with NaN for missing, or None if a value is no number.
+
+        Args:
+            read: reads one value as `app.features.values.number_of` does; called for what is not plainly a number.
+        """
 
     def lists(self, separator: str | None) -> Lists | None:
         """Return the column as lists, text split at the separator, or None if it must be encoded value by value."""
@@ -66,7 +70,7 @@ class PythonColumn:
             codes_N[row] = code
         return Distinct(values, codes_N)
 
-    def numbers(self) -> Numbers | None:
+    def numbers(self, read: Callable[[object], float]) -> Numbers | None:
         """Return None: the values are encoded one by one."""
         return None
 

@@ -56,7 +56,7 @@ class Encoder:
         """Raw name of the id field; None if the side has none."""
         self._fields: list[_EncodedField] = []
         for field, slots in self.layout:
-            encoder = field_encoder(field)
+            encoder = field_encoder(field, schema.missing, schema.reading)
             try:
                 if not _is_missing(field.default):
                     encoder.absent = encoder.encode(field.default)

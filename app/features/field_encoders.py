@@ -12,27 +12,29 @@ from xxhash import xxh3_64_digest, xxh3_64_intdigest
 
 from app.errors import EncodingError
 from app.features.columns import Column, Lists
-from app.features.fields import FLOAT32_MAX, AnyField, Categorical, MultiCategorical, Numeric
+from app.features.fields import AnyField, Categorical, MultiCategorical, Numeric
 from app.features.slots import (
     EMPTY_KEY,
-    INT64_MAX,
     MISSING_MARK,
     NUMERIC_MARK,
     VALUE_MARK,
     FieldSlots,
     Keys,
     Slots,
-    canonical_text,
-    json_type,
     slot_key,
 )
+from app.features.values import FLOAT32_MAX, INT64_MAX, READINGS, RESPELLED, Reading, canonical_text, number_of
+
+Words = Sequence[str | int | float]
 
 
 class CategoricalEncoder:
     """Encodes one category to one slot: the hash of its space and canonical text, with value 1.0."""
 
-    def __init__(self, field: Categorical | MultiCategorical) -> None:
+    def __init__(self, field: Categorical | MultiCategorical, missing: Words = (), reading: Reading = 2) -> None:
         self.name = field.name
+        self._spell = READINGS[reading]
+        self._words = frozenset(self._spell(word, field.name) for word in missing)
         self._prefix = (field.space_name + VALUE_MARK).encode()
         self._missing: FieldSlots = ((slot_key(field.name + MISSING_MARK),), (1.0,))
         self.absent: FieldSlots = self._missing
@@ -40,8 +42,12 @@ class CategoricalEncoder:
 
     def key(self, value: object) -> int:
         """Hash one category. Raises EncodingError if it is not a string, number or boolean."""
-        # The test for ".0" spares nearly every text the regular expression: this is the hottest line of the encoder.
-        text: str = value if value.__class__ is str and value[-2:] != ".0" else canonical_text(value, self.name)
+        # Nearly every text is spelled as it is, which is found without a call: the hottest line of the encoder.
+        text: str
+        if value.__class__ is str and "." not in value and "+" not in value and value not in RESPELLED:
+            text = value
+        else:
+            text = self._spell(value, self.name)
         try:
             digest: int = xxh3_64_intdigest(self._prefix + text.encode())
         except UnicodeEncodeError:
@@ -50,10 +56,15 @@ class CategoricalEncoder:
 
     def keys(self, values: Sequence[object]) -> Keys:
         """Hash D categories to keys [D], 0 for missing ones. Raises EncodingError if one fits no slot."""
+        spell, name, words = self._spell, self.name, self._words
         texts = [
-            value if value.__class__ is str and value[-2:] != ".0" else "" if value is None else self._text(value)
+            value  # as in `key`
+            if value.__class__ is str and "." not in value and "+" not in value and value not in RESPELLED
+            else ("" if value is None else spell(value, name))
             for value in values
         ]
+        if words:
+            texts = ["" if text in words else text for text in texts]
         try:
             blobs = map(str.encode, map(self._prefix.decode().__add__, texts))
             keys_D = np.frombuffer(b"".join(map(xxh3_64_digest, blobs)), ">i8").astype(np.int64)
@@ -62,7 +73,9 @@ class CategoricalEncoder:
         return np.where(np.fromiter(map(bool, texts), np.bool_, len(texts)), keys_D, EMPTY_KEY)
 
     def encode(self, value: object) -> FieldSlots:
-        """Encode one value that is not missing. Raises EncodingError if it fits no slot."""
+        """Encode one value that is neither None nor empty. Raises EncodingError if it fits no slot."""
+        if self._words and self._is_missing(value):
+            return self.absent
         return (self.key(value),), (1.0,)
 
     def encode_column(self, column: Column, absent: FieldSlots) -> Slots | None:
@@ -83,15 +96,15 @@ class CategoricalEncoder:
         """Return the slots that stand for a missing value, whatever the default."""
         return self._missing
 
-    def _text(self, value: object) -> str:
-        return canonical_text(value, self.name)
+    def _is_missing(self, value: object) -> bool:
+        return value is None or value == "" or (bool(self._words) and self._spell(value, self.name) in self._words)
 
 
 class MultiCategoricalEncoder(CategoricalEncoder):
     """Encodes up to `max_length` categories to a slot each, with weights that sum to 1 (mean) or are kept (sum)."""
 
-    def __init__(self, field: MultiCategorical) -> None:
-        super().__init__(field)
+    def __init__(self, field: MultiCategorical, missing: Words, reading: Reading) -> None:
+        super().__init__(field, missing, reading)
         self._field = field
         padding = field.max_length - 1
         self._missing = (
@@ -102,7 +115,7 @@ class MultiCategoricalEncoder(CategoricalEncoder):
 
     def encode(self, value: object) -> FieldSlots:
         """Encode a list, an object of weights, or the text of either. Raises EncodingError if it fits no slot."""
-        pairs = [(item, weight) for item, weight in self._pairs(value) if item is not None and item != ""]
+        pairs = [(item, weight) for item, weight in self._pairs(value) if not self._is_missing(item)]
         if len(pairs) > self._field.max_length:
             if self._field.weighted:  # heaviest first; sorted() is stable, so ties keep their order
                 pairs = sorted(pairs, key=lambda pair: -abs(pair[1]))
@@ -181,7 +194,8 @@ class MultiCategoricalEncoder(CategoricalEncoder):
         if isinstance(value, Mapping):
             if not self._field.weighted:
                 raise EncodingError(self.name, "expected a list; weights need `weighted: true` in the schema")
-            return [(item, self._weight(weight)) for item, weight in value.items()]
+            # A Parquet struct has every key in every row, null where it does not apply.
+            return [(item, self._weight(weight)) for item, weight in value.items() if weight is not None]
         if isinstance(value, list | tuple):
             return [(item, 1.0) for item in value]
         return [(value, 1.0)]
@@ -206,8 +220,10 @@ class MultiCategoricalEncoder(CategoricalEncoder):
 class NumericEncoder:
     """Encodes one number to one slot: the field's fixed key, with the raw number as value, NaN if missing."""
 
-    def __init__(self, field: Numeric) -> None:
+    def __init__(self, field: Numeric, missing: Words) -> None:
         self.name = field.name
+        self._words = frozenset(canonical_text(word, field.name) for word in missing)
+        self._missing_numbers = np.array([number for word in missing if (number := _as_number(word)) is not None])
         self._keys = (slot_key(field.name + NUMERIC_MARK),)
         self._missing: FieldSlots = (self._keys, (math.nan,))
         self.absent: FieldSlots = self._missing
@@ -215,33 +231,28 @@ class NumericEncoder:
 
     def encode(self, value: object) -> FieldSlots:
         """Encode a number or its text. Raises EncodingError if it is no number, or beyond 32-bit floats."""
-        if isinstance(value, str):
-            try:
-                if "_" in value:
-                    raise ValueError
-                number = float(value)
-            except ValueError:
-                raise EncodingError(self.name, "expected a number") from None
-        elif isinstance(value, int | float):  # a boolean counts as 0 or 1
-            number = value
-        else:
-            raise EncodingError(self.name, f"expected a number, not {json_type(value)}")
-        if number != number:
-            return self.absent
-        if not abs(number) <= FLOAT32_MAX:
-            raise EncodingError(self.name, "the number does not fit a 32-bit float")
-        return self._keys, (float(number),)
+        number = self._number(value) if self._words else number_of(value, self.name)
+        return self.absent if number != number else (self._keys, (number,))
 
     def encode_column(self, column: Column, absent: FieldSlots) -> Slots | None:
         """Encode a column to slots [N, 1], or return None if it must be encoded value by value."""
-        numbers_N = column.numbers()
+        numbers_N = column.numbers(self._number)
         if numbers_N is None:
             return None
         missing_N = np.isnan(numbers_N)
+        if len(self._missing_numbers):
+            missing_N |= np.isin(numbers_N, self._missing_numbers)
         if not (missing_N | (np.abs(numbers_N) <= FLOAT32_MAX)).all():
             return None
         values_N = np.where(missing_N, absent[1][0], numbers_N).astype(np.float32)
         return Slots(np.full((len(numbers_N), 1), absent[0][0], np.int64), values_N[:, None])
+
+    def _number(self, value: object) -> float:
+        """Read a number, NaN where it is missing. Raises EncodingError if it is none."""
+        if value.__class__ is str and value.strip() in self._words:
+            return math.nan
+        number = number_of(value, self.name)
+        return math.nan if number in self._missing_numbers else number
 
     def missing(self) -> FieldSlots:
         """Return the slots that stand for a missing value, whatever the default."""
@@ -251,10 +262,24 @@ class NumericEncoder:
 FieldEncoder = CategoricalEncoder | NumericEncoder
 
 
-def field_encoder(field: AnyField) -> FieldEncoder:
-    """Return the encoder of a field of this kind."""
+def field_encoder(field: AnyField, missing: Words = (), reading: Reading = 2) -> FieldEncoder:
+    """Return the encoder of a field.
+
+    Args:
+        missing: values that count as missing, beside the field's own.
+        reading: how categories are spelled.
+    """
+    words = (*missing, *field.missing)
     if isinstance(field, MultiCategorical):
-        return MultiCategoricalEncoder(field)
+        return MultiCategoricalEncoder(field, words, reading)
     if isinstance(field, Categorical):
-        return CategoricalEncoder(field)
-    return NumericEncoder(field)
+        return CategoricalEncoder(field, words, reading)
+    return NumericEncoder(field, words)
+
+
+def _as_number(word: object) -> float | None:
+    try:
+        number = number_of(word, "missing")
+    except EncodingError:
+        return None
+    return None if number != number else number

@@ -4,7 +4,9 @@ from __future__ import annotations
 
 from typing import Annotated, Literal
 
-from pydantic import BaseModel, ConfigDict, Field, StringConstraints
+from pydantic import BaseModel, BeforeValidator, ConfigDict, Field, StringConstraints
+
+from app.features.values import FLOAT32_MAX
 
 Entity = Literal["user", "item", "context"]
 Side = Literal["user", "item"]
@@ -15,8 +17,17 @@ RAW_NAME = r"^[^\x00\x1f]{1,256}$"
 RawName = Annotated[str, StringConstraints(pattern=RAW_NAME)]
 """What a column or a key of a request may be called: `101`, `user_id:token` and `商品ID` are."""
 
-FLOAT32_MAX = 3.4028234663852886e38
 MAX_SLOTS_PER_FIELD = 256
+
+
+def _refuse_null(words: object) -> object:
+    if isinstance(words, list | tuple) and None in words:
+        raise ValueError('quote it ("NULL", "null", "~"): YAML reads it as nothing')
+    return tuple(words) if isinstance(words, list) else words  # strict, and no longer JSON, which has no tuples
+
+
+MissingWords = Annotated[tuple[str | int | float, ...], Field(max_length=100), BeforeValidator(_refuse_null)]
+"""Values that stand for a missing one, in whatever spelling."""
 
 
 class Declaration(BaseModel):
@@ -33,6 +44,9 @@ class _Field(Declaration):
 
     It may be called anything; YAML reads 101 as a number unless it is in quotes.
     """
+
+    missing: MissingWords = ()
+    """Values of this field that count as missing, beside those of the schema: `"-1"`, `unknown`."""
 
     @property
     def raw_name(self) -> str:

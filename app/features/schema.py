@@ -17,8 +17,19 @@ import yaml
 from pydantic import Field, ValidationError, model_validator
 
 from app.errors import SchemaError
-from app.features.fields import SIDES, AnyField, Categorical, Declaration, MultiCategorical, Name, Numeric, Side
+from app.features.fields import (
+    SIDES,
+    AnyField,
+    Categorical,
+    Declaration,
+    MissingWords,
+    MultiCategorical,
+    Name,
+    Numeric,
+    Side,
+)
 from app.features.slot_layout import SlotLayout, vectors_of
+from app.features.values import Reading
 
 
 class Cross(Declaration):
@@ -35,6 +46,10 @@ class FeatureSchema(Declaration):
     version: Literal[1] = 1
     fields: Annotated[tuple[AnyField, ...], Field(min_length=1, max_length=1000)]
     crosses: Annotated[tuple[Cross, ...], Field(max_length=100)] = ()
+    missing: MissingWords = ()
+    """Values that count as missing in every field, numbers' usual ones aside: `NULL`, `\\N`, `NA`."""
+    reading: Reading = 2
+    """How values are spelled (`app.features.values`); manifests that do not say so were written under 1."""
 
     @model_validator(mode="after")
     def _consistent(self) -> FeatureSchema:
@@ -81,8 +96,15 @@ class FeatureSchema(Declaration):
     def hash(self) -> str:
         """Hex SHA-256 of the canonical JSON; equal schemas encode alike."""
         raw = self.model_dump(mode="json")
-        if not self.crosses:
-            del raw["crosses"]  # versions published before there were crosses keep their hash
+        # Versions that were published before there were these keep their hash.
+        for name in ("crosses", "missing"):
+            if not raw[name]:
+                del raw[name]
+        if self.reading == 1:
+            del raw["reading"]
+        for field in raw["fields"]:
+            if not field["missing"]:
+                del field["missing"]
         canonical = msgspec.json.encode(raw, order="sorted")
         return hashlib.sha256(canonical).hexdigest()
 
@@ -112,7 +134,7 @@ def parse_schema(text: str, origin: str = "features.yaml") -> FeatureSchema:
 
 def schema_from_json(raw: object) -> FeatureSchema:
     """Check a schema as the manifest keeps it. Raises SchemaError if it does not fit."""
-    return _validate(raw, None, "manifest")
+    return _validate({"reading": 1, **raw} if isinstance(raw, dict) else raw, None, "manifest")
 
 
 def _validate(raw: object, root: yaml.Node | None, origin: str) -> FeatureSchema:

@@ -19,7 +19,7 @@ from app.features.key_template import KeyTemplate
 from app.features.loading.file_columns import FileColumns
 from app.features.loading.newest_rows import NewestRows
 from app.features.loading.record_file import Record, RecordFile
-from app.features.loading.stored_text import stored_text
+from app.features.loading.stored_text import stored_id, stored_text
 from app.features.redis_client import store_error
 
 BATCH = 100
@@ -103,6 +103,7 @@ class FeatureLoader:
             field.raw_name == id_field and field.entity == encoder.side and not getattr(field, "id", False)
             for field in encoder.fields
         )
+        self._reads = None if encoder is None else set(encoder.raw_names)
         self._max_bad = max_bad
         self._columns = columns or FileColumns("entities", id_field, None)
         self._judges_columns = columns is not None
@@ -208,10 +209,7 @@ class FeatureLoader:
     def _id_of(self, record: Record) -> str:
         if self._id_field not in record.values:
             raise EncodingError(self._id_field, f"there is no such column, only {', '.join(record.values)[:100]}")
-        entity_id = stored_text(record.values[self._id_field], self._id_field)
-        if entity_id is None:
-            raise EncodingError(self._id_field, "is empty")
-        return entity_id
+        return stored_id(record.values[self._id_field], self._id_field)
 
     def _convert(self, record: Record) -> _Entity:
         """Return the id, the fields to store and those left empty. Raises EncodingError if the row is bad."""
@@ -221,9 +219,18 @@ class FeatureLoader:
         fields = {
             name: text
             for name, value in record.values.items()
-            if (name != self._id_field or self._stores_id) and (text := stored_text(value, name)) is not None
+            if (name != self._id_field or self._stores_id) and (text := self._text(value, name)) is not None
         }
         return _Entity(entity_id, fields, [name for name in record.values if name not in fields])
+
+    def _text(self, value: object, name: str) -> str | None:
+        """Return a value as it is stored, None where it is left out. Raises EncodingError if it cannot be."""
+        try:
+            return stored_text(value, name)
+        except EncodingError:
+            if self._reads is None or name in self._reads:
+                raise
+            return None  # what no field reads is no reason to lose the row
 
     def _write(self, records: RecordFile, bad: set[int]) -> int:
         """Write the rows that are not bad; return how many these are. Raises StoreError."""

@@ -109,6 +109,8 @@ class RecordFile:
     def _parquet(self, path: Path) -> Iterator[tuple[str, Mapping[str, Any], str]]:
         try:
             import polars as pl
+
+            from app.features.loading.plain_series import readable_frame
         except ImportError as error:
             raise ConfigError(
                 f"{path}: reading Parquet needs `pip install ctr-serving[training]`; or convert it to JSON lines"
@@ -117,7 +119,7 @@ class RecordFile:
             frame = pl.scan_parquet(path)
             total = frame.select(pl.len()).collect().item()
             for start in range(0, total, self._parquet_rows):
-                chunk = frame.slice(start, self._parquet_rows).collect()
+                chunk = readable_frame(frame.slice(start, self._parquet_rows).collect())
                 for row, values in enumerate(chunk.iter_rows(named=True), start + 1):
                     self.fraction = row / total
                     yield f"row {row}", values, ""

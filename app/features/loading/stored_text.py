@@ -4,18 +4,21 @@ from __future__ import annotations
 
 import math
 from collections.abc import Mapping
+from decimal import Decimal
 
 import msgspec
 
 from app.errors import EncodingError
-from app.features.slots import canonical_text
+from app.features.values import canonical_text, scalar_text
+
+UINT64_MAX = 2**64 - 1
 
 
 def stored_text(value: object, field: str) -> str | None:
     """Return a value as the hash holds it, None for one that is left out.
 
-    A list becomes a JSON array, a weighted list a JSON object, a number its shortest text, a boolean true or false;
-    null, NaN and empty text are left out.
+    A list becomes a JSON array, a weighted list a JSON object, a number its shortest text, a boolean true or false, a
+    date or time ISO 8601; null, NaN and empty text are left out.
 
     Raises EncodingError if no feature is of this kind.
     """
@@ -25,26 +28,45 @@ def stored_text(value: object, field: str) -> str | None:
         return None
     if isinstance(value, list | tuple):
         if value and all(isinstance(part, Mapping) and part.keys() == {"key", "value"} for part in value):
-            return stored_text({part["key"]: part["value"] for part in value}, field)  # a Parquet map
+            return _weights({canonical_text(part["key"], field): part["value"] for part in value}, field)
         return _json([_element(part, field) for part in value if part is not None], field)
     if isinstance(value, Mapping):
-        # A Parquet struct has every key in every row, null where it does not apply.
-        weights = {str(name): _element(weight, field) for name, weight in value.items() if weight is not None}
-        return _json(weights, field)
-    if isinstance(value, int) and not isinstance(value, bool):
-        return str(value)
-    text = canonical_text(value, field)
+        return _weights(value, field)
+    text = scalar_text(value, field)
     if not text.isascii():
         _json(text, field)
-    return text
+    return text or None
+
+
+def stored_id(value: object, field: str) -> str:
+    """Return an id as keys hold it and requests name it: 12345007, and not 1.2345007E7.
+
+    Raises EncodingError if it is missing or no id.
+    """
+    text = stored_text(value, field)
+    if text is None:
+        raise EncodingError(field, "is empty")
+    return canonical_text(value, field)
+
+
+def _weights(weights: Mapping[object, object], field: str) -> str:
+    # A Parquet struct has every key in every row, null where it does not apply.
+    present = {str(name): weight for name, weight in weights.items() if weight is not None}
+    return _json({name: _weight(weight, field) for name, weight in present.items()}, field)
+
+
+def _weight(weight: object, field: str) -> object:
+    return float(weight) if isinstance(weight, Decimal) else _element(weight, field)
 
 
 def _element(value: object, field: str) -> object:
+    """Return an element of a list as JSON can hold it."""
     if isinstance(value, list | tuple | Mapping):
         raise EncodingError(field, "a list of lists or objects is not a feature")
     if isinstance(value, float) and not math.isfinite(value):
         raise EncodingError(field, "a list cannot hold NaN or infinity")
-    return value
+    fits = isinstance(value, str | bool | float) or (isinstance(value, int) and abs(value) <= UINT64_MAX // 2)
+    return value if fits else canonical_text(value, field)
 
 
 def _json(value: object, field: str) -> str:

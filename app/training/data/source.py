@@ -13,8 +13,9 @@ import polars as pl
 
 from app.errors import ConfigError, DataError
 from app.features.fields import SIDES, Side
+from app.features.loading.plain_series import plain_frame
 from app.features.schema import FeatureSchema
-from app.features.slots import INT64_MAX
+from app.features.values import INT64_MAX
 from app.training.data.encoding_limits import DEFAULT_LIMITS, EncodingLimits
 from app.training.data.readers.bad_rows import BadRows
 from app.training.data.readers.table_chunk import ChunkReader, TableChunk
@@ -174,7 +175,9 @@ class Source:
         if not good.all():
             frame, labels = frame.filter(good), labels.filter(good)
         user, item = (
-            frame.select(self.raw_names(side) or pl.repeat(None, len(frame), dtype=pl.Boolean).alias(PLACEHOLDER))
+            plain_frame(
+                frame.select(self.raw_names(side) or pl.repeat(None, len(frame), dtype=pl.Boolean).alias(PLACEHOLDER))
+            )
             for side in SIDES
         )
         return UsableRows(

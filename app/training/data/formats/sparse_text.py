@@ -15,11 +15,12 @@ from typing import NamedTuple
 import polars as pl
 
 from app.errors import DataError
-from app.features.fields import FLOAT32_MAX, MAX_SLOTS_PER_FIELD, MultiCategorical
+from app.features.fields import MAX_SLOTS_PER_FIELD, MultiCategorical
 from app.features.schema import FeatureSchema
 from app.features.tables.block_lines import whole_lines
 from app.features.tables.line_blocks import FileRange, read_blocks
 from app.features.tables.table_paths import data_files
+from app.features.values import FLOAT32_MAX
 from app.training.data.encoding_limits import DEFAULT_LIMITS, EncodingLimits
 from app.training.data.readers.bad_rows import BadRows
 from app.training.data.readers.table_chunk import TableChunk

@@ -4,17 +4,17 @@ from __future__ import annotations
 
 from typing import Any
 
-import msgspec
 import polars as pl
 
 from app.errors import EncodingError
-from app.features.slots import canonical_text
-
-FLOAT_EXACT = 2**53
+from app.features.loading.plain_series import WEIGHTED
+from app.features.loading.stored_text import stored_text
+from app.features.values import FLOAT_EXACT
 
 
 def json_series(name: str, values: list[Any]) -> pl.Series:
     """Return a column of JSON values that encodes as they would one by one, whatever types there are among them."""
+    values = [None if value != value else value for value in values]  # NaN, which pandas writes to JSON
     types = {value.__class__ for value in values} - {type(None)}
     if types <= {str}:
         return pl.Series(name, values, dtype=pl.String)
@@ -23,7 +23,7 @@ def json_series(name: str, values: list[Any]) -> pl.Series:
     present = [value for value in values if value is not None]
     if types == {int} and all(abs(value) < 2**63 for value in present):
         return pl.Series(name, values, dtype=pl.Int64)
-    if types <= {int, float} and float in types and all(abs(value) <= FLOAT_EXACT for value in present):
+    if types <= {int, float} and all(value.__class__ is float or abs(value) <= FLOAT_EXACT for value in present):
         return pl.Series(name, [None if value is None else float(value) for value in values], dtype=pl.Float64)
     if types == {list} and all(item is None or item.__class__ is str for value in present for item in value):
         return pl.Series(name, values, dtype=pl.List(pl.String))
@@ -49,14 +49,20 @@ def stack_frames(frames: list[pl.DataFrame]) -> pl.DataFrame:
                 )
             )
         else:
-            columns.append(json_series(name, [value for piece in pieces for value in piece.to_list()]))
+            columns.append(json_series(name, [value for piece in pieces for value in _values(piece)]))
     return pl.DataFrame(columns)
+
+
+def _values(piece: pl.Series) -> list[Any]:
+    if piece.dtype != WEIGHTED:
+        return piece.to_list()
+    return [None if row is None else {pair["item"]: pair["weight"] for pair in row} for row in piece.to_list()]
 
 
 def _json_text(name: str, value: Any) -> str | None:
     if value is None or isinstance(value, str):
         return value
     try:
-        return msgspec.json.encode(value).decode() if isinstance(value, list | dict) else canonical_text(value, name)
+        return stored_text(value, name)
     except EncodingError:
-        return str(value)
+        return str(value)  # no field reads it, which the encoder says

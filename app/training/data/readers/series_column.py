@@ -2,11 +2,15 @@
 
 from __future__ import annotations
 
+from collections.abc import Callable
+
 import numpy as np
 import numpy.typing as npt
 import polars as pl
 
+from app.errors import EncodingError
 from app.features.columns import Distinct, Lists, Numbers, PythonColumn
+from app.features.loading.plain_series import WEIGHTED
 
 MIN_REPEATS = 4
 """Lists that occur this often on average are cheaper encoded once each than laid end to end."""
@@ -27,15 +31,23 @@ class SeriesColumn:
             )
         return self._distinct
 
-    def numbers(self) -> Numbers | None:
+    def numbers(self, read: Callable[[object], float]) -> Numbers | None:
         """Return the values as numbers [N], NaN where missing; None unless all are numbers."""
         series = self._series
         if series.dtype == pl.String:
             series = series.replace("", None)
             numbers = series.cast(pl.Float64, strict=False)
-            # Some text is a number to Python and not to polars, or none to both: the encoder decides.
-            if numbers.null_count() != series.null_count():
-                return None
+            # Some text is a number to Python and not to polars, or says that there is none.
+            odd = series.is_not_null() & numbers.is_null()
+            if odd.any():
+                texts = series.filter(odd)
+                distinct_texts = texts.unique().to_list()
+                try:
+                    values = [read(text) for text in distinct_texts]
+                except EncodingError:
+                    return None
+                found = texts.replace_strict(distinct_texts, values, return_dtype=pl.Float64)
+                numbers = numbers.scatter(odd.arg_true(), found)
         elif series.dtype.is_numeric() or series.dtype == pl.Boolean:
             numbers = series.cast(pl.Float64)
         else:
@@ -80,7 +92,7 @@ def distinct(series: pl.Series) -> Distinct:
 
 def is_weighted(dtype: pl.DataType) -> bool:
     """Tell whether a column holds lists of (item, weight), each of which stands for a JSON object."""
-    return dtype == pl.List(pl.Struct({"item": pl.String, "weight": pl.Float64}))
+    return dtype == WEIGHTED
 
 
 def _distinct_mappings(series: pl.Series) -> Distinct:

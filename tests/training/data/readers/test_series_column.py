@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections.abc import Callable
 from typing import Any
 
 import numpy as np
@@ -14,6 +15,7 @@ from app.features.columns import Distinct, Lists, Numbers
 from app.features.encoder import Encoder
 from app.features.schema import FeatureSchema, parse_schema
 from app.features.slots import Slots
+from app.features.values import number_of
 from app.training.data.readers.series_column import SeriesColumn, series_columns
 
 FIELDS = """\
@@ -30,9 +32,11 @@ fields:
 ENCODER = Encoder(parse_schema(FIELDS), "item")
 
 texts = st.text(st.characters(codec="utf-8"), max_size=6) | st.text('ab01|.[{"]}:,- e_', max_size=8)
-numbers_as_text = st.floats().map(str) | st.integers(-(10**20), 10**20).map(str) | st.sampled_from(
-    ["", " 1", "1_0", "inf", "-nan", "1e400", "3.0", "-0.0", "١", "3e39", "+5", ".5", "0x1", '{"a": 2, "b": 1}', "[1]"]
-)  # fmt: skip
+odd_texts = [
+    "", " 1", "1_0", "inf", "-nan", "1e400", "3.0", "-0.0", "١", "3e39", "+5", ".5", "0x1", '{"a": 2, "b": 1}', "[1]",
+    "NULL", "\\N", "TRUE", "1.0E7", "1e+16", "5.00", "1.0E30",
+]  # fmt: skip
+numbers_as_text = st.floats().map(str) | st.integers(-(10**20), 10**20).map(str) | st.sampled_from(odd_texts)
 columns_of = st.one_of(
     st.lists(st.none() | texts | numbers_as_text, max_size=30).map(lambda v: pl.Series(v, dtype=pl.String)),
     st.lists(st.none() | st.integers(-(2**63), 2**63 - 1), max_size=9).map(lambda v: pl.Series(v, dtype=pl.Int64)),
@@ -71,7 +75,7 @@ def test_the_plain_cases_take_the_whole_column() -> None:
         {"t": ["1", "2.5", None, ""], "l": [["a", None], [], None, ["b"]], "s": ["a|b", "c", "", "d|a"]}
     )
     result = series_columns(frame)
-    numbers = result["t"].numbers()
+    numbers = result["t"].numbers(lambda text: number_of(text, "t"))
     assert numbers is not None
     np.testing.assert_array_equal(numbers, [1, 2.5, np.nan, np.nan])
     for name, lengths in (("l", [2, 0, 0, 1]), ("s", [2, 1, 0, 2])):
@@ -79,7 +83,7 @@ def test_the_plain_cases_take_the_whole_column() -> None:
         assert lists is not None
         assert lists.lengths_N.tolist() == lengths
     assert result["t"].distinct() is result["t"].distinct()
-    assert SeriesColumn(pl.Series(["1", "x"])).numbers() is None
+    assert SeriesColumn(pl.Series(["1", "x"])).numbers(lambda text: number_of(text, "t")) is None
     assert SeriesColumn(pl.Series(["[1]", "x"])).lists(None) is None
     assert SeriesColumn(pl.Series(["a|b"] * 20)).lists("|") is None, "cheaper as one distinct value"
 
@@ -93,7 +97,7 @@ class Weighted:
     def distinct(self) -> Distinct:
         return Distinct(self.rows, np.arange(len(self.rows)))
 
-    def numbers(self) -> Numbers | None:
+    def numbers(self, read: Callable[[object], float]) -> Numbers | None:
         return None
 
     def lists(self, separator: str | None) -> Lists | None:
