@@ -45,14 +45,16 @@ ModelChoice = Annotated[str, Meta(min_length=1, max_length=MAX_NAME_SHOWN)] | Co
 Text = Annotated[str, Meta(max_length=MAX_TEXT)]
 Scalar = Text | Int64 | float | bool | None
 Feature = (
-    Scalar | Annotated[list[Scalar], Meta(max_length=MAX_ENTRIES)] | Annotated[dict[Text, float], Meta(max_length=1000)]
+    Scalar
+    | Annotated[list[Scalar], Meta(max_length=MAX_ENTRIES)]
+    | Annotated[dict[Text, float | None], Meta(max_length=1000)]
 )
 Features = Annotated[dict[Id, Feature], Meta(max_length=MAX_ENTRIES)]
 AnyScalar = Text | Integer | float | bool | None
 AnyFeature = (
     AnyScalar
     | Annotated[list[AnyScalar], Meta(max_length=MAX_ENTRIES)]
-    | Annotated[dict[Text, float], Meta(max_length=1000)]
+    | Annotated[dict[Text, float | None], Meta(max_length=1000)]
 )
 AnyFeatures = Annotated[dict[Id, AnyFeature], Meta(max_length=MAX_ENTRIES)]
 
