@@ -125,6 +125,12 @@ def load_schema(path: Path) -> FeatureSchema:
 def parse_schema(text: str, origin: str = "features.yaml") -> FeatureSchema:
     """Parse and check the text of a `features.yaml`; `origin` names it in errors. Raises SchemaError."""
     try:
+        for token in yaml.scan(text, Loader=yaml.SafeLoader):
+            if isinstance(token, yaml.AliasToken):  # a few, nested, stand for gigabytes
+                line = token.start_mark.line + 1
+                raise SchemaError(
+                    f"{origin}:{line}: *{token.value}: aliases are not read; write out what it stands for"
+                )
         root = yaml.compose(text, Loader=yaml.SafeLoader)
         raw = yaml.safe_load(text)
     except (yaml.YAMLError, ValueError, RecursionError) as error:

@@ -7,10 +7,11 @@ from pathlib import Path
 import msgspec
 
 from app.registry.store.pointer import VersionNumber
-from app.runtime.durable_file import replace_file
+from app.runtime.durable_file import read_regular_file, replace_file
 
 HISTORY = ".history.json"
 MAX_HISTORY = 100
+MAX_HISTORY_BYTES = 1 << 16
 
 
 class StableHistory:
@@ -22,7 +23,7 @@ class StableHistory:
     def read(self) -> list[int]:
         """Return the versions in the order in which they became stable; empty if the file is missing or damaged."""
         try:
-            return msgspec.json.decode(self._path.read_bytes(), type=list[VersionNumber])
+            return msgspec.json.decode(read_regular_file(self._path, MAX_HISTORY_BYTES), type=list[VersionNumber])
         except (OSError, msgspec.DecodeError, UnicodeDecodeError):
             return []  # a convenience: whatever is wrong with it must not stop a promotion
 

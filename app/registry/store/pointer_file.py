@@ -2,8 +2,6 @@
 
 from __future__ import annotations
 
-import os
-import stat
 import time
 from pathlib import Path
 
@@ -21,7 +19,7 @@ from app.registry.store.pointer import (
     decode_pointer,
     signed_content,
 )
-from app.runtime.durable_file import fsync_path, replace_file
+from app.runtime.durable_file import fsync_path, read_regular_file, replace_file
 
 log = structlog.get_logger(__name__)
 
@@ -35,10 +33,7 @@ class PointerFile:
     def read_bytes(self) -> bytes | None:
         """Return the file's content, None if there is no file. Raises ArtifactError("pointer") if it is unreadable."""
         try:
-            with open(self._folder / POINTER, "rb", opener=_open_without_waiting) as file:
-                if not stat.S_ISREG(os.fstat(file.fileno()).st_mode):
-                    raise ArtifactError("pointer", f"{POINTER} is not a regular file")
-                return file.read(MAX_POINTER_BYTES)
+            return read_regular_file(self._folder / POINTER, MAX_POINTER_BYTES)
         except (FileNotFoundError, NotADirectoryError):
             return None
         except OSError as error:
@@ -86,8 +81,3 @@ def authorize(trust: Trust, name: str, pointer: Pointer) -> None:
         if trust.is_signed(POINTER_CONTEXT, content, bytes.fromhex(seal.signature)):
             serial = seal.serial
     trust.record_pointer(serial, frozenset(pointer.versions_by_label().values()))
-
-
-def _open_without_waiting(path: str, flags: int) -> int:
-    """Open a file; a FIFO in its place must not hold the reader for ever."""
-    return os.open(path, flags | os.O_NONBLOCK | os.O_CLOEXEC)

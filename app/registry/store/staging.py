@@ -13,11 +13,14 @@ from pathlib import Path
 from app.errors import ArtifactError
 from app.registry.artifact.load import verify_files
 from app.registry.artifact.manifest import MANIFEST, PROGRAM, TABLES
-from app.registry.store.store_lock import writing_to
+from app.registry.store.store_lock import store_lock
+from app.runtime import file_lock
 from app.runtime.durable_file import fsync_path
 
 PREFIX = ".tmp-"
 STALE_AFTER_S = 24 * 3600
+"""Age of a leftover on a file system that knows no locks, which would say that its publisher is gone."""
+_FOLDER = os.O_RDONLY | os.O_DIRECTORY | os.O_NOFOLLOW | os.O_CLOEXEC
 REPORTS = ("report.html", "report.json")
 """Copied with a version that has them."""
 
@@ -26,16 +29,21 @@ REPORTS = ("report.html", "report.json")
 def staging_folder(store_folder: Path) -> Iterator[Path]:
     """Yield an empty folder in the store; it is removed afterwards unless the version in it was published.
 
-    What killed publishers left a day or more ago is removed too. Raises ArtifactError("file").
+    What killed publishers left is removed too: one that is alive holds a lock on its folder.
+
+    Raises ArtifactError("file").
     """
-    with writing_to(store_folder):
-        store_folder.mkdir(parents=True, exist_ok=True)
+    with store_lock(store_folder):  # in which no other publisher is between making its folder and locking it
         _sweep(store_folder)
         staged = Path(tempfile.mkdtemp(prefix=PREFIX, dir=store_folder))
+        descriptor = os.open(staged, _FOLDER)
+        with contextlib.suppress(OSError):  # the file system knows no locks
+            file_lock.lock(descriptor)
     try:
         yield staged
     finally:
         shutil.rmtree(staged, ignore_errors=True)
+        os.close(descriptor)
 
 
 def copy_version(source: Path, staged: Path) -> None:
@@ -76,7 +84,20 @@ def remove_version(folder: Path, reason: str) -> None:
 
 
 def _sweep(store_folder: Path) -> None:
+    """Remove what no living publisher is at work in. The caller holds the lock under which files are written here."""
     for entry in store_folder.glob(f"{PREFIX}*"):
         with contextlib.suppress(OSError):
-            if time.time() - entry.stat().st_mtime > STALE_AFTER_S:
-                shutil.rmtree(entry) if entry.is_dir() else entry.unlink()
+            if not entry.is_dir():
+                entry.unlink()
+            elif _is_abandoned(entry):
+                shutil.rmtree(entry)
+
+
+def _is_abandoned(folder: Path) -> bool:
+    descriptor = os.open(folder, _FOLDER)
+    try:
+        return file_lock.try_lock(descriptor)
+    except OSError:
+        return time.time() - os.fstat(descriptor).st_mtime > STALE_AFTER_S
+    finally:
+        os.close(descriptor)

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import contextlib
+import errno
 import os
 import resource
 import shutil
@@ -114,19 +115,34 @@ def test_a_publisher_stopped_at_every_step(tmp_path: Path, source: Path, monkeyp
     assert at >= 20, "the steps are those that were meant"
 
 
-def test_leftovers_are_swept_after_a_day(store: ModelStore, source: Path) -> None:
-    store.folder.mkdir(parents=True)
-    old, young = store.folder / ".tmp-old", store.folder / ".tmp-young"
-    pointer = store.folder / ".tmp-pointer-old"
-    for folder in (old, young):
-        folder.mkdir()
-        (folder / PROGRAM).write_bytes(b"half")
-    pointer.write_bytes(b"half")
+def leave_some(store: ModelStore, *names: str) -> None:
+    for name in names:
+        (store.folder / name).mkdir(parents=True)
+        (store.folder / name / PROGRAM).write_bytes(b"half")
+    (store.folder / ".tmp-pointer-abc").write_bytes(b"half")
+
+
+def test_the_next_publisher_sweeps_what_killed_ones_left(store: ModelStore, source: Path) -> None:
+    with store.staging() as at_work:
+        leave_some(store, ".tmp-one", ".tmp-withdrawn-3")
+        store.publish_copy(source)
+        assert leftovers(store) == [at_work.name], "a publisher is still at work in it"
+    assert leftovers(store) == []
+
+
+def test_where_there_are_no_locks_leftovers_are_swept_after_a_day(
+    store: ModelStore, source: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    def no_locks(*_: object, **__: object) -> bool:
+        raise OSError(errno.ENOLCK, "no locks available")
+
+    leave_some(store, ".tmp-old", ".tmp-young")
     long_ago = time.time() - 2 * 86_400
-    os.utime(old, (long_ago, long_ago))
-    os.utime(pointer, (long_ago, long_ago))
-    store.publish_copy(source)
-    assert leftovers(store) == [".tmp-young"], "a publisher may still be at work in it"
+    os.utime(store.folder / ".tmp-old", (long_ago, long_ago))
+    monkeypatch.setattr("app.runtime.file_lock.try_lock", no_locks)
+    with store.staging():
+        assert ".tmp-young" in leftovers(store)
+        assert ".tmp-old" not in leftovers(store)
 
 
 @contextlib.contextmanager

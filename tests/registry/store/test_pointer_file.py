@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import os
 import shutil
 from pathlib import Path
 
@@ -34,6 +35,17 @@ def test_the_pointer_is_whole_at_every_moment(store: ModelStore) -> None:
     seen = int(reader.communicate(timeout=60)[0])
     assert reader.returncode == 0
     assert seen > 1
+
+
+@pytest.mark.timeout(60)
+@pytest.mark.parametrize("file", [HISTORY, POINTER])
+def test_a_fifo_in_a_files_place_holds_nobody_up(store: ModelStore, file: str) -> None:
+    store.update_pointer(stable=1)
+    (store.folder / file).unlink()
+    os.mkfifo(store.folder / file)
+    assert store.promote(2).stable == 2
+    assert store.pointer().stable == 2
+    assert store.history()[-1] == 2
 
 
 def test_labels_change_one_by_one(store: ModelStore) -> None:
