@@ -87,8 +87,10 @@ def _explain_tls(error: ssl.SSLError) -> str:
         return f"its certificate is not trusted: {error.verify_message}; ssl_ca_certs names its authority"
     if "CERTIFICATE_REQUIRED" in str(error):
         return "it asks for a certificate (ssl_certfile, ssl_keyfile)"
-    if any(word in str(error) for word in ("WRONG_VERSION_NUMBER", "RECORD_LAYER", "UNEXPECTED_EOF")):
+    if any(word in str(error) for word in ("WRONG_VERSION_NUMBER", "RECORD_LAYER")):
         return NOT_TLS
+    if "EOF" in str(error):
+        return f"the server closes the connection: {WANTS_CERTIFICATE}"
     return f"TLS: {error.reason or error}"
 
 

@@ -12,11 +12,13 @@ import os
 import shutil
 import signal
 import socket
+import sys
 import tempfile
 import threading
 import time
 from collections.abc import Awaitable, Callable
 from multiprocessing.process import BaseProcess
+from multiprocessing.queues import SimpleQueue
 from types import FrameType
 from typing import Any, Protocol
 
@@ -30,6 +32,8 @@ from app.settings import Settings
 
 log = structlog.get_logger(__name__)
 
+REFUSED = 78
+"""Exit status of a worker that found the settings wrong: EX_CONFIG of sysexits.h."""
 MIN_RESTART_INTERVAL_S = 1.0
 POLL_S = 0.1
 
@@ -73,7 +77,8 @@ def serve(settings: Settings, factory: str, announce: Callable[[str], None] = la
     port = listener.getsockname()[1]
     announce(f"http://{_in_url(settings.host)}:{port}{settings.root_path}")
     if settings.workers == 1:
-        run_worker(settings, factory, listener)
+        with listener:
+            run_worker(settings, factory, listener)
         return
     listener.close()  # each worker binds its own; this one found the port out, and that it is free
     run_workers(settings.model_copy(update={"port": port}), factory)
@@ -148,6 +153,15 @@ def server_config(settings: Settings, application: ServedApplication) -> ServerC
     return config
 
 
+def _run_reporting(settings: Settings, factory: str, refusals: SimpleQueue[str]) -> None:
+    """Serve in a process of its own, and tell the parent what is wrong with the settings, if that ends it."""
+    try:
+        run_worker(settings, factory)
+    except ConfigError as error:
+        refusals.put(str(error))
+        sys.exit(REFUSED)
+
+
 def _stop_when_ended(parent: BaseProcess) -> None:
     """Stop this worker when its parent has ended: a parent that was killed cannot stop its workers."""
     parent.join()
@@ -155,7 +169,10 @@ def _stop_when_ended(parent: BaseProcess) -> None:
 
 
 def run_workers(settings: Settings, factory: str) -> None:
-    """Run `settings.workers` processes until SIGINT or SIGTERM, and start those again that die."""
+    """Run `settings.workers` processes until SIGINT or SIGTERM, and start those again that die.
+
+    Raises ConfigError if the first worker to end finds the settings wrong: so would all that are started after it.
+    """
     folder = tempfile.mkdtemp(prefix="ctr-metrics-")
     os.environ["PROMETHEUS_MULTIPROC_DIR"] = folder  # prometheus_client reads it when a worker first imports it
     from app.observability.all_processes import drop_worker
@@ -163,7 +180,7 @@ def run_workers(settings: Settings, factory: str) -> None:
 
     configure_logging(settings.log_level)
     context = multiprocessing.get_context("spawn")
-    stopping = False
+    stopping = restarted = False
 
     def stop(*_: object) -> None:
         nonlocal stopping
@@ -171,12 +188,13 @@ def run_workers(settings: Settings, factory: str) -> None:
 
     for signal_number in (signal.SIGINT, signal.SIGTERM):
         signal.signal(signal_number, stop)
+    refusals: SimpleQueue[str] = context.SimpleQueue()
     workers: dict[int, tuple[BaseProcess, float]] = {}
     """Worker number to its process and when that started."""
 
     def start(number: int) -> None:
         process = context.Process(
-            target=run_worker, args=(settings, factory), name=f"ctr-worker-{number}", daemon=False
+            target=_run_reporting, args=(settings, factory, refusals), name=f"ctr-worker-{number}", daemon=False
         )
         process.start()
         workers[number] = (process, time.monotonic())
@@ -189,6 +207,9 @@ def run_workers(settings: Settings, factory: str) -> None:
             for number, (process, started) in list(workers.items()):
                 if process.is_alive() or stopping:
                     continue
+                if process.exitcode == REFUSED and not restarted and not refusals.empty():
+                    raise ConfigError(refusals.get())
+                restarted = True
                 log.error("worker_died", worker=number, exit_code=process.exitcode)
                 drop_worker(process.pid or 0)
                 if time.monotonic() - started < MIN_RESTART_INTERVAL_S:

@@ -174,8 +174,9 @@ REFUSALS = {
 
 @pytest.mark.parametrize("refusal", REFUSALS)
 async def test_one_that_may_not_read_says_so_in_its_status_and_once_in_the_log(
-    refusal: str, server: RedisServer, features: redis.Redis
+    refusal: str, server: RedisServer, features: redis.Redis, monkeypatch: pytest.MonkeyPatch
 ) -> None:
+    monkeypatch.setattr("app.features.redis_store.PROBLEM_S", 1.0)
     user, word, rules = REFUSALS[refusal]
     features.execute_command("ACL", "SETUSER", user, "on", ">secret", "~*", "+@all", *rules)
     with capture_logs() as lines:

@@ -2,14 +2,17 @@
 
 from __future__ import annotations
 
+import os
+import signal
 import socket
+from collections.abc import Iterator
 from typing import Any
 
 import pytest
 
 from app.errors import ConfigError
 from app.runtime import processes
-from app.runtime.processes import listen, serve
+from app.runtime.processes import ServedApplication, listen, serve
 from app.settings import Settings
 
 HAS_IPV6 = socket.has_ipv6
@@ -64,3 +67,26 @@ def test_a_port_that_is_taken_is_named() -> None:
         port = taken.getsockname()[1]
         with pytest.raises(ConfigError, match=rf"cannot listen on 127\.0\.0\.1:{port}: .*--port"):
             listen(Settings(_env_file=None, port=port), shared=False)
+
+
+def refuse(settings: Settings) -> ServedApplication:
+    """Stands for `app.main.create_app` with settings that no service can be built from."""
+    raise ConfigError("CTR_DEVICE=cuda, but there is none")
+
+
+@pytest.mark.parametrize("workers", [1, 2])
+def test_settings_that_a_worker_finds_wrong_end_the_start(
+    workers: int, monkeypatch: pytest.MonkeyPatch, restored_signals: None
+) -> None:
+    monkeypatch.setattr(processes, "POLL_S", 0.02)
+    with pytest.raises(ConfigError, match=r"^CTR_DEVICE=cuda, but there is none$"):
+        serve(settings(workers=workers), f"{__name__}:refuse")
+
+
+@pytest.fixture
+def restored_signals() -> Iterator[None]:
+    before = {number: signal.getsignal(number) for number in (signal.SIGINT, signal.SIGTERM)}
+    yield
+    for number, handler in before.items():
+        signal.signal(number, handler)
+    os.environ.pop("PROMETHEUS_MULTIPROC_DIR", None)
