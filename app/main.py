@@ -18,7 +18,7 @@ from app import __version__
 from app.api import admin, health, metrics, models, page
 from app.api.headers import request_id_of
 from app.api.middleware import OPEN_PATHS, Edge
-from app.api.openapi import document_rank
+from app.api.openapi import complete_openapi
 from app.api.plain_requests import as_get, plain_path
 from app.api.problems import install_problem_handlers, problem_response
 from app.api.rank import RankEndpoint
@@ -104,6 +104,7 @@ def create_app(settings: Settings | None = None, *, store: FeatureStore | None =
         service.ranking,
         service.metrics,
         max_candidates=settings.max_candidates,
+        max_body_bytes=settings.max_body_bytes,
         deadline_s=settings.deadline_ms / 1000,
     )
     fastapi = FastAPI(
@@ -124,7 +125,7 @@ def create_app(settings: Settings | None = None, *, store: FeatureStore | None =
         fastapi.include_router(admin.router)
     # POST /rank never comes this far; the route makes other methods a 405.
     fastapi.router.routes.append(Route("/rank", rank, methods=["POST"], include_in_schema=False))
-    document_rank(fastapi)
+    complete_openapi(fastapi, keys=bool(settings.api_keys))
     return Application(fastapi, rank, service)
 
 

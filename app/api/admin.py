@@ -16,7 +16,9 @@ from fastapi import APIRouter, Depends, Request, Security
 from fastapi.security import APIKeyHeader
 
 from app.api.admin_actions import Admin, AdminResult
+from app.api.content_coding import decoded
 from app.api.problems import MEDIA_TYPE, TYPES
+from app.api.schemas import whole
 from app.errors import BodyTooLarge, InvalidRequest, NotJson, RequestError, Unauthorized
 
 log = structlog.get_logger(__name__)
@@ -37,7 +39,7 @@ class OptionalVersionBody(msgspec.Struct, forbid_unknown_fields=True):
     version: Annotated[int, msgspec.Meta(ge=1, lt=10**15)] | None = None
 
 
-_admin_key = APIKeyHeader(name="X-Admin-Key", auto_error=False, description="CTR_ADMIN_KEY")
+_admin_key = APIKeyHeader(name="X-Admin-Key", scheme_name="AdminKey", auto_error=False, description="CTR_ADMIN_KEY")
 
 
 def admin_of(request: Request, key: Annotated[str | None, Security(_admin_key)] = None) -> Admin:
@@ -65,6 +67,8 @@ PROBLEMS: dict[int | str, dict[str, Any]] = {
     401: _problem | {"description": "Not the admin key"},
     404: _problem | {"description": "No such version"},
     409: _problem | {"description": "Another action is at work, or it cannot be done as things are"},
+    413: _problem | {"description": f"More than {MAX_BODY_BYTES} bytes"},
+    415: _problem | {"description": "A Content-Encoding other than gzip"},
     422: _problem | {"description": "The version is refused, or the body does not fit"},
     503: _problem | {"description": "It could not be carried out; nothing was changed"},
 }
@@ -99,7 +103,8 @@ async def _run_action(
     action, outcome = request.url.path.rpartition("/")[2], "internal-error"
     version: int | None = None
     try:
-        version = parse_body(await request.body(), body).version
+        raw = decoded(await request.body(), dict(request.scope["headers"]), MAX_BODY_BYTES)
+        version = parse_body(raw, body).version
         result = await asyncio.to_thread(act, version)
         version, outcome = result.version, "done"
         return result
@@ -118,7 +123,10 @@ def parse_body(raw: bytes, body: type[VersionBody] | type[OptionalVersionBody]) 
     if not raw and body is OptionalVersionBody:
         return OptionalVersionBody()
     try:
-        return msgspec.convert(msgspec.json.decode(raw), type=body)
+        document = msgspec.json.decode(raw)
+        if isinstance(document, dict) and "version" in document:
+            document["version"] = whole(document["version"])
+        return msgspec.convert(document, type=body)
     except msgspec.ValidationError as error:
         message = str(error).replace("`", "'")
         raise InvalidRequest(message, errors=[("body", message)]) from None

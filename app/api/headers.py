@@ -16,7 +16,8 @@ from app.errors import InvalidRequest
 Headers = Mapping[bytes, bytes]
 
 _request_id = re.compile(rb"[A-Za-z0-9._-]{1,128}")
-_timeout_ms = re.compile(rb"[0-9]{1,9}(?:\.[0-9]{1,9})?")
+_number = re.compile(rb"[0-9]{1,20}(?:\.[0-9]{1,20})?(?:[eE][+-]?[0-9]{1,3})?")
+MIN_TIMEOUT_MS = 0.0001
 _process = os.urandom(8).hex()
 _numbers = count(1)
 
@@ -46,13 +47,13 @@ def authorised(headers: Headers, keys: Sequence[bytes]) -> bool:
 def timeout_s_of(headers: Headers, max_s: float) -> float:
     """Return how many seconds the client waits for an answer: X-Request-Timeout-Ms, but never more than `max_s`.
 
-    Raises InvalidRequest if the header is not a positive number of milliseconds.
+    Raises InvalidRequest if the header is not a number of milliseconds from MIN_TIMEOUT_MS on.
     """
     sent = headers.get(b"x-request-timeout-ms")
     if sent is None:
         return max_s
-    seconds = float(sent) / 1000 if _timeout_ms.fullmatch(sent) else 0.0
-    if seconds <= 0:
-        message = "expected a positive number of milliseconds"
+    milliseconds = float(sent) if _number.fullmatch(sent) else 0.0
+    if milliseconds < MIN_TIMEOUT_MS:
+        message = f"expected a number of milliseconds, {MIN_TIMEOUT_MS:g} or more, such as 250"
         raise InvalidRequest(f"X-Request-Timeout-Ms: {message}", errors=[("X-Request-Timeout-Ms", message)])
-    return min(seconds, max_s)
+    return min(milliseconds / 1000, max_s)

@@ -1,28 +1,36 @@
-"""POST /rank in /docs and /openapi.json. The request's schema is generated from the types that the parser accepts."""
+"""The OpenAPI document: POST /rank, keys and problems, which FastAPI does not know of.
+
+The request's schema is generated from the types that the parser accepts.
+"""
 
 from __future__ import annotations
 
-from http import HTTPStatus
+from collections.abc import Mapping
 from typing import Any
 
 import msgspec
 from fastapi import FastAPI
 
+from app.api.headers import MIN_TIMEOUT_MS
+from app.api.middleware import OPEN_PATHS
 from app.api.problems import MEDIA_TYPE, TYPES, URN
 from app.api.schemas import RankBody
+from app.errors import ActionFailed, Conflict, InvalidRequest, NotFound, Unauthorized, VersionRefused
 from app.observability.metrics import STAGES
 
 REF = "#/components/schemas/"
 
 DESCRIPTION = """Score candidate items for one user and sort them by click probability, highest first.
 
-Only `user_id` and `item_ids` are required. Ids are strings; JSON integers are read as decimal strings. An unknown id is
-scored from defaults and named in `missing`; a duplicate is ranked once. `user_features` and `item_features` override
-what is stored, for this request. `model` is a label or a version number. An answer that is less than full is a 200
-that says why in `degraded`."""
+Only `item_ids` is required. Ids are strings; JSON integers are read as decimal strings. Without a `user_id`, or with
+null or "", the request is a guest's. An unknown id is scored from defaults and named in `missing`; a duplicate is
+ranked once. `user_features` and `item_features` override what is stored, for this request; what no field reads is named
+in `ignored`. `model` is a label or a version number. An answer that is less than full is a 200 that says why in
+`degraded`. The body is JSON in UTF-8, whatever Content-Type says, plain or with Content-Encoding: gzip."""
 
 EXAMPLES = {
     "ids": {"summary": "Ids alone", "value": {"user_id": "42", "item_ids": ["10", "20", "30"]}},
+    "guest": {"summary": "A guest", "value": {"user_id": None, "item_ids": ["10", "20"], "context": {"hour": 21}}},
     "everything": {
         "summary": "With features of the request",
         "value": {
@@ -72,6 +80,12 @@ RANKING = {
             "type": "object",
             "properties": {"user": {"type": "boolean"}, "items": {"type": "array", "items": {"type": "string"}}},
         },
+        "ignored": {
+            "type": "array",
+            "items": {"type": "string"},
+            "description": "Where the request sent something that no field of the version reads, say context.huor; "
+            "absent if there is nothing",
+        },
     },
     "example": {
         "request_id": "abc",
@@ -110,19 +124,36 @@ REQUEST_HEADERS = {
     "X-Request-ID": ("Sent back, and used in the log; a new one where it is absent or unfit", {"type": "string"}),
     "X-Request-Timeout-Ms": (
         "Milliseconds after which the answer is no longer wanted; then 504",
-        {"type": "number", "exclusiveMinimum": 0},
+        {"type": "number", "minimum": MIN_TIMEOUT_MS},
     ),
-    "X-API-Key": ("Required when the service has keys", {"type": "string"}),
 }
 RESPONSE_HEADERS = {
     "X-Request-ID": "As sent, or made up",
     "X-Model-Version": "The version that answered",
     "Server-Timing": "Milliseconds per stage: " + ", ".join(STAGES),
 }
+ERROR_HEADERS = {
+    "401": {"WWW-Authenticate": "Names the header that a key is sent in"},
+    "415": {"Accept-Encoding": "The codings that are read"},
+    "503": {"Retry-After": "Seconds"},
+}
+NOT_OF_RANK = (NotFound, Conflict, VersionRefused, ActionFailed)
+"""Errors of other routes."""
+PROBLEM_CONTENT = {MEDIA_TYPE: {"schema": {"$ref": REF + "Problem"}}}
+API_KEY = {
+    "type": "apiKey",
+    "in": "header",
+    "name": "X-API-Key",
+    "description": "One of CTR_API_KEYS, if there are any",
+}
 
 
-def document_rank(app: FastAPI) -> None:
-    """Add POST /rank, which is served outside FastAPI's routing, to the application's OpenAPI document."""
+def complete_openapi(app: FastAPI, *, keys: bool = False) -> None:
+    """Complete the application's OpenAPI document.
+
+    Args:
+        keys: whether the service has keys, so that routes that are not open to all require one.
+    """
     generate = app.openapi
 
     def openapi() -> dict[str, Any]:
@@ -130,15 +161,39 @@ def document_rank(app: FastAPI) -> None:
         (_,), components = msgspec.json.schema_components([RankBody], ref_template=REF + "{name}")
         request = components.pop("RankBody")
         request["title"] = "RankRequest"
-        schemas = document.setdefault("components", {}).setdefault("schemas", {})
+        parts = document.setdefault("components", {})
+        schemas = parts.setdefault("schemas", {})
         schemas.update({"RankRequest": request, "Ranking": RANKING, "Problem": PROBLEM, **components})
+        for name in ("HTTPValidationError", "ValidationError"):
+            schemas.pop(name, None)
+        parts.setdefault("securitySchemes", {})["ApiKey"] = API_KEY
         document.setdefault("paths", {})["/rank"] = {"post": _operation()}
+        for path, operations in document["paths"].items():
+            for operation in operations.values():
+                _complete(operation, needs_key=path not in OPEN_PATHS, keys=keys)
         return document
 
     app.openapi = openapi  # type: ignore[method-assign]
 
 
+def _complete(operation: dict[str, Any], *, needs_key: bool, keys: bool) -> None:
+    """Add to an operation what `Edge` and the handlers of problems do for every route."""
+    responses = operation["responses"]
+    if "422" in responses:
+        responses["422"] = {"description": InvalidRequest.title, "content": PROBLEM_CONTENT} | (
+            responses["422"] if MEDIA_TYPE in responses["422"].get("content", {}) else {}
+        )
+    if needs_key and "security" not in operation:  # those of the admin name a key of their own
+        operation["security"] = [{"ApiKey": []}] if keys else [{}, {"ApiKey": []}]
+        responses.setdefault("401", {"description": Unauthorized.title, "content": PROBLEM_CONTENT})
+
+
 def _operation() -> dict[str, Any]:
+    """Return POST /rank."""
+    titles: dict[int, list[str]] = {}
+    for error in TYPES:
+        if error not in NOT_OF_RANK:
+            titles.setdefault(error.status, []).append(error.title)
     return {
         "tags": ["rank"],
         "summary": "Rank candidates",
@@ -155,17 +210,20 @@ def _operation() -> dict[str, Any]:
         "responses": {
             "200": {
                 "description": "The candidates, best first",
-                "headers": {
-                    name: {"description": text, "schema": {"type": "string"}} for name, text in RESPONSE_HEADERS.items()
-                },
+                "headers": _headers(RESPONSE_HEADERS),
                 "content": {"application/json": {"schema": {"$ref": REF + "Ranking"}}},
             },
             **{
                 str(status): {
-                    "description": HTTPStatus(status).phrase,
-                    "content": {MEDIA_TYPE: {"schema": {"$ref": REF + "Problem"}}},
+                    "description": "; ".join(of_status),
+                    "headers": _headers(ERROR_HEADERS.get(str(status), {})),
+                    "content": PROBLEM_CONTENT,
                 }
-                for status in sorted({error.status for error in TYPES})
+                for status, of_status in sorted(titles.items())
             },
         },
     }
+
+
+def _headers(texts: Mapping[str, str]) -> dict[str, Any]:
+    return {name: {"description": text, "schema": {"type": "string"}} for name, text in texts.items()}

@@ -41,6 +41,7 @@ from starlette.exceptions import HTTPException
 from starlette.requests import Request
 from starlette.responses import Response
 
+from app.api.content_coding import ACCEPTED
 from app.errors import (
     MAX_REPORTED,
     ActionFailed,
@@ -101,6 +102,8 @@ def problem_response(error: RequestError, request_id: str) -> Response:
         headers["Retry-After"] = str(max(1, round(retry_after_s)))
     if isinstance(error, Unauthorized):
         headers["WWW-Authenticate"] = 'ApiKey header="X-API-Key"'
+    if isinstance(error, UnsupportedMedia):
+        headers["Accept-Encoding"] = ACCEPTED
     return _problem(name, error.status, error.title, str(error), request_id, error.errors, headers)
 
 

@@ -12,12 +12,14 @@ from starlette.requests import ClientDisconnect
 from starlette.types import Receive, Scope, Send
 
 from app.api.bounded_body import read_body
-from app.api.headers import timeout_s_of
+from app.api.content_coding import decoded
+from app.api.headers import Headers, timeout_s_of
 from app.api.problems import problem_response
 from app.api.rank_response import encode_ranking
 from app.api.schemas import parse_rank
 from app.errors import RequestError
 from app.observability.metrics import Metrics
+from app.ranking.request import RankRequest
 from app.ranking.service import RankService
 
 SERVER_TIMING = b"decode;dur=%.3f, features;dur=%.3f, encode;dur=%.3f, score;dur=%.3f, respond;dur=%.3f"
@@ -27,20 +29,28 @@ SERVER_TIMING = b"decode;dur=%.3f, features;dur=%.3f, encode;dur=%.3f, score;dur
 class RankEndpoint:
     """The HTTP edge of `RankService`."""
 
-    def __init__(self, service: RankService, metrics: Metrics, *, max_candidates: int, deadline_s: float) -> None:
-        """Args: deadline_s: seconds after which every request is given up; clients may ask for less."""
+    def __init__(
+        self, service: RankService, metrics: Metrics, *, max_candidates: int, max_body_bytes: int, deadline_s: float
+    ) -> None:
+        """
+        Args:
+            max_body_bytes: most bytes of a body once its Content-Encoding is undone.
+            deadline_s: seconds after which every request is given up; clients may ask for less.
+        """
         self._service = service
         self._metrics = metrics
         self._max_candidates = max_candidates
+        self._max_body_bytes = max_body_bytes
         self._deadline_s = deadline_s
 
     async def __call__(self, scope: Scope, receive: Receive, send: Send) -> None:
         request_id: str = scope["state"]["request_id"]
         try:
-            deadline_s = timeout_s_of(dict(scope["headers"]), self._deadline_s)
+            headers: Headers = dict(scope["headers"])
+            deadline_s = timeout_s_of(headers, self._deadline_s)
             body = await read_body(receive)
             began = time.perf_counter()  # a slow body is not the service's delay
-            ranking = await self._service.rank(lambda: parse_rank(body, self._max_candidates), deadline_s)
+            ranking = await self._service.rank(lambda: self._decode(body, headers), deadline_s)
             ranked = time.perf_counter()
             content = encode_ranking(ranking, ranking.request_id or request_id)
         except RequestError as error:
@@ -55,12 +65,17 @@ class RankEndpoint:
         finished = time.perf_counter()
         version = ranking.artifact.version
         stages_s = (ranking.decode_s, ranking.features_s, ranking.encode_s, ranking.score_s, finished - ranked)
-        headers = [
+        answer_headers = [
             (b"content-type", b"application/json"),
             (b"content-length", b"%d" % len(content)),
             (b"x-model-version", b"%d" % version),
             (b"server-timing", SERVER_TIMING % tuple([seconds * 1000 for seconds in stages_s])),
         ]
-        await send({"type": "http.response.start", "status": 200, "headers": headers})
+        await send({"type": "http.response.start", "status": 200, "headers": answer_headers})
         await send({"type": "http.response.body", "body": content})
         self._metrics.observe_request(stages_s, finished - began, len(ranking.candidates), version)
+
+    def _decode(self, body: bytes, headers: Headers) -> RankRequest:
+        if b"content-encoding" in headers:
+            body = decoded(body, headers, self._max_body_bytes)
+        return parse_rank(body, self._max_candidates)

@@ -144,16 +144,17 @@ def _with_whole_numbers(raw: bytes, error: Exception) -> RankBody:
         _refuse(raw, error)
     for name in ("user_id", "top_k", "model"):
         if name in document:
-            document[name] = _whole(document[name])
+            document[name] = whole(document[name])
     if isinstance(document.get("item_ids"), list):
-        document["item_ids"] = [_whole(item_id) for item_id in document["item_ids"]]
+        document["item_ids"] = [whole(item_id) for item_id in document["item_ids"]]
     try:
         return msgspec.convert(document, RankBody)
     except (msgspec.ValidationError, RecursionError):
         _refuse(raw, error)
 
 
-def _whole(value: object) -> object:
+def whole(value: object) -> object:
+    """Return 7 for 7.0, an integer in JSON Schema, as far as doubles are exact; anything else as it is."""
     return int(value) if isinstance(value, float) and value.is_integer() and abs(value) <= MAX_EXACT else value
 
 

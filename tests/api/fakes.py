@@ -9,7 +9,7 @@ from fastapi import FastAPI
 from starlette.types import ASGIApp
 
 from app.api import health, metrics, models, page
-from app.api.openapi import document_rank
+from app.api.openapi import complete_openapi
 from app.api.problems import install_problem_handlers
 from app.api.service_state import FeatureStatus
 from app.observability.metrics import Metrics
@@ -55,13 +55,13 @@ class FakeService:
         return FeatureStatus(self.connected, "127.0.0.1:6379", 12)
 
 
-def application(service: FakeService) -> FastAPI:
+def application(service: FakeService, *, keys: bool = False) -> FastAPI:
     app = FastAPI(docs_url=None, redoc_url=None)
     app.state.service = service
     install_problem_handlers(app)
     for router in (health.router, metrics.router, models.router, page.router()):
         app.include_router(router)
-    document_rank(app)
+    complete_openapi(app, keys=keys)
     return app
 
 

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import asyncio
+import gzip
 import json
 import shutil
 import threading
@@ -20,7 +21,7 @@ from structlog.testing import capture_logs
 from app.api import admin
 from app.api.admin import OptionalVersionBody, VersionBody, parse_body
 from app.api.admin_actions import Admin
-from app.errors import ActionFailed, ArtifactError, ConfigError, RequestError
+from app.errors import ActionFailed, ArtifactError, ConfigError, InvalidRequest, RequestError
 from app.features.memory_store import MemoryFeatureStore
 from app.main import create_app
 from app.publishing.promote import Promotion
@@ -229,6 +230,31 @@ async def test_a_version_number_and_nothing_else(app: FastAPI, actions: FakeActi
     assert (actions.calls, actions.store.pointer()) == ([], before)
 
 
+def test_a_version_is_an_integer_as_json_schema_has_it() -> None:
+    for raw in (b'{"version": 3}', b'{"version": 3.0}', b'{"version": 3e0}'):
+        assert parse_body(raw, VersionBody).version == 3
+        assert parse_body(raw, OptionalVersionBody).version == 3
+    for raw in (
+        b'{"version": 3.5}',
+        b'{"version": "3"}',
+        b'{"version": true}',
+        b'{"version": 1e16}',
+        b'{"version": 0.0}',
+    ):
+        with pytest.raises(InvalidRequest):
+            parse_body(raw, VersionBody)
+
+
+async def test_a_gzip_body_is_read_here_too(app: FastAPI, actions: FakeActions) -> None:
+    async with client(app) as http:
+        body = gzip.compress(b'{"version": 3}')
+        coded = await http.post("/admin/promote", content=body, headers={**HEADERS, "Content-Encoding": "gzip"})
+        bomb = gzip.compress(b" " * 10_000_000)
+        large = await http.post("/admin/promote", content=bomb, headers={**HEADERS, "Content-Encoding": "gzip"})
+    assert (coded.status_code, large.status_code) == (200, 413)
+    assert actions.calls == [("promote", "3")]
+
+
 @pytest.mark.parametrize("action", ["promote", "refuse"])
 async def test_these_need_a_version(app: FastAPI, action: str) -> None:
     assert (await post(app, action)).status_code == 400
@@ -320,7 +346,7 @@ async def test_openapi_knows_the_routes(app: FastAPI, service: FakeService) -> N
         assert schema["additionalProperties"] is False
         assert {"401", "404", "409", "422", "503"} <= set(operation["responses"])
         assert operation["security"]
-    assert document["components"]["securitySchemes"]["APIKeyHeader"]["name"] == "X-Admin-Key"
+    assert document["components"]["securitySchemes"]["AdminKey"]["name"] == "X-Admin-Key"
 
 
 async def test_a_service_with_keys_for_callers_asks_an_admin_for_the_admins_only(

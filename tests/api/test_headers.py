@@ -26,13 +26,28 @@ def test_without_keys_everybody_may_ask() -> None:
     assert not authorised({}, (b"key",))
 
 
-@pytest.mark.parametrize(("sent", "seconds"), [(None, 1.0), (b"250", 0.25), (b"0.5", 0.0005), (b"5000", 1.0)])
+@pytest.mark.parametrize(
+    ("sent", "seconds"),
+    [
+        (None, 1.0),
+        (b"250", 0.25),
+        (b"0.5", 0.0005),
+        (b"5000", 1.0),
+        (b"2.5e2", 0.25),
+        (b"1E-1", 0.0001),
+        (b"1e300", 1.0),
+        (b"1e999", 1.0),
+        (b"0.0001", 1e-7),
+    ],
+)
 def test_a_client_may_ask_for_less_time(sent: bytes | None, seconds: float) -> None:
     headers = {} if sent is None else {b"x-request-timeout-ms": sent}
     assert timeout_s_of(headers, 1.0) == pytest.approx(seconds)
 
 
-@pytest.mark.parametrize("sent", [b"", b"0", b"-5", b"nan", b"inf", b"1e3", b"1_0", b" 5", b"soon", b"9" * 400])
+@pytest.mark.parametrize(
+    "sent", [b"", b"0", b"-5", b"nan", b"inf", b"5e-324", b"1e", b"1_0", b"0x1", b" 5", b"soon", b"9" * 400]
+)
 def test_a_time_that_is_no_number_is_refused(sent: bytes) -> None:
     with pytest.raises(InvalidRequest, match="X-Request-Timeout-Ms"):
         timeout_s_of({b"x-request-timeout-ms": sent}, 1.0)

@@ -3,6 +3,8 @@
 from __future__ import annotations
 
 import asyncio
+import gzip
+import json
 import re
 from collections.abc import Callable
 from types import SimpleNamespace
@@ -66,7 +68,7 @@ def metrics() -> Metrics:
 
 
 def edge(service: FakeRankService, metrics: Metrics, **options: Any) -> Edge:
-    endpoint = RankEndpoint(service, metrics, max_candidates=100, deadline_s=1.0)  # type: ignore[arg-type]
+    endpoint = RankEndpoint(service, metrics, max_candidates=100, max_body_bytes=5000, deadline_s=1.0)  # type: ignore[arg-type]
     return Edge(endpoint, **{"max_body_bytes": 1000, "body_timeout_s": 5.0, **options})
 
 
@@ -96,7 +98,7 @@ EFFECTS: dict[str, tuple[str, Callable[[httpx.Response], bool]]] = {
 
 
 async def test_each_documented_request_header_is_read(service: FakeRankService, metrics: Metrics) -> None:
-    assert set(EFFECTS) == set(REQUEST_HEADERS)
+    assert set(EFFECTS) == {*REQUEST_HEADERS, "X-API-Key"}
     async with client(edge(service, metrics, api_keys=[b"key"])) as http:
         for name, (value, has_effect) in EFFECTS.items():
             without = await http.post("/rank", json=BODY, headers={"X-API-Key": "key"})
@@ -121,6 +123,41 @@ async def test_a_refusal_is_a_problem_and_counted_by_its_status(service: FakeRan
             assert response.headers["content-type"] == "application/problem+json"
         assert (await http.post("/rank", content=b"{")).status_code == 400
     assert answers(metrics) == {"503": "1.0", "504": "1.0", "400": "1.0"}
+
+
+async def test_a_gzip_body_is_read(service: FakeRankService, metrics: Metrics) -> None:
+    async with client(edge(service, metrics)) as http:
+        for coding, encode in (("gzip", gzip.compress), ("X-GZIP", gzip.compress), ("identity", bytes), ("", bytes)):
+            body = encode(json.dumps(BODY).encode())
+            response = await http.post("/rank", content=body, headers={"Content-Encoding": coding})
+            assert response.status_code == 200, coding
+    assert [request.item_ids for request, _ in service.received] == [["10", "20"]] * 4
+
+
+async def test_another_coding_is_refused_with_the_one_that_is_read(service: FakeRankService, metrics: Metrics) -> None:
+    async with client(edge(service, metrics)) as http:
+        for coding in ("deflate", "br", "zstd", "gzip, gzip", "compress", "nonsense"):
+            response = await http.post("/rank", json=BODY, headers={"Content-Encoding": coding})
+            assert response.status_code == 415, coding
+            assert response.headers["accept-encoding"] == "gzip"
+            assert response.json()["type"].endswith(":unsupported-media")
+    assert answers(metrics) == {"415": "6.0"}
+
+
+async def test_any_content_type_is_read_as_json(service: FakeRankService, metrics: Metrics) -> None:
+    body = json.dumps(BODY).encode()
+    async with client(edge(service, metrics)) as http:
+        for content_type in (
+            "application/json; charset=utf-8",
+            "application/x-www-form-urlencoded",
+            "text/plain",
+            None,
+        ):
+            headers = {} if content_type is None else {"Content-Type": content_type}
+            assert (await http.post("/rank", content=body, headers=headers)).status_code == 200, content_type
+        form = await http.post("/rank", data={"user_id": "1", "item_ids": "2"})
+        assert form.status_code == 400
+        assert "a form; send JSON" in form.json()["detail"]
 
 
 async def test_an_unexpected_error_is_a_500_and_counted(service: FakeRankService, metrics: Metrics) -> None:

@@ -7,11 +7,14 @@ import re
 from dataclasses import replace
 from pathlib import Path
 
+import jsonschema
+import msgspec
 import numpy as np
 import pytest
 
 from app.api.openapi import EXAMPLES
-from app.api.schemas import parse_rank
+from app.api.schemas import RankBody, parse_rank
+from app.errors import InvalidRequest
 from app.ranking.shadow_stats import ShadowStats
 from app.registry.artifact.artifact import Artifact
 from app.registry.artifact.load import load
@@ -183,10 +186,10 @@ async def test_openapi_documents_rank_from_the_parser(service: FakeService) -> N
     operation = document["paths"]["/rank"]["post"]
     body = operation["requestBody"]["content"]["application/json"]
     request = document["components"]["schemas"]["RankRequest"]
-    assert request["required"] == ["user_id", "item_ids"]
+    assert request["required"] == ["item_ids"]
     for example in body["examples"].values():
         assert set(example["value"]) <= set(request["properties"])
-    for status in ("400", "401", "408", "413", "422", "503", "504"):
+    for status in ("400", "401", "408", "413", "415", "422", "431", "503", "504"):
         assert "application/problem+json" in operation["responses"][status]["content"]
     missing = [
         reference
@@ -194,6 +197,36 @@ async def test_openapi_documents_rank_from_the_parser(service: FakeService) -> N
         if reference not in document["components"]["schemas"]
     ]
     assert missing == []
+
+
+@pytest.mark.parametrize("keys", [True, False])
+async def test_openapi_documents_keys_and_problems_of_every_route(service: FakeService, keys: bool) -> None:
+    document = application(service, keys=keys).openapi()
+    assert document["components"]["securitySchemes"]["ApiKey"]["name"] == "X-API-Key"
+    for path, operations in document["paths"].items():
+        for operation in operations.values():
+            assert ("401" in operation["responses"]) == (path in ("/rank", "/models")), path
+            required = [{"ApiKey": []}] if keys else [{}, {"ApiKey": []}]
+            assert operation.get("security") == (required if path in ("/rank", "/models") else None)
+            for status, response in operation["responses"].items():
+                if status[0] == "4":
+                    assert list(response["content"]) == ["application/problem+json"], (path, status)
+    assert "HTTPValidationError" not in json.dumps(document)
+
+
+def test_a_schema_and_the_parser_agree() -> None:
+    (_,), components = msgspec.json.schema_components([RankBody])
+    validator = jsonschema.Draft202012Validator({"$ref": "#/$defs/RankBody", "$defs": components})
+    for user_id in (None, "", "a", 7, 7.0, -3, 2**64 - 1, "x" * 256):
+        for more in ({}, {"top_k": 3.0}, {"model": 2}, {"context": {"a": 2**64 - 1, "b": [1.5, None, True]}}):
+            body = {"user_id": user_id, "item_ids": ["1", 2.0], **more}
+            assert validator.is_valid(body), body
+            parse_rank(json.dumps(body).encode(), 100)
+    for wrong in ({"user_id": 1.5}, {"user_id": 2**64}, {"user_id": ["1"]}, {"item_ids": []}, {"top_k": 0}, {"x": 1}):
+        body = {"user_id": "1", "item_ids": ["1"], **wrong}
+        assert not validator.is_valid(body), body
+        with pytest.raises(InvalidRequest):
+            parse_rank(json.dumps(body).encode(), 100)
 
 
 @pytest.mark.parametrize("name", EXAMPLES)
