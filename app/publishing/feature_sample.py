@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import contextlib
+from collections.abc import Collection, Sequence
 
 import redis
 
@@ -11,15 +12,22 @@ from app.features.key_template import KeyTemplate
 from app.features.loading.embedded_valkey import EmbeddedValkey
 from app.features.redis_client import open_client
 from app.publishing.reporter import Reporter
+from app.registry.artifact.manifest import GoldenRequest
 from app.registry.gate.gate_task import FeatureSample
 from app.settings import Settings
 
 USERS, ITEMS = 32, 256
+MAX_NAMED = 1000
 SCAN_COUNT, MAX_SCANS = 1000, 100
 
 
-def read_feature_sample(settings: Settings, reporter: Reporter) -> FeatureSample | None:
+def read_feature_sample(
+    settings: Settings, reporter: Reporter, golden: Sequence[GoldenRequest] = ()
+) -> FeatureSample | None:
     """Read some users and items; None if no feature store is configured, it cannot be read, or it holds neither.
+
+    Args:
+        golden: requests whose users and items are read too, as far as they are there.
 
     An embedded Valkey is started only if one was used before.
     """
@@ -30,16 +38,18 @@ def read_feature_sample(settings: Settings, reporter: Reporter) -> FeatureSample
         with contextlib.ExitStack() as stack:
             url = settings.redis_url or stack.enter_context(EmbeddedValkey(folder)).url
             client = stack.enter_context(open_client(url))
-            users = _read_hashes(client, settings.user_key, USERS)
-            items = _read_hashes(client, settings.item_key, ITEMS)
+            named_users = {request.user_id for request in golden}
+            named_items = {item_id for request in golden for item_id in request.item_ids}
+            users = _read_hashes(client, settings.user_key, USERS, named_users)
+            items = _read_hashes(client, settings.item_key, ITEMS, named_items)
     except (redis.RedisError, CtrError) as error:
         reporter.notify(f"not compared with the feature store: {error}")
         return None
     return FeatureSample(users, items) if users or items else None
 
 
-def _read_hashes(client: redis.Redis, template: str, count: int) -> dict[str, dict[str, str]]:
-    """Read up to `count` hashes by id; the scan is cut short where such keys are rare among others."""
+def _read_hashes(client: redis.Redis, template: str, count: int, named: Collection[str]) -> dict[str, dict[str, str]]:
+    """Read the named hashes and up to `count` others by id; the scan is cut short where such keys are rare."""
     key_template = KeyTemplate(template)
     keys: list[bytes | str] = []
     cursor = 0
@@ -48,13 +58,18 @@ def _read_hashes(client: redis.Redis, template: str, count: int) -> dict[str, di
         keys += page
         if not cursor or len(keys) >= count:
             break
+    ids = {key_template.id(_text(key)): key for key in keys[:count]} | {
+        name: key_template.key(name) for name in sorted(named)[:MAX_NAMED]
+    }
     pipeline = client.pipeline(transaction=False)
-    for key in keys[:count]:
+    for key in ids.values():
         pipeline.hgetall(key)
     hashes = {}
-    for key, raw in zip(keys, pipeline.execute(), strict=False):
-        entity = key_template.id(_text(key))
-        if entity is not None:
+    for entity, raw in zip(ids, pipeline.execute(raise_on_error=False), strict=True):
+        if isinstance(raw, redis.RedisError):
+            if not str(raw).startswith("WRONGTYPE"):
+                raise raw
+        elif entity is not None and raw:
             hashes[entity] = {_text(name): _text(value) for name, value in raw.items()}
     return hashes
 

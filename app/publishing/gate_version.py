@@ -2,9 +2,12 @@
 
 from __future__ import annotations
 
+import contextlib
+
 from app.errors import ArtifactError
 from app.publishing.feature_sample import read_feature_sample
 from app.publishing.reporter import SILENT, Reporter
+from app.registry.artifact.manifest import GoldenRequest
 from app.registry.gate.gate import run_gate
 from app.registry.gate.gate_report import GateReport
 from app.registry.gate.gate_task import GateLimits, GateThresholds
@@ -31,7 +34,10 @@ def gate_version(
     )
     limits = GateLimits(timeout_s=settings.gate_timeout_s, memory_mb=settings.gate_memory_mb)
     with reporter.busy(f"checking version {version}"):
-        sample = read_feature_sample(settings, reporter)
+        golden: list[GoldenRequest] = []
+        with contextlib.suppress(ArtifactError):  # the gate says what is wrong with it
+            golden = store.manifest(version).golden
+        sample = read_feature_sample(settings, reporter, golden)
         try:
             report = run_gate(store, version, thresholds=thresholds, limits=limits, sample=sample, forced=forced)
         except ArtifactError as error:

@@ -155,6 +155,51 @@ def test_a_damaged_version_is_refused_for_its_damage(store: ModelStore) -> None:
     assert gone.value.reason == "file"
 
 
+def relabelled(sample: FeatureSample, user: str, item: str) -> FeatureSample:
+    """The sample with its ids written otherwise."""
+    return FeatureSample(
+        {user.format(int(n)): raw for n, raw in sample.users.items()},
+        {item.format(int(n)): raw for n, raw in sample.items.items()},
+    )
+
+
+@pytest.mark.parametrize(
+    ("user", "item", "side"), [("u{}", "{}", "user"), ("{}", "sku-{}", "item"), ("{:05}", "sku-{}", "user")]
+)
+@pytest.mark.usefixtures("gate_in_process")
+def test_ids_that_are_written_otherwise_are_noticed_though_all_features_are_known(
+    user: str, item: str, side: str, store: ModelStore
+) -> None:
+    version = publish_model(store, retrained_model())
+    reason, report = refused(store, version, sample=relabelled(STORED, user, item))
+    assert reason == "schema"
+    figures = report.checks[1].figures
+    assert figures[f"known_{side}_ids"] == 0
+    assert figures[f"known_{side}"] > 0.9, "the mean over the fields hides it"
+    assert f"no {side} of the store is known" in report.checks[1].detail
+    assert judged(store, version, sample=relabelled(STORED, user, item), forced=True).passed
+    few = msgspec.structs.replace(THRESHOLDS, known_keys=0.0)
+    assert judged(store, version, sample=relabelled(STORED, user, item), thresholds=few).passed
+
+
+@pytest.mark.usefixtures("gate_in_process")
+def test_a_catalogue_of_new_items_is_no_fault_as_long_as_it_has_one_that_was_trained_on(store: ModelStore) -> None:
+    version = publish_model(store, retrained_model())
+    new = {f"new{n}": redis_text(raw_item(n)) for n in range(200)}
+    report = judged(store, version, sample=FeatureSample(items=new | {"3": redis_text(raw_item(3))}))
+    assert report.passed
+    assert 0 < report.checks[1].figures["known_item_ids"] < 0.01
+
+
+@pytest.mark.usefixtures("gate_in_process")
+def test_a_field_of_which_no_value_is_known_is_named(store: ModelStore) -> None:
+    version = publish_model(store, retrained_model())
+    items = {entity: raw | {"genres": '["zz"]'} for entity, raw in STORED.items.items()}
+    reason, report = refused(store, version, sample=msgspec.structs.replace(STORED, items=items))
+    assert reason == "schema"
+    assert "values of genres in the store" in report.checks[1].detail
+
+
 @pytest.mark.parametrize("side", ["users", "items"])
 @pytest.mark.usefixtures("gate_in_process")
 def test_a_store_with_other_features_is_noticed(store: ModelStore, side: str) -> None:
