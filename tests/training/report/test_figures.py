@@ -24,7 +24,10 @@ def rows(split: str) -> list[Dataset]:
 
 
 @pytest.mark.slow
-@pytest.mark.parametrize(("split", "auc", "log_loss"), [("random", 0.799, 0.521), ("time", 0.791, 0.489)])
+@pytest.mark.parametrize(
+    ("split", "auc", "log_loss"),
+    [pytest.param("random", 0.799, 0.521, marks=pytest.mark.faults), ("time", 0.791, 0.489)],
+)
 def test_sparrow(split: str, auc: float, log_loss: float, tmp_path: Path) -> None:
     train, test = rows(split)
     result = TrainingJob(JobConfig(refit=False)).run(train, test, tmp_path, name="deepfm")
@@ -38,7 +41,7 @@ def test_sparrow(split: str, auc: float, log_loss: float, tmp_path: Path) -> Non
         assert test_metrics["log_loss"] < metrics["log_loss"]
 
 
-@pytest.mark.slow
+@pytest.mark.faults
 def test_crosses_beat_what_has_none() -> None:
     """Under a wrong L2 they would not: embeddings that are pulled to zero cross nothing."""
     prepared = TrainingJob(JobConfig()).prepare(*rows("random"))
