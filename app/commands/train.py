@@ -5,16 +5,18 @@ from __future__ import annotations
 import functools
 import shlex
 import sys
+import tempfile
 from dataclasses import asdict
 from pathlib import Path
 from typing import TYPE_CHECKING, Annotated, Any, Literal
 
 import typer
-from rich.markup import escape
-from rich.table import Table
 
 from app.commands.options import TUNING, QuoteEscape, job_config, quiet_threads
 from app.commands.output import AsJson, ConsoleReporter, console, emit, notify, warn
+from app.commands.runs_folder import runs_folder
+from app.commands.train_output import note_other_schema, show_result
+from app.commands.trained_states import export_states_of, load_states
 
 if TYPE_CHECKING:
     from app.training.data.dataset import Dataset
@@ -25,17 +27,10 @@ if TYPE_CHECKING:
     from app.training.publish import Destination
     from app.training.tracking import Tracking
 
-RUNS = Path("runs")
 POOR = 3
 """Exit status of a run that worked and whose model is poor."""
-METRICS = {
-    "auc": "AUC",
-    "gauc": "GAUC",
-    "log_loss": "log loss",
-    "pr_auc": "PR-AUC",
-    "calibration": "predicted/observed",
-    "ece": "ECE",
-}
+INTERRUPTED = 130
+"""Exit status after Ctrl-C, as a shell has it."""
 
 
 def train(
@@ -53,7 +48,9 @@ def train(
     max_bad: Annotated[
         float, typer.Option(min=0.0, max=1.0, help="Share of bad rows above which the run stops, and says which.")
     ] = 0.01,
-    cache: Annotated[Path, typer.Option(help="Folder of the encoded forms of large files.")] = RUNS / "encoded",
+    cache: Annotated[
+        Path | None, typer.Option(help="Folder of the encoded forms of large files.", show_default="runs/encoded")
+    ] = None,
     split: Annotated[
         Literal["auto", "time", "random"], typer.Option(help="Hold out the newest rows, or some at random.")
     ] = "auto",
@@ -78,6 +75,12 @@ def train(
     export: Annotated[
         Path | None, typer.Option(help="Folder for users.jsonl and items.jsonl: the last state, for `ctr load`.")
     ] = None,
+    load: Annotated[
+        bool,
+        typer.Option(
+            "--load", help="Once it is published, load the last state of users and items, as --export has it."
+        ),
+    ] = False,
     dim: Annotated[int | None, typer.Option(min=1, max=4096, help="Embedding size.", rich_help_panel=TUNING)] = None,
     hidden: Annotated[str | None, typer.Option(help="Hidden layers, as 128,64.", rich_help_panel=TUNING)] = None,
     batch_size: Annotated[int | None, typer.Option(min=2, help="Rows a step.", rich_help_panel=TUNING)] = None,
@@ -178,7 +181,6 @@ def train(
     from app.settings import load_settings
     from app.training.data.catalogue import open_dataset
     from app.training.data.encoding_progress import EncodingProgress
-    from app.training.data.state_files import export_states
     from app.training.job import TrainingJob
     from app.training.loop.checkpoint import Checkpoint
     from app.training.publish import new_run_folder, publish_on_success
@@ -188,6 +190,8 @@ def train(
         name = name or model
         settings = load_settings(model=name, mlflow_uri=mlflow)
         tracking = Tracking(settings.mlflow_uri, name) if settings.mlflow_uri else None
+        runs = runs_folder()
+        cache = cache or runs / "encoded"
         notify(f"Reading {dataset}")
         read_dataset = functools.partial(
             open_dataset, dataset, features=features, label=label, timestamp=timestamp, escape=quote_escape
@@ -204,33 +208,33 @@ def train(
             if part and part.skipped.count:
                 warn(f"{part.source}: {part.skipped}")
 
-        checkpoint = Checkpoint(RUNS / "checkpoints" / f"{dataset}-{model}-{seed}.pt", resume=resume)
+        checkpoint = Checkpoint(runs / "checkpoints" / f"{dataset}-{model}-{seed}.pt", resume=resume, on_failure=warn)
         if not group.is_first:
             TrainingJob(config).follow(rows, test_rows, group, checkpoint=checkpoint)
             return
         store, reporter = ModelStore.from_settings(settings) if publish else None, ConsoleReporter()
+        if store:
+            note_other_schema(store, rows.schema)
         target = (
             publish_on_success(store, functools.partial(gate_version, store, settings=settings, reporter=reporter))
             if store
-            else new_run_folder(RUNS, model)
+            else new_run_folder(runs, model)
         )
         with target as destination:
-            result = _run(config, rows, test_rows, destination.folder, name, checkpoint, group)
+            try:
+                result = _run(config, rows, test_rows, destination.folder, name, checkpoint, group)
+            except KeyboardInterrupt:
+                _say_how_to_resume(checkpoint)
+                raise typer.Exit(INTERRUPTED) from None
             is_refused = bool(result.verdict.poor) and not force
             if store and is_refused:
-                destination.withhold(RUNS, model)
+                destination.withhold(runs, model)
+            show_result(model, result, rows)
+            if export:
+                export_states_of(rows, export, "--export")
         is_published = store is not None and not is_refused
         if store and is_published:
             prune_old_versions(store, settings, reporter)
-        for field, skipped in result.unreadable.items():
-            warn(f"{field}: {skipped}")
-        console.print(_table(model, result))
-        for reason in result.verdict.poor:
-            console.print(f"[bold red]This model is poor:[/] {escape(reason)}.", highlight=False)
-        if export:
-            written = export_states(rows, export)
-            counts = " and ".join(f"{count:,} {side}s" for side, count in written.items()) or "nothing"
-            notify(f"Wrote {counts} to {export}")
         notify(
             f"{'Published as stable' if is_published else 'Written to'} {destination.folder} in {result.seconds:.1f} s"
         )
@@ -239,6 +243,13 @@ def train(
         report = destination.folder / result.report.name if result.report else None  # publishing moved the folder
         if report:
             notify(f"Report: {report}")
+        if load and is_published:
+            with tempfile.TemporaryDirectory() as states:
+                if not export:
+                    export_states_of(rows, Path(states), "--load")
+                load_states(settings, rows, export or Path(states))
+        if is_published and name != load_settings().model:
+            notify(f"To serve it: CTR_MODEL={name} ctr serve")
         if tracking:
             _track(tracking, destination, result)
         if as_json:
@@ -263,6 +274,13 @@ def train(
             )
     if is_refused:
         raise typer.Exit(POOR)
+
+
+def _say_how_to_resume(checkpoint: Checkpoint) -> None:
+    if checkpoint.is_there:
+        notify("Interrupted: the same command with --resume goes on from the last epoch that was kept")
+    else:
+        notify("Interrupted: nothing was kept yet, and nothing is written")
 
 
 def _run(
@@ -308,20 +326,3 @@ def _command_line() -> str:
     from app.training.tracking import without_password
 
     return shlex.join(["ctr", *(without_password(argument) for argument in sys.argv[1:])])
-
-
-def _table(model: str, result: JobResult) -> Table:
-    table = Table(title=f"{result.rows['test']:,} test rows", title_justify="left")
-    table.add_column("model", no_wrap=True)
-    shown = [metric for metric in METRICS if metric in result.metrics["test"]]
-    for metric in shown:
-        table.add_column(METRICS[metric], justify="right")
-    rows = {model: result.metrics["test"]}
-    if result.refitted_metrics:
-        rows[f"{model}, refitted"] = result.refitted_metrics
-    for name, metrics in {**rows, **result.baselines}.items():
-        style = "bold" if name in rows else ""
-        table.add_row(name.replace("_", " "), *(f"{metrics[metric]:.4f}" for metric in shown), style=style)
-    table.caption = f"Calibration: {result.calibration.method}, {result.calibration.reason}."
-    table.caption_justify = "left"
-    return table

@@ -70,6 +70,8 @@ class JobResult:
     fitted: FitResult
     seconds: float
     rows: dict[str, int]
+    clicks: dict[str, int]
+    """How many rows of each part have a click."""
     unreadable: dict[str, SkippedRows]
     calibration: Calibration
     uncalibrated: dict[str, Metrics]

@@ -122,6 +122,7 @@ def write_version(
         fitted=trained.fitted,
         seconds=time.perf_counter() - began,
         rows={part: len(rows) for part, rows in prepared.data.items()},
+        clicks={part: int((rows.labels_N > 0.5).sum()) for part, rows in prepared.data.items()},
         unreadable=unreadable,
         calibration=trained.calibration,
         uncalibrated=trained.uncalibrated,

@@ -63,6 +63,16 @@ class Calibration:
     reason: str = "nothing was fitted"
     """Says in a sentence why it is this method."""
 
+    @property
+    def in_words(self) -> str:
+        """Say what was done and why, as one statement."""
+        done = {
+            "none": "",
+            "offset": f"an offset of {self.offset:+.3g}; ",
+            "platt": f"slope {self.slope:.3g} and offset {self.offset:+.3g}; ",
+        }
+        return done[self.method] + self.reason
+
     def apply(self, model: CtrModel) -> None:
         """Put the two numbers into the model, in place."""
         with torch.no_grad():
@@ -115,7 +125,7 @@ def fit_calibration(method: Method, logits_N: Floats, labels_N: Floats, seed: in
         chosen = _simplest_not_clearly_worse(losses, candidates)
         reason = _reason(losses, chosen)
     if method != "none" and "platt" not in candidates:
-        reason += f"; the slope would be {steepest:.3g}, above {MAX_SLOPE:g}, and is not taken"
+        reason += f"; the slope would be {steepest:.3g}, above {MAX_SLOPE:g}, so that it is 1"
     if method == "auto" and losses is not None and not _beats_constant(losses[chosen], labels_N):
         level = fit_level(logits_N, float(sigmoid(logits_N.astype(np.float64)).mean()), MIN_SLOPE)
         reason = "the logits do not lower the log loss of a constant by a standard error: all but a constant is left"

@@ -7,10 +7,12 @@ renamed, so a kill at any moment leaves the last whole checkpoint. Reading it ru
 from __future__ import annotations
 
 import contextlib
+import glob
 import os
 import pickle
 import re
 import time
+from collections.abc import Callable
 from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any
@@ -32,18 +34,44 @@ class Checkpoint:
     the tables, so raise it for a very large table."""
     resume: bool = False
     """Whether to resume from the file if it exists; otherwise training starts anew."""
+    on_failure: Callable[[str], None] | None = None
+    """Called with the reason when the file cannot be written for the first time; the run then goes on without."""
+    _is_given_up: bool = field(default=False, repr=False)
     _last_written: float = field(default_factory=time.monotonic, repr=False)
     _created_folders: list[Path] = field(default_factory=list, repr=False)
 
     def sibling(self, name: str) -> Checkpoint:
         """Return a checkpoint for another fit of the same run, in a file beside this one."""
         path = self.path.with_stem(f"{self.path.stem}-{re.sub('[^a-z0-9]+', '-', name)}")
-        return Checkpoint(path, self.every_seconds, self.resume, _created_folders=self._created_folders)
+        return Checkpoint(
+            path,
+            self.every_seconds,
+            self.resume,
+            self.on_failure,
+            self._is_given_up,
+            _created_folders=self._created_folders,
+        )
 
     @property
     def due(self) -> bool:
         """Tell whether `every_seconds` have passed since the last checkpoint."""
-        return time.monotonic() - self._last_written >= self.every_seconds
+        return not self._is_given_up and time.monotonic() - self._last_written >= self.every_seconds
+
+    def try_write(self, run: dict[str, Any], state: dict[str, Any]) -> None:
+        """Replace the file as `write` does; a run whose state cannot be kept goes on without, and says so once."""
+        if self._is_given_up:
+            return
+        try:
+            self.write(run, state)
+        except DataError as error:
+            self._is_given_up = True
+            if self.on_failure:
+                self.on_failure(f"{error}; training goes on, and cannot be resumed")
+
+    @property
+    def is_there(self) -> bool:
+        """Tell whether this run, or another fit of it, has written a state to resume from."""
+        return any(self.path.parent.glob(f"{glob.escape(self.path.stem)}*{self.path.suffix}"))
 
     def write(self, run: dict[str, Any], state: dict[str, Any]) -> None:
         """Replace the file.

@@ -178,7 +178,7 @@ class EpochLoop:
         return log_loss(predict(model, part), part.labels_N) * len(part.labels_N) if len(part.labels_N) else 0.0
 
     def save_checkpoint(self) -> None:
-        """Write one checkpoint for all processes, whose weights are the same. Raises DataError if that fails."""
+        """Write one checkpoint for all processes, whose weights are the same; a failure is said, and ends nothing."""
         if not self._checkpoint:
             return
         group = self._train_step.group
@@ -194,7 +194,7 @@ class EpochLoop:
             "generator": self._generator.get_state(),
             "dropout": dropout,
         }
-        self._checkpoint.write(self._identity, saved)
+        self._checkpoint.try_write(self._identity, saved)
 
     def _restore(self, saved: dict[str, Any]) -> None:
         position = saved["position"]

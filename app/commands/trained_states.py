@@ -1,0 +1,36 @@
+"""The last states of users and items that were trained on: written to files, or loaded into the feature store."""
+
+from __future__ import annotations
+
+from pathlib import Path
+from typing import TYPE_CHECKING, Literal
+
+from app.commands.output import notify, warn
+
+if TYPE_CHECKING:
+    from app.settings import Settings
+    from app.training.data.dataset import Dataset
+
+
+def export_states_of(rows: Dataset, folder: Path, asked_for: str) -> None:
+    """Write the last state of users and items, and say why where there is none to write."""
+    from app.features.fields import SIDES
+    from app.training.data.state_files import export_states
+
+    written = export_states(rows, folder)
+    if written and asked_for == "--export":
+        notify(f"Wrote {' and '.join(f'{count:,} {side}s' for side, count in written.items())} to {folder}")
+    for side in SIDES:
+        if side not in written and rows.schema.side(side):
+            warn(f"{asked_for}: no {side}s, since none of their fields is marked `id: true` in the schema")
+
+
+def load_states(settings: Settings, rows: Dataset, folder: Path) -> None:
+    """Load what was exported to the folder into the feature store."""
+    from app.commands.load import load_file
+
+    entities: tuple[Literal["users", "items"], ...] = ("users", "items")
+    for entity in entities:
+        file = folder / f"{entity}.jsonl"
+        if file.is_file() and file.stat().st_size:
+            load_file(settings, entity, file, schema=rows.schema)
