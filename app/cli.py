@@ -2,15 +2,21 @@
 
 from __future__ import annotations
 
+import contextlib
+import functools
 import os
 import sys
+import traceback
+from collections.abc import Callable
 from importlib import import_module
+from typing import Annotated, Any, NoReturn
 
 import typer
 from rich.markup import escape
 
+from app import __version__
 from app.commands.output import console, warn
-from app.errors import CtrError
+from app.errors import CtrError, in_one_line
 
 COMMANDS: dict[str, str] = {
     "demo": "app.commands.demo:demo",
@@ -30,21 +36,77 @@ COMMANDS: dict[str, str] = {
 }
 """Command name, with its group if it has one, to `module:function`."""
 
+INTERRUPTED = 130
+"""Exit status after Ctrl-C, as shells have it."""
+
 cli = typer.Typer(no_args_is_help=True, add_completion=False, pretty_exceptions_enable=False)
 
 
-def main() -> None:
-    """Entry point: an error raised on purpose is one line on standard error and exit status 1."""
-    try:
-        if os.path.exists(".env") or any(name.upper().startswith("CTR_") for name in os.environ):
-            from app.settings import unknown_settings  # takes longer than all else that `ctr --help` imports
+def _print_version(asked: bool) -> None:
+    if asked:
+        sys.stdout.write(f"ctr-serving {__version__}\n")
+        raise typer.Exit
 
-            for line in unknown_settings():
-                warn(line)
-        cli()
+
+@cli.callback()
+def root(
+    version: Annotated[
+        bool, typer.Option("--version", help="Print the version.", is_eager=True, callback=_print_version)
+    ] = False,
+) -> None:
+    """Train, publish and serve models of the click-through rate."""
+
+
+def main() -> None:
+    """Entry point: an error is one line on standard error and exit status 1, whatever a user has done.
+
+    CTR_LOG_LEVEL=debug adds the traceback of one that was not raised on purpose.
+    """
+    try:
+        try:
+            if os.path.exists(".env") or any(name.upper().startswith("CTR_") for name in os.environ):
+                from app.settings import unknown_settings  # takes longer than all else that `ctr --help` imports
+
+                for line in unknown_settings():
+                    warn(line)
+            cli()
+        finally:
+            sys.stdout.flush()  # a full disk is found out here, and not when nobody can say it any more
     except CtrError as error:
-        console.print(f"[red]error:[/] {escape(str(error))}", markup=True, highlight=False, soft_wrap=True)
+        _fail(str(error))
+    except BrokenPipeError:  # whoever read it has seen enough
+        _discard_output()
         sys.exit(1)
+    except Exception as error:
+        _discard_output()
+        if os.environ.get("CTR_LOG_LEVEL", "").lower() == "debug":
+            traceback.print_exc()
+        _fail(in_one_line(error))
+
+
+def _discard_output() -> None:
+    """Let the interpreter end without another try to write what could not be written."""
+    with contextlib.suppress(OSError, ValueError):
+        os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())
+
+
+def _fail(message: str) -> NoReturn:
+    console.print(f"[red]error:[/] {escape(message)}", markup=True, highlight=False, soft_wrap=True)
+    sys.exit(1)
+
+
+def _interruptible(command: Callable[..., None]) -> Callable[..., None]:
+    """Wrap a command, so that Ctrl-C ends it with one word and the status that shells expect."""
+
+    @functools.wraps(command)
+    def run(**options: Any) -> None:
+        try:
+            command(**options)
+        except KeyboardInterrupt:
+            console.print("interrupted", highlight=False)
+            raise typer.Exit(INTERRUPTED) from None
+
+    return run
 
 
 for _name, _target in COMMANDS.items():
@@ -54,4 +116,4 @@ for _name, _target in COMMANDS.items():
     if _group:
         _parent = typer.Typer(no_args_is_help=True, help=f"Commands of `ctr {_group}`.")
         cli.add_typer(_parent, name=_group)
-    _parent.command(_command)(getattr(import_module(_module), _function))
+    _parent.command(_command)(_interruptible(getattr(import_module(_module), _function)))

@@ -8,17 +8,18 @@ from typing import Annotated
 import typer
 
 from app.commands.output import AsJson, console, emit
+from app.commands.service_options import ApiKey, address_and_key
 
 
 def rank(
-    url: Annotated[str, typer.Option(help="The service.")] = "http://127.0.0.1:8000",
+    url: Annotated[str | None, typer.Option(help="The service.", show_default="that of CTR_HOST and CTR_PORT")] = None,
     candidates: Annotated[int, typer.Option(min=1, help="Item ids in a request.")] = 100,
     users: Annotated[int, typer.Option(min=1, help="User ids are drawn from 1 to this.")] = 943,
     items: Annotated[int, typer.Option(min=1, help="Item ids are drawn from 1 to this.")] = 1682,
     seconds: Annotated[float, typer.Option(min=0.1, max=3600, help="How long.")] = 10.0,
     concurrency: Annotated[int, typer.Option(min=1, max=1024, help="Requests at work at once (closed loop).")] = 8,
     rate: Annotated[float, typer.Option(min=0, help="Arrivals a second (open loop); 0 for the closed loop.")] = 0.0,
-    api_key: Annotated[str | None, typer.Option(help="Sent as X-API-Key.")] = None,
+    api_key: ApiKey = None,
     as_json: AsJson = False,
 ) -> None:
     """Send ranking requests to a running service and report rates, latencies and versions.
@@ -30,6 +31,7 @@ def rank(
     from app.loadgen.generator import LoadGenerator
     from app.loadgen.requests import rank_bodies
 
+    url, api_key = address_and_key(url, api_key)
     bodies = rank_bodies([str(n) for n in range(1, users + 1)], [str(n) for n in range(1, items + 1)], candidates)
     generator = LoadGenerator(url, bodies, headers={"X-API-Key": api_key} if api_key else None)
 

@@ -2,24 +2,23 @@
 
 from __future__ import annotations
 
+import functools
 import shlex
 import subprocess
 import sys
 from pathlib import Path
-from typing import TYPE_CHECKING, Annotated, Literal
+from typing import TYPE_CHECKING, Annotated
 
 import typer
 
 from app.commands.feature_store import with_redis_url
-from app.commands.output import console
+from app.commands.output import AsJson, console, emit, notify
 from app.commands.serve import APPLICATION
 from app.errors import CtrError
 
 if TYPE_CHECKING:
     from app.settings import Settings
 
-DATASET = "movielens"
-ENTITIES: tuple[Literal["users", "items"], ...] = ("users", "items")
 RUN_CTR = "from app.cli import main; main()"
 EXAMPLE = '{"user_id": "42", "item_ids": ["50", "181", "172", "258", "286"], "context": {"hour": 21}}'
 
@@ -29,20 +28,31 @@ def demo(
     host: Annotated[str | None, typer.Option(help="Address to listen on. [CTR_HOST]")] = None,
     port: Annotated[int | None, typer.Option(help="Port to listen on. [CTR_PORT]")] = None,
     workers: Annotated[int | None, typer.Option(help="Processes. [CTR_WORKERS]")] = None,
+    clear: Annotated[
+        bool, typer.Option("--clear", help="Remove what an earlier demo loaded from the store, and do nothing else.")
+    ] = False,
+    as_json: AsJson = False,
 ) -> None:
     """Train on MovieLens-100K, publish, load the features, serve until interrupted.
 
-    What is there already is used again; --retrain publishes a new version.
+    What is there already is used again; --retrain publishes a new version. --clear makes room for features of your own.
 
     Example: ctr demo --port 9000
     """
-    from app.commands.load import known_schema, load_file
-    from app.registry.store.model_store import ModelStore
-    from app.runtime.processes import serve
     from app.settings import load_settings
 
     settings = load_settings(host=host, port=port, workers=workers)
-    exported = settings.data_dir / "features" / DATASET
+    if clear:
+        _clear(settings, as_json)
+        return
+
+    from app.commands.load import known_schema, load_file
+    from app.publishing.demo_features import ENTITIES, exported_by_demo
+    from app.registry.store.model_store import ModelStore
+    from app.runtime.processes import listen, serve
+
+    listen(settings, shared=settings.workers > 1).close()  # a taken port is said before a minute of training
+    exported = exported_by_demo(settings)
     live = ModelStore(settings.model_store, settings.model).pointer().stable
     if retrain or live is None or not all((exported / f"{entity}.jsonl").is_file() for entity in ENTITIES):
         _step(1, f"Training {settings.model} on MovieLens-100K")
@@ -56,7 +66,26 @@ def demo(
         for entity in ENTITIES:
             load_file(settings, entity, exported / f"{entity}.jsonl", schema=schema)
         _step(3, "Serving; Ctrl-C stops everything")
-        serve(settings, APPLICATION, _print_invitation)
+        serve(settings, APPLICATION, functools.partial(_announce, settings, as_json))
+
+
+def _clear(settings: Settings, as_json: bool) -> None:
+    """Remove the demo's users and items from the store."""
+    from app.features.loading.feature_loader import open_client
+    from app.publishing.demo_features import remove_demo
+
+    with with_redis_url(settings) as settings, open_client(settings.redis_url) as client:
+        removed = remove_demo(client, settings)
+    counts = " and ".join(f"{count:,} {entity}" for entity, count in removed.items())
+    notify(f"removed {counts} of the demo from the store; its model stays: serve yours under another name")
+    if as_json:
+        emit({"removed": removed})
+
+
+def _announce(settings: Settings, as_json: bool, address: str) -> None:
+    _print_invitation(address)
+    if as_json:
+        emit({"model": settings.model, "url": address})
 
 
 def _print_invitation(address: str) -> None:
@@ -69,6 +98,8 @@ def _print_invitation(address: str) -> None:
 
 def _train(settings: Settings, exported: Path) -> None:
     """Train in a process of its own, whose memory the service does not keep. Raises CtrError if it fails."""
+    from app.publishing.demo_features import DATASET
+
     options = {"--dataset": DATASET, "--model": "deepfm", "--name": settings.model, "--export": str(exported)}
     options["--effort"] = "quick"  # who tries this out waits for it
     arguments = [word for pair in options.items() for word in pair]

@@ -25,7 +25,7 @@ def emit(document: Any) -> None:
 
 def notify(message: str) -> None:
     """Print a line about what is being done."""
-    console.print(message, markup=False, highlight=False)
+    console.print(message, markup=False, highlight=False, soft_wrap=True)
 
 
 def warn(message: str) -> None:
@@ -38,7 +38,7 @@ class ConsoleReporter:
 
     def notify(self, message: str) -> None:
         """Print a line."""
-        console.print(message, markup=False)
+        console.print(message, markup=False, soft_wrap=True)
 
     def busy(self, message: str) -> contextlib.AbstractContextManager[object]:
         """Show the message with a spinner while the context lasts."""

@@ -9,6 +9,7 @@ import typer
 
 from app.commands.output import AsJson, ConsoleReporter, console, emit
 from app.commands.store_options import Force, Model, Store, open_store
+from app.errors import ArtifactError
 
 
 def publish(
@@ -25,6 +26,10 @@ def publish(
     """
     from app.publishing.publish import publish as publish_version
 
+    if not (version_dir / "manifest.json").is_file():
+        raise ArtifactError(
+            "file", f"{version_dir}: holds no version (no manifest.json); name a folder that `ctr train` wrote"
+        )
     settings, store = open_store(model, model_store)
     published = publish_version(store, version_dir, settings, ConsoleReporter(), live=live, forced=force)
     console.print(

@@ -4,10 +4,12 @@ from __future__ import annotations
 
 from typing import Annotated, Any
 
+import msgspec
 import typer
 
 from app.commands.output import console, emit
-from app.errors import CtrError
+from app.commands.service_options import ApiKey, address_and_key
+from app.errors import ConfigError, CtrError
 
 TIMEOUT_S = 10.0
 
@@ -15,19 +17,26 @@ TIMEOUT_S = 10.0
 def rank(
     user: Annotated[str, typer.Argument(help="User id.")],
     items: Annotated[list[str], typer.Argument(help="Candidate item ids.")],
-    url: Annotated[str, typer.Option(help="The service.")] = "http://127.0.0.1:8000",
+    url: Annotated[str | None, typer.Option(help="The service.", show_default="that of CTR_HOST and CTR_PORT")] = None,
+    context: Annotated[
+        list[str] | None,
+        typer.Option(help="A field of the request as hour=21, repeatable, or all as JSON: '{\"hour\": 21}'."),
+    ] = None,
     explain: Annotated[bool, typer.Option(help="Say which fields moved the scores of the first items.")] = False,
     model: Annotated[str | None, typer.Option(help="A label or a version number.")] = None,
-    api_key: Annotated[str | None, typer.Option(help="Sent as X-API-Key.")] = None,
+    api_key: ApiKey = None,
     as_json: Annotated[bool, typer.Option("--json", help="The service's answer on standard output.")] = False,
 ) -> None:
     """Rank items for a user on a running service.
 
-    Example: ctr rank 42 50 181 172 --explain
+    Example: ctr rank 42 50 181 172 --context hour=21 --explain
     """
     import httpx
 
+    url, api_key = address_and_key(url, api_key)
     body: dict[str, Any] = {"user_id": user, "item_ids": items, "explain": explain}
+    if context:
+        body["context"] = read_context(context)
     if model is not None:
         body["model"] = model
     headers = {"X-API-Key": api_key} if api_key else {}
@@ -44,6 +53,29 @@ def rank(
         emit(answer)
         return
     _show(answer, response.headers.get("server-timing", ""))
+
+
+def read_context(given: list[str]) -> dict[str, Any]:
+    """Read `--context`: `name=value` each, or one JSON object; a value that is JSON is what it says, else text.
+
+    Raises ConfigError for anything else.
+    """
+    fields: dict[str, Any] = {}
+    for text in given:
+        name, equals, value = text.partition("=")
+        if text.lstrip().startswith("{"):
+            try:
+                fields |= msgspec.json.decode(text, type=dict[str, Any])
+            except (msgspec.DecodeError, UnicodeError) as error:
+                raise ConfigError(f"--context {text}: not a JSON object: {error}") from error
+        elif equals and name.strip():
+            try:
+                fields[name.strip()] = msgspec.json.decode(value)
+            except (msgspec.DecodeError, UnicodeError):
+                fields[name.strip()] = value
+        else:
+            raise ConfigError(f"--context {text}: expected name=value, or a JSON object")
+    return fields
 
 
 def _show(answer: dict[str, Any], timing: str) -> None:

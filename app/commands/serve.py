@@ -7,7 +7,7 @@ from typing import Annotated
 import typer
 
 from app.commands.feature_store import with_redis_url
-from app.commands.output import console
+from app.commands.output import AsJson, console, emit
 
 APPLICATION = "app.main:create_app"
 """Makes the served application; a string, so that only processes that serve import it, and torch with it."""
@@ -18,10 +18,12 @@ def serve(
     port: Annotated[int | None, typer.Option(help="Port to listen on. [CTR_PORT]")] = None,
     workers: Annotated[int | None, typer.Option(help="Processes; one per free core. [CTR_WORKERS]")] = None,
     model: Annotated[str | None, typer.Option(help="Model in the model store. [CTR_MODEL]")] = None,
+    as_json: AsJson = False,
 ) -> None:
     """Serve POST /rank until interrupted.
 
-    Features come from CTR_REDIS_URL, or from an embedded Valkey where that is empty.
+    Features come from CTR_REDIS_URL, or from an embedded Valkey where that is empty. --json prints the address once it
+    listens.
 
     Example: ctr serve --port 8000 --workers 2
     """
@@ -33,4 +35,10 @@ def serve(
     with with_redis_url(settings) as settings:
         if embedded:
             console.print(f"features come from an embedded Valkey in {settings.data_dir / 'valkey'}", highlight=False)
-        run(settings, APPLICATION, lambda url: console.print(f"serving {settings.model} on {url}", highlight=False))
+
+        def announce(url: str) -> None:
+            console.print(f"serving {settings.model} on {url}", highlight=False)
+            if as_json:
+                emit({"model": settings.model, "url": url})
+
+        run(settings, APPLICATION, announce)

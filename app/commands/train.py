@@ -16,7 +16,7 @@ from app.commands.options import TUNING, QuoteEscape, job_config, quiet_threads
 from app.commands.output import AsJson, ConsoleReporter, console, emit, notify, warn
 from app.commands.runs_folder import runs_folder
 from app.commands.train_output import note_other_schema, show_result
-from app.commands.trained_states import export_states_of, load_states
+from app.commands.trained_states import check_folder, export_states_of, load_states
 
 if TYPE_CHECKING:
     from app.training.data.dataset import Dataset
@@ -190,6 +190,8 @@ def train(
         name = name or model
         settings = load_settings(model=name, mlflow_uri=mlflow)
         tracking = Tracking(settings.mlflow_uri, name) if settings.mlflow_uri else None
+        if export:
+            check_folder(export)
         runs = runs_folder()
         cache = cache or runs / "encoded"
         notify(f"Reading {dataset}")

@@ -38,7 +38,7 @@ def show_result(model: str, result: JobResult, rows: Dataset) -> None:
         notify(sentence + ".")
     trained = len(result.fitted.epochs)
     if result.fitted.best_epoch + 1 == trained == result.config.trainer.epochs:
-        warn(f"the last of {trained} epochs was the best: it was still improving, and more --epochs may do better")
+        notify(f"The last of {trained} epochs was the best: it was still improving, and more --epochs may do better.")
     if is_too_good(test):
         leaks = _leaks(rows)
         fields = "; ".join(f"{name}: {reason}" for name, reason in leaks.items())

@@ -6,6 +6,7 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Literal
 
 from app.commands.output import notify, warn
+from app.errors import ConfigError, in_one_line
 
 if TYPE_CHECKING:
     from app.settings import Settings
@@ -17,12 +18,24 @@ def export_states_of(rows: Dataset, folder: Path, asked_for: str) -> None:
     from app.features.fields import SIDES
     from app.training.data.state_files import export_states
 
-    written = export_states(rows, folder)
+    try:
+        written = export_states(rows, folder)
+    except OSError as error:  # the trained version must not be lost by it
+        warn(f"{asked_for}: nothing was written to {folder}: {in_one_line(error)}")
+        return
     if written and asked_for == "--export":
         notify(f"Wrote {' and '.join(f'{count:,} {side}s' for side, count in written.items())} to {folder}")
     for side in SIDES:
         if side not in written and rows.schema.side(side):
             warn(f"{asked_for}: no {side}s, since none of their fields is marked `id: true` in the schema")
+
+
+def check_folder(folder: Path) -> None:
+    """Raise ConfigError if nothing can be written into the folder: before an hour of training, and not after it."""
+    from app.runtime.writable import writable_folder
+
+    if writable_folder([folder]) is None:
+        raise ConfigError(f"--export {folder}: no file can be written there; name a folder that is yours")
 
 
 def load_states(settings: Settings, rows: Dataset, folder: Path) -> None:

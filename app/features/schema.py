@@ -15,6 +15,7 @@ from typing import Annotated, Literal
 import msgspec
 import yaml
 from pydantic import Field, ValidationError, model_validator
+from pydantic_core import ErrorDetails
 
 from app.errors import SchemaError
 from app.features.fields import (
@@ -109,6 +110,11 @@ class FeatureSchema(Declaration):
         return hashlib.sha256(canonical).hexdigest()
 
 
+UNTYPED = ("union_tag_not_found", "union_tag_invalid")
+NO_TYPE = "needs a name, an entity and a `type`: categorical, multi_categorical or numeric"
+"""Says what pydantic calls a tag of a discriminated union."""
+
+
 def load_schema(path: Path) -> FeatureSchema:
     """Read and check a `features.yaml`.
 
@@ -118,7 +124,7 @@ def load_schema(path: Path) -> FeatureSchema:
     try:
         text = path.read_text(encoding="utf-8")
     except (OSError, UnicodeDecodeError) as error:
-        raise SchemaError(f"{path}: cannot be read: {error}") from error
+        raise SchemaError(f"{path}: cannot be read: {getattr(error, 'strerror', None) or error}") from error
     return parse_schema(text, origin=str(path))
 
 
@@ -133,8 +139,13 @@ def parse_schema(text: str, origin: str = "features.yaml") -> FeatureSchema:
                 )
         root = yaml.compose(text, Loader=yaml.SafeLoader)
         raw = yaml.safe_load(text)
+    except yaml.MarkedYAMLError as error:
+        line = f":{error.problem_mark.line + 1}" if error.problem_mark else ""
+        raise SchemaError(
+            f"{origin}{line}: not YAML: {error.problem or error.context or 'it cannot be read'}"
+        ) from error
     except (yaml.YAMLError, ValueError, RecursionError) as error:
-        raise SchemaError(f"{origin}: not YAML: {error}") from error
+        raise SchemaError(f"{origin}: not YAML: {' '.join(str(error).split())}") from error
     return _validate(raw, root, origin)
 
 
@@ -160,8 +171,12 @@ def _validate(raw: object, root: yaml.Node | None, origin: str) -> FeatureSchema
             line = _line_of(root, location)
             where = _describe(raw, location)
             position = f"{origin}:{line}" if line else origin
-            messages.append(f"{position}: {where}{problem['msg']}{_advice(location, problem['type'])}")
+            messages.append(f"{position}: {where}{_said(problem)}{_advice(location, problem['type'])}")
         raise SchemaError("\n".join(messages)) from error
+
+
+def _said(problem: ErrorDetails) -> str:
+    return NO_TYPE if problem["type"] in UNTYPED else problem["msg"]
 
 
 def _advice(location: tuple[int | str, ...], problem: str) -> str:

@@ -63,8 +63,9 @@ def check_not_refused(store: ModelStore, version: int, *, hint: str = "") -> Non
     """Raise ArtifactError if the version was refused earlier. A version that cannot be read is left to the gate.
 
     Args:
-        hint: appended to the message.
+        hint: appended to the message, where the version may pass if it is judged again.
     """
     refusal = store.refusal(version)
     if refusal is not None:
-        raise ArtifactError(refusal.reason, f"version {version} was refused: {refusal.detail}{hint}")
+        helps = hint if refusal.can_be_forced or not hint else "; train it again, --force would not help"
+        raise ArtifactError(refusal.reason, f"version {version} was refused: {refusal.detail}{helps}")

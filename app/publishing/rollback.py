@@ -97,4 +97,6 @@ def _load_latest(store: ModelStore, replaced: int | None) -> tuple[int, list[Pas
         else:
             return version, passed_over
     failed = f"; {', '.join(str(skipped.version) for skipped in passed_over)} do not load" if passed_over else ""
+    if replaced is None:
+        raise ConfigError(f"{store.name} has no live version in {store.folder}, and so none to return from{failed}")
     raise ConfigError(f"{store.name} {replaced} is stable and there is no earlier version to return to{failed}")

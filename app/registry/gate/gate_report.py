@@ -14,6 +14,8 @@ from app.runtime.durable_file import fsync_path, replace_file
 
 REPORT = "gate.json"
 MAX_REPORT_BYTES = 1 << 20
+OUT_OF_ROOM = {"timeout": "CTR_GATE_TIMEOUT_S", "memory": "CTR_GATE_MEMORY_MB"}
+"""Reasons that say nothing of the version itself, and the settings that give its checks more room."""
 WITHDRAWN = "withdrawn"
 """The name of the check that says why a version was taken out of service, by its monitor or by an operator."""
 
@@ -29,6 +31,11 @@ class GateCheck(msgspec.Struct, frozen=True):
     figures: dict[str, float] = {}
     comparison: bool = False
     """True if it compares with the live version or the feature store; a version that fails may still be wanted."""
+
+    @property
+    def can_be_forced(self) -> bool:
+        """Whether judging the version again by force may let it pass: what cannot be served is refused all the same."""
+        return self.comparison or self.name == WITHDRAWN or self.reason in OUT_OF_ROOM
 
 
 class GateReport(msgspec.Struct, frozen=True):

@@ -9,11 +9,14 @@ TIME_WORDS = {"time", "timestamp", "ts", "date", "datetime", "day", "created", "
 USER_WORDS = {
     "user", "u", "uid", "visitor", "customer", "member", "device", "session", "client", "person", "viewer", "ip",
     "cookie", "account", "buyer", "shopper", "reader", "listener", "subscriber", "household", "idfa", "gaid", "usr",
+    "userid", "memberid", "msno", "nick", "consumer", "guest", "player", "patient", "student", "passenger", "rider",
 }  # fmt: skip
 ITEM_WORDS = {
     "item", "i", "iid", "movie", "film", "product", "ad", "ads", "article", "video", "creative", "campaign", "song",
     "track", "book", "news", "doc", "document", "sku", "listing", "hotel", "offer", "banner", "app", "store", "artist",
     "album", "game", "recipe", "restaurant", "business", "venue", "poi", "photo", "prod",
+    "itm", "goods", "asin", "isbn", "ean", "upc", "adgroup", "adset", "adunit", "commodity", "show", "episode",
+    "post", "job", "course", "deal", "coupon", "material",
 }  # fmt: skip
 REQUEST_WORDS = {"session", "impression", "request", "visit", "row", "index", "event", "query", "log", "record"}
 """These count what happens, and not those whom it happens to."""
@@ -33,6 +36,10 @@ QUANTITY_WORDS = {
     "quantity", "qty", "stock", "population", "pages", "words", "bytes", "volume", "speed", "area", "popularity",
 }  # fmt: skip
 
+
+ID_ENDINGS = {"id", "ids", "key", "no", "nr", "number", "code", "hash", "uuid", "guid", "idx", "sk", "pk"}
+AD_PARTS = {"group", "set", "unit", "campaign", "creative"}
+"""What follows `ad` in the name of a kind of advertisement: `ad_group_id`."""
 
 TRANSLATED = {
     "用户": "user_", "会员": "user_", "商品": "item_", "物品": "item_", "广告": "ad_", "点击": "click",
@@ -81,8 +88,10 @@ def named_kind(name: str) -> NamedKind | None:
 
 
 def is_id_name(name: str, words: set[str]) -> bool:
-    """Tell whether a column is named like the id of one of these words: `user_id`, `userId`, `uid`, `user`."""
+    """Tell whether a column is named like the id of one of these words: `user_id`, `userId`, `uid`, `user_key`."""
     parts = words_of(name)
     if not parts or parts[0] not in words:
         return False
-    return parts[1:] == ["id"] or (len(parts) == 1 and len(parts[0]) > 1)
+    if len(parts) == 3 and parts[0] in ("ad", "ads") and parts[1] in AD_PARTS:
+        parts = [parts[0], parts[2]]
+    return (len(parts) == 2 and parts[1] in ID_ENDINGS) or (len(parts) == 1 and len(parts[0]) > 1)

@@ -10,16 +10,19 @@ import polars as pl
 
 from app.errors import ConfigError
 from app.features.fields import RAW_NAME
-from app.training.data.column_names import plain_name
+from app.training.data.column_names import plain_name, words_of
 from app.training.data.column_profile import ColumnProfile
 from app.training.data.label_leaks import label_leak
+from app.training.data.label_threshold import label_threshold
 from app.training.data.source import LABELS
 from app.training.data.time_columns import is_other_time
 
 LABEL_NAMES = (
     "label", "click", "clicked", "is_click", "is_clicked", "target", "y", "converted", "conversion", "is_conversion",
-    "liked", "is_attributed", "purchased", "bought", "installed",
+    "liked", "is_attributed", "purchased", "bought", "installed", "clk", "is_clk", "isclick", "isclicked", "click_flag",
+    "clicked_flag", "has_clicked", "has_click", "did_click", "is_conv", "conv",
 )  # fmt: skip
+RATING_WORDS = {"rating", "stars", "score", "rate", "plays", "clicks", "listens", "views", "dwell", "watch"}
 MIN_COPIED, MIN_COPIED_SHARE = 20, 0.01
 """A copy is one where so many rows, and this share of them, have a value."""
 SOURCE_NAME = re.compile(RAW_NAME)
@@ -37,8 +40,17 @@ def find_label_column(path: Path, profiles: dict[str, ColumnProfile]) -> str:
         return (named or binary)[0]
     raise ConfigError(
         f"{path}: {'several columns are' if binary else 'no column is'} 0 or 1 throughout"
-        f"{' (' + ', '.join(binary) + ')' if binary else ''}: name the label with --label"
+        f"{' (' + ', '.join(binary) + ')' if binary else ''}: name the label with --label{_from_threshold(profiles)}"
     )
+
+
+def _from_threshold(profiles: dict[str, ColumnProfile]) -> str:
+    """Say how a column such as a rating becomes a label; empty where no column is named so."""
+    for name, profile in profiles.items():
+        proposal = label_threshold(profile.series) if RATING_WORDS & set(words_of(name)) else ""
+        if proposal:
+            return f", or: {name} {proposal}"
+    return ""
 
 
 def labels_of(profile: ColumnProfile) -> pl.Series:
@@ -52,9 +64,9 @@ def labels_of(profile: ColumnProfile) -> pl.Series:
 def reason_to_leave_out(profile: ColumnProfile, labels: pl.Series) -> str:
     """Return why a column can be neither a feature nor a time; empty where it can."""
     reason = cannot_be_read(profile)
-    if reason or isinstance(profile.series.dtype, pl.List):
+    if reason:
         return reason
-    if profile.distinct_count == 1 and profile.missing_share == 0:
+    if not isinstance(profile.series.dtype, pl.List) and profile.distinct_count == 1 and profile.missing_share == 0:
         return f"always {profile.present[0]}"
     return label_leak(profile, labels)
 

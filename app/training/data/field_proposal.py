@@ -74,18 +74,26 @@ def propose_field(
 
 
 def share_spaces(proposals: list[FieldProposal], ids: Mapping[Entity, ProposedId]) -> None:
-    """Give one space to fields whose categories are the same things: a user's liked genres and a film's."""
-    owners: dict[str, FieldProposal] = {}
+    """Give one space to fields of both sides whose categories are the same things: a user's liked genres and a film's.
+
+    Fields of one side gain nothing by it: the model learns from a user's genre that is a film's genre too.
+    """
+    groups: list[list[FieldProposal]] = []
     id_names = {own.name for own in ids.values()}
     order = sorted(proposals, key=lambda one: (one.entity != "item", one.profile.name not in id_names))
     for proposal in (proposal for proposal in order if proposal.type != "numeric"):
-        for space, owner in owners.items():
-            if have_same_things(proposal.profile, owner.profile):
-                owner.options["space"] = proposal.options["space"] = space
-                proposal.type_reason += f"; has the values of {owner.profile.name}"
+        for group in groups:
+            if have_same_things(proposal.profile, group[0].profile):
+                group.append(proposal)
                 break
         else:
-            owners[proposal.name] = proposal
+            groups.append([proposal])
+    for owner, *others in groups:
+        if len({one.entity == "item" for one in (owner, *others)}) < 2:
+            continue
+        for proposal in others:
+            owner.options["space"] = proposal.options["space"] = owner.name
+            proposal.type_reason += f"; has the values of {owner.profile.name}"
 
 
 def is_category(profile: ColumnProfile, labels: pl.Series) -> bool:
@@ -99,7 +107,8 @@ def _entity(
     words = words_of(profile.name)
     sides: tuple[tuple[Entity, set[str]], ...] = (("user", USER_WORDS), ("item", ITEM_WORDS))
     for entity, entity_words in sides:
-        if words and words[0] in entity_words:
+        # Values go before a name: the `customer` of an advertisement is who pays for it.
+        if words and words[0] in entity_words and (owner in (None, entity) or shares.get(entity)):
             return entity, f"named {words[0]}..."
     if owner:
         return owner, f"the same in {shares[owner]:.0%} of the rows of one {ids[owner].name}"

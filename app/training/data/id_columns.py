@@ -6,7 +6,7 @@ from collections.abc import Callable, Mapping
 from typing import NamedTuple
 
 from app.features.fields import SIDES, Entity
-from app.training.data.column_names import CODE_WORDS, ITEM_WORDS, USER_WORDS, is_id_name, words_of
+from app.training.data.column_names import CODE_WORDS, ID_ENDINGS, ITEM_WORDS, USER_WORDS, is_id_name, words_of
 from app.training.data.column_profile import ColumnProfile
 
 MIN_TRAIT_SHARE = 0.98
@@ -70,7 +70,7 @@ def named_id(profiles: Mapping[str, ColumnProfile], words: set[str]) -> str | No
 def _says_id(name: str) -> bool:
     """Tell whether a name says id, as `device_id` does; `device` may be mobile or desktop."""
     words = words_of(name)
-    return words[-1] == "id" or words[0] in ("user", "item", "uid", "iid")
+    return words[-1] in ID_ENDINGS or words[0] in ("user", "item", "uid", "iid")
 
 
 def is_trait(profile: ColumnProfile, ids: ColumnProfile) -> float:

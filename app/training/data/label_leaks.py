@@ -4,44 +4,83 @@ from __future__ import annotations
 
 import polars as pl
 
+from app.training.data.column_names import words_of
 from app.training.data.column_profile import ColumnProfile
 
 LABEL_AUC = 0.999
 """A column that ranks the labels with this AUC is no feature but the label in other words."""
 MIN_EXPECTED = 15
 """So many rows of the other label are to be expected beside a value before their absence says something."""
+MIN_EXPECTED_OF_OUTCOME = 3
+"""Fewer suffice where the name says that it comes after a click."""
+MIN_EXPECTED_OF_VALUE = 50
+"""More are needed for one value among several, of which some are rare and popular."""
+MAX_VALUES = 20
+"""Only columns of few values are looked at value by value: an id may well be of somebody who always clicks."""
 MIN_RARER = 5
 """Fewer rows of a label may be apart from the others by chance."""
 MAX_EXCEPTIONS = 0.02
 """At most this share of them is there: a click that was counted twice, a time that was written late."""
 
 
+OUTCOME_WORDS = {
+    "dwell", "conversion", "converted", "conversions", "convert", "purchase", "purchased", "bought", "order", "ordered",
+    "checkout", "basket", "revenue", "gmv", "watch", "watched", "played", "listened", "spent", "finish", "finished",
+    "completed", "completion", "installed", "install", "liked", "like", "shared", "share", "commented", "added",
+    "clicked", "clicks", "click", "clk", "landing", "bounce", "bounced", "attributed", "returned", "payment", "paid",
+}  # fmt: skip
+"""What happens after a click, and has a column in its log."""
+
+
 def label_leak(profile: ColumnProfile, labels: pl.Series) -> str:
     """Return how a column tells the label; empty where it does not."""
-    if isinstance(profile.series.dtype, pl.List | pl.Struct):
+    least = MIN_EXPECTED_OF_OUTCOME if OUTCOME_WORDS & set(words_of(profile.name)) else MIN_EXPECTED
+    is_there = profile.series.is_not_null()
+    if isinstance(profile.series.dtype, pl.List):
+        is_there = is_there & (profile.series.list.len() > 0).fill_null(False)
+    elif isinstance(profile.series.dtype, pl.Struct):
         return ""
-    if _tells_label(profile, labels):
+    elif _tells_label(profile, labels):
         return "tells the label: it would not be known when a request is made"
-    only = _only_label(profile.series.is_not_null(), labels)
+    only = _only_label(is_there, labels, least)
     if only is not None:
         return f"present only where the label is {only}"
+    only = _only_label(~is_there, labels, least)
+    if only is not None:
+        return f"missing only where the label is {only}"
+    if isinstance(profile.series.dtype, pl.List) or profile.distinct_count < 2:
+        return ""
     # Some writers say 0, -1 or none where others say nothing.
-    if profile.distinct_count > 1 and profile.mode_share >= 0.5:
-        usual = profile.present.cast(pl.String, strict=False).mode().sort()[0]
-        only = _only_label((profile.as_text != usual).fill_null(False), labels)
-        if only is not None:
-            return f"other than {usual} only where the label is {only}"
+    usual = profile.present.cast(pl.String, strict=False).mode().sort()[0]
+    only = _only_label((profile.as_text != usual).fill_null(False), labels, least)
+    if only is not None:
+        return f"other than {usual} only where the label is {only}"
+    if profile.floats is not None:
+        for sign, there in (("above 0", profile.floats > 0), ("0 or less", profile.floats <= 0)):
+            only = _only_label(there.fill_null(False), labels, least)
+            if only is not None:
+                return f"{sign} only where the label is {only}"
+    return _telling_value(profile, labels)
+
+
+def _telling_value(profile: ColumnProfile, labels: pl.Series) -> str:
+    """Return which of a few values, such as the event type `purchase`, only clicks have; empty where none is so."""
+    if profile.distinct_count > MAX_VALUES:
+        return ""
+    for value in profile.as_text.drop_nulls().unique().sort().to_list():
+        if _only_label((profile.as_text == value).fill_null(False), labels, MIN_EXPECTED_OF_VALUE) == 1:
+            return f"{value} only where the label is 1"
     return ""
 
 
-def _only_label(there: pl.Series, labels: pl.Series) -> int | None:
+def _only_label(there: pl.Series, labels: pl.Series, least: float) -> int | None:
     """Return the label that is the only one of these rows, although others are to be expected; None if none is."""
     rows, all_labels = labels.filter(there).drop_nulls(), labels.drop_nulls()
     if not len(rows) or len(rows) == len(labels):
         return None
     for label in (1, 0):
         expected = len(rows) * float((all_labels != label).sum()) / len(all_labels)
-        if expected >= MIN_EXPECTED and float((rows != label).sum()) <= MAX_EXCEPTIONS * expected:
+        if expected >= least and float((rows != label).sum()) <= MAX_EXCEPTIONS * expected:
             return label
     return None
 

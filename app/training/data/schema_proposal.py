@@ -25,10 +25,12 @@ from app.training.data.column_roles import (
 from app.training.data.field_names import field_names
 from app.training.data.field_proposal import FieldProposal, is_category, propose_field, share_spaces
 from app.training.data.id_columns import ProposedId, ids_by_values, is_trait, named_id
+from app.training.data.label_threshold import label_threshold
 from app.training.data.readers.bad_rows import BadRows
 from app.training.data.readers.mixed_columns import stack_frames
 from app.training.data.readers.table_files import TableFiles
 from app.training.data.readers.table_reader import table_files
+from app.training.data.source import MOSTLY_NO_LABEL
 from app.training.data.time_columns import is_named_like_row_time, is_readable_time, running_number, time_rank, times_of
 
 ROWS = 100_000
@@ -71,6 +73,9 @@ def propose_schema(
             raise ConfigError(f"{path}: no column {name}; it has {', '.join(list(profiles)[:40])}")
     label = label or find_label_column(path, profiles)
     labels = labels_of(profiles[label])
+    proposal = label_threshold(profiles[label].series) if labels.null_count() > MOSTLY_NO_LABEL * len(labels) else ""
+    if proposal:
+        raise ConfigError(one_line(f"{path}: {label} {proposal}"))
     left_out = {label: "the label"}
     for name, profile in profiles.items():
         reason = left_out.get(name) or (

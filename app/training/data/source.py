@@ -17,6 +17,7 @@ from app.features.loading.plain_series import plain_frame
 from app.features.schema import FeatureSchema
 from app.features.values import INT64_MAX
 from app.training.data.encoding_limits import DEFAULT_LIMITS, EncodingLimits
+from app.training.data.label_threshold import label_threshold
 from app.training.data.readers.bad_rows import BadRows
 from app.training.data.readers.table_chunk import ChunkReader, TableChunk
 from app.training.data.readers.table_files import TableFiles
@@ -25,6 +26,10 @@ from app.training.data.readers.time_values import seconds_of
 PLACEHOLDER = "\x1f"
 """This column of nulls keeps the number of rows of a side without fields."""
 LABELS = {"0": 0.0, "0.0": 0.0, "false": 0.0, "1": 1.0, "1.0": 1.0, "true": 1.0}
+
+
+MOSTLY_NO_LABEL = 0.2
+"""A column with more values that are neither 0 nor 1 is no label with errors in it, but something else."""
 
 
 class UsableRows(NamedTuple):
@@ -164,6 +169,8 @@ class Source:
         text = frame[self.label].cast(pl.String, strict=False).str.strip_chars().str.to_lowercase()
         labels = text.replace_strict(self.labels, default=None, return_dtype=pl.Float32)
         good = labels.is_not_null()
+        if (~good).mean() > MOSTLY_NO_LABEL and (proposal := label_threshold(frame[self.label])):  # type: ignore[operator]
+            raise DataError(f"{self.path}: {self.label} {proposal}")
         bad.add(f"{self.label} is not 0 or 1", chunk.rows_N[(~good).to_numpy()])
         times_N: npt.NDArray[np.int64] | None = None
         if self.timestamp:

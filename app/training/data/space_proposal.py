@@ -12,12 +12,11 @@ MIN_SHARED = 0.5
 MIN_UNNAMED = 10
 """So many categories must be shared where the names have no word in common."""
 MIN_NAMED = 2
-DENSE = 0.5
-"""Whole numbers that fill more than this share of their range are shared by chance."""
 GENERIC_WORDS = {
     "id", "code", "type", "category", "cat", "class", "kind", "group", "feature", "feat", "field", "col", "column",
     "var", "value", "attr", "attribute", "name", "flag", "is", "has", "of", "the", "in", "at", "num", "count", "c", "f",
-    "x", "v",
+    "x", "v", "level", "lvl", "grade", "rank", "tier", "segment", "seg", "bucket", "bin", "range", "band", "score",
+    "affinity", "status", "state", "key", "hash", "index", "position", "pos", "slot", "no", "nr", "number",
 }  # fmt: skip
 GENERIC_VALUES = {
     "yes", "no", "y", "n", "t", "f", "true", "false", "on", "off", "none", "null", "na", "n/a", "nan", "unknown",
@@ -29,14 +28,14 @@ GENERIC_VALUES = {
 def have_same_things(one: ColumnProfile, other: ColumnProfile) -> bool:
     """Tell whether two columns hold the same things: a user's liked genres and a film's, a last film and a film.
 
-    Categories that say something by themselves (text, numbers with gaps between them) need a word in common in the
-    names, or many of them in common. Numbers that fill their range, such as 0 to 23, need names that end in one noun.
+    Categories that are text need a word in common in the names, or many of them in common. Whole numbers overlap by
+    chance, whatever they number: they need names that end in one noun.
     """
     left, right = _categories(one), _categories(other)
     shared = left & right
     if len(shared) < MIN_SHARED * max(min(len(left), len(right)), 1):
         return False
-    if _are_dense(left) or _are_dense(right):
+    if _are_numbers(left) or _are_numbers(right):
         return bool(head_noun(one.name)) and head_noun(one.name) == head_noun(other.name)
     related = set(words_of(one.name)) & set(words_of(other.name)) - USER_WORDS - {"id"}
     return len(shared - GENERIC_VALUES) >= (MIN_NAMED if related else MIN_UNNAMED)
@@ -59,9 +58,6 @@ def _categories(profile: ColumnProfile) -> set[str]:
     return {re.sub(r"\.0+$", "", text) for text in profile.categories.unique().drop_nulls().to_list()}
 
 
-def _are_dense(categories: set[str]) -> bool:
-    """Tell whether these are whole numbers that fill their range, or so few that they mean nothing by themselves."""
-    if not categories or not all(re.fullmatch(r"-?[0-9]{1,15}", text) for text in categories):
-        return False
-    numbers = {int(text) for text in categories}
-    return len(numbers) < 3 or len(numbers) > DENSE * (max(numbers) - min(numbers) + 1)
+def _are_numbers(categories: set[str]) -> bool:
+    """Tell whether these are whole numbers, written with leading zeros or not."""
+    return bool(categories) and all(re.fullmatch(r"[-+]?[0-9]+", text) for text in categories)

@@ -6,6 +6,8 @@ from pathlib import Path
 
 import pytest
 
+from app.features.schema import parse_schema
+from app.training.data.column_names import ITEM_WORDS, USER_WORDS, is_id_name
 from tests.training.data.schema_tables import ITEMS, RANDOM, ROWS, USERS, entities, ids, propose, types
 from tests.training.data.test_number_kind import popular_codes
 
@@ -42,3 +44,39 @@ def test_ids_of_advertising_are_told_by_their_names(tmp_path: Path) -> None:
     assert ids(propose(tmp_path, columns)) == {"user": "device_id", "item": "ad"}
     columns = {"visitorid": addresses, "movieid": ITEMS}
     assert ids(propose(tmp_path, columns)) == {"user": "visitorid", "item": "movieid"}
+
+
+@pytest.mark.parametrize(
+    ("name", "words", "is_id"),
+    [
+        ("userid", USER_WORDS, True),
+        ("USERID", USER_WORDS, True),
+        ("uid", USER_WORDS, True),
+        ("user_key", USER_WORDS, True),
+        ("CustomerNumber", USER_WORDS, True),
+        ("msno", USER_WORDS, True),
+        ("user_age", USER_WORDS, False),
+        ("itemid", ITEM_WORDS, True),
+        ("adgroup_id", ITEM_WORDS, True),
+        ("ad_group_id", ITEM_WORDS, True),
+        ("ad_group_type", ITEM_WORDS, False),
+        ("goods_id", ITEM_WORDS, True),
+        ("product_code", ITEM_WORDS, True),
+        ("asin", ITEM_WORDS, True),
+        ("item_price", ITEM_WORDS, False),
+    ],
+)
+def test_ids_are_known_by_many_names(name: str, words: set[str], is_id: bool) -> None:
+    assert is_id_name(name, words) is is_id
+
+
+def test_who_pays_for_an_advertisement_is_no_user(tmp_path: Path) -> None:
+    users, ads = RANDOM.integers(0, 300, ROWS), RANDOM.integers(0, 100, ROWS)
+    columns = {"userid": users, "adgroup_id": ads, "customer": ads % 37, "user_level": users % 5}
+    fields = {field.name: field for field in parse_schema(propose(tmp_path, columns).text).fields}
+    assert {name: field.entity for name, field in fields.items()} == {
+        "userid": "user",
+        "adgroup_id": "item",
+        "customer": "item",
+        "user_level": "user",
+    }

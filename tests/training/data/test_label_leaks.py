@@ -50,3 +50,26 @@ def test_a_text_that_tells_the_label_is_left_out(tmp_path: Path) -> None:
 def test_what_is_rare_but_not_caused_stays(tmp_path: Path) -> None:
     rare = np.where(RANDOM.random(ROWS) < 0.01, RANDOM.integers(1, 50, ROWS), 0)
     assert "x" in types(propose(tmp_path, {"user_id": USERS, "x": rare}))
+
+
+def test_siblings_of_what_a_click_causes_are_left_out(tmp_path: Path) -> None:
+    """Presence, zero or not, a few sentinels, a bucketed number, lists, a category, and a few conversions."""
+    views = RANDOM.choice(["view", "scroll", "hover"], ROWS)
+    seconds = RANDOM.integers(1, 600, ROWS)
+    few = np.zeros(ROWS, int)
+    few[np.flatnonzero(CLICKED)[:9]] = 1
+    columns: dict[str, object] = {
+        "event_type": np.where(CLICKED, "click", views).tolist(),
+        "last_event": np.where(CLICKED & (RANDOM.random(ROWS) < 0.5), "purchase", views).tolist(),
+        "dwell_bucket": [f"{s // 100}00+" if c else "none" for s, c in zip(seconds, CLICKED, strict=True)],
+        "watch_ms": np.where(CLICKED, seconds, RANDOM.choice([-1, 0], ROWS)),
+        "not_interested": [None if c and n % 3 else "ok" for n, c in enumerate(CLICKED)],
+        "viewed_pages": [["a", "b"] if c else [] for c in CLICKED],
+        "conversion": few,
+    }
+    table = {"user_id": USERS, "hour": SECONDS % 24, **columns}
+    pl.DataFrame(table).with_columns(clicked=CLICKED.astype(int)).write_parquet(tmp_path / "rows.parquet")
+    proposal = propose_schema(tmp_path / "rows.parquet", label="clicked")
+    assert set(proposal.left_out) == {"clicked", *columns}, proposal.left_out
+    assert proposal.left_out["last_event"] == "purchase only where the label is 1"
+    assert proposal.left_out["not_interested"] == "missing only where the label is 1"

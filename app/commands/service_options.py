@@ -1,0 +1,26 @@
+"""Options of the commands that talk to a running service: where it is, and the key."""
+
+from __future__ import annotations
+
+from typing import Annotated
+
+import typer
+
+ApiKey = Annotated[str | None, typer.Option(help="Sent as X-API-Key.", show_default="the first of CTR_API_KEYS")]
+ANY_ADDRESS = {"0.0.0.0": "127.0.0.1", "::": "::1", "": "127.0.0.1"}  # listens there; is reached here
+
+
+def address_and_key(url: str | None, api_key: str | None) -> tuple[str, str | None]:
+    """Return the address and the key as given, or else those that the settings have for `ctr serve`.
+
+    Raises ConfigError if a setting is wrong.
+    """
+    from app.settings import load_settings
+
+    settings = load_settings()
+    if url is None:
+        host = ANY_ADDRESS.get(settings.host, settings.host)
+        url = f"http://{f'[{host}]' if ':' in host else host}:{settings.port}"
+    if api_key is None and settings.api_keys:
+        api_key = settings.api_keys[0].get_secret_value()
+    return url, api_key

@@ -1,0 +1,75 @@
+"""`ctr rank` asks the service that the settings name, with a context."""
+
+from __future__ import annotations
+
+from typing import Any
+
+import httpx
+import pytest
+
+from app.commands.rank import read_context
+from tests.commands.conftest import Ctr
+
+ANSWER = {
+    "model": "deepfm",
+    "version": 1,
+    "items": [{"item_id": "2", "score": 0.5}],
+    "degraded": [],
+    "missing": {"user": False, "items": []},
+}
+
+
+@pytest.fixture
+def sent(monkeypatch: pytest.MonkeyPatch) -> list[dict[str, Any]]:
+    """Collects what would have been sent."""
+    requests: list[dict[str, Any]] = []
+
+    def post(url: str, **options: Any) -> httpx.Response:
+        requests.append({"url": url, **options})
+        return httpx.Response(200, json=ANSWER)
+
+    monkeypatch.setattr(httpx, "post", post)
+    return requests
+
+
+@pytest.mark.parametrize(
+    ("environment", "url"),
+    [
+        ({}, "http://127.0.0.1:8000/rank"),
+        ({"CTR_PORT": "9000"}, "http://127.0.0.1:9000/rank"),
+        ({"CTR_HOST": "0.0.0.0", "CTR_PORT": "9000"}, "http://127.0.0.1:9000/rank"),
+        ({"CTR_HOST": "ranker"}, "http://ranker:8000/rank"),
+        ({"CTR_HOST": "::"}, "http://[::1]:8000/rank"),
+        ({"CTR_HOST": "fe80::2"}, "http://[fe80::2]:8000/rank"),
+    ],
+)
+def test_the_service_is_that_of_the_settings(
+    ctr: Ctr, sent: list[dict[str, Any]], monkeypatch: pytest.MonkeyPatch, environment: dict[str, str], url: str
+) -> None:
+    for name in ("CTR_HOST", "CTR_PORT", "CTR_API_KEYS"):
+        monkeypatch.delenv(name, raising=False)
+    for name, value in environment.items():
+        monkeypatch.setenv(name, value)
+    assert ctr("rank", "1", "2")[0] == 0
+    assert sent[0]["url"] == url
+    assert ctr("rank", "1", "2", "--url", "http://elsewhere/x")[0] == 0
+    assert sent[1]["url"] == "http://elsewhere/x/rank"
+
+
+def test_a_context_and_the_key_are_sent(ctr: Ctr, sent: list[dict[str, Any]], monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setenv("CTR_API_KEYS", "first,second")
+    status, _, err = ctr("rank", "1", "2", "--context", "hour=21", "--context", '{"day": "fri", "n": [1]}')
+    assert status == 0, err
+    assert sent[0]["json"]["context"] == {"hour": 21, "day": "fri", "n": [1]}
+    assert sent[0]["headers"] == {"X-API-Key": "first"}
+    assert ctr("rank", "1", "2", "--api-key", "mine")[0] == 0
+    assert sent[1]["headers"] == {"X-API-Key": "mine"}
+    assert "context" not in sent[1]["json"]
+
+
+def test_values_of_a_context_are_json_or_text() -> None:
+    given = ["hour=21", "os=ios", "code=007", 'quoted="21"', "empty=", "link=a=b", ' tags =["x"]']
+    read = read_context(given)
+    assert read == {
+        "hour": 21, "os": "ios", "code": "007", "quoted": "21", "empty": "", "link": "a=b", "tags": ["x"]
+    }  # fmt: skip
