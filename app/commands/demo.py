@@ -71,7 +71,7 @@ def demo(
 
 def _clear(settings: Settings, as_json: bool) -> None:
     """Remove the demo's users and items from the store."""
-    from app.features.loading.feature_loader import open_client
+    from app.features.redis_client import open_client
     from app.publishing.demo_features import remove_demo
 
     with with_redis_url(settings) as settings, open_client(settings.redis_url) as client:

@@ -73,9 +73,9 @@ def propose_schema(
             raise ConfigError(f"{path}: no column {name}; it has {', '.join(list(profiles)[:40])}")
     label = label or find_label_column(path, profiles)
     labels = labels_of(profiles[label])
-    proposal = label_threshold(profiles[label].series) if labels.null_count() > MOSTLY_NO_LABEL * len(labels) else ""
-    if proposal:
-        raise ConfigError(one_line(f"{path}: {label} {proposal}"))
+    threshold = label_threshold(profiles[label].series) if labels.null_count() > MOSTLY_NO_LABEL * len(labels) else ""
+    if threshold:
+        raise ConfigError(one_line(f"{path}: {label} {threshold}"))
     left_out = {label: "the label"}
     for name, profile in profiles.items():
         reason = left_out.get(name) or (
