@@ -13,6 +13,12 @@ from app.errors import ConfigError
 if TYPE_CHECKING:
     from app.training.job_config import JobConfig
 
+Positive = Annotated[
+    str | None,
+    typer.Option(
+        help="Label that is a click, or a threshold: 2, sold, '>=4'.", show_default="1, and true, yes and the like"
+    ),
+]
 QuoteEscape = Annotated[
     str | None,
     typer.Option(

@@ -12,7 +12,7 @@ from typing import TYPE_CHECKING, Annotated, Any, Literal
 import typer
 from rich.markup import escape
 
-from app.commands.options import QuoteEscape, interval_seconds
+from app.commands.options import Positive, QuoteEscape, interval_seconds
 from app.commands.output import AsJson, ConsoleReporter, console, emit, notify
 from app.commands.store_options import Model, Store, open_store
 from app.errors import ConfigError, CtrError, DataError, NotPublished
@@ -33,6 +33,7 @@ def retrain(
     data: Annotated[Path | None, typer.Option(help="File or folder; movielens can do without.")] = None,
     dataset: Annotated[str | None, typer.Option(help="Format.", show_default="the live version's")] = None,
     label: Annotated[str | None, typer.Option(help="Column of 0 or 1 of a table.", show_default="label")] = None,
+    positive: Positive = None,
     timestamp: Annotated[str | None, typer.Option(help="Time column of a table, numbers or ISO 8601.")] = None,
     features: Annotated[
         Path | None, typer.Option(help="features.yaml, to be told where it differs.", show_default="the live version's")
@@ -112,6 +113,7 @@ def _retrain(
     data: Path | None,
     dataset: str | None,
     label: str | None,
+    positive: str | None,
     timestamp: str | None,
     quote_escape: str | None,
     features: Path | None,
@@ -153,7 +155,7 @@ def _retrain(
             live = store.load(stable)
             config = _config(live, options)
             notify(f"Reading {dataset or live.manifest.data.get('dataset')}")
-            columns = {"label": label, "timestamp": timestamp, "escape": quote_escape}
+            columns = {"label": label, "timestamp": timestamp, "escape": quote_escape, "positive": positive}
             rows = _read(live, dataset, data, features, **columns, max_bad=max_bad, cache=cache)
             live_newest = newest_time(live.manifest)
             times_N = rows.timestamps_N

@@ -10,13 +10,14 @@ from typing import Annotated
 import typer
 from rich.markup import escape
 
-from app.commands.options import QuoteEscape
+from app.commands.options import Positive, QuoteEscape
 from app.commands.output import AsJson, console, emit, notify
 
 
 def infer(
     file: Annotated[Path, typer.Argument(help="CSV, TSV or JSON lines, plain or .gz, or Parquet, with named columns.")],
     label: Annotated[str | None, typer.Option(help="Column of 0 or 1.", show_default="guessed")] = None,
+    positive: Positive = None,
     user_id: Annotated[str | None, typer.Option(help="Column of the user's id.", show_default="guessed")] = None,
     item_id: Annotated[str | None, typer.Option(help="Column of the item's id.", show_default="guessed")] = None,
     quote_escape: QuoteEscape = None,
@@ -32,7 +33,9 @@ def infer(
     from app.features.schema import parse_schema
     from app.training.data.schema_proposal import propose_schema
 
-    proposal = propose_schema(file, label=label, user_id=user_id, item_id=item_id, rows=rows, escape=quote_escape)
+    proposal = propose_schema(
+        file, label=label, positive=positive, user_id=user_id, item_id=item_id, rows=rows, escape=quote_escape
+    )
     if out:
         try:
             with out.open("x", encoding="utf-8") as target:
@@ -41,10 +44,11 @@ def infer(
             raise ConfigError(f"{out}: cannot be written: {error.strerror}") from error
     for note in proposal.notes:
         notify(note)
-    timestamp = ["--timestamp", proposal.timestamp] if proposal.timestamp else []
+    options = ["--positive", positive] if positive is not None else []
+    options += ["--timestamp", proposal.timestamp] if proposal.timestamp else []
     command = ["ctr", "train", "--dataset", "table", "--data", str(file), "--features", str(out or "features.yaml")]
     console.print(
-        escape(f"To train: {shlex.join([*command, '--label', proposal.label, *timestamp])}"),
+        escape(f"To train: {shlex.join([*command, '--label', proposal.label, *options])}"),
         highlight=False,
         soft_wrap=True,
     )

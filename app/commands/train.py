@@ -12,7 +12,7 @@ from typing import TYPE_CHECKING, Annotated, Any, Literal
 
 import typer
 
-from app.commands.options import TUNING, QuoteEscape, job_config, quiet_threads
+from app.commands.options import TUNING, Positive, QuoteEscape, job_config, quiet_threads
 from app.commands.output import AsJson, ConsoleReporter, console, emit, notify, warn
 from app.commands.runs_folder import runs_folder
 from app.commands.train_output import note_other_schema, show_result
@@ -41,6 +41,7 @@ def train(
     test: Annotated[Path | None, typer.Option(help="Rows to test on; left out, some of the data is held out.")] = None,
     features: Annotated[Path | None, typer.Option(help="features.yaml; every format but table brings its own.")] = None,
     label: Annotated[str | None, typer.Option(help="Column of 0 or 1 of a table.", show_default="label")] = None,
+    positive: Positive = None,
     timestamp: Annotated[
         str | None, typer.Option(help="Time column of a table, numbers or ISO 8601, to split by.")
     ] = None,
@@ -196,7 +197,13 @@ def train(
         cache = cache or runs / "encoded"
         notify(f"Reading {dataset}")
         read_dataset = functools.partial(
-            open_dataset, dataset, features=features, label=label, timestamp=timestamp, escape=quote_escape
+            open_dataset,
+            dataset,
+            features=features,
+            label=label,
+            timestamp=timestamp,
+            escape=quote_escape,
+            positive=positive,
         )
 
         def read(path: Path | None) -> Dataset:

@@ -10,7 +10,7 @@ import typer
 from rich.markup import escape
 from rich.table import Table
 
-from app.commands.options import QuoteEscape, job_config, quiet_threads
+from app.commands.options import Positive, QuoteEscape, job_config, quiet_threads
 from app.commands.output import AsJson, console, emit, notify
 from app.errors import ConfigError, DataError
 
@@ -29,6 +29,7 @@ def tune(
     test: Annotated[Path | None, typer.Option(help="As in `ctr train`; it is not looked at.")] = None,
     features: Annotated[Path | None, typer.Option(help="features.yaml; every format but table brings its own.")] = None,
     label: Annotated[str | None, typer.Option(help="Column of 0 or 1 of a table.", show_default="label")] = None,
+    positive: Positive = None,
     timestamp: Annotated[
         str | None, typer.Option(help="Time column of a table, numbers or ISO 8601, to split by.")
     ] = None,
@@ -70,7 +71,13 @@ def tune(
     if not name.replace("-", "").replace("_", "").isalnum():
         raise ConfigError(f"--study {name}: use letters, digits, '_' and '-'")
     read = functools.partial(
-        open_dataset, dataset, features=features, label=label, timestamp=timestamp, escape=quote_escape
+        open_dataset,
+        dataset,
+        features=features,
+        label=label,
+        timestamp=timestamp,
+        escape=quote_escape,
+        positive=positive,
     )
     rows = read(data)
     base = job_config(model, seed, split, epochs=epochs, effort="quick")
@@ -112,7 +119,7 @@ def tune(
     best = search.best
     if best is None:
         raise DataError("no trial came to an end; give it more --trials or --minutes")
-    chosen = best.options | {"escape": quote_escape}
+    chosen = best.options | {"escape": quote_escape, "positive": positive}
     command = _command(chosen, dataset, data, test, features, label, timestamp, split, model, epochs, seed)
     console.print(_table(search))
     first = search.trials[0]

@@ -15,6 +15,7 @@ from app.training.data.formats.movielens import movielens_source
 from app.training.data.formats.sparrow import sparrow_source
 from app.training.data.formats.sparse_text import LIBFFM, LIBSVM, derived_schema, sparse_source
 from app.training.data.formats.table import table_source
+from app.training.data.labels import LabelReading
 from app.training.data.load_dataset import CACHE, load_dataset
 from app.training.data.readers.bad_rows import MAX_BAD_SHARE
 from app.training.data.shard_encoding import ReportProgress
@@ -35,6 +36,7 @@ def open_dataset(
     label: str | None = None,
     timestamp: str | None = None,
     escape: str | None = None,
+    positive: str | None = None,
     max_bad: float = MAX_BAD_SHARE,
     cache: Path = CACHE,
     report: ReportProgress | None = None,
@@ -50,6 +52,7 @@ def open_dataset(
         label: label column of a table, "label" by default.
         timestamp: time column of a table.
         escape: what escapes quotes in the cells of a table, a backslash or a double quote.
+        positive: the label that is a click, or a threshold such as `>=4`; None reads 0 and 1.
         max_bad: share of bad rows above which the file is refused.
         cache: folder of the encoded forms of large files.
         report: receives the number of rows encoded so far and the share of the file read.
@@ -60,7 +63,9 @@ def open_dataset(
         ConfigError: the arguments do not fit together, or the schema is wrong.
         DataError: the data is.
     """
-    source = group.run_all_or_raise(lambda: open_source(name, path, features, label, timestamp, limits, escape))
+    source = group.run_all_or_raise(
+        lambda: open_source(name, path, features, label, timestamp, limits, escape, positive)
+    )
     return load_dataset(source, cache=cache, max_bad=max_bad, report=report, group=group)
 
 
@@ -72,6 +77,7 @@ def open_source(
     timestamp: str | None = None,
     limits: EncodingLimits = DEFAULT_LIMITS,
     escape: str | None = None,
+    positive: str | None = None,
 ) -> Source:
     """Return a dataset's source, not yet read; see `open_dataset`. Raises ConfigError and DataError as it does."""
     if name not in DATASETS:
@@ -80,6 +86,11 @@ def open_source(
         raise ConfigError(f"--label and --timestamp are for --dataset table; {name} brings its own")
     if escape is not None and (name != "table" or escape not in ESCAPES):
         raise ConfigError(f"--escape {escape}: is for --dataset table, and one of {' '.join(ESCAPES)}")
+    if positive is not None and name != "table" and name not in SPARSE:
+        raise ConfigError(
+            f"--positive {positive}: is for --dataset table, libsvm and libffm; {name} has labels 0 and 1"
+        )
+    labels = LabelReading(positive)
     if name == "movielens":
         return movielens_source(path, _schema(name, features, path, limits), features is None, limits)
     if path is None and not (name == "table" and features is None):
@@ -87,9 +98,9 @@ def open_source(
     schema = _schema(name, features, path, limits)
     assert path is not None
     if name == "table":
-        return table_source(path, schema, label or LABEL, timestamp, limits, escape)
+        return table_source(path, schema, label or LABEL, timestamp, limits, escape, labels)
     if name in SPARSE:
-        return sparse_source(path, schema, SPARSE[name], derived=features is None, limits=limits)
+        return sparse_source(path, schema, SPARSE[name], derived=features is None, labels=labels, limits=limits)
     return SOURCES[name](path, schema, limits)
 
 

@@ -14,7 +14,7 @@ from app.training.data.column_names import plain_name, words_of
 from app.training.data.column_profile import ColumnProfile
 from app.training.data.label_leaks import label_leak
 from app.training.data.label_threshold import label_threshold
-from app.training.data.source import LABELS
+from app.training.data.labels import MINUS, ZERO, ZERO_OR_ONE, LabelReading
 from app.training.data.time_columns import is_other_time
 
 LABEL_NAMES = (
@@ -23,6 +23,8 @@ LABEL_NAMES = (
     "clicked_flag", "has_clicked", "has_click", "did_click", "is_conv", "conv",
 )  # fmt: skip
 RATING_WORDS = {"rating", "stars", "score", "rate", "plays", "clicks", "listens", "views", "dwell", "watch"}
+PLAIN_LABELS = {"0", "0.0", "false", "1", "1.0", "true"}
+"""Where several columns have two values, a label of these goes before one of yes and no."""
 MIN_COPIED, MIN_COPIED_SHARE = 20, 0.01
 """A copy is one where so many rows, and this share of them, have a value."""
 SOURCE_NAME = re.compile(RAW_NAME)
@@ -30,14 +32,12 @@ SOURCE_NAME = re.compile(RAW_NAME)
 
 def find_label_column(path: Path, profiles: dict[str, ColumnProfile]) -> str:
     """Return the column of 0 and 1 with a label's name, or the only one. Raises ConfigError if there is neither."""
-    binary = [
-        name
-        for name, profile in profiles.items()
-        if labels_of(profile).null_count() == 0 and profile.distinct_count == 2
-    ]
+    binary = [name for name, profile in profiles.items() if _is_binary(profile)]
     named = [name for name in binary if plain_name(name).lower() in LABEL_NAMES]
-    if named or len(binary) == 1:
-        return (named or binary)[0]
+    plain = [name for name in binary if set(profiles[name].as_text.str.to_lowercase().unique()) <= PLAIN_LABELS]
+    for found in (named, plain, binary):
+        if found and (len(found) == 1 or found is named):
+            return found[0]
     raise ConfigError(
         f"{path}: {'several columns are' if binary else 'no column is'} 0 or 1 throughout"
         f"{' (' + ', '.join(binary) + ')' if binary else ''}: name the label with --label{_from_threshold(profiles)}"
@@ -53,12 +53,18 @@ def _from_threshold(profiles: dict[str, ColumnProfile]) -> str:
     return ""
 
 
-def labels_of(profile: ColumnProfile) -> pl.Series:
+def _is_binary(profile: ColumnProfile) -> bool:
+    labels = labels_of(profile)
+    return labels.null_count() == 0 and profile.distinct_count == 2 and labels.n_unique() == 2
+
+
+def labels_of(profile: ColumnProfile, reading: LabelReading = ZERO_OR_ONE) -> pl.Series:
     """Return a column as labels 0 and 1, null where a value is neither."""
-    if isinstance(profile.series.dtype, pl.List):
-        return pl.Series([None], dtype=pl.Float64)
-    text = profile.series.cast(pl.String, strict=False).str.strip_chars().str.to_lowercase()
-    return text.replace_strict(LABELS, default=None, return_dtype=pl.Float64)
+    seen: set[str] = set()
+    labels = reading.read(profile.series, seen).cast(pl.Float64)
+    if seen >= {MINUS, ZERO}:
+        return pl.Series(profile.name, [None] * len(labels), dtype=pl.Float64)
+    return labels
 
 
 def reason_to_leave_out(profile: ColumnProfile, labels: pl.Series) -> str:

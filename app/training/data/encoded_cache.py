@@ -98,7 +98,7 @@ def _file_identity(path: Path) -> dict[str, Any]:
 
 def _digest(source: Source, identity: dict[str, Any]) -> str:
     others = [_file_identity(path) for path in source.other_files]
-    options = [source.name, source.label, source.timestamp, source.escape, sorted(source.labels.items()), others]
+    options = [source.name, source.label, source.timestamp, source.escape, source.labels.positive, others]
     document = msgspec.json.encode([FORMAT, identity, source.schema.hash, options], order="sorted")
     return hashlib.sha256(document).hexdigest()[:32]
 

@@ -27,6 +27,6 @@ def label_threshold(values: pl.Series) -> str:
     share = float((numbers >= threshold).mean())  # type: ignore[arg-type]
     span = f"{distinct[0]:g} to {distinct[-1]:g}"
     return (
-        f"has {len(distinct):,} values, {span}, and a label has 0 and 1: make a column of it that is 1 from a "
-        f"threshold on, say where it is {threshold:g} or more ({share:.0%} of these rows), and 0 elsewhere"
+        f"has {len(distinct):,} values, {span}, and a label has 0 and 1: --positive '>={threshold:g}' makes it 1 "
+        f"where it is {threshold:g} or more ({share:.0%} of these rows), and 0 elsewhere"
     )

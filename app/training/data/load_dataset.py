@@ -108,7 +108,12 @@ def _text_size(file: Path) -> int:
 
 def _check_labels(source: Source, labels_N: npt.NDArray[np.float32]) -> None:
     if labels_N.min(initial=1.0) == labels_N.max(initial=0.0):
-        raise DataError(f"{source.path}: every {source.label} is {labels_N[0]:.0f}; there is nothing to learn from")
+        which = (
+            f", as none is {source.labels.positive} (--positive)" if source.labels.positive and not labels_N[0] else ""
+        )
+        raise DataError(
+            f"{source.path}: every {source.label} is {labels_N[0]:.0f}{which}; there is nothing to learn from"
+        )
 
 
 def _check_same(source: Source, value: object, group: ProcessGroup) -> None:

@@ -26,6 +26,7 @@ from app.training.data.field_names import field_names
 from app.training.data.field_proposal import FieldProposal, is_category, propose_field, share_spaces
 from app.training.data.id_columns import ProposedId, ids_by_values, is_trait, named_id
 from app.training.data.label_threshold import label_threshold
+from app.training.data.labels import LabelReading
 from app.training.data.readers.bad_rows import BadRows
 from app.training.data.readers.mixed_columns import stack_frames
 from app.training.data.readers.table_files import TableFiles
@@ -58,6 +59,7 @@ def propose_schema(
     item_id: str | None = None,
     rows: int = ROWS,
     escape: str | None = None,
+    positive: str | None = None,
 ) -> SchemaProposal:
     """Propose a schema from the first `rows` rows of a table with named columns.
 
@@ -72,8 +74,9 @@ def propose_schema(
         if name and name not in profiles:
             raise ConfigError(f"{path}: no column {name}; it has {', '.join(list(profiles)[:40])}")
     label = label or find_label_column(path, profiles)
-    labels = labels_of(profiles[label])
-    threshold = label_threshold(profiles[label].series) if labels.null_count() > MOSTLY_NO_LABEL * len(labels) else ""
+    labels = labels_of(profiles[label], LabelReading(positive))
+    unclear = positive is None and labels.null_count() > MOSTLY_NO_LABEL * len(labels)
+    threshold = label_threshold(profiles[label].series) if unclear else ""
     if threshold:
         raise ConfigError(one_line(f"{path}: {label} {threshold}"))
     left_out = {label: "the label"}
@@ -97,7 +100,7 @@ def propose_schema(
     for proposal in proposals:
         proposal.field_name = names[proposal.profile.name]
     share_spaces(proposals, ids)
-    text = _yaml_document(path, proposals, label, timestamp, left_out, len(labels))
+    text = _yaml_document(path, proposals, label, positive, timestamp, left_out, len(labels))
     parse_schema(text, origin=f"the proposal for {path.name}")
     return SchemaProposal(text, label, timestamp, left_out, files.notes())
 
@@ -179,10 +182,13 @@ def _yaml_document(
     path: Path,
     proposals: list[FieldProposal],
     label: str,
+    positive: str | None,
     timestamp: str | None,
     left_out: dict[str, str],
     rows: int,
 ) -> str:
+    options = ["--positive", positive] if positive is not None else []
+    options += ["--timestamp", timestamp] if timestamp else []
     command = [
         "ctr",
         "train",
@@ -197,7 +203,7 @@ def _yaml_document(
     ]
     comments = [
         f"Proposed from the first {rows:,} rows of {path.name}. A guess: read it, mend it, keep it with your code.",
-        shlex.join([*command, *(["--timestamp", timestamp] if timestamp else [])]),
+        shlex.join([*command, *options]),
         *(f"Left out: {name}: {reason}" for name, reason in left_out.items()),
     ]
     lines = [

@@ -2,8 +2,8 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Iterable, Iterator, Mapping
-from dataclasses import dataclass, field, replace
+from collections.abc import Callable, Iterable, Iterator
+from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import NamedTuple
 
@@ -18,6 +18,7 @@ from app.features.schema import FeatureSchema
 from app.features.values import INT64_MAX
 from app.training.data.encoding_limits import DEFAULT_LIMITS, EncodingLimits
 from app.training.data.label_threshold import label_threshold
+from app.training.data.labels import MINUS, ZERO, ZERO_OR_ONE, LabelReading
 from app.training.data.readers.bad_rows import BadRows
 from app.training.data.readers.table_chunk import ChunkReader, TableChunk
 from app.training.data.readers.table_files import TableFiles
@@ -25,9 +26,6 @@ from app.training.data.readers.time_values import seconds_of
 
 PLACEHOLDER = "\x1f"
 """This column of nulls keeps the number of rows of a side without fields."""
-LABELS = {"0": 0.0, "0.0": 0.0, "false": 0.0, "1": 1.0, "1.0": 1.0, "true": 1.0}
-
-
 MOSTLY_NO_LABEL = 0.2
 """A column with more values that are neither 0 nor 1 is no label with errors in it, but something else."""
 
@@ -62,8 +60,8 @@ class Source:
     """Names a column of numbers that grow with time, of dates, or of ISO 8601 text."""
     targets: tuple[str, ...] = ()
     """Names the columns beside the label that tell the answer and so may not be features."""
-    labels: Mapping[str, float] = field(default_factory=lambda: LABELS)
-    """Maps what the label column says, in lower case, to the label."""
+    labels: LabelReading = ZERO_OR_ONE
+    """Says which values of the label column are clicks."""
     derive: Callable[[pl.DataFrame], pl.DataFrame] = lambda frame: frame
     """Adds the columns that the schema reads and the file does not have. Raises DataError if it cannot."""
     other_files: tuple[Path, ...] = ()
@@ -145,6 +143,11 @@ class Source:
             raise DataError(f"{self.path}: has no rows{self._hint()}")
         self._check_columns(columns, columns)
         bad.check()
+        if bad.seen >= {MINUS, ZERO}:
+            raise DataError(
+                f"{self.path}: {self.label} holds -1 and 0, which are not one class: "
+                "--positive 1 makes 1 a click and the others none"
+            )
 
     def without_rows(self) -> Source:
         """Return the same source as a shard that has no rows."""
@@ -166,12 +169,17 @@ class Source:
 
     def _select_usable(self, chunk: TableChunk, bad: BadRows) -> UsableRows:
         frame = chunk.frame
-        text = frame[self.label].cast(pl.String, strict=False).str.strip_chars().str.to_lowercase()
-        labels = text.replace_strict(self.labels, default=None, return_dtype=pl.Float32)
+        labels = self.labels.read(frame[self.label], bad.seen)
         good = labels.is_not_null()
-        if (~good).mean() > MOSTLY_NO_LABEL and (proposal := label_threshold(frame[self.label])):  # type: ignore[operator]
-            raise DataError(f"{self.path}: {self.label} {proposal}")
-        bad.add(f"{self.label} is not 0 or 1", chunk.rows_N[(~good).to_numpy()])
+        if not good.all():
+            if (~good).mean() > MOSTLY_NO_LABEL and self.labels.positive is None:  # type: ignore[operator]
+                proposal = label_threshold(frame[self.label])
+                if proposal:
+                    raise DataError(f"{self.path}: {self.label} {proposal}")
+            reason = self.labels.describe(self.label)
+            if reason not in bad.advice:
+                bad.advice[reason] = self.labels.advice(frame[self.label])
+            bad.add(reason, chunk.rows_N[(~good).to_numpy()])
         times_N: npt.NDArray[np.int64] | None = None
         if self.timestamp:
             times = seconds_of(frame[self.timestamp])

@@ -47,8 +47,9 @@ class SplitConfig:
         train, validation = hold_out(data, self.validation, choice, self.seed)
         for name, part in (("training", train), ("validation", validation), ("test", test)):
             if len(part) < MIN_ROWS or part.labels_N.min() == part.labels_N.max():
+                held = f", all with label {part.labels_N[0]:.0f}" if len(part) else ""
                 raise DataError(
-                    f"{data.source}: the {name} part has {len(part)} rows, all of one class; "
+                    f"{data.source}: the {name} part has {len(part)} rows{held}: all of one class; "
                     "give more rows, or split at random"
                 )
         return train, validation, test

@@ -13,7 +13,7 @@ from app.training.data.label_threshold import label_threshold
 from app.training.data.schema_proposal import propose_schema
 
 THRESHOLDS: dict[str, tuple[list[object], str]] = {
-    "stars": ([1, 2, 3, 4, 5] * 20, "5 values, 1 to 5, and a label has 0 and 1: make a column of it that is 1 from a"),
+    "stars": ([1, 2, 3, 4, 5] * 20, "5 values, 1 to 5, and a label has 0 and 1: --positive '>=4' makes it 1"),
     "stars from 4 on": ([1, 2, 3, 4, 5] * 20, "where it is 4 or more (40% of these rows)"),
     "half stars": ([n / 2 for n in range(1, 11)] * 5, "where it is 3 or more (50% of these rows)"),
     "as text": (["1", "2", " 3", "4", "5", ""] * 9, "where it is 4 or more"),

@@ -51,7 +51,7 @@ def assert_trained_alike(one: Path, other: Path, schema: FeatureSchema) -> None:
 WITHOUT_LETTER = {name: pl.col(name).str.slice(1) for name in ("user_id", "item_id")}
 
 
-@pytest.mark.parametrize("name", ["clicks_decimal"])
+@pytest.mark.parametrize("name", ["clicks_decimal", "clicks_decimal_label"])
 def test_01_decimals(name: str, tmp_path: Path) -> None:
     assert_trained_alike(case(f"01/{name}.parquet"), base(tmp_path, **WITHOUT_LETTER), base_schema())
 

@@ -22,13 +22,13 @@ from app.features.tables.line_blocks import FileRange, read_blocks
 from app.features.tables.table_paths import data_files
 from app.features.values import FLOAT32_MAX
 from app.training.data.encoding_limits import DEFAULT_LIMITS, EncodingLimits
+from app.training.data.labels import ZERO_OR_ONE, LabelReading
 from app.training.data.readers.bad_rows import BadRows
 from app.training.data.readers.table_chunk import TableChunk
 from app.training.data.readers.table_files import SplitBoundary, TableFiles
-from app.training.data.source import LABELS, Source
+from app.training.data.source import Source
 
 LABEL = "label"
-SPARSE_LABELS = LABELS | {"-1": 0.0, "-1.0": 0.0, "+1": 1.0, "+1.0": 1.0}
 INSPECTED_BYTES = 32 << 20
 """So much of the file's beginning is read to learn which fields there are and how many slots each needs."""
 SPARE_FACTOR = 1.5
@@ -57,6 +57,7 @@ def sparse_source(
     sparse: SparseFormat,
     *,
     derived: bool = False,
+    labels: LabelReading = ZERO_OR_ONE,
     limits: EncodingLimits = DEFAULT_LIMITS,
 ) -> Source:
     """Describe a libsvm or libffm file.
@@ -78,7 +79,7 @@ def sparse_source(
         schema,
         TableFiles(data_files(path).files, read, SplitBoundary.LINES),
         LABEL,
-        labels=SPARSE_LABELS,
+        labels=labels,
         hint=f"a line should be: label {sparse.token} {sparse.token} ...",
         limits=limits,
     )

@@ -56,6 +56,10 @@ class BadRows:
     rows: int = 0
     """Counts the data rows read so far, good or bad."""
     by_reason: dict[str, SkippedRows] = field(default_factory=dict)
+    advice: dict[str, str] = field(default_factory=dict)
+    """Says by reason what such rows hold and what to do about them; it ends the message about too many of them."""
+    seen: set[str] = field(default_factory=set)
+    """Holds what is only wrong together with something else that may come later."""
     rows_before: Callable[[], int] = no_rows
     """Counts the rows before this shard. It is called for error messages only, since it may have to read them."""
 
@@ -70,6 +74,8 @@ class BadRows:
                 earlier = whole.by_reason.get(reason, SkippedRows(reason=reason))
                 whole.by_reason[reason] = earlier.followed_by(skipped.shifted(whole.rows))
             whole.rows += shard.rows
+            whole.advice = {**shard.advice, **whole.advice}
+            whole.seen |= shard.seen
         assert whole is not None
         return whole
 
@@ -102,8 +108,14 @@ class BadRows:
             skipped = self.skipped.shifted(self.rows_before())
             raise DataError(
                 f"{self.source}: {skipped}; more than {100 * self.max_share:g} % of {self.rows:,} rows: "
-                "is the format right? --max-bad lets more pass"
+                f"{self._advice}; --max-bad lets more pass"
             )
+
+    @property
+    def _advice(self) -> str:
+        """Return what to do about the most frequent reason."""
+        most = max(self.by_reason, key=lambda reason: self.by_reason[reason].count, default="")
+        return self.advice.get(most) or "is the format right?"
 
     def too_many(self, fraction: float = 1.0) -> bool:
         """Tell whether more than `max_share` of the rows that the file is likely to have are bad."""

@@ -96,7 +96,7 @@ def test_bad_labels_are_left_out_counted_and_named(tmp_path: Path, features: Pat
         ("user,city,item,price,tags,at,clicked\n", "no rows"),
         ("user,city,item,tags,at,clicked\nu,1,2,a,1,0\n", "no column price"),
         ("user,city,item,price,tags,at\nu,1,2,3,a,1\n", "no column clicked"),
-        (csv_text().replace(",1\n", ",yes\n"), "bad rows"),
+        (csv_text().replace(",1\n", ",maybe\n"), "bad rows"),
         (csv_text().replace(",0\n", ",1\n"), "nothing to learn"),
         (csv_text() + 2 * "u,1,2,3,a,1,0,too,many\n", "have not 7 columns; rows 41, 42"),
         (csv_text() + 2 * 'u,"1,2,3,a,1,0\n', "open a double quote and do not close it; rows 41, 42"),
