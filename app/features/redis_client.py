@@ -37,7 +37,8 @@ class _TlsConnection(SSLConnection):
         a reply to nothing, and gives the connection up; whoever reads an answer has read the tickets.
         """
         super().on_connect_check_health(check_health)
-        self.send_command("PING", check_health=False)  # type: ignore[no-untyped-call]
+        untyped: Any = self
+        untyped.send_command("PING", check_health=False)
         with contextlib.suppress(redis.ResponseError):
             self.read_response()
 

@@ -238,7 +238,7 @@ async def test_a_node_of_a_cluster_and_a_replica_without_its_master(tmp_path: Pa
             with pytest.raises(redis.RedisError) as refused:
                 client.hset("user:1", "age", "1")
             assert "cluster" in str(store_error(refused.value))
-    options = ("--replicaof", "127.0.0.1 1", "--replica-serve-stale-data", "no")
+    options = ("--replicaof", "127.0.0.1", "1", "--replica-serve-stale-data", "no")
     (tmp_path / "replica").mkdir()
     with RedisServer(program, tmp_path / "replica", *options) as replica:
         async with connected(f"redis://127.0.0.1:{replica.port}") as store:

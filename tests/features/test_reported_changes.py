@@ -196,7 +196,7 @@ async def test_what_reaches_a_replica_is_seen_by_who_reads_it(name: str, tmp_pat
     ):
         fill(client, 1990)
         fill(other, 2000)
-        options = ("--replicaof", f"127.0.0.1 {master.port}")
+        options = ("--replicaof", "127.0.0.1", str(master.port))
         with RedisServer(servers()[name], tmp_path / "replica", *options) as replica, replica.client as copy:
             await until(lambda: copy.info("replication")["master_link_status"] == "up", 60.0)
             await until(lambda: copy.dbsize() == ITEMS, 60.0)

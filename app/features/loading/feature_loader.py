@@ -260,8 +260,9 @@ class FeatureLoader:
     def _takes_transactions(self) -> bool:
         """Return whether the server knows MULTI, which some proxies do not. Raises StoreError if it does not answer."""
         try:
-            for command in ("MULTI", "EXEC"):
-                self._client.execute_command(command)  # type: ignore[no-untyped-call]
+            untyped: Any = self._client
+            untyped.execute_command("MULTI")
+            untyped.execute_command("EXEC")
         except redis.exceptions.AuthenticationError as error:
             raise store_error(error) from error
         except (redis.ResponseError, redis.ConnectionError) as error:  # some close the connection instead
