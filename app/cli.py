@@ -57,6 +57,13 @@ def root(
     """Train, publish and serve models of the click-through rate."""
 
 
+def _log_to_standard_error() -> None:
+    """Have what a library room logs go where it cannot be taken for a command's document; `ctr serve` sets its own."""
+    import structlog
+
+    structlog.configure(logger_factory=lambda *_: structlog.PrintLogger(sys.stderr))
+
+
 def main() -> None:
     """Entry point: an error is one line on standard error and exit status 1, whatever a user has done.
 
@@ -100,6 +107,7 @@ def _interruptible(command: Callable[..., None]) -> Callable[..., None]:
 
     @functools.wraps(command)
     def run(**options: Any) -> None:
+        _log_to_standard_error()
         try:
             command(**options)
         except KeyboardInterrupt:

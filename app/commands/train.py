@@ -69,6 +69,10 @@ def train(
     ] = True,
     seed: Annotated[int, typer.Option(min=0, max=2**32 - 1, help="Same seed, data and machine: same model.")] = 0,
     publish: Annotated[bool, typer.Option("--publish", help="Put it in the model store and make it live.")] = False,
+    unless_live: Annotated[
+        bool,
+        typer.Option("--unless-live", help="Do nothing where a version of that name is live."),
+    ] = False,
     force: Annotated[
         bool, typer.Option("--force", help="Take a model that is poor: --publish makes it live, and the status is 0.")
     ] = False,
@@ -190,6 +194,10 @@ def train(
     with join_process_group(config.trainer.device) as group:
         name = name or model
         settings = load_settings(model=name, mlflow_uri=mlflow)
+        live = ModelStore.from_settings(settings).pointer().stable if unless_live else None
+        if live is not None:
+            notify(f"version {live} of {name} is live: nothing to do (--unless-live)")
+            return
         tracking = Tracking(settings.mlflow_uri, name) if settings.mlflow_uri else None
         if export:
             check_folder(export)

@@ -41,8 +41,8 @@ def evidence(metrics: Mapping[str, float], verdict: Verdict, rows: int, clicks: 
         )
     rarer = min(clicks, rows - clicks)
     if rarer < FEW:
-        kind = "with a click" if clicks <= rows - clicks else "without a click"
-        yield f"Only {rarer:,} test rows are {kind}: such figures change by chance; give it more rows"
+        what = "a click" if clicks <= rows - clicks else "no click"
+        yield f"Only {rarer:,} test rows have {what}: such figures change by chance; give it more rows"
 
 
 def is_too_good(metrics: Mapping[str, float]) -> bool:
