@@ -64,8 +64,8 @@ class Metrics:
         self.stage_duration = self._histogram("ctr_stage_duration_seconds", "The same by stage", SECOND_BOUNDS, "stage")
         self.candidates = self._histogram("ctr_candidates", "Candidates ranked in a request", CANDIDATE_BOUNDS)
         self.features_missing = LabelledCounter(
-            self._counter("ctr_features_missing", "Users and items without stored features", "entity"),
-            ("user", "item"),
+            self._counter("ctr_features_missing", "Users and items without stored features, and guests", "entity"),
+            ("user", "item", "guest"),
         )
         self.features_invalid = LabelledCounter(
             self._counter("ctr_features_invalid", "Stored values that no slot can hold, read as missing", "entity"),

@@ -41,7 +41,7 @@ class RankingMetrics:
             if INVALID_FEATURES in ranking.degraded:
                 metrics.features_invalid["user"].inc()
         if ranking.missing_user:
-            metrics.features_missing["user"].inc()
+            metrics.features_missing["guest" if request.user_id is None else "user"].inc()
         if ranking.missing_items:
             metrics.features_missing["item"].inc(len(ranking.missing_items))
 

@@ -3,6 +3,8 @@
 from __future__ import annotations
 
 import re
+from types import SimpleNamespace
+from typing import Any
 
 import numpy as np
 import pytest
@@ -12,6 +14,7 @@ from app.features.item_cache import CacheCounts
 from app.observability.metrics import Metrics
 from app.ranking.metric_exporters import CacheExporter, MonitorExporter, RankingMetrics
 from app.ranking.monitor import MAX_COUNTED, ModelMonitor
+from app.ranking.request import RankRequest
 from app.ranking.shadow_stats import ShadowComparison
 from app.registry.lifecycle.snapshot import LiveSnapshot
 
@@ -82,3 +85,13 @@ def test_requests_that_the_service_could_not_take_are_counted_by_reason(metrics:
     text = metrics.render()[0].decode()
     counts = re.findall(r'ctr_rejected_total\{reason="(\w+)"\} (\S+)', text)
     assert sorted(counts) == [("deadline_passed", "1.0"), ("no_model", "1.0"), ("overloaded", "2.0")]
+
+
+def test_guests_are_counted_apart_from_unknown_users(metrics: Metrics) -> None:
+    ranking: Any = SimpleNamespace(degraded=[], missing_user=True, missing_items=[])
+    observer = RankingMetrics(metrics)
+    for user_id in ("nobody", None, None):
+        observer.on_ranked(RankRequest(user_id, ["1"]), ranking)
+    text = metrics.render()[0].decode()
+    found = dict(re.findall(r'ctr_features_missing_total\{entity="(\w+)"\} (\S+)', text))
+    assert found == {"user": "1.0", "item": "0.0", "guest": "2.0"}
