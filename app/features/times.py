@@ -13,6 +13,12 @@ from decimal import Decimal
 
 UNITS_A_SECOND = {1e17: 1e9, 1e14: 1e6, 1e11: 1e3}
 """A number above the key is nano-, micro- or milliseconds. 1e11 seconds are the year 5138, 1e11 milliseconds 1973."""
+FIRST_S, LAST_S = 1.0, 4_102_444_800.0
+"""Rows happened after 1970 began and before 2100: else it is a placeholder such as 0, 1900-01-01 or 9999-12-31."""
+DATED_S = 1e8
+"""A smaller number, before 1973, counts something else than seconds since 1970."""
+PLACEHOLDER_S = (253_402_214_400.0, 253_402_300_800.0)
+"""The last day of the year 9999, which a number of seconds, milli- or microseconds may stand for."""
 ISO_TIME = (
     r"^\s*(?P<date>\d{4}[-/]\d{2}[-/]\d{2})"
     r"(?:[Tt ]+(?P<hour>\d{2})(?::(?P<minute>\d{2})(?::(?P<second>\d{2}(?:[.,]\d+)?))?)?"
@@ -28,8 +34,10 @@ _ISO_TIME = re.compile(ISO_TIME)
 _NUMBER = re.compile(r"\s*[-+]?(?:\d+\.?\d*|\.\d+)(?:[eE][-+]?\d+)?\s*")
 
 
-def seconds_of_number(number: float) -> float:
-    """Return a number of seconds, milli-, micro- or nanoseconds since 1970 as seconds."""
+def seconds_of_number(number: float) -> float | None:
+    """Return a number of seconds, milli-, micro- or nanoseconds since 1970 as seconds; None for the end of 9999."""
+    if any(PLACEHOLDER_S[0] * units <= number < PLACEHOLDER_S[1] * units for units in (1.0, 1e3, 1e6)):
+        return None
     return number / next((units for above, units in UNITS_A_SECOND.items() if abs(number) >= above), 1.0)
 
 

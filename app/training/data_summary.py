@@ -5,6 +5,7 @@ from __future__ import annotations
 from datetime import UTC, datetime
 from typing import Any
 
+from app.features.times import DATED_S, LAST_S
 from app.training.data.dataset import Dataset
 
 
@@ -19,11 +20,10 @@ def summarise_data(parts: dict[str, Dataset]) -> dict[str, Any]:
 
 
 def _window(part: Dataset) -> dict[str, str | int]:
-    """Return the first and the last time, in ISO 8601 where they are seconds since 1970."""
+    """Return the first and the last time, in ISO 8601 where they are dates, and as numbers where they count."""
     if part.timestamps_N is None:
         return {}
     ends = {"from": int(part.timestamps_N.min()), "to": int(part.timestamps_N.max())}
-    try:
-        return {end: datetime.fromtimestamp(at, UTC).isoformat() for end, at in ends.items()}
-    except (ValueError, OverflowError, OSError):  # not seconds since 1970
+    if not all(DATED_S <= at <= LAST_S for at in ends.values()):
         return dict(ends)
+    return {end: datetime.fromtimestamp(at, UTC).isoformat() for end, at in ends.items()}

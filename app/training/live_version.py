@@ -11,6 +11,7 @@ import torch
 
 from app.errors import ConfigError
 from app.features.schema import FeatureSchema
+from app.features.times import seconds_of_number
 from app.registry.artifact.artifact import Artifact
 from app.registry.artifact.manifest import Manifest
 from app.training.data.dataset import Dataset
@@ -98,6 +99,7 @@ def seen_share(manifest: Manifest, test: Dataset) -> float:
 
 def _as_number(time: Any) -> float | None:
     try:
-        return float(time) if isinstance(time, int | float) else datetime.fromisoformat(time).timestamp()
+        # Versions of before times were read as seconds have them in the unit of their file.
+        return seconds_of_number(time) if isinstance(time, int | float) else datetime.fromisoformat(time).timestamp()
     except (TypeError, ValueError):
         return None

@@ -7,6 +7,7 @@ from dataclasses import dataclass, field, replace
 import numpy as np
 
 from app.errors import ConfigError
+from app.features.times import DATED_S
 from app.training.data.dataset import Dataset
 from app.training.evaluation.comparison import Metric
 from app.training.job_config import JobConfig
@@ -17,10 +18,6 @@ MIN_GAIN = -0.001
 WARM_RATE = 0.25
 """Factor of the learning rate if training goes on from the live version's weights (docs/deploy.md)."""
 DAY_S = 86_400
-EARLIEST_S = 1e8
-"""A time in 1973: a smaller number counts something else than seconds since 1970."""
-UNITS_A_SECOND = {1e17: 1e9, 1e14: 1e6, 1e11: 1e3}
-"""Times above the key are not seconds since 1970 but nano-, micro- or milliseconds."""
 
 
 @dataclass(frozen=True)
@@ -46,10 +43,9 @@ class RetrainWindow:
             chosen = chosen[-self.rows :]
         if self.days is not None:
             newest = float(data.timestamps_N.max())
-            if newest < EARLIEST_S:
+            if newest < DATED_S:
                 raise ConfigError(f"{data.source}: times up to {newest:.0f} are no dates; use --window-rows")
-            units = next((units for above, units in UNITS_A_SECOND.items() if newest > above), 1.0)
-            chosen = chosen[data.timestamps_N[chosen] > newest - self.days * DAY_S * units]
+            chosen = chosen[data.timestamps_N[chosen] > newest - self.days * DAY_S]
         return data.take(np.sort(chosen))
 
 

@@ -15,6 +15,7 @@ from app.errors import ConfigError, DataError
 from app.features.fields import SIDES, Side
 from app.features.loading.plain_series import plain_frame
 from app.features.schema import FeatureSchema
+from app.features.times import HOW_TO_WRITE
 from app.features.values import INT64_MAX
 from app.training.data.encoding_limits import DEFAULT_LIMITS, EncodingLimits
 from app.training.data.label_threshold import label_threshold
@@ -22,7 +23,7 @@ from app.training.data.labels import MINUS, ZERO, ZERO_OR_ONE, LabelReading
 from app.training.data.readers.bad_rows import BadRows
 from app.training.data.readers.table_chunk import ChunkReader, TableChunk
 from app.training.data.readers.table_files import TableFiles
-from app.training.data.readers.time_values import seconds_of
+from app.training.data.readers.time_values import COUNTER, TimeForm, has_day_first, seconds_of
 
 PLACEHOLDER = "\x1f"
 """This column of nulls keeps the number of rows of a side without fields."""
@@ -57,7 +58,10 @@ class Source:
     chunks: ChunkReader
     label: str
     timestamp: str | None = None
-    """Names a column of numbers that grow with time, of dates, or of ISO 8601 text."""
+    """Names a column of seconds since 1970 (or milli-, micro- or nanoseconds), of dates, of ISO 8601 text, or of
+    numbers that grow with time."""
+    time_form: Callable[[], TimeForm] = lambda: COUNTER
+    """Tells what the numbers of that column mean."""
     targets: tuple[str, ...] = ()
     """Names the columns beside the label that tell the answer and so may not be features."""
     labels: LabelReading = ZERO_OR_ONE
@@ -182,9 +186,10 @@ class Source:
             bad.add(reason, chunk.rows_N[(~good).to_numpy()])
         times_N: npt.NDArray[np.int64] | None = None
         if self.timestamp:
-            times = seconds_of(frame[self.timestamp])
+            form = self.time_form()
+            times = seconds_of(frame[self.timestamp], form)
             timed = (times.abs() < INT64_MAX).fill_null(False)
-            bad.add(f"{self.timestamp} is no number and no ISO 8601 time", chunk.rows_N[(good & ~timed).to_numpy()])
+            self._add_bad_times(frame[self.timestamp], form, (good & ~timed).to_numpy(), chunk.rows_N, bad)
             good = good & timed
             times_N = times.filter(good).to_numpy().astype(np.int64)
         if not good.all():
@@ -203,6 +208,26 @@ class Source:
             chunk.rows_N[good.to_numpy()],
             chunk.fraction,
         )
+
+    def _add_bad_times(
+        self,
+        column: pl.Series,
+        form: TimeForm,
+        bad_N: npt.NDArray[np.bool_],
+        rows_N: npt.NDArray[np.int64],
+        bad: BadRows,
+    ) -> None:
+        if not bad_N.any():
+            return
+        day_first_N = has_day_first(column).to_numpy() & bad_N
+        distant_N = seconds_of(column, form._replace(is_dated=False)).is_not_null().to_numpy() & bad_N & ~day_first_N
+        reasons = {
+            f"{self.timestamp} has the day or the month first, nobody knows which: write 2026-11-05": day_first_N,
+            f"{self.timestamp} is before 1970 or after 2100, as placeholders are": distant_N,
+            f"{self.timestamp} is no number and no ISO 8601 time: {HOW_TO_WRITE}": bad_N & ~day_first_N & ~distant_N,
+        }
+        for reason, flags_N in reasons.items():
+            bad.add(reason, rows_N[flags_N])
 
     def _hint(self) -> str:
         return f"; {self.hint}" if self.hint else ""

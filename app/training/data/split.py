@@ -55,13 +55,22 @@ class SplitConfig:
         return train, validation, test
 
     def choose(self, data: Dataset, test: Dataset | None) -> SplitChoice:
-        """Return which rows are held out, and why. Raises ConfigError if they should be split by a time they lack."""
+        """Return which rows are held out, and why.
+
+        Raises:
+            ConfigError: they should be split by a time they lack.
+            DataError: the test rows are older than the training rows, and no split at random was asked for.
+        """
         times_N = data.timestamps_N
         if self.kind == "time" and times_N is None:
             raise ConfigError("a split by time needs rows with a time; name the column with --timestamp")
         by_test_rows = None if test is None else choose_by_test_rows(data, test)
         if self.kind != "auto":
+            if by_test_rows and by_test_rows.warning and self.kind == "time":
+                raise DataError(f"{data.source}: {by_test_rows.warning}")
             return SplitChoice(self.kind, "as asked for", warning=by_test_rows.warning if by_test_rows else "")
+        if by_test_rows and by_test_rows.warning:
+            raise DataError(f"{data.source}: {by_test_rows.warning}; --split random tests on them all the same")
         if by_test_rows:
             return by_test_rows
         if times_N is None or times_N.min() == times_N.max():

@@ -16,6 +16,9 @@ from app.errors import ConfigError, CtrError, DataError
 from app.features.loading.record_file import RecordFile
 from app.training.data.catalogue import open_dataset
 from app.training.data.dataset import Dataset
+from app.training.data.schema_proposal import propose_schema
+from app.training.data.split import SplitConfig
+from app.training.data_summary import summarise_data
 from app.training.preprocessing.encode import encode
 from tests.shared_cases import case
 
@@ -218,3 +221,89 @@ def test_parts_may_differ_in_the_order_and_the_types_of_columns(tmp_path: Path) 
         labels_N=np.tile(base.labels_N, 2),
     )
     assert_same_rows(data, twice)
+
+
+@pytest.mark.parametrize("name", ["iso.csv", "space.csv", "datetime.parquet", "datetime_ns_tz.parquet"])
+def test_times_in_any_form_are_those_of_the_plain_file(name: str) -> None:
+    assert_same_rows(table(case(f"04/{name}")), table(case("base/clicks.csv")))
+
+
+@pytest.mark.parametrize("name", ["date.csv", "date.parquet"])
+def test_dates_are_their_first_seconds(name: str) -> None:
+    data, base = table(case(f"04/{name}")), table(case("base/clicks.csv"))
+    assert data.timestamps_N is not None
+    assert base.timestamps_N is not None
+    np.testing.assert_array_equal(data.timestamps_N, base.timestamps_N // 86400 * 86400)
+
+
+@pytest.mark.parametrize(
+    "name",
+    [
+        "base/clicks.csv",
+        *(
+            f"04/{name}"
+            for name in (
+                "date.csv",
+                "iso.csv",
+                "space.csv",
+                "date.parquet",
+                "datetime.parquet",
+                "datetime_ns_tz.parquet",
+            )
+        ),
+    ],
+)
+def test_the_time_is_proposed(name: str) -> None:
+    assert propose_schema(case(name)).timestamp == "at"
+
+
+@pytest.mark.parametrize("name", ["42/mixed_units", "42/today_ms.parquet"])
+def test_units_that_differ_are_one_time(name: str) -> None:
+    data = table(case(name))
+    assert_same_rows(data, table(case("base/clicks.csv")))
+    window = summarise_data({"train": data})["train"]
+    assert window["from"] == "2026-09-21T14:13:20+00:00"
+    assert window["to"] == "2026-09-25T17:58:20+00:00"
+
+
+def test_numbers_of_several_units_are_one_time(tmp_path: Path) -> None:
+    features = titles(tmp_path)
+    (tmp_path / "data").mkdir()
+    seconds = [1790000000 + 900 * row for row in range(40)]
+    for part, units in enumerate((1, 10**3, 10**6, 10**9)):
+        times = [at * units for at in seconds[part * 10 : part * 10 + 10]]
+        rows = [f"{row % 2},u,i,t,{at}" for row, at in enumerate(times)]
+        (tmp_path / f"data/{part}.csv").write_text("\n".join(["clicked,user_id,item_id,title,at", *rows]))
+    data = table(tmp_path / "data", features)
+    assert data.timestamps_N is not None
+    assert data.timestamps_N.tolist() == seconds
+
+
+@pytest.mark.parametrize(
+    ("at", "complaint"),
+    [
+        ("05/11/2023", "at has the day or the month first, nobody knows which: write 2026-11-05"),
+        ("11/05/2023 02:13:20 PM", "at has the day or the month first"),
+        ("9999-12-31", "at is before 1970 or after 2100, as placeholders are"),
+        ("-1", "at is before 1970 or after 2100"),
+        ("253402300799", "at is no number and no ISO 8601 time"),
+        ("2023-W45-7", "at is no number and no ISO 8601 time: write it as 2026-11-05T10:11:12Z or as seconds"),
+        ("soon", "at is no number"),
+    ],
+)
+def test_rows_without_a_time_that_can_be_are_named(at: str, complaint: str, tmp_path: Path) -> None:
+    rows = [f"{row % 2},u,i,t,{1790000000 + row}" for row in range(200)] + [f"0,u,i,t,{at}"]
+    (tmp_path / "a.csv").write_text("\n".join(["clicked,user_id,item_id,title,at", *rows]))
+    data = table(tmp_path / "a.csv", titles(tmp_path))
+    assert len(data) == 200
+    assert str(data.skipped).startswith(f"1 bad rows left out ({complaint}")
+    assert data.skipped.first_rows == (201,)
+
+
+def test_a_test_file_that_is_older_is_refused() -> None:
+    rows = table(case("42/today_ms.parquet"))
+    assert rows.timestamps_N is not None
+    older, newer = rows.take(np.arange(100)), rows.take(np.arange(100, 400))
+    with pytest.raises(DataError, match="the test rows are older than the training rows"):
+        SplitConfig().parts(newer, older)
+    assert len(SplitConfig(kind="random").parts(newer, older)[2]) == 100

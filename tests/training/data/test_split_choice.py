@@ -11,6 +11,7 @@ import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
+from app.errors import DataError
 from app.features.fields import Categorical
 from app.features.schema import FeatureSchema
 from app.training.data.dataset import Dataset
@@ -98,13 +99,15 @@ def test_random_test_rows_have_random_ones(seed: int) -> None:
 
 @settings(max_examples=20)
 @given(SEEDS)
-def test_older_test_rows_are_warned_of(seed: int) -> None:
+def test_older_test_rows_are_refused_unless_a_split_at_random_is_asked_for(seed: int) -> None:
     data = impressions(np.random.default_rng(seed))
     test, train = divide(data, newest(data, np.zeros(len(data)), 0.8))
-    for kind in ("auto", "time", "random"):
-        choice = SplitConfig(kind=kind).choose(train, test)  # type: ignore[arg-type]
-        assert choice.warning.startswith("the test rows are older than the training rows")
-        assert choice.kind == ("time" if kind == "time" else "random")
+    for kind in ("auto", "time"):
+        with pytest.raises(DataError, match="the test rows are older than the training rows"):
+            SplitConfig(kind=kind).choose(train, test)  # type: ignore[arg-type]
+    choice = SplitConfig(kind="random").choose(train, test)
+    assert choice.kind == "random"
+    assert choice.warning.startswith("the test rows are older than the training rows")
 
 
 def test_rows_without_a_time_of_their_own_are_split_at_random() -> None:

@@ -83,7 +83,7 @@ def test_bad_labels_are_left_out_counted_and_named(tmp_path: Path, features: Pat
     assert "rows 61, 62" in str(data.skipped)
     with pytest.raises(
         DataError,
-        match=r"1 clicked is not 0 or 1, 1 at is no number and no ISO 8601 time; rows 61, 62\).*"
+        match=r"1 clicked is not 0 or 1, 1 at is no number and no ISO 8601 time: write it as .*; rows 61, 62\).*"
         r"more than 1 % of 62 rows.*--max-bad",
     ):
         read(path, features)
