@@ -7,7 +7,7 @@ from dataclasses import dataclass, field, replace
 import numpy as np
 
 from app.errors import ConfigError
-from app.features.times import DATED_S
+from app.features.times import DATED_S, UNITS_A_SECOND
 from app.training.data.dataset import Dataset
 from app.training.evaluation.comparison import Metric
 from app.training.job_config import JobConfig
@@ -45,7 +45,8 @@ class RetrainWindow:
             newest = float(data.timestamps_N.max())
             if newest < DATED_S:
                 raise ConfigError(f"{data.source}: times up to {newest:.0f} are no dates; use --window-rows")
-            chosen = chosen[data.timestamps_N[chosen] > newest - self.days * DAY_S]
+            units = next((units for above, units in UNITS_A_SECOND.items() if newest > above), 1.0)
+            chosen = chosen[data.timestamps_N[chosen] > newest - self.days * DAY_S * units]
         return data.take(np.sort(chosen))
 
 
