@@ -9,7 +9,7 @@ from __future__ import annotations
 import numpy as np
 import polars as pl
 
-from app.features.values import FLOAT_EXACT, canonical_text, iso_duration
+from app.features.values import FLOAT_EXACT, INT64_MAX, canonical_text, iso_duration
 
 WEIGHTED = pl.List(pl.Struct({"item": pl.String, "weight": pl.Float64}))
 """The type of weighted lists. A Parquet map is a list of structs called key and value."""
@@ -101,7 +101,8 @@ def _iso_text(series: pl.Series) -> pl.Series:
         texts = [iso_duration(number, units) for number in distinct.to_list()]
         return numbers.replace_strict(distinct, texts, default=None, return_dtype=pl.String)
     a_day = 1 if dtype == pl.Date else _A_DAY[dtype.time_unit]  # type: ignore[attr-defined]
-    possible = numbers.is_between(FIRST_DAY * a_day, (LAST_DAY + 1) * a_day - 1)
+    # Nanoseconds do not reach the ends of the calendar.
+    possible = numbers.is_between(max(FIRST_DAY * a_day, -INT64_MAX), min((LAST_DAY + 1) * a_day - 1, INT64_MAX))
     known = series.set(~possible, None)
     if dtype == pl.Date:
         text = known.dt.to_string("%Y-%m-%d")

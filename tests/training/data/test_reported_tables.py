@@ -6,6 +6,7 @@ import gzip
 import shutil
 from dataclasses import replace
 from pathlib import Path
+from typing import Literal
 
 import numpy as np
 import polars as pl
@@ -307,3 +308,17 @@ def test_a_test_file_that_is_older_is_refused() -> None:
     with pytest.raises(DataError, match="the test rows are older than the training rows"):
         SplitConfig().parts(newer, older)
     assert len(SplitConfig(kind="random").parts(newer, older)[2]) == 100
+
+
+@pytest.mark.parametrize("unit", ["ms", "us", "ns"])
+@pytest.mark.parametrize("zone", [None, "Asia/Shanghai"])
+def test_a_datetime_may_be_a_feature_in_any_unit(
+    unit: Literal["ms", "us", "ns"], zone: str | None, tmp_path: Path
+) -> None:
+    at = pl.Series("title", [1790000000, 1790000900]).mul(1000).cast(pl.Datetime("ms", zone)).dt.cast_time_unit(unit)
+    pl.DataFrame({"clicked": [0, 1], "user_id": ["u", "v"], "item_id": ["i", "j"]}).with_columns(at).write_parquet(
+        tmp_path / "a.parquet"
+    )
+    hour, offset = (22, "+08:00") if zone else (14, "")
+    written = [f"2026-09-21T{hour}:{minute}:20{offset}" for minute in (13, 28)]
+    assert table(tmp_path / "a.parquet", titles(tmp_path), None).item["title"].to_list() == written

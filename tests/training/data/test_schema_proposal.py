@@ -66,7 +66,6 @@ def test_every_column_is_what_it_is_and_every_line_says_why(tmp_path: Path) -> N
         "userLikedGenres": ("user", "multi_categorical"),
         "userLastMovie": ("user", "categorical"),
         "hour": ("context", "categorical"),
-        "shoe_size": ("context", "numeric"),
         "movieId": ("item", "categorical"),
         "genres": ("item", "multi_categorical"),
         "releaseYear": ("item", "numeric"),
