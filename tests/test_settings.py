@@ -2,11 +2,14 @@
 
 from __future__ import annotations
 
+import contextlib
+import os
 from pathlib import Path
 from typing import Any
 
 import pytest
 
+from app.cli import main
 from app.errors import ConfigError
 from app.settings import Settings, load_settings, unknown_settings
 
@@ -15,8 +18,6 @@ from app.settings import Settings, load_settings, unknown_settings
 def _elsewhere(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     """A folder without `.env`, and no setting in the environment."""
     monkeypatch.chdir(tmp_path)
-    import os
-
     for name in [name for name in os.environ if name.upper().startswith("CTR_")]:
         monkeypatch.delenv(name)
 
@@ -76,6 +77,17 @@ def test_a_sub_path_and_origins_are_read_as_people_write_them() -> None:
         with pytest.raises(ConfigError, match="CTR_CORS_ORIGINS: "):
             load_settings(cors_origins=origins)
     assert load_settings(host="[::]").host == "::"
+
+
+def test_a_command_warns_of_unknown_variables_when_it_starts(
+    monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
+) -> None:
+    monkeypatch.setattr("sys.argv", ["ctr", "models"])
+    monkeypatch.setenv("CTR_MODEL_STROE", "elsewhere")
+    with contextlib.suppress(SystemExit):
+        main()
+    noted = [line for line in capsys.readouterr().err.splitlines() if "note:" in line]
+    assert noted == ["note: CTR_MODEL_STROE is no setting and is not read; did you mean CTR_MODEL_STORE?"]
 
 
 def test_unknown_variables_are_named_with_the_nearest_setting(monkeypatch: pytest.MonkeyPatch) -> None:
