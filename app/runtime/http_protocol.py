@@ -56,6 +56,9 @@ class HttpProtocol(HttpToolsProtocol):
         self._in_head = False
         """Whether a request has begun whose head is not complete."""
         self._head_size = 0
+        """Bytes of the headers that were parsed."""
+        self._head_received = 0
+        """Bytes of packets that were nothing but a part of the head."""
         self._head_due: asyncio.TimerHandle | None = None
         self._refused = False
 
@@ -72,6 +75,7 @@ class HttpProtocol(HttpToolsProtocol):
         if self._refused:
             return
         self._unset_keepalive_if_required()
+        begun = self.headers if self._in_head else None  # a list of its own for each request
         try:
             self.parser.feed_data(data)
         except httptools.HttpParserUpgrade as offer:
@@ -82,13 +86,14 @@ class HttpProtocol(HttpToolsProtocol):
             self._refuse(cause if isinstance(cause, RequestError) else NotHttp(_what_it_is(data, error)))
             return
         if self._in_head:
-            self._wait_for_head(len(data))
+            self._wait_for_head(len(data) if self.headers is begun else 0)
         elif (self.cycle is None or self.cycle.response_complete) and self.timeout_keep_alive_task is None:
             self._keep_idle()  # blank lines between requests
 
     def on_message_begin(self) -> None:
         super().on_message_begin()
-        self._in_head, self._head_size = True, 0
+        self._in_head = True
+        self._head_size = self._head_received = 0
 
     def on_header(self, name: bytes, value: bytes) -> None:
         self._head_size += len(name) + len(value) + 4
@@ -100,6 +105,8 @@ class HttpProtocol(HttpToolsProtocol):
         self._in_head = False
         if self._head_due is not None:
             self._unset_head_due()
+        if len(self.url) > self.config.max_header_bytes:
+            raise self._head_too_large()
         if not self.url.startswith(b"/"):
             self.url = _origin_form(self.url)
         super().on_headers_complete()
@@ -134,9 +141,9 @@ class HttpProtocol(HttpToolsProtocol):
         self.timeout_keep_alive_task = self.loop.call_later(self.timeout_keep_alive, self.timeout_keep_alive_handler)
 
     def _wait_for_head(self, received: int) -> None:
-        """Bound a head of which some is still to come; these bytes were received of it, or of a request before."""
-        self._head_size += received
-        if self._head_size > self.config.max_header_bytes:
+        """Bound a head of which some is still to come, and of which a packet had these bytes and nothing else."""
+        self._head_received += received
+        if self._head_received > self.config.max_header_bytes:
             self._refuse(self._head_too_large())
         elif self._head_due is None:
             timeout_s = self.config.header_timeout_s

@@ -7,6 +7,8 @@ from collections.abc import AsyncIterator
 from typing import Any
 
 import pytest
+from hypothesis import given
+from hypothesis import strategies as st
 from starlette.types import Receive, Scope, Send
 from uvicorn.server import ServerState
 
@@ -243,11 +245,22 @@ async def test_an_answer_under_way_comes_before_the_end_over_nonsense(ask: Conne
 async def test_headers_are_bounded_in_size(line: bytes, end: bytes) -> None:
     ask = Connection(max_header_bytes=2000)
     head = b"GET / HTTP/1.1\r\n" + line + end
-    for packets in ([head], [head[at : at + 100] for at in range(0, len(head), 100)]):
+    more = b"x" * 2001  # the size of an incomplete header is known with the packet after the one it began in
+    for packets in ([head, more], [head[at : at + 100] for at in range(0, len(head), 100)]):
         refusal = await ask(*packets)
         assert refusal.startswith(b"HTTP/1.1 431 ")
         assert b"at most 2000 bytes" in refusal
         ask = Connection(max_header_bytes=2000)
+
+
+async def test_a_target_is_bounded_in_size_and_a_body_before_a_head_does_not_count() -> None:
+    refusal = await Connection(max_header_bytes=2000)(b"GET /" + b"x" * 3000 + b" HTTP/1.1\r\n\r\n")
+    assert refusal.startswith(b"HTTP/1.1 431 ")
+    ask = Connection(max_header_bytes=2000)
+    body = b"POST / HTTP/1.1\r\nContent-Length: 9000\r\n\r\n" + b"x" * 9000
+    first = await ask(body + b"GET / HTTP/1.1\r\nHost: " + b"y" * 1000)
+    assert first == HEAD + b"\r\ndone"
+    assert await ask(b"y" * 500 + b"\r\n\r\n") == HEAD + b"\r\ndone"
 
 
 async def test_headers_are_bounded_in_time() -> None:
@@ -271,3 +284,47 @@ async def test_an_idle_connection_is_closed_when_it_was_said(sent: bytes) -> Non
     assert not ask.transport.closed
     await asyncio.sleep(0.2)
     assert ask.transport.closed
+
+
+PLAIN = [b"POST /echo HTTP/1.1", b"Host: service", b"Content-Type: application/json"]
+OFFERS = [
+    [b"Connection: Upgrade, HTTP2-Settings", b"Upgrade: h2c", b"HTTP2-Settings: AAEAAEAAAAIAAAAB"],
+    [b"Upgrade: websocket", b"Connection: keep-alive, upgrade"],
+    [],
+]
+
+
+@st.composite
+def requests(draw: st.DrawFn) -> tuple[bytes, bytes]:
+    """A request and the body that it has."""
+    body = draw(st.binary(max_size=40))
+    lines = PLAIN + draw(st.sampled_from(OFFERS))
+    if draw(st.booleans()):
+        return b"\r\n".join([*lines, b"Content-Length: %d" % len(body)]) + b"\r\n\r\n" + body, body
+    cuts = sorted(draw(st.sets(st.integers(1, max(1, len(body) - 1)), max_size=3))) if len(body) > 1 else []
+    pieces = [body[begin:end] for begin, end in zip([0, *cuts], [*cuts, len(body)], strict=True)]
+    chunks = b"".join(b"%x\r\n%b\r\n" % (len(piece), piece) for piece in pieces if piece)
+    return b"\r\n".join([*lines, b"Transfer-Encoding: chunked"]) + b"\r\n\r\n" + chunks + b"0\r\n\r\n", body
+
+
+@given(st.lists(requests(), min_size=1, max_size=4), st.data())
+def test_requests_are_answered_in_order_however_they_are_cut_into_packets(
+    sent: list[tuple[bytes, bytes]], data: st.DataObject
+) -> None:
+    stream = b"".join(request for request, _ in sent)
+    cuts = sorted(data.draw(st.sets(st.integers(1, len(stream) - 1), max_size=6)))
+    packets = [stream[begin:end] for begin, end in zip([0, *cuts], [*cuts, len(stream)], strict=True)]
+
+    async def converse() -> bytes:
+        ask = Connection()
+        answers = await ask(*packets)
+        for _ in range(5):
+            await asyncio.sleep(0)
+        assert not ask.transport.closed
+        ask.end()
+        return answers
+
+    expected = [b"POST " + body for _, body in sent]
+    assert asyncio.run(converse()) == b"".join(
+        b"HTTP/1.1 200 OK\r\ncontent-length: %d\r\n\r\n%b" % (len(answer), answer) for answer in expected
+    )
