@@ -6,13 +6,13 @@ What a file is and how its cells are divided is found out by `features/tables`, 
 from __future__ import annotations
 
 import csv
-from collections.abc import Iterator, Mapping
+from collections.abc import Iterable, Iterator, Mapping
 from itertools import pairwise
 from pathlib import Path
 from typing import Any, NamedTuple
 
 from app.errors import ConfigError, DataError
-from app.features.tables.block_lines import line_ends
+from app.features.tables.block_lines import IF_LATIN_1, line_ends
 from app.features.tables.cell_quoting import ESCAPES, SPOILED
 from app.features.tables.delimited_layout import DelimitedLayout, delimited_layout
 from app.features.tables.json_rows import JsonRowError, check_json, json_row
@@ -59,6 +59,7 @@ class RecordFile:
         self._paths, self._kind = table_paths(path)
         self.notes: list[str] = list(self._paths.notes)
         """What a user should know of how the files are read; complete once they have been."""
+        self._columns: tuple[Path, frozenset[str]] | None = None
         self.fraction = 0.0
         """The share of the files that the current iteration has read, 0 to 1."""
 
@@ -66,6 +67,7 @@ class RecordFile:
         """Read the rows from the beginning. Raises DataError if a file, not just a row of it, cannot be read."""
         readers = {"parquet": self._parquet, "json": self._json_lines, "delimited": self._delimited}
         files = self._paths.files
+        self._columns = None
         number = 0
         for index, file in enumerate(files):
             keys = self._paths.keys.get(file, {})
@@ -78,6 +80,14 @@ class RecordFile:
                     number, {**keys, **values} if keys and not problem else values, problem, f"{within}{place}"
                 )
                 self.fraction = fraction
+
+    def _check_columns(self, path: Path, names: Iterable[str]) -> None:
+        """Raise DataError if a file lacks a column of the first one, which would be erased, or the first one of its."""
+        first, columns = self._columns = self._columns or (path, frozenset(names))
+        differ = sorted(columns.symmetric_difference(names))
+        if differ:
+            lacks, other = (path, first) if differ[0] in columns else (first, path)
+            raise DataError(f"{lacks}: has no column {differ[0]}, which {other.name} has; load them one by one")
 
     def _json_lines(self, path: Path) -> Iterator[tuple[str, Mapping[str, Any], str]]:
         check_json(path, read_head(path)[0])
@@ -95,6 +105,7 @@ class RecordFile:
 
     def _delimited(self, path: Path) -> Iterator[tuple[str, Mapping[str, Any], str]]:
         layout = delimited_layout(path, self._escape)
+        self._check_columns(path, layout.names)
         if layout.note and layout.note not in self.notes:
             self.notes.append(layout.note)
         number = 1 + read_head(path, layout.body)[0].count(b"\n")
@@ -117,6 +128,7 @@ class RecordFile:
             ) from error
         try:
             frame = pl.scan_parquet(path)
+            self._check_columns(path, frame.collect_schema().names())
             total = frame.select(pl.len()).collect().item()
             for start in range(0, total, self._parquet_rows):
                 chunk = readable_frame(frame.slice(start, self._parquet_rows).collect())
@@ -137,7 +149,7 @@ def _cells(row: bytes, layout: DelimitedLayout) -> tuple[Mapping[str, Any], str]
     try:
         text = line.decode()
     except UnicodeDecodeError:
-        return {}, "is not UTF-8"
+        return {}, f"is not UTF-8: {IF_LATIN_1}"
     if '"' not in text:
         if "\r" in text:
             return {}, "holds a carriage return in the midst"

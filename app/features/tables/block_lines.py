@@ -9,6 +9,8 @@ import numpy.typing as npt
 
 from app.features.tables.cell_quoting import NEWLINE, QUOTE, RETURN, SPOILED
 
+IF_LATIN_1 = "`iconv -f ISO-8859-1 -t UTF-8` converts Latin-1"
+NOT_UTF8 = f"are not UTF-8: {IF_LATIN_1}"
 OPENS_QUOTE = "open a double quote and do not close it"
 HAS_NUL = "hold a NUL byte"
 HAS_RETURN = "hold a carriage return in the midst"

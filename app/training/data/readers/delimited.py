@@ -12,7 +12,7 @@ import numpy.typing as npt
 import polars as pl
 
 from app.errors import DataError
-from app.features.tables.block_lines import BlockLines, line_ends, lines_with_cells, without_lines
+from app.features.tables.block_lines import NOT_UTF8, BlockLines, line_ends, lines_with_cells, without_lines
 from app.features.tables.cell_quoting import Quoting
 from app.features.tables.delimited_layout import DelimitedLayout, delimited_layout
 from app.features.tables.line_blocks import FileRange, TextBlock, read_blocks
@@ -111,7 +111,7 @@ def _parse(
             undecodable = _undecodable_lines(lines.text, quote is not None) if attempt == 0 else np.empty(0, np.bool_)
             if not undecodable.any() or len(undecodable) != len(lines.good()):
                 raise unreadable_file(path, error) from error
-            bad.add("are not UTF-8", bad.rows + 1 + lines.good()[undecodable])
+            bad.add(NOT_UTF8, bad.rows + 1 + lines.good()[undecodable])
             lines = without_lines(lines, undecodable, quoted=quote is not None)
             continue
         if len(frame) != len(lines.good()):
