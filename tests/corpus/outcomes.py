@@ -33,11 +33,11 @@ SAME = "the plain rows"
 PAGE = Path(__file__).parents[2] / "docs" / "odd-files.md"
 BEGIN = """# Odd files
 
-Files as programs and people write them, and what becomes of them: the encoded rows of the plain file, or one line that
-says what to do. `ctr train`, `ctr load` and `ctr schema infer` read by the same rules (`app/features/tables`); where
-they differ, `ctr load` is in the second line. A row more that is bad is left out and named, as [data.md](data.md) says; more
-than `--max-bad` of them end the run, which is 2 % here. This page is made from the files of `tests/corpus` by
-`python -m tests.corpus`; a test fails where it is out of date.
+Files as programs and people write them, and what becomes of them: the encoded rows of the plain file, or one line
+that says what to do. `ctr train`, `ctr load` and `ctr schema infer` read by the same rules (`app/features/tables`);
+where they differ, `ctr load` is in the second line. A row more that is bad is left out and named, as
+[data.md](data.md) says; more than `--max-bad` of them end the run, which is 2 % here. This page is made from the
+files of `tests/corpus` by `python -m tests.corpus`; a test fails where it is out of date.
 
 | file | what is odd | what becomes of it |
 |---|---|---|
