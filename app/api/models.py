@@ -14,6 +14,7 @@ from app.ranking.score_histogram import ScoreStats
 from app.ranking.shadow_stats import ShadowStats
 from app.registry.store.version_table import VersionRow, read_row, read_serving
 
+EXAMPLES = 20
 QUANTILES = (0.1, 0.5, 0.9, 0.99)
 
 router = APIRouter(tags=["models"])
@@ -26,6 +27,8 @@ class Version(BaseModel):
     architecture: str | None = None
     created_at: str | None = None
     metrics: dict[str, Any] = {}
+    dataset: str | None = Field(None, description="Which kind of data it was trained on")
+    example_items: list[str] = Field([], description="Item ids that it was tried with when it was written")
     labels: list[str] = Field([], description="What serving.json calls it")
     live: list[str] = Field([], description="Labels under which it is live in this process")
     error: str | None = Field(None, description="Why its manifest cannot be read")
@@ -151,4 +154,7 @@ def _version(row: VersionRow, live: dict[str, int]) -> Version:
     if row.manifest is not None:
         version.architecture, version.created_at = row.manifest.architecture, row.manifest.created_at
         version.metrics = row.manifest.metrics
+        version.dataset = row.manifest.data.get("dataset")
+        tried = dict.fromkeys(item_id for golden in row.manifest.golden for item_id in golden.item_ids)
+        version.example_items = list(tried)[:EXAMPLES]
     return version

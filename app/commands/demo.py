@@ -14,7 +14,7 @@ import typer
 from app.commands.feature_store import with_redis_url
 from app.commands.output import AsJson, console, emit, notify
 from app.commands.serve import APPLICATION
-from app.errors import CtrError
+from app.errors import ConfigError, CtrError
 
 if TYPE_CHECKING:
     from app.settings import Settings
@@ -47,13 +47,19 @@ def demo(
         return
 
     from app.commands.load import known_schema, load_file
-    from app.publishing.demo_features import ENTITIES, exported_by_demo
+    from app.publishing.demo_features import DATASET, ENTITIES, exported_by_demo
     from app.registry.store.model_store import ModelStore
     from app.runtime.processes import listen, serve
 
     listen(settings, shared=settings.workers > 1).close()  # a taken port is said before a minute of training
     exported = exported_by_demo(settings)
-    live = ModelStore(settings.model_store, settings.model).pointer().stable
+    model_store = ModelStore(settings.model_store, settings.model)
+    live = model_store.pointer().stable
+    if live is not None and model_store.manifest(live).data.get("dataset", DATASET) != DATASET:
+        raise ConfigError(
+            f"{settings.model} version {live}, which is live, is not the demo's: "
+            "`CTR_MODEL=demo ctr demo` runs it beside yours"
+        )
     if retrain or live is None or not all((exported / f"{entity}.jsonl").is_file() for entity in ENTITIES):
         _step(1, f"Training {settings.model} on MovieLens-100K")
         _train(settings, exported)

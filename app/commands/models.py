@@ -47,7 +47,13 @@ def _document(row: VersionRow) -> dict[str, Any]:
 def _table(rows: list[VersionRow], title: str) -> Table:
     from rich.table import Table
 
-    table = Table("version", "labels", "created", "architecture", "test AUC", "log loss", "gate", title=title)
+    tested = {_test_rows(row) for row in rows} - {""}
+    columns = ["version", "labels", "created", "architecture", "test AUC", "log loss", "gate"]
+    table = Table(*columns, *(["test rows"] if tested else []), title=title)
+    if len(tested) > 1:
+        table.caption = (
+            "AUC and log loss of different test rows cannot be compared: the rows differ, and not only the versions"
+        )
     for row in rows:
         metrics = row.manifest.metrics if row.manifest else {}
         test = metrics.get("test") or metrics.get("validation") or {}
@@ -58,8 +64,18 @@ def _table(rows: list[VersionRow], title: str) -> Table:
             row.manifest.architecture if row.manifest else "",
             *(f"{test[name]:.4f}" if name in test else "" for name in ("auc", "log_loss")),
             _verdict(row.gate),
+            *([_test_rows(row)] if tested else []),
         )
     return table
+
+
+def _test_rows(row: VersionRow) -> str:
+    """Say which rows a version was tested on: how many, and from when to when."""
+    test = row.manifest.data.get("test") if row.manifest else None
+    if not isinstance(test, dict) or "rows" not in test:
+        return ""
+    span = [str(test[end])[:16].replace("T", " ") for end in ("from", "to") if end in test]
+    return f"{test['rows']:,}" + (f", {span[0]} to {span[1]}" if len(span) == 2 else "")
 
 
 def _verdict(report: GateReport | None) -> str:

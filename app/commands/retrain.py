@@ -132,6 +132,7 @@ def _retrain(
     from app.commands.retrain_output import comparison_table, outcome_document
     from app.publishing.gate_version import gate_version
     from app.publishing.publish import prune_old_versions
+    from app.training.evaluation.comparison import is_better
     from app.training.live_version import newest_time
     from app.training.loop.progress import TrainingProgress
     from app.training.retrain import RetrainOutcome, retraining_lock
@@ -147,7 +148,8 @@ def _retrain(
     folder = reason = message = None
 
     def gate(version: int) -> None:
-        reports.append(gate_version(store, version, settings, reporter))
+        better = is_better(outcome.evaluation)
+        reports.append(gate_version(store, version, settings, reporter, better=better))
 
     try:
         with retraining_lock(store):

@@ -187,6 +187,7 @@ def train(
     from app.training.data.catalogue import open_dataset
     from app.training.data.encoding_progress import EncodingProgress
     from app.training.job import TrainingJob
+    from app.training.live_version import is_better_than_live
     from app.training.loop.checkpoint import Checkpoint
     from app.training.publish import new_run_folder, publish_on_success
     from app.training.tracking import Tracking
@@ -232,17 +233,21 @@ def train(
         store, reporter = ModelStore.from_settings(settings) if publish else None, ConsoleReporter()
         if store:
             note_other_schema(store, rows.schema)
-        target = (
-            publish_on_success(store, functools.partial(gate_version, store, settings=settings, reporter=reporter))
-            if store
-            else new_run_folder(runs, model)
-        )
+        measured: list[JobResult] = []
+
+        def gate(version: int) -> None:
+            assert store is not None
+            better = is_better_than_live(store, rows.schema, measured[0])
+            gate_version(store, version, settings, reporter, better=better)
+
+        target = publish_on_success(store, gate) if store else new_run_folder(runs, model)
         with target as destination:
             try:
                 result = _run(config, rows, test_rows, destination.folder, name, checkpoint, group)
             except KeyboardInterrupt:
                 _say_how_to_resume(checkpoint)
                 raise typer.Exit(INTERRUPTED) from None
+            measured.append(result)
             is_refused = bool(result.verdict.poor) and not force
             if store and is_refused:
                 destination.withhold(runs, model)

@@ -17,12 +17,19 @@ from app.settings import Settings
 
 
 def gate_version(
-    store: ModelStore, version: int, settings: Settings, reporter: Reporter = SILENT, *, forced: bool = False
+    store: ModelStore,
+    version: int,
+    settings: Settings,
+    reporter: Reporter = SILENT,
+    *,
+    forced: bool = False,
+    better: bool = False,
 ) -> GateReport:
     """Run the gate on a published version and return its report.
 
     Args:
         forced: let the version pass however it compares with the live one and with the feature store.
+        better: it was measured to be better than the live one on the same rows, so that it may differ from it.
 
     Raises:
         ArtifactError: the gate refused the version; the message names the command that has it judged again.
@@ -40,7 +47,9 @@ def gate_version(
             golden = store.manifest(version).golden
         sample = read_feature_sample(settings, reporter, golden)
         try:
-            report = run_gate(store, version, thresholds=thresholds, limits=limits, sample=sample, forced=forced)
+            report = run_gate(
+                store, version, thresholds=thresholds, limits=limits, sample=sample, forced=forced, better=better
+            )
         except ArtifactError as error:
             hint = _what_to_do(store, version, sample, settings, forced)
             raise ArtifactError(error.reason, f"{error}{hint}") from error

@@ -67,5 +67,9 @@ def check_not_refused(store: ModelStore, version: int, *, hint: str = "") -> Non
     """
     refusal = store.refusal(version)
     if refusal is not None:
-        helps = hint if refusal.can_be_forced or not hint else "; train it again, --force would not help"
+        helps = (
+            hint
+            if refusal.can_be_forced or not hint
+            else "; train it again, since --force helps only once its files are mended"
+        )
         raise ArtifactError(refusal.reason, f"version {version} was refused: {refusal.detail}{helps}")

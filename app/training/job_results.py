@@ -88,3 +88,7 @@ class JobResult:
     """How the configuration was chosen: the name of the fit, and all that were tried."""
     config: JobConfig
     """The configuration that was chosen."""
+    test: EncodedRows
+    """The test part, to measure others on the same rows."""
+    test_probabilities_N: Floats
+    """The measured model's probabilities of these rows."""

@@ -7,16 +7,20 @@ from datetime import datetime
 from typing import Any
 
 import msgspec
+import numpy as np
 import torch
 
-from app.errors import ConfigError
+from app.errors import ArtifactError, ConfigError
 from app.features.schema import FeatureSchema
 from app.features.times import seconds_of_number
 from app.registry.artifact.artifact import Artifact
 from app.registry.artifact.manifest import Manifest
+from app.registry.store.model_store import ModelStore
 from app.training.data.dataset import Dataset
 from app.training.data.split import PARTS
+from app.training.evaluation.comparison import compare, is_better, probabilities
 from app.training.job_config import JobConfig
+from app.training.job_results import JobResult
 
 
 def config_of(manifest: Manifest) -> JobConfig:
@@ -103,3 +107,20 @@ def _as_number(time: Any) -> float | None:
         return seconds_of_number(time) if isinstance(time, int | float) else datetime.fromisoformat(time).timestamp()
     except (TypeError, ValueError):
         return None
+
+
+def is_better_than_live(store: ModelStore, schema: FeatureSchema, result: JobResult) -> bool:
+    """Tell whether a trained model is better than the live version on the same test rows, beyond chance.
+
+    A live version of another schema, or one that cannot be loaded, is not compared with. Where it was fitted again on
+    these rows it looks better than it is, which only makes the comparison harder for the new one.
+    """
+    try:
+        stable = store.pointer().stable
+        live = None if stable is None else store.load(stable)
+    except ArtifactError:
+        return False
+    if live is None or live.schema_hash != schema.hash:
+        return False
+    live_N = probabilities(live, result.test)
+    return is_better(compare("log_loss", result.test.labels_N, result.test_probabilities_N.astype(np.float64), live_N))

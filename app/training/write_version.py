@@ -132,6 +132,8 @@ def write_version(
         metrics_of=metrics_of,
         recipe=recipe,
         config=config,
+        test=prepared.encoded["test"],
+        test_probabilities_N=trained.probabilities("test"),
     )
 
 

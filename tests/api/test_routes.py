@@ -131,6 +131,11 @@ async def test_models_lists_versions_labels_and_what_is_live(service: FakeServic
     assert (versions[1]["labels"], versions[1]["live"]) == ([], ["stable"])
     assert versions[1]["metrics"] == store.manifest(1).metrics
     assert versions[1]["created_at"] == store.manifest(1).created_at
+    assert (
+        versions[1]["example_items"]
+        == list(dict.fromkeys(i for g in store.manifest(1).golden for i in g.item_ids))[:20]
+    )
+    assert (versions[1]["dataset"], versions[2]["example_items"]) == (store.manifest(1).data.get("dataset"), [])
     assert versions[2]["error"]
     assert versions[1]["error"] is None
     assert versions[1]["gate"] is None

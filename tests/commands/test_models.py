@@ -218,3 +218,17 @@ def test_a_canary_that_was_taken_out_stays_out_until_it_is_asked_for_again(store
         run(store, "promote", "2", "--as", "canary")
     assert answer(store, "promote", "2", "--as", "canary", "--force")["serving"]["canary"]["version"] == 2
     store.load(2)
+
+
+def test_the_table_says_which_rows_each_version_was_tested_on(
+    store: ModelStore, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setenv("COLUMNS", "200")
+    for rows, day in ((4000, "03"), (2000, "10")):
+        part = {"rows": rows, "from": f"2026-11-{day}T00:00:00+00:00", "to": f"2026-11-{day}T12:30:00+00:00"}
+        with store.staging() as staged:
+            write_tiny(staged, data={"test": part})
+            store.publish(staged)
+    said = " ".join(run(store, "models").stdout.split())
+    for words in ("4,000, 2026-11-03 00:00 to", "2,000, 2026-11-10 00:00 to", "cannot be compared"):
+        assert words in said, said

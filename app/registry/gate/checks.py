@@ -59,7 +59,7 @@ def checks(task: GateTask) -> Iterator[GateCheck]:
     new_UN = new_version.scores()
     yield check_values(new_UN)
     if live_version is not None:
-        yield check_shift(new_UN, live_version.scores(), live_version.version, task.thresholds)
+        yield check_shift(new_UN, live_version.scores(), live_version.version, task.thresholds, task.better)
     yield check_latency(new_version, live_version, task.thresholds.latency_ratio)
 
 

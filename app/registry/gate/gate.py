@@ -31,12 +31,14 @@ def run_gate(
     limits: GateLimits,
     sample: FeatureSample | None = None,
     forced: bool = False,
+    better: bool = False,
 ) -> GateReport:
     """Try a published version, against the stable one if there is one, and keep the report beside it.
 
     Args:
         sample: of the live feature store; None leaves that check out.
         forced: comparisons are made but decide nothing; what cannot be served is refused all the same.
+        better: it was measured to be better than the stable one on the same rows, so that its scores may differ.
 
     Raises:
         ArtifactError: the version is refused, with the reason of the first check that failed.
@@ -65,6 +67,7 @@ def run_gate(
             sample=sample,
             thresholds=thresholds,
             limits=limits,
+            better=better,
         )
         checks += run_checks(task)
     report = GateReport(

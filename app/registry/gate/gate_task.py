@@ -47,3 +47,6 @@ class GateTask(msgspec.Struct, frozen=True):
     sample: FeatureSample | None
     thresholds: GateThresholds
     limits: GateLimits
+    better: bool = False
+    """Whether the version was measured to be better than the live one on the same rows, beyond chance: then it may
+    differ from it in its mean score and its order."""

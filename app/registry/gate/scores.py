@@ -22,8 +22,14 @@ def check_values(scores_UN: Scores) -> GateCheck:
     return GateCheck("scores", True, figures=figures)
 
 
-def check_shift(new_UN: Scores, live_UN: Scores, live_version: int, thresholds: GateThresholds) -> GateCheck:
-    """Compare the mean score and the order of all pairs of user and item with those of the live version."""
+def check_shift(
+    new_UN: Scores, live_UN: Scores, live_version: int, thresholds: GateThresholds, better: bool = False
+) -> GateCheck:
+    """Compare the mean score and the order of all pairs of user and item with those of the live version.
+
+    Args:
+        better: it was measured to be better on the same rows, so that it may differ.
+    """
     if not np.isfinite(live_UN).all() or live_UN.mean() <= 0:
         return GateCheck("shift", True, detail="the live version's scores are nothing to compare with")
     max_ratio, min_correlation = thresholds.ctr_ratio, thresholds.rank_correlation
@@ -32,6 +38,9 @@ def check_shift(new_UN: Scores, live_UN: Scores, live_version: int, thresholds: 
     if np.ptp(live_UN) > 0:
         figures["rank_correlation"] = round(spearman(new_UN.ravel(), live_UN.ravel()), 4)
     correlation = figures.get("rank_correlation", 1.0)
+    if better:
+        detail = f"its scores may differ from version {live_version}'s: on the same rows it was measured to be better"
+        return GateCheck("shift", True, detail=detail, figures=figures)
     if not 1 / max_ratio <= ratio <= max_ratio:
         detail = f"its mean score is {ratio:.2f} times that of version {live_version}, {max_ratio:g} is allowed"
         return GateCheck("shift", False, "shift", detail, figures, comparison=True)

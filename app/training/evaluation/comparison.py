@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections.abc import Mapping
 from dataclasses import asdict
 from typing import Any, Literal
 
@@ -79,3 +80,10 @@ def shortfall(evaluation: dict[str, Any], live: int) -> str:
         f"not published: on the newest {evaluation['rows']:,} rows its {name} is {candidate_value}, that of version "
         f"{live} {live_value}: a gain of {gain:+.5f}, less than the {min_gain:+.5f} of --min-gain"
     )
+
+
+def is_better(evaluation: Mapping[str, Any]) -> bool:
+    """Tell whether `compare` found the candidate better on the same rows, by AUC or log loss, beyond 95 % intervals."""
+    difference = evaluation.get("difference", {})
+    auc, loss = difference.get("auc"), difference.get("log_loss")
+    return bool(auc and loss and ((auc["low"] > 0 and loss["value"] <= 0) or (loss["high"] < 0 and auc["value"] >= 0)))
