@@ -78,6 +78,27 @@ class RedisServer:
     def __exit__(self, *_: object) -> None:
         self.kill()
 
+    def listen_with_tls(self, certificates: Certificates) -> int | None:
+        """Listen on another port with TLS, and return it; None if this build has no TLS, at which some exit."""
+        port = free_port()
+        arguments = [
+            *("--tls-port", str(port), "--tls-auth-clients", "no"),
+            *("--tls-cert-file", str(certificates.folder / "localhost.pem")),
+            *("--tls-key-file", str(certificates.folder / "localhost.key")),
+            *("--tls-ca-cert-file", str(certificates.ca)),
+        ]
+        trial = [self._arguments[0], "--save", "", "--port", "0", *arguments]
+        with subprocess.Popen(trial, stdout=subprocess.DEVNULL) as process:
+            try:
+                process.wait(1.0)
+                return None
+            except subprocess.TimeoutExpired:
+                process.kill()
+        self.kill()
+        self._arguments += arguments
+        self.start()
+        return port
+
     def start(self) -> None:
         self.port = self.port or free_port()
         self._process = subprocess.Popen([*self._arguments, "--port", str(self.port)], stdout=subprocess.DEVNULL)

@@ -29,6 +29,7 @@ MIN_ROUND = 16
 """Fresh items read again each time at least, so that a few thousand items are gone through in a minute."""
 AGE_SHARE = 0.7
 """Share of the greatest age in which all fresh items are read again."""
+WARN_EVERY_S = 60.0
 FILL_RETRY_FIRST_S, FILL_RETRY_LONGEST_S = 0.25, 60.0
 
 
@@ -46,6 +47,7 @@ class CacheRefresher:
         self._filled = not fill
         self._max_age_s = max_age_s
         self._fill_due, self._fill_retry_s = 0.0, FILL_RETRY_FIRST_S
+        self._warn_due = 0.0
         self._tasks: list[asyncio.Task[None]] = []
 
     @property
@@ -96,11 +98,13 @@ class CacheRefresher:
                 self._cache.expire(self._max_age_s)
             if self._cache.missed_reports():
                 if self._store.tracking:
-                    log.warning(
-                        "item_changes_not_reported",
-                        effect="all cached items are read again",
-                        hint="SWAPDB is not reported, and some proxies report nothing: CTR_ITEM_MAX_AGE_S",
-                    )
+                    if (now := asyncio.get_running_loop().time()) > self._warn_due:
+                        self._warn_due = now + WARN_EVERY_S
+                        log.warning(
+                            "item_changes_not_reported",
+                            effect="all cached items are read again",
+                            hint="SWAPDB is not reported, and some proxies report nothing: docs/redis.md",
+                        )
                     self._cache.on_disconnect()
                 else:
                     self._cache.forget_changes()

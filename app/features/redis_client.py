@@ -18,7 +18,7 @@ from app.features.redis_tls import tls_context
 from app.features.store_errors import explain_failure, explain_reply
 from app.redis_url import RedisUrl, parse_redis_url
 
-CONNECT_TIMEOUT_S, TIMEOUT_S = 3.0, 30.0
+CONNECT_TIMEOUT_S, GREETING_TIMEOUT_S, TIMEOUT_S = 3.0, 5.0, 30.0
 QUOTED_COMMAND = re.compile(r"^Command # \d+ \(.*\) of pipeline caused error: ", re.DOTALL)
 """What redis-py puts before an error: the command, with its values."""
 
@@ -47,7 +47,7 @@ class _TlsConnection(SSLConnection):
 
 
 def open_client(text: str) -> redis.Redis:
-    """Return a client that is connected, waits long enough for a bulk load and never repeats a write by itself.
+    """Return a client of a server that answers. It waits long enough for a bulk load, and never repeats a write.
 
     It speaks RESP2, which every server knows, and sends nothing at connect that a proxy may not know.
 
@@ -56,17 +56,16 @@ def open_client(text: str) -> redis.Redis:
         StoreError: the server does not answer or refuses.
     """
     url = parse_redis_url(text)
-    client = _client(url)
-    try:
-        client.ping()
-    except redis.exceptions.NoPermissionError:  # a user may have the right to load and not to PING
-        pass
-    except redis.RedisError as error:
-        client.close()
-        if url.password is None or not any(words in str(error) for words in NO_PASSWORD_SET):
-            raise store_error(error, tls=url.tls is not None) from error
-        client = _client(RedisUrl(**{**vars(url), "username": "", "password": None}))
-    return client
+    with _client(url, GREETING_TIMEOUT_S) as greeting:
+        try:
+            greeting.ping()
+        except redis.exceptions.NoPermissionError:  # a user may have the right to load and not to PING
+            pass
+        except redis.RedisError as error:
+            if url.password is None or not any(words in str(error) for words in NO_PASSWORD_SET):
+                raise store_error(error, tls=url.tls is not None) from error
+            url = RedisUrl(**{**vars(url), "username": "", "password": None})
+    return _client(url, TIMEOUT_S)
 
 
 def store_error(error: redis.RedisError, *, tls: bool | None = None) -> StoreError:
@@ -77,14 +76,14 @@ def store_error(error: redis.RedisError, *, tls: bool | None = None) -> StoreErr
     return StoreError(f"Redis does not answer: {explain_failure(error, tls=tls)}")
 
 
-def _client(url: RedisUrl) -> redis.Redis:
+def _client(url: RedisUrl, timeout_s: float) -> redis.Redis:
     options: dict[str, Any] = {
         "db": url.database,
         "username": url.username or None,
         "password": url.password,
         "protocol": 2,
         "socket_connect_timeout": CONNECT_TIMEOUT_S,
-        "socket_timeout": TIMEOUT_S,
+        "socket_timeout": timeout_s,
         "retry": Retry(NoBackoff(), 0),
         "driver_info": None,  # no CLIENT SETINFO
     }

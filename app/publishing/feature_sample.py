@@ -10,7 +10,7 @@ import redis
 from app.errors import CtrError
 from app.features.key_template import KeyTemplate
 from app.features.loading.embedded_valkey import EmbeddedValkey
-from app.features.redis_client import open_client
+from app.features.redis_client import open_client, store_error
 from app.publishing.reporter import Reporter
 from app.registry.artifact.manifest import GoldenRequest
 from app.registry.gate.gate_task import FeatureSample
@@ -43,7 +43,8 @@ def read_feature_sample(
             users = _read_hashes(client, settings.user_key, USERS, named_users)
             items = _read_hashes(client, settings.item_key, ITEMS, named_items)
     except (redis.RedisError, CtrError) as error:
-        reporter.notify(f"not compared with the feature store: {error}")
+        reason = store_error(error) if isinstance(error, redis.RedisError) else error
+        reporter.notify(f"not compared with the feature store: {reason}")
         return None
     return FeatureSample(users, items) if users or items else None
 
@@ -53,11 +54,12 @@ def _read_hashes(client: redis.Redis, template: str, count: int, named: Collecti
     key_template = KeyTemplate(template)
     keys: list[bytes | str] = []
     cursor = 0
-    for _ in range(MAX_SCANS):
-        cursor, page = client.scan(cursor, match=key_template.pattern, count=SCAN_COUNT, _type="HASH")
-        keys += page
-        if not cursor or len(keys) >= count:
-            break
+    with contextlib.suppress(redis.ResponseError):  # a user or a proxy may lack SCAN; the named ones say something too
+        for _ in range(MAX_SCANS):
+            cursor, page = client.scan(cursor, match=key_template.pattern, count=SCAN_COUNT)
+            keys += page
+            if not cursor or len(keys) >= count:
+                break
     ids = {key_template.id(_text(key)): key for key in keys[:count]} | {
         name: key_template.key(name) for name in sorted(named)[:MAX_NAMED]
     }

@@ -55,10 +55,10 @@ def with_password(server: RedisServer, stack: contextlib.ExitStack, folder: Path
     return f"redis://:p%40ss%2Fw%23rd@127.0.0.1:{server.port}/0"
 
 
-def with_user(*rules: str) -> Callable[[RedisServer, contextlib.ExitStack, Path], str]:
+def with_user(*lacks: str) -> Callable[[RedisServer, contextlib.ExitStack, Path], str]:
     def url(server: RedisServer, stack: contextlib.ExitStack, folder: Path) -> str:
         with server.client as client:
-            client.execute_command("ACL", "SETUSER", "ctr", *DOCUMENTED, *rules)
+            client.execute_command("ACL", "SETUSER", "ctr", *(rule for rule in DOCUMENTED if rule not in lacks))
         return f"redis://ctr:p%40ss%2Fw%23rd@127.0.0.1:{server.port}"
 
     return url
@@ -77,27 +77,18 @@ def with_tls(server: RedisServer, stack: contextlib.ExitStack, folder: Path) -> 
 
 def with_own_tls(server: RedisServer, stack: contextlib.ExitStack, folder: Path) -> str:
     certificates = Certificates(folder)
-    with server.client as client:
-        try:
-            client.config_set("tls-ca-cert-file", str(certificates.ca))
-            client.execute_command(
-                "CONFIG", "SET",
-                "tls-cert-file", str(folder / "localhost.pem"),
-                "tls-key-file", str(folder / "localhost.key"),
-                "tls-auth-clients", "no",
-                "tls-port", str(server.port + 1),
-            )  # fmt: skip
-        except redis.ResponseError as error:
-            pytest.skip(f"this build has no TLS: {error}")
-    return f"rediss://127.0.0.1:{server.port + 1}?ssl_ca_certs={certificates.ca}"
+    port = server.listen_with_tls(certificates)
+    if port is None:
+        pytest.skip("this build has no TLS")
+    return f"rediss://127.0.0.1:{port}?ssl_ca_certs={certificates.ca}"
 
 
 FORMS = {
     "plain": Form(plain),
     "password": Form(with_password),
     "user": Form(with_user()),
-    "user without tracking": Form(with_user("-client|tracking"), age_s=AGE_S, word="reports no changes"),
-    "user without tracking, not aged": Form(with_user("-client|tracking"), word="each request reads its items"),
+    "user without tracking": Form(with_user("+client|tracking"), age_s=AGE_S, word="reports no changes"),
+    "user without tracking, not aged": Form(with_user("+client|tracking"), word="each request reads its items"),
     "proxy without HELLO": Form(behind_proxy, age_s=AGE_S, word="reports no changes"),
     "proxy without HELLO, not aged": Form(behind_proxy, word="each request reads its items"),
     "TLS, own authority": Form(with_tls),
