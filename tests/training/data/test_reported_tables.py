@@ -322,3 +322,11 @@ def test_a_datetime_may_be_a_feature_in_any_unit(
     hour, offset = (22, "+08:00") if zone else (14, "")
     written = [f"2026-09-21T{hour}:{minute}:20{offset}" for minute in (13, 28)]
     assert table(tmp_path / "a.parquet", titles(tmp_path), None).item["title"].to_list() == written
+
+
+def test_bad_rows_of_a_folder_are_named_by_file(tmp_path: Path) -> None:
+    part = HEADER + "0,u,i,t\n1,u,i,t\n"
+    root = folder(tmp_path, {"data/day=1/a.csv": part, "data/day=2/a.csv": part + "0,u\n"}) / "data"
+    data = table(root, titles(tmp_path), None)
+    assert str(data.skipped) == "1 bad rows left out (have not 4 columns; rows 3 of day=2/a.csv)"
+    assert [record.place for record in RecordFile(root) if record.problem] == ["day=2/a.csv, line 4"]

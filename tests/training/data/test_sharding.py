@@ -76,6 +76,19 @@ def test_shards_of_quoted_files_are_their_rows(
         assert rows_of_shards(shards, whole) == rows_of(whole)
 
 
+@settings(deadline=None, max_examples=150)
+@given(
+    files=st.lists(st.text(st.sampled_from('a",\n'), max_size=60), min_size=1, max_size=3),
+    shards=st.integers(2, 5),
+)
+def test_shards_of_files_whose_quotes_are_letters_are_their_rows(files: list[str], shards: int) -> None:
+    with tempfile.TemporaryDirectory() as folder:
+        for number, text in enumerate(files):
+            (Path(folder) / f"{number}.csv").write_text("a,b\n" + text)
+        whole = table_files(Path(folder), SMALL_CHUNKS, escape='"')
+        assert rows_of_shards(shards, whole) == rows_of(whole)
+
+
 @settings(deadline=None, max_examples=60)
 @given(
     files=st.lists(st.text(st.sampled_from("a\t\n"), min_size=1, max_size=40), min_size=1, max_size=4),

@@ -25,15 +25,18 @@ class SkippedRows:
     first_rows: tuple[int, ...] = ()
     reason: str = ""
     fate: str = "left out"
+    places: tuple[str, ...] = ()
+    """Names the file of each of the first rows, and its number in it, where there are several files."""
 
     def __str__(self) -> str:
-        rows = ", ".join(str(row) for row in self.first_rows)
+        rows = ", ".join(self.places or (str(row) for row in self.first_rows))
         more = ", ..." if self.count > len(self.first_rows) else ""
         return f"{self.count:,} bad rows {self.fate} ({self.reason}; rows {rows}{more})"
 
     def shifted(self, rows: int) -> SkippedRows:
         """Return the same rows with the numbers they have where `rows` rows come before."""
-        return replace(self, first_rows=tuple(row + rows for row in self.first_rows))
+        places = () if rows else self.places
+        return replace(self, first_rows=tuple(row + rows for row in self.first_rows), places=places)
 
     def followed_by(self, other: SkippedRows) -> SkippedRows:
         """Return these rows together with rows that come after them."""
@@ -60,6 +63,8 @@ class BadRows:
     """Says by reason what such rows hold and what to do about them; it ends the message about too many of them."""
     seen: set[str] = field(default_factory=set)
     """Holds what is only wrong together with something else that may come later."""
+    files: list[tuple[str, int]] = field(default_factory=list)
+    """Lists the names of the files read so far, where there are several, each with the number of rows before it."""
     rows_before: Callable[[], int] = no_rows
     """Counts the rows before this shard. It is called for error messages only, since it may have to read them."""
 
@@ -70,6 +75,9 @@ class BadRows:
         for shard in shards:
             if whole is None:
                 whole = cls(shard.source, shard.max_share)
+            for name, before in shard.files:  # a shard may begin within a file
+                if not whole.files or whole.files[-1][0] != name:
+                    whole.files.append((name, before + whole.rows))
             for reason, skipped in shard.by_reason.items():
                 earlier = whole.by_reason.get(reason, SkippedRows(reason=reason))
                 whole.by_reason[reason] = earlier.followed_by(skipped.shifted(whole.rows))
@@ -78,6 +86,16 @@ class BadRows:
             whole.seen |= shard.seen
         assert whole is not None
         return whole
+
+    def begin_file(self, name: str) -> None:
+        """Take note that the rows that come next are of this file, unless the last ones were."""
+        if not self.files or self.files[-1][0] != name:
+            self.files.append((name, self.rows))
+
+    def place(self, row: int) -> str:
+        """Return the file and the number in it of a row, whose number goes through all files."""
+        name, before = next(file for file in reversed(self.files) if file[1] < row)
+        return f"{row - before} of {name}"
 
     def add(self, reason: str, rows: npt.NDArray[np.integer] | list[int]) -> None:
         """Record rows that are bad for one reason.
@@ -127,4 +145,6 @@ class BadRows:
         first_rows = sorted(row for skipped in self.by_reason.values() for row in skipped.first_rows)
         several = len(self.by_reason) > 1
         reasons = [f"{skipped.count:,} {reason}" if several else reason for reason, skipped in self.by_reason.items()]
-        return SkippedRows(self.count, tuple(dict.fromkeys(first_rows))[:MAX_NAMED_ROWS], ", ".join(reasons))
+        named = tuple(dict.fromkeys(first_rows))[:MAX_NAMED_ROWS]
+        places = tuple(map(self.place, named)) if self.files else ()
+        return SkippedRows(self.count, named, ", ".join(reasons), places=places)

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import os
 from collections.abc import Callable, Iterator, Mapping
 from dataclasses import dataclass, field, replace
 from enum import Enum
@@ -52,7 +53,11 @@ class TableFiles:
             return
         sizes = dict(zip(self.files, self.sizes(), strict=True))
         total, done = sum(sizes.values()), 0
+        root = os.path.commonpath([file.parent for file in self.files])
+        names = {file: os.path.relpath(file, root) for file in self.files}
         for file, part in ((file, WHOLE_FILE) for file in self.files) if self.parts is None else self.parts:
+            if len(names) > 1:
+                bad.begin_file(names[file])
             size = (sizes[file] if part.stop is None else part.stop) - part.start
             for chunk in self._chunks(file, part, bad):
                 yield chunk._replace(fraction=(done + chunk.fraction * size) / total)
