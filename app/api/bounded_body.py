@@ -123,7 +123,9 @@ class BoundedBody:
             if not expired or task.uncancel() > 0:
                 raise  # somebody else cancels the task
             self._late = self.unread = True
-            self.refusal = BodyTooSlow(f"it was not complete after {self._timeout_s:g} s")
+            self.refusal = BodyTooSlow(
+                f"it was not complete after {self._timeout_s:g} s; send it faster, or raise CTR_BODY_TIMEOUT_S"
+            )
             raise self.refusal from None
         finally:
             timer.cancel()

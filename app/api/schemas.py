@@ -125,7 +125,7 @@ def _parse_fully(raw: bytes, max_candidates: int) -> RankRequest:
         if integer > UINT64_MAX:
             raise _invalid(location, "an integer of more than 64 bits; send it as a string")
     if len(body.item_ids) > max_candidates:
-        raise _invalid("item_ids", f"{len(body.item_ids)} ids, at most {max_candidates} in one request")
+        raise _invalid("item_ids", f"{len(body.item_ids)} ids, at most {max_candidates} in one request; send several")
     return _request(body, RequestIds.from_strings([str(item_id) for item_id in body.item_ids]))
 
 

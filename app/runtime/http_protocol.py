@@ -147,7 +147,9 @@ class HttpProtocol(HttpToolsProtocol):
             self._refuse(self._head_too_large())
         elif self._head_due is None:
             timeout_s = self.config.header_timeout_s
-            refusal = HeadTooSlow(f"it was not complete {timeout_s:g} s after its first byte")
+            refusal = HeadTooSlow(
+                f"it was not complete {timeout_s:g} s after it began; send it faster, or raise CTR_HEADER_TIMEOUT_S"
+            )
             self._head_due = self.loop.call_later(timeout_s, self._refuse, refusal)
 
     def _unset_head_due(self) -> None:
@@ -156,7 +158,9 @@ class HttpProtocol(HttpToolsProtocol):
             self._head_due = None
 
     def _head_too_large(self) -> HeadTooLarge:
-        return HeadTooLarge(f"at most {self.config.max_header_bytes} bytes are read; send fewer or shorter headers")
+        return HeadTooLarge(
+            f"at most {self.config.max_header_bytes} bytes are read; send less, or raise CTR_MAX_HEADER_BYTES"
+        )
 
     def _refuse(self, error: RequestError) -> None:
         """Answer what cannot be read as a request, and end the connection; requests before it are answered first."""
