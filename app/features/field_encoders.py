@@ -97,7 +97,12 @@ class CategoricalEncoder:
         return self._missing
 
     def _is_missing(self, value: object) -> bool:
-        return value is None or value == "" or (bool(self._words) and self._spell(value, self.name) in self._words)
+        if value is None or value == "" or not self._words:
+            return value is None or value == ""
+        try:
+            return self._spell(value, self.name) in self._words
+        except EncodingError:
+            return False  # which is said where the value is needed
 
 
 class MultiCategoricalEncoder(CategoricalEncoder):
@@ -192,7 +197,7 @@ class MultiCategoricalEncoder(CategoricalEncoder):
         if isinstance(value, str):
             value = self._parse(value)
         if isinstance(value, Mapping):
-            if not self._field.weighted:
+            if not self._field.weighted and any(weight is not None for weight in value.values()):
                 raise EncodingError(self.name, "expected a list; weights need `weighted: true` in the schema")
             # A Parquet struct has every key in every row, null where it does not apply.
             return [(item, self._weight(weight)) for item, weight in value.items() if weight is not None]

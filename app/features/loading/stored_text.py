@@ -66,7 +66,7 @@ def _element(value: object, field: str) -> object:
     if isinstance(value, float) and not math.isfinite(value):
         raise EncodingError(field, "a list cannot hold NaN or infinity")
     fits = isinstance(value, str | bool | float) or (isinstance(value, int) and abs(value) <= UINT64_MAX // 2)
-    return value if fits else canonical_text(value, field)
+    return value if fits else scalar_text(value, field)
 
 
 def _json(value: object, field: str) -> str:

@@ -53,7 +53,8 @@ class TableEncoder:
         slots = self._encoders[side].encode_columns(table, len(rows_N), refused.add)
         for field in self._schema.side(side):
             if field.name in refused:
-                field_encoder = Encoder(FeatureSchema(fields=(field,)), side)
+                alone = FeatureSchema(fields=(field,), missing=self._schema.missing, reading=self._schema.reading)
+                field_encoder = Encoder(alone, side)
                 unfit_N = _unfit_rows(field_encoder, table[field.raw_name], field.raw_name)
                 bad = self.unfit.setdefault(field.name, BadRows(self._describe(field.name), self._max_bad))
                 bad.add(UNFIT, rows_N[unfit_N])
