@@ -199,7 +199,7 @@ def test_every_command_ends_with_one_line(command: tuple[str, ...], url: str, tm
         env={"CTR_REDIS_URL": url, "CTR_MODEL_STORE": str(tmp_path), "PATH": ""},
         capture_output=True,
         text=True,
-        timeout=100,
+        timeout=900,
         check=False,
     )
     lines = ended.stderr.strip().splitlines()

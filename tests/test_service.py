@@ -68,7 +68,7 @@ async def service(settings: Settings, store: ModelStore) -> AsyncIterator[Servic
 
 
 async def until(condition: Callable[[], bool]) -> None:
-    async with asyncio.timeout(30):
+    async with asyncio.timeout(300):
         while not condition():  # noqa: ASYNC110
             await asyncio.sleep(0.01)
 

@@ -310,7 +310,7 @@ def test_the_address_being_taken_is_a_clear_error(shared: Shared) -> None:
         env={**os.environ, "CTR_REDIS_URL": "redis://127.0.0.1:1"},
         capture_output=True,
         text=True,
-        timeout=60,
+        timeout=600,
         check=False,
     )
     assert second.returncode == 1

@@ -24,6 +24,6 @@ metrics.flush()
 print(all_processes.render_all_processes(filled_meanwhile).decode())
 """
     environment = {**os.environ, "PROMETHEUS_MULTIPROC_DIR": str(tmp_path)}
-    done = subprocess.run([sys.executable, "-c", script], env=environment, capture_output=True, timeout=60)
+    done = subprocess.run([sys.executable, "-c", script], env=environment, capture_output=True, timeout=600)
     assert done.returncode == 0, done.stderr.decode()
     assert b"ctr_inflight_requests" in done.stdout

@@ -224,7 +224,7 @@ sys.stdout.buffer.write(Metrics().render()[0])
 
 def scraped(environment: dict[str, str], *dead: int) -> bytes:
     arguments = [sys.executable, "-c", SCRAPER, *map(str, dead)]
-    return subprocess.run(arguments, env=environment, check=True, capture_output=True, timeout=60).stdout
+    return subprocess.run(arguments, env=environment, check=True, capture_output=True, timeout=600).stdout
 
 
 def test_several_processes_are_summed_and_a_dead_one_keeps_its_counts_alone(tmp_path: Path) -> None:

@@ -29,7 +29,7 @@ from app.training.preprocessing.expand import ExpandedRows, expand
 from app.training.preprocessing.preprocessing_fit import PreprocessingFit
 
 VALIDATION_USERS = 120
-pytestmark = pytest.mark.timeout(360)  # two models are trained on 84,000 rows, which takes a minute on a busy machine
+pytestmark = pytest.mark.timeout(1800)  # two models are trained on 84,000 rows, which takes a minute on a busy machine
 SEED = 0
 
 

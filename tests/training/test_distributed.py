@@ -24,7 +24,7 @@ def train(folder: Path, processes: int) -> list[dict[str, Any]]:
         run += ["torch.distributed.run", "--standalone", "--nproc-per-node", str(processes), "-m"]
     environment = {**os.environ, "OMP_NUM_THREADS": "1"}
     command = [*run, "tests.training.training_process", str(folder)]
-    done = subprocess.run(command, cwd=ROOT, env=environment, capture_output=True, text=True, timeout=110)
+    done = subprocess.run(command, cwd=ROOT, env=environment, capture_output=True, text=True, timeout=900)
     assert done.returncode == 0, done.stderr[-2000:]
     return [torch.load(folder / f"result-{rank}.pt", weights_only=True) for rank in range(processes)]
 

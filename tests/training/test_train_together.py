@@ -76,7 +76,7 @@ def test_processes_and_machines_train_what_one_process_trains(data: Path) -> Non
     }
     aucs: dict[str, float] = {}
     for name, processes in runs.items():
-        outputs = [process.communicate(timeout=110) for process in processes]
+        outputs = [process.communicate(timeout=900) for process in processes]
         for process, (_, err) in zip(processes, outputs, strict=True):
             assert process.returncode == 0, err[-3000:]
         aucs[name] = json.loads(outputs[0][0])["metrics"]["test"]["auc"]
@@ -99,7 +99,7 @@ def test_an_error_in_one_shard_is_reported_once(data: Path) -> None:
     path = data / "data" / "2.csv"
     path.write_text(path.read_text() + "\nx" * 500)
     process = start(data / "two", "--standalone", "--nproc-per-node", "2")
-    out, err = process.communicate(timeout=60)
+    out, err = process.communicate(timeout=600)
     assert process.returncode == 1
     assert out == ""
     assert err.count("error:") == 1

@@ -20,7 +20,7 @@ class Exchange:
     """The memory through which the threads of a group exchange values."""
 
     def __init__(self, size: int) -> None:
-        self.barrier = threading.Barrier(size, timeout=30)
+        self.barrier = threading.Barrier(size, timeout=300)
         self.pickled: list[bytes] = [b""] * size
 
 

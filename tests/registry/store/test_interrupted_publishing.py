@@ -46,7 +46,7 @@ for seed in range(int(sys.argv[3])):
 @pytest.mark.parametrize("times", [10, pytest.param(100, marks=pytest.mark.faults)])
 def test_a_killed_publisher_leaves_nothing_that_loads_by_mistake(store: ModelStore, source: Path, times: int) -> None:
     killer = python(KILLED, store.folder.parent, source, times)
-    killer.communicate(timeout=100)
+    killer.communicate(timeout=900)
     assert killer.returncode == 0
     versions = store.versions()
     assert versions == list(range(1, len(versions) + 1))

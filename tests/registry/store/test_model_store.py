@@ -80,7 +80,7 @@ for _ in range(int(sys.argv[3])):
 
 def test_publishers_in_several_processes_get_distinct_numbers(store: ModelStore, source: Path) -> None:
     publishers = [python(PUBLISHER, store.folder.parent, source, 10) for _ in range(2)]
-    numbers = [int(line) for publisher in publishers for line in publisher.communicate(timeout=100)[0].split()]
+    numbers = [int(line) for publisher in publishers for line in publisher.communicate(timeout=900)[0].split()]
     assert sorted(numbers) == list(range(1, 21))
     assert store.versions() == sorted(numbers)
     assert store.pointer().stable in numbers
