@@ -301,8 +301,11 @@ class Settings(BaseSettings):
     @classmethod
     def _can_be_sent(cls, keys: tuple[SecretStr, ...] | SecretStr | None) -> tuple[SecretStr, ...] | SecretStr | None:
         for key in keys if isinstance(keys, tuple) else (keys,):
-            if key is not None and _CONTROL.search(key.get_secret_value()):
+            text = "" if key is None else key.get_secret_value()
+            if _CONTROL.search(text):
                 raise ValueError("a line end or another control character in a key: no header can carry it")
+            if len(text) > 1 and text[0] == text[-1] and text[0] in "\"'":
+                raise ValueError("a key in quotes, which would be a part of it: leave them out")
         return keys
 
 

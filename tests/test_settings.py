@@ -66,6 +66,16 @@ def test_a_key_that_no_header_can_carry_is_refused_in_one_line_that_shows_none_o
     assert not any(word in str(refused.value) for word in ("hidden", "treasure"))
 
 
+@pytest.mark.parametrize("name", ["ADMIN_KEY", "API_KEYS"])
+@pytest.mark.parametrize("quoted", ['"treasure"', "'treasure'\n", '""'])
+def test_a_key_in_quotes_is_refused(name: str, quoted: str, monkeypatch: pytest.MonkeyPatch) -> None:
+    """`docker run --env-file` leaves quotes where they are, and no caller would send them."""
+    monkeypatch.setenv(f"CTR_{name}", quoted)
+    with pytest.raises(ConfigError) as refused:
+        load_settings()
+    assert str(refused.value) == f"CTR_{name}: a key in quotes, which would be a part of it: leave them out"
+
+
 def test_a_sub_path_and_origins_are_read_as_people_write_them() -> None:
     for written, read in (("ctr", "/ctr"), ("/ctr/", "/ctr"), ("/", ""), ("/a/b", "/a/b"), ("", "")):
         assert load_settings(root_path=written).root_path == read
