@@ -46,13 +46,14 @@ class FakeService:
     metrics: Metrics = field(default_factory=Metrics)
     draining: bool = False
     connected: bool = True
+    readable: bool = True
 
     def __post_init__(self) -> None:
         self.monitor = ModelMonitor(lambda: self.lifecycle.live)
         self.shadow = Shadow(NoRanker(), lambda: self.lifecycle.live, self.monitor, share=1.0, idle=lambda: True)
 
     def feature_status(self) -> FeatureStatus:
-        return FeatureStatus(self.connected, "127.0.0.1:6379", 12)
+        return FeatureStatus(self.connected, "127.0.0.1:6379", 12, self.readable)
 
 
 def application(service: FakeService, *, keys: bool = False) -> FastAPI:

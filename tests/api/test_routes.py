@@ -54,8 +54,9 @@ async def test_health_when_all_is_well(service: FakeService, artifact: Artifact)
     assert response.headers["Cache-Control"] == "no-store"
 
 
-async def test_health_without_a_store_is_degraded_but_ranks(service: FakeService) -> None:
-    service.connected = False
+@pytest.mark.parametrize("lack", ["connected", "readable"])
+async def test_health_without_a_store_is_degraded_but_ranks(lack: str, service: FakeService) -> None:
+    setattr(service, lack, False)
     async with client(application(service)) as http:
         response = await http.get("/health")
         ready = await http.get("/health/ready")

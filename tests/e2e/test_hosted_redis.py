@@ -192,6 +192,28 @@ def test_what_is_loaded_is_served_and_what_is_changed_is_not_served_as_it_was(
         assert taken(served) < (shape.age_s + 0.5 if shape.age_s else SWAP_S)
 
 
+@pytest.mark.faults
+@pytest.mark.slow
+def test_a_store_that_refuses_to_be_read_is_the_reason_in_health_and_once_in_the_log(
+    version: tuple[ModelStore, Artifact], tmp_path: Path
+) -> None:
+    with contextlib.ExitStack() as stack:
+        server = stack.enter_context(RedisServer(servers()[SMOKE[0]], tmp_path))
+        admin = stack.enter_context(server.client)
+        admin.execute_command("ACL", "SETUSER", "ctr", *DOCUMENTED, "-hgetall")
+        url = f"redis://ctr:p%40ss%2Fw%23rd@127.0.0.1:{server.port}"
+        service = stack.enter_context(services(version[0], url, tmp_path / "data"))(wait=False)
+        health = service.wait_until(lambda health: health["reasons"] == ["features_unavailable"])
+        assert health["features"]["connected"]
+        assert "NOPERM" in health["features"]["detail"]
+        for _ in range(20):
+            assert "user_features_unavailable" in service.rank().json()["degraded"]
+        assert sum("feature_store_refuses" in line for line in service.log) == 1
+        admin.execute_command("ACL", "SETUSER", "ctr", "+hgetall")
+        service.wait_until(lambda health: health["status"] == "ok")
+        assert service.rank().json()["degraded"] == []
+
+
 def taken(holds: Callable[[], bool]) -> float:
     """Return the seconds until something holds."""
     began = time.monotonic()
