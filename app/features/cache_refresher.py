@@ -8,8 +8,9 @@ old: a store does not report every change. One that has changed without a report
 from __future__ import annotations
 
 import asyncio
+import contextlib
 import math
-from collections.abc import Sequence
+from collections.abc import Iterator, Sequence
 
 import structlog
 
@@ -59,6 +60,7 @@ class CacheRefresher:
         """Begin to refresh in the background."""
         self._tasks = [
             asyncio.create_task(self._run(), name="item-cache-refresher"),
+            asyncio.create_task(self._go_round(), name="item-cache-round"),
             asyncio.create_task(self._watch(), name="item-cache-ages"),
         ]
 
@@ -78,17 +80,35 @@ class CacheRefresher:
             await self._read([i for i in item_ids[start : start + BATCH] if self._cache.is_stale(i)])
 
     async def _run(self) -> None:
+        """Fill the cache, and read again what is stale."""
         while True:
-            try:
-                if self._store.tracking or (self._cache.aged and self._store.status().connected):
+            with self._forgiving():
+                if self._may_cache:
                     await self._try_fill()
                     await self.refresh(self._cache.stale())
-                    await self._go_round()
-            except StoreError as error:
-                log.debug("item_refresh_interrupted", reason=str(error))
-            except Exception:  # a dead refresher would leave every request to read for itself
-                log.exception("item_refresh_failed")
             await asyncio.sleep(POLL_S)
+
+    async def _go_round(self) -> None:
+        """Read fresh items again in turn, beside what may take long."""
+        while True:
+            with self._forgiving():
+                if self._may_cache:
+                    await self._read_next()
+            await asyncio.sleep(POLL_S)
+
+    @property
+    def _may_cache(self) -> bool:
+        return self._store.tracking or (self._cache.aged and self._store.status().connected)
+
+    @contextlib.contextmanager
+    def _forgiving(self) -> Iterator[None]:
+        """Go on after an error: a dead refresher would leave every request to read for itself."""
+        try:
+            yield
+        except StoreError as error:
+            log.debug("item_refresh_interrupted", reason=str(error))
+        except Exception:
+            log.exception("item_refresh_failed")
 
     async def _watch(self) -> None:
         """Let old items be stale, also while the store hangs, and all items where a report was missed."""
@@ -109,7 +129,7 @@ class CacheRefresher:
                 else:
                     self._cache.forget_changes()
 
-    async def _go_round(self) -> None:
+    async def _read_next(self) -> None:
         """Read the next fresh items again."""
         count = MIN_ROUND
         if self._max_age_s is not None:
