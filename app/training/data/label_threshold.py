@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import numpy as np
 import polars as pl
 
 MIN_VALUES = 3
@@ -19,12 +20,13 @@ def label_threshold(values: pl.Series) -> str:
     distinct = numbers.unique().sort()
     if len(distinct) < MIN_VALUES or len(numbers) < 0.9 * len(given):
         return ""
-    if distinct[0] == 0 and float((numbers == 0).mean()) >= MANY_ZEROS:  # type: ignore[arg-type]
+    number_N = numbers.to_numpy()
+    if distinct[0] == 0 and np.mean(number_N == 0) >= MANY_ZEROS:
         threshold = float(distinct[1])
     else:
-        middle = (distinct[0] + distinct[-1]) / 2 if len(distinct) <= FEW_VALUES else float(numbers.median())  # type: ignore[arg-type]
+        middle = (distinct[0] + distinct[-1]) / 2 if len(distinct) <= FEW_VALUES else float(np.median(number_N))
         threshold = float(distinct.filter(distinct > middle)[0])
-    share = float((numbers >= threshold).mean())  # type: ignore[arg-type]
+    share = np.mean(number_N >= threshold)
     span = f"{distinct[0]:g} to {distinct[-1]:g}"
     return (
         f"has {len(distinct):,} values, {span}, and a label has 0 and 1: --positive '>={threshold:g}' makes it 1 "
