@@ -176,7 +176,7 @@ class Source:
         labels = self.labels.read(frame[self.label], bad.seen)
         good = labels.is_not_null()
         if not good.all():
-            if (~good).mean() > MOSTLY_NO_LABEL and self.labels.positive is None:  # type: ignore[operator]
+            if int((~good).sum()) > MOSTLY_NO_LABEL * len(good) and self.labels.positive is None:
                 proposal = label_threshold(frame[self.label])
                 if proposal:
                     raise DataError(f"{self.path}: {self.label} {proposal}")

@@ -36,7 +36,7 @@ def _is_cached() -> bool:
         )
         return False
     if folder != Path(__file__).parent / "__pycache__":
-        numba.config.CACHE_DIR = str(folder)  # type: ignore[attr-defined]  # set from the environment, which it read
+        vars(numba.config)["CACHE_DIR"] = str(folder)  # it has read the environment by now
     return True
 
 
