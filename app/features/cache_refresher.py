@@ -114,20 +114,24 @@ class CacheRefresher:
         """Let old items be stale, also while the store hangs, and all items where a report was missed."""
         while True:
             await asyncio.sleep(POLL_S)
-            if self._max_age_s is not None:
-                self._cache.expire(self._max_age_s)
-            if self._cache.missed_reports():
-                if self._store.tracking:
-                    if (now := asyncio.get_running_loop().time()) > self._warn_due:
-                        self._warn_due = now + WARN_EVERY_S
-                        log.warning(
-                            "item_changes_not_reported",
-                            effect="all cached items are read again",
-                            hint="SWAPDB is not reported, and some proxies report nothing: docs/redis.md",
-                        )
-                    self._cache.on_disconnect()
-                else:
-                    self._cache.forget_changes()
+            with self._forgiving():
+                if self._max_age_s is not None:
+                    self._cache.expire(self._max_age_s)
+                if self._cache.missed_reports():
+                    self._on_missed_reports()
+
+    def _on_missed_reports(self) -> None:
+        if not self._store.tracking:  # none were to be expected
+            self._cache.forget_changes()
+            return
+        if (now := asyncio.get_running_loop().time()) > self._warn_due:
+            self._warn_due = now + WARN_EVERY_S
+            log.warning(
+                "item_changes_not_reported",
+                effect="all cached items are read again",
+                hint="SWAPDB is not reported, and some proxies report nothing: docs/redis.md",
+            )
+        self._cache.on_disconnect()
 
     async def _read_next(self) -> None:
         """Read the next fresh items again."""
