@@ -39,12 +39,13 @@ def lines_with_cells(text: bytes, separator: str, cells: int, *, quoted: bool) -
         quoted: cells may be within quotes, which are regular (`cell_quoting`).
     """
     bytes_B = np.frombuffer(text, np.uint8)
-    ends, separators = _positions(bytes_B, ord(NEWLINE), quoted), _positions(bytes_B, ord(separator), quoted)
+    quotes_B = _count_quotes(text, bytes_B) if quoted else None
+    ends, separators = _positions(bytes_B, ord(NEWLINE), quotes_B), _positions(bytes_B, ord(separator), quotes_B)
     lengths = np.diff(ends, prepend=-1)
     blank = (lengths == 1) | ((lengths == 2) & (bytes_B[ends - 1] == RETURN))
     separator_counts = np.diff(np.searchsorted(separators, ends), prepend=0)
     bad = separator_counts != cells - 1
-    spoilt = _spoilt_lines(text, bytes_B, ends, lengths, quoted)
+    spoilt = _spoilt_lines(text, bytes_B, ends, lengths, quotes_B)
     lines = _select(text, lengths, blank, np.logical_or.reduce([bad, *spoilt.values()]))
     rows = np.cumsum(~blank) - 1
     reasons = {f"have not {cells} columns": bad & ~np.logical_or.reduce([blank, *spoilt.values()]), **spoilt}
@@ -54,7 +55,7 @@ def lines_with_cells(text: bytes, separator: str, cells: int, *, quoted: bool) -
 def whole_lines(text: bytes) -> bytes:
     """Return the lines of a block that are not blank, whatever they hold."""
     bytes_B = np.frombuffer(text, np.uint8)
-    ends = _positions(bytes_B, ord(NEWLINE), quoted=False)
+    ends = _positions(bytes_B, ord(NEWLINE), None)
     lengths = np.diff(ends, prepend=-1)
     blank = (lengths == 1) | ((lengths == 2) & (bytes_B[ends - 1] == RETURN))
     return _select(text, lengths, blank, np.zeros(len(ends), np.bool_)).text
@@ -65,16 +66,16 @@ def _spoilt_lines(
     bytes_B: npt.NDArray[np.uint8],
     ends: npt.NDArray[np.int64],
     lengths: npt.NDArray[np.int64],
-    quoted: bool,
+    quotes_B: npt.NDArray[np.uint8] | None,
 ) -> dict[str, npt.NDArray[np.bool_]]:
     """Return flags of the lines that hold what no cell does, by reason; each line has one."""
     found: dict[str, npt.NDArray[np.int64]] = {}
-    if quoted and SPOILED in text:
+    if SPOILED in text:
         found[OPENS_QUOTE] = np.flatnonzero((lengths == 2) & (bytes_B[ends - 1] == SPOILED[0]))
     if b"\0" in text:
         found[HAS_NUL] = np.searchsorted(ends, np.flatnonzero(bytes_B == 0))
     if text.count(b"\r") != text.count(b"\r\n"):
-        returns = _positions(bytes_B, RETURN, quoted)
+        returns = _positions(bytes_B, RETURN, quotes_B)
         found[HAS_RETURN] = np.searchsorted(ends, returns[bytes_B[returns + 1] != ord(NEWLINE)])
     flags: dict[str, npt.NDArray[np.bool_]] = {}
     seen = np.zeros(len(ends), np.bool_)
@@ -95,14 +96,22 @@ def without_lines(lines: BlockLines, bad: npt.NDArray[np.bool_], *, quoted: bool
 
 def line_ends(text: bytes, *, quoted: bool) -> npt.NDArray[np.int64]:
     """Return the positions of the line feeds that end the lines of a block."""
-    return _positions(np.frombuffer(text, np.uint8), ord(NEWLINE), quoted)
+    bytes_B = np.frombuffer(text, np.uint8)
+    return _positions(bytes_B, ord(NEWLINE), _count_quotes(text, bytes_B) if quoted else None)
 
 
-def _positions(bytes_B: npt.NDArray[np.uint8], byte: int, quoted: bool) -> npt.NDArray[np.int64]:
-    """Return where a byte occurs, outside of double quotes if cells may be quoted."""
+def _count_quotes(text: bytes, bytes_B: npt.NDArray[np.uint8]) -> npt.NDArray[np.uint8] | None:
+    """Return the number of quotes up to each byte, modulo 256, an even number; None where there are none."""
+    # A doubled quote closes and opens, as it should.
+    return np.cumsum(bytes_B == QUOTE, dtype=np.uint8) if b'"' in text else None
+
+
+def _positions(
+    bytes_B: npt.NDArray[np.uint8], byte: int, quotes_B: npt.NDArray[np.uint8] | None
+) -> npt.NDArray[np.int64]:
+    """Return where a byte occurs outside of quotes."""
     found = np.flatnonzero(bytes_B == byte)
-    quotes = np.flatnonzero(bytes_B == QUOTE) if quoted else found[:0]
-    return found[np.searchsorted(quotes, found) & 1 == 0] if len(quotes) else found
+    return found if quotes_B is None else found[quotes_B[found] & 1 == 0]
 
 
 def _select(
