@@ -401,3 +401,10 @@ def test_a_store_that_cannot_be_written_to_is_said(tmp_path: Path) -> None:
         retraining_lock(ModelStore(tmp_path / "file", "deepfm")),
     ):
         raise AssertionError
+
+
+@pytest.mark.parametrize(("to", "seconds"), [("2026-09-21T14:13:20+00:00", 1790000000), (1790000000000, 1790000000)])
+def test_the_newest_row_of_an_older_version_is_known_in_seconds(folder: Path, to: object, seconds: float) -> None:
+    store, _ = opened(folder)
+    manifest = msgspec.structs.replace(store.manifest(1), data={"train": {"rows": 1, "to": to}})
+    assert newest_time(manifest) == seconds
