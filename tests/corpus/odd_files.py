@@ -357,3 +357,14 @@ folder(
     {"a.csv": PARTS[0], "b.csv": plainly(replaced("at", lambda row: row["at"] * 10**6, SIMPLE[5:]))},
 )
 folder("nothing", "a folder without data", {"README.md": "x"})
+folder("delta", "a Delta table", {"a.csv": PARTS[0], "_delta_log/0.json": "{}"})
+folder("tree", "folders without keys", {f"2026/09/{n + 1}/part.csv": part for n, part in enumerate(PARTS)})
+text("gzip_of_nothing.csv.gz", "gzip of no bytes", gzip.compress(b""))
+text("bom_alone.csv", "a byte order mark alone", BOM)
+text("spaces_alone.csv", "a header and a row of spaces", ",".join(NAMES) + "\n   \n")
+folder(
+    "clicks.parquet",
+    "a folder called .parquet, as Spark writes it",
+    {"part-0.snappy.parquet": PARQUET.getvalue(), "_SUCCESS": ""},
+)
+folder("damaged", "a part that is damaged", {"a.parquet": PARQUET.getvalue(), "b.parquet": PARQUET.getvalue()[:-9]})

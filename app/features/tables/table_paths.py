@@ -19,6 +19,9 @@ from app.features.tables.table_kind import FOREIGN, GZIP, KNOWN, TableKind, know
 
 NULL_KEY = "__HIVE_DEFAULT_PARTITION__"
 """Spark and Hive write this for a missing value."""
+LOGS = {"_delta_log": "Delta", ".hoodie": "Hudi"}
+"""Folders that say which of the files beside them are valid."""
+EXPORT = "export its rows as plain Parquet"
 MAX_NAMED = 5
 
 KeyValue = str | int | None
@@ -36,10 +39,14 @@ class TablePaths(NamedTuple):
     @property
     def notes(self) -> tuple[str, ...]:
         """Return what a user should know of what was found."""
-        if not self.passed_over:
-            return ()
-        more = ", ..." if len(self.passed_over) > MAX_NAMED else ""
-        return (f"passed over, as no tables by their names: {', '.join(self.passed_over[:MAX_NAMED])}{more}",)
+        notes = []
+        folders = {file.parent for file in self.files}
+        if len(folders) > 1 and not all(self.keys.values()):  # which may be more than was meant
+            notes.append(f"reads {len(self.files):,} files of {len(folders):,} folders")
+        if self.passed_over:
+            more = ", ..." if len(self.passed_over) > MAX_NAMED else ""
+            notes.append(f"passed over, as no tables by their names: {', '.join(self.passed_over[:MAX_NAMED])}{more}")
+        return tuple(notes)
 
 
 def table_paths(path: Path) -> tuple[TablePaths, TableKind]:
@@ -112,6 +119,8 @@ def _walk(root: Path) -> list[Path]:
             folders.clear()
             continue
         seen.add(real)
+        for name in sorted(set(folders) & LOGS.keys()):
+            raise ConfigError(f"{folder}: is a {LOGS[name]} table, whose files are not all valid: {EXPORT}")
         folders[:] = [name for name in folders if name[0] not in "._"]
         for file in (Path(folder, name) for name in names if name[0] not in "._"):
             if file.is_symlink() and not file.exists():

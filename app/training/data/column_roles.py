@@ -10,6 +10,7 @@ import polars as pl
 
 from app.errors import ConfigError
 from app.features.fields import RAW_NAME
+from app.features.times import HOW_TO_WRITE
 from app.training.data.column_names import plain_name, words_of
 from app.training.data.column_profile import ColumnProfile
 from app.training.data.label_leaks import label_leak
@@ -110,9 +111,10 @@ def cannot_be_read(profile: ColumnProfile) -> str:
 
 def cannot_be_field(profile: ColumnProfile) -> str:
     """Return why a column that is not the time of the rows cannot be a field either; empty where it can."""
-    if isinstance(profile.series.dtype, pl.Date | pl.Datetime) or is_other_time(profile):
-        return "a time: a field needs what comes back, such as its hour or weekday"
-    return ""
+    reason = "a time: a field needs what comes back, such as its hour or weekday"
+    if isinstance(profile.series.dtype, pl.Date | pl.Datetime):
+        return reason
+    return f"{reason}; to split by it {HOW_TO_WRITE}" if is_other_time(profile) else ""
 
 
 def copied_column(profile: ColumnProfile, others: Iterable[ColumnProfile]) -> str:

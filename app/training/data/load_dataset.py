@@ -85,6 +85,8 @@ def read_into_memory(source: Source, max_bad: float = MAX_BAD_SHARE) -> Dataset:
     """
     bad = BadRows(str(source.path), max_bad)
     chunks = list(source.usable_rows(bad))
+    if not any(len(chunk.labels_N) for chunk in chunks):
+        raise DataError(f"{source.path}: has no usable rows{f': {bad.skipped}' if bad.count else ''}")
     labels_N = np.concatenate([chunk.labels_N for chunk in chunks])
     _check_labels(source, labels_N)
     times = [chunk.times_N for chunk in chunks if chunk.times_N is not None]
