@@ -36,6 +36,11 @@ pytestmark = pytest.mark.anyio
 Store = Callable[..., Any]
 
 
+@pytest.fixture(autouse=True)
+def _quick(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr("app.features.redis_store.HEARTBEAT_S", 0.2)
+
+
 @pytest.fixture(scope="module")
 def server(tmp_path_factory: pytest.TempPathFactory) -> Iterator[RedisServer]:
     folder = tmp_path_factory.mktemp("server")
@@ -96,7 +101,7 @@ async def test_a_proxy_that_knows_less_is_worked_with_and_what_it_lacks_is_said_
             status = store.status()
             assert status.connected
             assert not status.problem
-            await asyncio.sleep(1.6)  # beyond a heartbeat
+            await asyncio.sleep(0.5)  # beyond a heartbeat
             assert await reads(store)
         said = [line for line in lines if line["event"] == "feature_store_reports_no_changes"]
         if lesser == "no PING, no MULTI":
@@ -155,7 +160,7 @@ async def test_a_user_with_the_documented_commands_alone(server: RedisServer, fe
             assert store.status() == (await reads(store) and store.status())
             assert store.status().tracking
             assert [ids async for ids in store.scan()] == [["1"]]
-            await asyncio.sleep(1.6)
+            await asyncio.sleep(0.5)
             assert store.status().problem == ""
     assert [line["event"] for line in lines] == ["feature_store_connected"]
     with open_client(f"redis://bob:@127.0.0.1:{server.port}") as client, client.pipeline() as pipeline:
@@ -230,7 +235,8 @@ async def test_a_store_that_is_always_too_late_says_so(server: RedisServer, feat
 async def test_a_node_of_a_cluster_and_a_replica_without_its_master(tmp_path: Path) -> None:
     program = next(iter(servers().values()))
     (tmp_path / "node").mkdir()
-    with RedisServer(program, tmp_path / "node", "--cluster-enabled", "yes") as node, capture_logs() as lines:
+    cluster = ("--cluster-enabled", "yes", "--cluster-port", str(free_port()))
+    with RedisServer(program, tmp_path / "node", *cluster) as node, capture_logs() as lines:
         async with connected(f"redis://127.0.0.1:{node.port}") as store:
             assert "cluster" in store.status().problem, "CLUSTERDOWN: it has no slots"
             with node.client as client:

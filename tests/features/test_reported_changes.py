@@ -157,9 +157,9 @@ def _parameters() -> list[Any]:
 async def test_a_changed_item_is_not_fresh_with_what_it_was(name: str, change: str, tmp_path: Path) -> None:
     with RedisServer(servers()[name], tmp_path) as server, server.client as client:
         bound = SWAP_S if change == "SWAPDB" else REPORTED_S
-        await check(f"redis://127.0.0.1:{server.port}", client, CHANGES[change], bound + 5.0)
-        taken = await check(f"redis://127.0.0.1:{server.port}", client, CHANGES[change], bound + 5.0)
-        assert taken < bound, "twice, because a machine may pause"
+        url = f"redis://127.0.0.1:{server.port}"
+        if await check(url, client, CHANGES[change], bound + 5.0) > bound:
+            assert await check(url, client, CHANGES[change], bound + 5.0) < bound, "a machine may pause, but once"
 
 
 @pytest.mark.parametrize("change", ["HSET", "SWAPDB", "FLUSHALL"])
