@@ -55,7 +55,7 @@ bench-train: $(READY_BENCH_TRAIN) ## compare training and encoding with their pe
 	@$(BIN)/python -m benchmarks.training $(ARGS)
 	@$(BIN)/python -m benchmarks.encoding
 
-bench-models: $(READY_BENCH) ## train all models on all sets at hand, three seeds, and write the tables in docs/models.md
+bench-models: $(READY_BENCH) ## train all models on the sets at hand (MovieLens comes with it; docs/models.md says whence the others) and write their tables
 	@$(BIN)/python -m benchmarks.models $(ARGS)
 
 soak: $(READY_DEV) ## swap, roll back and lose the model store under load: a quarter of an hour (ARGS passes options)

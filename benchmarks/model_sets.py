@@ -14,6 +14,11 @@ from app.training.data.dataset import Dataset
 from app.training.data.formats.movielens import installed_folder
 
 MOVIELENS_TEST = 0.2
+FRAPPE = "Frappe, https://www.baltrunas.info/context-aware (Baltrunas et al. 2015, for research)"
+LASTFM = "HetRec 2011 Last.fm, https://grouplens.org/datasets/hetrec-2011 (for research)"
+OBD = "the Open Bandit Dataset, https://research.zozo.com/data.html (CC BY 4.0)"
+SPARROW = "the samples of SparrowRecSys, https://github.com/wzhe06/SparrowRecSys, cut from MovieLens (for research)"
+MOVIELENS = "the wheel recbole, which `make setup` installs"
 QUICK_ROWS, QUICK_TEST_ROWS = 8_000, 2_000
 Parts = tuple[Dataset, Dataset]
 
@@ -28,6 +33,8 @@ class ComparisonSet:
     files: Callable[[Path], list[Path]]
     """Return the files below the folder of all sets. Raises DataError where they are of a package that is missing."""
     read: Callable[[list[Path]], Parts]
+    origin: str
+    """Says where the data is from, for those who do not have the files."""
 
     def missing(self, folder: Path) -> str:
         """Return what is not there, in words; empty if all is."""
@@ -35,7 +42,7 @@ class ComparisonSet:
             absent = [file for file in self.files(folder) if not file.is_file()]
         except DataError as error:
             return str(error)
-        return f"{absent[0]}: no such file" if absent else ""
+        return f"{absent[0]}: no such file; it is made from {self.origin} (docs/models.md, --data)" if absent else ""
 
     def load(self, folder: Path, quick: bool = False) -> Parts:
         """Return the rows to train on and the rows to test on; some of both, the same every time, for a quick look."""
@@ -49,7 +56,7 @@ def _some(data: Dataset, rows: int) -> Dataset:
     return data.take(np.sort(np.random.default_rng(0).permutation(len(data))[:rows]))
 
 
-def _table(name: str, title: str, label: str, timestamp: str | None = None) -> ComparisonSet:
+def _table(name: str, title: str, origin: str, label: str, timestamp: str | None = None) -> ComparisonSet:
     def files(folder: Path) -> list[Path]:
         return [folder / name / file for file in ("train.csv.gz", "test.csv.gz", "features.yaml")]
 
@@ -59,7 +66,7 @@ def _table(name: str, title: str, label: str, timestamp: str | None = None) -> C
         )
         return train, test
 
-    return ComparisonSet(name, title, files, read)
+    return ComparisonSet(name, title, files, read, origin)
 
 
 def _sparrow(split: str, title: str) -> ComparisonSet:
@@ -70,7 +77,7 @@ def _sparrow(split: str, title: str) -> ComparisonSet:
         train, test = (open_dataset("sparrow", path) for path in paths)
         return train, test
 
-    return ComparisonSet(f"sparrow58k-{split}", title, files, read)
+    return ComparisonSet(f"sparrow58k-{split}", title, files, read, SPARROW)
 
 
 def _movielens_files(_: Path) -> list[Path]:
@@ -86,11 +93,11 @@ def _read_movielens(_: list[Path]) -> Parts:
 
 
 ALL_SETS = (
-    _table("frappe86k", "app use in context, random split", "label"),
-    _table("lastfm42k", "artists listened to, random split", "label"),
-    _table("obd60k", "clicks in a fashion shop, 0.5 %, by time within each campaign", "click", "ts"),
+    _table("frappe86k", "app use in context, random split", FRAPPE, "label"),
+    _table("lastfm42k", "artists listened to, random split", LASTFM, "label"),
+    _table("obd60k", "clicks in a fashion shop, 0.5 %, by time within each campaign", OBD, "click", "ts"),
     _sparrow("random", "SparrowRecSys samples, random split"),
     _sparrow("time", "SparrowRecSys samples, split by time"),
-    ComparisonSet("movielens100k", "the last fifth by time", _movielens_files, _read_movielens),
+    ComparisonSet("movielens100k", "the last fifth by time", _movielens_files, _read_movielens, MOVIELENS),
 )
 SETS = {data_set.name: data_set for data_set in ALL_SETS}

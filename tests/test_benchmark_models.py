@@ -5,6 +5,7 @@ from __future__ import annotations
 import gzip
 import json
 import random
+import re
 from dataclasses import replace
 from pathlib import Path
 
@@ -23,7 +24,7 @@ from app.training.preprocessing.preprocessing_fit import PreprocessingFit
 from benchmarks import model_runs
 from benchmarks.model_peers import PEERS
 from benchmarks.model_runs import RunKey, RunResult, fingerprint, read_result, write_result
-from benchmarks.model_sets import SETS
+from benchmarks.model_sets import ALL_SETS, SETS
 from benchmarks.model_table import BEGIN, END, flags, insert_between_marks, tables
 from benchmarks.models import PAGE, main
 from tests.training.preprocessing.test_preprocessing_fit import some_data
@@ -103,7 +104,11 @@ def test_it_trains_remembers_goes_on_and_writes_the_page(tmp_path: Path) -> None
 def test_sets_that_are_not_there_are_left_out(tmp_path: Path, capfd: pytest.CaptureFixture[str]) -> None:
     status, document = run(tmp_path, "--sets", "frappe86k,sparrow58k-time", "--models", "lr")
     assert (status, document["results"], document["failed"]) == (0, [], {})
-    assert "train.csv.gz: no such file" in SETS["frappe86k"].missing(tmp_path)
+    assert "train.csv.gz: no such file; it is made from Frappe, https://" in SETS["frappe86k"].missing(tmp_path)
+    page = PAGE.read_text()
+    for data_set in ALL_SETS:
+        link = re.search(r"https://[^ ,]+", data_set.origin)
+        assert link is None or link[0] in page, "the page says where it is from"
     with pytest.raises(typer.BadParameter, match="begin anew"):
         main(models="lr", fresh=True, seconds=60, data=tmp_path, runs=tmp_path)
     with pytest.raises(typer.BadParameter, match="oracle"):

@@ -259,3 +259,53 @@ def test_without_mlflow_nothing_is_trained(ctr: Ctr, monkeypatch: pytest.MonkeyP
     assert status == 1
     assert "pip install ctr-serving[mlflow]" in " ".join(err.split())
     assert not Path("runs").exists()
+
+
+def test_what_a_click_causes_is_named_where_the_auc_is_too_good(ctr: Ctr) -> None:
+    fields = "- {name: user, entity: user, type: categorical}\n- {name: dwell, entity: item, type: numeric}\n"
+    Path("features.yaml").write_text(f"fields:\n{fields}")
+    lines = [f"u{n % 7},{n % 40 + 1 if n % 3 == 0 else ''},{int(n % 3 == 0)}" for n in range(1500)]
+    Path("clicks.csv").write_text("user,dwell,clicked\n" + "\n".join(lines))
+    status, _, err = ctr(*TABLE, "--epochs", "8", "--force")
+    assert status == 0, err
+    assert "is too good to be true" in err
+    assert "these fields tell the label: dwell: present only where the label is 1" in err
+
+
+def test_results_are_shown_before_the_gate_refuses(ctr: Ctr, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setenv("CTR_GATE_TIMEOUT_S", "0.1")
+    status, _, err = ctr(*TABLE, *FORCED, "--publish", "--name", "home", "--export", "out")
+    assert status == 1
+    assert err.index("logistic regression") < err.index("The test part has") < err.index("\nerror: ")
+    assert "CTR_GATE_TIMEOUT_S" in err.splitlines()[-1]
+    assert Path("out/users.jsonl").exists() or "marked `id: true`" in err
+
+
+def test_epochs_that_ran_out_and_what_ctrl_c_leaves_are_said(ctr: Ctr, monkeypatch: pytest.MonkeyPatch) -> None:
+    assert "it was still improving, and more --epochs may do better" in ctr(*TABLE, *FORCED, "--epochs", "1")[2]
+
+    def interrupt(*_: object, **__: object) -> None:
+        raise KeyboardInterrupt
+
+    with monkeypatch.context() as patched:
+        patched.setattr("app.training.evaluation.baselines.fit_baselines", interrupt)
+        patched.setattr("app.training.judgement.fit_baselines", interrupt)
+        status, out, err = ctr(*TABLE, *FORCED)
+    assert (status, out) == (130, "")
+    assert "the same command with --resume goes on" in err
+    assert "Traceback" not in err
+    assert ctr(*TABLE, *FORCED, "--resume")[0] == 0
+    with monkeypatch.context() as patched:
+        patched.setattr("app.training.loop.epochs.EpochLoop.train_epoch", interrupt)
+        status, _, err = ctr(*TABLE, *FORCED)
+    assert status == 130
+    assert "nothing was kept yet" in err
+
+
+def test_another_schema_under_a_live_name_is_said_before_training(ctr: Ctr) -> None:
+    assert ctr(*TABLE, *FORCED, "--publish", "--name", "home")[0] == 0
+    assert "version 1 of home is live: nothing to do" in ctr(*TABLE, "--publish", "--name", "home", "--unless-live")[2]
+    Path("features.yaml").write_text("fields:\n- {name: user, entity: user, type: categorical}\n")
+    err = ctr(*TABLE, *FORCED, "--publish", "--name", "home")[2]
+    assert err.index("which is live, reads other features") < err.index("Encoding")
+    assert "--name NEW publishes it as a model of its own" in err
