@@ -236,7 +236,14 @@ class NumericEncoder:
 
     def encode(self, value: object) -> FieldSlots:
         """Encode a number or its text. Raises EncodingError if it is no number, or beyond 32-bit floats."""
-        number = self._number(value) if self._words else number_of(value, self.name)
+        if value.__class__ is float or value.__class__ is int or (value.__class__ is str and "_" not in value):
+            try:  # what nearly all are, without a call
+                number = float(value)
+            except (ValueError, OverflowError):
+                number = math.nan
+            if -FLOAT32_MAX <= number <= FLOAT32_MAX and not self._words:
+                return self._keys, (number,)
+        number = self._number(value)
         return self.absent if number != number else (self._keys, (number,))
 
     def encode_column(self, column: Column, absent: FieldSlots) -> Slots | None:

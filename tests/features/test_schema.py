@@ -5,6 +5,7 @@ from __future__ import annotations
 from pathlib import Path
 
 import msgspec
+import numpy as np
 import pytest
 from hypothesis import example, given
 from hypothesis import strategies as st
@@ -178,3 +179,58 @@ def test_a_default_must_fit_its_field(spec: str, default: str) -> None:
 def test_a_default_that_fits_the_type_but_not_the_field() -> None:
     with pytest.raises(SchemaError, match="field 'x', default"):
         Encoder(parse_schema("fields: [{name: x, entity: item, type: multi_categorical, default: {a: 1}}]"), "item")
+
+
+def test_a_manifest_of_before_keeps_its_hash_and_its_reading() -> None:
+    manifest_json = msgspec.json.decode(msgspec.json.encode(small_schema().model_dump(mode="json")))
+    del manifest_json["reading"], manifest_json["missing"]
+    for field in manifest_json["fields"]:
+        del field["missing"]
+    schema = schema_from_json(manifest_json)
+    assert schema.reading == 1
+    assert schema.hash.startswith("b2722c7d2bfa3f62"), "as it was computed before there were readings"
+    assert schema.hash != small_schema().hash
+
+
+def test_an_old_version_tells_spellings_apart_and_a_new_one_does_not() -> None:
+    fields = "fields: [{name: x, entity: item, type: categorical}]"
+    keys = {
+        reading: {
+            int(Encoder(parse_schema(f"reading: {reading}\n{fields}"), "item").encode({"x": value}).keys[0])
+            for value in ("True", "true", True)
+        }
+        for reading in (1, 2)
+    }
+    assert (len(keys[1]), len(keys[2])) == (2, 1)
+
+
+def test_missing_words_count_in_every_field_or_in_one() -> None:
+    schema = parse_schema("""\
+missing: ["NULL", -1]
+fields:
+  - {name: a, entity: item, type: categorical}
+  - {name: b, entity: item, type: categorical, missing: [unknown], default: z}
+  - {name: c, entity: item, type: numeric, missing: [999, "?"]}
+""")
+    encoder = Encoder(schema, "item")
+    nothing = encoder.encode({})
+    for raw in (
+        {"a": "NULL"},
+        {"a": -1, "b": "-1.0"},
+        {"b": "unknown"},
+        {"c": "999.0"},
+        {"c": 999},
+        {"c": " ? "},
+        {"c": -1},
+    ):
+        np.testing.assert_array_equal(encoder.encode(raw).keys, nothing.keys)
+        np.testing.assert_array_equal(encoder.encode(raw).values, nothing.values)
+        columns = {name: [value, value] for name, value in raw.items()}
+        np.testing.assert_array_equal(encoder.encode_columns(columns, 2).keys[1], nothing.keys)
+    assert encoder.encode({"a": "unknown"}).keys[0] != nothing.keys[0]
+    assert schema.hash != parse_schema("fields: [{name: a, entity: item, type: categorical}]").hash
+
+
+def test_null_is_quoted() -> None:
+    with pytest.raises(SchemaError, match=r"quote it .*YAML reads it as nothing"):
+        parse_schema("missing: [NULL]\nfields: [{name: a, entity: item, type: categorical}]")

@@ -11,6 +11,7 @@ import polars as pl
 
 from app.errors import ConfigError, DataError
 from app.features.fields import SIDES, Entity
+from app.features.loading.plain_series import plain_series
 from app.features.schema import parse_schema
 from app.training.data.column_names import ITEM_WORDS, USER_WORDS
 from app.training.data.column_profile import ColumnProfile
@@ -27,8 +28,9 @@ from app.training.data.field_proposal import FieldProposal, is_category, propose
 from app.training.data.id_columns import ProposedId, ids_by_values, is_trait, named_id
 from app.training.data.label_threshold import label_threshold
 from app.training.data.labels import LabelReading
+from app.training.data.missing_words import missing_words, without_missing_words
 from app.training.data.readers.bad_rows import BadRows
-from app.training.data.readers.mixed_columns import stack_frames
+from app.training.data.readers.mixed_columns import as_text_has_it, stack_frames
 from app.training.data.readers.table_files import TableFiles
 from app.training.data.readers.table_reader import table_files
 from app.training.data.source import MOSTLY_NO_LABEL
@@ -93,6 +95,9 @@ def propose_schema(
     _leave_out_copies(usable, left_out, given)
     ids = _find_ids(usable, given, labels)
     proposals = [propose_field(profile, usable, ids, labels) for profile in usable.values()]
+    for proposal in proposals:
+        if words := missing_words(proposal.profile.series):
+            proposal.options["missing"] = words
     if not proposals:
         reasons = "; ".join(f"{name}: {reason}" for name, reason in left_out.items())
         raise ConfigError(one_line(f"{path}: no column can be a feature: {reasons}"))
@@ -172,10 +177,11 @@ def _first_rows(path: Path, files: TableFiles, rows: int) -> Iterable[pl.Series]
     if table.is_empty():
         raise DataError(f"{path}: has no rows")
     for series in table:
-        if series.dtype == pl.String:
-            yield series.replace("", None)
+        column = series if series.dtype.is_temporal() else as_text_has_it(plain_series(series))
+        if column.dtype == pl.String:
+            yield without_missing_words(column.replace("", None))
         else:
-            yield series.fill_nan(None) if series.dtype.is_float() else series
+            yield column.fill_nan(None) if column.dtype.is_float() else column
 
 
 def _yaml_document(

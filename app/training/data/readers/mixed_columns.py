@@ -53,6 +53,13 @@ def stack_frames(frames: list[pl.DataFrame]) -> pl.DataFrame:
     return pl.DataFrame(columns)
 
 
+def as_text_has_it(series: pl.Series) -> pl.Series:
+    """Return weighted lists as JSON objects, as text files have them, and any other column as it is."""
+    if series.dtype != WEIGHTED:
+        return series
+    return pl.Series(series.name, [_json_text(series.name, value) for value in _values(series)], dtype=pl.String)
+
+
 def _values(piece: pl.Series) -> list[Any]:
     if piece.dtype != WEIGHTED:
         return piece.to_list()
