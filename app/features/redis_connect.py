@@ -122,6 +122,8 @@ async def _authenticate(connection: RespConnection, url: RedisUrl) -> str:
         if url.password is not None:
             words = [url.username, url.password] if url.username else [url.password]
             (reply,) = await connection.send(pack_command("AUTH", *words), 1)
+            if url.username and "wrong number of arguments" in str(reply):  # Redis 5 has no users
+                (reply,) = await connection.send(pack_command("AUTH", url.password), 1)
             if isinstance(reply, hiredis.ReplyError) and not any(text in str(reply) for text in NO_PASSWORD_SET):
                 raise StoreError(f"the feature store refused the connection: {explain_reply(reply)}")
         await _select(connection, url)

@@ -9,6 +9,7 @@ from collections.abc import AsyncIterator, Callable, Iterator
 from pathlib import Path
 from typing import Any
 
+import hiredis
 import pytest
 import redis
 from structlog.testing import capture_logs
@@ -411,3 +412,52 @@ def test_a_proxy_without_transactions_is_loaded_and_that_is_said_once(lesser: An
         assert client.hgetall("item:1") == {"year": "1990"}
     assert len(said) == 1
     assert "MULTI" in said[0]
+
+
+@pytest.mark.parametrize("who", ["", ":secret@", "ann:secret@", ":wrong@"])
+async def test_redis_5_knows_neither_hello_nor_users(who: str) -> None:
+    wrong = b"-ERR wrong number of arguments for 'auth' command\r\n"
+
+    def answer(words: list[bytes]) -> bytes:
+        match [words[0].upper(), *words[1:]]:
+            case [b"AUTH", password]:
+                return b"+OK\r\n" if password == b"secret" else b"-ERR invalid password\r\n"
+            case [b"AUTH", *_]:
+                return wrong
+            case [b"PING"]:
+                return b"+PONG\r\n"
+            case [b"HGETALL", b"user:1"]:
+                return b"*2\r\n$3\r\nage\r\n$2\r\n30\r\n"
+            case [b"HGETALL", _]:
+                return b"*0\r\n"
+            case [name, *_]:
+                return b"-ERR unknown command `%b`, with args beginning with: \r\n" % name
+        raise AssertionError(words)
+
+    async def serve(reader: asyncio.StreamReader, writer: asyncio.StreamWriter) -> None:
+        commands = hiredis.Reader()
+        with contextlib.suppress(ConnectionError):
+            while data := await reader.read(65536):
+                commands.feed(data)
+                while words := commands.gets():
+                    writer.write(answer(words))
+        writer.close()
+
+    server = await asyncio.start_server(serve, "127.0.0.1", 0)
+    url = f"redis://{who}127.0.0.1:{server.sockets[0].getsockname()[1]}"
+
+    def read() -> Any:
+        with open_client(url) as client:
+            return client.hgetall("user:1")
+
+    async with connected(url) as store:
+        if who == ":wrong@":
+            assert "invalid password" in store.status().detail
+            with pytest.raises(StoreError, match="invalid password"):
+                await asyncio.to_thread(read)
+        else:
+            assert (await store.fetch("1", ["1"], 5.0)) == ({"age": "30"}, [{}])
+            assert not store.status().tracking
+            assert await asyncio.to_thread(read) == {b"age": b"30"}
+    server.close()
+    await asyncio.sleep(0.1)  # for its connections to end
