@@ -39,11 +39,12 @@ def show_result(model: str, result: JobResult, rows: Dataset) -> None:
     trained = len(result.fitted.epochs)
     if result.fitted.best_epoch + 1 == trained == result.config.trainer.epochs:
         notify(f"The last of {trained} epochs was the best: it was still improving, and more --epochs may do better.")
-    if is_too_good(test):
+    best = max((test, *result.baselines.values()), key=lambda metrics: metrics["auc"])  # a baseline may find it first
+    if is_too_good(best):
         leaks = _leaks(rows)
         fields = "; ".join(f"{name}: {reason}" for name, reason in leaks.items())
         which = f"these fields tell the label: {fields}" if fields else "look at the importance of fields in the report"
-        warn(f"AUC {test['auc']:.4f} is too good to be true: a field may hold what the click causes; {which}")
+        warn(f"AUC {best['auc']:.4f} is too good to be true: a field may hold what the click causes; {which}")
     for reason in result.verdict.poor:
         console.print(f"[bold red]This model is poor:[/] {escape(reason)}.", highlight=False)
 

@@ -262,11 +262,11 @@ def test_without_mlflow_nothing_is_trained(ctr: Ctr, monkeypatch: pytest.MonkeyP
 
 
 def test_what_a_click_causes_is_named_where_the_auc_is_too_good(ctr: Ctr) -> None:
-    fields = "- {name: user, entity: user, type: categorical}\n- {name: dwell, entity: item, type: numeric}\n"
+    fields = "- {name: user, entity: user, type: categorical}\n- {name: dwell, entity: item, type: categorical}\n"
     Path("features.yaml").write_text(f"fields:\n{fields}")
     lines = [f"u{n % 7},{n % 40 + 1 if n % 3 == 0 else ''},{int(n % 3 == 0)}" for n in range(1500)]
     Path("clicks.csv").write_text("user,dwell,clicked\n" + "\n".join(lines))
-    status, _, err = ctr(*TABLE, "--epochs", "8", "--force")
+    status, _, err = ctr(*TABLE, "--epochs", "12", "--learning-rate", "0.02", "--force")
     assert status == 0, err
     assert "is too good to be true" in err
     assert "these fields tell the label: dwell: present only where the label is 1" in err
