@@ -55,9 +55,10 @@ class TableEncoder:
             if field.name in refused:
                 alone = FeatureSchema(fields=(field,), missing=self._schema.missing, reading=self._schema.reading)
                 field_encoder = Encoder(alone, side)
-                unfit_N = _unfit_rows(field_encoder, table[field.raw_name], field.raw_name)
+                unfit_N, reason = _unfit_rows(field_encoder, table[field.raw_name], field.raw_name)
                 bad = self.unfit.setdefault(field.name, BadRows(self._describe(field.name), self._max_bad))
                 bad.add(UNFIT, rows_N[unfit_N])
+                bad.advice.setdefault(UNFIT, reason)
         return slots
 
     def check(self, rows: int, fraction: float = 1.0) -> None:
@@ -75,8 +76,9 @@ class TableEncoder:
             if bad.too_many(fraction):
                 first_rows = ", ".join(str(row) for row in bad.skipped.shifted(self._rows_before()).first_rows)
                 raise DataError(
-                    f"{self._source}: {bad.source} in {bad.count:,} of {rows:,} rows, first in rows {first_rows}: is "
-                    f"the field's type right? --max-bad lets more than {100 * self._max_bad:g} % pass, as missing"
+                    f"{self._source}: {bad.source} in {bad.count:,} of {rows:,} rows, first in rows {first_rows}: "
+                    f"{bad.advice.get(UNFIT, '')}; is the field's type right? --max-bad lets more than "
+                    f"{100 * self._max_bad:g} % pass, as missing"
                 )
 
     def merge(self, shards: Sequence[tuple[int, dict[str, BadRows]]]) -> None:
@@ -100,12 +102,13 @@ class TableEncoder:
         return {name: replace(bad.skipped, fate="read as missing") for name, bad in self.unfit.items()}
 
 
-def _unfit_rows(encoder: Encoder, column: SeriesColumn, raw_name: str) -> npt.NDArray[np.bool_]:
+def _unfit_rows(encoder: Encoder, column: SeriesColumn, raw_name: str) -> tuple[npt.NDArray[np.bool_], str]:
+    """Return which rows have a value that fits no slot, and what is wrong with one of them."""
     distinct = column.distinct()
-    unfit = np.zeros(len(distinct.values), np.bool_)
+    unfit, reason = np.zeros(len(distinct.values), np.bool_), ""
     for index, value in enumerate(distinct.values):
         try:
             encoder.encode({raw_name: value}, value)
-        except EncodingError:
-            unfit[index] = True
-    return unfit[distinct.codes_N]
+        except EncodingError as error:
+            unfit[index], reason = True, reason or str(error).removeprefix(f"{error.field}: ")
+    return unfit[distinct.codes_N], reason

@@ -11,7 +11,7 @@ import polars as pl
 import pytest
 
 from app.api.schemas import parse_rank
-from app.errors import EncodingError
+from app.errors import DataError, EncodingError
 from app.features.encoder import Encoder
 from app.features.loading.record_file import RecordFile
 from app.features.loading.stored_text import stored_text
@@ -234,8 +234,6 @@ fields:
     def test_what_no_field_can_read_is_refused_by_every_door(
         self, dtype: pl.DataType, value: object, field: str, tmp_path: Path
     ) -> None:
-        from app.errors import DataError
-
         rows = {"id": ["0", "1", "2"], "clicked": ["1", "0", "1"]}
         path = tmp_path / "x.parquet"
         pl.DataFrame({**rows, "x": pl.Series([value] * 3).cast(dtype)}).write_parquet(path)
@@ -256,3 +254,11 @@ def test_values_of_requests(tmp_path: Path) -> None:
         for value in same:
             assert_same(row(rows, index), requested(schema, "item", {"x": value}))
     assert msgspec.json.encode(2**64 - 1) == b"18446744073709551615"
+
+
+def test_ids_that_lost_digits_are_refused_with_the_reason(tmp_path: Path) -> None:
+    schema = parse_schema("fields: [{name: id, entity: item, type: categorical, id: true}]")
+    path = tmp_path / "x.csv"
+    path.write_text("clicked,id\n" + "1,1.2345678901234567E18\n0,7\n" * 5)
+    with pytest.raises(DataError, match=r"id cannot be read as categorical in 5 of 10 rows.*has lost its last digits"):
+        trained(path, schema, timestamp=None)
