@@ -47,7 +47,9 @@ def apply_rules(config: JobConfig, facts: DataFacts) -> Recipe:
     why = {"batch_size": f"batch size {batch}", "table_l2": f"L2 {table_l2:.2g}"}
     reasons = [f"{reason} for {rows:,} training rows" for name, reason in why.items() if name not in config.given]
     values: dict[str, Any] = {"batch_size": batch, "table_l2": table_l2, "epochs": epochs}
-    if facts.unseen_users is not None:
+    if "dim" not in MODELS[config.model.name].options():
+        values["id_dropout"] = 0.0  # logistic regression: its other weights would only make up for the user's
+    elif facts.unseen_users is not None:
         values["id_dropout"] = round(min(facts.unseen_users, MAX_ID_DROPOUT), 3)
         if "id_dropout" not in config.given:
             reasons.append(f"id dropout {values['id_dropout']:g}, as {facts.unseen_users:.1%} of the users are new")

@@ -33,7 +33,9 @@ def test_the_rules_stay_within_their_bounds(name: str, rows: int, unseen: float 
     assert config.trainer.epochs <= trainer.epochs <= MAX_EPOCHS
     steps = -(-rows // trainer.batch_size)
     assert trainer.epochs * steps >= MIN_STEPS or trainer.epochs == MAX_EPOCHS
-    if unseen is None:
+    if name == "lr":
+        assert trainer.id_dropout == 0
+    elif unseen is None:
         assert trainer.id_dropout == config.trainer.id_dropout
     else:
         assert trainer.id_dropout == pytest.approx(min(unseen, 0.2), abs=1e-3)
