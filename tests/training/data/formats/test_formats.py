@@ -174,7 +174,7 @@ def test_an_index_is_a_category_and_its_value_the_weight(tmp_path: Path, name: s
 
 def test_libffm_rows_that_are_not_are_named_by_what_is_wrong(tmp_path: Path) -> None:
     path = tmp_path / "train.ffm"
-    path.write_text(libffm_text() + "1 0:1\n0 0:1:x\n1 1:2:3 1:2:4\nyes 0:1:1\n1 0:1:nan\n")
+    path.write_text(libffm_text() + "1 0:1\n0 0:1:x\n1 1:2:3 1:2:4\nmaybe 0:1:1\n1 0:1:nan\n")
     with pytest.raises(
         DataError, match=r"3 have a token that is not field:index:value, 1 name an index twice, 1 label"
     ):
