@@ -70,7 +70,7 @@ def demo(
         _step(2, f"Loading the features into {store}")
         schema = known_schema(settings, None)
         for entity in ENTITIES:
-            load_file(settings, entity, exported / f"{entity}.jsonl", schema=schema)
+            load_file(settings, entity, exported / f"{entity}.jsonl", schema=schema, ignored=["title"])
         _step(3, "Serving; Ctrl-C stops everything")
         serve(settings, APPLICATION, functools.partial(_announce, settings, as_json))
 
