@@ -54,6 +54,11 @@ class _Field(Declaration):
         return self.source or self.name
 
     @property
+    def is_id(self) -> bool:
+        """Whether the field is its entity's own id."""
+        return False
+
+    @property
     def side(self) -> Side:
         """Side of the model that this field belongs to."""
         return "item" if self.entity == "item" else "user"
@@ -69,6 +74,11 @@ class Categorical(_Field):
     """Name that fields share whose equal values mean the same; the field's own name by default."""
     id: bool = False
     """Marks the entity's own id, which is taken from the request and not from the store."""
+
+    @property
+    def is_id(self) -> bool:
+        """Whether the field is its entity's own id."""
+        return self.id
 
     @property
     def space_name(self) -> str:

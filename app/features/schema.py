@@ -60,11 +60,11 @@ class FeatureSchema(Declaration):
                 raise ValueError(f"field {field.name!r} is declared twice; use `source` to read one raw field twice")
             seen.add(field.name)
         for entity in ("user", "item"):
-            ids = [f.name for f in self.fields if isinstance(f, Categorical) and f.id and f.entity == entity]
+            ids = [f.name for f in self.fields if f.is_id and f.entity == entity]
             if len(ids) > 1:
                 raise ValueError(f"fields {ids} both claim to be the {entity} id")
         for field in self.fields:
-            if isinstance(field, Categorical) and field.id and field.entity == "context":
+            if field.is_id and field.entity == "context":
                 raise ValueError(f"field {field.name!r}: context has no id")
         crossable = {field.name for field in self.fields if not isinstance(field, Numeric) or field.buckets}
         pairs: set[frozenset[str]] = set()
@@ -111,8 +111,9 @@ class FeatureSchema(Declaration):
 
 
 UNTYPED = ("union_tag_not_found", "union_tag_invalid")
+"""What pydantic calls a field without a `type`, or with one that does not exist."""
 NO_TYPE = "needs a name, an entity and a `type`: categorical, multi_categorical or numeric"
-"""Says what pydantic calls a tag of a discriminated union."""
+"""What users read in place of pydantic's message, which speaks of the tags of a union."""
 
 
 def load_schema(path: Path) -> FeatureSchema:
@@ -171,11 +172,11 @@ def _validate(raw: object, root: yaml.Node | None, origin: str) -> FeatureSchema
             line = _line_of(root, location)
             where = _describe(raw, location)
             position = f"{origin}:{line}" if line else origin
-            messages.append(f"{position}: {where}{_said(problem)}{_advice(location, problem['type'])}")
+            messages.append(f"{position}: {where}{_message(problem)}{_advice(location, problem['type'])}")
         raise SchemaError("\n".join(messages)) from error
 
 
-def _said(problem: ErrorDetails) -> str:
+def _message(problem: ErrorDetails) -> str:
     return NO_TYPE if problem["type"] in UNTYPED else problem["msg"]
 
 

@@ -100,8 +100,7 @@ class FeatureLoader:
         self._id_field = id_field
         self._encoder = encoder
         self._stores_id = encoder is not None and any(
-            field.raw_name == id_field and field.entity == encoder.side and not getattr(field, "id", False)
-            for field in encoder.fields
+            field.raw_name == id_field and field.entity == encoder.side and not field.is_id for field in encoder.fields
         )
         self._reads = None if encoder is None else set(encoder.raw_names)
         self._max_bad = max_bad

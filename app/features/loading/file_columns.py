@@ -38,7 +38,7 @@ class FileColumns:
         self._id_field = id_field
         self._ignored = set(ignored)
         self._merge = merge
-        stored = [field for field in encoder.fields if not getattr(field, "id", False)] if encoder else []
+        stored = [field for field in encoder.fields if not field.is_id] if encoder else []
         self._has_schema = encoder is not None
         self._id_source = encoder.id_source if encoder else None
         self._readable = {field.raw_name for field in stored}

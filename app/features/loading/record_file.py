@@ -121,7 +121,7 @@ class RecordFile:
         try:
             import polars as pl
 
-            from app.features.loading.plain_series import readable_frame
+            from app.features.tables.plain_series import readable_frame
         except ImportError as error:
             raise ConfigError(
                 f"{path}: reading Parquet needs `pip install ctr-serving[training]`; or convert it to JSON lines"

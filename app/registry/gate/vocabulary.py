@@ -16,7 +16,7 @@ import numpy as np
 import numpy.typing as npt
 
 from app.features.encoder import Encoder
-from app.features.fields import Categorical, Numeric
+from app.features.fields import Numeric
 from app.features.slots import EMPTY_KEY
 from app.registry.artifact.artifact import Artifact
 from app.registry.gate.gate_report import GateCheck
@@ -134,6 +134,5 @@ def _known(encoder: Encoder, raws: Entities, vocabulary_V: npt.NDArray[np.int64]
             keys_NS = slots.keys[:, columns]
             given_NS = (keys_NS != EMPTY_KEY) & (keys_NS != absent.keys[columns])
             known = int((known_NS[:, columns] & given_NS).sum())
-            is_id = isinstance(field, Categorical) and field.id
-            fields[field.name] = _Field(is_id, False, int(given_NS.sum()), known)
+            fields[field.name] = _Field(field.is_id, False, int(given_NS.sum()), known)
     return fields

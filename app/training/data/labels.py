@@ -11,7 +11,7 @@ from typing import cast
 import polars as pl
 
 from app.errors import ConfigError, EncodingError
-from app.features.loading.plain_series import plain_series
+from app.features.tables.plain_series import plain_series
 from app.features.values import MISSING_NUMBERS, canonical_text
 
 WORDS = {"true": 1.0, "t": 1.0, "yes": 1.0, "y": 1.0, "false": 0.0, "f": 0.0, "no": 0.0, "n": 0.0}

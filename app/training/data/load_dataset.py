@@ -46,9 +46,7 @@ def load_dataset(
         DataError: the file cannot be read, has too many bad rows, or one label throughout; or the machines have
             different files under this name.
     """
-    size = sum(
-        file.stat().st_size * (COMPRESSION if file.suffix.lower() in COMPRESSED_KINDS else 1) for file in source.files
-    )
+    size = sum(map(_text_size, source.files))
     _check_same(source, size, group)
     if size <= source.limits.in_memory_bytes:
         data = group.run_all_or_raise(lambda: read_into_memory(source, max_bad))
@@ -105,6 +103,7 @@ def read_into_memory(source: Source, max_bad: float = MAX_BAD_SHARE) -> Dataset:
 
 
 def _text_size(file: Path) -> int:
+    """Return about how many bytes of text a file holds once it is unpacked."""
     return file.stat().st_size * (COMPRESSION if file.suffix.lower() in COMPRESSED_KINDS else 1)
 
 

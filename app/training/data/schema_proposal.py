@@ -11,8 +11,8 @@ import polars as pl
 
 from app.errors import ConfigError, DataError
 from app.features.fields import SIDES, Entity
-from app.features.loading.plain_series import plain_series
 from app.features.schema import parse_schema
+from app.features.tables.plain_series import plain_series
 from app.training.data.column_names import ITEM_WORDS, USER_WORDS
 from app.training.data.column_profile import ColumnProfile
 from app.training.data.column_roles import (

@@ -13,8 +13,8 @@ import polars as pl
 
 from app.errors import ConfigError, DataError
 from app.features.fields import SIDES, Side
-from app.features.loading.plain_series import plain_frame
 from app.features.schema import FeatureSchema
+from app.features.tables.plain_series import plain_frame
 from app.features.times import HOW_TO_WRITE
 from app.features.values import INT64_MAX
 from app.training.data.encoding_limits import DEFAULT_LIMITS, EncodingLimits

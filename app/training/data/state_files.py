@@ -8,7 +8,7 @@ from typing import Any
 
 import msgspec
 
-from app.features.fields import SIDES, AnyField, Categorical, MultiCategorical, Side
+from app.features.fields import SIDES, AnyField, MultiCategorical, Side
 from app.training.data.dataset import ID_COLUMN, Dataset, without_nan
 
 
@@ -37,7 +37,7 @@ def export_states(dataset: Dataset, folder: Path) -> dict[Side, int]:
 def raw_features(row: dict[str, Any], fields: Sequence[AnyField]) -> dict[str, Any]:
     """Return one row as JSON holds it: without missing values and ids, JSON text of weighted lists as objects."""
     multi = {f.raw_name for f in fields if isinstance(f, MultiCategorical)}
-    ids = {f.raw_name for f in fields if isinstance(f, Categorical) and f.id}
+    ids = {f.raw_name for f in fields if f.is_id}
     return {
         name: _as_json(value) if name in multi else value
         for name, value in row.items()

@@ -7,8 +7,8 @@ from typing import Any
 import polars as pl
 
 from app.errors import EncodingError
-from app.features.loading.plain_series import WEIGHTED
 from app.features.loading.stored_text import stored_text
+from app.features.tables.plain_series import WEIGHTED
 from app.features.values import FLOAT_EXACT
 
 

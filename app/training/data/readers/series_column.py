@@ -10,7 +10,7 @@ import polars as pl
 
 from app.errors import EncodingError
 from app.features.columns import Distinct, Lists, Numbers, PythonColumn
-from app.features.loading.plain_series import WEIGHTED
+from app.features.tables.plain_series import WEIGHTED
 
 MIN_REPEATS = 4
 """Lists that occur this often on average are cheaper encoded once each than laid end to end."""
