@@ -21,6 +21,7 @@ from msgspec import Meta
 
 from app.errors import InvalidRequest, NotJson
 from app.features.request_ids import RequestIds
+from app.features.values import FLOAT_EXACT, INT64_MAX, UINT64_MAX
 from app.ranking.request import RankRequest
 
 MAX_ID = 256
@@ -28,9 +29,6 @@ MAX_TEXT = 4096
 MAX_ENTRIES = 1000
 """Most entries of one object of features, or of one list or object in it; a schema has at most as many fields."""
 MAX_NAME_SHOWN = 64
-INT64_MAX, UINT64_MAX = 2**63 - 1, 2**64 - 1
-MAX_EXACT = 2**53
-"""Up to here a double holds every integer, so that 7.0 is 7."""
 
 Id = Annotated[str, Meta(min_length=1, max_length=MAX_ID)]
 UserId = Annotated[str, Meta(max_length=MAX_ID)]
@@ -47,14 +45,14 @@ Scalar = Text | Int64 | float | bool | None
 Feature = (
     Scalar
     | Annotated[list[Scalar], Meta(max_length=MAX_ENTRIES)]
-    | Annotated[dict[Text, float | None], Meta(max_length=1000)]
+    | Annotated[dict[Text, float | None], Meta(max_length=MAX_ENTRIES)]
 )
 Features = Annotated[dict[Id, Feature], Meta(max_length=MAX_ENTRIES)]
 AnyScalar = Text | Integer | float | bool | None
 AnyFeature = (
     AnyScalar
     | Annotated[list[AnyScalar], Meta(max_length=MAX_ENTRIES)]
-    | Annotated[dict[Text, float | None], Meta(max_length=1000)]
+    | Annotated[dict[Text, float | None], Meta(max_length=MAX_ENTRIES)]
 )
 AnyFeatures = Annotated[dict[Id, AnyFeature], Meta(max_length=MAX_ENTRIES)]
 
@@ -155,7 +153,7 @@ def _with_whole_numbers(raw: bytes, error: Exception) -> RankBody:
 
 def whole(value: object) -> object:
     """Return 7 for 7.0, an integer in JSON Schema, as far as doubles are exact; anything else as it is."""
-    return int(value) if isinstance(value, float) and value.is_integer() and abs(value) <= MAX_EXACT else value
+    return int(value) if isinstance(value, float) and value.is_integer() and abs(value) <= FLOAT_EXACT else value
 
 
 def _integers(body: RankBody) -> Iterator[tuple[str, int]]:

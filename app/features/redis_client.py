@@ -68,6 +68,11 @@ def open_client(text: str) -> redis.Redis:
     return _client(url, TIMEOUT_S)
 
 
+def reply_text(reply: bytes | str) -> str:
+    """Return a key, a name or a value of a reply as text; bytes that are no UTF-8 do not stop who only looks."""
+    return reply.decode(errors="replace") if isinstance(reply, bytes) else reply
+
+
 def store_error(error: redis.RedisError, *, tls: bool | None = None) -> StoreError:
     """Return what redis-py raised as the project's error, with what it means; `tls` as for `explain_failure`."""
     code = getattr(error, "status_code", None)

@@ -21,7 +21,7 @@ FLOAT32_MAX = 3.4028234663852886e38
 FLOAT_EXACT = 2**53
 """Above it a double does not hold every whole number: an id that went through one has lost its last digits."""
 MAX_INTEGER = 2**128
-INT64_MAX = 2**63 - 1
+INT64_MAX, UINT64_MAX = 2**63 - 1, 2**64 - 1
 
 MISSING_NUMBERS = frozenset(
     {

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterator, Mapping
+from collections.abc import Iterator
 from itertools import islice
 from pathlib import Path
 from typing import Literal
@@ -13,6 +13,7 @@ from app.errors import CtrError
 from app.features.key_template import KeyTemplate
 from app.features.loading.record_file import RecordFile
 from app.features.loading.stored_text import stored_text
+from app.features.redis_client import reply_text
 from app.registry.gate.gate_task import FeatureSample
 from app.settings import Settings
 
@@ -57,7 +58,7 @@ def remove_demo(client: redis.Redis, settings: Settings) -> dict[str, int]:
             keys = [
                 key.key(entity_id)
                 for (entity_id, fields), stored in zip(batch, pipeline.execute(), strict=True)
-                if _text(stored) == fields
+                if {reply_text(name): reply_text(value) for name, value in stored.items()} == fields
             ]
             removed[entity] += int(client.delete(*keys)) if keys else 0
     return removed
@@ -73,10 +74,3 @@ def _demo_entities(settings: Settings, entity: str) -> Iterator[tuple[str, dict[
         entity_id = fields.pop("id", None)
         if entity_id is not None and fields:
             yield entity_id, fields
-
-
-def _text(stored: Mapping[bytes | str, bytes | str]) -> dict[str, str]:
-    def text(raw: bytes | str) -> str:
-        return raw.decode(errors="replace") if isinstance(raw, bytes) else raw
-
-    return {text(name): text(value) for name, value in stored.items()}

@@ -10,7 +10,7 @@ import redis
 from app.errors import CtrError
 from app.features.key_template import KeyTemplate
 from app.features.loading.embedded_valkey import EmbeddedValkey
-from app.features.redis_client import open_client, store_error
+from app.features.redis_client import open_client, reply_text, store_error
 from app.publishing.reporter import Reporter
 from app.registry.artifact.manifest import GoldenRequest
 from app.registry.gate.gate_task import FeatureSample
@@ -60,7 +60,7 @@ def _read_hashes(client: redis.Redis, template: str, count: int, named: Collecti
             keys += page
             if not cursor or len(keys) >= count:
                 break
-    ids = {key_template.id(_text(key)): key for key in keys[:count]} | {
+    ids = {key_template.id(reply_text(key)): key for key in keys[:count]} | {
         name: key_template.key(name) for name in sorted(named)[:MAX_NAMED]
     }
     pipeline = client.pipeline(transaction=False)
@@ -72,9 +72,5 @@ def _read_hashes(client: redis.Redis, template: str, count: int, named: Collecti
             if not str(raw).startswith("WRONGTYPE"):
                 raise raw
         elif entity is not None and raw:
-            hashes[entity] = {_text(name): _text(value) for name, value in raw.items()}
+            hashes[entity] = {reply_text(name): reply_text(value) for name, value in raw.items()}
     return hashes
-
-
-def _text(raw: bytes | str) -> str:
-    return raw.decode(errors="replace") if isinstance(raw, bytes) else raw

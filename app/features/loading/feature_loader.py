@@ -20,7 +20,7 @@ from app.features.loading.file_columns import FileColumns
 from app.features.loading.newest_rows import NewestRows
 from app.features.loading.record_file import Record, RecordFile
 from app.features.loading.stored_text import stored_id, stored_text
-from app.features.redis_client import store_error
+from app.features.redis_client import reply_text, store_error
 
 BATCH = 100
 """Entities a transaction: large enough to hide the round trip, small enough to hold up readers for a millisecond."""
@@ -287,7 +287,7 @@ class FeatureLoader:
                     pipeline.hset(key, mapping=fields)
             replies: Iterator[Any] = iter(self._run(lambda: self._executed(pipeline), written))
             for _, fields, empty in batch:
-                before = {name.decode(errors="replace") if isinstance(name, bytes) else name for name in next(replies)}
+                before = set(map(reply_text, next(replies)))
                 if not self._merge or empty:
                     next(replies)
                 if fields:

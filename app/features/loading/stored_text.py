@@ -9,9 +9,7 @@ from decimal import Decimal
 import msgspec
 
 from app.errors import EncodingError
-from app.features.values import canonical_text, scalar_text
-
-UINT64_MAX = 2**64 - 1
+from app.features.values import INT64_MAX, canonical_text, scalar_text
 
 
 def stored_text(value: object, field: str) -> str | None:
@@ -65,7 +63,7 @@ def _element(value: object, field: str) -> object:
         raise EncodingError(field, "a list of lists or objects is not a feature")
     if isinstance(value, float) and not math.isfinite(value):
         raise EncodingError(field, "a list cannot hold NaN or infinity")
-    fits = isinstance(value, str | bool | float) or (isinstance(value, int) and abs(value) <= UINT64_MAX // 2)
+    fits = isinstance(value, str | bool | float) or (isinstance(value, int) and abs(value) <= INT64_MAX)
     return value if fits else scalar_text(value, field)
 
 
