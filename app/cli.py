@@ -16,7 +16,8 @@ from rich.markup import escape
 
 from app import __version__
 from app.commands.output import console, warn
-from app.errors import CtrError, in_one_line
+from app.commands.unexpected_errors import in_one_line
+from app.errors import CtrError
 
 COMMANDS: dict[str, str] = {
     "demo": "app.commands.demo:demo",
@@ -72,7 +73,8 @@ def main() -> None:
     try:
         try:
             if os.path.exists(".env") or any(name.upper().startswith("CTR_") for name in os.environ):
-                from app.settings import unknown_settings  # takes longer than all else that `ctr --help` imports
+                # Takes longer than all else that `ctr --help` imports.
+                from app.commands.unknown_settings import unknown_settings
 
                 for line in unknown_settings():
                     warn(line)

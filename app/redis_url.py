@@ -9,18 +9,21 @@ the host, a misspelt option is no option. No message holds any part of a passwor
 
 from __future__ import annotations
 
-import difflib
 import ipaddress
 import re
 from collections.abc import Mapping
 from dataclasses import dataclass, field
-from types import MappingProxyType
-from typing import TypeVar
-from urllib.parse import unquote_to_bytes
 
 from app.errors import ConfigError
-
-T = TypeVar("T")
+from app.redis_url_options import (
+    ENCODE,
+    TlsOptions,
+    decoded,
+    protocol_of,
+    read_options,
+    refuse_tls_options,
+    tls_options,
+)
 
 DEFAULT_PORT = 6379
 SCHEMES = {"redis": False, "valkey": False, "rediss": True, "valkeys": True}
@@ -29,56 +32,6 @@ SCHEME = re.compile(r"([a-z][a-z0-9+.-]*)://(.*)", re.IGNORECASE | re.DOTALL)
 HOST = re.compile(r"[\w-]+(\.[\w-]+)*\.?")
 PLAIN_HOST = re.compile(r"([\w-]+(\.[\w-]+)+|localhost|[\w-]+(?=:))(:\d{1,5})?(/\d{1,4})?/?")
 """What is surely a host, and no part of a password: it has dots, a port, or is `localhost`."""
-OPTION_NAME = re.compile(r"[a-z_]{1,40}")
-BAD_PERCENT = re.compile(r"%(?![0-9a-fA-F]{2})")
-
-TLS_OPTIONS = (
-    "ssl_ca_certs",
-    "ssl_ca_data",
-    "ssl_ca_path",
-    "ssl_cert_reqs",
-    "ssl_certfile",
-    "ssl_check_hostname",
-    "ssl_ciphers",
-    "ssl_keyfile",
-    "ssl_min_version",
-    "ssl_password",
-)
-OPTIONS = ("db", "password", "protocol", "username", *TLS_OPTIONS)
-ADVICE = {
-    "ssl": "the scheme says it: rediss:// is with TLS, redis:// without",
-    "tls": "the scheme says it: rediss:// is with TLS, redis:// without",
-    "database": "write db=",
-    "timeout": "set CTR_REDIS_TIMEOUT_MS",
-    "socket_timeout": "set CTR_REDIS_TIMEOUT_MS",
-    "socket_connect_timeout": "set CTR_REDIS_TIMEOUT_MS",
-}
-"""What to do instead, for options that other programs know."""
-FLAGS = {"true": True, "1": True, "yes": True, "on": True, "false": False, "0": False, "no": False, "off": False}
-VERIFY = {"required": True, "optional": True, "none": False}
-VERIFY |= {f"cert_{name}": verify for name, verify in VERIFY.items()}
-"""A client that is shown a certificate checks it if that is `optional`, and a server shows one always."""
-TLS_VERSIONS = {"1.2": "TLSv1_2", "tlsv1.2": "TLSv1_2", "771": "TLSv1_2"}
-TLS_VERSIONS |= {"1.3": "TLSv1_3", "tlsv1.3": "TLSv1_3", "772": "TLSv1_3"}
-"""Each as people write it, and as redis-py has it, to its name in `ssl.TLSVersion`."""
-ENCODE = "in a user name or password write / as %2F, ? as %3F, # as %23, @ as %40, % as %25"
-
-
-@dataclass(frozen=True)
-class TlsOptions:
-    """How the server's certificate is checked, and which one is shown to it; names as in the URL."""
-
-    verify: bool = True
-    check_hostname: bool = True
-    ca_certs: str = ""
-    """File of the certificate authorities that are trusted instead of the system's; likewise the next two."""
-    ca_path: str = ""
-    ca_data: str = ""
-    certfile: str = ""
-    keyfile: str = ""
-    password: str = field(default="", repr=False)
-    min_version: str = ""
-    ciphers: str = ""
 
 
 @dataclass(frozen=True)
@@ -124,17 +77,17 @@ def parse_redis_url(url: str) -> RedisUrl:
     authority, slash, path = hierarchy.partition("/")
     if "@" in path or "@" in query or authority.count("@") > 1:
         raise ConfigError(f"there is an '@' behind the host or a second one; {ENCODE}")
-    options = _options(query)
+    options = read_options(query)
     userinfo, at, place = authority.rpartition("@")
     username, password = _credentials(userinfo, bool(at), options)
-    protocol = _protocol(options)
+    protocol = protocol_of(options)
     if scheme == "unix":
         if place or not path:
             raise ConfigError("a socket is named by its absolute path, with three slashes: unix:///run/redis.sock")
-        _refuse_tls_options(options, "a unix socket has no TLS")
+        refuse_tls_options(options, "a unix socket has no TLS")
         database = _database("", options)
         return RedisUrl(
-            path=_decoded(slash + path, "the path"),
+            path=decoded(slash + path, "the path"),
             database=database,
             username=username,
             password=password,
@@ -142,14 +95,14 @@ def parse_redis_url(url: str) -> RedisUrl:
         )
     host, port = _host_and_port(place)
     if not SCHEMES[scheme]:
-        _refuse_tls_options(options, f"that is for TLS: write {scheme}s://, or leave it out")
+        refuse_tls_options(options, f"that is for TLS: write {scheme}s://, or leave it out")
     return RedisUrl(
         host,
         port,
         database=_database(path, options),
         username=username,
         password=password,
-        tls=_tls(options) if SCHEMES[scheme] else None,
+        tls=tls_options(options) if SCHEMES[scheme] else None,
         protocol=protocol,
     )
 
@@ -177,32 +130,12 @@ def _check_scheme(scheme: str) -> None:
     raise ConfigError(f"the scheme {scheme[:20]}:// is not known; {known}")
 
 
-def _options(query: str) -> Mapping[str, str]:
-    options: dict[str, str] = {}
-    for pair in query.split("&") if query else ():
-        name, equals, raw = pair.partition("=")
-        if not OPTION_NAME.fullmatch(name):
-            raise ConfigError(f"what follows the '?' are no options NAME=VALUE; {ENCODE}")
-        if name not in OPTIONS:
-            close = difflib.get_close_matches(name, OPTIONS, 1)
-            advice = ADVICE.get(name) or (f"did you mean {close[0]}?" if close else f"known are {', '.join(OPTIONS)}")
-            raise ConfigError(f"the option {name} is not known; {advice}")
-        if name in options:
-            raise ConfigError(f"the option {name} is there twice")
-        if not equals or not raw:
-            raise ConfigError(f"the option {name} has no value")
-        if "+" in raw and name in ("password", "username"):
-            raise ConfigError(f"the option {name} has a '+': write %2B, or %20 for a space")
-        options[name] = _decoded(raw, f"the option {name}")
-    return MappingProxyType(options)
-
-
 def _credentials(userinfo: str, given: bool, options: Mapping[str, str]) -> tuple[str, str | None]:
     raw_username, colon, raw_password = userinfo.partition(":")
     if given and ("username" in options or "password" in options):
         raise ConfigError("user and password are there twice: before the '@' and as options")
-    username = options.get("username") or _decoded(raw_username, "the user name")
-    password = options.get("password", _decoded(raw_password, "the password") if colon else None)
+    username = options.get("username") or decoded(raw_username, "the user name")
+    password = options.get("password", decoded(raw_password, "the password") if colon else None)
     if username and password is None:
         raise ConfigError(
             "a user is named without a password; a password alone is written :PASSWORD@HOST, a user without one "
@@ -248,52 +181,3 @@ def _database(path: str, options: Mapping[str, str]) -> int:
     if len({int(text) for text in named}) > 1:
         raise ConfigError("the path and the option db name different databases")
     return int(named[0]) if named else 0
-
-
-def _protocol(options: Mapping[str, str]) -> int | None:
-    raw = options.get("protocol")
-    if raw not in (None, "2", "3"):
-        raise ConfigError("the option protocol is 2 or 3, or left out")
-    return None if raw is None else int(raw)
-
-
-def _refuse_tls_options(options: Mapping[str, str], reason: str) -> None:
-    for name in TLS_OPTIONS:
-        if name in options:
-            raise ConfigError(f"it has the option {name}, but {reason}")
-
-
-def _tls(options: Mapping[str, str]) -> TlsOptions:
-    if "ssl_keyfile" in options and "ssl_certfile" not in options:
-        raise ConfigError("the option ssl_keyfile needs ssl_certfile")
-    verify = _one_of(options, "ssl_cert_reqs", VERIFY, True)
-    return TlsOptions(
-        verify=verify,
-        check_hostname=verify and _one_of(options, "ssl_check_hostname", FLAGS, True),
-        ca_certs=options.get("ssl_ca_certs", ""),
-        ca_path=options.get("ssl_ca_path", ""),
-        ca_data=options.get("ssl_ca_data", ""),
-        certfile=options.get("ssl_certfile", ""),
-        keyfile=options.get("ssl_keyfile", ""),
-        password=options.get("ssl_password", ""),
-        min_version=_one_of(options, "ssl_min_version", TLS_VERSIONS, ""),
-        ciphers=options.get("ssl_ciphers", ""),
-    )
-
-
-def _one_of(options: Mapping[str, str], name: str, meanings: Mapping[str, T], default: T) -> T:
-    if name not in options:
-        return default
-    if (raw := options[name].lower()) not in meanings:
-        raise ConfigError(f"the option {name} is one of {', '.join(meanings)}")
-    return meanings[raw]
-
-
-def _decoded(text: str, what: str) -> str:
-    """Decode %XX. Raises ConfigError for a '%' that encodes nothing, and for what is no UTF-8."""
-    if BAD_PERCENT.search(text):
-        raise ConfigError(f"{what} has a '%' that begins no code such as %40; write % as %25")
-    try:
-        return unquote_to_bytes(text).decode()
-    except UnicodeDecodeError:
-        raise ConfigError(f"{what} is not UTF-8 once it is decoded") from None

@@ -6,8 +6,6 @@ ends around a value do not belong to it, and an empty value stands for the defau
 
 from __future__ import annotations
 
-import difflib
-import os
 import re
 from pathlib import Path
 from typing import Annotated, Any, Literal
@@ -21,11 +19,6 @@ from app.redis_url import parse_redis_url
 _ORIGIN = re.compile(r"\*|https?://[^/?#@\s*]+")
 _ROOT_PATH = re.compile(r"(/[A-Za-z0-9._~-]+)*")
 _CONTROL = re.compile(r"[\x00-\x1f\x7f]")
-_NOT_OURS = re.compile(
-    r"CTR_(.+_)?(SERVICE_HOST|SERVICE_PORT(_.+)?|PORT(_\d+_(TCP|UDP|SCTP)(_.+)?)?)|CTR_RETRAIN_EVERY"
-)
-"""What Kubernetes sets for a Service whose name begins with `ctr`, and what docker-compose.yml reads itself."""
-_NAME = re.compile(r"^\s*(?:export\s+)?(CTR_\w+)\s*=", re.IGNORECASE | re.MULTILINE)
 
 FOR_PUBLISHING: dict[str, JsonValue] = {"for_publishing": True}
 """Marks a setting that `app.publishing` reads: it is passed on to the processes in which a service has it run."""
@@ -312,23 +305,6 @@ class Settings(BaseSettings):
 def publishing_settings() -> list[str]:
     """Return the names of the settings that are marked FOR_PUBLISHING, in the order of the table."""
     return [name for name, field in Settings.model_fields.items() if field.json_schema_extra == FOR_PUBLISHING]
-
-
-def unknown_settings() -> list[str]:
-    """Return a line for every `CTR_*` variable, of the environment or of `.env`, that is no setting."""
-    try:
-        text = Path(".env").read_text(encoding="utf-8", errors="replace")
-    except OSError:
-        text = ""
-    given = {name.upper() for name in (*os.environ, *_NAME.findall(text)) if name.upper().startswith("CTR_")}
-    known = {f"CTR_{name.upper()}" for name in Settings.model_fields}
-    lines = []
-    for name in sorted(given - known):
-        if not _NOT_OURS.fullmatch(name):
-            nearest = difflib.get_close_matches(name, known, 1, 0.7)
-            advice = f"did you mean {nearest[0]}?" if nearest else "docs/reference.md lists those that are"
-            lines.append(f"{name[:80]} is no setting and is not read; {advice}")
-    return lines
 
 
 def load_settings(**overrides: Any) -> Settings:

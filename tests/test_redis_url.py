@@ -14,7 +14,8 @@ from hypothesis import strategies as st
 from redis.connection import parse_url
 
 from app.errors import ConfigError
-from app.redis_url import RedisUrl, TlsOptions, parse_redis_url
+from app.redis_url import RedisUrl, parse_redis_url
+from app.redis_url_options import TlsOptions
 from app.settings import load_settings
 
 MEANINGS = {

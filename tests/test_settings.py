@@ -10,8 +10,9 @@ from typing import Any
 import pytest
 
 from app.cli import main
+from app.commands.unknown_settings import unknown_settings
 from app.errors import ConfigError
-from app.settings import Settings, load_settings, unknown_settings
+from app.settings import Settings, load_settings
 
 
 @pytest.fixture(autouse=True)

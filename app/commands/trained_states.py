@@ -6,7 +6,8 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Literal
 
 from app.commands.output import notify, warn
-from app.errors import ConfigError, in_one_line
+from app.commands.unexpected_errors import in_one_line
+from app.errors import ConfigError
 
 if TYPE_CHECKING:
     from app.settings import Settings

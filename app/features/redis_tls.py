@@ -6,7 +6,7 @@ import os
 import ssl
 
 from app.errors import ConfigError
-from app.redis_url import TlsOptions
+from app.redis_url_options import TlsOptions
 
 
 def tls_context(options: TlsOptions) -> ssl.SSLContext:

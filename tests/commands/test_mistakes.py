@@ -12,7 +12,7 @@ import pytest
 import redis
 
 from app.cli import COMMANDS
-from app.errors import in_one_line
+from app.commands.unexpected_errors import in_one_line
 from tests.commands.conftest import Ctr
 
 TRAIN = ("train", "--dataset", "table", "--effort", "quick", "--label", "clicked")
