@@ -13,8 +13,8 @@ import torch
 from torch import Tensor
 
 from app.errors import ConfigError
+from app.features.categorical_encoder import CategoricalEncoder
 from app.features.encoder import Encoder
-from app.features.field_encoders import CategoricalEncoder
 from app.features.fields import Categorical
 from app.features.loading.synthetic import SyntheticCatalogue, splitmix64
 from app.models.deepfm import DeepFM

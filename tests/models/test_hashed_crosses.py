@@ -9,7 +9,7 @@ import pytest
 import torch
 
 from app.errors import SchemaError
-from app.features.field_encoders import CategoricalEncoder
+from app.features.categorical_encoder import CategoricalEncoder
 from app.features.fields import Categorical
 from app.features.schema import FeatureSchema, parse_schema, schema_from_json
 from app.models.hashed_crosses import HashedCrosses, hash_codes, hashed_crosses_of, pack_slots, unpack_slots
