@@ -7,20 +7,19 @@ a file with too many bad rows is refused before anything is written. The second 
 from __future__ import annotations
 
 import time
-from collections import Counter
-from collections.abc import Callable, Iterator, Mapping
-from typing import Any, NamedTuple
+from collections.abc import Callable, Mapping
+from typing import NamedTuple
 
 import redis
 
-from app.errors import MAX_REPORTED, DataError, EncodingError, StoreError
+from app.errors import MAX_REPORTED, DataError, EncodingError
 from app.features.encoder import Encoder
 from app.features.key_template import KeyTemplate
+from app.features.loading.entity_writer import EntityWriter, StoredEntity
 from app.features.loading.file_columns import FileColumns
 from app.features.loading.newest_rows import NewestRows
 from app.features.loading.record_file import Record, RecordFile
 from app.features.loading.stored_text import stored_id, stored_text
-from app.features.redis_client import reply_text, store_error
 
 BATCH = 100
 """Entities a transaction: large enough to hide the round trip, small enough to hold up readers for a millisecond."""
@@ -28,18 +27,6 @@ PROGRESS_EVERY = 500
 
 OnLoadProgress = Callable[[str, int, float], None]
 """Called with "checking" or "loading", the rows so far, and the share of the file read."""
-
-StoredFields = dict[Any, str]
-"""The content of a hash, text by name. The client declares more types of names, hence Any."""
-
-
-class _Entity(NamedTuple):
-    """One row to write."""
-
-    id: str
-    fields: StoredFields
-    empty: list[str]
-    """The columns without a value, and that of the id where it is not stored."""
 
 
 class LoadSummary(NamedTuple):
@@ -109,10 +96,8 @@ class FeatureLoader:
         self._merge = merge
         self._newest_column = newest
         self._newest = NewestRows(newest)
-        self._lost: Counter[str] = Counter()
         self._on_progress = on_progress
         self._on_note = on_note
-        self._transactions = True
 
     def load(self, records: RecordFile) -> LoadSummary:
         """Check all rows, then write the good ones. Loading the same file again is safe.
@@ -124,15 +109,16 @@ class FeatureLoader:
         """
         started = time.perf_counter()
         self._newest = NewestRows(self._newest_column)
-        self._transactions = self._takes_transactions()  # before the file is read for minutes
+        writer = self._writer()
+        writer.find_out_transactions()  # before the file is read for minutes
         bad, problems = self._check(records)
         if self._judges_columns:
             self._columns.check(records.path)
-        loaded = self._write(records, bad)
+        self._write(writer, records, bad)
         lacking, unread = ([], []) if self._merge else (self._columns.lacking, self._columns.unread)
         seconds = time.perf_counter() - started
-        lost = dict(self._lost.most_common())
-        return LoadSummary(loaded, len(bad), problems, seconds, lacking, unread, lost, self._newest.older)
+        lost = dict(writer.lost.most_common())
+        return LoadSummary(writer.written, len(bad), problems, seconds, lacking, unread, lost, self._newest.older)
 
     def delete(self, records: RecordFile) -> int:
         """Remove the entities whose ids are in the file, whatever else it holds; return how many there were.
@@ -146,14 +132,19 @@ class FeatureLoader:
             if self._id_field in record.values or record.problem:
                 self._entity_id(records, record)
         self._columns.check_ids(records.path)
+        writer = self._writer()
         removed = 0
-        keys: list[str] = []
+        ids: list[str] = []
         for record in records:
-            keys.append(self._key.key(self._entity_id(records, record)))
-            if len(keys) == BATCH:
-                removed += self._remove(keys)
+            ids.append(self._entity_id(records, record))
+            if len(ids) == BATCH:
+                removed += writer.remove(ids)
+                ids.clear()
                 self._on_progress("removing", removed, records.fraction)
-        return removed + self._remove(keys)
+        return removed + writer.remove(ids)
+
+    def _writer(self) -> EntityWriter:
+        return EntityWriter(self._client, self._key, merge=self._merge, on_note=self._on_note)
 
     def _entity_id(self, records: RecordFile, record: Record) -> str:
         """Return the id of a row of entities to remove. Raises DataError."""
@@ -163,11 +154,6 @@ class FeatureLoader:
             return self._id_of(record)
         except EncodingError as error:
             raise DataError(f"{records.path}: {record.place}: {error}; nothing was removed") from error
-
-    def _remove(self, keys: list[str]) -> int:
-        removed = int(self._run(lambda: self._client.delete(*keys), written=0)) if keys else 0
-        keys.clear()
-        return removed
 
     def _check(self, records: RecordFile) -> tuple[set[int], list[str]]:
         """Return the numbers of the bad rows, and what is wrong with the first few. Raises DataError."""
@@ -210,7 +196,7 @@ class FeatureLoader:
             raise EncodingError(self._id_field, f"there is no such column, only {', '.join(record.values)[:100]}")
         return stored_id(record.values[self._id_field], self._id_field)
 
-    def _convert(self, record: Record) -> _Entity:
+    def _convert(self, record: Record) -> StoredEntity:
         """Return the id, the fields to store and those left empty. Raises EncodingError if the row is bad."""
         if record.problem:
             raise EncodingError("row", record.problem)
@@ -220,7 +206,7 @@ class FeatureLoader:
             for name, value in record.values.items()
             if (name != self._id_field or self._stores_id) and (text := self._text(value, name)) is not None
         }
-        return _Entity(entity_id, fields, [name for name in record.values if name not in fields])
+        return StoredEntity(entity_id, fields, [name for name in record.values if name not in fields])
 
     def _text(self, value: object, name: str) -> str | None:
         """Return a value as it is stored, None where it is left out. Raises EncodingError if it cannot be."""
@@ -231,10 +217,9 @@ class FeatureLoader:
                 raise
             return None  # what no field reads is no reason to lose the row
 
-    def _write(self, records: RecordFile, bad: set[int]) -> int:
-        """Write the rows that are not bad; return how many these are. Raises StoreError."""
-        loaded = 0
-        batch: list[_Entity] = []
+    def _write(self, writer: EntityWriter, records: RecordFile, bad: set[int]) -> None:
+        """Write the rows that are not bad. Raises StoreError."""
+        batch: list[StoredEntity] = []
         for record in records:
             if record.row in bad:
                 continue
@@ -243,71 +228,13 @@ class FeatureLoader:
                 continue
             batch.append(entity)
             if len(batch) == BATCH:
-                self._replace(batch, loaded)
-                loaded += len(batch)
+                writer.write(batch)
                 batch.clear()
-                self._on_progress("loading", loaded, records.fraction)
-        self._replace(batch, loaded)
-        self._on_progress("loading", loaded + len(batch), 1.0)
-        return loaded + len(batch)
+                self._on_progress("loading", writer.written, records.fraction)
+        writer.write(batch)
+        self._on_progress("loading", writer.written, 1.0)
 
     @property
     def _merges_rows(self) -> bool:
         """Whether each row of an entity updates what the rows before it said, in the order of the file."""
         return self._merge and self._newest_column is None
-
-    def _takes_transactions(self) -> bool:
-        """Return whether the server knows MULTI, which some proxies do not. Raises StoreError if it does not answer."""
-        try:
-            untyped: Any = self._client
-            untyped.execute_command("MULTI")
-            untyped.execute_command("EXEC")
-        except redis.exceptions.AuthenticationError as error:
-            raise store_error(error) from error
-        except (redis.ResponseError, redis.ConnectionError) as error:  # some close the connection instead
-            self._run(lambda: self._client.exists(self._key.key("")), written=0)
-            self._on_note(
-                "the server takes no transactions (MULTI): an entity is without features for a moment while it is "
-                f"replaced ({store_error(error)})"
-            )
-            return False
-        return True
-
-    def _replace(self, batch: list[_Entity], written: int) -> None:
-        # One transaction, so that no reader sees an entity without its features, and no old field stays.
-        with self._client.pipeline(transaction=self._transactions) as pipeline:
-            for entity_id, fields, empty in batch:
-                key = self._key.key(entity_id)
-                pipeline.hkeys(key)
-                if not self._merge:
-                    pipeline.delete(key)
-                elif empty:
-                    pipeline.hdel(key, *empty)
-                if fields:
-                    pipeline.hset(key, mapping=fields)
-            replies: Iterator[Any] = iter(self._run(lambda: self._executed(pipeline), written))
-            for _, fields, empty in batch:
-                before = set(map(reply_text, next(replies)))
-                if not self._merge or empty:
-                    next(replies)
-                if fields:
-                    next(replies)
-                self._lost.update(before.intersection(empty) if self._merge else before.difference(fields))
-
-    def _executed(self, pipeline: Any) -> list[Any]:
-        """Return the pipeline's replies; a key of another type than a hash, which is replaced, had no fields."""
-        replies = pipeline.execute(raise_on_error=False)
-        for number, reply in enumerate(replies):
-            if isinstance(reply, redis.RedisError):
-                if self._merge or not str(reply).startswith("WRONGTYPE"):
-                    raise reply
-                replies[number] = []
-        return list(replies)
-
-    def _run(self, command: Callable[[], Any], written: int) -> Any:
-        """Return the reply to a command. Raises StoreError if that fails; it says how many rows were written before."""
-        so_far = f"; {written} rows were written, loading again is safe" if written else ""
-        try:
-            return command()
-        except redis.RedisError as error:
-            raise StoreError(f"{store_error(error)}{so_far}") from error
