@@ -9,7 +9,6 @@ from __future__ import annotations
 
 import asyncio
 import contextlib
-import time
 from collections.abc import AsyncIterator, Callable, Sequence
 from typing import Any
 
@@ -23,6 +22,7 @@ from app.features.resp_commands import key_command, pack_command
 from app.features.resp_connection import RespConnection
 from app.features.store import Fetched, Listener, RawFeatures, StoreStatus
 from app.features.store_errors import explain_reply
+from app.features.store_problem import StoreProblem
 from app.redis_url import parse_redis_url
 
 log = structlog.get_logger(__name__)
@@ -32,10 +32,6 @@ RECONNECT_FIRST_S, RECONNECT_LONGEST_S = 0.05, 2.0
 SCAN_COUNT, SCAN_TIMEOUT_S = 1000, 5.0
 PROBE_ID = "ctr-serving-probe"
 """No entity's id: its keys are read to find out whether such keys may be."""
-PROBLEM_S = 5.0
-"""How long after the last refusal the store counts as one that refuses: other keys may be read well meanwhile."""
-LATE_FETCHES = 20
-"""So many fetches in a row without an answer in time are a problem of the store, and not of a moment."""
 
 pack_hgetall = key_command("HGETALL")
 
@@ -80,10 +76,7 @@ class RedisFeatureStore:
         self._lost = asyncio.Event()
         self._tracking = False
         self._detail = "not started"
-        self._problem, self._problem_until = "", 0.0
-        self._late_fetches = 0
-        self._said: set[str] = set()
-        """What was logged since it was last connected to."""
+        self._problem = StoreProblem()
 
     async def start(self, listener: Listener) -> None:
         """Connect, or keep trying in the background: a store that is down does not stop the service from starting."""
@@ -111,8 +104,7 @@ class RedisFeatureStore:
     def status(self) -> StoreStatus:
         """Return the state of the connection, with the reason where there is none, or where nothing can be read."""
         connected = self._connection is not None
-        refuses = connected and time.monotonic() < self._problem_until
-        return StoreStatus(connected, self.tracking, self._detail, self._problem if refuses else "")
+        return StoreStatus(connected, self.tracking, self._detail, self._problem.reason if connected else "")
 
     async def fetch(self, user_id: str | None, item_ids: Sequence[str], timeout_s: float) -> Fetched:
         """Read a user and items in one pipeline; see `FeatureStore.fetch`. Raises StoreError."""
@@ -137,9 +129,10 @@ class RedisFeatureStore:
         except _Refused:
             raise
         except StoreError:
-            self._note_late(timeout_s)
+            if self._connection is not None:
+                self._problem.on_late(timeout_s)
             raise
-        self._late_fetches = 0
+        self._problem.on_answer()
         return Fetched({} if user_id is None else self._hash_of(replies[0]), items)
 
     async def scan(self) -> AsyncIterator[list[str]]:
@@ -152,7 +145,9 @@ class RedisFeatureStore:
             command = pack_command("SCAN", cursor, "MATCH", self._item_key.pattern, "COUNT", str(SCAN_COUNT))
             reply = (await connection.send(command, 1, SCAN_TIMEOUT_S))[0]
             if not isinstance(reply, list):
-                self._note("SCAN refused", explain_reply(reply), "items are read when they are first asked for")
+                self._problem.log_once(
+                    "SCAN refused", explain_reply(reply), "items are read when they are first asked for"
+                )
                 raise StoreError(f"the feature store refused SCAN: {explain_reply(reply)}")
             cursor = str(reply[0])
             ids = [self._item_key.id(key) for key in reply[1]]
@@ -197,8 +192,7 @@ class RedisFeatureStore:
             greeted, refusal = await self._connect()
         except StoreError as error:
             self._detail = str(error)
-            if self._detail not in self._said:
-                self._said.add(self._detail)
+            if self._problem.is_new(self._detail):
                 log.warning("feature_store_unreachable", reason=self._detail)
             return False
         self._connection = greeted.connection
@@ -224,7 +218,7 @@ class RedisFeatureStore:
             greeted = await connect(
                 self._url, timeout_s=self._connect_timeout_s, on_push=self._on_push, on_lost=self._on_lost
             )
-            self._said.clear()
+            self._problem.on_connected()
             try:
                 if not greeted.resp3:
                     refusal = greeted.no_resp3_reason
@@ -258,26 +252,11 @@ class RedisFeatureStore:
             return dict(zip(reply[::2], reply[1::2], strict=False))
         reason = explain_reply(reply)
         if str(reply).startswith("WRONGTYPE"):
-            self._note("WRONGTYPE", reason, "such users and items count as unknown")
+            self._problem.log_once("WRONGTYPE", reason, "such users and items count as unknown")
             self._detail = f"connected; some keys cannot be read: {reason}"
             return {}
-        self._problem, self._problem_until = reason, time.monotonic() + PROBLEM_S
-        self._note(str(reply).partition(" ")[0], reason, "answers are made from defaults")
+        self._problem.on_refusal(str(reply).partition(" ")[0], reason)
         raise _Refused(f"the feature store answered with an error: {reason}")
-
-    def _note_late(self, timeout_s: float) -> None:
-        """Count a fetch without an answer; several in a row are a problem of the store."""
-        self._late_fetches += 1
-        if self._connection is not None and self._late_fetches >= LATE_FETCHES:
-            reason = f"no answer within {timeout_s * 1000:g} ms (CTR_REDIS_TIMEOUT_MS), {LATE_FETCHES} times in a row"
-            self._problem, self._problem_until = reason, time.monotonic() + PROBLEM_S
-            self._note("late", reason, "answers are made from defaults")
-
-    def _note(self, kind: str, reason: str, effect: str) -> None:
-        """Log something once a connection."""
-        if kind not in self._said:
-            self._said.add(kind)
-            log.error("feature_store_refuses", reason=reason, effect=effect)
 
     def _on_push(self, push: list[Any]) -> None:
         if push[0] != "invalidate" or self._listener is None:

@@ -20,7 +20,8 @@ from app.features.key_template import KeyTemplate
 from app.features.loading.feature_loader import FeatureLoader
 from app.features.loading.record_file import RecordFile
 from app.features.redis_client import open_client, store_error
-from app.features.redis_store import LATE_FETCHES, RedisFeatureStore
+from app.features.redis_store import RedisFeatureStore
+from app.features.store_problem import LATE_FETCHES
 from tests.redis_servers import (
     LOAD_COMMANDS,
     SERVE_COMMANDS,
@@ -185,7 +186,7 @@ REFUSALS = {
 async def test_one_that_may_not_read_says_so_in_its_status_and_once_in_the_log(
     refusal: str, server: RedisServer, features: redis.Redis, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    monkeypatch.setattr("app.features.redis_store.PROBLEM_S", 1.0)
+    monkeypatch.setattr("app.features.store_problem.LASTS_S", 1.0)
     user, word, rules = REFUSALS[refusal]
     features.execute_command("ACL", "SETUSER", user, "on", ">secret", "~*", "+@all", *rules)
     with capture_logs() as lines:
