@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import ast
 import re
 from pathlib import Path
 
@@ -11,6 +12,9 @@ from app.api.problems import BY_STATUS, TYPES
 from app.cli import COMMANDS
 from app.models import MODELS
 from app.observability.metrics import Metrics
+from app.publishing.promote import Promotion
+from app.publishing.publish import Publication
+from app.publishing.rollback import Rollback
 from app.ranking.degraded import DEGRADED
 from app.settings import Settings
 
@@ -35,6 +39,21 @@ def test_every_metric_problem_and_degraded_word_is_there() -> None:
         assert f"`{metric.name}{'_total' if metric.type == 'counter' else ''}`" in REFERENCE
     for word in {*TYPES.values(), *BY_STATUS.values(), *DEGRADED}:
         assert f"`{word}`" in REFERENCE
+
+
+def test_every_key_that_a_command_prints_as_json_is_there() -> None:
+    printed: set[str] = set()
+    for file in (ROOT / "app" / "commands").glob("*.py"):
+        for call in ast.walk(ast.parse(file.read_text())):
+            if isinstance(call, ast.Call) and isinstance(call.func, ast.Name) and call.func.id == "emit":
+                documents = (node for node in ast.walk(call) if isinstance(node, ast.Dict))
+                keys = (key for document in documents for key in document.keys)
+                printed |= {str(key.value) for key in keys if isinstance(key, ast.Constant)}
+    for struct in (Publication, Promotion, Rollback):
+        printed |= set(struct.__struct_fields__)
+    table = REFERENCE.partition("## What `--json` prints")[2]
+    assert {"version_dir", "left_out", "passed_over"} <= printed
+    assert {key for key in printed if f"`{key}`" not in table} == set()
 
 
 def test_the_readme_names_every_command() -> None:
