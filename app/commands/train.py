@@ -3,10 +3,7 @@
 from __future__ import annotations
 
 import functools
-import shlex
-import sys
 import tempfile
-from dataclasses import asdict
 from pathlib import Path
 from typing import TYPE_CHECKING, Annotated, Any, Literal
 
@@ -14,7 +11,9 @@ import typer
 
 from app.commands.options import TUNING, Positive, QuoteEscape, job_config, quiet_threads
 from app.commands.output import AsJson, ConsoleReporter, console, emit, notify, warn
+from app.commands.run_tracking import command_line, track_run
 from app.commands.runs_folder import runs_folder
+from app.commands.train_document import train_document
 from app.commands.train_output import note_other_schema, show_result
 from app.commands.trained_states import check_folder, export_states_of, load_states
 
@@ -24,8 +23,6 @@ if TYPE_CHECKING:
     from app.training.job_config import JobConfig
     from app.training.job_results import JobResult
     from app.training.loop.checkpoint import Checkpoint
-    from app.training.publish import Destination
-    from app.training.tracking import Tracking
 
 POOR = 3
 """Exit status of a run that worked and whose model is poor."""
@@ -273,27 +270,9 @@ def train(
         if is_published and name != load_settings().model:
             notify(f"To serve it: CTR_MODEL={name} ctr serve")
         if tracking:
-            _track(tracking, destination, result)
+            track_run(tracking, destination, result)
         if as_json:
-            emit(
-                {
-                    "model": model,
-                    "version_dir": str(destination.folder),
-                    "version": destination.version,
-                    "metrics": result.metrics,
-                    "baselines": result.baselines,
-                    "seconds": round(result.seconds, 3),
-                    "samples_per_second": round(result.fitted.samples_per_second, 1),
-                    "report": str(report) if report else None,
-                    "calibration": asdict(result.calibration),
-                    "poor": result.verdict.poor,
-                    "comparisons": asdict(result.verdict)["differences"],
-                    "baseline_notes": result.baseline_notes,
-                    "metrics_of": result.metrics_of,
-                    "refitted": {**result.refitted, "test": result.refitted_metrics} if result.refitted else None,
-                    "recipe": result.recipe,
-                }
-            )
+            emit(train_document(model, destination, result, report))
     if is_refused:
         raise typer.Exit(POOR)
 
@@ -319,32 +298,7 @@ def _run(
             name=name,
             notify=notify,
             on_progress=progress.report,
-            command=_command_line(),
+            command=command_line(),
             checkpoint=checkpoint,
             group=group,
         )
-
-
-def _track(tracking: Tracking, destination: Destination, result: JobResult) -> None:
-    """Write the run to MLflow. The version is safe by now, so that a server that fails costs a warning."""
-    folder = destination.folder
-    try:
-        run = tracking.log(
-            f"version {destination.version}" if destination.version else folder.name,
-            config=asdict(result.config),
-            metrics=result.metrics,
-            epochs=[
-                {"train_loss": e.train_loss, "validation_loss": e.validation_loss or 0.0} for e in result.fitted.epochs
-            ],
-            tags={"version_dir": str(folder), "version": str(destination.version), "command": _command_line()},
-            files=[file for file in (folder / "report.html", folder / "report.json") if file.is_file()],
-        )
-        notify(f"MLflow run {run}")
-    except Exception as error:
-        warn(f"the run could not be written to MLflow: {type(error).__name__}: {error}")
-
-
-def _command_line() -> str:
-    from app.training.tracking import without_password
-
-    return shlex.join(["ctr", *(without_password(argument) for argument in sys.argv[1:])])

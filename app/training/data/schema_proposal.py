@@ -33,8 +33,8 @@ from app.training.data.readers.bad_rows import BadRows
 from app.training.data.readers.mixed_columns import as_text_has_it, stack_frames
 from app.training.data.readers.table_files import TableFiles
 from app.training.data.readers.table_reader import table_files
-from app.training.data.source import MOSTLY_NO_LABEL
 from app.training.data.time_columns import is_named_like_row_time, is_readable_time, running_number, time_rank, times_of
+from app.training.data.usable_rows import MOSTLY_NO_LABEL
 
 ROWS = 100_000
 

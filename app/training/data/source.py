@@ -5,7 +5,6 @@ from __future__ import annotations
 from collections.abc import Callable, Iterable, Iterator
 from dataclasses import dataclass, replace
 from pathlib import Path
-from typing import NamedTuple
 
 import numpy as np
 import numpy.typing as npt
@@ -15,35 +14,16 @@ from app.errors import ConfigError, DataError
 from app.features.fields import SIDES, Side
 from app.features.schema import FeatureSchema
 from app.features.tables.plain_series import plain_frame
-from app.features.times import HOW_TO_WRITE
-from app.features.values import INT64_MAX
 from app.training.data.encoding_limits import DEFAULT_LIMITS, EncodingLimits
-from app.training.data.label_threshold import label_threshold
 from app.training.data.labels import MINUS, ZERO, ZERO_OR_ONE, LabelReading
 from app.training.data.readers.bad_rows import BadRows
 from app.training.data.readers.table_chunk import ChunkReader, TableChunk
 from app.training.data.readers.table_files import TableFiles
-from app.training.data.readers.time_values import COUNTER, TimeForm, has_day_first, seconds_of
+from app.training.data.readers.time_values import COUNTER, TimeForm
+from app.training.data.usable_rows import UsableRows, read_labels, read_times
 
 PLACEHOLDER = "\x1f"
 """This column of nulls keeps the number of rows of a side without fields."""
-MOSTLY_NO_LABEL = 0.2
-"""A column with more values that are neither 0 nor 1 is no label with errors in it, but something else."""
-
-
-class UsableRows(NamedTuple):
-    """Holds some usable rows: raw features of both sides, labels, times, and their numbers in the file."""
-
-    user: pl.DataFrame
-    item: pl.DataFrame
-    labels_N: npt.NDArray[np.float32]
-    times_N: npt.NDArray[np.int64] | None
-    rows_N: npt.NDArray[np.int64]
-    fraction: float
-    """Tells the share of the file that has been read, 0 to 1."""
-
-    def side(self, side: Side) -> pl.DataFrame:
-        return self.user if side == "user" else self.item
 
 
 @dataclass(frozen=True)
@@ -173,24 +153,12 @@ class Source:
 
     def _select_usable(self, chunk: TableChunk, bad: BadRows) -> UsableRows:
         frame = chunk.frame
-        labels = self.labels.read(frame[self.label], bad.seen)
+        labels = read_labels(frame[self.label], self.labels, chunk.rows_N, bad)
         good = labels.is_not_null()
-        if not good.all():
-            if int((~good).sum()) > MOSTLY_NO_LABEL * len(good) and self.labels.positive is None:
-                proposal = label_threshold(frame[self.label])
-                if proposal:
-                    raise DataError(f"{self.path}: {self.label} {proposal}")
-            reason = self.labels.describe(self.label)
-            if reason not in bad.advice:
-                bad.advice[reason] = self.labels.advice(frame[self.label])
-            bad.add(reason, chunk.rows_N[(~good).to_numpy()])
         times_N: npt.NDArray[np.int64] | None = None
         if self.timestamp:
-            form = self.time_form()
-            times = seconds_of(frame[self.timestamp], form)
-            timed = (times.abs() < INT64_MAX).fill_null(False)
-            self._add_bad_times(frame[self.timestamp], form, (good & ~timed).to_numpy(), chunk.rows_N, bad)
-            good = good & timed
+            times = read_times(frame[self.timestamp], self.time_form(), good, chunk.rows_N, bad)
+            good = good & times.is_not_null()
             times_N = times.filter(good).to_numpy().astype(np.int64)
         if not good.all():
             frame, labels = frame.filter(good), labels.filter(good)
@@ -208,26 +176,6 @@ class Source:
             chunk.rows_N[good.to_numpy()],
             chunk.fraction,
         )
-
-    def _add_bad_times(
-        self,
-        column: pl.Series,
-        form: TimeForm,
-        bad_N: npt.NDArray[np.bool_],
-        rows_N: npt.NDArray[np.int64],
-        bad: BadRows,
-    ) -> None:
-        if not bad_N.any():
-            return
-        day_first_N = has_day_first(column).to_numpy() & bad_N
-        distant_N = seconds_of(column, form._replace(is_dated=False)).is_not_null().to_numpy() & bad_N & ~day_first_N
-        reasons = {
-            f"{self.timestamp} has the day or the month first, nobody knows which: write 2026-11-05": day_first_N,
-            f"{self.timestamp} is before 1970 or after 2100, as placeholders are": distant_N,
-            f"{self.timestamp} is no number and no ISO 8601 time: {HOW_TO_WRITE}": bad_N & ~day_first_N & ~distant_N,
-        }
-        for reason, flags_N in reasons.items():
-            bad.add(reason, rows_N[flags_N])
 
     def _hint(self) -> str:
         return f"; {self.hint}" if self.hint else ""
