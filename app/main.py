@@ -31,8 +31,6 @@ from app.settings import Settings, load_settings
 SWITCH_INTERVAL_S = 0.0005
 """Python's default of 5 ms is what a request waits for the interpreter, again and again, while a version loads on a
 thread."""
-
-
 EXPOSED_HEADERS = ["X-Request-ID", "X-Model-Version", "Server-Timing", "Retry-After", "WWW-Authenticate"]
 """What a page of an origin in CTR_CORS_ORIGINS may read of an answer's headers."""
 

@@ -190,7 +190,7 @@ def _request(body: PlainRankBody | RankBody, item_ids: RequestIds) -> RankReques
         model=model,
         explain=bool(body.explain),
         request_id=body.request_id,
-        guest=random() if guest else 1.0,
+        guest_arm=random() if guest else 1.0,
     )
 
 

@@ -18,7 +18,7 @@ if TYPE_CHECKING:
 def with_redis_url(settings: Settings) -> Iterator[Settings]:
     """Yield the settings with a `redis_url`: as they are, or that of an embedded Valkey, which ends with the context.
 
-    Which store that is, is said on standard error: host, port, database and whether it is asked by TLS.
+    Host, port, database and whether TLS is used are printed on standard error.
 
     Raises:
         ConfigError: a file that the URL names cannot be read.

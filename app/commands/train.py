@@ -278,7 +278,7 @@ def train(
 
 
 def _say_how_to_resume(checkpoint: Checkpoint) -> None:
-    if checkpoint.is_there:
+    if checkpoint.exists:
         notify("Interrupted: the same command with --resume goes on from the last epoch that was kept")
     else:
         notify("Interrupted: nothing was kept yet, and nothing is written")

@@ -60,8 +60,8 @@ class CacheRefresher:
         """Begin to refresh in the background."""
         self._tasks = [
             asyncio.create_task(self._run(), name="item-cache-refresher"),
-            asyncio.create_task(self._go_round(), name="item-cache-round"),
-            asyncio.create_task(self._watch(), name="item-cache-ages"),
+            asyncio.create_task(self._reread_fresh(), name="item-cache-rereader"),
+            asyncio.create_task(self._mark_stale(), name="item-cache-ages"),
         ]
 
     async def stop(self) -> None:
@@ -82,16 +82,16 @@ class CacheRefresher:
     async def _run(self) -> None:
         """Fill the cache, and read again what is stale."""
         while True:
-            with self._forgiving():
+            with self._logging_errors():
                 if self._may_cache:
                     await self._try_fill()
                     await self.refresh(self._cache.stale())
             await asyncio.sleep(POLL_S)
 
-    async def _go_round(self) -> None:
+    async def _reread_fresh(self) -> None:
         """Read fresh items again in turn, beside what may take long."""
         while True:
-            with self._forgiving():
+            with self._logging_errors():
                 if self._may_cache:
                     await self._read_next()
             await asyncio.sleep(POLL_S)
@@ -101,8 +101,8 @@ class CacheRefresher:
         return self._store.tracking or (self._cache.aged and self._store.status().connected)
 
     @contextlib.contextmanager
-    def _forgiving(self) -> Iterator[None]:
-        """Go on after an error: a dead refresher would leave every request to read for itself."""
+    def _logging_errors(self) -> Iterator[None]:
+        """Log an error and go on: a dead refresher would leave every request to read for itself."""
         try:
             yield
         except StoreError as error:
@@ -110,11 +110,11 @@ class CacheRefresher:
         except Exception:
             log.exception("item_refresh_failed")
 
-    async def _watch(self) -> None:
-        """Let old items be stale, also while the store hangs, and all items where a report was missed."""
+    async def _mark_stale(self) -> None:
+        """Mark old items as stale, also while the store hangs, and all items where a report was missed."""
         while True:
             await asyncio.sleep(POLL_S)
-            with self._forgiving():
+            with self._logging_errors():
                 if self._max_age_s is not None:
                     self._cache.expire(self._max_age_s)
                 if self._cache.missed_reports():

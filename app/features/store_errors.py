@@ -15,16 +15,16 @@ import redis
 MAX_REASON = 120
 MAX_CAUSES = 8
 
-PARTS = "it is a node of a cluster, which has some of the keys only: name an endpoint with cluster mode off"
+CLUSTER_NODE = "it is a node of a cluster, which has some of the keys only: name an endpoint with cluster mode off"
 MEANINGS = {
     "NOPERM": "its user may not do this: docs/redis.md lists the commands and keys that it needs",
     "NOAUTH": "it asks for a password: redis://:PASSWORD@HOST or redis://USER:PASSWORD@HOST in CTR_REDIS_URL",
     "WRONGPASS": "the user or the password in CTR_REDIS_URL is wrong",
     "DENIED": "it is in protected mode: it wants a password, or `protected-mode no`",
-    "MOVED": PARTS,
-    "ASK": PARTS,
-    "CROSSSLOT": PARTS,
-    "CLUSTERDOWN": PARTS,
+    "MOVED": CLUSTER_NODE,
+    "ASK": CLUSTER_NODE,
+    "CROSSSLOT": CLUSTER_NODE,
+    "CLUSTERDOWN": CLUSTER_NODE,
     "LOADING": "it still reads its data from disk",
     "MASTERDOWN": "it is a replica without its master, and may not serve old data",
     "READONLY": "it is a replica, which takes no writes: name the master",
@@ -56,7 +56,7 @@ def explain_reply(reply: object, code: str = "") -> str:
 
 
 def explain_failure(error: BaseException, *, tls: bool | None = None) -> str:
-    """Return why there is no connection; what redis-py raises is looked at with what it was raised from.
+    """Return why there is no connection, by the error and those that caused it, which redis-py wraps.
 
     Args:
         tls: whether TLS was asked for, where something is known of that.

@@ -59,18 +59,18 @@ def seconds_of_value(value: object) -> float | None:
 
 
 def _iso_seconds(text: str) -> float | None:
-    found = _ISO_TIME.match(text)
-    if found is None:
+    match = _ISO_TIME.match(text)
+    if match is None:
         return None
-    hour, minute, second = (float((found[name] or "0").replace(",", ".")) for name in ("hour", "minute", "second"))
+    hour, minute, second = (float((match[name] or "0").replace(",", ".")) for name in ("hour", "minute", "second"))
     if hour >= 24 or minute >= 60 or second >= 61:  # a second of 60 is a leap second
         return None
     try:
-        day = date.fromisoformat(found["date"].replace("/", "-"))
+        day = date.fromisoformat(match["date"].replace("/", "-"))
     except ValueError:
         return None
-    digits = re.sub(r"\D", "", found["zone"] or "").ljust(4, "0")
+    digits = re.sub(r"\D", "", match["zone"] or "").ljust(4, "0")
     offset = timedelta(hours=int(digits[:2]), minutes=int(digits[2:])).total_seconds()
-    sign = -1 if (found["zone"] or "").startswith("-") else 1
+    sign = -1 if (match["zone"] or "").startswith("-") else 1
     of_day = hour * 3600 + minute * 60 + second
     return datetime.combine(day, time(), UTC).timestamp() + of_day - sign * offset

@@ -115,6 +115,7 @@ def scalar_text(value: object, field: str) -> str:
 
 
 FIRST_WHOLE_FLOAT = re.compile(r"(-?[1-9][0-9]{0,17})\.0|-?0\.0")
+"""Matches the one spelling of a whole number that the first reading knew beside its digits."""
 
 
 def _first_reading(value: object, field: str) -> str:

@@ -33,7 +33,7 @@ class RankRequest(msgspec.Struct, frozen=True, gc=False):
     explain: bool = False
     request_id: str | None = None
     """The caller's own name for the request, which the answer repeats."""
-    guest: float = 1.0
+    guest_arm: float = 1.0
     """Where this request stands in [0, 1) among those of guests, who are spread over the canary's share by request."""
 
     def replace(self, **changes: Any) -> RankRequest:

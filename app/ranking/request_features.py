@@ -119,9 +119,14 @@ class FeatureReader:
             slots.keys[position], slots.values[position] = item
         return slots
 
+    @property
+    def _may_be_fresh(self) -> bool:
+        """Whether what is cached and flagged as fresh is: the store reports changes, or what is old is stale."""
+        return self._store.tracking or self._cache.aged
+
     def _unread(self, lookup: CacheLookup) -> list[int]:
         """Return the indices of the candidates that have to be read."""
-        if not (self._store.tracking or self._cache.aged):  # nothing cached can be called fresh
+        if not self._may_be_fresh:
             return list(range(len(lookup.rows)))
         if lookup.flags_all & FRESH:
             return []
@@ -131,8 +136,7 @@ class FeatureReader:
         """Return what the cache holds after the store has failed; `degraded` names what is absent or may be stale."""
         rows_N = self._cache.find(ids).rows
         flags_N, cached_N = self._cache.flags(rows_N), rows_N != ABSENT
-        believed = self._store.tracking or self._cache.aged
-        fresh_N = flags_N & FRESH != 0 if believed else np.zeros(len(rows_N), np.bool_)
+        fresh_N = flags_N & FRESH != 0 if self._may_be_fresh else np.zeros(len(rows_N), np.bool_)
         features = RequestFeatures(ids, rows_N, {}, [] if guest else [USER_UNAVAILABLE], [], guest)
         features.uncached = np.flatnonzero(~cached_N).tolist()
         if features.uncached:

@@ -27,24 +27,24 @@ class Route(NamedTuple):
 
 def route_request(live: LiveSnapshot, request: RankRequest) -> Route:
     """Choose the version that answers this request. Raises what `route` raises."""
-    return route(live, request.user_id, request.model, request.guest)
+    return route(live, request.user_id, request.model, request.guest_arm)
 
 
-def route(live: LiveSnapshot, user_id: str | None, choice: str | int | None = None, guest: float = 1.0) -> Route:
+def route(live: LiveSnapshot, user_id: str | None, choice: str | int | None = None, guest_arm: float = 1.0) -> Route:
     """Choose the version for this user.
 
     Args:
         user_id: None for a guest.
         choice: the caller's label or version number; None lets the canary's share decide. A user always gets the same
             arm, by a salted hash of the id that is the same in every worker and replica.
-        guest: the position of a guest's request, in place of a user's.
+        guest_arm: for a guest, what `arm` is for a user: in [0, 1), another for each request.
 
     Raises:
         NoModel: nothing is live.
         InvalidRequest: `choice` is not live here.
     """
     if choice is None:
-        if live.canary is not None and (guest if user_id is None else arm(user_id)) < live.canary_share:
+        if live.canary is not None and (guest_arm if user_id is None else arm(user_id)) < live.canary_share:
             return Route(live.canary, CANARY)
         if live.stable is None:
             raise NoModel("no model is live yet; publish one with `ctr train --publish`")

@@ -103,7 +103,7 @@ def listen(settings: Settings, *, shared: bool) -> socket.socket:
             f"cannot listen on {name}: {settings.host} is no address; choose another with --host"
         ) from error
     # `localhost` is both, and 127.0.0.1 to most clients.
-    family, kind, _, _, address = min(addresses, key=lambda found: found[0] != socket.AF_INET)
+    family, kind, _, _, address = min(addresses, key=lambda info: info[0] != socket.AF_INET)
     listener = socket.socket(family, kind)
     try:
         listener.setsockopt(socket.SOL_SOCKET, socket.SO_REUSEADDR, 1)

@@ -11,8 +11,9 @@ from pathlib import Path
 
 
 def writable_folder(candidates: Iterable[Path]) -> Path | None:
-    """Return the first folder in which a file can be made, and make the folder where it is missing; None if none is.
+    """Return the first folder in which a file can be made; None if there is none.
 
+    A folder that is missing is made for the trial and removed again, so that a run that writes nothing leaves nothing.
     Trying is the only way to know: permissions, read-only mounts and full disks each say no in their own call.
     """
     for folder in candidates:
@@ -24,7 +25,7 @@ def writable_folder(candidates: Iterable[Path]) -> Path | None:
         except OSError:
             continue
         finally:
-            for parent in missing:  # whoever writes there makes it; a run that writes nothing leaves nothing
+            for parent in missing:
                 with contextlib.suppress(OSError):
                     parent.rmdir()
         return folder
@@ -40,8 +41,8 @@ def private_folder(name: str) -> Path | None:
     folder = Path(tempfile.gettempdir()) / f"{name}-{os.getuid()}"
     try:
         folder.mkdir(mode=0o700, exist_ok=True)
-        found = folder.lstat()
+        status = folder.lstat()
     except OSError:
         return None
-    is_own = stat.S_ISDIR(found.st_mode) and found.st_uid == os.getuid() and not found.st_mode & 0o077
+    is_own = stat.S_ISDIR(status.st_mode) and status.st_uid == os.getuid() and not status.st_mode & 0o077
     return folder if is_own and os.access(folder, os.W_OK | os.X_OK) else None

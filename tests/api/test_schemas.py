@@ -75,8 +75,8 @@ def test_an_integer_may_be_written_as_json_schema_allows() -> None:
 def test_a_guest_has_no_id(user: dict[str, Any], more: dict[str, Any]) -> None:
     requests = [parse_rank(json.dumps({"item_ids": ["1"], **user, **more}).encode(), LIMIT) for _ in range(20)]
     assert {request.user_id for request in requests} == {None}
-    assert len({request.guest for request in requests}) == 20
-    assert all(0 <= request.guest < 1 for request in requests)
+    assert len({request.guest_arm for request in requests}) == 20
+    assert all(0 <= request.guest_arm < 1 for request in requests)
     assert parse_rank(b'{"user_id":" ","item_ids":["1"]}', LIMIT).user_id == " ", "no guest: blanks are an id"
 
 

@@ -111,8 +111,8 @@ class FileColumns:
 
     def _like(self, name: str) -> str:
         """Return the field's column that is named most like this one, one that the file lacks first; empty if none."""
-        plain = {_plain(own): own for own in self._readable}
-        missing = {_plain(own): own for own in self.lacking}
+        plain = {_plain(column): column for column in self._readable}
+        missing = {_plain(column): column for column in self.lacking}
         for names in (missing, plain):
             close = get_close_matches(_plain(name), names, n=1, cutoff=LIKENESS)
             if close:
@@ -124,9 +124,9 @@ class FileColumns:
             return self._id_source or ""
         side = self._entity.removesuffix("s")
         named = [name for name in self._columns if re.search(r"(?:id|key|code)$", name, re.IGNORECASE)]
-        own = [name for name in self._columns if side in name.lower()]
-        both = [name for name in named if name in own]
-        return next(iter(both or named or own), "")
+        of_side = [name for name in self._columns if side in name.lower()]
+        both = [name for name in named if name in of_side]
+        return next(iter(both or named or of_side), "")
 
 
 def _plain(name: str) -> str:

@@ -69,17 +69,17 @@ def _spoilt_lines(
     quotes_B: npt.NDArray[np.uint8] | None,
 ) -> dict[str, npt.NDArray[np.bool_]]:
     """Return flags of the lines that hold what no cell does, by reason; each line has one."""
-    found: dict[str, npt.NDArray[np.int64]] = {}
+    lines_by_reason: dict[str, npt.NDArray[np.int64]] = {}
     if SPOILED in text:
-        found[OPENS_QUOTE] = np.flatnonzero((lengths == 2) & (bytes_B[ends - 1] == SPOILED[0]))
+        lines_by_reason[OPENS_QUOTE] = np.flatnonzero((lengths == 2) & (bytes_B[ends - 1] == SPOILED[0]))
     if b"\0" in text:
-        found[HAS_NUL] = np.searchsorted(ends, np.flatnonzero(bytes_B == 0))
+        lines_by_reason[HAS_NUL] = np.searchsorted(ends, np.flatnonzero(bytes_B == 0))
     if text.count(b"\r") != text.count(b"\r\n"):
         returns = _positions(bytes_B, RETURN, quotes_B)
-        found[HAS_RETURN] = np.searchsorted(ends, returns[bytes_B[returns + 1] != ord(NEWLINE)])
+        lines_by_reason[HAS_RETURN] = np.searchsorted(ends, returns[bytes_B[returns + 1] != ord(NEWLINE)])
     flags: dict[str, npt.NDArray[np.bool_]] = {}
     seen = np.zeros(len(ends), np.bool_)
-    for reason, lines in found.items():
+    for reason, lines in lines_by_reason.items():
         flags[reason] = np.zeros(len(ends), np.bool_)
         flags[reason][lines] = True
         flags[reason] &= ~seen
@@ -110,8 +110,8 @@ def _positions(
     bytes_B: npt.NDArray[np.uint8], byte: int, quotes_B: npt.NDArray[np.uint8] | None
 ) -> npt.NDArray[np.int64]:
     """Return where a byte occurs outside of quotes."""
-    found = np.flatnonzero(bytes_B == byte)
-    return found if quotes_B is None else found[quotes_B[found] & 1 == 0]
+    positions = np.flatnonzero(bytes_B == byte)
+    return positions if quotes_B is None else positions[quotes_B[positions] & 1 == 0]
 
 
 def _select(

@@ -133,25 +133,25 @@ class _Scan:
         self._patterns = _patterns(quoting.separator, escaped=quoting.escape == "\\", spaced=quoting.spaced)
 
     def rows(self) -> QuotedRows:
-        pieces: list[bytes] = []
+        rows: list[bytes] = []
         at = 0
         while at < len(self._raw):
             plain = self._patterns.plain_lines.match(self._raw, at)
             if plain:
-                pieces.append(plain[0])
+                rows.append(plain[0])
                 at = plain.end()
                 continue
-            found = self.row(at)
-            if found is None and not self._final:
+            row = self.row(at)
+            if row is None and not self._final:
                 break
-            if found is None:
+            if row is None:
                 end = self._raw.index(NEWLINE, at) + 1
                 if self._quoting.escape is None and b'\\"' in self._raw[at:end]:
                     raise DataError(self._escape_error(at))
-                found = SPOILED + NEWLINE, end
-            pieces.append(found[0])
-            at = found[1]
-        return QuotedRows(b"".join(pieces), at)
+                row = SPOILED + NEWLINE, end
+            rows.append(row[0])
+            at = row[1]
+        return QuotedRows(b"".join(rows), at)
 
     def row(self, start: int) -> tuple[bytes, int] | None:
         """Return a row with regular quotes, and where it ends; None if it is not complete."""

@@ -135,7 +135,7 @@ def _plain_lists(series: pl.Series) -> pl.Series:
 
 
 def _weights_of_maps(series: pl.Series, rows: pl.Series, pairs: pl.Series) -> pl.Series:
-    """Return maps as lists of (item, weight); one that is null is left out, and of two with one key the first."""
+    """Return maps as lists of (item, weight) without null weights; of two with one key the last weight counts."""
     keys, weights = plain_series(pairs.struct.field("key")), pairs.struct.field("value")
     if not (weights.dtype.is_numeric() or weights.dtype.is_decimal()) or keys.dtype.is_nested():
         return series

@@ -56,12 +56,12 @@ def table_paths(path: Path) -> tuple[TablePaths, TableKind]:
         ConfigError: the kind of file is not known.
         DataError: there is no such file, or it is empty or cannot be read, or the files are of several kinds.
     """
-    found = data_files(path, lambda file: table_kind(file) is not None)
-    kinds = {known_kind(file) for file in found.files}
+    paths = data_files(path, lambda file: table_kind(file) is not None)
+    kinds = {known_kind(file) for file in paths.files}
     names = sorted({kind.suffix for kind in kinds})
     if len({(kind.format, kind.separator) for kind in kinds}) > 1:
         raise DataError(f"{path}: has files of several kinds, {' and '.join(names)}; name those of one by a pattern")
-    return found, next(iter(kinds))
+    return paths, next(iter(kinds))
 
 
 def data_files(path: Path, is_known: Callable[[Path], bool] = lambda _: True) -> TablePaths:
@@ -107,7 +107,7 @@ def natural_order(path: Path) -> list[list[str | int]]:
 
 def _walk(root: Path) -> list[Path]:
     """Return the files of a folder and of its folders, in order. Raises OSError, and DataError for broken links."""
-    found: list[Path] = []
+    files: list[Path] = []
     seen: set[str] = set()
 
     def stop(error: OSError) -> None:
@@ -126,8 +126,8 @@ def _walk(root: Path) -> list[Path]:
             if file.is_symlink() and not file.exists():
                 raise DataError(f"{file}: is a link to a file that is not there")
             if file.is_file():
-                found.append(file)
-    return sorted(found, key=natural_order)
+                files.append(file)
+    return sorted(files, key=natural_order)
 
 
 def _refuse_foreign(path: Path, inside: list[Path], known: list[Path]) -> None:

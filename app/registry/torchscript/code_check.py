@@ -60,15 +60,17 @@ def _sources(archive: Archive) -> dict[str, str]:
 
 def _check(sources: dict[str, str]) -> None:
     parts = list(_parse(sources))
-    own = {node.name for part in parts for node in ast.walk(part) if isinstance(node, ast.FunctionDef | ast.ClassDef)}
-    for name in own:
+    defined = {
+        node.name for part in parts for node in ast.walk(part) if isinstance(node, ast.FunctionDef | ast.ClassDef)
+    }
+    for name in defined:
         if name in ("__setstate__", "__getstate__"):
             raise ValueError(f"it defines {name}, which runs while it is loaded")
         # A method of a tensor is an operator, so one of this name would open a way to it.
         if _is_other_operator(name):
             raise ValueError(f"it defines {name}, the name of an operator")
     for part in parts:
-        _check_names(part, own)
+        _check_names(part, defined)
         throttle()
 
 
@@ -83,7 +85,7 @@ def _parse(sources: dict[str, str]) -> Iterator[ast.Module]:
             throttle()
 
 
-def _check_names(part: ast.Module, own: set[str]) -> None:
+def _check_names(part: ast.Module, defined: set[str]) -> None:
     namespaces = {id(node.value) for node in ast.walk(part) if isinstance(node, ast.Attribute)}
     for node in ast.walk(part):
         if isinstance(node, _FOREIGN):
@@ -93,7 +95,7 @@ def _check_names(part: ast.Module, own: set[str]) -> None:
         elif isinstance(node, ast.Name) and node.id in ("torch", "ops") and id(node) not in namespaces:
             raise ValueError(f"it uses {node.id} as a value")
         elif isinstance(node, ast.Call):
-            _check_call(node, own)
+            _check_call(node, defined)
 
 
 _FOREIGN = (ast.Import, ast.ImportFrom, ast.Global, ast.Nonlocal, ast.With, ast.Try, ast.Lambda, ast.Await, ast.Yield)
@@ -113,7 +115,7 @@ def _check_attribute(attribute: ast.Attribute) -> None:
         raise ValueError(f"it may call a tensor's {name}")
 
 
-def _check_call(call: ast.Call, own: set[str]) -> None:
+def _check_call(call: ast.Call, defined: set[str]) -> None:
     """Refuse a call by a name that is neither listed nor the program's own."""
     called = call.func
     if isinstance(called, ast.Name):
@@ -125,7 +127,7 @@ def _check_call(call: ast.Call, own: set[str]) -> None:
             if not isinstance(name, ast.Constant) or _is_other_operator(str(name.value)):
                 raise ValueError("it may get an operator by getattr")
     elif isinstance(called, ast.Attribute):
-        if called.attr not in OPERATORS | PRIMITIVES | own:
+        if called.attr not in OPERATORS | PRIMITIVES | defined:
             raise ValueError(f"it may call a method {called.attr}")
     else:
         raise ValueError("it calls something that has no name")

@@ -20,8 +20,7 @@ MAX_VALUES = 20
 MIN_RARER = 5
 """Fewer rows of a label may be apart from the others by chance."""
 MAX_EXCEPTIONS = 0.02
-"""At most this share of them is there: a click that was counted twice, a time that was written late."""
-
+"""Share of the expected rows that may occur all the same: a click counted twice, a time written late."""
 
 OUTCOME_WORDS = {
     "dwell", "conversion", "converted", "conversions", "convert", "purchase", "purchased", "bought", "order", "ordered",
@@ -35,17 +34,17 @@ OUTCOME_WORDS = {
 def label_leak(profile: ColumnProfile, labels: pl.Series) -> str:
     """Return how a column tells the label; empty where it does not."""
     least = MIN_EXPECTED_OF_OUTCOME if OUTCOME_WORDS & set(words_of(profile.name)) else MIN_EXPECTED
-    is_there = profile.series.is_not_null()
+    is_present = profile.series.is_not_null()
     if isinstance(profile.series.dtype, pl.List):
-        is_there = is_there & (profile.series.list.len() > 0).fill_null(False)
+        is_present = is_present & (profile.series.list.len() > 0).fill_null(False)
     elif isinstance(profile.series.dtype, pl.Struct):
         return ""
     elif _tells_label(profile, labels):
         return "tells the label: it would not be known when a request is made"
-    only = _only_label(is_there, labels, least)
+    only = _only_label(is_present, labels, least)
     if only is not None:
         return f"present only where the label is {only}"
-    only = _only_label(~is_there, labels, least)
+    only = _only_label(~is_present, labels, least)
     if only is not None:
         return f"missing only where the label is {only}"
     if isinstance(profile.series.dtype, pl.List) or profile.distinct_count < 2:
@@ -56,8 +55,8 @@ def label_leak(profile: ColumnProfile, labels: pl.Series) -> str:
     if only is not None:
         return f"other than {usual} only where the label is {only}"
     if profile.floats is not None:
-        for sign, there in (("above 0", profile.floats > 0), ("0 or less", profile.floats <= 0)):
-            only = _only_label(there.fill_null(False), labels, least)
+        for sign, has_sign in (("above 0", profile.floats > 0), ("0 or less", profile.floats <= 0)):
+            only = _only_label(has_sign.fill_null(False), labels, least)
             if only is not None:
                 return f"{sign} only where the label is {only}"
     return _telling_value(profile, labels)
@@ -73,9 +72,9 @@ def _telling_value(profile: ColumnProfile, labels: pl.Series) -> str:
     return ""
 
 
-def _only_label(there: pl.Series, labels: pl.Series, least: float) -> int | None:
+def _only_label(flags: pl.Series, labels: pl.Series, least: float) -> int | None:
     """Return the label that is the only one of these rows, although others are to be expected; None if none is."""
-    rows, all_labels = labels.filter(there).drop_nulls(), labels.drop_nulls()
+    rows, all_labels = labels.filter(flags).drop_nulls(), labels.drop_nulls()
     if not len(rows) or len(rows) == len(labels):
         return None
     for label in (1, 0):

@@ -40,9 +40,9 @@ class LabelReading:
 
     def __post_init__(self) -> None:
         """Raise ConfigError if a threshold is no number."""
-        found = THRESHOLD.fullmatch(self.positive or "")
-        if found is not None and _number(found[2]) is None:
-            raise ConfigError(f"--positive {self.positive}: {found[2]} is no number")
+        threshold = THRESHOLD.fullmatch(self.positive or "")
+        if threshold is not None and _number(threshold[2]) is None:
+            raise ConfigError(f"--positive {self.positive}: {threshold[2]} is no number")
 
     def read(self, column: pl.Series, seen: set[str]) -> pl.Series:
         """Return labels 0 and 1 as Float32, null where a value is neither.
@@ -83,9 +83,9 @@ class LabelReading:
 
     def _is_positive(self, text: str) -> bool:
         assert self.positive is not None
-        number, found = _number(text), THRESHOLD.fullmatch(self.positive)
-        if found is not None:
-            return number is not None and COMPARISONS[found[1]](number, cast(float, _number(found[2])))
+        number, threshold = _number(text), THRESHOLD.fullmatch(self.positive)
+        if threshold is not None:
+            return number is not None and COMPARISONS[threshold[1]](number, cast(float, _number(threshold[2])))
         wanted = _number(self.positive)
         return (number is not None and number == wanted) or _spelled(text) == _spelled(self.positive.strip())
 

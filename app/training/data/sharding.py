@@ -129,14 +129,14 @@ class ShardPlanner:
 
 def _with_letter_quotes(shards: Sequence[QuoteCounts]) -> set[int]:
     """Return the files with a quote that is neither around a cell nor doubled within one."""
-    found: set[int] = set()
+    files: set[int] = set()
     before: Counter[int] = Counter()
     for counts in shards:
         for file, count in counts.items():
             if not (count.regular_within if before[file] % 2 else count.regular_outside):
-                found.add(file)
+                files.add(file)
             before[file] += count.quotes
-    return found
+    return files
 
 
 def plan_shards(files: TableFiles, count: int) -> list[TableFiles]:

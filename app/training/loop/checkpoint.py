@@ -69,7 +69,7 @@ class Checkpoint:
                 self.on_failure(f"{error}; training goes on, and cannot be resumed")
 
     @property
-    def is_there(self) -> bool:
+    def exists(self) -> bool:
         """Tell whether this run, or another fit of it, has written a state to resume from."""
         return any(self.path.parent.glob(f"{glob.escape(self.path.stem)}*{self.path.suffix}"))
 

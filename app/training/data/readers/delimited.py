@@ -44,14 +44,14 @@ def delimited_files(
         return fixed or delimited_layout(path, escape)
 
     def read(path: Path, part: FileRange, bad: BadRows) -> Iterator[TableChunk]:
-        own = layout(path)
+        file_layout = layout(path)
         stop = part.stop
-        begin = max(part.start, own.body)
+        begin = max(part.start, file_layout.body)
         if stop is not None and stop <= begin:
             return
-        quoting = own.quoting if quoted else None
+        quoting = file_layout.quoting if quoted else None
         blocks = read_blocks(path, FileRange(begin, stop), quoting=quoting, size=limits.block_bytes)
-        yield from read_delimited(path, blocks, bad, own, quoted=quoted)
+        yield from read_delimited(path, blocks, bad, file_layout, quoted=quoted)
 
     def quoting_of(path: Path) -> Quoting:
         return layout(path).quoting
