@@ -22,10 +22,10 @@ PLACEHOLDER_S = (253_402_214_400.0, 253_402_300_800.0)
 ISO_TIME = (
     r"^\s*(?P<date>\d{4}[-/]\d{2}[-/]\d{2})"
     r"(?:[Tt ]+(?P<hour>\d{2})(?::(?P<minute>\d{2})(?::(?P<second>\d{2}(?:[.,]\d+)?))?)?"
-    r"\s*(?P<zone>[Zz]|UTC|GMT|[+-]\d{2}:?(?:\d{2})?)?(?:\[[A-Za-z0-9_+/-]+\])?)?\s*$"
+    r"(?:\s*(?P<zone>[Zz]|UTC|GMT|[+-](?:0\d|1[0-8]):?(?:[0-5]\d)?)(?:\[[A-Za-z0-9_+/-]+\])?)?)?\s*$"
 )
 """Matches ISO 8601 with the year first, `T` or a space before the time of day, and a zone or none; Java's `[Zone/Name]`
-may follow an offset."""
+may follow an offset. Alone it says no offset: of an hour in autumn there are two."""
 DAY_FIRST = r"^\s*\d{1,2}[./-]\d{1,2}[./-]\d{2,4}\b"
 """Matches dates such as 05/11/2023, of which nobody knows whether they are of May or of November."""
 HOW_TO_WRITE = "write it as 2026-11-05T10:11:12Z or as seconds since 1970"

@@ -14,6 +14,8 @@ FEW_VALUES = 12
 
 def label_threshold(values: pl.Series) -> str:
     """Return what a column holds and from which number on it could be a click; empty where it is not of numbers."""
+    if values.dtype.is_nested():
+        return ""
     numbers = values.cast(pl.String, strict=False).str.strip_chars().cast(pl.Float64, strict=False)
     given = values.cast(pl.String, strict=False).str.strip_chars().replace("", None).drop_nulls()
     numbers = numbers.drop_nulls().filter(numbers.drop_nulls().is_finite())

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import operator
 import re
+import shlex
 from collections.abc import Callable
 from dataclasses import dataclass
 from typing import cast
@@ -66,13 +67,19 @@ class LabelReading:
         """Say what a column holds and which option would read it; empty where the option was given."""
         if self.positive is not None:
             return ""
+        if column.dtype.is_nested():
+            return "it holds lists or objects: write the label as 0 and 1"
         values = [text for text in _texts(column).drop_nulls().unique().sort().to_list() if text]
         numbers = sorted(number for text in values if (number := _number(text)) is not None)
         shown = [f"{number:g}" for number in numbers] if len(numbers) == len(values) else values
         held = ", ".join(text[:40] for text in shown[:MAX_SHOWN]) + (", ..." if len(shown) > MAX_SHOWN else "")
+        if len(shown) < 2:
+            return f"it holds {held or 'nothing'}, and nothing else: write 0 where there was no click"
         option = "--positive VALUE names the value that is a click"
-        if len(shown) == 2:
-            option = f"--positive '{shown[-1][:40]}' makes that one a click and the other none"
+        if len(shown) == 2 and len(numbers) == 2:
+            option = f"--positive '{shown[-1]}' makes that one a click and the other none"
+        elif len(shown) == 2:  # of two words nobody knows which is the click
+            option = " or ".join(f"--positive {shlex.quote(text[:40])}" for text in shown) + " says which one is a click"
         return f"it holds {held}: {option}"
 
     def _label(self, text: str) -> float | None:

@@ -69,6 +69,9 @@ def read_times(
     Args:
         good: flags of the rows that are not bad for another reason, of which alone is recorded.
         rows_N: the numbers of the rows.
+
+    Raises:
+        DataError: numbers that are no dates differ by fractions, which whole seconds cannot keep apart.
     """
     seconds = seconds_of(column, form)
     timed = (seconds.abs() < INT64_MAX).fill_null(False)
@@ -84,4 +87,11 @@ def read_times(
         }
         for reason, flags_N in reasons.items():
             bad.add(f"{column.name} {reason}", rows_N[flags_N])
+    if not form.is_dated:
+        whole = seconds.floor()
+        if (seconds != whole).any() and whole.n_unique() < seconds.n_unique():
+            raise DataError(
+                f"{bad.source}: {column.name} counts in fractions, and rows are ordered by whole numbers: "
+                "multiply it, or write dates"
+            )
     return seconds.set(~timed, None)

@@ -110,7 +110,10 @@ def test_a_threshold_is_a_number() -> None:
     ("values", "hint"),
     [
         (["1", "2"], "it holds 1, 2: --positive '2' makes that one a click"),
-        (["seen", "sold"], "--positive 'sold' makes that one a click"),
+        (["seen", "sold"], "it holds seen, sold: --positive seen or --positive sold says which one is a click"),
+        (["click", "no click"], "--positive click or --positive 'no click' says which one is a click"),
+        (["b'0'", "b'1'"], """--positive 'b'"'"'1'"'"'' says which one"""),
+        (["", "1"], "it holds 1, and nothing else: write 0 where there was no click"),
         (["1", "2", "3", "4", "5"], "has 5 values, 1 to 5, and a label has 0 and 1: --positive '>=4'"),
         (["a", "b", "c"], "--positive VALUE names the value that is a click"),
     ],

@@ -15,6 +15,9 @@ DAY_S, HOUR_S, MINUTE_S = 86_400, 3_600, 60
 COMPACT_FORMS = (("%Y%m%d", 8), ("%y%m%d%H", 8), ("%Y%m%d%H", 10), ("%Y%m%d%H%M", 12), ("%Y%m%d%H%M%S", 14))
 """Forms of dates that are written as a number, and their digits."""
 COMPACT_YEARS = (1985, 2099)
+SERIAL_DAYS = (36_526, 55_153)
+"""Numbers with fractions, all from 2000 to 2050 in days since 30 December 1899, are times as spreadsheets hold them."""
+SERIAL_1970 = 25_569
 EPOCH_S = 5e8
 """Numbers whose median is above this, the year 1985, are seconds since 1970 and no counter."""
 TEXT_TYPES = (pl.String, pl.Categorical, pl.Enum, pl.Binary)
@@ -27,6 +30,8 @@ class TimeForm(NamedTuple):
     """The form of dates that are written as numbers, as in `strptime`; empty where they are none."""
     is_dated: bool = False
     """Tells that the times are dates and not a counter, so that one outside of 1970 to 2100 is a placeholder."""
+    is_serial: bool = False
+    """Tells that they are the days of a spreadsheet, with the time of day as their fraction."""
 
 
 COUNTER = TimeForm()
@@ -41,6 +46,8 @@ def time_form(sample: pl.Series) -> TimeForm:
         return COUNTER
     if len(numbers) * 2 <= present:
         return TimeForm(is_dated=True)
+    if numbers.is_between(*SERIAL_DAYS).all() and (numbers != numbers.floor()).any():
+        return TimeForm(is_dated=True, is_serial=True)
     compact = compact_form(numbers)
     median = _from_units(numbers).median()
     return TimeForm(compact, bool(compact) or (isinstance(median, float) and median >= EPOCH_S))
@@ -81,7 +88,10 @@ def _seconds(column: pl.Series, form: TimeForm) -> pl.Series:
     if isinstance(column.dtype, pl.Datetime):
         return column.dt.epoch("us").cast(pl.Float64) / 1e6
     numbers = _numbers(column)
-    seconds = _compact_seconds(numbers, form.compact) if form.compact else _from_units(numbers)
+    if form.is_serial:
+        seconds = ((numbers - SERIAL_1970) * DAY_S).round(3)  # of a double that holds days, no more is known
+    else:
+        seconds = _compact_seconds(numbers, form.compact) if form.compact else _from_units(numbers)
     # A file of numbers, the usual case, is not matched against the pattern.
     if column.dtype in TEXT_TYPES and numbers.null_count() > column.null_count():
         return seconds.fill_null(_iso_seconds(_texts(column)))

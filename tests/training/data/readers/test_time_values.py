@@ -101,7 +101,16 @@ def test_dates_that_are_written_as_numbers(moments: list[datetime], form: tuple[
     ],
 )
 def test_what_a_column_of_times_means(values: list[object], compact: str, is_dated: bool) -> None:
-    assert time_form(pl.Series("at", values)) == (compact, is_dated)
+    assert time_form(pl.Series("at", values)) == (compact, is_dated, False)
+
+
+def test_days_of_spreadsheets_keep_their_time_of_day() -> None:
+    days = pl.Series("at", [46286.59259259259, 46286.60300925926, 46287.0])
+    for column in (days, days.cast(pl.String)):
+        form = time_form(column)
+        assert form.is_serial
+        assert seconds_of(column, form).to_list() == pytest.approx([1790000000, 1790000900, 1790035200], abs=1e-3)
+    assert not time_form(pl.Series([46286, 46287])).is_serial  # may be any counter
 
 
 def test_placeholders_among_dates_are_no_times() -> None:
@@ -143,6 +152,10 @@ def test_texts_of_any_column_type() -> None:
         ("1970-01-01T02", 7200),
         ("1970-01-01T01:00:00+01:00[Europe/Paris]", 0),
         ("1970-01-01 00:00:02 GMT", 2),
+        ("1970-01-01T01:00:00[Europe/Paris]", None),
+        ("1970-01-02T18:00:00+18:00", 86_400),
+        ("1970-01-02T01:00:00+25:00", None),
+        ("1970-01-01T01:00:00+00:75", None),
         ("2023-W45-7", None),
         ("11/05/2023 02:13:20 PM", None),
         ("nan", None),
