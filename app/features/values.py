@@ -30,6 +30,8 @@ MISSING_NUMBERS = frozenset(
     }
 )  # fmt: skip
 """What databases, pandas, R and spreadsheets write where a number is missing, in lower case and without spaces."""
+WRITTEN_NUMBER = re.compile(r"[-+(='\"$€£¥ ]*[0-9][0-9.,' \u00a0\u202f]*[-%$€£¥)\"\u00a0 ]*")
+"""Matches numbers as people and spreadsheets write them: 1.234,5, 5 %, $5, (5), ="5"."""
 BOOLEANS = {"true": True, "True": True, "TRUE": True, "false": False, "False": False, "FALSE": False}
 RESPELLED = {"True": "true", "TRUE": "true", "False": "false", "FALSE": "false"}
 """Booleans as pandas, R and spreadsheets write them. Any other text that is respelled holds a point or a plus."""
@@ -169,8 +171,10 @@ def _number_in_words(text: str, field: str) -> float:
         return math.nan
     if word in BOOLEANS:
         return float(BOOLEANS[word])
-    if re.fullmatch(r"[-+]?[0-9][0-9.,' \u00a0\u202f]*", word):
-        raise EncodingError(field, "expected a number; write it as 1234.5, with a point and without separators")
+    if WRITTEN_NUMBER.fullmatch(word):
+        raise EncodingError(
+            field, "expected a number; write it as 1234.5, with a point and without separators or signs"
+        )
     raise EncodingError(field, "expected a number; text that stands for a missing one is declared by `missing`")
 
 
@@ -179,7 +183,9 @@ def text_of(value: bytes, field: str) -> str:
     try:
         return value.decode()
     except UnicodeDecodeError:
-        raise EncodingError(field, "bytes that are not UTF-8 text are no feature") from None
+        raise EncodingError(
+            field, "bytes that are not UTF-8 text are no feature; write them as text, a UUID as its 36 letters"
+        ) from None
 
 
 def _iso_time(value: date | time) -> str:

@@ -177,6 +177,17 @@ text(
     "every row ends in a comma, and the header does not",
     plainly(SIMPLE, end=",\n").replace(",\n", "\n", 1),
 )
+text(
+    "row_names.csv",
+    "names of the rows that the header does not name, as R writes them",
+    plainly(SIMPLE).replace("\n", "\n9,")[:-2],
+)
+text(
+    "empty_columns.csv",
+    "empty columns at the end, as spreadsheets write those that were used once",
+    plainly(SIMPLE, end=",,,\n"),
+)
+text("latin1_header.csv", "a column's name in Latin-1", plainly(SIMPLE).replace("title", "título", 1).encode("latin-1"))
 text("short_row.csv", "a row more, with a cell less", plainly(SIMPLE) + "0,u1,i1,x,1\n")
 text("header_again.csv", "two files put together: the header comes again", plainly(SIMPLE[:30]) + plainly(SIMPLE[30:]))
 text("comment.csv", "a comment before the header", "# exported on Monday\n" + plainly(SIMPLE))
@@ -208,6 +219,42 @@ text(
     delimited(RICH, quoting=csv.QUOTE_ALL).replace('","', '", "'),
     RICH,
 )
+TABLE_LINES = plainly(SIMPLE, " | ", "\n").splitlines()
+text(
+    "psql.txt",
+    "a table for the eye, as psql prints it",
+    "".join(f" {line} \n" for line in TABLE_LINES) + "(60 rows)\n",
+)
+text(
+    "markdown.csv",
+    "a table of Markdown",
+    f"| {TABLE_LINES[0]} |\n|{'---|' * 6}\n" + "".join(f"| {line} |\n" for line in TABLE_LINES[1:]),
+)
+text(
+    "fixed_width.csv",
+    "cells and names padded with spaces to one width",
+    plainly(
+        [{name.ljust(12): str("" if cell is None else cell).ljust(12) for name, cell in row.items()} for row in SIMPLE]
+    ),
+)
+text(
+    "padded.csv",
+    "a column padded with spaces, as those of CHAR are",
+    plainly(replaced("title", lambda row: row["title"].ljust(8))),
+    replaced("title", lambda row: row["title"].ljust(8)),
+)
+text(
+    "formulas.csv",
+    "ids as formulas, by which spreadsheets are made to keep text",
+    delimited(replaced("item_id", lambda row: f'="{row["item_id"]}"')),
+)
+text(
+    "formulas_plain.csv",
+    "the same without quotes around",
+    plainly(replaced("item_id", lambda row: f'="{row["item_id"]}"')),
+)
+EQUALS = table(("a,=", 'class,="x" y', "=1"))
+text("equals.csv", "text with equals signs and quotes that is no formula", delimited(EQUALS), EQUALS)
 SLASHES = table(("Plain", 'the "best" one, really', 'size 7"', "C:\\temp\\"))
 ESCAPED = delimited(SLASHES, doublequote=False, escapechar="\\", quoting=csv.QUOTE_ALL)
 text("backslashes.csv", "quotes escaped by backslashes, as Spark and Hive do", ESCAPED, SLASHES)
@@ -253,6 +300,9 @@ text("parquet.csv", "Parquet that is called .csv", PARQUET.getvalue())
 text("csv.parquet", "CSV that is called .parquet", plainly(SIMPLE))
 text("excel.csv", "a spreadsheet that is called .csv", ZIP.getvalue())
 text("clicks.xlsx", "a spreadsheet", ZIP.getvalue())
+text("arrow.parquet", "Arrow's format that is called .parquet", b"ARROW1\0\0")
+text("stream.csv", "Arrow's stream that is called .csv", b"\xff\xff\xff\xff\x10\0\0\0\0\0\n\0")
+text("noise.parquet", "other bytes that are called .parquet", b"\x93NUMPY\x01\0")
 text("clicks.csv.zst", "compressed with zstd", b"\x28\xb5\x2f\xfd")
 text("clicks.csv.bz2", "compressed with bzip2", bz2.compress(plainly(SIMPLE).encode()))
 text("clicks.zip", "an archive", ZIP.getvalue())
@@ -282,6 +332,21 @@ text(
     "am_pm.csv",
     "times as 09/21/2026 02:13 PM",
     plainly(replaced("at", lambda row: moment(row).strftime("%m/%d/%Y %I:%M %p"))),
+)
+text(
+    "serial.csv",
+    "times as days, as spreadsheets hold them",
+    plainly(replaced("at", lambda row: f"{row['at'] / 86400 + 25569:.10f}")),
+)
+text(
+    "fractions.csv",
+    "times that count from 0 to 1",
+    plainly(replaced("at", lambda row: (row["at"] - START) / 1e6)),
+)
+text(
+    "zone_name.csv",
+    "times with the name of a zone and no offset",
+    plainly(replaced("at", lambda row: f"{moment(row):%Y-%m-%dT%H:%M:%S}[Europe/Berlin]")),
 )
 text("week.csv", "times as 2026-W39-1", plainly(replaced("at", lambda row: moment(row).strftime("%G-W%V-%u"))))
 text(

@@ -121,13 +121,14 @@ class RecordFile:
         try:
             import polars as pl
 
+            from app.features.tables.parquet_scan import PARQUET_ERRORS, scan_parquet
             from app.features.tables.plain_series import readable_frame
         except ImportError as error:
             raise ConfigError(
                 f"{path}: reading Parquet needs `pip install ctr-serving[training]`; or convert it to JSON lines"
             ) from error
         try:
-            frame = pl.scan_parquet(path)
+            frame = scan_parquet(path)
             self._check_columns(path, frame.collect_schema().names())
             total = frame.select(pl.len()).collect().item()
             for start in range(0, total, self._parquet_rows):
@@ -135,7 +136,7 @@ class RecordFile:
                 for row, values in enumerate(chunk.iter_rows(named=True), start + 1):
                     self.fraction = row / total
                     yield f"row {row}", values, ""
-        except (pl.exceptions.PolarsError, OSError) as error:
+        except PARQUET_ERRORS as error:
             raise DataError(f"{path}: cannot be read: {str(error).strip()[:MAX_REASON]}") from error
 
 
@@ -161,6 +162,8 @@ def _cells(row: bytes, layout: DelimitedLayout) -> tuple[Mapping[str, Any], str]
             return {}, f"cannot be read: {error}"
     if len(cells) != len(layout.names):
         return {}, f"has {len(cells)} cells, the header {len(layout.names)}"
-    if layout.quoting.spaced:
+    if layout.quoting.padded:
+        cells = [cell.strip(" ") for cell in cells]
+    elif layout.quoting.spaced:
         cells = [cell.lstrip(" ") for cell in cells]
     return dict(zip(layout.names, cells, strict=True)), ""

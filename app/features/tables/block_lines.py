@@ -48,7 +48,10 @@ def lines_with_cells(text: bytes, separator: str, cells: int, *, quoted: bool) -
     spoilt = _spoilt_lines(text, bytes_B, ends, lengths, quotes_B)
     lines = _select(text, lengths, blank, np.logical_or.reduce([bad, *spoilt.values()]))
     rows = np.cumsum(~blank) - 1
-    reasons = {f"have not {cells} columns": bad & ~np.logical_or.reduce([blank, *spoilt.values()]), **spoilt}
+    reason = f"have not {cells} columns"
+    if not blank.all() and (separator_counts[~blank] == cells).all():
+        reason = f"have {cells + 1} columns, the header {cells}: R leaves out row names by row.names=FALSE"
+    reasons = {reason: bad & ~np.logical_or.reduce([blank, *spoilt.values()]), **spoilt}
     return lines._replace(reasons=tuple((reason, rows[flags]) for reason, flags in reasons.items() if flags.any()))
 
 

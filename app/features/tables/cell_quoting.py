@@ -38,6 +38,8 @@ class Quoting(NamedTuple):
     """Says what `--escape` does; None refuses a file that would need it."""
     spaced: bool = False
     """Tells that spaces follow every separator: a quote after them opens a cell too."""
+    padded: bool = False
+    """Tells that spaces around cells are the layout's, on both sides."""
 
 
 class QuotedRows(NamedTuple):

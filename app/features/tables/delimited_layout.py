@@ -8,14 +8,21 @@ from pathlib import Path
 from typing import NamedTuple
 
 from app.errors import DataError
+from app.features.tables.block_lines import IF_LATIN_1
 from app.features.tables.cell_quoting import NEWLINE, Quoting, first_row
 from app.features.tables.line_blocks import BOM, read_head
 from app.features.tables.table_kind import check_text, table_kind
 
 CANDIDATES = (",", "\t", ";", "|")
 SAMPLE_LINES = 50
+MIN_PADDED = 3
+"""Fewer lines may be alike by chance."""
 NAMED = {",": "commas", "\t": "tabs", ";": "semicolons", "|": "vertical bars"}
 _QUOTED = re.compile(rb'"(?:[^"]|"")*"')
+_FORMULA = re.compile(rb'(?:^|[,;|\t])(="[^"\n]*"|"=""[^"\n]*""")(?=[,;|\t\r\n])', re.MULTILINE)
+"""Matches a cell such as ="007", by which spreadsheets are made to keep text."""
+_RULE = re.compile(rb"[-+=|: \t\r]+")
+"""Matches a line that is drawn between the header and the rows."""
 _EXCEL_HINT = re.compile(rb"sep=(.)\r?\n", re.IGNORECASE)
 """Matches a first line that tells Excel the separator."""
 
@@ -56,8 +63,11 @@ def delimited_layout(path: Path, escape: str | None = None) -> DelimitedLayout:
     if not lines:
         raise DataError(f"{path}: is empty")
     separator = excel[1].decode(errors="replace") if excel else choose_separator(lines, usual)
-    spaced = _are_spaced(lines, separator)
-    quoting = Quoting(separator, escape, spaced)
+    if formula := _FORMULA.search(text):
+        shown = formula[1].decode(errors="replace")[:40]
+        raise DataError(f"{path}: has formulas in place of text, `{shown}`: export the values themselves")
+    padded = _are_padded(lines, separator)
+    quoting = Quoting(separator, escape, padded or _are_spaced(lines, separator), padded)
     while text.startswith((b"\n", b"\r\n")):
         blank = text.index(NEWLINE) + 1
         text, body = text[blank:], body + blank
@@ -65,15 +75,39 @@ def delimited_layout(path: Path, escape: str | None = None) -> DelimitedLayout:
         row, end = first_row(text, quoting, final=whole)
         cells = next(csv.reader([row.decode().rstrip("\r\n")], delimiter=separator, strict=True), [])
     except (UnicodeDecodeError, csv.Error, DataError) as error:
-        raise DataError(f"{path}: cannot be read: its first line is no header: {error}") from error
+        hint = f"; {IF_LATIN_1}" if isinstance(error, UnicodeDecodeError) else ""
+        raise DataError(f"{path}: cannot be read: its first line is no header: {error}{hint}") from error
     if not end:
         raise DataError(f"{path}: cannot be read: its first line, which names the columns, does not end")
     names = tuple(cell.strip() for cell in cells)
-    twice = sorted({name for name in names if names.count(name) > 1})
+    twice = sorted({name for name in names if name and names.count(name) > 1})
     if twice:
         raise DataError(f"{path}: the header names {twice[0]!r} twice")
-    note = f"{path.name}: its columns are divided by {NAMED.get(separator, separator)}" if separator != usual else ""
-    return DelimitedLayout(names, quoting, body + end, note)
+    notes = [f"its columns are divided by {NAMED.get(separator, separator)}"] if separator != usual else []
+    if not quoting.padded:
+        notes += _edge_spaces(lines[1:], names, quoting)
+    note = f"{path.name}: {'; '.join(notes)}" if notes else ""
+    return DelimitedLayout(_told_apart(names), quoting, body + end, note)
+
+
+def _told_apart(names: tuple[str, ...]) -> tuple[str, ...]:
+    """Return the names, those that are blank told apart from the second on: spreadsheets write many after the last."""
+    blank = [index for index, name in enumerate(names) if not name]
+    return tuple(f" {index + 1}" if index in blank[1:] else name for index, name in enumerate(names))
+
+
+def _edge_spaces(rows: list[bytes], names: tuple[str, ...], quoting: Quoting) -> list[str]:
+    """Say which columns have values that all begin or end in spaces, as those of CHAR columns do."""
+    cells = [row.rstrip(b"\r").split(quoting.separator.encode()) for row in rows if b'"' not in row]
+    cells = [row for row in cells if len(row) == len(names)]
+    if len(cells) < MIN_PADDED:
+        return []
+    spaces = tuple(
+        name
+        for name, *column in zip(names, *cells, strict=True)
+        if all(cell.strip() and cell != (cell.rstrip(b" ") if quoting.spaced else cell.strip(b" ")) for cell in column)
+    )
+    return [f"{', '.join(spaces)}: every value has spaces at its ends, which a category keeps"] if spaces else []
 
 
 def choose_separator(lines: list[bytes], usual: str) -> str:
@@ -99,3 +133,18 @@ def _are_spaced(lines: list[bytes], separator: str) -> bool:
         return bool(later) and all(cell.startswith(b" ") for cell in later)
 
     return spaced(lines[0]) or (len(lines) > 1 and all(map(spaced, lines[1:])))
+
+
+def _are_padded(lines: list[bytes], separator: str) -> bool:
+    """Tell whether spaces are the layout's, as in tables for the eye: around every separator, or to a fixed width."""
+    cells = [
+        line.rstrip(b"\r").split(separator.encode()) for line in lines if b'"' not in line and not _RULE.fullmatch(line)
+    ]
+    cells = [row for row in cells if len(row) == len(cells[0]) > 1]
+    if len(cells) < MIN_PADDED or not any(map(bytes.strip, cells[0])):
+        return False
+    around = all(not cell or cell[:1] == b" " for row in cells for cell in row[1:]) and all(
+        not cell or cell[-1:] == b" " for row in cells for cell in row[:-1]
+    )
+    widths = {tuple(len(cell.decode(errors="replace")) for cell in row) for row in cells}
+    return around or (len(widths) == 1 and any(cell != cell.strip(b" ") for cell in cells[0]))

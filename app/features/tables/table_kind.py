@@ -28,6 +28,7 @@ FOREIGN = {
     **dict.fromkeys((".yaml", ".yml", ".xml", ".html"), "no table: write it as CSV or JSON lines"),
 }
 """Says of the kinds that are not read what to do."""
+PARQUET_MAGICS = (b"PAR1", b"PARE")
 MAGIC = {
     b"\x1f\x8b": "is compressed with gzip: its name should end in .gz",
     b"PAR1": "is Parquet: its name should end in .parquet",
@@ -37,6 +38,9 @@ MAGIC = {
     b"BZh": f"is {_UNPACK}",
     b"\xfd7zXZ": f"is {_UNPACK}",
     b"ARROW1": f"is in Arrow's format: {_TO_PARQUET}",
+    b"FEA1": f"is in Arrow's format: {_TO_PARQUET}",
+    b"\xff\xff\xff\xff": f"is in Arrow's format: {_TO_PARQUET}",
+    b"ORC": f"is ORC: {_TO_PARQUET}",
     b"Obj\x01": f"is Avro: {_TO_PARQUET}",
     b"SQLite format 3": "is a database: export the table as CSV or Parquet",
     b"\xff\xfe": "is UTF-16: convert it, `iconv -f UTF-16 -t UTF-8`",

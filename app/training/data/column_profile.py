@@ -29,6 +29,8 @@ class ColumnProfile:
 
     series: pl.Series
     """Holds the values, null where missing; empty text counts as missing."""
+    words: tuple[str, ...] = ()
+    """Holds what the file has among numbers where one is missing, such as NULL."""
 
     @property
     def name(self) -> str:

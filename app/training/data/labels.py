@@ -79,7 +79,9 @@ class LabelReading:
         if len(shown) == 2 and len(numbers) == 2:
             option = f"--positive '{shown[-1]}' makes that one a click and the other none"
         elif len(shown) == 2:  # of two words nobody knows which is the click
-            option = " or ".join(f"--positive {shlex.quote(text[:40])}" for text in shown) + " says which one is a click"
+            option = (
+                " or ".join(f"--positive {shlex.quote(text[:40])}" for text in shown) + " says which one is a click"
+            )
         return f"it holds {held}: {option}"
 
     def _label(self, text: str) -> float | None:

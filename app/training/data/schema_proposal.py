@@ -70,7 +70,7 @@ def propose_schema(
         DataError: the file cannot be read.
     """
     files = table_files(path, escape=escape)
-    profiles = {series.name: ColumnProfile(series) for series in _first_rows(path, files, rows)}
+    profiles = {profile.name: profile for profile in _first_rows(path, files, rows)}
     given: dict[Entity, str] = {side: name for side, name in zip(SIDES, (user_id, item_id), strict=True) if name}
     for name in (label, *given.values()):
         if name and name not in profiles:
@@ -96,7 +96,10 @@ def propose_schema(
     ids = _find_ids(usable, given, labels)
     proposals = [propose_field(profile, usable, ids, labels) for profile in usable.values()]
     for proposal in proposals:
-        if words := missing_words(proposal.profile.series):
+        words = missing_words(proposal.profile.series)
+        if proposal.type != "numeric":  # as a number each of them is missing anyway
+            words += proposal.profile.words
+        if words:
             proposal.options["missing"] = words
     if not proposals:
         reasons = "; ".join(f"{name}: {reason}" for name, reason in left_out.items())
@@ -166,22 +169,26 @@ def _find_ids(
     return ids_by_values(usable, ids, lambda profile: is_category(profile, labels))
 
 
-def _first_rows(path: Path, files: TableFiles, rows: int) -> Iterable[pl.Series]:
-    """Yield the columns of the first rows, with null for empty text and for NaN."""
+def _first_rows(path: Path, files: TableFiles, rows: int) -> Iterable[ColumnProfile]:
+    """Yield the columns of the first rows, with null for empty text, for NaN and for words among numbers."""
     frames: list[pl.DataFrame] = []
-    for chunk in files(BadRows(str(path), 1.0)):
+    bad = BadRows(str(path), 1.0)
+    for chunk in files(bad):
         frames.append(chunk.frame)
         if sum(len(frame) for frame in frames) >= rows:
             break
     table = stack_frames(frames)[:rows]
     if table.is_empty():
-        raise DataError(f"{path}: has no rows")
+        raise DataError(f"{path}: has no usable rows: {bad.skipped}" if bad.count else f"{path}: has no rows")
     for series in table:
         column = series if series.dtype.is_temporal() else as_text_has_it(plain_series(series))
         if column.dtype == pl.String:
-            yield without_missing_words(column.replace("", None))
+            given = column.replace("", None)
+            numbers = without_missing_words(given)
+            words = given.filter(given.is_not_null() & numbers.is_null()).unique().sort().to_list()
+            yield ColumnProfile(numbers, tuple(words))
         else:
-            yield column.fill_nan(None) if column.dtype.is_float() else column
+            yield ColumnProfile(column.fill_nan(None) if column.dtype.is_float() else column)
 
 
 def _yaml_document(

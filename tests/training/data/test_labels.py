@@ -195,3 +195,10 @@ def test_a_threshold_makes_a_schema(tmp_path: Path) -> None:
     path.write_text("user_id,item_id,rating\n" + rows)
     proposal = propose_schema(path, label="rating", positive=">=4")
     assert "--label rating --positive '>=4'" in proposal.text
+
+
+def test_a_label_of_lists_is_refused(tmp_path: Path) -> None:
+    path = tmp_path / "rows.parquet"
+    pl.DataFrame({"clicked": [[0], [1], [2], [3]], "x": ["a"] * 4}).write_parquet(path)
+    with pytest.raises(DataError, match="it holds lists or objects: write the label as 0 and 1"):
+        list(table_source(path, SCHEMA, "clicked", None).usable_rows(BadRows(str(path), 0.01)))

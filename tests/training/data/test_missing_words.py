@@ -36,6 +36,14 @@ def test_a_proposal_declares_them(tmp_path: Path) -> None:
     assert (fields["city"].type, fields["city"].missing) == ("categorical", ("NULL",))
 
 
+def test_words_among_codes_are_declared(tmp_path: Path) -> None:
+    path = tmp_path / "rows.tsv"
+    hours = ["\\N" if n % 50 == 7 else "n/a" if n % 50 == 9 else str(n * 7 % 5) for n in range(300)]
+    path.write_text("clicked\thour\n" + "".join(f"{n % 2}\t{hour}\n" for n, hour in enumerate(hours)))
+    (field,) = parse_schema(propose_schema(path, label="clicked").text).fields
+    assert (field.type, field.missing) == ("categorical", ("\\N", "n/a"))
+
+
 def test_reported_files_are_proposed_with_their_types() -> None:
     for name, kinds in {
         "13/missing_words.csv": {"age": "numeric", "category": "categorical"},

@@ -80,7 +80,9 @@ def read_delimited(
             bad.add(reason, bad.rows + 1 + rows)
         frame, lines = _parse(path, lines, separator, header, bad, quoted)
         del text
-        if layout.quoting.spaced:
+        if layout.quoting.padded:
+            frame = frame.with_columns(pl.all().str.strip_chars(" "))
+        elif layout.quoting.spaced:
             frame = frame.with_columns(pl.all().str.strip_chars_start(" "))
         chunk = _chunk(frame, lines, fraction, bad)
         del frame, lines  # or they stay while the next block is read

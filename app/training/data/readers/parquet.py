@@ -9,6 +9,7 @@ import numpy as np
 import polars as pl
 
 from app.features.tables.line_blocks import FileRange
+from app.features.tables.parquet_scan import PARQUET_ERRORS, scan_parquet
 from app.training.data.encoding_limits import EncodingLimits
 from app.training.data.readers.bad_rows import BadRows
 from app.training.data.readers.table_chunk import TableChunk
@@ -21,14 +22,14 @@ def parquet_files(files: tuple[Path, ...], limits: EncodingLimits) -> TableFiles
 
     def read(path: Path, part: FileRange, bad: BadRows) -> Iterator[TableChunk]:
         try:
-            table = pl.scan_parquet(path)
+            table = scan_parquet(path)
             stop = table.select(pl.len()).collect().item() if part.stop is None else part.stop
             for start in range(part.start, stop, limits.parquet_rows):
                 frame = table.slice(start, min(limits.parquet_rows, stop - start)).collect()
                 rows_N = bad.rows + 1 + np.arange(len(frame))
                 bad.rows += len(frame)
                 yield TableChunk(frame, rows_N, (start + len(frame) - part.start) / (stop - part.start))
-        except (pl.exceptions.PolarsError, OSError) as error:
+        except PARQUET_ERRORS as error:
             raise unreadable_file(path, error) from error
 
     return TableFiles(files, read, SplitBoundary.PARQUET_ROWS)

@@ -12,6 +12,7 @@ import polars as pl
 
 from app.features.tables.cell_quoting import Quoting
 from app.features.tables.line_blocks import WHOLE_FILE, FileRange
+from app.features.tables.parquet_scan import PARQUET_ERRORS, scan_parquet
 from app.features.tables.table_paths import KeyValue
 from app.training.data.readers.bad_rows import BadRows
 from app.training.data.readers.table_chunk import TableChunk
@@ -96,7 +97,7 @@ class TableFiles:
     def _size(self, file: Path) -> int:
         try:
             if self.boundary is SplitBoundary.PARQUET_ROWS:
-                return int(pl.scan_parquet(file).select(pl.len()).collect().item())
+                return int(scan_parquet(file).select(pl.len()).collect().item())
             return file.stat().st_size
-        except (pl.exceptions.PolarsError, OSError) as error:
+        except PARQUET_ERRORS as error:
             raise unreadable_file(file, error) from error
