@@ -163,7 +163,7 @@ def _retrain(
             times_N = rows.timestamps_N
             if only_new and live_newest is not None and times_N is not None and times_N.max() <= live_newest:
                 raise NotPublished("old", f"not published: no row is newer than those version {stable} came from")
-            with TrainingProgress(console, config.job.trainer.epochs) as progress:
+            with TrainingProgress(console) as progress:
                 folder = retrain_version(
                     config,
                     rows,

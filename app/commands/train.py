@@ -290,7 +290,7 @@ def _run(
     from app.training.job import TrainingJob
     from app.training.loop.progress import TrainingProgress
 
-    with TrainingProgress(console, config.trainer.epochs) as progress:
+    with TrainingProgress(console) as progress:
         return TrainingJob(config).run(
             rows,
             test_rows,

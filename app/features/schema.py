@@ -32,6 +32,8 @@ from app.features.fields import (
 from app.features.slot_layout import SlotLayout, vectors_of
 from app.features.values import Reading
 
+MAX_FIELDS = 1000
+
 
 class Cross(Declaration):
     """A pair of fields whose value pairs get weights of their own in a wide part; other models ignore it."""
@@ -45,7 +47,7 @@ class FeatureSchema(Declaration):
     """All fields of users, items and requests, and the crosses between them."""
 
     version: Literal[1] = 1
-    fields: Annotated[tuple[AnyField, ...], Field(min_length=1, max_length=1000)]
+    fields: Annotated[tuple[AnyField, ...], Field(min_length=1, max_length=MAX_FIELDS)]
     crosses: Annotated[tuple[Cross, ...], Field(max_length=100)] = ()
     missing: MissingWords = ()
     """Values that count as missing in every field, numbers' usual ones aside: `NULL`, `\\N`, `NA`."""

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import os
 from pathlib import Path
 
 import polars as pl
@@ -10,16 +9,15 @@ import polars as pl
 from app.errors import DataError
 from app.features.tables.table_kind import MAGIC, PARQUET_MAGICS
 
-# DuckDB writes intervals, which polars reads only so. No field reads them, and they hold up no other column.
-os.environ.setdefault("POLARS_IMPORT_INTERVAL_AS_STRUCT", "1")
-
+INTERVAL = pl.Struct({"months": pl.Int32, "days": pl.Int32, "nanoseconds": pl.Duration("ns")})
+"""Intervals of DuckDB are such structs where `POLARS_IMPORT_INTERVAL_AS_STRUCT` is set, and else end in a panic."""
 PARQUET_ERRORS = (pl.exceptions.PolarsError, pl.exceptions.PanicException, OSError)
 """What polars raises for a file that it cannot read; a panic of its own is no Exception."""
 HEAD_BYTES = 16
 
 
 def scan_parquet(path: Path) -> pl.LazyFrame:
-    """Return the rows of a Parquet file, to be read as they are needed.
+    """Return the rows of a Parquet file, to be read as they are needed, without intervals, which no field reads.
 
     Raises:
         DataError: the file does not begin as Parquet does; it says what it is. Or it cannot be opened.
@@ -34,4 +32,5 @@ def scan_parquet(path: Path) -> pl.LazyFrame:
         is_text = head.isascii() and head.split(b"\n")[0].rstrip(b"\r").decode().isprintable()
         other = "it is text: its name should end in .csv, .tsv or .jsonl" if is_text else "it is not Parquet"
         raise DataError(f"{path}: {meaning or f'cannot be read: {other}'}")
-    return pl.scan_parquet(path)
+    frame = pl.scan_parquet(path)
+    return frame.drop(name for name, dtype in frame.collect_schema().items() if dtype == INTERVAL)

@@ -11,7 +11,7 @@ import polars as pl
 
 from app.errors import ConfigError, DataError
 from app.features.fields import SIDES, Entity
-from app.features.schema import parse_schema
+from app.features.schema import MAX_FIELDS, parse_schema
 from app.features.tables.plain_series import plain_series
 from app.training.data.column_names import ITEM_WORDS, USER_WORDS
 from app.training.data.column_profile import ColumnProfile
@@ -93,6 +93,11 @@ def propose_schema(
     timestamp = _leave_out_times(profiles, left_out, given)
     usable = {name: profile for name, profile in profiles.items() if name not in left_out}
     _leave_out_copies(usable, left_out, given)
+    if len(usable) > MAX_FIELDS:
+        raise ConfigError(
+            f"{path}: {len(usable):,} columns can be features, and a schema has at most {MAX_FIELDS:,} fields: "
+            "give it a file of those that matter"
+        )
     ids = _find_ids(usable, given, labels)
     proposals = [propose_field(profile, usable, ids, labels) for profile in usable.values()]
     for proposal in proposals:

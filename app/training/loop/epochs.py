@@ -40,6 +40,8 @@ class ProgressUpdate:
     """Mean log loss in nats; None until the end of the epoch."""
     best: bool = False
     """Whether this epoch is the best so far; known at its end."""
+    at_most: int | None = None
+    """Number of epochs after which training ends in any case, where that is known."""
 
 
 @dataclass(frozen=True)
@@ -166,7 +168,7 @@ class EpochLoop:
             self.best = {name: tensor.clone() for name, tensor in weights.items() if name != "vocabulary_V"}
         state.epochs.append(EpochResult(train_loss, validation_loss, state.seconds))
         if self._on_progress:
-            self._on_progress(ProgressUpdate(state.epoch, rows, rows, validation_loss, improved))
+            self._on_progress(ProgressUpdate(state.epoch, rows, rows, validation_loss, improved, self._config.epochs))
         state.epoch, state.batch, state.seconds, state.loss = state.epoch + 1, 0, 0.0, 0.0
 
     def _loss_sum(self, model: CtrModel, rows: ExpandedRows | None) -> float:

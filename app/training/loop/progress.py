@@ -14,8 +14,8 @@ from app.training.loop.epochs import ProgressUpdate
 class TrainingProgress:
     """Shows each `ProgressUpdate` on a terminal; without one it prints a line an epoch."""
 
-    def __init__(self, console: Console, epochs: int) -> None:
-        self._console, self._epochs = console, epochs
+    def __init__(self, console: Console) -> None:
+        self._console = console
         self._bar = Progress(
             TextColumn("epoch {task.fields[epoch]:>2}"),
             BarColumn(),
@@ -48,5 +48,6 @@ class TrainingProgress:
         if update.validation_loss is not None:
             outcome = f"validation log loss {update.validation_loss:.4f}{' (best)' if update.best else ''}"
             if not self._console.is_terminal:
-                self._console.print(f"epoch {update.epoch + 1} of at most {self._epochs}: {outcome}", highlight=False)
+                of = f" of at most {update.at_most}" if update.at_most else ""
+                self._console.print(f"epoch {update.epoch + 1}{of}: {outcome}", highlight=False)
         self._bar.update(self._task, completed=update.done, rate=rate, outcome=outcome)

@@ -128,3 +128,19 @@ def test_a_given_id_that_cannot_be_one_is_said(tmp_path: Path, given_id: str) ->
     path.write_text("click,a,b\n" + "".join(f"{n % 2},,{n % 5}\n" for n in range(30)))
     with pytest.raises(ConfigError, match="a cannot be an id: always missing"):
         propose_schema(path, label="click", **{given_id: "a"})
+
+
+def test_more_columns_than_a_schema_has_fields_are_refused(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    path = tmp_path / "wide.csv"
+    lines = [f"{row % 2},{row % 3},{row % 5},{row % 7}" for row in range(60)]
+    path.write_text("clicked,a,b,c\n" + "\n".join(lines) + "\n")
+    monkeypatch.setattr("app.training.data.schema_proposal.MAX_FIELDS", 2)
+    with pytest.raises(ConfigError, match="3 columns can be features, and a schema has at most 2 fields"):
+        propose_schema(path)
+
+
+def test_rows_that_are_all_bad_are_not_called_none(tmp_path: Path) -> None:
+    path = tmp_path / "names.csv"
+    path.write_text("clicked,a\n" + "".join(f"{row},{row % 2},x\n" for row in range(5)))
+    with pytest.raises(DataError, match=r"no usable rows: 5 bad rows .*have 3 columns, the header 2: R leaves"):
+        propose_schema(path)
