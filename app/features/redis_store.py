@@ -1,8 +1,8 @@
 """`RedisFeatureStore`: raw features in Redis, Valkey or what speaks their protocol, one HASH per entity.
 
-What a server cannot do is found out when it is connected to, said once, and worked around: one without RESP3 or CLIENT
-TRACKING reports no changes, so that items are read by each request, or aged. One that answers and refuses to read is
-asked again every second, and `status` says what it answers.
+A server without RESP3 or CLIENT TRACKING reports no changes, so that items are read by each request, or aged; the log
+says so once a connection. A server that answers and refuses to read is asked again every second, and `status` has its
+answer.
 """
 
 from __future__ import annotations
@@ -12,12 +12,11 @@ import contextlib
 from collections.abc import AsyncIterator, Callable, Sequence
 from typing import Any
 
-import hiredis
 import structlog
 
 from app.errors import StoreError
 from app.features.key_template import KeyTemplate
-from app.features.redis_connect import Greeted, connect
+from app.features.redis_tracking import connect_tracked
 from app.features.resp_commands import key_command, pack_command
 from app.features.resp_connection import RespConnection
 from app.features.store import Fetched, Listener, RawFeatures, StoreStatus
@@ -187,9 +186,21 @@ class RedisFeatureStore:
             with contextlib.suppress(StoreError):
                 self._hash_of(reply)
 
+    async def _probe_new(self, connection: RespConnection) -> None:
+        """Probe a new connection, on which everything that is refused is logged anew. Raises StoreError."""
+        self._problem.on_connected()
+        await self._probe(connection, self._connect_timeout_s)
+
     async def _try_connect(self) -> bool:
         try:
-            greeted, refusal = await self._connect()
+            greeted, refusal = await connect_tracked(
+                self._url,
+                self._item_key.prefix,
+                self._probe_new,
+                timeout_s=self._connect_timeout_s,
+                on_push=self._on_push,
+                on_lost=self._on_lost,
+            )
         except StoreError as error:
             self._detail = str(error)
             if self._problem.is_new(self._detail):
@@ -206,40 +217,6 @@ class RedisFeatureStore:
         if refusal:
             log.warning("feature_store_reports_no_changes", reason=refusal, effect=self._untracked_effect)
         return True
-
-    async def _connect(self) -> tuple[Greeted, str]:
-        """Connect, ask for reports of changes, and try to read.
-
-        Returns:
-            The connection, and why the server does not report changes, if it does not. Raises StoreError.
-        """
-        refusal = ""
-        for track in (True, False):
-            greeted = await connect(
-                self._url, timeout_s=self._connect_timeout_s, on_push=self._on_push, on_lost=self._on_lost
-            )
-            self._problem.on_connected()
-            try:
-                if not greeted.resp3:
-                    refusal = greeted.no_resp3_reason
-                elif track:
-                    refusal = await self._enable_tracking(greeted.connection)
-                await self._probe(greeted.connection, self._connect_timeout_s)
-            except StoreError as error:
-                greeted.connection.close()
-                if not (greeted.resp3 and track):
-                    raise
-                # Some proxies end the connection at a command that they do not know.
-                refusal = f"CLIENT TRACKING: {error}"
-                continue
-            break
-        return greeted, refusal
-
-    async def _enable_tracking(self, connection: RespConnection) -> str:
-        """Return why the server does not report changes; nothing if it does. Raises StoreError without an answer."""
-        command = pack_command("CLIENT", "TRACKING", "ON", "BCAST", "PREFIX", self._item_key.prefix)
-        reply = (await connection.send(command, 1, self._connect_timeout_s))[0]
-        return f"CLIENT TRACKING: {explain_reply(reply)}" if isinstance(reply, hiredis.ReplyError) else ""
 
     def _hash_of(self, reply: Any) -> RawFeatures:
         """Return the hash of an HGETALL's reply; an empty one if another program keeps another type under the key.

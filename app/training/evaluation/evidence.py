@@ -22,22 +22,16 @@ def evidence(metrics: Mapping[str, float], verdict: Verdict, rows: int, clicks: 
         verdict: holds the differences from the baselines.
         rows, clicks: how many the test part has.
     """
-    yield f"The test part has {clicks:,} clicks in {rows:,} rows: AUC {_with_error(metrics, 'auc', 4)}, " + (
-        f"log loss {_with_error(metrics, 'log_loss', 4)} (standard errors)"
-    )
+    auc, log_loss = _with_error(metrics, "auc", 4), _with_error(metrics, "log_loss", 4)
+    yield f"The test part has {clicks:,} clicks in {rows:,} rows: AUC {auc}, log loss {log_loss} (standard errors)"
     difference = verdict.differences.get("test", {}).get(CONSTANT)
     if difference is not None:
         loss = difference.log_loss
-        shown = (
-            "better than a constant"
-            if loss.high < 0
-            else "worse than a constant"
-            if loss.low > 0
-            else "not shown to be better than a constant"
-        )
+        shown = "better" if loss.high < 0 else "worse" if loss.low > 0 else "not shown to be better"
+        side = "above" if loss.value > 0 else "below"
         yield (
-            f"It is {shown}: its log loss is {abs(loss.value):.5f} {'above' if loss.value > 0 else 'below'} (standard "
-            + (f"error {loss.error:.5f})")
+            f"It is {shown} than a constant: its log loss is {abs(loss.value):.5f} {side} (standard error "
+            f"{loss.error:.5f})"
         )
     rarer = min(clicks, rows - clicks)
     if rarer < FEW:
