@@ -6,24 +6,17 @@ ends around a value do not belong to it, and an empty value stands for the defau
 
 from __future__ import annotations
 
-import re
 from pathlib import Path
-from typing import Annotated, Any, Literal
+from typing import Any, Literal
 
-from pydantic import Field, JsonValue, SecretStr, ValidationError, field_validator, model_validator
-from pydantic_settings import BaseSettings, NoDecode, SettingsConfigDict
+from pydantic import Field, JsonValue, ValidationError, model_validator
+from pydantic_settings import BaseSettings, SettingsConfigDict
 
 from app.errors import ConfigError
-from app.redis_url import parse_redis_url
-
-_ORIGIN = re.compile(r"\*|https?://[^/?#@\s*]+")
-_ROOT_PATH = re.compile(r"(/[A-Za-z0-9._~-]+)*")
-_CONTROL = re.compile(r"[\x00-\x1f\x7f]")
+from app.setting_types import Files, HeaderKey, HeaderKeys, Host, KeyPattern, Origins, RedisAddress, RootPath
 
 FOR_PUBLISHING: dict[str, JsonValue] = {"for_publishing": True}
 """Marks a setting that `app.publishing` reads: it is passed on to the processes in which a service has it run."""
-
-Key = Annotated[str, Field(pattern=r"^[^{}]*\{id\}[^{}]*$")]
 
 
 class Settings(BaseSettings):
@@ -31,7 +24,7 @@ class Settings(BaseSettings):
 
     model_config = SettingsConfigDict(env_prefix="CTR_", env_file=".env", frozen=True, extra="ignore")
 
-    redis_url: str = Field(
+    redis_url: RedisAddress = Field(
         "",
         description="Where the features are: redis://, rediss:// (TLS) or unix://, all forms in docs/redis.md. Empty "
         "starts the embedded Valkey.",
@@ -40,12 +33,12 @@ class Settings(BaseSettings):
     redis_timeout_ms: float = Field(
         30.0, gt=0, le=10_000, description="Longest wait for the store; past it the answer is made from defaults."
     )
-    user_key: Key = Field(
+    user_key: KeyPattern = Field(
         "ctr:v1:user:{id}",
         description="Redis key of a user's hash; set it to read your own layout.",
         json_schema_extra=FOR_PUBLISHING,
     )
-    item_key: Key = Field(
+    item_key: KeyPattern = Field(
         "ctr:v1:item:{id}", description="Redis key of an item's hash.", json_schema_extra=FOR_PUBLISHING
     )
     data_dir: Path = Field(
@@ -75,7 +68,7 @@ class Settings(BaseSettings):
         description="PEM file of the Ed25519 private key that signs what is published; publishers only have it.",
         json_schema_extra=FOR_PUBLISHING,
     )
-    trusted_keys: Annotated[tuple[Path, ...], NoDecode] = Field(
+    trusted_keys: Files = Field(
         (),
         description="Comma-separated PEM files of public keys; set, versions that none of them signed are refused.",
         json_schema_extra=FOR_PUBLISHING,
@@ -161,15 +154,15 @@ class Settings(BaseSettings):
         "when the process is busy, and for 5 % at most of the time that requests leave.",
     )
 
-    host: str = Field("127.0.0.1", description="Address to listen on; 0.0.0.0 opens it to the network.")
+    host: Host = Field("127.0.0.1", description="Address to listen on; 0.0.0.0 opens it to the network.")
     port: int = Field(8000, ge=0, le=65_535, description="Port to listen on.")
     workers: int = Field(1, ge=1, le=256, description="Processes. One per core that is not busy with the store.")
 
-    root_path: str = Field(
+    root_path: RootPath = Field(
         "",
         description="Sub-path below which a proxy shows the service, say /ctr; the proxy may pass it on or cut it off.",
     )
-    cors_origins: Annotated[tuple[str, ...], NoDecode] = Field(
+    cors_origins: Origins = Field(
         (),
         description="Comma-separated origins whose pages may call the service, say https://shop.example; * for all.",
     )
@@ -240,10 +233,8 @@ class Settings(BaseSettings):
         10.0, ge=0, le=3600, description="How long requests may finish after a stop signal."
     )
 
-    api_keys: Annotated[tuple[SecretStr, ...], NoDecode] = Field(
-        (), description="Comma-separated keys for X-API-Key; empty leaves /rank open."
-    )
-    admin_key: SecretStr | None = Field(
+    api_keys: HeaderKeys = Field((), description="Comma-separated keys for X-API-Key; empty leaves /rank open.")
+    admin_key: HeaderKey | None = Field(
         None, description="Key for X-Admin-Key on POST /admin/promote, /rollback and /refuse; unset, there are none."
     )
     log_level: Literal["debug", "info", "warning", "error"] = Field("info", description="Least severe line to log.")
@@ -253,53 +244,6 @@ class Settings(BaseSettings):
     def _trim(cls, raw: dict[str, Any]) -> dict[str, Any]:
         trimmed = {name: value.strip() if isinstance(value, str) else value for name, value in raw.items()}
         return {name: value for name, value in trimmed.items() if value != ""}
-
-    @field_validator("api_keys", "trusted_keys", "cors_origins", mode="before")
-    @classmethod
-    def _split(cls, raw: object) -> object:
-        return tuple(part.strip() for part in raw.split(",") if part.strip()) if isinstance(raw, str) else raw
-
-    @field_validator("redis_url")
-    @classmethod
-    def _with_one_meaning(cls, url: str) -> str:
-        if url := url.strip():
-            try:
-                parse_redis_url(url)
-            except ConfigError as error:
-                raise ValueError(str(error)) from None
-        return url
-
-    @field_validator("host")
-    @classmethod
-    def _without_brackets(cls, host: str) -> str:
-        return host[1:-1] if host.startswith("[") and host.endswith("]") else host
-
-    @field_validator("root_path")
-    @classmethod
-    def _with_one_slash(cls, path: str) -> str:
-        path = f"/{path.strip('/')}" if path.strip("/") else ""
-        if not _ROOT_PATH.fullmatch(path):
-            raise ValueError("not a path of letters, digits and ._~-; write it without the host, as in /ctr")
-        return path
-
-    @field_validator("cors_origins")
-    @classmethod
-    def _as_browsers_write_them(cls, origins: tuple[str, ...]) -> tuple[str, ...]:
-        origins = tuple(origin.rstrip("/").lower() for origin in origins)
-        if not all(_ORIGIN.fullmatch(origin) for origin in origins):
-            raise ValueError("not an origin; write scheme and host, as in https://shop.example, or * for all")
-        return origins
-
-    @field_validator("api_keys", "admin_key")
-    @classmethod
-    def _can_be_sent(cls, keys: tuple[SecretStr, ...] | SecretStr | None) -> tuple[SecretStr, ...] | SecretStr | None:
-        for key in keys if isinstance(keys, tuple) else (keys,):
-            text = "" if key is None else key.get_secret_value()
-            if _CONTROL.search(text):
-                raise ValueError("a line end or another control character in a key: no header can carry it")
-            if len(text) > 1 and text[0] == text[-1] and text[0] in "\"'":
-                raise ValueError("a key in quotes, which would be a part of it: leave them out")
-        return keys
 
 
 def publishing_settings() -> list[str]:
