@@ -12,10 +12,9 @@ from importlib import import_module
 from typing import Annotated, Any, NoReturn
 
 import typer
-from rich.markup import escape
 
 from app import __version__
-from app.commands.output import console, warn
+from app.commands.output import console, show_error, warn
 from app.commands.unexpected_errors import in_one_line
 from app.errors import CtrError
 
@@ -36,6 +35,12 @@ COMMANDS: dict[str, str] = {
     "bench rank": "app.commands.bench:rank",
 }
 """Command name, with its group if it has one, to `module:function`."""
+
+GROUPS = {
+    "schema": "Propose a features.yaml for a file of your own: `ctr schema infer`.",
+    "bench": "Measure a running service: `ctr bench rank`.",
+}
+"""What `ctr --help` says of a group of commands."""
 
 INTERRUPTED = 130
 """Exit status after Ctrl-C, as shells have it."""
@@ -100,7 +105,7 @@ def _discard_output() -> None:
 
 
 def _fail(message: str) -> NoReturn:
-    console.print(f"[red]error:[/] {escape(message)}", markup=True, highlight=False, soft_wrap=True)
+    show_error(message)
     sys.exit(1)
 
 
@@ -119,11 +124,17 @@ def _interruptible(command: Callable[..., None]) -> Callable[..., None]:
     return run
 
 
+def _in_paragraphs(docstring: str) -> str:
+    """Join the lines of each paragraph: Typer does so with the first alone, and wraps the others within their lines."""
+    return "\n\n".join(" ".join(paragraph.split()) for paragraph in docstring.split("\n\n"))
+
+
 for _name, _target in COMMANDS.items():
     _module, _function = _target.split(":")
     _group, _, _command = _name.rpartition(" ")
     _parent = cli
     if _group:
-        _parent = typer.Typer(no_args_is_help=True, help=f"Commands of `ctr {_group}`.")
+        _parent = typer.Typer(no_args_is_help=True, help=GROUPS[_group])
         cli.add_typer(_parent, name=_group)
-    _parent.command(_command)(_interruptible(getattr(import_module(_module), _function)))
+    _run = getattr(import_module(_module), _function)
+    _parent.command(_command, help=_in_paragraphs(_run.__doc__))(_interruptible(_run))

@@ -97,9 +97,9 @@ def _announce(settings: Settings, as_json: bool, address: str) -> None:
 def _print_invitation(address: str) -> None:
     """Print what to try, once the service listens on the address."""
     address = address.replace("0.0.0.0", "127.0.0.1").replace("[::]", "127.0.0.1")
-    console.print(f"\n  open  {address}/", highlight=False)
+    notify(f"\n  open  {address}/")
     curl = f"curl -s {address}/rank -H 'Content-Type: application/json' -d {shlex.quote(EXAMPLE)}"
-    console.print(f"  try   {curl}\n", markup=False, highlight=False, soft_wrap=True)
+    notify(f"  try   {curl}\n")
 
 
 def _train(settings: Settings, exported: Path) -> None:
@@ -115,4 +115,4 @@ def _train(settings: Settings, exported: Path) -> None:
 
 
 def _step(number: int, text: str) -> None:
-    console.print(f"[bold]\\[{number}/3][/] {text}", highlight=False)
+    console.print(f"[bold]\\[{number}/3][/] {text}", highlight=False, soft_wrap=True)

@@ -70,7 +70,7 @@ def load(
         return
     schema = known_schema(settings, features)
     if schema is None:
-        console.print("no --features given and no model live: values are stored unchecked")
+        notify("no --features given and no model live: values are stored unchecked")
     result = load_file(
         settings,
         entity,

@@ -2,9 +2,10 @@
 
 from __future__ import annotations
 
+import re
 from typing import TYPE_CHECKING, Any
 
-from app.commands.output import AsJson, console, emit
+from app.commands.output import AsJson, emit, notify, warn
 from app.commands.store_options import Model, Store, open_store
 
 if TYPE_CHECKING:
@@ -12,6 +13,9 @@ if TYPE_CHECKING:
 
     from app.registry.gate.gate_report import GateReport
     from app.registry.store.version_table import VersionRow
+
+WIDE = 110
+"""In fewer columns the times of a version stand below each other."""
 
 
 def models(model: Model = None, model_store: Store = None, as_json: AsJson = False) -> None:
@@ -31,9 +35,16 @@ def models(model: Model = None, model_store: Store = None, as_json: AsJson = Fal
     from rich.console import Console
 
     if problem:
-        console.print(problem, markup=False)
-    empty = f"No version in {store.folder} yet: `ctr train --publish` makes one"
-    Console().print(_table(rows, str(store.folder)) if rows else empty)
+        warn(problem)
+    if not rows:
+        Console().print(f"No version in {store.folder} yet: `ctr train --publish` makes one", soft_wrap=True)
+        return
+    Console().print(str(store.folder), markup=False, highlight=False, soft_wrap=True)
+    Console().print(_table(rows, narrow=Console().width < WIDE))
+    if len({_test_rows(row) for row in rows} - {""}) > 1:
+        notify(
+            "AUC and log loss of different test rows cannot be compared: the rows differ, and not only the versions."
+        )
 
 
 def _document(row: VersionRow) -> dict[str, Any]:
@@ -44,27 +55,28 @@ def _document(row: VersionRow) -> dict[str, Any]:
     return document | {name: getattr(row.manifest, name) for name in names} | {"problem": None}
 
 
-def _table(rows: list[VersionRow], title: str) -> Table:
+def _table(rows: list[VersionRow], *, narrow: bool) -> Table:
     from rich.table import Table
 
     tested = {_test_rows(row) for row in rows} - {""}
-    columns = ["version", "labels", "created", "architecture", "test AUC", "log loss", "gate"]
-    table = Table(*columns, *(["test rows"] if tested else []), title=title)
-    if len(tested) > 1:
-        table.caption = (
-            "AUC and log loss of different test rows cannot be compared: the rows differ, and not only the versions"
-        )
+    table = Table(collapse_padding=True, pad_edge=False)
+    for column in ("version", "labels", "created", "model", "AUC", "log\nloss" if narrow else "log loss", "gate"):
+        table.add_column(column, overflow="fold")
+    if tested:
+        table.add_column("test rows,\nfrom, to" if narrow else "test rows", no_wrap=True)
     for row in rows:
         metrics = row.manifest.metrics if row.manifest else {}
         test = metrics.get("test") or metrics.get("validation") or {}
         table.add_row(
             str(row.version),
             ", ".join(row.labels),
-            row.manifest.created_at if row.manifest else row.problem,
+            _minute(row.manifest.created_at).replace(" ", "\n" if narrow and tested else " ")
+            if row.manifest
+            else row.problem,
             row.manifest.architecture if row.manifest else "",
             *(f"{test[name]:.4f}" if name in test else "" for name in ("auc", "log_loss")),
             _verdict(row.gate),
-            *([_test_rows(row)] if tested else []),
+            *([re.sub(", | to ", "\n", _test_rows(row)) if narrow else _test_rows(row)] if tested else []),
         )
     return table
 
@@ -74,8 +86,13 @@ def _test_rows(row: VersionRow) -> str:
     test = row.manifest.data.get("test") if row.manifest else None
     if not isinstance(test, dict) or "rows" not in test:
         return ""
-    span = [str(test[end])[:16].replace("T", " ") for end in ("from", "to") if end in test]
+    span = [_minute(test[end]) for end in ("from", "to") if end in test]
     return f"{test['rows']:,}" + (f", {span[0]} to {span[1]}" if len(span) == 2 else "")
+
+
+def _minute(time: object) -> str:
+    """Write an ISO 8601 time as people do, to the minute."""
+    return str(time)[:16].replace("T", " ")
 
 
 def _verdict(report: GateReport | None) -> str:

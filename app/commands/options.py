@@ -24,7 +24,7 @@ QuoteEscape = Annotated[
     typer.Option(
         "--escape",
         metavar="LETTER",
-        help="What escapes a quote in a quoted cell: '\\\\' as Spark and Hive write it, or '\"'.",
+        help="What escapes a quote in a quoted cell: '\\' as Spark and Hive write it, or '\"'.",
         show_default="a quote; a file with backslashes before quotes is refused",
     ),
 ]

@@ -4,12 +4,15 @@ from __future__ import annotations
 
 import contextlib
 import sys
-from typing import Annotated, Any
+from typing import TYPE_CHECKING, Annotated, Any
 
 import msgspec
 import typer
 from rich.console import Console
 from rich.markup import escape
+
+if TYPE_CHECKING:
+    from rich.table import Table
 
 AsJson = Annotated[bool, typer.Option("--json", help="One JSON document on standard output.")]
 
@@ -31,6 +34,22 @@ def notify(message: str) -> None:
 def warn(message: str) -> None:
     """Print a line about something that did not go as asked, though the command goes on."""
     console.print(f"[yellow]note:[/] {escape(message)}", highlight=False, soft_wrap=True)
+
+
+def show_error(message: str) -> None:
+    """Print why a command failed, in one line however long it is: terminals wrap it, logs and greps want it whole."""
+    console.print(f"[red]error:[/] {escape(message)}", highlight=False, soft_wrap=True)
+
+
+def figures_table(title: str, first: str, *columns: str) -> Table:
+    """Make a table of figures whose headings can be read in 80 columns."""
+    from rich.table import Table
+
+    table = Table(title=title, title_justify="left", collapse_padding=True, pad_edge=False)
+    table.add_column(first, no_wrap=True)
+    for column in columns:
+        table.add_column(column, justify="right", overflow="fold")
+    return table
 
 
 class ConsoleReporter:

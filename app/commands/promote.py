@@ -6,7 +6,7 @@ from typing import Annotated
 
 import typer
 
-from app.commands.output import AsJson, ConsoleReporter, console, emit
+from app.commands.output import AsJson, ConsoleReporter, emit, notify
 from app.commands.store_options import Force, LabelName, Model, Store, open_store
 
 
@@ -29,7 +29,7 @@ def promote(
     promotion = promote_version(
         store, version, settings, ConsoleReporter(), label=label.value, share=share, forced=force
     )
-    with_share = f" for {share:.1%} of users" if label is LabelName.canary else ""
-    console.print(f"{store.name} {version} is {label.value}{with_share}")
+    with_share = f" for {share * 100:g} % of users" if label is LabelName.canary else ""
+    notify(f"{store.name} {version} is {label.value}{with_share}")
     if as_json:
         emit(promotion)

@@ -7,7 +7,7 @@ from typing import Annotated
 
 import typer
 
-from app.commands.output import AsJson, ConsoleReporter, console, emit
+from app.commands.output import AsJson, ConsoleReporter, emit, notify
 from app.commands.store_options import Force, Model, Store, open_store
 from app.errors import ArtifactError
 
@@ -32,8 +32,6 @@ def publish(
         )
     settings, store = open_store(model, model_store)
     published = publish_version(store, version_dir, settings, ConsoleReporter(), live=live, forced=force)
-    console.print(
-        f"{store.name} {published.version} is published{' and stable' if live else ''}: {published.version_dir}"
-    )
+    notify(f"{store.name} {published.version} is published{' and stable' if live else ''}: {published.version_dir}")
     if as_json:
         emit(published)

@@ -1,4 +1,4 @@
-"""`ctr retrain`: trains the live version on with the newest rows, and publishes the result or says why not."""
+"""`ctr retrain`: trains the live version's architecture on the newest rows, and publishes it or says why not."""
 
 from __future__ import annotations
 
@@ -13,7 +13,7 @@ import typer
 from rich.markup import escape
 
 from app.commands.options import Positive, QuoteEscape, interval_seconds
-from app.commands.output import AsJson, ConsoleReporter, console, emit, notify
+from app.commands.output import AsJson, ConsoleReporter, console, emit, notify, show_error
 from app.commands.store_options import Model, Store, open_store
 from app.errors import ConfigError, CtrError, DataError, NotPublished
 from app.runtime.schedule import repeat
@@ -85,7 +85,7 @@ def retrain(
     model_store: Store = None,
     as_json: AsJson = False,
 ) -> None:
-    """Train the live version on with the newest rows; publish the result unless it is worse on the newest of all.
+    """Train the live version's architecture on the newest rows; publish it unless it is worse on the newest of all.
 
     Exit status: 0 a new version is live; 3 nothing was published, and one line says why; 2 wrong options or data;
     1 anything else.
@@ -104,7 +104,7 @@ def _once(**options: Any) -> int:
         with exit_on_sigterm():
             return _retrain(**options)
     except CtrError as error:
-        console.print(f"[red]error:[/] {escape(str(error))}", highlight=False)
+        show_error(str(error))
         return BAD_INPUT if isinstance(error, ConfigError | DataError) else FAILED
 
 
@@ -180,6 +180,8 @@ def _retrain(
         reason, message = error.reason, str(error)
     if outcome.evaluation:
         console.print(comparison_table(outcome))
+        if seen := outcome.evaluation["seen_by_live"]:
+            notify(f"{seen:.0%} of these rows are no newer than what the live version learned from.")
     if message is None:
         notify(f"{store.name} {outcome.version} is live in place of {stable}, after {outcome.seconds:.1f} s")
     else:

@@ -5,9 +5,11 @@ from __future__ import annotations
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
-from rich.table import Table
+from app.commands.output import figures_table
 
 if TYPE_CHECKING:
+    from rich.table import Table
+
     from app.registry.gate.gate_report import GateReport
     from app.training.retrain import RetrainOutcome
 
@@ -17,16 +19,9 @@ METRICS = {"auc": "AUC", "log_loss": "log loss", "pr_auc": "PR-AUC", "calibratio
 def comparison_table(outcome: RetrainOutcome) -> Table:
     """Show the live version beside the candidate on the rows that were held out."""
     evaluation = outcome.evaluation
-    table = Table(title=f"the newest {evaluation['rows']:,} rows", title_justify="left")
-    table.add_column("version")
-    for column in METRICS.values():
-        table.add_column(column, justify="right")
+    table = figures_table(f"the newest {evaluation['rows']:,} rows", "version", *METRICS.values())
     for name, version in ((f"{outcome.live}, live", "live"), ("candidate", "candidate")):
         table.add_row(name, *(f"{evaluation[version][metric]:.4f}" for metric in METRICS))
-    if evaluation["seen_by_live"]:
-        table.caption = (
-            f"{evaluation['seen_by_live']:.0%} of these rows are no newer than what the live version learned from"
-        )
     return table
 
 

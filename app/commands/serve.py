@@ -7,7 +7,7 @@ from typing import Annotated
 import typer
 
 from app.commands.feature_store import with_redis_url
-from app.commands.output import AsJson, console, emit
+from app.commands.output import AsJson, emit, notify
 
 APPLICATION = "app.main:create_app"
 """Makes the served application; a string, so that only processes that serve import it, and torch with it."""
@@ -34,10 +34,10 @@ def serve(
     embedded = not settings.redis_url
     with with_redis_url(settings) as settings:
         if embedded:
-            console.print(f"features come from an embedded Valkey in {settings.data_dir / 'valkey'}", highlight=False)
+            notify(f"features come from an embedded Valkey in {settings.data_dir / 'valkey'}")
 
         def announce(url: str) -> None:
-            console.print(f"serving {settings.model} on {url}", highlight=False)
+            notify(f"serving {settings.model} on {url}")
             if as_json:
                 emit({"model": settings.model, "url": url})
 

@@ -12,7 +12,7 @@ import typer
 
 from app.commands.feature_store import with_redis_url
 from app.commands.options import widths
-from app.commands.output import AsJson, ConsoleReporter, console, emit
+from app.commands.output import AsJson, ConsoleReporter, console, emit, notify
 
 if TYPE_CHECKING:
     from app.features.fields import Side
@@ -58,12 +58,10 @@ def synth(
         "keys": cardinality * (user_fields + item_fields),
         "seed": seed,
     }
-    console.print(
-        f"{'Published as stable' if publish else 'Written to'} {document['version_dir']}", markup=False, highlight=False
-    )
+    notify(f"{'Published as stable' if publish else 'Written to'} {document['version_dir']}")
     if load:
         seconds = _load(settings, catalogue)
-        console.print(f"Loaded {users:,} users and {items:,} items in {seconds:.1f} s", highlight=False)
+        notify(f"Loaded {users:,} users and {items:,} items in {seconds:.1f} s")
         document["load_seconds"] = round(seconds, 3)
     document["seconds"] = round(time.perf_counter() - began, 3)
     if as_json:

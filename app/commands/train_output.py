@@ -7,7 +7,7 @@ from typing import TYPE_CHECKING
 from rich.markup import escape
 from rich.table import Table
 
-from app.commands.output import console, notify, warn
+from app.commands.output import console, figures_table, notify, warn
 
 if TYPE_CHECKING:
     from app.features.schema import FeatureSchema
@@ -20,7 +20,7 @@ METRICS = {
     "gauc": "GAUC",
     "log_loss": "log loss",
     "pr_auc": "PR-AUC",
-    "calibration": "predicted/observed",
+    "calibration": "predicted / observed",
     "ece": "ECE",
 }
 LEAK_ROWS = 100_000
@@ -33,6 +33,7 @@ def show_result(model: str, result: JobResult, rows: Dataset) -> None:
     for field, skipped in result.unreadable.items():
         warn(f"{field}: {skipped}")
     console.print(_table(model, result))
+    notify(f"Calibration: {result.calibration.in_words}.")
     test = result.metrics["test"]
     for sentence in evidence(test, result.verdict, result.rows["test"], result.clicks["test"]):
         notify(sentence + ".")
@@ -46,7 +47,7 @@ def show_result(model: str, result: JobResult, rows: Dataset) -> None:
         which = f"these fields tell the label: {fields}" if fields else "look at the importance of fields in the report"
         warn(f"AUC {best['auc']:.4f} is too good to be true: a field may hold what the click causes; {which}")
     for reason in result.verdict.poor:
-        console.print(f"[bold red]This model is poor:[/] {escape(reason)}.", highlight=False)
+        console.print(f"[bold red]This model is poor:[/] {escape(reason)}.", highlight=False, soft_wrap=True)
 
 
 def note_other_schema(store: ModelStore, schema: FeatureSchema) -> None:
@@ -86,17 +87,13 @@ def _leaks(rows: Dataset) -> dict[str, str]:
 
 
 def _table(model: str, result: JobResult) -> Table:
-    table = Table(title=f"{result.rows['test']:,} test rows, {result.clicks['test']:,} clicks", title_justify="left")
-    table.add_column("model", no_wrap=True)
     shown = [metric for metric in METRICS if metric in result.metrics["test"]]
-    for metric in shown:
-        table.add_column(METRICS[metric], justify="right")
+    title = f"{result.rows['test']:,} test rows, {result.clicks['test']:,} clicks"
+    table = figures_table(title, "model", *(METRICS[metric] for metric in shown))
     rows = {model: result.metrics["test"]}
     if result.refitted_metrics:
         rows[f"{model}, refitted"] = result.refitted_metrics
     for name, metrics in {**rows, **result.baselines}.items():
         style = "bold" if name in rows else ""
         table.add_row(name.replace("_", " "), *(f"{metrics[metric]:.4f}" for metric in shown), style=style)
-    table.caption = f"Calibration: {result.calibration.in_words}."
-    table.caption_justify = "left"
     return table

@@ -16,7 +16,7 @@ if TYPE_CHECKING:
 
 def export_states_of(rows: Dataset, folder: Path, asked_for: str) -> None:
     """Write the last state of users and items, and say why where there is none to write."""
-    from app.features.fields import SIDES
+    from app.features.fields import SIDES, WITHOUT_ID
     from app.training.data.state_files import export_states
 
     try:
@@ -28,7 +28,9 @@ def export_states_of(rows: Dataset, folder: Path, asked_for: str) -> None:
         notify(f"Wrote {' and '.join(f'{count:,} {side}s' for side, count in written.items())} to {folder}")
     for side in SIDES:
         if side not in written and rows.schema.side(side):
-            warn(f"{asked_for}: no {side}s, since none of their fields is marked `id: true` in the schema")
+            warn(
+                f"{asked_for}: no {side}s, as no field of theirs is marked `id: true` in the schema: {WITHOUT_ID[side]}"
+            )
 
 
 def check_folder(folder: Path) -> None:

@@ -12,6 +12,11 @@ Entity = Literal["user", "item", "context"]
 Side = Literal["user", "item"]
 """The two halves of a model's input. Context fields come with the request and belong to the user side."""
 SIDES: tuple[Side, Side] = ("user", "item")
+WITHOUT_ID: dict[Side, str] = {
+    "user": "each request sends what is known of the user, as `user_features`",
+    "item": "each request sends what is known of its items, as `item_features`",
+}
+"""What serving a side comes to where no id says whose features the store should read."""
 Name = Annotated[str, StringConstraints(pattern=r"^[A-Za-z][A-Za-z0-9_.-]{0,63}$")]
 RAW_NAME = r"^[^\x00\x1f]{1,256}$"
 RawName = Annotated[str, StringConstraints(pattern=RAW_NAME)]

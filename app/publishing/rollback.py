@@ -79,8 +79,9 @@ def _load_earlier(store: ModelStore, version: int, replaced: int | None) -> int:
     once_stable = [number for number in store.rollback_candidates(before=replaced) if number in store.history()]
     if version not in once_stable:
         listed = ", ".join(map(str, once_stable)) or "none"
+        forward = f"; `ctr promote {version}` makes it stable" if version in store.versions() else ""
         raise ConfigError(
-            f"{store.name} has no version {version} to return to; stable before {replaced} were: {listed}"
+            f"{store.name} has no version {version} to return to; stable before {replaced} were: {listed}{forward}"
         )
     store.load(version)
     return version

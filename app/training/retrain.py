@@ -1,4 +1,4 @@
-"""Retrain: train the live version on with the newest rows, and publish the result only if it is no worse.
+"""Retrain: train the live version's architecture on the newest rows, and publish the result only if it is no worse.
 
     all rows, oldest to newest      ............|------- window -------|
     the window                                  | training | valid. | test |
@@ -22,6 +22,7 @@ from app.models.base import CtrModel
 from app.models.preprocessing import Preprocessing
 from app.publishing.publish import Gate, publish_staged
 from app.registry.artifact.artifact import Artifact
+from app.registry.artifact.manifest import Manifest
 from app.registry.store.model_store import ModelStore
 from app.registry.store.store_lock import writing_to
 from app.runtime.file_lock import try_lock
@@ -41,6 +42,8 @@ from app.training.warm_start import ContinuedPreprocessingFit, live_preprocessin
 from app.training.write_version import write_version
 
 LOCK = ".retrain.lock"
+FEW_ROWS = 0.5
+"""Fresh weights with less than this share of the rows that the live version had are likely to be worse."""
 
 
 @dataclass
@@ -124,7 +127,8 @@ def retrain(
     outcome.rows = {part: len(rows) for part, rows in prepared.data.items()}
     outcome.data = summarise_data(prepared.data)
 
-    notify(f"Training {config.job.model.name} from {'fresh weights' if config.fresh else f'version {live.version}'} on")
+    begin = "with fresh weights" if config.fresh else f"from version {live.version} on"
+    notify(f"Training {config.job.model.name} {begin}")
     train, validation = (prepared.rows[part] for part in ("train", "validation"))
     model = config.job.model.build(prepared.preprocessing)
     warm = None if config.fresh else warm_start(model, prepared.preprocessing, live, train)
@@ -148,7 +152,7 @@ def retrain(
     outcome.seconds = time.perf_counter() - started
     reason = shortfall(outcome.evaluation, live.version)
     if reason:
-        raise NotPublished("gain", reason)
+        raise NotPublished("gain", reason + _few_rows(config, outcome.rows["train"], live.manifest))
 
     baselines = fit_baselines_on(prepared, job.trainer.seed, notify, JUDGES)
     poor = judge_trained(prepared, trained, baselines).poor
@@ -210,3 +214,14 @@ def retrain(
         version = publish_staged(store, staged, gate_or_refuse, replaces=live.version, discard_if_interrupted=True)
     outcome.seconds = time.perf_counter() - started
     return store.path(version)
+
+
+def _few_rows(config: RetrainConfig, rows: int, live: Manifest) -> str:
+    """Say where fresh weights had far fewer rows to learn from than the live version: often the newest file alone."""
+    trained_on = live.data.get("train", {}).get("rows", 0)
+    if not config.fresh or rows >= FEW_ROWS * trained_on:
+        return ""
+    return (
+        f"; fresh weights learned from {rows:,} rows, version {live.version} from {trained_on:,}: name the older "
+        "files with the new one (--data FOLDER), or go on from its weights with --warm"
+    )

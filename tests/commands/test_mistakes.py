@@ -6,6 +6,7 @@ import errno
 import os
 import subprocess
 import sys
+from itertools import pairwise
 from pathlib import Path
 
 import pytest
@@ -34,6 +35,10 @@ MISTAKES: dict[str, tuple[tuple[str, ...], str]] = {
     "a schema that is a list": ((*TRAIN, *OK[:2], "--features", "list.yaml"), "expected a mapping"),
     "a wrong type": (("load", "users", "ok.csv", "--features", "typed.yaml"), "typed.yaml:2: field 'a': needs a name"),
     "no such column": ((*TRAIN[:-1], "label", *OK), "ok.csv: no column label; it has"),
+    "events that are not joined": (
+        (*TRAIN, *OK[:2], "--features", "joined.yaml"),
+        "training reads one table: join the users' and the items' columns to the events first",
+    ),
     "no time": ((*TRAIN, *OK, "--timestamp", "at"), "ok.csv: no column at; it has"),
     "no data": ((*TRAIN, *OK[2:]), "needs --data PATH"),
     "one class": ((*TRAIN, "--data", "same.csv", *OK[2:]), "every clicked is 0; there is nothing to learn from"),
@@ -67,6 +72,8 @@ def _files(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     Path("ok.csv").write_text("user_id,item_id,clicked\n" + "".join(f"u{n % 7},i{n % 9},{n % 2}\n" for n in range(99)))
     Path("same.csv").write_text("user_id,item_id,clicked\n" + "u,i,0\n" * 50)
     Path("ok.yaml").write_text(SCHEMA)
+    joined = SCHEMA + "".join(f" - {{name: {name}, entity: user, type: categorical}}\n" for name in ("city", "age"))
+    Path("joined.yaml").write_text(joined)
     Path("broken.yaml").write_text("fields:\n - {name: [\n")
     Path("list.yaml").write_text("- 1\n")
     Path("typed.yaml").write_text("fields:\n - {name: a, entity: user, type: 3}\n")
@@ -169,3 +176,12 @@ def test_every_command_has_help_and_json(ctr: Ctr, command: str) -> None:
     status, out, _ = ctr(*command.split(), "--help")
     assert status == 0
     assert "--json" in out
+
+
+@pytest.mark.parametrize("command", COMMANDS)
+def test_help_breaks_lines_where_the_terminal_ends_and_nowhere_else(ctr: Ctr, command: str) -> None:
+    _, out, _ = ctr(*command.split(), "--help")
+    above = out.split("\u256d")[0].splitlines()
+    for line, after in pairwise(above):
+        if line.strip() and after.strip():
+            assert len(line.rstrip()) + len(after.split()[0]) >= 78, f"{line!r} has room for {after.split()[0]!r}"

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+import re
 from pathlib import Path
 from typing import Any
 
@@ -229,6 +230,40 @@ def test_the_table_says_which_rows_each_version_was_tested_on(
         with store.staging() as staged:
             write_tiny(staged, data={"test": part})
             store.publish(staged)
-    said = " ".join(run(store, "models").stdout.split())
+    said = " ".join(run(store, "models").output.split())
     for words in ("4,000, 2026-11-03 00:00 to", "2,000, 2026-11-10 00:00 to", "cannot be compared"):
         assert words in said, said
+
+
+def test_the_table_can_be_read_in_eighty_columns(store: ModelStore, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setenv("COLUMNS", "80")
+    part = {"rows": 4000, "from": "2026-11-03T00:00:00+00:00", "to": "2026-11-13T12:30:00+00:00"}
+    with store.staging() as staged:
+        write_tiny(staged, data={"test": part})
+        version = store.publish(staged)
+    run(store, "promote", str(version))
+    said = run(store, "models").stdout
+    for words in (
+        "version",
+        "labels",
+        "created",
+        "loss",
+        "test rows",
+        "deepfm",
+        "passed",
+        "2026-11-13 12:30",
+    ):
+        assert words in said, said
+    assert re.search(r"\d{4}-\d\d-\d\d +│deepfm", said), said
+    assert "\N{HORIZONTAL ELLIPSIS}" not in said
+    assert max(map(len, said.splitlines()[1:])) <= 80, "after the folder"
+
+
+def test_who_wants_forward_again_is_told_how(store: ModelStore) -> None:
+    for _ in range(2):
+        publish_tiny(store)
+    run(store, "rollback")
+    with pytest.raises(ConfigError, match=r"no version 2 to return to.*none; `ctr promote 2` makes it stable"):
+        run(store, "rollback", "--to", "2")
+    with pytest.raises(ConfigError, match=r"stable before 1 were: none$"):
+        run(store, "rollback", "--to", "9")

@@ -7,7 +7,7 @@ from typing import Any
 import httpx
 import pytest
 
-from app.commands.rank import read_context
+from app.commands.rank import read_context, timing_in_words
 from tests.commands.conftest import Ctr
 
 ANSWER = {
@@ -73,3 +73,9 @@ def test_values_of_a_context_are_json_or_text() -> None:
     assert read == {
         "hour": 21, "os": "ios", "code": "007", "quoted": "21", "empty": "", "link": "a=b", "tags": ["x"]
     }  # fmt: skip
+
+
+def test_where_the_time_went_is_said_in_words() -> None:
+    header = "decode;dur=0.126, features;dur=5.972, score;dur=3.355"
+    assert timing_in_words(header) == "9.5 ms in the service (decode 0.1, features 6.0, score 3.4)"
+    assert timing_in_words("") == "", "a proxy may take the header away"

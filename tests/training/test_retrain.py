@@ -204,6 +204,17 @@ def test_not_good_enough_is_status_3_one_line_and_nothing_left(ctr: Ctr, folder:
     left_alone(folder)
 
 
+def test_fresh_weights_from_the_newest_file_alone_are_told_what_they_lack(ctr: Ctr, folder: Path, run_ctr: Ctr) -> None:
+    header, *rows = (folder / "clicks.csv").read_text().splitlines()
+    (folder / "today.csv").write_text("\n".join([header, *rows[-200:]]))
+    alone = ("--data", "today.csv", *TABLE[2:], "--min-gain", "0.5")
+    told = "fresh weights learned from 135 rows, version 1 from 540: name the older files with the new one"
+    status, _, err = run_ctr("retrain", *alone)
+    assert (status, told in " ".join(err.split())) == (3, True), err
+    assert "older files" not in ctr(*alone)[2], "--warm goes on from what it has"
+    assert "older files" not in run_ctr("retrain", *TABLE, "--min-gain", "0.5")[2], "it has more rows than it had"
+
+
 def test_what_the_gate_refuses_is_status_3_and_keeps_its_report(
     ctr: Ctr, folder: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:

@@ -18,6 +18,8 @@ ITEM_WORDS = {
     "itm", "goods", "asin", "isbn", "ean", "upc", "adgroup", "adset", "adunit", "commodity", "show", "episode",
     "post", "job", "course", "deal", "coupon", "material",
 }  # fmt: skip
+CARRIED_WORDS = {"device", "session", "client", "ip", "cookie", "app", "store"}
+"""Name whom rows are about where nothing better does, and else what a person comes with this time."""
 REQUEST_WORDS = {"session", "impression", "request", "visit", "row", "index", "event", "query", "log", "record"}
 """These count what happens, and not those whom it happens to."""
 CODE_WORDS = {

@@ -9,7 +9,7 @@ from dataclasses import dataclass, field
 import polars as pl
 
 from app.features.fields import Entity
-from app.training.data.column_names import ITEM_WORDS, USER_WORDS, words_of
+from app.training.data.column_names import CARRIED_WORDS, ITEM_WORDS, USER_WORDS, words_of
 from app.training.data.column_profile import ColumnProfile
 from app.training.data.id_columns import ProposedId, is_trait
 from app.training.data.number_kind import NumberKind, number_kind
@@ -105,14 +105,17 @@ def _entity(
     profile: ColumnProfile, ids: Mapping[Entity, ProposedId], owner: Entity | None, shares: Mapping[Entity, float]
 ) -> tuple[Entity, str]:
     words = words_of(profile.name)
-    sides: tuple[tuple[Entity, set[str]], ...] = (("user", USER_WORDS), ("item", ITEM_WORDS))
-    for entity, entity_words in sides:
+    sides: dict[Entity, set[str]] = {"user": USER_WORDS, "item": ITEM_WORDS}
+    for entity, own in ids.items():
+        if not shares[entity]:  # a user's `device` is the request's where it changes from row to row
+            sides[entity] = sides[entity] - CARRIED_WORDS.difference(words_of(own.name))
+    for entity, entity_words in sides.items():
         # Values go before a name: the `customer` of an advertisement is who pays for it.
         if words and words[0] in entity_words and (owner in (None, entity) or shares.get(entity)):
             return entity, f"named {words[0]}..."
     if owner:
         return owner, f"the same in {shares[owner]:.0%} of the rows of one {ids[owner].name}"
-    for entity, entity_words in sides:
+    for entity, entity_words in sides.items():
         if set(words) & entity_words:
             return entity, "by a word in its name"
     if not ids:

@@ -10,7 +10,7 @@ from pathlib import Path
 import polars as pl
 
 from app.errors import ConfigError, DataError
-from app.features.fields import SIDES, Entity
+from app.features.fields import SIDES, WITHOUT_ID, Entity
 from app.features.schema import MAX_FIELDS, parse_schema
 from app.features.tables.plain_series import plain_series
 from app.training.data.column_names import ITEM_WORDS, USER_WORDS
@@ -115,7 +115,7 @@ def propose_schema(
     share_spaces(proposals, ids)
     text = _yaml_document(path, proposals, label, positive, timestamp, left_out, len(labels))
     parse_schema(text, origin=f"the proposal for {path.name}")
-    return SchemaProposal(text, label, timestamp, left_out, files.notes())
+    return SchemaProposal(text, label, timestamp, left_out, (*files.notes(), *_without_ids(proposals)))
 
 
 def _leave_out_times(
@@ -196,6 +196,17 @@ def _first_rows(path: Path, files: TableFiles, rows: int) -> Iterable[ColumnProf
             yield ColumnProfile(column.fill_nan(None) if column.dtype.is_float() else column)
 
 
+def _without_ids(proposals: list[FieldProposal]) -> list[str]:
+    """Say for each side that has fields and no id how its values come to be known when it is served."""
+    without = [
+        side
+        for side in SIDES
+        if any(one.entity == side for one in proposals)
+        and not any(one.entity == side and one.options.get("id") for one in proposals)
+    ]
+    return [f"No column is the {side}'s id: {WITHOUT_ID[side]}; --{side}-id COLUMN if one is" for side in without]
+
+
 def _yaml_document(
     path: Path,
     proposals: list[FieldProposal],
@@ -223,6 +234,7 @@ def _yaml_document(
         f"Proposed from the first {rows:,} rows of {path.name}. A guess: read it, mend it, keep it with your code.",
         shlex.join([*command, *options]),
         *(f"Left out: {name}: {reason}" for name, reason in left_out.items()),
+        *_without_ids(proposals),
     ]
     lines = [
         *(one_line(f"# {comment}") for comment in comments),

@@ -24,6 +24,7 @@ from app.training.data.usable_rows import UsableRows, read_labels, read_times
 
 PLACEHOLDER = "\x1f"
 """This column of nulls keeps the number of rows of a side without fields."""
+JOIN_FIRST = "training reads one table: join the users' and the items' columns to the events first (README.md)"
 
 
 @dataclass(frozen=True)
@@ -149,7 +150,14 @@ class Source:
         missing = [name for name in self._required_columns() if name not in present]
         if missing:
             names = ", ".join(list(shown)[:40])
-            raise DataError(f"{file or self.path}: no column {', '.join(missing)}; it has {names}{self._hint()}")
+            join = f"; {JOIN_FIRST}" if self._is_events_alone(missing) else ""
+            raise DataError(f"{file or self.path}: no column {', '.join(missing)}; it has {names}{join}{self._hint()}")
+
+    def _is_events_alone(self, missing: list[str]) -> bool:
+        """Tell whether the ids are there and most of what is known of those whom they name is not."""
+        ids = {field.raw_name for field in self.schema.fields if field.type == "categorical" and field.id}
+        others = {field.raw_name for field in self.schema.fields} - ids
+        return bool(ids) and ids.isdisjoint(missing) and others.issuperset(missing) and 2 * len(missing) > len(others)
 
     def _select_usable(self, chunk: TableChunk, bad: BadRows) -> UsableRows:
         frame = chunk.frame

@@ -162,3 +162,44 @@ def test_what_it_cannot_know_it_asks_for(tmp_path: Path) -> None:
     path.write_text("a,b\n")
     with pytest.raises(DataError, match="no rows"):
         propose_schema(path)
+
+
+def test_what_a_user_comes_with_is_the_requests_where_it_changes_and_theirs_where_it_stays(tmp_path: Path) -> None:
+    rng = random.Random(5)
+    phones = [rng.choice(["ios", "android"]) for _ in range(40)]
+    shops = [rng.choice(["north", "south"]) for _ in range(24)]
+    rows = [
+        {
+            "uid": (user := rng.randint(0, 39)),
+            "sku": (item := rng.randint(0, 23)),
+            "device": rng.choice(["ios", "android", "web"]),
+            "device_make": phones[user],
+            "app": rng.choice(["shop", "news"]),
+            "store": shops[item],
+            "user_mood": rng.choice(["good", "bad"]),
+            "click": rng.randint(0, 1),
+        }
+        for _ in range(600)
+    ]
+    pl.DataFrame(rows).write_csv(tmp_path / "clicks.csv")
+    fields = fields_of(propose_schema(tmp_path / "clicks.csv").text)
+    assert {name: field.entity for name, field in fields.items()} == {
+        "uid": "user", "sku": "item", "device": "context", "device_make": "user", "app": "context", "store": "item",
+        "user_mood": "user",
+    }  # fmt: skip
+    pl.DataFrame(rows).drop("uid").with_columns(device_id=pl.col("device")).write_csv(tmp_path / "devices.csv")
+    fields = fields_of(propose_schema(tmp_path / "devices.csv", user_id="device_id").text)
+    assert fields["device_make"].entity == "user", "the device is who they are where its id is all there is"
+
+
+@pytest.mark.parametrize(("column", "name"), [("userId", "user"), ("movieId", "item")])
+def test_a_side_without_an_id_is_said_with_what_serving_it_needs(tmp_path: Path, column: str, name: str) -> None:
+    prefix = {"user": "user_", "item": "movie_"}[name]
+    rng = random.Random(1)
+    frame = impressions().select("userId", "movieId", "hour", "click").drop(column)
+    frame = frame.with_columns(pl.Series(f"{prefix}group", [rng.choice("abc") for _ in range(len(frame))]))
+    frame.write_csv(tmp_path / "clicks.csv")
+    proposal = propose_schema(tmp_path / "clicks.csv")
+    said = f"No column is the {name}'s id: each request sends what is known of "
+    assert [note for note in proposal.notes if note.startswith(said) and f"`{name}_features`; --{name}-id" in note]
+    assert f"# {said}" in proposal.text
