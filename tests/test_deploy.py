@@ -157,6 +157,13 @@ def test_commands_have_the_options_that_are_given(arguments: list[str]) -> None:
             assert option.split("=")[0] in helped.output
 
 
+def test_what_is_published_first_is_what_is_served() -> None:
+    (train,), (service,) = PODS["train"]["containers"], PODS["service"]["containers"]
+    assert "--name=$(CTR_MODEL)" in train["args"], "or else the version has the name of its architecture"
+    assert train["envFrom"] == service["envFrom"], "which Kubernetes puts in place of $(CTR_MODEL)"
+    assert "CTR_MODEL" in SETTINGS
+
+
 def test_compose_fits_the_compose_specification() -> None:
     specification = resources.files("check_jsonschema") / "builtin_schemas" / "vendor" / "compose-spec.json"
     schema = msgspec.json.decode(specification.read_bytes())
