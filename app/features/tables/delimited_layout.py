@@ -17,6 +17,8 @@ CANDIDATES = (",", "\t", ";", "|")
 SAMPLE_LINES = 50
 MIN_PADDED = 3
 """Fewer lines may be alike by chance."""
+MIN_VALUES = 3
+"""So many names of columns that are values in them too are a row."""
 NAMED = {",": "commas", "\t": "tabs", ";": "semicolons", "|": "vertical bars"}
 _QUOTED = re.compile(rb'"(?:[^"]|"")*"')
 _FORMULA = re.compile(rb'(?:^|[,;|\t])(="[^"\n]*"|"=""[^"\n]*""")(?=[,;|\t\r\n])', re.MULTILINE)
@@ -85,7 +87,7 @@ def delimited_layout(path: Path, escape: str | None = None) -> DelimitedLayout:
         raise DataError(f"{path}: the header names {twice[0]!r} twice")
     notes = [f"its columns are divided by {NAMED.get(separator, separator)}"] if separator != usual else []
     if not quoting.padded:
-        notes += _edge_spaces(lines[1:], names, quoting)
+        notes += _oddities(lines[1:], names, quoting)
     note = f"{path.name}: {'; '.join(notes)}" if notes else ""
     return DelimitedLayout(_told_apart(names), quoting, body + end, note)
 
@@ -96,18 +98,26 @@ def _told_apart(names: tuple[str, ...]) -> tuple[str, ...]:
     return tuple(f" {index + 1}" if index in blank[1:] else name for index, name in enumerate(names))
 
 
-def _edge_spaces(rows: list[bytes], names: tuple[str, ...], quoting: Quoting) -> list[str]:
-    """Say which columns have values that all begin or end in spaces, as those of CHAR columns do."""
+def _oddities(rows: list[bytes], names: tuple[str, ...], quoting: Quoting) -> list[str]:
+    """Say which columns have values that all begin or end in spaces, as those of CHAR do, and what is no header."""
     cells = [row.rstrip(b"\r").split(quoting.separator.encode()) for row in rows if b'"' not in row]
-    cells = [row for row in cells if len(row) == len(names)]
+    header = [name.encode() for name in names]
+    cells = [row for row in cells if len(row) == len(names) and row != header]
     if len(cells) < MIN_PADDED:
         return []
-    spaces = tuple(
+    columns = dict(zip(names, zip(*cells, strict=True), strict=True))
+    spaces = ", ".join(
         name
-        for name, *column in zip(names, *cells, strict=True)
+        for name, column in columns.items()
         if all(cell.strip() and cell != (cell.rstrip(b" ") if quoting.spaced else cell.strip(b" ")) for cell in column)
     )
-    return [f"{', '.join(spaces)}: every value has spaces at its ends, which a category keeps"] if spaces else []
+    notes = [f"{spaces}: every value has spaces at its ends, which a category keeps"] if spaces else []
+    values = [name for name, column in columns.items() if name and name.encode() in column]
+    if len(values) >= MIN_VALUES and 2 * len(values) >= len(names):
+        notes.append(
+            f"its first line names the columns {', '.join(values[:MIN_VALUES])}, which are values: add one of names"
+        )
+    return notes
 
 
 def choose_separator(lines: list[bytes], usual: str) -> str:

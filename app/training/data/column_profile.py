@@ -18,6 +18,8 @@ MIN_LIST_SHARE = 0.2
 """A column holds lists if at least this share of its values has the separator."""
 WRITTEN_NUMBER = r"^\s*[-+]?[$€£]?\s*\d{1,3}(?:,\d{3})*(?:\.\d+)?\s*[%€$£]?\s*$"
 """Matches 1,234.50 and the like, which are no lists."""
+SIGNED_NUMBER = r"^\s*[-+(]?\s*[$€£]?\s*\d{1,3}(?:[.,' \u00a0\u202f]?\d{3})*(?:[.,]\d+)?\s*[%€$£]?\s*\)?\s*$"
+"""Matches numbers as people and spreadsheets write them: 1.234,50, 5 %, $5, (5)."""
 JSON_SAMPLE = 1_000
 MAX_UNREADABLE = 0.005
 """Numbers may have so many values among them that are none: training reads up to 1 % of such as missing."""
@@ -82,6 +84,15 @@ class ColumnProfile:
     def is_whole(self) -> bool:
         """Tell whether all values are whole numbers."""
         return self.numbers is not None and bool((self.numbers == self.numbers.floor()).all())
+
+    @cached_property
+    def has_signed_numbers(self) -> bool:
+        """Tell whether all values are numbers, but some with signs or separators that no field reads."""
+        return (
+            self.floats is None
+            and self._all_match(SIGNED_NUMBER)
+            and bool(self.present.str.contains("[.,%€$£(]").any())
+        )
 
     @cached_property
     def has_padded_codes(self) -> bool:

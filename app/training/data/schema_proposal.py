@@ -81,6 +81,8 @@ def propose_schema(
     threshold = label_threshold(profiles[label].series) if unclear else ""
     if threshold:
         raise ConfigError(one_line(f"{path}: {label} {threshold}"))
+    if unclear:
+        raise ConfigError(one_line(f"{path}: {label} is not 0 or 1; {LabelReading().advice(profiles[label].series)}"))
     left_out = {label: "the label"}
     for name, profile in profiles.items():
         reason = left_out.get(name) or (

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import re
 from collections.abc import Callable, Iterable, Iterator
 from dataclasses import dataclass, replace
 from pathlib import Path
@@ -149,7 +150,10 @@ class Source:
     def _check_columns(self, present: set[str], shown: Iterable[str], file: Path | None = None) -> None:
         missing = [name for name in self._required_columns() if name not in present]
         if missing:
-            names = ", ".join(list(shown)[:40])
+            found = list(shown)
+            names = ", ".join(found[:40])
+            if len(found) == 1 and not re.fullmatch(r"\w+", found[0]):
+                names += " alone, not divided by commas, tabs, semicolons or vertical bars"
             join = f"; {JOIN_FIRST}" if self._is_events_alone(missing) else ""
             raise DataError(f"{file or self.path}: no column {', '.join(missing)}; it has {names}{join}{self._hint()}")
 

@@ -144,3 +144,27 @@ def test_rows_that_are_all_bad_are_not_called_none(tmp_path: Path) -> None:
     path.write_text("clicked,a\n" + "".join(f"{row},{row % 2},x\n" for row in range(5)))
     with pytest.raises(DataError, match=r"no usable rows: 5 bad rows .*have 3 columns, the header 2: R leaves"):
         propose_schema(path)
+
+
+@pytest.mark.parametrize("form", ["{},50", "{}%", "${}", "1,{:03}.50", "{}.5 €"])
+def test_numbers_that_no_field_reads_are_left_out_and_say_so(tmp_path: Path, form: str) -> None:
+    path = tmp_path / "rows.tsv"
+    lines = [f"{row % 2}\t{row % 3}\t{form.format(row * 7 % 31)}" for row in range(200)]
+    path.write_text("clicked\ta\tprice\n" + "\n".join(lines) + "\n")
+    reason = propose_schema(path).left_out["price"]
+    assert reason == f"numbers such as {form.format(0)}: write them as 1234.5, without separators or signs"
+
+
+def test_a_label_that_training_cannot_read_is_refused(tmp_path: Path) -> None:
+    path = tmp_path / "rows.csv"
+    path.write_text("clicked,a\n" + "".join(f"{('no click', 'click')[row % 2]},{row % 3}\n" for row in range(60)))
+    with pytest.raises(ConfigError, match="clicked is not 0 or 1; it holds click, no click: --positive click or"):
+        propose_schema(path, label="clicked")
+    assert propose_schema(path, label="clicked", positive="click").label == "clicked"
+
+
+def test_a_first_row_in_place_of_names_is_named(tmp_path: Path) -> None:
+    path = tmp_path / "rows.csv"
+    path.write_text("".join(f"{row % 2},u{row % 5},{row % 7 + 10}\n" for row in range(60)))
+    (note,) = propose_schema(path).notes
+    assert note == "rows.csv: its first line names the columns 0, u0, 10, which are values: add one of names"
