@@ -18,7 +18,7 @@ MIN_LIST_SHARE = 0.2
 """A column holds lists if at least this share of its values has the separator."""
 WRITTEN_NUMBER = r"^\s*[-+]?[$€£]?\s*\d{1,3}(?:,\d{3})*(?:\.\d+)?\s*[%€$£]?\s*$"
 """Matches 1,234.50 and the like, which are no lists."""
-SIGNED_NUMBER = r"^\s*[-+(]?\s*[$€£]?\s*\d{1,3}(?:[.,' \u00a0\u202f]?\d{3})*(?:[.,]\d+)?\s*[%€$£]?\s*\)?\s*$"
+SIGNED_NUMBER = r"^ *[-+(]? *[$€£]? *\d{1,3}(?:[.,' \u00a0\u202f]?\d{3})*(?:[.,]\d+)? *[%€$£]? *\)? *$"
 """Matches numbers as people and spreadsheets write them: 1.234,50, 5 %, $5, (5)."""
 JSON_SAMPLE = 1_000
 MAX_UNREADABLE = 0.005

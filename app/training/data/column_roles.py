@@ -26,8 +26,6 @@ LABEL_NAMES = (
 RATING_WORDS = {"rating", "stars", "score", "rate", "plays", "clicks", "listens", "views", "dwell", "watch"}
 PLAIN_LABELS = {"0", "0.0", "false", "1", "1.0", "true"}
 """Where several columns have two values, a label of these goes before one of yes and no."""
-MAX_CODES = 12
-"""So few numbers may be categories, however they are written."""
 MIN_COPIED, MIN_COPIED_SHARE = 20, 0.01
 """A copy is one where so many rows, and this share of them, have a value."""
 SOURCE_NAME = re.compile(RAW_NAME)
@@ -116,11 +114,14 @@ def cannot_be_field(profile: ColumnProfile) -> str:
     reason = "a time: a field needs what comes back, such as its hour or weekday"
     if isinstance(profile.series.dtype, pl.Date | pl.Datetime):
         return reason
-    if is_other_time(profile):
-        return f"{reason}; to split by it {HOW_TO_WRITE}"
-    if profile.has_signed_numbers and not profile.has_lists and profile.distinct_count > MAX_CODES:
-        return f"numbers such as {profile.present[0].strip()}: write them as 1234.5, without separators or signs"
-    return ""
+    return f"{reason}; to split by it {HOW_TO_WRITE}" if is_other_time(profile) else ""
+
+
+def number_hint(profile: ColumnProfile) -> str:
+    """Say how numbers have to be written that no numeric field reads; empty where a column holds none."""
+    if not profile.has_signed_numbers or profile.has_lists:
+        return ""
+    return f"; to be numbers, {profile.present[0].strip()} and the like are written as 1234.5"
 
 
 def copied_column(profile: ColumnProfile, others: Iterable[ColumnProfile]) -> str:

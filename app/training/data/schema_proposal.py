@@ -21,6 +21,7 @@ from app.training.data.column_roles import (
     copied_column,
     find_label_column,
     labels_of,
+    number_hint,
     reason_to_leave_out,
 )
 from app.training.data.field_names import field_names
@@ -103,6 +104,7 @@ def propose_schema(
     ids = _find_ids(usable, given, labels)
     proposals = [propose_field(profile, usable, ids, labels) for profile in usable.values()]
     for proposal in proposals:
+        proposal.type_reason += number_hint(proposal.profile)
         words = missing_words(proposal.profile.series)
         if proposal.type != "numeric":  # as a number each of them is missing anyway
             words += proposal.profile.words
@@ -158,7 +160,7 @@ def _leave_out_copies(usable: dict[str, ColumnProfile], left_out: dict[str, str]
             continue
         original = copied_column(profile, kept)
         if original:
-            left_out[name] = f"says the same as {original} in every row"
+            left_out[name] = f"says the same as {original} in every row{number_hint(profile)}"
             del usable[name]
         else:
             kept.append(profile)

@@ -147,12 +147,15 @@ def test_rows_that_are_all_bad_are_not_called_none(tmp_path: Path) -> None:
 
 
 @pytest.mark.parametrize("form", ["{},50", "{}%", "${}", "1,{:03}.50", "{}.5 €"])
-def test_numbers_that_no_field_reads_are_left_out_and_say_so(tmp_path: Path, form: str) -> None:
+def test_numbers_that_no_field_reads_are_told_how_to_be_written(tmp_path: Path, form: str) -> None:
     path = tmp_path / "rows.tsv"
-    lines = [f"{row % 2}\t{row % 3}\t{form.format(row * 7 % 31)}" for row in range(200)]
+    lines = [f"{row % 2}\t{row * 11 % 37}\t{form.format(row * 7 % 31)}" for row in range(200)]
     path.write_text("clicked\ta\tprice\n" + "\n".join(lines) + "\n")
-    reason = propose_schema(path).left_out["price"]
-    assert reason == f"numbers such as {form.format(0)}: write them as 1234.5, without separators or signs"
+    hint = f"; to be numbers, {form.format(0)} and the like are written as 1234.5"
+    assert hint in propose_schema(path).text
+    copies = [f"{row % 2}\tx{row * 7 % 31}\t{form.format(row * 7 % 31)}" for row in range(200)]
+    path.write_text("clicked\titem_id\tprice\n" + "\n".join(copies) + "\n")
+    assert propose_schema(path).left_out["price"] == f"says the same as item_id in every row{hint}"
 
 
 def test_a_label_that_training_cannot_read_is_refused(tmp_path: Path) -> None:
