@@ -169,5 +169,5 @@ def test_a_label_that_training_cannot_read_is_refused(tmp_path: Path) -> None:
 def test_a_first_row_in_place_of_names_is_named(tmp_path: Path) -> None:
     path = tmp_path / "rows.csv"
     path.write_text("".join(f"{row % 2},u{row % 5},{row % 7 + 10}\n" for row in range(60)))
-    (note,) = propose_schema(path).notes
-    assert note == "rows.csv: its first line names the columns 0, u0, 10, which are values: add one of names"
+    note = "rows.csv: its first line names the columns 0, u0, 10, which are values: add one of names"
+    assert note in propose_schema(path).notes
