@@ -14,6 +14,7 @@ import typer
 from app.commands.feature_store import with_redis_url
 from app.commands.output import AsJson, console, emit, notify
 from app.commands.serve import APPLICATION
+from app.commands.service_options import reachable
 from app.errors import ConfigError, CtrError
 
 if TYPE_CHECKING:
@@ -96,7 +97,7 @@ def _announce(settings: Settings, as_json: bool, address: str) -> None:
 
 def _print_invitation(address: str) -> None:
     """Print what to try, once the service listens on the address."""
-    address = address.replace("0.0.0.0", "127.0.0.1").replace("[::]", "127.0.0.1")
+    address = reachable(address)
     notify(f"\n  open  {address}/")
     curl = f"curl -s {address}/rank -H 'Content-Type: application/json' -d {shlex.quote(EXAMPLE)}"
     notify(f"  try   {curl}\n")

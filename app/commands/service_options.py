@@ -7,7 +7,8 @@ from typing import Annotated
 import typer
 
 ApiKey = Annotated[str | None, typer.Option(help="Sent as X-API-Key.", show_default="the first of CTR_API_KEYS")]
-ANY_ADDRESS = {"0.0.0.0": "127.0.0.1", "::": "::1", "": "127.0.0.1"}  # listens there; is reached here
+ANY_ADDRESS = {"//0.0.0.0:": "//127.0.0.1:", "//[::]:": "//[::1]:"}
+"""Where a service listens on all addresses to where this machine reaches it."""
 
 
 def address_and_key(url: str | None, api_key: str | None) -> tuple[str, str | None]:
@@ -19,8 +20,15 @@ def address_and_key(url: str | None, api_key: str | None) -> tuple[str, str | No
 
     settings = load_settings()
     if url is None:
-        host = ANY_ADDRESS.get(settings.host, settings.host)
-        url = f"http://{f'[{host}]' if ':' in host else host}:{settings.port}"
+        host = f"[{settings.host}]" if ":" in settings.host else settings.host
+        url = reachable(f"http://{host}:{settings.port}")
     if api_key is None and settings.api_keys:
         api_key = settings.api_keys[0].get_secret_value()
     return url, api_key
+
+
+def reachable(url: str) -> str:
+    """Return a service's URL as this machine reaches it, also where it listens on all addresses."""
+    for listening, reached in ANY_ADDRESS.items():
+        url = url.replace(listening, reached)
+    return url
