@@ -17,7 +17,8 @@ WITHOUT_ID: dict[Side, str] = {
     "item": "each request sends what is known of its items, as `item_features`",
 }
 """What serving a side comes to where no id says whose features the store should read."""
-Name = Annotated[str, StringConstraints(pattern=r"^[A-Za-z][A-Za-z0-9_.-]{0,63}$")]
+NAME = r"^[A-Za-z][A-Za-z0-9_.-]{0,63}$"
+Name = Annotated[str, StringConstraints(pattern=NAME)]
 RAW_NAME = r"^[^\x00\x1f]{1,256}$"
 RawName = Annotated[str, StringConstraints(pattern=RAW_NAME)]
 """What a column or a key of a request may be called: `101`, `user_id:token` and `商品ID` are."""

@@ -6,9 +6,10 @@ import re
 import unicodedata
 from collections.abc import Iterable
 
+from app.features.fields import NAME
 from app.training.data.column_names import plain_name
 
-FIELD_NAME = re.compile(r"[A-Za-z][A-Za-z0-9_.-]{0,63}")
+FIELD_NAME = re.compile(NAME)
 MAX_LENGTH = 60
 """Leaves room for what tells two of one name apart."""
 
