@@ -67,6 +67,7 @@ def _log_to_standard_error() -> None:
     """Have what a library room logs go where it cannot be taken for a command's document; `ctr serve` sets its own."""
     import structlog
 
+    structlog.reset_defaults()  # where a service was configured in this process before, its processors want its loggers
     structlog.configure(logger_factory=lambda *_: structlog.PrintLogger(sys.stderr))
 
 

@@ -9,6 +9,7 @@ from collections.abc import Iterator
 import pytest
 import structlog
 
+from app.cli import _log_to_standard_error
 from app.observability.logs import LogThrottle, configure_logging
 
 
@@ -55,6 +56,16 @@ def test_log_lines_are_text_for_people(capsys: pytest.CaptureFixture[str]) -> No
     assert "hash" in err
     assert "hidden" not in err
     assert not err.startswith("{")
+
+
+@pytest.mark.usefixtures("_restored_logging")
+def test_a_command_logs_in_a_process_that_a_service_has_configured(capsys: pytest.CaptureFixture[str]) -> None:
+    configure_logging("info")
+    _log_to_standard_error()
+    structlog.get_logger("app.somewhere").warning("report_failed")
+    out, err = capsys.readouterr()
+    assert out == ""
+    assert "report_failed" in err
 
 
 def test_a_throttle_lets_a_line_through_and_then_waits() -> None:

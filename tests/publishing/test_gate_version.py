@@ -42,7 +42,7 @@ def test_the_live_features_are_compared_with_the_vocabulary(
     live_settings = settings(store, valkey_url, user_key="uf:{id}", item_key="if:{id}")
     figures = schema_check(gate_version(ModelStore.from_settings(live_settings), version, settings=live_settings))
     assert figures is not None
-    assert figures["users"] >= 32
+    assert figures["users"] >= 31, "one of the 32 keys that are drawn may be the text"
     assert figures["items"] == 60
     assert figures["known_user"] > 0.9
     assert figures["known_item"] > 0.9

@@ -35,10 +35,10 @@ _SHAPES = """
 size dim numel len shape reshape view view_as expand expand_as broadcast_to squeeze unsqueeze flatten unflatten
 transpose t permute movedim swapaxes flip roll repeat repeat_interleave tile contiguous clone detach to type_as float
 double half int long bool cat concat stack split split_with_sizes chunk unbind narrow slice select index index_select
-index_put index_put_ gather take scatter scatter_add scatter_add_ scatter_reduce masked_fill masked_fill_
-masked_select diagonal tril triu as_tensor copy_ fill_ zero_ tensor zeros ones full empty arange linspace eye
-zeros_like ones_like full_like empty_like new_zeros new_ones new_full new_empty pad item is_floating_point is_nonzero
-nonzero
+index_put index_put_ index_copy index_copy_ index_add index_add_ index_fill index_fill_ gather take scatter
+scatter_add scatter_add_ scatter_reduce masked_fill masked_fill_ masked_select diagonal tril triu as_tensor copy_
+fill_ zero_ tensor zeros ones full empty arange linspace eye zeros_like ones_like full_like empty_like new_zeros
+new_ones new_full new_empty pad item is_floating_point is_nonzero nonzero
 """
 _CONTAINERS = """
 append extend insert pop clear keys values items get list dict format join Int Float Bool FloatImplicit IntImplicit
