@@ -67,7 +67,6 @@ def test_it_publishes_with_nothing_writable_but_its_mounts(mounts: dict[str, Pat
     (container,) = JOB["spec"]["template"]["spec"]["containers"]
     assert container["securityContext"]["readOnlyRootFilesystem"]
     places = {"srv": mounts["srv/data"].parent, "tmp": mounts["tmp"]}
-    arguments = [re.sub("=/(srv|tmp)/", lambda found: f"={places[found[1]]}/", word) for word in container["args"]]
     environment = {
         "PATH": os.environ["PATH"],
         "PYTHONPATH": str(ROOT),
@@ -79,6 +78,9 @@ def test_it_publishes_with_nothing_writable_but_its_mounts(mounts: dict[str, Pat
         "CTR_MODEL": "deepfm",
         "OMP_NUM_THREADS": "1",
     }
+    # Kubernetes puts variables of the container where an argument names them.
+    words = [re.sub(r"\$\((\w+)\)", lambda found: environment[found[1]], word) for word in container["args"]]
+    arguments = [re.sub("=/(srv|tmp)/", lambda found: f"={places[found[1]]}/", word) for word in words]
     program = [*as_nobody_known(), sys.executable, "-c", "from app.cli import main; main()"]
 
     def run(*more: str) -> str:

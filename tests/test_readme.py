@@ -131,7 +131,8 @@ def test_three_tables_are_served_after_the_demo(folder: Path, shell: dict[str, s
 
 
 @pytest.mark.skipif(not OBD.exists(), reason="obd60k is not beside the repository: shared/data/obd60k")
-@pytest.mark.parametrize("rows", [6000, pytest.param(48_000, marks=pytest.mark.faults)])
+@pytest.mark.faults
+@pytest.mark.parametrize("rows", [6000, 48_000])
 def test_one_table_is_served_after_the_demo(folder: Path, shell: dict[str, str], rows: int) -> None:
     clicks = pl.read_csv(OBD, infer_schema=False).drop("ts").rename({"click": "clicked", "timestamp": "at"})
     if rows < len(clicks):  # all clicks among fewer impressions
