@@ -1,4 +1,4 @@
-"""The command line, run in this process, and reports without the rendering."""
+"""The command line, run in this process, reports without the rendering, and baselines without most of their search."""
 
 from __future__ import annotations
 
@@ -11,6 +11,7 @@ from matplotlib.axes import Axes
 from matplotlib.figure import Figure
 
 from app.cli import main
+from app.training.evaluation import linear_baseline
 from app.training.report import figures
 
 Ctr = Callable[..., tuple[int, str, str]]
@@ -41,3 +42,9 @@ def unrendered(name: str, title: str, plot: Callable[[Axes], None], width: float
 def _unrendered(monkeypatch: pytest.MonkeyPatch) -> None:
     """Drawings are the report's own tests' matter."""
     monkeypatch.setattr(figures, "draw", unrendered)
+
+
+@pytest.fixture(autouse=True)
+def _short_search(monkeypatch: pytest.MonkeyPatch) -> None:
+    """The search for a baseline's C, a fifth of a small training run's time, is the baselines' own tests' matter."""
+    monkeypatch.setattr(linear_baseline, "GRID", (0.1, 1.0))
