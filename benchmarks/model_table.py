@@ -82,7 +82,8 @@ def _note(results: Sequence[RunResult], where: str) -> str:
     seeds = ", ".join(map(str, sorted({r.seed for r in results})))
     return (
         "Test parts, `ctr train` with default settings (the version as it is written), mean and standard deviation "
-        f"over the seeds {seeds} (of weights, batches and validation part). Peers are fitted on all training rows, "
+        f"over the seeds {seeds} (of weights, batches and validation part); without ±, of one seed. Peers are "
+        "fitted on all training rows, "
         f"those that stop early on nine tenths. Flags: a seed more than {MAX_BELOW} AUC below the mean; a log loss "
         "above that of the training rows' share of clicks; what `ctr train` itself calls poor. Seconds: the whole job, "
         f"one thread, without reading. {where}, {' to '.join(dict.fromkeys((days[0], days[-1])))}, commit "
