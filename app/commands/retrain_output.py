@@ -13,13 +13,16 @@ if TYPE_CHECKING:
     from app.registry.gate.gate_report import GateReport
     from app.training.retrain import RetrainOutcome
 
-METRICS = {"auc": "AUC", "log_loss": "log loss", "pr_auc": "PR-AUC", "calibration": "predicted / observed"}
+METRICS = ("auc", "log_loss", "pr_auc", "calibration")
 
 
 def comparison_table(outcome: RetrainOutcome) -> Table:
     """Show the live version beside the candidate on the rows that were held out."""
+    from app.training.evaluation.metrics import METRIC_LABELS
+
     evaluation = outcome.evaluation
-    table = figures_table(f"the newest {evaluation['rows']:,} rows", "version", *METRICS.values())
+    titles = (METRIC_LABELS[metric] for metric in METRICS)
+    table = figures_table(f"the newest {evaluation['rows']:,} rows", "version", *titles)
     for name, version in ((f"{outcome.live}, live", "live"), ("candidate", "candidate")):
         table.add_row(name, *(f"{evaluation[version][metric]:.4f}" for metric in METRICS))
     return table

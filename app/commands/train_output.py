@@ -15,14 +15,6 @@ if TYPE_CHECKING:
     from app.training.data.dataset import Dataset
     from app.training.job_results import JobResult
 
-METRICS = {
-    "auc": "AUC",
-    "gauc": "GAUC",
-    "log_loss": "log loss",
-    "pr_auc": "PR-AUC",
-    "calibration": "predicted / observed",
-    "ece": "ECE",
-}
 LEAK_ROWS = 100_000
 
 
@@ -87,9 +79,11 @@ def _leaks(rows: Dataset) -> dict[str, str]:
 
 
 def _table(model: str, result: JobResult) -> Table:
-    shown = [metric for metric in METRICS if metric in result.metrics["test"]]
+    from app.training.evaluation.metrics import METRIC_LABELS
+
+    shown = [metric for metric in METRIC_LABELS if metric in result.metrics["test"]]
     title = f"{result.rows['test']:,} test rows, {result.clicks['test']:,} clicks"
-    table = figures_table(title, "model", *(METRICS[metric] for metric in shown))
+    table = figures_table(title, "model", *(METRIC_LABELS[metric] for metric in shown))
     rows = {model: result.metrics["test"]}
     if result.refitted_metrics:
         rows[f"{model}, refitted"] = result.refitted_metrics

@@ -12,6 +12,15 @@ from app.training.evaluation.intervals import auc_interval, log_loss_interval
 from app.training.evaluation.reliability import Floats, reliability
 
 NAN = float("nan")
+METRIC_LABELS = {
+    "auc": "AUC",
+    "gauc": "GAUC",
+    "log_loss": "log loss",
+    "pr_auc": "PR-AUC",
+    "calibration": "predicted / observed",
+    "ece": "ECE",
+}
+"""What people read, by the name of the metric, in the order in which tables show them."""
 
 
 def evaluate(labels_N: Floats, probabilities_N: Floats, groups_N: npt.NDArray[Any] | None = None) -> dict[str, float]:

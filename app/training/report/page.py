@@ -13,8 +13,9 @@ from typing import Any
 
 from jinja2 import Environment, FileSystemLoader, StrictUndefined
 
+from app.training.evaluation.metrics import METRIC_LABELS
 from app.training.report.drawings import draw_findings
-from app.training.report.tables import METRIC_LABELS, number, percent, table_rows, thousands
+from app.training.report.tables import number, percent, table_rows, thousands
 
 TEMPLATES = Path(__file__).with_name("templates")
 SECTIONS = {

@@ -6,15 +6,8 @@ from collections.abc import Mapping, Sequence
 from typing import Any
 
 from app.training.data.split import PARTS
+from app.training.evaluation.metrics import METRIC_LABELS
 
-METRIC_LABELS = {
-    "auc": "AUC",
-    "gauc": "GAUC",
-    "log_loss": "log loss",
-    "pr_auc": "PR-AUC",
-    "calibration": "predicted / observed",
-    "ece": "ECE",
-}
 MAX_CURVE_ROWS = 20
 MAX_PAIRS, MAX_DRAWN_FIELDS = 20, 28
 UNKNOWN = "–"
