@@ -24,6 +24,7 @@ from app.redis_url_options import (
     refuse_tls_options,
     tls_options,
 )
+from app.url_host import url_host
 
 DEFAULT_PORT = 6379
 SCHEMES = {"redis": False, "valkey": False, "rediss": True, "valkeys": True}
@@ -52,8 +53,7 @@ class RedisUrl:
 
     def __str__(self) -> str:
         """Say what it means in words, without the password."""
-        host = f"[{self.host}]" if ":" in self.host else self.host
-        place = f"the socket {self.path}" if self.path else f"{host}:{self.port}"
+        place = f"the socket {self.path}" if self.path else f"{url_host(self.host)}:{self.port}"
         user = f", user {self.username}" if self.username else ""
         return f"{place}, database {self.database}{user}, {'with' if self.tls else 'without'} TLS"
 

@@ -17,11 +17,11 @@ def address_and_key(url: str | None, api_key: str | None) -> tuple[str, str | No
     Raises ConfigError if a setting is wrong.
     """
     from app.settings import load_settings
+    from app.url_host import url_host
 
     settings = load_settings()
     if url is None:
-        host = f"[{settings.host}]" if ":" in settings.host else settings.host
-        url = reachable(f"http://{host}:{settings.port}")
+        url = reachable(f"http://{url_host(settings.host)}:{settings.port}")
     if api_key is None and settings.api_keys:
         api_key = settings.api_keys[0].get_secret_value()
     return url, api_key

@@ -29,6 +29,7 @@ from uvicorn.importer import import_from_string
 from app.errors import ConfigError, RequestError
 from app.runtime.http_protocol import Answer, HttpProtocol, ServerConfig
 from app.settings import Settings
+from app.url_host import url_host
 
 log = structlog.get_logger(__name__)
 
@@ -75,7 +76,7 @@ def serve(settings: Settings, factory: str, announce: Callable[[str], None] = la
     """
     listener = listen(settings, shared=settings.workers > 1)
     port = listener.getsockname()[1]
-    announce(f"http://{_in_url(settings.host)}:{port}{settings.root_path}")
+    announce(f"http://{url_host(settings.host)}:{port}{settings.root_path}")
     if settings.workers == 1:
         with listener:
             run_worker(settings, factory, listener)
@@ -84,18 +85,13 @@ def serve(settings: Settings, factory: str, announce: Callable[[str], None] = la
     run_workers(settings.model_copy(update={"port": port}), factory)
 
 
-def _in_url(host: str) -> str:
-    """Return a host as it is written in a URL: an IPv6 address has brackets."""
-    return f"[{host}]" if ":" in host else host
-
-
 def listen(settings: Settings, *, shared: bool) -> socket.socket:
     """Return a listening socket. Raises ConfigError if the address cannot be bound.
 
     Args:
         shared: let other processes listen on the same port.
     """
-    name = f"{_in_url(settings.host)}:{settings.port}"
+    name = f"{url_host(settings.host)}:{settings.port}"
     try:
         addresses = socket.getaddrinfo(settings.host, settings.port, type=socket.SOCK_STREAM, flags=socket.AI_PASSIVE)
     except (OSError, UnicodeError) as error:
