@@ -1,26 +1,13 @@
-"""`ctr` as a shell runs it, without the second that a new process takes to import."""
+"""The command line, run in this process."""
 
 from __future__ import annotations
 
-import sys
-from collections.abc import Callable
-
 import pytest
 
-from app.cli import main
-
-Ctr = Callable[..., tuple[int, str, str]]
+from tests.command_line import Ctr, command_line
 
 
 @pytest.fixture
 def ctr(monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]) -> Ctr:
     """Runs `ctr` with these arguments; returns exit status, standard output and standard error."""
-
-    def run(*arguments: str) -> tuple[int, str, str]:
-        monkeypatch.setattr(sys, "argv", ["ctr", *arguments])
-        with pytest.raises(SystemExit) as ended:
-            main()
-        captured = capsys.readouterr()
-        return int(ended.value.code or 0), captured.out, captured.err
-
-    return run
+    return command_line(monkeypatch, capsys)

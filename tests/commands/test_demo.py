@@ -13,7 +13,7 @@ from app.publishing.demo_features import is_of_demo
 from app.publishing.feature_sample import read_feature_sample
 from app.publishing.reporter import SILENT
 from app.settings import load_settings
-from tests.commands.conftest import Ctr
+from tests.command_line import Ctr
 
 
 @pytest.fixture

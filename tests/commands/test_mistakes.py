@@ -14,7 +14,7 @@ import redis
 
 from app.cli import COMMANDS
 from app.commands.unexpected_errors import in_one_line
-from tests.commands.conftest import Ctr
+from tests.command_line import Ctr
 
 TRAIN = ("train", "--dataset", "table", "--effort", "quick", "--label", "clicked")
 OK = ("--data", "ok.csv", "--features", "ok.yaml")

@@ -8,7 +8,7 @@ import httpx
 import pytest
 
 from app.commands.rank import read_context, timing_in_words
-from tests.commands.conftest import Ctr
+from tests.command_line import Ctr
 
 ANSWER = {
     "model": "deepfm",

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import sys
 from collections.abc import Callable
 
 import matplotlib as mpl
@@ -10,25 +9,15 @@ import pytest
 from matplotlib.axes import Axes
 from matplotlib.figure import Figure
 
-from app.cli import main
 from app.training.evaluation import linear_baseline
 from app.training.report import figures
-
-Ctr = Callable[..., tuple[int, str, str]]
+from tests.command_line import Ctr, command_line
 
 
 @pytest.fixture
 def run_ctr(monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]) -> Ctr:
     """Runs `ctr` with these arguments; returns exit status, standard output and standard error."""
-
-    def run(*arguments: str) -> tuple[int, str, str]:
-        monkeypatch.setattr(sys, "argv", ["ctr", *arguments])
-        with pytest.raises(SystemExit) as ended:
-            main()
-        captured = capsys.readouterr()
-        return int(ended.value.code or 0), captured.out, captured.err
-
-    return run
+    return command_line(monkeypatch, capsys)
 
 
 def unrendered(name: str, title: str, plot: Callable[[Axes], None], width: float = 6.4, height: float = 3.0) -> str:

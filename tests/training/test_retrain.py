@@ -29,9 +29,9 @@ from app.training.live_version import check_same_schema, config_of, newest_time
 from app.training.preprocessing.encode import encode
 from app.training.retrain import LOCK, RetrainOutcome, retrain, retraining_lock
 from app.training.retrain_config import RetrainConfig, RetrainWindow
+from tests.command_line import Ctr
 from tests.factories import publish_tiny
 from tests.registry.artifact.test_signing import key_pair
-from tests.training.conftest import Ctr
 
 FEATURES = """\
 fields:

@@ -14,7 +14,7 @@ from app.registry.artifact.load import load, read_manifest
 from app.registry.gate.gate_report import read_report
 from app.registry.store.model_store import ModelStore
 from app.training.evaluation.verdict import Verdict
-from tests.training.conftest import Ctr
+from tests.command_line import Ctr
 from tests.training.data.formats.test_movielens import some_ratings, write_original
 from tests.training.data.formats.test_tables import FEATURES, csv_text
 from tests.training.test_tracking import Recorder

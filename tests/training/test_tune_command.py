@@ -8,7 +8,7 @@ from pathlib import Path
 
 import pytest
 
-from tests.training.conftest import Ctr
+from tests.command_line import Ctr
 from tests.training.data.formats.test_tables import FEATURES, csv_text
 
 pytest.importorskip("optuna", reason="optuna is not installed: pip install ctr-serving[tune]")

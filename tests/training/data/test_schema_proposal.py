@@ -14,7 +14,7 @@ import pytest
 from app.errors import ConfigError, DataError
 from app.features.schema import parse_schema
 from app.training.data.schema_proposal import propose_schema
-from tests.training.conftest import Ctr
+from tests.command_line import Ctr
 
 GENRES = ["drama", "comedy", "war", "crime"]
 

@@ -18,7 +18,7 @@ from app.training.data.catalogue import open_dataset
 from app.training.data.dataset import Dataset
 from app.training.data.encoding_limits import EncodingLimits
 from app.training.preprocessing.encode import encode
-from tests.training.conftest import Ctr
+from tests.command_line import Ctr
 from tests.training.data.large import LARGE, use_limits
 
 SMALL = ("--model", "lr", "--epochs", "1", "--batch-size", "64", "--json")
