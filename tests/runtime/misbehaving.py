@@ -30,8 +30,8 @@ def misbehave(request: Behaviour) -> None:
         case "sleep":
             time.sleep(60)
         case "clear up":
-            path.write_text("")
             try:
+                path.write_text("")  # from now on an interrupt is caught, and the caller may send one
                 time.sleep(60)
             except KeyboardInterrupt:
                 path.write_text("interrupted")
