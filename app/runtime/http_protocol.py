@@ -9,6 +9,7 @@ What is not HTTP is refused with a problem that says what was expected, and the 
 from __future__ import annotations
 
 import asyncio
+import time
 from collections.abc import Callable
 from typing import Any, cast
 
@@ -23,6 +24,9 @@ from app.observability.logs import LogThrottle
 LINGER_S = 5.0
 """How long what a client still sends is thrown away after a refusal: a socket that is closed over unread bytes resets
 the connection, and the client loses the answer."""
+
+RECEIVED_AT = "received_at"
+"""The name in `scope["state"]` of the time, by `time.perf_counter`, at which the first byte of a request was read."""
 
 HTTP_2_PREFACE, TLS_HANDSHAKE = b"PRI * HTTP/2", b"\x16\x03"
 OFFER = frozenset({b"upgrade", b"http2-settings"})
@@ -92,6 +96,7 @@ class HttpProtocol(HttpToolsProtocol):
 
     def on_message_begin(self) -> None:
         super().on_message_begin()
+        self.scope["state"][RECEIVED_AT] = time.perf_counter()
         self._in_head = True
         self._head_size = self._head_received = 0
 
@@ -135,7 +140,11 @@ class HttpProtocol(HttpToolsProtocol):
                 head += [name, b": ", value, b"\r\n"]
         self.parser = httptools.HttpRequestParser(self)
         self.parser.set_dangerous_leniencies(lenient_data_after_close=True)
-        self.data_received(b"".join(head) + b"\r\n" + rest)
+        received_at = self.scope["state"][RECEIVED_AT]
+        self.data_received(b"".join(head) + b"\r\n")
+        self.scope["state"][RECEIVED_AT] = received_at
+        if rest:
+            self.data_received(rest)
 
     def _keep_idle(self) -> None:
         self.timeout_keep_alive_task = self.loop.call_later(self.timeout_keep_alive, self.timeout_keep_alive_handler)

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import asyncio
+import time
 from collections.abc import AsyncIterator
 from typing import Any
 
@@ -13,7 +14,7 @@ from starlette.types import Receive, Scope, Send
 from uvicorn.server import ServerState
 
 from app.errors import RequestError
-from app.runtime.http_protocol import Answer
+from app.runtime.http_protocol import RECEIVED_AT, Answer
 from app.runtime.processes import server_config
 from app.settings import Settings
 
@@ -85,7 +86,11 @@ async def respond(scope: Scope, receive: Receive, send: Send) -> None:
 class App:
     """An application for `server_config`."""
 
+    def __init__(self) -> None:
+        self.received_at: list[float] = []
+
     async def __call__(self, scope: Scope, receive: Receive, send: Send) -> None:
+        self.received_at.append(scope["state"][RECEIVED_AT])
         await respond(scope, receive, send)
 
     def drain(self) -> None:
@@ -100,7 +105,8 @@ class Connection:
     """One connection; calling it sends requests and returns what is written in answer."""
 
     def __init__(self, **settings: Any) -> None:
-        config = server_config(Settings(_env_file=None, **settings), App())
+        self.app = App()
+        config = server_config(Settings(_env_file=None, **settings), self.app)
         config.load()
         self.transport = FakeTransport()
         self.protocol = config.http_protocol_class(config, ServerState(), {})
@@ -197,6 +203,17 @@ async def test_an_offer_of_http_1_0_stays_http_1_0(ask: Connection) -> None:
     request = b"POST /echo HTTP/1.0\r\nConnection: Upgrade\r\nUpgrade: h2c\r\nContent-Length: 2\r\n\r\n{}"
     assert (await ask(request)).endswith(b"POST {}")
     assert ask.transport.closed
+
+
+@pytest.mark.parametrize("offer", [b"", b"Connection: Upgrade\r\nUpgrade: h2c\r\n"])
+async def test_the_application_knows_when_the_first_byte_of_a_request_was_read(ask: Connection, offer: bytes) -> None:
+    packets = [b"P", b"OST /echo HTTP/1.1\r\n" + offer + b"Content-Length: 2\r\n", b"\r\n", b"{}"]
+    for number in range(2):
+        before = time.perf_counter()
+        await ask(packets[0])
+        after = time.perf_counter()
+        assert (await ask(*packets[1:])).endswith(b"POST {}")
+        assert before <= ask.app.received_at[number] <= after
 
 
 @pytest.mark.parametrize(
