@@ -24,7 +24,7 @@ unexport PYTHONDONTWRITEBYTECODE
 
 .DEFAULT_GOAL := help
 .DELETE_ON_ERROR:
-.PHONY: help setup demo test test-faults lint bench bench-train soak bench-models lock clean
+.PHONY: help setup demo test test-faults lint bench bench-train soak bench-models faults lock clean
 
 help: ## show this list
 	@awk -F ':.*## ' '/^[a-z-]+:.*## / { printf "make %-12s %s\n", $$1, $$2 }' Makefile
@@ -60,6 +60,9 @@ bench-models: $(READY_BENCH) ## train all models on the sets at hand (MovieLens 
 
 soak: $(READY_DEV) ## swap, roll back and lose the model store under load: a quarter of an hour (ARGS passes options)
 	@$(BIN)/python -m benchmarks.soak $(ARGS)
+
+faults: $(READY_DEV) ## inject every fault into real processes and print what was seen: 25 minutes on two quiet cores (ARGS passes options)
+	@$(BIN)/python -m benchmarks.faults $(ARGS)
 
 lock: ## resolve all dependencies anew and write constraints.txt
 	@rm -rf $(VENV)-lock && $(call make_venv,$(VENV)-lock)

@@ -115,6 +115,17 @@ class Process:
             self._signal(signal.SIGKILL)
             self._process.wait()
 
+    def kill(self) -> None:
+        """End all its processes as `kill -9` does, stopped ones too."""
+        self._signal(signal.SIGKILL)
+        self._process.wait()
+
+    def exit_code(self, timeout_s: float) -> int | None:
+        """Wait for the process to end by itself and return its status; None if it still runs after that time."""
+        with contextlib.suppress(subprocess.TimeoutExpired):
+            return self._process.wait(timeout_s)
+        return None
+
     def _signal(self, number: signal.Signals) -> None:
         with contextlib.suppress(ProcessLookupError):
             os.killpg(self._process.pid, number)

@@ -10,6 +10,7 @@ from typing import Any
 
 from rich import box
 from rich.console import Console
+from rich.markup import escape
 from rich.table import Table
 
 from benchmarks.capacity import CONCURRENCY, Capacity
@@ -180,6 +181,16 @@ def _reached(figure: Figure) -> str:
 
 def _times(ratio: float | None) -> str:
     return "-" if ratio is None else f"{ratio:.2f}x"
+
+
+def words_table(columns: Sequence[str], rows: Sequence[Sequence[str]], title: str) -> Table:
+    """Return a table of sentences for the terminal, with lines between the rows."""
+    table = Table(title=title, title_justify="left", box=box.SIMPLE_HEAD, pad_edge=False, show_lines=True)
+    for column in columns:
+        table.add_column(column, overflow="fold")
+    for row in rows:
+        table.add_row(*map(escape, row))
+    return table
 
 
 def _table(columns: Sequence[str], rows: Sequence[Sequence[str]], title: str) -> Table:

@@ -74,11 +74,13 @@ class Testbed:
         options: tuple[str, ...] = (),
         settings: Mapping[str, str] | None = None,
         program: tuple[str, ...] = (),
+        healthy: bool = True,
     ) -> Iterator[tuple[Process, str]]:
         """Run `ctr serve` as a user would start it. Yields the process and the URL once all items are cached.
 
         Args:
             program: the command to run in place of `ctr`, with the same arguments.
+            healthy: False yields as soon as it answers, for a service whose store fails.
         """
         port = free_port()
         url = f"http://127.0.0.1:{port}"
@@ -96,6 +98,8 @@ class Testbed:
         def ready() -> bool:
             with contextlib.suppress(httpx.HTTPError, KeyError, ValueError):
                 health = httpx.get(f"{url}/health", timeout=5).json()
+                if not healthy:
+                    return True
                 cached: int = health["features"]["cached_items"]
                 return health["status"] == "ok" and cached >= self.catalogue.items
             return False
@@ -106,21 +110,32 @@ class Testbed:
 
 
 @contextlib.contextmanager
-def set_up(catalogue: SyntheticCatalogue, service_core: set[int], other_core: set[int]) -> Iterator[Testbed]:
-    """Start a store on the other core, load the catalogue into it and publish a model called `bench`."""
+def set_up(
+    catalogue: SyntheticCatalogue, service_core: set[int], other_core: set[int], *, password: str = ""
+) -> Iterator[Testbed]:
+    """Start a store on the other core, load the catalogue into it and publish a model called `bench`.
+
+    Args:
+        password: what the store asks for; empty for a store without one.
+    """
     with tempfile.TemporaryDirectory(prefix="ctr-bench-") as name:
         folder = Path(name)
         port = free_port()
-        command = [_server(), "--port", str(port), "--bind", "127.0.0.1", "--save", "", "--dir", name]
+        command = [server_program(), "--port", str(port), "--bind", "127.0.0.1", "--save", "", "--dir", name]
+        command += ["--requirepass", password] if password else []
+        credentials = f":{password}@" if password else ""
         with running(Process(command, folder / "store.log", core=other_core)) as store:
-            testbed = Testbed(folder, f"redis://127.0.0.1:{port}/0", catalogue, service_core, other_core, store)
+            testbed = Testbed(
+                folder, f"redis://{credentials}127.0.0.1:{port}/0", catalogue, service_core, other_core, store
+            )
             store.wait_until(lambda: _answers(testbed.redis_url))
             testbed.load()
             testbed.publish("bench")
             yield testbed
 
 
-def _server() -> str:
+def server_program() -> str:
+    """Return the path of a Redis or Valkey server. Raises SystemExit if there is none."""
     server = shutil.which("redis-server") or shutil.which("valkey-server")
     if server:
         return server

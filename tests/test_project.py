@@ -20,7 +20,7 @@ from app.settings import Settings
 ROOT = Path(__file__).parents[1]
 PROJECT = tomllib.loads((ROOT / "pyproject.toml").read_text())["project"]
 MAKEFILE = (ROOT / "Makefile").read_text()
-BENCHMARKS = {"bench", "bench-train", "bench-models", "soak"}
+BENCHMARKS = {"bench", "bench-train", "bench-models", "soak", "faults"}
 TARGETS = {"help", "setup", "demo", "test", "test-faults", "lint", "lock", "clean"} | BENCHMARKS
 MAKE = shutil.which("make")
 

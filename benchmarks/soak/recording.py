@@ -13,7 +13,7 @@ from app.loadgen.connection import LoadConnection
 from app.loadgen.generator import LoadGenerator, gc_frozen
 from app.loadgen.requests import RequestCycle
 from app.loadgen.result import LoadResult, version_of
-from app.loadgen.runs import OpenLoop
+from app.loadgen.runs import READ_TIMEOUT_S, OpenLoop
 
 Floats = npt.NDArray[np.float64]
 
@@ -26,6 +26,9 @@ class Recording:
     done_s: list[float] = field(default_factory=list)
     version: list[int] = field(default_factory=list)
     """The version that answered; 0 for a request that failed."""
+    status: list[int] = field(default_factory=list)
+    """HTTP status; 0 for a request without a whole answer."""
+    is_degraded: list[bool] = field(default_factory=list)
     failed: int = 0
     degraded: int = 0
     bodies: list[bytes] = field(default_factory=list)
@@ -39,14 +42,17 @@ class Recording:
         """Record an answer that came now."""
         self.due_s.append(due)
         self.done_s.append(time.perf_counter())
+        self.status.append(status)
         if status != 200:
             self.failed += 1
             self.version.append(0)
+            self.is_degraded.append(False)
             return
         version = version_of(body)
         self.version.append(version)
         self.seen.add(version)
-        self.degraded += b'"degraded":[]' not in body
+        self.is_degraded.append(b'"degraded":[]' not in body)
+        self.degraded += self.is_degraded[-1]
         if self.keep_each and len(self.version) % self.keep_each == 0:
             self.bodies.append(body)
 
@@ -81,9 +87,14 @@ class RecordedLoad(LoadGenerator):
         *,
         keep_each: int = 0,
         connections: int = 64,
+        recording: Recording | None = None,
     ) -> Recording:
-        """Send `rate` requests a second until `until` returns True, and wait for those at work then."""
-        recording = self.recording = Recording(keep_each=keep_each)
+        """Send `rate` requests a second until `until` returns True, and wait for those at work then.
+
+        Args:
+            recording: where to record; a new one if it is left out.
+        """
+        recording = self.recording = recording or Recording(keep_each=keep_each)
         self.result = LoadResult()
         with gc_frozen():
             await _RecordedLoop(self._requests, self.result, connections, rate, until, recording).run()
@@ -129,6 +140,13 @@ class _RecordedLoop(OpenLoop):
     def count(self, due: float, status: int, body: bytes) -> None:
         self._recording.add(due, status, body)
         super().count(due, status, body)
+
+    def _end_overdue(self) -> None:
+        limit = time.perf_counter() - READ_TIMEOUT_S
+        for due in self._waiting:
+            if due < limit:  # it found no free connection in time
+                self._recording.add(due, 0, b"")
+        super()._end_overdue()
 
     def on_lost(self, connection: LoadConnection) -> None:
         if connection.waiting:

@@ -1,0 +1,77 @@
+"""`compare`: the usual load with and without a fault, in turn within one run, and what the fault costs the others."""
+
+from __future__ import annotations
+
+import statistics
+import time
+from collections.abc import Callable
+from dataclasses import dataclass
+
+from benchmarks.faults.row import Check
+from benchmarks.faults.timeline import Timeline
+from benchmarks.faults.usual_load import UsualLoad
+
+SETTLE_S = {True: 0.3, False: 1.0}
+"""Left out after the fault begins, and after it ends: what was sent before is still at work."""
+WARM_S = 1.0
+
+
+@dataclass(frozen=True)
+class Comparison:
+    """The usual requests of the rounds with and without the fault."""
+
+    without: list[Timeline]
+    during: list[Timeline]
+    whole: Timeline
+
+    def p99_ms(self) -> tuple[float, float]:
+        """Return the medians of the rounds' p99 without the fault and with it."""
+        return _median(self.without, 99), _median(self.during, 99)
+
+    def p50_ms(self) -> tuple[float, float]:
+        """Return the medians of the rounds' p50 without the fault and with it."""
+        return _median(self.without, 50), _median(self.during, 50)
+
+    def checks(self, most: float, who: str = "others") -> list[Check]:
+        """Return whether all usual requests were answered, and p99 with the fault is at most so many times without."""
+        without_ms, with_ms = self.p99_ms()
+        ratio = with_ms / without_ms if without_ms else float("nan")
+        rounds = len(self.during)
+        return [
+            Check(
+                f"{who}' p99 {ratio:.2f}x (at most {most:g}x): {with_ms:.2f} ms over {without_ms:.2f}, medians of "
+                f"{rounds} rounds",
+                ratio <= most,
+                timed=True,
+            ),
+            self.none_failed(who),
+        ]
+
+    def none_failed(self, who: str = "others") -> Check:
+        """Return whether every usual request was answered with 200."""
+        failed = self.whole.failed
+        seen = f"{failed} of {who}' {len(self.whole):,} requests failed"
+        return Check(seen + (f" ({self.whole.statuses()})" if failed else ""), failed == 0)
+
+
+def compare(
+    load: UsualLoad, go: Callable[[], None], rest: Callable[[], None], *, rounds: int, seconds: float
+) -> Comparison:
+    """Let the fault go and rest in turn, so many seconds each, under one load."""
+    spans: dict[bool, list[tuple[float, float]]] = {False: [], True: []}
+    with load:
+        time.sleep(WARM_S)
+        for _ in range(rounds):
+            for faulty, change in ((False, rest), (True, go)):
+                change()
+                time.sleep(SETTLE_S[faulty])
+                began = time.perf_counter()
+                time.sleep(seconds)
+                spans[faulty].append((began, time.perf_counter()))
+        rest()
+    without, during = ([load.timeline.between(*span) for span in spans[faulty]] for faulty in (False, True))
+    return Comparison(without, during, load.timeline)
+
+
+def _median(rounds: list[Timeline], percent: float) -> float:
+    return statistics.median(one.answered.percentile_ms(percent) for one in rounds)
