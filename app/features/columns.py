@@ -14,6 +14,8 @@ import numpy.typing as npt
 
 Codes = npt.NDArray[np.integer[Any]]
 Numbers = npt.NDArray[np.float64]
+TEXT = frozenset({str, type(None)})
+"""The types of a column's values as Redis holds them, which are the same value where they are equal."""
 
 
 class Distinct(NamedTuple):
@@ -58,6 +60,10 @@ class PythonColumn:
     def distinct(self) -> Distinct:
         """Return the column as distinct values and codes."""
         code_of: dict[object, int] = {}
+        if set(map(type, self._values)) <= TEXT:
+            distinct = list(dict.fromkeys(self._values))
+            code_of = {value: code for code, value in enumerate(distinct)}
+            return Distinct(distinct, np.fromiter(map(code_of.__getitem__, self._values), np.int64, len(self._values)))
         values: list[object] = []
         codes_N = np.empty(len(self._values), np.int64)
         for row, value in enumerate(self._values):

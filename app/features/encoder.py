@@ -29,6 +29,9 @@ from app.features.slots import FieldSlots, Slots
 OnInvalid = Callable[[str], None]
 """Called with a field's name if its value fits no slot."""
 
+LEAST_ROWS = 64
+"""From so many entities on they are encoded field by field, each distinct value once; fewer are faster one by one."""
+
 
 class _EncodedField(NamedTuple):
     """One field of a side."""
@@ -110,8 +113,17 @@ class Encoder:
     ) -> Slots:
         """Encode N entities to slots [N, S], each as `encode` does. Raises EncodingError if a value fits no slot."""
         slots = Slots(np.empty((len(raws), self.width), np.int64), np.empty((len(raws), self.width), np.float32))
-        for row, (raw, entity_id) in enumerate(zip(raws, ids, strict=True)):
-            slots.keys[row], slots.values[row] = self.encode(raw, entity_id, on_invalid)
+        if len(raws) < LEAST_ROWS:
+            for row, (raw, entity_id) in enumerate(zip(raws, ids, strict=True)):
+                slots.keys[row], slots.values[row] = self.encode(raw, entity_id, on_invalid)
+            return slots
+        named = set().union(*raws)
+        columns: dict[str, Column] = {
+            name: PythonColumn([raw.get(name) for raw in raws]) for name in self.raw_names if name in named
+        }
+        for field in self._fields:
+            column = PythonColumn(ids) if field.is_id else columns.get(field.raw_name)
+            slots.keys[:, field.slots], slots.values[:, field.slots] = self._encode_column(field, column, on_invalid)
         return slots
 
     def encode_columns(
@@ -148,13 +160,40 @@ class Encoder:
             keys[field.slots], values[field.slots] = field.absent if _is_missing(value) else field.encoder.encode(value)
         return Slots(keys, values)
 
-    def without(self, slots: Slots, raw_name: str) -> Slots:
-        """Copy one entity's slots [S] and make one raw field missing, even the id; its default does not apply."""
-        keys, values = slots.keys.copy(), slots.values.copy()
+    def patch_many(self, slots: Slots, raws: Mapping[int, Mapping[str, object]]) -> None:
+        """Encode the fields named in `raws` anew in slots [N, S], in place: `patch` of many at once.
+
+        Args:
+            raws: values by raw name, by row.
+
+        Raises EncodingError if a value fits no slot; the slots are then of no use.
+        """
+        rows: dict[str, list[int]] = {}
+        values: dict[str, list[object]] = {}
+        for row, raw in raws.items():
+            for name, value in raw.items():
+                rows.setdefault(name, []).append(row)
+                values.setdefault(name, []).append(value)
         for field in self._fields:
-            if field.raw_name == raw_name:
-                keys[field.slots], values[field.slots] = field.encoder.missing()
-        return Slots(keys, values)
+            if field.raw_name in rows and not field.is_id:
+                encoded = self._encode_column(field, PythonColumn(values[field.raw_name]), None)
+                patched = rows[field.raw_name]
+                slots.keys[patched, field.slots], slots.values[patched, field.slots] = encoded
+
+    def without_each(self, slots: Slots) -> tuple[Slots, list[str]]:
+        """Copy one entity's slots [S] for each raw field that has a value, and make that field missing, even the id.
+
+        Returns:
+            The copies [F, S], in which defaults do not apply, and the names of the fields.
+        """
+        names = self.raw_names
+        keys, values = np.repeat(slots.keys[None], len(names), 0), np.repeat(slots.values[None], len(names), 0)
+        for field in self._fields:
+            row = names.index(field.raw_name)
+            keys[row, field.slots], values[row, field.slots] = field.encoder.missing()
+        same = (values == slots.values) | (np.isnan(values) & np.isnan(slots.values))
+        changed = np.flatnonzero((keys != slots.keys).any(1) | ~same.all(1))
+        return Slots(keys[changed], values[changed]), [names[row] for row in changed.tolist()]
 
     def _encode_column(
         self, field: _EncodedField, column: Column | None, on_invalid: OnInvalid | None
@@ -166,23 +205,23 @@ class Encoder:
         if slots is not None:
             return slots
         distinct = column.distinct()
-        encoded = [self._encode_field(field, value, on_invalid) for value in distinct.values]
+        invalid: list[int] = []
+        encoded: list[FieldSlots] = []
+        for code, value in enumerate(distinct.values):
+            try:
+                encoded.append(field.absent if _is_missing(value) else field.encoder.encode(value))
+            except EncodingError:
+                if on_invalid is None:
+                    raise
+                invalid.append(code)
+                encoded.append(field.absent)
+        if on_invalid is not None and invalid:
+            for _ in range(int(np.isin(distinct.codes_N, invalid).sum())):
+                on_invalid(field.encoder.name)
         shape = len(encoded), field.slots.stop - field.slots.start
         keys_D = np.array([keys for keys, _ in encoded], np.int64).reshape(shape)
         values_D = np.array([values for _, values in encoded], np.float32).reshape(shape)
         return Slots(keys_D[distinct.codes_N], values_D[distinct.codes_N])
-
-    @staticmethod
-    def _encode_field(field: _EncodedField, value: object, on_invalid: OnInvalid | None) -> FieldSlots:
-        if _is_missing(value):
-            return field.absent
-        try:
-            return field.encoder.encode(value)
-        except EncodingError:
-            if on_invalid is None:
-                raise
-            on_invalid(field.encoder.name)
-            return field.absent
 
 
 def _is_missing(value: object) -> bool:

@@ -33,5 +33,5 @@ def _ignored(artifact: Artifact, request: RankRequest) -> Iterator[str]:
     for item_id, features in request.item_features.items():
         if item_id not in candidates:
             yield f"item_features.{item_id}"
-        else:
+        elif not of_item.issuperset(features):
             yield from (f"item_features.{item_id}.{name}" for name in features if name not in of_item)

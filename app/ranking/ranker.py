@@ -9,11 +9,10 @@ they may be stale. `degraded` says so; only a missing model, a bad request and a
 from __future__ import annotations
 
 import time
-from collections.abc import Callable, Mapping, Sequence
+from collections.abc import Awaitable, Callable, Sequence
 from dataclasses import dataclass
 
 import numpy as np
-import numpy.typing as npt
 import torch
 from torch import Tensor
 
@@ -22,16 +21,19 @@ from app.features.item_cache import ItemCache
 from app.features.item_index import Rows
 from app.features.request_ids import RequestIds
 from app.features.slots import Slots
-from app.features.store import FeatureStore, RawFeatures
+from app.features.store import FeatureStore
+from app.native.scorer import Floats, Positions
 from app.ranking.batcher import Batcher
 from app.ranking.degraded import INVALID_FEATURES, MODEL_FALLBACK, NOT_FINITE
-from app.ranking.explain import Explanation, explain
+from app.ranking.explain import Explainer, Explanation
 from app.ranking.ignored import ignored_features
 from app.ranking.request import RankRequest
 from app.ranking.request_features import FeatureReader, RequestFeatures
+from app.ranking.request_items import RequestItems
 from app.ranking.routing import Route, route_request
 from app.registry.artifact.artifact import Artifact, sort_descending
 from app.registry.lifecycle.snapshot import LiveSnapshot
+from app.runtime.loop_pacer import give_way
 
 MAX_EXPLAINED = 10
 
@@ -44,14 +46,15 @@ class Ranking:
     label: str
     candidates: RequestIds
     """[N] item ids of the request, each once."""
-    order: npt.NDArray[np.int64]
+    order: Positions
     """[K] indices into `candidates`, best first."""
-    scores: npt.NDArray[np.float32]
+    scores: Floats
     """[K] probabilities, descending."""
     degraded: list[str]
     missing_user: bool
     missing_items: list[str]
-    explanations: list[list[Explanation]]
+    explanations: Sequence[list[Explanation]] = ()
+    """Why the best items got their scores, if the request asked."""
     ignored: Sequence[str] = ()
     """Where the request sent something that no field reads."""
     request_id: str | None = None
@@ -87,10 +90,9 @@ class Ranker:
             store_timeout_s: seconds that a request waits for the store at most.
             batcher: scores several requests' candidates together; None scores each request alone.
         """
-        self._features = FeatureReader(store, cache)
+        self._features = FeatureReader(store, cache, store_timeout_s)
         self._cache = cache
         self._live = live
-        self._store_timeout_s = store_timeout_s
         self._batcher = batcher
 
     async def rank(self, request: RankRequest, due: float) -> Ranking:
@@ -105,8 +107,7 @@ class Ranker:
         """
         began = time.perf_counter()
         chosen = route_request(self._live(), request)
-        timeout_s = min(self._store_timeout_s, due - began)
-        features = await self._features.read(request.user_id, request.item_ids, timeout_s)
+        features = await self._features.read(request.user_id, request.item_ids, due)
         fetched = time.perf_counter()
         if fetched >= due:
             raise DeadlinePassed(f"{(fetched - began) * 1000:.0f} ms went by before scoring")
@@ -115,19 +116,26 @@ class Ranker:
         except KeyError:  # the version was retired while the store was slow to answer
             chosen = route_request(self._live(), request)
             states_CD = self._cache.states(chosen.artifact)
-        # Nothing is awaited while rows are in use: they stay what they are, and the version stays attached.
-        artifact, batcher = chosen.artifact, None if request.explain else self._batcher
-        with torch.inference_mode():  # once a request: entering it costs as much as an operator
+        # Nothing is awaited while the cache's rows are in use: they stay what they are, and the version stays attached.
+        artifact, rows_N, items = chosen.artifact, features.rows_N, None
+        with torch.inference_mode():  # once a usual request: entering it costs as much as an operator
             user_slots, user_D = self._encode_user(artifact, request, features)
             encoded = time.perf_counter()
-            states_CD, rows_N = self._item_states(artifact, states_CD, features, request.item_features)
-            if batcher is None:
-                score_N, order_N = artifact.ranked(user_D, states_CD, rows_N)
-            else:
-                items_ND = states_CD.index_select(0, torch.from_numpy(rows_N).to(states_CD.device))
-        if batcher is not None:  # from here on rows may become other items'
-            score_N, order_N = sort_descending(await batcher.probabilities(artifact, user_D, items_ND))
-        ranking = self._ranking(chosen, request, features, user_slots, score_N, order_N)
+            if features.uncached or request.item_features or request.explain:
+                items = RequestItems(artifact, self._cache, states_CD, features, request)
+                states_CD, rows_N = items.states, items.rows_N
+            if items is None or not items.own:
+                scoring = self._score(artifact, user_D, states_CD, rows_N)
+        if items is not None and items.own:
+            await items.encode()
+            if time.perf_counter() >= due:
+                raise DeadlinePassed(f"{(time.perf_counter() - began) * 1000:.0f} ms went by before scoring")
+            with torch.inference_mode():
+                scoring = self._score(artifact, user_D, states_CD, rows_N)
+        score_N, order_N = await scoring if isinstance(scoring, Awaitable) else scoring
+        ranking = self._ranking(chosen, request, features, score_N, order_N)
+        if items is not None and request.explain:
+            ranking.explanations = await self._explanations(artifact, user_slots, items, ranking.order)
         ranking.features_s = fetched - began
         ranking.encode_s = encoded - fetched
         ranking.score_s = time.perf_counter() - encoded
@@ -146,37 +154,41 @@ class Ranker:
             slots = encoder.patch(slots, {**request.user_features, **request.context})
         return slots, artifact.encode_user(slots)
 
-    def _item_states(
-        self,
-        artifact: Artifact,
-        states_CD: Tensor,
-        features: RequestFeatures,
-        overrides: Mapping[str, RawFeatures],
-    ) -> tuple[Tensor, Rows]:
-        """Return a table of item states [C, D] and the candidates' rows [N] in it.
+    def _score(
+        self, artifact: Artifact, user_D: Tensor, states_CD: Tensor, rows_N: Rows
+    ) -> tuple[Floats, Positions] | Awaitable[tuple[Floats, Positions]]:
+        """Return the scores [N] and their order [N], or what to await for them once the cache's rows are not needed."""
+        if self._batcher is None:
+            return artifact.ranked(user_D, states_CD, rows_N)
+        items_ND = states_CD.index_select(0, torch.from_numpy(rows_N).to(states_CD.device))
+        return self._score_in_batch(self._batcher, artifact, user_D, items_ND)
 
-        That is the cache's own table `states_CD`, unless candidates are not cached or were sent with features: then
-        their states are computed here, in a table for this request.
-        """
-        rows_N, special = features.rows_N, features.uncached
-        if overrides:
-            overridden = [index for index, item_id in enumerate(features.item_ids) if item_id in overrides]
-            special = sorted({*special, *overridden})
-        if not special:
-            return states_CD, rows_N
-        encoded_MD = artifact.encode_items(self._features.encode(artifact, features, special, overrides))
-        states_ND = states_CD.index_select(0, torch.from_numpy(np.maximum(rows_N, 0)).to(states_CD.device))
-        states_ND[special] = encoded_MD.to(states_ND.dtype)
-        return states_ND, np.arange(len(rows_N))
+    @staticmethod
+    async def _score_in_batch(
+        batcher: Batcher, artifact: Artifact, user_D: Tensor, items_ND: Tensor
+    ) -> tuple[Floats, Positions]:
+        return sort_descending(await batcher.probabilities(artifact, user_D, items_ND))
+
+    @staticmethod
+    async def _explanations(
+        artifact: Artifact, user_slots: Slots, items: RequestItems, order_K: Positions
+    ) -> list[list[Explanation]]:
+        """Explain the scores of the best items, and let other requests have their turn between two of them."""
+        explainer, explanations = Explainer(artifact, user_slots), []
+        for index in order_K[:MAX_EXPLAINED].tolist():
+            began = time.perf_counter()
+            with torch.inference_mode():
+                explanations.append(explainer.explain(items.slots_of(index)))
+            await give_way(began)
+        return explanations
 
     def _ranking(
         self,
         chosen: Route,
         request: RankRequest,
         features: RequestFeatures,
-        user_slots: Slots,
-        score_N: npt.NDArray[np.float32],
-        order_N: npt.NDArray[np.int64],
+        score_N: Floats,
+        order_N: Positions,
     ) -> Ranking:
         artifact, degraded = chosen.artifact, features.degraded
         if score_N[0] != score_N[0]:  # NaN sorts first, so the first score tells whether there is any
@@ -187,12 +199,6 @@ class Ranker:
         if chosen.fallback:
             degraded.append(MODEL_FALLBACK)
         score_K, order_K = score_N[: request.top_k], order_N[: request.top_k]
-        explanations: list[list[Explanation]] = []
-        if request.explain:
-            explained = order_K[:MAX_EXPLAINED].tolist()
-            items = self._features.encode(artifact, features, explained, request.item_features)
-            for keys_S, values_S in zip(*items, strict=True):
-                explanations.append(explain(artifact, user_slots, Slots(keys_S, values_S)))
         sent = request.context or request.user_features or request.item_features
         return Ranking(
             artifact=artifact,
@@ -203,7 +209,6 @@ class Ranker:
             degraded=degraded,
             missing_user=features.missing_user,
             missing_items=features.missing_items,
-            explanations=explanations,
             ignored=ignored_features(artifact, request) if sent else [],
             request_id=request.request_id,
         )

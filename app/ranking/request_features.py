@@ -1,4 +1,4 @@
-"""`FeatureReader`: from the ids of a request to their features, in one round trip to the store.
+"""`FeatureReader`: from the ids of a request to their features, in one round trip to the store where it can.
 
 A row number is valid only until something is awaited, because any row may be evicted and given to another item
 meanwhile. So the rows that a request found are pinned while it waits for the store; an item without a row afterwards,
@@ -7,6 +7,7 @@ evicted again or never cached because all rows are pinned, is encoded for this r
 
 from __future__ import annotations
 
+import time
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 
@@ -16,10 +17,12 @@ from app.errors import StoreError
 from app.features.item_cache import FRESH, KNOWN, CacheLookup, ItemCache
 from app.features.item_index import ABSENT, Rows
 from app.features.request_ids import RequestIds
-from app.features.slots import Slots
 from app.features.store import FeatureStore, RawFeatures
 from app.ranking.degraded import ITEMS_UNAVAILABLE, STALE_ITEMS, USER_UNAVAILABLE
-from app.registry.artifact.artifact import Artifact
+from app.runtime.loop_pacer import give_way
+
+READ_AT_ONCE = 128
+"""Most items that one round trip reads: the cache encodes them as they are read, which takes two milliseconds."""
 
 
 @dataclass(slots=True)
@@ -46,23 +49,33 @@ class RequestFeatures:
 
 
 class FeatureReader:
-    """Reads users and items for requests, and encodes the items that are not cached."""
+    """Reads users and items for requests."""
 
-    def __init__(self, store: FeatureStore, cache: ItemCache) -> None:
-        """Take a cache that is the store's listener."""
+    def __init__(self, store: FeatureStore, cache: ItemCache, timeout_s: float) -> None:
+        """
+        Args:
+            cache: the store's listener.
+            timeout_s: seconds that a round trip may take, if the request has twice as long.
+        """
         self._store = store
         self._cache = cache
+        self._timeout_s = timeout_s
 
-    async def read(self, user_id: str | None, item_ids: Sequence[str], timeout_s: float) -> RequestFeatures:
-        """Read the user, if it is no guest, and the items of which the cache holds nothing fresh, in one round trip.
+    async def read(self, user_id: str | None, item_ids: Sequence[str], due: float) -> RequestFeatures:
+        """Read the user, if it is no guest, and the items of which the cache holds nothing fresh.
 
-        Items that were fresh when the request began are not read again, whatever is written meanwhile: they are as
-        fresh as the beginning of the request, and the user and the items read are as fresh as the store's reply.
+        That is one round trip, unless there are more than READ_AT_ONCE such items. Items that were fresh when the
+        request began are not read again, whatever is written meanwhile: they are as fresh as the beginning of the
+        request, and the user and the items read are as fresh as the store's reply.
+
+        Args:
+            due: `time.perf_counter()` at which the answer is no longer wanted. A store that does not answer takes half
+                of what is left until then at most, so that there is time to score from defaults.
 
         Returns:
             The features of the user and of the distinct ids, in their order; `degraded` names what could not be read.
         """
-        cache = self._cache
+        cache, began = self._cache, time.perf_counter()
         ids = RequestIds.from_strings(item_ids)
         lookup = cache.find(ids)
         if not lookup.distinct and len(set(ids)) != len(ids):
@@ -74,10 +87,18 @@ class FeatureReader:
         cache.counts.misses += len(unread)
         rows_N = lookup.rows
         cache.pin(rows_N)
+        user: RawFeatures | None = None
+        items: list[RawFeatures] = []
         try:
-            user, items = await self._store.fetch(user_id, unread_ids, timeout_s)
+            user, first = await self._store.fetch(user_id, unread_ids[:READ_AT_ONCE], self._wait_s(due))
+            items += first
+            while len(items) < len(unread):
+                await give_way(began)
+                began = time.perf_counter()
+                following = unread_ids[len(items) : len(items) + READ_AT_ONCE]
+                items += (await self._store.fetch(None, following, self._wait_s(due))).items
         except StoreError:
-            return self._from_cache(ids, guest=user_id is None)
+            return self._from_cache(ids, {} if user_id is None else user)
         finally:
             cache.unpin(rows_N)
         features = RequestFeatures(ids, rows_N, user, [], [], not user)
@@ -90,34 +111,6 @@ class FeatureReader:
             known_N[unread] = [bool(item) for item in items]
             features.missing_items = [ids[index] for index in np.flatnonzero(~known_N).tolist()]
         return features
-
-    def encode(
-        self,
-        artifact: Artifact,
-        features: RequestFeatures,
-        indices: Sequence[int],
-        overrides: Mapping[str, RawFeatures],
-    ) -> Slots:
-        """Return the slots [M, S] of M candidates: as cached, as read or of an unknown item, with overrides on top.
-
-        Args:
-            indices: of the candidates.
-            overrides: item id to values that the request sent.
-
-        Raises EncodingError if an override fits no slot.
-        """
-        encoder, rows_M = artifact.item_encoder, features.rows_N[indices]
-        slots = self._cache.slots(artifact, np.maximum(rows_M, 0))
-        for position, index in enumerate(indices):
-            item_id = features.item_ids[index]
-            item = Slots(slots.keys[position], slots.values[position])
-            if rows_M[position] == ABSENT:
-                stored = features.items_read.get(index, {}) if features.items_read else {}
-                item = encoder.encode(stored, item_id, self._cache.count_invalid)
-            if override := overrides.get(item_id):
-                item = encoder.patch(item, override)
-            slots.keys[position], slots.values[position] = item
-        return slots
 
     @property
     def _may_be_fresh(self) -> bool:
@@ -132,12 +125,20 @@ class FeatureReader:
             return []
         return np.flatnonzero(self._cache.flags(lookup.rows) & FRESH == 0).tolist()
 
-    def _from_cache(self, ids: RequestIds, *, guest: bool) -> RequestFeatures:
-        """Return what the cache holds after the store has failed; `degraded` names what is absent or may be stale."""
+    def _wait_s(self, due: float) -> float:
+        return min(self._timeout_s, (due - time.perf_counter()) / 2)
+
+    def _from_cache(self, ids: RequestIds, user: RawFeatures | None) -> RequestFeatures:
+        """Return what the cache holds after the store has failed; `degraded` names what is absent or may be stale.
+
+        Args:
+            user: empty for a guest, None if the user could not be read.
+        """
         rows_N = self._cache.find(ids).rows
         flags_N, cached_N = self._cache.flags(rows_N), rows_N != ABSENT
         fresh_N = flags_N & FRESH != 0 if self._may_be_fresh else np.zeros(len(rows_N), np.bool_)
-        features = RequestFeatures(ids, rows_N, {}, [] if guest else [USER_UNAVAILABLE], [], guest)
+        degraded = [USER_UNAVAILABLE] if user is None else []
+        features = RequestFeatures(ids, rows_N, user or {}, degraded, [], user is not None and not user)
         features.uncached = np.flatnonzero(~cached_N).tolist()
         if features.uncached:
             features.degraded.append(ITEMS_UNAVAILABLE)

@@ -68,6 +68,12 @@ class LoopPacer:
             self._slept_s = MEMORY_S
 
 
+async def give_way(began: float) -> None:
+    """Let requests go on until none can, or until LEAST_SHARE of the time since `began` was this caller's."""
+    now = time.perf_counter()
+    await until_idle(now + (now - began) * (1 / LEAST_SHARE - 1))
+
+
 async def until_idle(due: float) -> None:
     """Let requests go on until none can, or until `due`: a slice begun on an idle loop ends before the next request."""
     while time.perf_counter() < due:

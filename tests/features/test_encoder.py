@@ -16,7 +16,7 @@ from hypothesis import assume, example, given, settings
 from hypothesis import strategies as st
 
 from app.errors import EncodingError
-from app.features.encoder import Encoder
+from app.features.encoder import LEAST_ROWS, Encoder
 from app.features.schema import FeatureSchema, parse_schema
 from app.features.slots import EMPTY_KEY, Slots, slot_key
 from app.features.values import canonical_text
@@ -76,7 +76,7 @@ def same(a: Slots, b: Slots) -> bool:
 STABLE = """
 import sys
 import numpy as np
-from app.features.encoder import Encoder
+from app.features.encoder import LEAST_ROWS, Encoder
 from tests.factories import raw_context, raw_item, raw_user, small_schema
 schema, ids = small_schema(), [str(n) for n in range(20)]
 user = Encoder(schema, "user").encode_many([raw_user(n) | raw_context(n) for n in range(20)], ids)
@@ -163,8 +163,10 @@ def test_a_patch_reaches_every_field_of_one_raw_name_and_never_the_id() -> None:
         USER.patch(patched, {"age": "old"})
 
 
-@given(st.lists(good_items, max_size=8))
-def test_many_and_columns_are_row_by_row(rows: list[dict[str, Any]]) -> None:
+@settings(max_examples=40)
+@given(st.lists(good_items, max_size=4), st.sampled_from([1, LEAST_ROWS // 2]))
+def test_many_and_columns_are_row_by_row(rows: list[dict[str, Any]], times: int) -> None:
+    rows = times * rows
     ids = [str(number % 3) for number in range(len(rows))]
     many = ITEM.encode_many(rows, ids)
     names = {name for row in rows for name in row}
@@ -174,6 +176,34 @@ def test_many_and_columns_are_row_by_row(rows: list[dict[str, Any]]) -> None:
     assert same(many, table)
     for number, row in enumerate(rows):
         assert same(Slots(many.keys[number], many.values[number]), ITEM.encode(row, ids[number]))
+
+
+@settings(max_examples=40)
+@given(st.lists(st.tuples(good_items, good_items), max_size=6))
+def test_patches_of_many_are_those_of_each(pairs: list[tuple[dict[str, Any], dict[str, Any]]]) -> None:
+    many = ITEM.encode_many([stored for stored, _ in pairs], ["7"] * len(pairs))
+    patches = {row: override for row, (_, override) in enumerate(pairs) if row % 3}
+    ITEM.patch_many(many, patches)
+    for row, (stored, _) in enumerate(pairs):
+        assert same(Slots(many.keys[row], many.values[row]), ITEM.encode(stored | patches.get(row, {}), "7"))
+
+
+def test_a_patch_of_many_with_a_value_that_fits_no_slot_is_refused_by_its_field() -> None:
+    many = ITEM.encode_many([{}, {}], ["1", "2"])
+    with pytest.raises(EncodingError, match=r"^year: "):
+        ITEM.patch_many(many, {0: {"rating": 1}, 1: {"year": "old", "item_id": "3"}})
+
+
+@settings(max_examples=15)
+@given(st.lists(json_values, min_size=1, max_size=3))
+def test_of_many_each_value_that_fits_no_slot_is_counted(values: list[Any]) -> None:
+    rows = [{"genres": value, "popularity": value} for value in values] * LEAST_ROWS
+    one_by_one: list[str] = []
+    for row in rows:
+        ITEM.encode(row, "1", one_by_one.append)
+    many: list[str] = []
+    ITEM.encode_many(rows, ["1"] * len(rows), many.append)
+    assert sorted(many) == sorted(one_by_one)
 
 
 @given(st.lists(json_values, max_size=12))
@@ -321,8 +351,18 @@ def test_context_is_on_the_request_side() -> None:
 
 def test_a_field_counts_as_missing_without_its_default() -> None:
     raw = raw_item(1)
-    without = ITEM.without(ITEM.encode(raw, "1"), "year")
+    slots = ITEM.encode(raw, "1")
+    copies, names = ITEM.without_each(slots)
+    assert names == ["item_id", "genres", "tags", "year", "popularity", "rating"]
+    without = Slots(copies.keys[names.index("year")], copies.values[names.index("year")])
     slot = sum(field.width for field in ITEM.fields[: [field.name for field in ITEM.fields].index("year")])
     assert math.isnan(without.values[slot])
-    assert np.array_equal(np.delete(without.values, slot), np.delete(ITEM.encode(raw, "1").values, slot))
-    assert same(ITEM.without(ITEM.encode(raw, "1"), "nothing"), ITEM.encode(raw, "1"))
+    assert np.array_equal(np.delete(without.values, slot), np.delete(slots.values, slot))
+
+
+def test_only_fields_with_a_value_are_made_missing_and_all_that_read_one_name_together() -> None:
+    assert ITEM.without_each(ITEM.encode({}, "1"))[1] == ["item_id", "year"], "a default is a value"
+    copies, names = USER.without_each(USER.encode({"age": 30, "liked_genres": {"Drama": 1.0}}, "1"))
+    assert names == ["user_id", "gender", "age", "liked_genres"]
+    missing = Encoder(SCHEMA, "user").encode({"liked_genres": {"Drama": 1.0}}, "1")
+    assert same(Slots(copies.keys[2], copies.values[2]), missing), "age and age_group"
