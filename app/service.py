@@ -12,7 +12,7 @@ from app.api.admin_actions import Admin
 from app.api.service_state import FeatureStatus
 from app.errors import ConfigError
 from app.features.cache_refresher import CacheRefresher
-from app.features.item_cache import ItemCache
+from app.features.item_cache import UNKNOWN_DIVISOR, ItemCache
 from app.features.redis_store import RedisFeatureStore
 from app.features.store import FeatureStore
 from app.observability.metrics import Metrics
@@ -94,9 +94,11 @@ def build_service(settings: Settings, store: FeatureStore | None = None) -> Serv
     metrics = Metrics()
     store = _redis_store(settings) if store is None else store
     # At least the candidates of two requests fit in; in a smaller cache nearly every request would read its items.
+    least = 2 * settings.max_candidates
     dtype = torch.bfloat16 if settings.precision == "bf16" else torch.float32
     cache = ItemCache(
-        max(settings.item_cache_size, 2 * settings.max_candidates),
+        max(settings.item_cache_size, least),
+        unknown_capacity=max(settings.item_cache_size // UNKNOWN_DIVISOR, least),
         device=device,
         dtype=dtype,
         aged=settings.item_max_age_s is not None,

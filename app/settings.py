@@ -193,7 +193,8 @@ class Settings(BaseSettings):
         1_000_000,
         ge=1,
         le=100_000_000,
-        description="Items kept encoded in each process; the least recently used go first.",
+        description="Items kept encoded in each process; the least recently used go first. A 64th as many that the "
+        "store does not know are kept beside them.",
     )
     item_max_age_s: float | None = Field(
         None,

@@ -158,7 +158,7 @@ class CacheRefresher:
         async for item_ids in self._store.scan():
             for start in range(0, len(item_ids), BATCH):
                 # Requests cache items, too, while this waits for the store.
-                vacant = self._cache.capacity - len(self._cache)
+                vacant = self._cache.vacant
                 new = [item_id for item_id in item_ids[start : start + BATCH] if item_id not in self._cache]
                 await self._read(new[:vacant])
                 if len(new) > vacant:

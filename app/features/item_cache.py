@@ -10,7 +10,6 @@ from __future__ import annotations
 
 import time
 from collections.abc import Callable, Sequence
-from dataclasses import dataclass
 from typing import NamedTuple
 
 import numpy as np
@@ -18,6 +17,7 @@ import numpy.typing as npt
 import torch
 from torch import Tensor
 
+from app.features.cache_counts import CacheCounts
 from app.features.item_ages import ItemAges, digest
 from app.features.item_index import ABSENT, Rows
 from app.features.item_rows import ItemRows
@@ -30,6 +30,8 @@ from app.runtime.loop_pacer import LoopPacer
 
 FRESH, KNOWN = 1, 2
 """Flags of a row: nothing was written since the item was read, as far as is known; the store had features of it."""
+UNKNOWN_DIVISOR = 64
+"""There is a row for an item that the store does not know for so many rows of those that it knows."""
 ENCODE_CHUNK = 128
 """Rows encoded at a time for a new version: about half a millisecond beside requests; shorter slices cost more."""
 
@@ -45,31 +47,26 @@ class CacheLookup(NamedTuple):
     """No row occurs twice; False also if several rows are ABSENT."""
 
 
-@dataclass
-class CacheCounts:
-    """Running totals for the metrics."""
-
-    hits: int = 0
-    misses: int = 0
-    invalidations: int = 0
-    evictions: int = 0
-    invalid_values: int = 0
-
-
 class ItemCache:
-    """A bounded cache of items, which evicts the least recently used. It is the `Listener` of a `FeatureStore`."""
+    """A bounded cache of items, which evicts the least recently used. It is the `Listener` of a `FeatureStore`.
+
+    Items that the store does not know have few rows of their own: they are made up as easily as asked for.
+    """
 
     def __init__(
         self,
         capacity: int,
         *,
+        unknown_capacity: int | None = None,
         device: torch.device | str = "cpu",
         dtype: torch.dtype = torch.float32,
         aged: bool = False,
     ) -> None:
         """
         Args:
-            capacity: items held at most.
+            capacity: items held at most of those that the store knows.
+            unknown_capacity: items held at most beside them, of those that the store does not know; by default the
+                capacity divided by UNKNOWN_DIVISOR.
             device, dtype: where the item states are, and their precision.
             aged: somebody calls `expire` regularly, so that items may be fresh though the store reports no changes.
         """
@@ -77,16 +74,23 @@ class ItemCache:
         self.aged = aged
         self.counts = CacheCounts()
         self.dtype = dtype
-        self._rows = ItemRows(capacity)
-        # One row more than the capacity, which no item has: ABSENT, -1, finds it.
-        self._flags_C = zeros_on_huge_pages((capacity + 1,), np.uint8)
+        self._rows = ItemRows(
+            capacity, max(1, capacity // UNKNOWN_DIVISOR if unknown_capacity is None else unknown_capacity)
+        )
+        # One row more than there are, which no item has: ABSENT, -1, finds it.
+        self._flags_C = zeros_on_huge_pages((self._rows.count + 1,), np.uint8)
         self._flags_address: int = self._flags_C.ctypes.data
-        self._tables = ItemTables(capacity, torch.device(device), dtype)
-        self._ages = ItemAges(capacity)
+        self._tables = ItemTables(self._rows.count, torch.device(device), dtype)
+        self._ages = ItemAges(self._rows.count)
         self._next_row = 0
 
     def __len__(self) -> int:
         return len(self._rows.index)
+
+    @property
+    def vacant(self) -> int:
+        """How many items of the store find a row without another being evicted."""
+        return max(0, self.capacity - self._rows.known)
 
     def __contains__(self, item_id: object) -> bool:
         return item_id in self._rows.index
@@ -97,7 +101,7 @@ class ItemCache:
         row_N = rows.index.find(item_ids)
         # Each use has a number of its own, so a row that occurs twice shows by a number that was overwritten.
         flags = bindings.mark_used(
-            row_N.ctypes.data, len(row_N), self._flags_address, rows.used_address, self.capacity, rows.uses
+            row_N.ctypes.data, len(row_N), self._flags_address, rows.used_address, rows.count, rows.uses
         )
         rows.uses += len(row_N)
         return CacheLookup(row_N, flags & ~layout.ALL_DISTINCT, bool(flags & layout.ALL_DISTINCT))
@@ -115,7 +119,7 @@ class ItemCache:
         return self._flags_C.take(rows)
 
     def states(self, model: ItemModel) -> Tensor:
-        """Return the item states [capacity, D] of a version; only rows of cached items mean anything.
+        """Return the item states [C, D] of a version; only rows of cached items mean anything.
 
         Raises KeyError if the version is not attached.
         """
@@ -173,7 +177,7 @@ class ItemCache:
 
         An item without a row, for which no row can be evicted because all are pinned, is not cached.
         """
-        rows, evicted = self._rows.assign(item_ids)
+        rows, evicted = self._rows.assign(item_ids, [bool(item) for item in items])
         if evicted:
             self._flags_C[evicted] = 0
             self._tables.clear(evicted)

@@ -10,27 +10,41 @@ from app.features.item_index import ABSENT, ItemIndex, Rows
 from app.runtime.huge_pages import zeros_on_huge_pages
 
 EVICTION_DIVISOR = 16
-"""At least the capacity divided by this number is evicted at a time."""
+"""At least a capacity divided by this number is evicted at a time."""
 
 
 class ItemRows:
-    """Assigns rows to items. The least recently used rows are evicted, but none that a request has pinned."""
+    """Assigns rows to items. The least recently used rows are evicted, but none that a request has pinned.
 
-    def __init__(self, capacity: int) -> None:
+    Items that the store knows and items that it does not know have a capacity each, and evict rows of their own kind
+    alone: whoever asks for invented items takes no row from the catalogue.
+    """
+
+    def __init__(self, capacity: int, unknown_capacity: int) -> None:
         """Begin with all rows free."""
         self.capacity = capacity
+        self.unknown_capacity = unknown_capacity
+        self.count = capacity + unknown_capacity
+        """The number of rows, C."""
         self.index = ItemIndex()
         self.ids: list[str | None] = []
         """[rows ever used], None for a row that is free."""
         self.uses = 0
         """The number of uses of rows so far."""
-        # One row more than the capacity, which no item has: ABSENT, -1, finds it.
-        self._used_C = zeros_on_huge_pages((capacity + 1,), np.int64)
+        # One row more than there are, which no item has: ABSENT, -1, finds it.
+        self._used_C = zeros_on_huge_pages((self.count + 1,), np.int64)
         self.used_address: int = self._used_C.ctypes.data
-        """The address of int64 [capacity + 1]: the number of each row's last use."""
+        """The address of int64 [C + 1]: the number of each row's last use."""
         self._free: list[int] = []
+        self._unknown: set[int] = set()
+        """The rows of items that the store does not know."""
         self._pinned: dict[int, Rows] = {}
         """The pinned arrays by their `id`."""
+
+    @property
+    def known(self) -> int:
+        """The number of rows of items that the store knows."""
+        return len(self.index) - len(self._unknown)
 
     def pin(self, rows: Rows) -> None:
         """Keep rows from being evicted until `unpin` is called with the same array; ABSENT is passed over."""
@@ -40,26 +54,40 @@ class ItemRows:
         """Undo `pin` of this array."""
         del self._pinned[id(rows)]
 
-    def assign(self, item_ids: Sequence[str]) -> tuple[Rows, list[int]]:
+    def assign(self, item_ids: Sequence[str], known: Sequence[bool]) -> tuple[Rows, list[int]]:
         """Give rows to items that have none.
+
+        Args:
+            known: whether the store knows each item.
 
         Returns:
             The rows [N] of N ids, ABSENT for ids for which no row can be evicted; and the rows that were evicted, some
             of which may belong to these ids now.
         """
-        cached = [row for item_id in item_ids if (row := self.index.get(item_id)) is not None]
-        available = self.capacity - len(self.index)
-        needed = len(item_ids) - len(cached) - available
-        evicted = self._evict(needed, keep=cached) if needed > 0 else []
-        available += len(evicted)
+        cached: list[int] = []
+        for item_id, is_known in zip(item_ids, known, strict=True):
+            row = self.index.get(item_id)
+            if row is not None:
+                cached.append(row)
+                (self._unknown.discard if is_known else self._unknown.add)(row)
+        lacking = {
+            item_id: is_known for item_id, is_known in zip(item_ids, known, strict=True) if item_id not in self.index
+        }
+        new_known = sum(lacking.values())
+        evicted = self._evict(self.known + new_known - self.capacity, cached, known=True)
+        evicted += self._evict(
+            len(self._unknown) + len(lacking) - new_known - self.unknown_capacity, cached, known=False
+        )
         rows = np.full(len(item_ids), ABSENT)
-        for position, item_id in enumerate(item_ids):
+        for position, (item_id, is_known) in enumerate(zip(item_ids, known, strict=True)):
             row = self.index.get(item_id)
             if row is None:
-                if not available:
+                is_full = self.known >= self.capacity if is_known else len(self._unknown) >= self.unknown_capacity
+                if is_full or len(self.index) == self.count:
                     continue
-                available -= 1
                 row = self._take_free_row(item_id)
+                if not is_known:
+                    self._unknown.add(row)
                 self._used_C[row] = self.uses  # reading an item again is no use of it
             rows[position] = row
         return rows, evicted
@@ -74,24 +102,31 @@ class ItemRows:
         self.index.insert(item_id, row)
         return row
 
-    def _evict(self, needed: int, keep: Sequence[int]) -> list[int]:
-        """Evict the least recently used rows that are neither pinned nor among `keep`; return them."""
+    def _evict(self, needed: int, keep: Sequence[int], *, known: bool) -> list[int]:
+        """Evict the least recently used rows of one kind that are neither pinned nor among `keep`; return them."""
+        if needed <= 0:
+            return []
         # One element more than there are rows, which ABSENT, -1, marks.
         protected = np.zeros(len(self.ids) + 1, np.bool_)
         protected[[*keep, *self._free]] = True
         for rows in self._pinned.values():
             protected[rows] = True
-        evictable = len(self.ids) - int(np.count_nonzero(protected[:-1]))
-        count = min(max(needed, self.capacity // EVICTION_DIVISOR), evictable)
+        unknown = np.fromiter(self._unknown, np.int64, len(self._unknown))
+        if known:
+            protected[unknown] = True
+            evictable = np.flatnonzero(~protected[:-1])
+        else:
+            evictable = unknown[~protected[unknown]]
+        least = (self.capacity if known else self.unknown_capacity) // EVICTION_DIVISOR
+        count = min(max(needed, least), len(evictable))
         if not count:
             return []
-        last_used = self._used_C[: len(self.ids)].copy()
-        last_used[protected[:-1]] = np.iinfo(np.int64).max
-        evicted: list[int] = np.argpartition(last_used, count - 1)[:count].tolist()
+        evicted: list[int] = evictable[np.argpartition(self._used_C[evictable], count - 1)[:count]].tolist()
         for row in evicted:
             item_id = self.ids[row]
             if item_id is not None:
                 self.index.remove(item_id)
             self.ids[row] = None
             self._free.append(row)
+        self._unknown.difference_update(evicted)
         return evicted

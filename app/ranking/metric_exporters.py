@@ -9,7 +9,7 @@ import threading
 from dataclasses import replace
 
 from app.errors import DeadlinePassed, NoModel, Overloaded, RequestError
-from app.features.item_cache import CacheCounts
+from app.features.cache_counts import CacheCounts
 from app.observability.metrics import SCORE_BOUNDS, Metrics
 from app.ranking.degraded import INVALID_FEATURES
 from app.ranking.monitor import ModelMonitor

@@ -10,7 +10,7 @@ import numpy as np
 import pytest
 
 from app.errors import DeadlinePassed, NoModel, NotJson, Overloaded
-from app.features.item_cache import CacheCounts
+from app.features.cache_counts import CacheCounts
 from app.observability.metrics import Metrics
 from app.ranking.metric_exporters import CacheExporter, MonitorExporter, RankingMetrics
 from app.ranking.monitor import MAX_COUNTED, ModelMonitor

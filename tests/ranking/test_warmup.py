@@ -70,6 +70,6 @@ async def test_a_cache_smaller_than_a_request_is_warmed_up_within_its_rows(
         return ranked(self, user_D, states_CD, row_N)
 
     monkeypatch.setattr(Artifact, "ranked", recording)
-    cache = ItemCache(16)
+    cache = ItemCache(16, unknown_capacity=4)
     await Warmup(cache, CacheRefresher(features, cache, fill=False), max_candidates=256).prepare(versions[0])
-    assert largest_row == 15
+    assert largest_row == 19
