@@ -24,7 +24,8 @@ from app.api.problems import install_problem_handlers, problem_response
 from app.api.rank import RankEndpoint
 from app.errors import RequestError
 from app.features.store import FeatureStore
-from app.runtime.http_protocol import Answer
+from app.runtime.connections import Connections
+from app.runtime.server_config import Answer
 from app.service import Service, build_service
 from app.settings import Settings, load_settings
 
@@ -67,6 +68,10 @@ class Application:
         if scope["type"] == "http" and scope["path"] != "/rank":
             scope["path"] = plain_path(scope["path"], self._root_path)
         await self._edge(scope, receive, send)
+
+    @property
+    def connections(self) -> Connections:
+        return self.service.connections
 
     def drain(self) -> None:
         """Let /health/ready fail from now on: the process is about to stop."""

@@ -32,6 +32,7 @@ from app.registry.lifecycle.lifecycle import Lifecycle
 from app.registry.lifecycle.snapshot import SwapEvent
 from app.registry.store.model_store import ModelStore
 from app.runtime.busy_poll import BusyPoll
+from app.runtime.connections import ConnectionLimits, Connections
 from app.settings import Settings
 
 log = structlog.get_logger(__name__)
@@ -54,6 +55,7 @@ class Service:
     ranking: RankService
     monitor: ModelMonitor
     shadow: Shadow
+    connections: Connections
     isolated_actions: IsolatedActions | None = None
     """Carries out the admin's actions; None where no admin key is set, like `admin`."""
     admin: Admin | None = None
@@ -140,12 +142,28 @@ def build_service(settings: Settings, store: FeatureStore | None = None) -> Serv
         ),
         on_refused=ranking_metrics.on_refused,
     )
-    service = Service(settings, metrics, model_store, lifecycle, store, cache, refresher, ranking, monitor, shadow)
+    connections = _connections(settings, metrics)
+    service = Service(
+        settings, metrics, model_store, lifecycle, store, cache, refresher, ranking, monitor, shadow, connections
+    )
     admin_key = settings.admin_key.get_secret_value() if settings.admin_key else ""
     if admin_key:
         service.isolated_actions = IsolatedActions(settings)
         service.admin = Admin(admin_key, model_store, service.isolated_actions, metrics)
     return service
+
+
+def _connections(settings: Settings, metrics: Metrics) -> Connections:
+    limits = ConnectionLimits(
+        total=settings.max_connections,
+        per_address=settings.max_connections_per_address,
+        header_timeout_s=settings.header_timeout_s,
+        keep_alive_s=settings.keep_alive_s,
+        trusted_proxies=settings.trusted_proxies,
+    )
+    connections = Connections(limits, on_refused=lambda reason: metrics.connections_refused[reason].inc())
+    metrics.sources.append(lambda: metrics.connections.set(len(connections)))
+    return connections
 
 
 def _device(settings: Settings) -> torch.device:

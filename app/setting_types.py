@@ -2,7 +2,9 @@
 
 from __future__ import annotations
 
+import ipaddress
 import re
+from ipaddress import IPv4Network, IPv6Network
 from pathlib import Path
 from typing import Annotated
 
@@ -48,6 +50,16 @@ def _as_browsers_write_them(origins: tuple[str, ...]) -> tuple[str, ...]:
     return origins
 
 
+def _as_networks(networks: object) -> object:
+    parts = _split(networks)
+    if not isinstance(parts, tuple):
+        return parts
+    try:
+        return tuple(ipaddress.ip_network(part) for part in parts)
+    except ValueError:
+        raise ValueError("not an address or a network; write 10.1.2.3 or 10.0.0.0/8, with commas between") from None
+
+
 def _check_key(key: SecretStr) -> SecretStr:
     text = key.get_secret_value()
     if CONTROL.search(text):
@@ -67,6 +79,8 @@ RootPath = Annotated[str, AfterValidator(_with_one_slash)]
 """A path with a slash in front and none behind, or nothing."""
 Origins = Annotated[tuple[str, ...], NoDecode, BeforeValidator(_split), AfterValidator(_as_browsers_write_them)]
 """Origins of pages, comma-separated."""
+Networks = Annotated[tuple[IPv4Network | IPv6Network, ...], NoDecode, BeforeValidator(_as_networks)]
+"""Addresses and networks, comma-separated."""
 Files = Annotated[tuple[Path, ...], NoDecode, BeforeValidator(_split)]
 """Paths of files, comma-separated."""
 HeaderKey = Annotated[SecretStr, AfterValidator(_check_key)]

@@ -13,7 +13,7 @@ from pydantic import Field, JsonValue, ValidationError, model_validator
 from pydantic_settings import BaseSettings, SettingsConfigDict
 
 from app.errors import ConfigError
-from app.setting_types import Files, HeaderKey, HeaderKeys, Host, KeyPattern, Origins, RedisAddress, RootPath
+from app.setting_types import Files, HeaderKey, HeaderKeys, Host, KeyPattern, Networks, Origins, RedisAddress, RootPath
 
 FOR_PUBLISHING: dict[str, JsonValue] = {"for_publishing": True}
 """Marks a setting that `app.publishing` reads: it is passed on to the processes in which a service has it run."""
@@ -224,9 +224,33 @@ class Settings(BaseSettings):
         "clouds 60 s, some 600), or the proxy meets a closed one and answers 502.",
     )
     max_header_bytes: int = Field(
-        65_536, ge=1_000, le=10_000_000, description="Requests whose headers are larger are refused."
+        32_768, ge=1_000, le=10_000_000, description="Requests whose headers are larger are refused."
     )
-    header_timeout_s: float = Field(10.0, gt=0, le=600, description="Headers that arrive slower are refused.")
+    header_timeout_s: float = Field(
+        5.0,
+        gt=0,
+        le=600,
+        description="Headers that arrive slower are refused; of a new connection from when it was accepted, so that "
+        "one that says nothing is closed after as long.",
+    )
+    max_connections: int = Field(
+        10_000,
+        ge=1,
+        le=1_000_000,
+        description="Open connections of a worker, or as many as its descriptors allow; past it, the one that waits "
+        "longest for its client makes room.",
+    )
+    max_connections_per_address: int = Field(
+        4_000,
+        ge=1,
+        le=1_000_000,
+        description="Open connections of one client address in a worker; past it, new ones are answered 503.",
+    )
+    trusted_proxies: Networks = Field(
+        (),
+        description="Comma-separated addresses or networks of proxies, say 10.0.0.0/8: not bounded as one address, "
+        "and free to open connections ahead of requests.",
+    )
     max_inflight: int = Field(
         256, ge=1, le=100_000, description="Requests at work at once; more are refused at once instead of waiting."
     )

@@ -93,6 +93,13 @@ class Metrics:
         self.rejected = LabelledCounter(
             self._counter("ctr_rejected", "Requests refused before any work, by reason", "reason")
         )
+        self.connections = Gauge(
+            "ctr_connections", "Open connections", registry=self._registry, multiprocess_mode="livesum"
+        )
+        self.connections_refused = LabelledCounter(
+            self._counter("ctr_connections_refused", "Connections ended before a request could be read", "reason"),
+            ("not_http", "head_too_large", "head_too_slow", "silent", "evicted", "full", "address"),
+        )
 
         self.model_errors = LabelledCounter(
             self._counter("ctr_model_errors", "Requests a version failed to score; stable answered them", "version")

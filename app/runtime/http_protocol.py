@@ -2,52 +2,40 @@
 
 It adds what uvicorn leaves open. An offer to change the protocol (`Upgrade: h2c`, which every Java HttpClient makes) is
 declined by answering the request as if there were none, which RFC 9110, 7.8 allows; llhttp alone would take the body
-for the other protocol. The size and the time of a request's head are bounded, and so is a connection that says nothing.
-What is not HTTP is refused with a problem that says what was expected, and the client is left time to read it.
+for the other protocol. The size of a request's head is bounded, and the time of whatever a connection waits for
+(`app.runtime.connections`). What is not HTTP is refused with a problem that says what was expected, and the client is
+left time to read it. A client that has ended its own side is answered.
 """
 
 from __future__ import annotations
 
 import asyncio
 import time
-from collections.abc import Callable
 from typing import Any, cast
 
 import httptools
 import structlog
-import uvicorn
-from uvicorn.protocols.http.httptools_impl import STATUS_LINE, HttpToolsProtocol
+from uvicorn.protocols.http.httptools_impl import HttpToolsProtocol
 
-from app.errors import HeadTooLarge, HeadTooSlow, NotHttp, RequestError
+from app.errors import HeadTooLarge, HeadTooSlow, NotHttp, Overloaded, RequestError
 from app.observability.logs import LogThrottle
-
-LINGER_S = 5.0
-"""How long what a client still sends is thrown away after a refusal: a socket that is closed over unread bytes resets
-the connection, and the client loses the answer."""
+from app.runtime.connections import ConnectionRefused, Queue
+from app.runtime.request_forms import describe_malformed, head_without_offer, origin_form
+from app.runtime.server_config import ServerConfig
 
 RECEIVED_AT = "received_at"
 """The name in `scope["state"]` of the time, by `time.perf_counter`, at which the first byte of a request was read."""
+MAX_HEADER_LINES = 100
 
-HTTP_2_PREFACE, TLS_HANDSHAKE = b"PRI * HTTP/2", b"\x16\x03"
-OFFER = frozenset({b"upgrade", b"http2-settings"})
-"""The headers of an offer to change the protocol, and their tokens in Connection."""
-
-Answer = tuple[list[tuple[bytes, bytes]], bytes]
-"""The headers and the body of an answer."""
+REASONS: dict[type[RequestError], str] = {
+    HeadTooLarge: "head_too_large",
+    HeadTooSlow: "head_too_slow",
+    NotHttp: "not_http",
+}
+"""The reasons by which refusals are counted."""
 
 log = structlog.get_logger(__name__)
 _log_throttle = LogThrottle()
-
-
-class ServerConfig(uvicorn.Config):
-    """Adds to uvicorn's configuration what `HttpProtocol` reads."""
-
-    max_header_bytes: int
-    """Most bytes of a request's head."""
-    header_timeout_s: float
-    """Seconds that a head may take from its first byte to its last."""
-    refusal: Callable[[RequestError], Answer]
-    """Makes the answer to what is not a request."""
 
 
 class HttpProtocol(HttpToolsProtocol):
@@ -57,28 +45,35 @@ class HttpProtocol(HttpToolsProtocol):
 
     def __init__(self, config: ServerConfig, *arguments: Any, **options: Any) -> None:
         super().__init__(config, *arguments, **options)
+        self._connections = config.connections
+        self.refusal: ConnectionRefused | None = None
+        """Why the connection is refused as soon as it is made."""
+        self._queue: Queue | None = None
+        """The queue of `Connections` that this one waits in; None while a request is at work."""
         self._in_head = False
         """Whether a request has begun whose head is not complete."""
         self._head_size = 0
         """Bytes of the headers that were parsed."""
-        self._head_received = 0
-        """Bytes of packets that were nothing but a part of the head."""
-        self._head_due: asyncio.TimerHandle | None = None
+        self._part_received = 0
+        """Bytes of packets that were nothing but a part of the head, or of what follows the last chunk of a body."""
+        self._progressed = False
+        """Whether a packet held the end of the head or a piece of the body."""
         self._refused = False
 
     def connection_made(self, transport: asyncio.BaseTransport) -> None:
         super().connection_made(cast("asyncio.Transport", transport))
-        self._keep_idle()
+        self._queue = self._connections.opened(self, self.client[0] if self.client else "")
+        if self.refusal is not None:
+            self._refuse(self.refusal)
 
     def connection_lost(self, exc: Exception | None) -> None:
-        self._unset_keepalive_if_required()
-        self._unset_head_due()
+        self._wait_in(None)
+        self._connections.remove(self)
         super().connection_lost(exc)
 
     def data_received(self, data: bytes) -> None:
         if self._refused:
             return
-        self._unset_keepalive_if_required()
         begun = self.headers if self._in_head else None  # a list of its own for each request
         try:
             self.parser.feed_data(data)
@@ -87,40 +82,114 @@ class HttpProtocol(HttpToolsProtocol):
             return
         except httptools.HttpParserError as error:
             cause = error.__context__
-            self._refuse(cause if isinstance(cause, RequestError) else NotHttp(_what_it_is(data, error)))
+            self._refuse(cause if isinstance(cause, RequestError) else NotHttp(describe_malformed(data, error)))
             return
         if self._in_head:
-            self._wait_for_head(len(data) if self.headers is begun else 0)
-        elif (self.cycle is None or self.cycle.response_complete) and self.timeout_keep_alive_task is None:
-            self._keep_idle()  # blank lines between requests
+            self._bound_part(len(data) if self.headers is begun else 0, "head")
+        elif self.cycle is not None and self.cycle.more_body:
+            self._bound_part(0 if self._progressed else len(data), "trailer section")
+            self._progressed = False
+        if not self._refused:
+            self._wait_in(self._awaited())
+
+    def eof_received(self) -> bool:  # type: ignore[override]
+        """Answer a request that is complete, although its client has ended its side; end any other connection."""
+        if self._refused or self.cycle is None or self.cycle.response_complete or self.cycle.more_body:
+            return False
+        self.cycle.keep_alive = False  # the cycle of the last request; those before it are answered first
+        return True
+
+    def pause_writing(self) -> None:
+        super().pause_writing()
+        self._wait_in(self._awaited())
+
+    def resume_writing(self) -> None:
+        super().resume_writing()
+        self._wait_in(self._awaited())
 
     def on_message_begin(self) -> None:
         super().on_message_begin()
         self.scope["state"][RECEIVED_AT] = time.perf_counter()
         self._in_head = True
-        self._head_size = self._head_received = 0
+        self._head_size = self._part_received = 0
 
     def on_header(self, name: bytes, value: bytes) -> None:
         self._head_size += len(name) + len(value) + 4
-        if self._head_size > self.config.max_header_bytes:
-            raise self._head_too_large()
+        if self._head_size > self.config.max_header_bytes or len(self.headers) >= MAX_HEADER_LINES:
+            raise self._too_large("head")
         super().on_header(name, value)
 
     def on_headers_complete(self) -> None:
         self._in_head = False
-        if self._head_due is not None:
-            self._unset_head_due()
+        self._progressed = True
+        self._part_received = 0
         if len(self.url) > self.config.max_header_bytes:
-            raise self._head_too_large()
+            raise self._too_large("head")
         if not self.url.startswith(b"/"):
-            self.url = _origin_form(self.url)
+            self.url = origin_form(self.url)
         super().on_headers_complete()
 
     def on_body(self, body: bytes) -> None:
+        self._progressed = True
+        self._part_received = 0
         if self.cycle.response_complete and not self._offers_protocol():
             self.transport.close()  # the application has read as much as it would
             return
         super().on_body(body)
+
+    def on_response_complete(self) -> None:
+        """Go on with the next request; in place of uvicorn's timer, `Connections` bounds how long there may be none."""
+        self.server_state.total_requests += 1
+        if self.transport.is_closing():
+            return
+        self.flow.resume_reading()
+        if self.pipeline:
+            self._start_asgi_task(*self.pipeline.pop())
+        else:
+            self._wait_in(self._awaited())
+
+    def on_timeout(self) -> None:
+        """End the connection, which has waited its time out; called by `Connections`, which has forgotten it."""
+        self._queue = None
+        if self._refused or not self._in_head or not (self.cycle is None or self.cycle.response_complete):
+            if not self._refused and self.cycle is None:
+                self._connections.on_refused("silent")
+            self._end()
+        else:
+            timeout_s = self._connections.heads.timeout_s
+            self._refuse(
+                HeadTooSlow(f"it was not complete after {timeout_s:g} s; send it faster, or raise CTR_HEADER_TIMEOUT_S")
+            )
+
+    def on_evicted(self) -> None:
+        """End the connection to make room for another; called by `Connections`, which has forgotten it."""
+        self._queue = None
+        unanswered = self._in_head or (self.cycle is not None and not self.cycle.response_started)
+        if unanswered and not self._refused and not self.flow.write_paused:
+            self.transport.write(self.config.encode_refusal(Overloaded("the connection made room for others")))
+            self.transport.close()
+        else:
+            self._end()
+
+    def _awaited(self) -> Queue | None:
+        """Return the queue for what the connection waits for now."""
+        cycle = self.cycle
+        if self.flow.write_paused:
+            return self._connections.unread
+        if cycle is not None and not cycle.response_complete:
+            return self._connections.bodies if cycle.more_body and not self.pipeline else None
+        if cycle is None:
+            return self._queue
+        return self._connections.heads if self._in_head else self._connections.idle
+
+    def _wait_in(self, queue: Queue | None) -> None:
+        """Wait in a queue, at its end unless the connection is in it already."""
+        if queue is not self._queue:
+            if self._queue is not None:
+                self._queue.pop(self, None)
+            if queue is not None:
+                queue[self] = time.monotonic()
+            self._queue = queue
 
     def _should_upgrade(self) -> bool:
         """Return whether the parser leaves the body to another protocol; uvicorn asks while it handles a request."""
@@ -131,88 +200,53 @@ class HttpProtocol(HttpToolsProtocol):
 
     def _decline(self, rest: bytes) -> None:
         """Parse the request again without its offer; `rest` is what was received behind its head."""
-        head = [self.scope["method"].encode(), b" ", self.url, b" HTTP/%b\r\n" % self.scope["http_version"].encode()]
-        for name, value in self.headers:
-            if name == b"connection":
-                tokens = (token.strip() for token in value.split(b","))
-                value = b", ".join(token for token in tokens if token.lower() not in OFFER)
-            if name not in OFFER:
-                head += [name, b": ", value, b"\r\n"]
+        received_at = self.scope["state"][RECEIVED_AT]
+        version = self.scope["http_version"].encode()
+        head = head_without_offer(self.scope["method"].encode(), self.url, version, self.headers)
         self.parser = httptools.HttpRequestParser(self)
         self.parser.set_dangerous_leniencies(lenient_data_after_close=True)
-        received_at = self.scope["state"][RECEIVED_AT]
-        self.data_received(b"".join(head) + b"\r\n")
+        self.data_received(head)
         self.scope["state"][RECEIVED_AT] = received_at
         if rest:
             self.data_received(rest)
 
-    def _keep_idle(self) -> None:
-        self.timeout_keep_alive_task = self.loop.call_later(self.timeout_keep_alive, self.timeout_keep_alive_handler)
+    def _bound_part(self, received: int, part: str) -> None:
+        """Bound a part of a request that is not complete, of which a packet had these bytes and nothing else."""
+        self._part_received += received
+        if self._part_received > self.config.max_header_bytes or len(self.url) > self.config.max_header_bytes:
+            self._refuse(self._too_large(part))
 
-    def _wait_for_head(self, received: int) -> None:
-        """Bound a head of which some is still to come, and of which a packet had these bytes and nothing else."""
-        self._head_received += received
-        if self._head_received > self.config.max_header_bytes:
-            self._refuse(self._head_too_large())
-        elif self._head_due is None:
-            timeout_s = self.config.header_timeout_s
-            refusal = HeadTooSlow(
-                f"it was not complete {timeout_s:g} s after it began; send it faster, or raise CTR_HEADER_TIMEOUT_S"
-            )
-            self._head_due = self.loop.call_later(timeout_s, self._refuse, refusal)
-
-    def _unset_head_due(self) -> None:
-        if self._head_due is not None:
-            self._head_due.cancel()
-            self._head_due = None
-
-    def _head_too_large(self) -> HeadTooLarge:
+    def _too_large(self, part: str) -> HeadTooLarge:
         return HeadTooLarge(
-            f"at most {self.config.max_header_bytes} bytes are read; send less, or raise CTR_MAX_HEADER_BYTES"
+            f"at most {self.config.max_header_bytes} bytes and {MAX_HEADER_LINES} lines of its {part} are read; send "
+            "less, or raise CTR_MAX_HEADER_BYTES"
         )
 
     def _refuse(self, error: RequestError) -> None:
         """Answer what cannot be read as a request, and end the connection; requests before it are answered first."""
         self._refused = True
-        self._unset_head_due()
+        reason = error.reason if isinstance(error, ConnectionRefused) else REASONS[type(error)]
+        self._connections.on_refused(reason)
         if _log_throttle.admits():
-            log.warning("not_a_request", detail=str(error))
+            log.warning("connection_refused", reason=reason, detail=str(error))
         cycle = self.cycle
         if cycle is not None and not cycle.response_complete and not (cycle.more_body and not cycle.response_started):
             for waiting in (cycle, *(pipelined for pipelined, _ in self.pipeline)):
                 waiting.keep_alive = False
             return
-        headers, body = self.config.refusal(error)
-        lines = [b"%b: %b\r\n" % header for header in (*headers, (b"connection", b"close"))]
-        self.transport.write(b"".join([STATUS_LINE[error.status], *lines, b"\r\n", body]))
+        self.transport.write(self.config.encode_refusal(error))
         if cycle is not None:  # its body is what cannot be read
             cycle.disconnected = True
             cycle.message_event.set()
         if self.transport.can_write_eof():
             self.transport.write_eof()
-            self.loop.call_later(LINGER_S, self.transport.close)
+            self._wait_in(self._connections.lingering)
         else:
             self.transport.close()
 
-
-def _origin_form(target: bytes) -> bytes:
-    """Return the path and query of a target in absolute form, `http://host/rank`; others stay as they are."""
-    scheme, separator, rest = target.partition(b"://")
-    if not separator or not scheme.isalpha():
-        return target
-    authority = rest.partition(b"/")[0].partition(b"?")[0]
-    path = rest[len(authority) :]
-    return path if path.startswith(b"/") else b"/" + path
-
-
-def _what_it_is(data: bytes, error: httptools.HttpParserError) -> str:
-    """Say what was received in place of a request, without repeating it."""
-    if data.startswith(TLS_HANDSHAKE):
-        return "this port speaks plain HTTP, not TLS: use http://, or have a proxy in front end TLS"
-    if data.startswith(HTTP_2_PREFACE):
-        return "this server speaks HTTP/1.1; have the client begin with it, or a proxy in front end HTTP/2"
-    if isinstance(error, httptools.HttpParserInvalidMethodError):
-        return "no such method; methods are upper-case, as in POST /rank HTTP/1.1"
-    if isinstance(error, httptools.HttpParserInvalidURLError | httptools.HttpParserCallbackError):
-        return "the request's target cannot be read; send a path such as /rank, percent-encoded"
-    return f"the request is malformed: {str(error)[:100]}"
+    def _end(self) -> None:
+        """Close the connection; at once where its client does not read what is still to be sent."""
+        if self.transport.get_write_buffer_size():
+            self.transport.abort()
+        else:
+            self.transport.close()

@@ -27,7 +27,11 @@ import uvicorn
 from uvicorn.importer import import_from_string
 
 from app.errors import ConfigError, RequestError
-from app.runtime.http_protocol import Answer, HttpProtocol, ServerConfig
+from app.runtime import descriptors
+from app.runtime.acceptor import Acceptor
+from app.runtime.connections import Connections
+from app.runtime.http_protocol import HttpProtocol
+from app.runtime.server_config import Answer, ServerConfig
 from app.settings import Settings
 from app.url_host import url_host
 
@@ -42,6 +46,10 @@ POLL_S = 0.1
 class ServedApplication(Protocol):
     """An ASGI application that prepares for the end of its process."""
 
+    @property
+    def connections(self) -> Connections:
+        """The table of the process's connections."""
+
     def __call__(self, scope: Any, receive: Any, send: Any, /) -> Awaitable[None]: ...
 
     def drain(self) -> None:
@@ -52,11 +60,27 @@ class ServedApplication(Protocol):
 
 
 class Server(uvicorn.Server):
-    """Drains the application as soon as a stop signal arrives, before uvicorn closes connections."""
+    """Takes connections by `Acceptor`, and drains the application as soon as a stop signal arrives."""
 
-    def __init__(self, config: uvicorn.Config, application: ServedApplication) -> None:
+    config: ServerConfig
+
+    def __init__(self, config: ServerConfig, application: ServedApplication) -> None:
         super().__init__(config)
         self._application = application
+
+    async def startup(self, sockets: list[socket.socket] | None = None) -> None:
+        """Start the application, then take connections from the sockets, as many as fit beside what it has open."""
+        await super().startup(sockets=[])
+        config, connections = self.config, self.config.connections
+        connections.total = min(connections.limits.total, descriptors.connections_that_fit())
+
+        def create_protocol() -> HttpProtocol:
+            return HttpProtocol(config, self.server_state, self.lifespan.state)
+
+        self.servers = [
+            Acceptor(listener, connections, create_protocol)  # type: ignore[misc]
+            for listener in sockets or ()
+        ]
 
     def handle_exit(self, sig: int, frame: FrameType | None) -> None:
         self._application.drain()
@@ -74,6 +98,7 @@ def serve(settings: Settings, factory: str, announce: Callable[[str], None] = la
     Raises:
         ConfigError: the address cannot be bound.
     """
+    descriptors.raise_limit()
     listener = listen(settings, shared=settings.workers > 1)
     port = listener.getsockname()[1]
     announce(f"http://{url_host(settings.host)}:{port}{settings.root_path}")
@@ -143,8 +168,8 @@ def server_config(settings: Settings, application: ServedApplication) -> ServerC
         timeout_keep_alive=settings.keep_alive_s,
         timeout_graceful_shutdown=max(1, round(settings.shutdown_grace_s)),
     )
+    config.connections = application.connections
     config.max_header_bytes = settings.max_header_bytes
-    config.header_timeout_s = settings.header_timeout_s
     config.refusal = application.refusal
     return config
 

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import asyncio
 import time
-from collections.abc import AsyncIterator
+from collections.abc import AsyncIterator, Callable
 from typing import Any
 
 import pytest
@@ -14,8 +14,10 @@ from starlette.types import Receive, Scope, Send
 from uvicorn.server import ServerState
 
 from app.errors import RequestError
-from app.runtime.http_protocol import RECEIVED_AT, Answer
+from app.runtime.connections import ConnectionLimits, Connections
+from app.runtime.http_protocol import RECEIVED_AT
 from app.runtime.processes import server_config
+from app.runtime.server_config import Answer
 from app.settings import Settings
 
 pytestmark = pytest.mark.anyio
@@ -47,6 +49,12 @@ class FakeTransport(asyncio.Transport):
 
     def close(self) -> None:
         self.closed = True
+
+    def abort(self) -> None:
+        self.closed = True
+
+    def get_write_buffer_size(self) -> int:
+        return 0
 
     def is_closing(self) -> bool:
         return self.closed
@@ -86,8 +94,11 @@ async def respond(scope: Scope, receive: Receive, send: Send) -> None:
 class App:
     """An application for `server_config`."""
 
-    def __init__(self) -> None:
+    def __init__(self, settings: Settings) -> None:
         self.received_at: list[float] = []
+        self.refused: list[str] = []
+        limits = ConnectionLimits(10, 10, settings.header_timeout_s, settings.keep_alive_s)
+        self.connections = Connections(limits, self.refused.append)
 
     async def __call__(self, scope: Scope, receive: Receive, send: Send) -> None:
         self.received_at.append(scope["state"][RECEIVED_AT])
@@ -101,12 +112,20 @@ class App:
         return [(b"content-length", b"%d" % len(body))], body
 
 
+async def until(holds: Callable[[], object]) -> None:
+    """Wait until something is true; a minute at most."""
+    async with asyncio.timeout(60):
+        while not holds():  # noqa: ASYNC110 - there is nothing that sets an event
+            await asyncio.sleep(0.01)
+
+
 class Connection:
     """One connection; calling it sends requests and returns what is written in answer."""
 
     def __init__(self, **settings: Any) -> None:
-        self.app = App()
-        config = server_config(Settings(_env_file=None, **settings), self.app)
+        chosen = Settings(_env_file=None, **settings)
+        self.app = App(chosen)
+        config = server_config(chosen, self.app)
         config.load()
         self.transport = FakeTransport()
         self.protocol = config.http_protocol_class(config, ServerState(), {})
@@ -280,27 +299,115 @@ async def test_a_target_is_bounded_in_size_and_a_body_before_a_head_does_not_cou
     assert await ask(b"y" * 500 + b"\r\n\r\n") == HEAD + b"\r\ndone"
 
 
-async def test_headers_are_bounded_in_time() -> None:
+async def test_a_head_is_bounded_in_time_from_when_the_connection_was_accepted() -> None:
     ask = Connection(header_timeout_s=0.05)
     assert await ask(b"GET / HTTP/1.1\r\nHost: ") == b""
-    await asyncio.sleep(0.1)
+    await until(lambda: ask.transport.ended)
     assert ask.transport.writes[0].startswith(b"HTTP/1.1 408 ")
+    assert ask.app.refused == ["head_too_slow"]
+    silent = Connection(header_timeout_s=0.05)
+    await until(lambda: silent.transport.closed)
+    assert silent.transport.writes == [], "nothing was asked"
+    assert silent.app.refused == ["silent"]
+    blank = Connection(header_timeout_s=0.05)
+    assert await blank(b"\r\n") == b""
+    await until(lambda: blank.transport.closed)
+
+
+async def test_a_later_head_is_bounded_in_time_from_its_first_byte() -> None:
     ask = Connection(header_timeout_s=0.05)
     assert await ask(b"GET / HTTP/1.1\r\nHost: ", b"service\r\n\r\n") == HEAD + b"\r\ndone"
-    await asyncio.sleep(0.1)
-    assert len(ask.transport.writes) == 2, "nothing is said to a head that was in time"
+    connections = ask.app.connections
+    assert list(connections.idle) == [ask.protocol], "an idle connection has the time of one"
+    assert await ask(b"G") == b""
+    assert list(connections.heads) == [ask.protocol]
+    since = connections.heads[ask.protocol]
+    assert await ask(b"ET / HTTP/1.1\r\n") == b""
+    assert connections.heads[ask.protocol] == since, "more of it takes no more time"
+    await until(lambda: ask.transport.ended)
+    assert ask.transport.writes[0].startswith(b"HTTP/1.1 408 ")
 
 
-@pytest.mark.parametrize("sent", [b"", b"GET / HTTP/1.1\r\n\r\n", b"GET / HTTP/1.1\r\n\r\n\r\n"])
+async def test_a_client_that_goes_on_after_its_refusal_is_cut() -> None:
+    ask = Connection()
+    ask.app.connections.lingering.timeout_s = 0.05
+    assert (await ask(b"nonsense\r\n\r\n")).startswith(b"HTTP/1.1 400 ")
+    assert not ask.transport.closed
+    while not ask.transport.closed:
+        assert await ask(b"more") == b""
+        await asyncio.sleep(0.01)
+
+
+@pytest.mark.parametrize("sent", [b"GET / HTTP/1.1\r\n\r\n", b"GET / HTTP/1.1\r\n\r\n\r\n"])
 async def test_an_idle_connection_is_closed_when_it_was_said(sent: bytes) -> None:
     ask = Connection()
-    assert ask.protocol.timeout_keep_alive == 75, "longer than the 60 s of the usual proxy"
-    ask = Connection(keep_alive_s=1)
-    await ask(*[sent] * bool(sent))
-    await asyncio.sleep(0.9)
-    assert not ask.transport.closed
-    await asyncio.sleep(0.2)
+    assert ask.app.connections.idle.timeout_s == 75, "longer than the 60 s of the usual proxy"
+    await ask(sent)
+    assert ask.app.connections.idle[ask.protocol] <= time.monotonic()
+    ask.app.connections.idle.timeout_s = 0.05
+    await until(lambda: ask.transport.closed)
+    assert ask.app.refused == []
+
+
+async def test_a_request_at_work_waits_for_nothing(ask: Connection) -> None:
+    connections = ask.app.connections
+    assert list(connections.opening) == [ask.protocol]
+    ask.protocol.data_received(b"POST / HTTP/1.1\r\nContent-Length: 2\r\n\r\n{")
+    assert list(connections.bodies) == [ask.protocol]
+    ask.protocol.data_received(b"}")
+    assert not any((connections.opening, connections.bodies, connections.idle))
+    assert await ask() == HEAD + b"\r\ndone"
+    assert list(connections.idle) == [ask.protocol]
+
+
+async def test_a_client_that_does_not_read_is_given_up(ask: Connection) -> None:
+    connections = ask.app.connections
+    ask.protocol.pause_writing()
+    assert list(connections.unread) == [ask.protocol]
+    ask.protocol.resume_writing()
+    assert await ask(b"GET / HTTP/1.1\r\n\r\n") == HEAD + b"\r\ndone"
+    ask.protocol.pause_writing()
+    connections.unread.timeout_s = 0.05
+    await until(lambda: ask.transport.closed)
+
+
+async def test_a_client_that_has_ended_its_side_is_answered(ask: Connection) -> None:
+    ask.protocol.data_received(b"GET /echo HTTP/1.1\r\n\r\nGET / HTTP/1.1\r\n\r\n")
+    assert ask.protocol.eof_received(), "the transport stays open"
+    answers = await ask()
+    assert answers.count(b"HTTP/1.1 200 OK") == 2
+    assert answers.endswith(b"connection: close\r\n\r\ndone")
     assert ask.transport.closed
+
+
+@pytest.mark.parametrize(
+    "sent",
+    [b"", b"GET / HT", b"POST / HTTP/1.1\r\nContent-Length: 2\r\n\r\n{", b"GET / HTTP/1.1\r\n\r\n"],
+    ids=["nothing", "half a head", "half a body", "an answer had"],
+)
+async def test_a_client_that_has_ended_its_side_early_is_let_go(ask: Connection, sent: bytes) -> None:
+    await ask(*[sent] * bool(sent))
+    assert not ask.protocol.eof_received()
+
+
+async def test_the_lines_of_a_head_are_bounded_in_number(ask: Connection) -> None:
+    lines = b"".join(b"x%d: 1\r\n" % number for number in range(100))
+    assert await ask(b"GET / HTTP/1.1\r\n" + lines + b"\r\n") == HEAD + b"\r\ndone"
+    refusal = await ask(b"GET / HTTP/1.1\r\n" + lines + b"x: 1\r\n\r\n")
+    assert refusal.startswith(b"HTTP/1.1 431 ")
+    assert b"100 lines" in refusal
+
+
+@pytest.mark.parametrize("rest", [b"0\r\nx: " + b"y" * 3000, b"1;a=" + b"y" * 3000], ids=["trailer", "extension"])
+async def test_what_is_around_the_pieces_of_a_body_is_bounded_in_size(rest: bytes) -> None:
+    ask = Connection(max_header_bytes=2000)
+    chunks = b"".join(b"1\r\n%d\r\n" % (number % 10) for number in range(1000))
+    head = b"POST /echo HTTP/1.1\r\nTransfer-Encoding: chunked\r\n\r\n"
+    small = [chunks[at : at + 7] for at in range(0, len(chunks), 7)]
+    assert (await ask(head, *small, b"0\r\n\r\n")).endswith(b"0123456789"), "small chunks are a body"
+    refusal = await ask(head, chunks, *[rest[at : at + 100] for at in range(0, len(rest), 100)])
+    assert refusal.startswith(b"HTTP/1.1 431 ")
+    assert ask.transport.ended
 
 
 PLAIN = [b"POST /echo HTTP/1.1", b"Host: service", b"Content-Type: application/json"]

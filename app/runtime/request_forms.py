@@ -1,0 +1,44 @@
+"""The forms in which clients write a request's head, made plain; and words for what is no request."""
+
+from __future__ import annotations
+
+import httptools
+
+HTTP_2_PREFACE, TLS_HANDSHAKE = b"PRI * HTTP/2", b"\x16\x03"
+OFFER = frozenset({b"upgrade", b"http2-settings"})
+"""The headers of an offer to change the protocol, and their tokens in Connection."""
+
+
+def head_without_offer(method: bytes, target: bytes, version: bytes, headers: list[tuple[bytes, bytes]]) -> bytes:
+    """Write the head of a request again without its offer to change the protocol."""
+    lines = [method, b" ", target, b" HTTP/%b\r\n" % version]
+    for name, value in headers:
+        if name == b"connection":
+            tokens = (token.strip() for token in value.split(b","))
+            value = b", ".join(token for token in tokens if token.lower() not in OFFER)
+        if name not in OFFER:
+            lines += [name, b": ", value, b"\r\n"]
+    return b"".join(lines) + b"\r\n"
+
+
+def origin_form(target: bytes) -> bytes:
+    """Return the path and query of a target in absolute form, `http://host/rank`; others stay as they are."""
+    scheme, separator, rest = target.partition(b"://")
+    if not separator or not scheme.isalpha():
+        return target
+    authority = rest.partition(b"/")[0].partition(b"?")[0]
+    path = rest[len(authority) :]
+    return path if path.startswith(b"/") else b"/" + path
+
+
+def describe_malformed(data: bytes, error: httptools.HttpParserError) -> str:
+    """Say what was received in place of a request, without repeating it."""
+    if data.startswith(TLS_HANDSHAKE):
+        return "this port speaks plain HTTP, not TLS: use http://, or have a proxy in front end TLS"
+    if data.startswith(HTTP_2_PREFACE):
+        return "this server speaks HTTP/1.1; have the client begin with it, or a proxy in front end HTTP/2"
+    if isinstance(error, httptools.HttpParserInvalidMethodError):
+        return "no such method; methods are upper-case, as in POST /rank HTTP/1.1"
+    if isinstance(error, httptools.HttpParserInvalidURLError | httptools.HttpParserCallbackError):
+        return "the request's target cannot be read; send a path such as /rank, percent-encoded"
+    return f"the request is malformed: {str(error)[:100]}"
