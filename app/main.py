@@ -18,7 +18,7 @@ from app import __version__
 from app.api import admin, health, metrics, models, page
 from app.api.headers import request_id_of
 from app.api.middleware import OPEN_PATHS, Edge
-from app.api.openapi import complete_openapi
+from app.api.openapi import complete_openapi, serve_openapi
 from app.api.plain_requests import as_get, plain_path
 from app.api.problems import install_problem_handlers, problem_response
 from app.api.rank import RankEndpoint
@@ -50,8 +50,7 @@ class Application:
             max_body_bytes=settings.max_body_bytes,
             body_timeout_s=settings.body_timeout_s,
             api_keys=[key.get_secret_value().encode() for key in settings.api_keys],
-            # Admin paths ask for a key of their own.
-            open_paths=OPEN_PATHS | admin.PATHS if service.admin else OPEN_PATHS,
+            open_paths=_open_paths(service),
         )
 
         self._edge: ASGIApp = edge
@@ -116,20 +115,32 @@ def create_app(settings: Settings | None = None, *, store: FeatureStore | None =
         description="Rank candidates by click probability.",
         lifespan=lambda _: _lifespan(service),
         redirect_slashes=False,  # `plain_path` has seen to them
+        openapi_url=None,  # FastAPI encodes the document for each request
         docs_url=None,  # FastAPI's own pages fetch their scripts from elsewhere
         redoc_url=None,
         servers=[{"url": settings.root_path}] if settings.root_path else None,
     )
     fastapi.state.service = service
-    install_problem_handlers(fastapi)
-    for router in (health.router, metrics.router, models.router, page.router(settings.root_path)):
-        fastapi.include_router(router)
+    install_problem_handlers(fastapi, docs=settings.docs)
+    routers = [health.router, models.router(), page.router(settings.root_path, docs=settings.docs)]
+    if settings.metrics != "off":
+        routers.append(metrics.router())
     if service.admin is not None:
-        fastapi.include_router(admin.router)
+        routers.append(admin.router)
+    for router in routers:
+        fastapi.include_router(router)
     # POST /rank never comes this far; the route makes other methods a 405.
     fastapi.router.routes.append(Route("/rank", rank, methods=["POST"], include_in_schema=False))
-    complete_openapi(fastapi, keys=bool(settings.api_keys))
+    complete_openapi(fastapi, keys=bool(settings.api_keys), open_paths=_open_paths(service))
+    if settings.docs:
+        serve_openapi(fastapi)
     return Application(fastapi, rank, service)
+
+
+def _open_paths(service: Service) -> frozenset[str]:
+    """Return the paths that need none of the API keys."""
+    paths = OPEN_PATHS - {"/metrics"} if service.settings.metrics == "key" else OPEN_PATHS
+    return paths | admin.PATHS if service.admin else paths  # those ask for a key of their own
 
 
 @contextlib.asynccontextmanager

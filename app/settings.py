@@ -9,7 +9,7 @@ from __future__ import annotations
 from pathlib import Path
 from typing import Any, Literal
 
-from pydantic import Field, JsonValue, ValidationError, model_validator
+from pydantic import Field, JsonValue, ValidationError, ValidationInfo, field_validator, model_validator
 from pydantic_settings import BaseSettings, SettingsConfigDict
 
 from app.errors import ConfigError
@@ -262,7 +262,18 @@ class Settings(BaseSettings):
     admin_key: HeaderKey | None = Field(
         None, description="Key for X-Admin-Key on POST /admin/promote, /rollback and /refuse; unset, there are none."
     )
+    docs: bool = Field(True, description="Serve /docs and /openapi.json; false leaves them out.")
+    metrics: Literal["open", "key", "off"] = Field(
+        "open", description="Who may read /metrics: all, who has one of the API keys, or nobody."
+    )
     log_level: Literal["debug", "info", "warning", "error"] = Field("info", description="Least severe line to log.")
+
+    @field_validator("metrics")
+    @classmethod
+    def _check_metrics(cls, metrics: str, values: ValidationInfo) -> str:
+        if metrics == "key" and not values.data.get("api_keys"):
+            raise ValueError("there are no CTR_API_KEYS; set some, or choose open or off")
+        return metrics
 
     @model_validator(mode="before")
     @classmethod

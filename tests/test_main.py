@@ -184,3 +184,41 @@ async def test_the_pages_need_nothing_from_outside(make: Make) -> None:
             assert "default-src 'none'" in response.headers["Content-Security-Policy"]
             assert not re.findall(r"""(?:src|href)=["'](?:https?:|//)[^"']*|@import|url\(""", response.text), path
             assert not re.findall(r"https?://(?!www\.w3\.org/2000/svg)", response.text), path
+
+
+async def test_the_pages_about_the_routes_can_be_left_out(make: Make) -> None:
+    async with client(make(docs=False)) as http:
+        for path in ("/docs", "/redoc", "/openapi.json"):
+            response = await http.get(path)
+            assert response.status_code == 404
+            assert "/docs" not in response.json()["detail"]
+        page = await http.get("/")
+        assert page.status_code == 200
+        assert 'href="docs"' not in page.text
+    async with client(make()) as http:
+        assert 'href="docs"' in (await http.get("/")).text, "the link that is left out above"
+
+
+@pytest.mark.parametrize(("metrics", "without", "with_key"), [("open", 200, 200), ("key", 401, 200), ("off", 404, 404)])
+async def test_the_metrics_are_for_all_for_keys_or_for_nobody(
+    make: Make, metrics: str, without: int, with_key: int
+) -> None:
+    app = make(metrics=metrics, api_keys="secret", docs=True)
+    async with client(app) as http:
+        if metrics == "off":
+            assert (await http.get("/metrics")).status_code == without
+        else:
+            assert (await http.get("/metrics")).status_code == without
+            assert (await http.get("/metrics", headers={"X-API-Key": "secret"})).status_code == with_key
+        paths = (await http.get("/openapi.json")).json()["paths"]
+    assert ("/metrics" in paths) == (metrics != "off")
+    if metrics != "off":
+        assert ("security" in paths["/metrics"]["get"]) == (metrics == "key")
+
+
+async def test_the_openapi_document_is_made_once(make: Make, monkeypatch: pytest.MonkeyPatch) -> None:
+    app = make()
+    async with client(app) as http:
+        first = await http.get("/openapi.json")
+        monkeypatch.setattr(app.fastapi, "openapi", lambda: pytest.fail("made again"))
+        assert (await http.get("/openapi.json")).content == first.content

@@ -119,3 +119,17 @@ def test_unknown_variables_are_named_with_the_nearest_setting(monkeypatch: pytes
         "CTR_KEEPALIVE_S is no setting and is not read; did you mean CTR_KEEP_ALIVE_S?",
         "CTR_REDIS_ULR is no setting and is not read; did you mean CTR_REDIS_URL?",
     ]
+
+
+def test_metrics_for_keys_need_keys() -> None:
+    with pytest.raises(ConfigError, match="CTR_METRICS: there are no CTR_API_KEYS"):
+        load_settings(metrics="key")
+
+
+def test_trusted_proxies_are_addresses_and_networks(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setenv("CTR_TRUSTED_PROXIES", "10.1.2.3, fd00::/8")
+    assert [str(network) for network in load_settings().trusted_proxies] == ["10.1.2.3/32", "fd00::/8"]
+    for wrong in ("proxy.example", "10.0.0.1/8"):
+        monkeypatch.setenv("CTR_TRUSTED_PROXIES", wrong)
+        with pytest.raises(ConfigError, match="CTR_TRUSTED_PROXIES: not an address or a network"):
+            load_settings()

@@ -6,18 +6,23 @@ from typing import Annotated
 
 from fastapi import APIRouter, Depends, Response
 
+from app.api.kept_answers import KeptAnswers
 from app.api.service_state import ServiceState, service_of
 
-router = APIRouter(tags=["metrics"])
 
+def router() -> APIRouter:
+    """Return the route of the metrics."""
+    routes = APIRouter(tags=["metrics"])
+    answers: KeptAnswers[tuple[bytes, str]] = KeptAnswers()
 
-@router.get(
-    "/metrics",
-    response_class=Response,
-    responses={200: {"content": {"text/plain": {}}, "description": "Prometheus text"}},
-)
-def metrics(service: Annotated[ServiceState, Depends(service_of)]) -> Response:
-    """Answer with the metrics of all processes of the service."""
-    # Not `async`: with several processes it reads files for a millisecond and more, so it runs on a thread.
-    body, content_type = service.metrics.render()
-    return Response(body, headers={"Content-Type": content_type})
+    @routes.get(
+        "/metrics",
+        response_class=Response,
+        responses={200: {"content": {"text/plain": {}}, "description": "Prometheus text"}},
+    )
+    async def metrics(service: Annotated[ServiceState, Depends(service_of)]) -> Response:
+        """Answer with the metrics of all processes of the service."""
+        body, content_type = await answers.get("", service.metrics.render)
+        return Response(body, headers={"Content-Type": content_type})
+
+    return routes

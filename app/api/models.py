@@ -5,10 +5,11 @@ from __future__ import annotations
 from typing import Annotated, Any
 
 import msgspec
-from fastapi import APIRouter, Depends, Query
+from fastapi import APIRouter, Depends, Query, Response
 from pydantic import BaseModel, Field
 
 from app.api.health import ModelProblem, problems_of
+from app.api.kept_answers import KeptAnswers
 from app.api.service_state import ServiceState, service_of
 from app.ranking.score_histogram import ScoreStats
 from app.ranking.shadow_stats import ShadowStats
@@ -16,8 +17,6 @@ from app.registry.store.version_table import VersionRow, read_row, read_serving
 
 EXAMPLES = 20
 QUANTILES = (0.1, 0.5, 0.9, 0.99)
-
-router = APIRouter(tags=["models"])
 
 
 class Version(BaseModel):
@@ -80,13 +79,25 @@ class Models(BaseModel):
     versions: list[Version] = Field(description="Newest first")
 
 
-@router.get("/models")
-def models(
-    service: Annotated[ServiceState, Depends(service_of)],
-    limit: Annotated[int, Query(ge=1, le=1000, description="How many of the newest versions to list")] = 50,
-) -> Models:
-    """List the newest versions, and what this process makes of them."""
-    # Not `async`: it reads a manifest per version, so it runs on a thread.
+def router() -> APIRouter:
+    """Return the route of the versions."""
+    routes = APIRouter(tags=["models"])
+    answers: KeptAnswers[bytes] = KeptAnswers()
+
+    @routes.get("/models", response_model=Models)
+    async def models(
+        service: Annotated[ServiceState, Depends(service_of)],
+        limit: Annotated[int, Query(ge=1, le=1000, description="How many of the newest versions to list")] = 50,
+    ) -> Response:
+        """List the newest versions, and what this process makes of them."""
+        body = await answers.get(limit, lambda: _models(service, limit).model_dump_json().encode())
+        return Response(body, media_type="application/json")
+
+    return routes
+
+
+def _models(service: ServiceState, limit: int) -> Models:
+    """Describe the newest versions; it reads a manifest for each."""
     status, store = service.lifecycle.status(), service.model_store
     pointer, error = read_serving(store)
     versions_by_label = pointer.versions_by_label()

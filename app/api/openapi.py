@@ -5,11 +5,12 @@ The request's schema is generated from the types that the parser accepts.
 
 from __future__ import annotations
 
-from collections.abc import Mapping
+from collections.abc import Collection, Mapping
+from functools import cache
 from typing import Any
 
 import msgspec
-from fastapi import FastAPI
+from fastapi import FastAPI, Response
 
 from app.api.headers import MIN_TIMEOUT_MS
 from app.api.middleware import OPEN_PATHS
@@ -148,11 +149,12 @@ API_KEY = {
 }
 
 
-def complete_openapi(app: FastAPI, *, keys: bool = False) -> None:
+def complete_openapi(app: FastAPI, *, keys: bool = False, open_paths: Collection[str] = OPEN_PATHS) -> None:
     """Complete the application's OpenAPI document.
 
     Args:
         keys: whether the service has keys, so that routes that are not open to all require one.
+        open_paths: the routes that are open to all.
     """
     generate = app.openapi
 
@@ -170,10 +172,22 @@ def complete_openapi(app: FastAPI, *, keys: bool = False) -> None:
         document.setdefault("paths", {})["/rank"] = {"post": _operation()}
         for path, operations in document["paths"].items():
             for operation in operations.values():
-                _complete(operation, needs_key=path not in OPEN_PATHS, keys=keys)
+                _complete(operation, needs_key=path not in open_paths, keys=keys)
         return document
 
     app.openapi = openapi  # type: ignore[method-assign]
+
+
+def serve_openapi(app: FastAPI) -> None:
+    """Serve the OpenAPI document, which is made when it is first asked for: the routes stay as they are."""
+
+    @cache
+    def document() -> bytes:
+        return msgspec.json.encode(app.openapi())
+
+    @app.get("/openapi.json", include_in_schema=False)
+    async def openapi() -> Response:
+        return Response(document(), media_type="application/json")
 
 
 def _complete(operation: dict[str, Any], *, needs_key: bool, keys: bool) -> None:

@@ -114,9 +114,10 @@ def internal_problem(request_id: str) -> Response:
     )
 
 
-def install_problem_handlers(app: FastAPI) -> None:
+def install_problem_handlers(app: FastAPI, *, docs: bool = True) -> None:
     """Have FastAPI answer every error of its own routing and validation with a problem.
 
+    `docs` says whether there is a page that lists the routes.
     Starlette raises an unexpected error again after it was answered and logged here; `state.answered` tells `Edge`.
     """
 
@@ -137,7 +138,7 @@ def install_problem_handlers(app: FastAPI) -> None:
         title = HTTPStatus(error.status_code).phrase
         detail = str(error.detail)
         if error.status_code == 404 and detail == title:
-            detail = "no such route; GET /docs lists them all"
+            detail = "no such route; GET /docs lists them all" if docs else "no such route"
         headers = dict(error.headers or {})
         if error.status_code == 405:
             headers["Allow"] = headers.get("Allow", "").replace("GET", "GET, HEAD")

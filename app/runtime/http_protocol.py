@@ -26,6 +26,8 @@ from app.runtime.server_config import ServerConfig
 RECEIVED_AT = "received_at"
 """The name in `scope["state"]` of the time, by `time.perf_counter`, at which the first byte of a request was read."""
 MAX_HEADER_LINES = 100
+MAX_DISCARDED = 1 << 20
+"""Bytes that are read and thrown away after a refusal; the buffers of the kernel end what follows."""
 
 REASONS: dict[type[RequestError], str] = {
     HeadTooLarge: "head_too_large",
@@ -59,6 +61,8 @@ class HttpProtocol(HttpToolsProtocol):
         self._progressed = False
         """Whether a packet held the end of the head or a piece of the body."""
         self._refused = False
+        self._discarded = 0
+        """Bytes that were received after a refusal."""
 
     def connection_made(self, transport: asyncio.BaseTransport) -> None:
         super().connection_made(cast("asyncio.Transport", transport))
@@ -73,6 +77,9 @@ class HttpProtocol(HttpToolsProtocol):
 
     def data_received(self, data: bytes) -> None:
         if self._refused:
+            self._discarded += len(data)
+            if self._discarded > MAX_DISCARDED:
+                self.flow.pause_reading()
             return
         begun = self.headers if self._in_head else None  # a list of its own for each request
         try:

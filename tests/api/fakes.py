@@ -9,7 +9,7 @@ from fastapi import FastAPI
 from starlette.types import ASGIApp
 
 from app.api import health, metrics, models, page
-from app.api.openapi import complete_openapi
+from app.api.openapi import complete_openapi, serve_openapi
 from app.api.problems import install_problem_handlers
 from app.api.service_state import FeatureStatus
 from app.observability.metrics import Metrics
@@ -57,12 +57,13 @@ class FakeService:
 
 
 def application(service: FakeService, *, keys: bool = False) -> FastAPI:
-    app = FastAPI(docs_url=None, redoc_url=None)
+    app = FastAPI(openapi_url=None, docs_url=None, redoc_url=None)
     app.state.service = service
     install_problem_handlers(app)
-    for router in (health.router, metrics.router, models.router, page.router()):
+    for router in (health.router, metrics.router(), models.router(), page.router()):
         app.include_router(router)
     complete_openapi(app, keys=keys)
+    serve_openapi(app)
     return app
 
 

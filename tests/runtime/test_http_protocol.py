@@ -338,6 +338,15 @@ async def test_a_client_that_goes_on_after_its_refusal_is_cut() -> None:
         await asyncio.sleep(0.01)
 
 
+async def test_a_flood_after_a_refusal_is_not_read_for_long(ask: Connection) -> None:
+    await ask(b"nonsense\r\n\r\n")
+    for _ in range(4):
+        assert not ask.transport.paused
+        await ask(b"x" * 262_144)
+    await ask(b"x")
+    assert ask.transport.paused
+
+
 @pytest.mark.parametrize("sent", [b"GET / HTTP/1.1\r\n\r\n", b"GET / HTTP/1.1\r\n\r\n\r\n"])
 async def test_an_idle_connection_is_closed_when_it_was_said(sent: bytes) -> None:
     ask = Connection()

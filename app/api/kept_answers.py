@@ -1,0 +1,66 @@
+"""`KeptAnswers`: answers of one route that take long to make, and that everybody may ask for.
+
+Whoever asks now and then has an answer made for him. Where more is asked than MAX_SHARE of a core can make, the last
+answer is given again, so that scrapers, dashboards and the curious cannot take the process from its requests.
+"""
+
+from __future__ import annotations
+
+import asyncio
+import time
+from collections.abc import Callable, Hashable
+from typing import Generic, TypeVar
+
+from app.errors import Overloaded
+
+MAX_SHARE = 0.05
+BURST_S = 1.0
+"""How far ahead of MAX_SHARE the making may be: after a quiet time, what it gives in so long is used at once."""
+MAX_KEPT = 16
+
+Answer = TypeVar("Answer")
+
+
+class KeptAnswers(Generic[Answer]):
+    """The last answers of a route by what was asked, for use on one event loop."""
+
+    def __init__(self, clock: Callable[[], float] = time.monotonic) -> None:
+        self._clock = clock
+        self._kept: dict[Hashable, Answer] = {}
+        self._making: dict[Hashable, asyncio.Task[Answer]] = {}
+        self._one_at_a_time = asyncio.Lock()
+        self._paid_at = 0.0
+        """Time at which the making so far will have taken MAX_SHARE of a core."""
+
+    async def get(self, asked: Hashable, make: Callable[[], Answer]) -> Answer:
+        """Return the answer to what was asked, which `make` makes on a thread; who asks meanwhile waits for the same.
+
+        Raises Overloaded where there is no answer to give again, and no time to make one.
+        """
+        making = self._making.get(asked)
+        if making is None:
+            if self._exhausted() and asked in self._kept:
+                return self._kept[asked]
+            making = self._making[asked] = asyncio.create_task(self._make(asked, make))
+        return await asyncio.shield(making)
+
+    async def _make(self, asked: Hashable, make: Callable[[], Answer]) -> Answer:
+        try:
+            async with self._one_at_a_time:
+                if self._exhausted():
+                    raise Overloaded("this is asked for more often than it can be answered")
+                began = self._clock()
+                try:
+                    answer = await asyncio.to_thread(make)
+                finally:
+                    self._paid_at = max(self._paid_at, began) + (self._clock() - began) / MAX_SHARE
+        finally:
+            del self._making[asked]
+        self._kept.pop(asked, None)
+        self._kept[asked] = answer
+        if len(self._kept) > MAX_KEPT:
+            del self._kept[next(iter(self._kept))]
+        return answer
+
+    def _exhausted(self) -> bool:
+        return self._paid_at > self._clock() + BURST_S
