@@ -63,12 +63,17 @@ def realtime_priority(*pids: int) -> Iterator[bool]:
             for pid in (0, *pids):
                 before = os.sched_getscheduler(pid), os.sched_getparam(pid)
                 os.sched_setscheduler(pid, os.SCHED_RR, os.sched_param(1))
-                stack.callback(os.sched_setscheduler, pid, *before)
+                stack.callback(_restore_scheduler, pid, *before)
         except (AttributeError, OSError):
             stack.close()
             yield False
             return
         yield True
+
+
+def _restore_scheduler(pid: int, policy: int, parameters: os.sched_param) -> None:
+    with contextlib.suppress(ProcessLookupError):  # a process that has ended meanwhile
+        os.sched_setscheduler(pid, policy, parameters)
 
 
 def cpu_seconds(pid: int) -> float:

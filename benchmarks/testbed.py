@@ -18,7 +18,7 @@ from app.loadgen.requests import rank_bodies
 from app.publishing.synthetic_model import build_model, golden_requests_of
 from app.registry.artifact.export import write
 from app.registry.store.model_store import ModelStore
-from benchmarks.process import Process, ctr, free_port, running
+from benchmarks.process import START_S, Process, ctr, free_port, running
 
 USER_KEY, ITEM_KEY = KeyTemplate("ctr:v1:user:{id}"), KeyTemplate("ctr:v1:item:{id}")
 DIM, HIDDEN = 16, (256, 128, 64)
@@ -105,7 +105,7 @@ class Testbed:
             return False
 
         with running(Process(command, log, core=core, environment=environment)) as process:
-            process.wait_until(ready, timeout_s=60 + self.catalogue.items / 2000)
+            process.wait_until(ready, timeout_s=START_S + self.catalogue.items / 2000)
             yield process, url
 
 

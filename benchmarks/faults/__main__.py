@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import contextlib
+import signal
 import time
 from typing import Annotated
 
@@ -50,6 +51,7 @@ def main(
         for row in chosen:
             typer.echo(f"{row.name:18} {row.fault}")
         return
+    signal.signal(signal.SIGTERM, signal.default_int_handler)  # so that all that was started is ended
     began = time.monotonic()
     cores = machine.cores()
     canaries = Canaries()

@@ -220,19 +220,27 @@ class Updates(Attacker):
     """Writes fields of items to the store at a fixed rate."""
 
     async def run(self) -> None:
-        import redis.asyncio
-
         rate, items, fields = (int(self.options[name]) for name in ("rate", "items", "fields"))
-        async with redis.asyncio.from_url(self.options["redis_url"]) as client:
+        store = urlsplit(self.options["redis_url"])
+        reader, writer = await asyncio.open_connection(store.hostname, store.port)
+        try:
+            await self._command(reader, writer, "AUTH", store.password or "")
             began, count = time.monotonic(), 0
             while True:
                 while count < (time.monotonic() - began) * rate:
-                    field = f"item_f{random.randrange(fields)}"
-                    key = f"ctr:v1:item:{random.randrange(items)}"
-                    await client.hset(key, field, str(random.randrange(1000)))
+                    field, value = f"item_f{random.randrange(fields)}", str(random.randrange(1000))
+                    await self._command(reader, writer, "HSET", f"ctr:v1:item:{random.randrange(items)}", field, value)
                     count += 1
                     self.seen["written"] += 1
                 await asyncio.sleep(1 / rate)
+        finally:
+            writer.transport.abort()
+
+    async def _command(self, reader: asyncio.StreamReader, writer: asyncio.StreamWriter, *words: str) -> None:
+        bulk = "".join(f"${len(word)}\r\n{word}\r\n" for word in words)
+        writer.write(f"*{len(words)}\r\n{bulk}".encode())
+        if (await reader.readline()).startswith(b"-"):
+            raise ConnectionError(f"{words[0]} was refused")
 
 
 ATTACKERS: dict[str, Callable[..., Attacker]] = {

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import contextlib
-from collections.abc import Callable, Iterator, Mapping
+from collections.abc import Callable, Iterator, Mapping, Sequence
 from dataclasses import dataclass, field
 
 import httpx
@@ -125,10 +125,14 @@ class FaultBed:
         while self._shared:
             self._shared.popitem()[1][2].close()
 
-    def capacity(self, service: Service, candidates: int = CANDIDATES) -> float:
-        """Return requests a second in a closed loop, measured once. Raises SystemExit if none is answered."""
+    def capacity(self, service: Service, candidates: int = CANDIDATES, *, anew: bool = False) -> float:
+        """Return requests a second in a closed loop, measured once. Raises SystemExit if none is answered.
+
+        Args:
+            anew: measure it again, for a row that depends on how fast the machine is just now.
+        """
         key = service.url, candidates
-        if key not in self._rates:
+        if anew or key not in self._rates:
             generator = LoadGenerator(service.url, self.testbed.bodies(candidates), headers=service.headers)
             seconds = SMOKE_TRIAL_S if self.smoke else TRIAL_S
             uvloop.run(generator.closed(CLOSED_CONNECTIONS, seconds / 3))
@@ -145,16 +149,20 @@ class FaultBed:
         candidates: int = CANDIDATES,
         share: float = SHARE,
         connections: int = CONNECTIONS,
-        headers: Mapping[str, str] | None = None,
         store: StoreServer | None = None,
+        bodies: Sequence[bytes] = (),
     ) -> UsualLoad:
-        """Return a load on a service, at a share of its capacity."""
+        """Return a load on a service, at a share of its capacity.
+
+        Args:
+            bodies: what to send in place of the catalogue's requests; the capacity is that of the catalogue's.
+        """
         pids = [store.pid] if store else [self.testbed.store.pid] if self.testbed.store else []
         load = UsualLoad(
             LoadTask(
                 url=service.url,
-                bodies=self.testbed.bodies(candidates),
-                headers=service.headers | dict(headers or {}),
+                bodies=list(bodies) or self.testbed.bodies(candidates),
+                headers=service.headers,
                 rate=share * self.capacity(service, candidates),
                 connections=connections,
                 store_pids=pids,

@@ -32,32 +32,42 @@ class Comparison:
         """Return the medians of the rounds' p50 without the fault and with it."""
         return _median(self.without, 50), _median(self.during, 50)
 
-    def checks(self, most: float, who: str = "others") -> list[Check]:
+    def checks(self, most: float, beside: str = "the fault") -> list[Check]:
         """Return whether all usual requests were answered, and p99 with the fault is at most so many times without."""
         without_ms, with_ms = self.p99_ms()
         ratio = with_ms / without_ms if without_ms else float("nan")
         rounds = len(self.during)
         return [
             Check(
-                f"{who}' p99 {ratio:.2f}x (at most {most:g}x): {with_ms:.2f} ms over {without_ms:.2f}, medians of "
-                f"{rounds} rounds",
+                f"beside {beside} others' p99 {ratio:.2f}x (at most {most:g}x): {with_ms:.2f} ms over "
+                f"{without_ms:.2f}, medians of {rounds} rounds",
                 ratio <= most,
                 timed=True,
             ),
-            self.none_failed(who),
+            self.none_failed(beside),
         ]
 
-    def none_failed(self, who: str = "others") -> Check:
+    def none_failed(self, beside: str = "the fault") -> Check:
         """Return whether every usual request was answered with 200."""
         failed = self.whole.failed
-        seen = f"{failed} of {who}' {len(self.whole):,} requests failed"
+        seen = f"beside {beside} {failed} of others' {len(self.whole):,} requests failed"
         return Check(seen + (f" ({self.whole.statuses()})" if failed else ""), failed == 0)
 
 
 def compare(
-    load: UsualLoad, go: Callable[[], None], rest: Callable[[], None], *, rounds: int, seconds: float
+    load: UsualLoad,
+    go: Callable[[], None],
+    rest: Callable[[], None],
+    *,
+    rounds: int,
+    seconds: float,
+    rest_seconds: float = 0.0,
 ) -> Comparison:
-    """Let the fault go and rest in turn, so many seconds each, under one load."""
+    """Let the fault go and rest in turn, so many seconds each, under one load.
+
+    Args:
+        rest_seconds: how long it rests, if that is not as long.
+    """
     spans: dict[bool, list[tuple[float, float]]] = {False: [], True: []}
     with load:
         time.sleep(WARM_S)
@@ -66,7 +76,7 @@ def compare(
                 change()
                 time.sleep(SETTLE_S[faulty])
                 began = time.perf_counter()
-                time.sleep(seconds)
+                time.sleep(seconds if faulty else rest_seconds or seconds)
                 spans[faulty].append((began, time.perf_counter()))
         rest()
     without, during = ([load.timeline.between(*span) for span in spans[faulty]] for faulty in (False, True))

@@ -16,7 +16,7 @@ from benchmarks.soak.versions import publish, store_of
 KINDS = {"slow": 500, "idle": 1000, "half-open": 400}
 DESCRIPTORS = 256
 CLOSED_WITHIN_S = 10.0
-HELD_S = 12.0
+HELD_S, REST_S = 11.0, 4.0
 SWAP_S = 10.0
 LIMITED = ("/bin/sh", "-c", f'ulimit -{{}} -n {DESCRIPTORS}; exec "$@"', "sh")
 
@@ -51,9 +51,9 @@ def _held(bed: FaultBed, name: str, limit: str) -> Sequence[Check]:
                     swapped.append(service.holds_within(lambda health: health["model"]["version"] == other, SWAP_S))
 
             rounds = 1 if bed.smoke else 2
-            result = compare(bed.load(service), go, attack.rest, rounds=rounds, seconds=HELD_S)
+            result = compare(bed.load(service), go, attack.rest, rounds=rounds, seconds=HELD_S, rest_seconds=REST_S)
         store.update_pointer(stable=1)
-        return [*_checks(attack, newcomers, swapped[0], kinds), *result.checks(1.2, "usual clients"), *_after(service)]
+        return [*_checks(attack, newcomers, swapped[0], kinds), *result.checks(1.2, "them"), *_after(service)]
 
 
 def _checks(attack: Attack, newcomers: Attack, swapped_s: float | None, kinds: dict[str, int]) -> list[Check]:

@@ -39,7 +39,7 @@ def _endless_heads(bed: FaultBed) -> Sequence[Check]:
     for what in ("lines", "url"):
         with Attack("endless_head", service.url, connections=ATTACKERS, what=what) as attack:
             result = compare(bed.load(service), attack.go, attack.rest, rounds=bed.rounds, seconds=bed.round_s)
-        checks += result.checks(1.2, f"beside {ATTACKERS} clients of endless {what}, others")
+        checks += result.checks(1.2, f"{ATTACKERS} clients of endless {what}")
     return checks
 
 

@@ -55,7 +55,7 @@ def _heavy(kind: str, bed: FaultBed) -> Sequence[Check]:
     headers = service.headers
     with Attack("requests", service.url, connections=CONNECTIONS, headers=headers, requests=requests) as attack:
         result = compare(bed.load(service), attack.go, attack.rest, rounds=bed.rounds, seconds=bed.round_s)
-    return [*result.checks(2.0), _answers(attack)]
+    return [*result.checks(2.0, "heavy requests"), _answers(attack)]
 
 
 def _answers(attack: Attack) -> Check:
@@ -72,7 +72,7 @@ def _open_routes(bed: FaultBed) -> Sequence[Check]:
         "requests", service.url, connections=OPEN_CLIENTS, headers=service.headers, requests=requests
     ) as attack:
         result = compare(bed.load(service), attack.go, attack.rest, rounds=bed.rounds, seconds=bed.round_s)
-    checks = result.checks(2.0, f"beside {OPEN_CLIENTS} clients of open routes, others")
+    checks = result.checks(2.0, f"{OPEN_CLIENTS} clients of open routes")
     checks.append(_answers(attack))
     lines, began = len(service.log_lines()), time.monotonic()
     times = bed.count(MALFORMED, SMOKE_MALFORMED)

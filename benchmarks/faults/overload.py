@@ -22,7 +22,7 @@ REJECTED_MS = 10.0
 
 def _overload(factor: float, bed: FaultBed) -> Sequence[Check]:
     service = bed.usual()
-    peak = bed.capacity(service, CANDIDATES)
+    peak = bed.capacity(service, CANDIDATES, anew=True)
     lasts_s = 1.5 if bed.smoke else LOAD_S
     with bed.load(service, candidates=CANDIDATES, share=UNLOADED_SHARE) as before:
         time.sleep(3.0)
@@ -33,16 +33,19 @@ def _overload(factor: float, bed: FaultBed) -> Sequence[Check]:
     # The load process waits for its last answers before it ends: what is normal counts from the last arrival on.
     with bed.load(service, candidates=CANDIDATES, share=UNLOADED_SHARE) as after:
         time.sleep(max(0.5, ended + AFTER_S - time.perf_counter()))
-    return _checks(factor, peak, before.timeline, over.timeline.between(began + ENTRY_S, ended), after.timeline, ended)
+    return _checks(
+        factor, peak, before.timeline, over.timeline, after.timeline, (began + min(ENTRY_S, lasts_s / 3), ended)
+    )
 
 
 def _checks(
-    factor: float, peak: float, before: Timeline, over: Timeline, after: Timeline, ended: float
+    factor: float, peak: float, before: Timeline, load: Timeline, after: Timeline, span: tuple[float, float]
 ) -> Sequence[Check]:
-    unloaded_ms = before.p99_ms
-    span = max(over.due.max() - over.due.min(), 1e-9) if len(over) else 1e-9
-    goodput = len(over.answered) / span
-    arrived = len(over) / span
+    began, ended = span
+    over, unloaded_ms = load.between(began, ended), before.p99_ms
+    answered = load.answered
+    goodput = int(((answered.done >= began) & (answered.done < ended)).sum()) / (ended - began)
+    arrived = len(over) / (ended - began)
     rejected_ms = over.rejected.percentile_ms(99)
     others = len(over) - len(over.answered) - len(over.rejected)
     late = after.between(ended + NORMAL_AFTER_S, float("inf"))

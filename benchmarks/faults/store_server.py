@@ -16,18 +16,21 @@ from benchmarks.process import Process
 from benchmarks.testbed import ITEM_KEY, USER_KEY, server_program
 
 ANSWERS_S = 30.0
+BUS_OFFSET = 10_000
+"""Between the port of a cluster's node and that on which nodes talk to one another."""
 
 
 def unlent_port() -> int:
-    """Return a free port of those that the kernel gives no client.
+    """Return a free port of those that the kernel gives no client, and that has BUS_OFFSET more free and unlent too.
 
     While nobody listens on one of the others, a client that connects to it again and again may be given it itself.
     """
     dice = random.SystemRandom()
     while True:
-        port = dice.randrange(20_000, 32_000)
-        with socket.socket() as probe, contextlib.suppress(OSError):
+        port = dice.randrange(12_000, 22_000)
+        with socket.socket() as probe, socket.socket() as bus, contextlib.suppress(OSError):
             probe.bind(("127.0.0.1", port))
+            bus.bind(("127.0.0.1", port + BUS_OFFSET))
             return port
 
 
@@ -64,11 +67,15 @@ class StoreServer:
             port=self.port, password=self._password, decode_responses=True, protocol=2, socket_timeout=10
         )
 
+    def command(self) -> list[str]:
+        """Return the command that starts it."""
+        command = [server_program(), "--port", str(self.port), "--bind", "127.0.0.1", "--dir", str(self._folder)]
+        return [*command, "--save", "", "--requirepass", self._password, "--masterauth", self._password, *self._options]
+
     def start(self) -> float:
         """Start it, with what it had saved; return when it answered, in `time.perf_counter()`."""
         self.starts += 1
-        command = [server_program(), "--port", str(self.port), "--bind", "127.0.0.1", "--dir", str(self._folder)]
-        command += ["--save", "", "--requirepass", self._password, "--masterauth", self._password, *self._options]
+        command = self.command()
         log = self._folder / f"store-{self.port}-{self.starts}.log"
         self.process = Process(command, log, core=self._core)
         self.process.wait_until(self.answers, ANSWERS_S)
@@ -91,3 +98,21 @@ class StoreServer:
         if self.process is not None:
             self.process.kill()
             self.process = None
+
+
+class SentinelServer(StoreServer):
+    """A Sentinel that watches one master, named `mymaster`."""
+
+    def __init__(self, folder: Path, password: str, core: set[int], *, master_port: int, quorum: int = 1) -> None:
+        super().__init__(folder, password, core)
+        self._config = folder / f"sentinel-{self.port}.conf"
+        self._config.write_text(
+            f"port {self.port}\nbind 127.0.0.1\ndir {folder}\nrequirepass {password}\n"
+            f"sentinel sentinel-pass {password}\n"
+            f"sentinel monitor mymaster 127.0.0.1 {master_port} {quorum}\nsentinel auth-pass mymaster {password}\n"
+            "sentinel down-after-milliseconds mymaster 1000\nsentinel failover-timeout mymaster 10000\n"
+        )
+
+    def command(self) -> list[str]:
+        """Return the command that starts it: every server is a Sentinel too."""
+        return [server_program(), str(self._config), "--sentinel"]

@@ -65,15 +65,16 @@ class UsualLoad:
             raise SystemExit("error: the usual load does not start")
         return self
 
-    def __exit__(self, *_: object) -> None:
+    def __exit__(self, kind: type[BaseException] | None, *_: object) -> None:
         assert self._process is not None
         assert self._process.stdin is not None
         assert self._process.stdout is not None
         self._process.stdin.close()
         self.leaks = int(self._process.stdout.readline() or b"0")
         rows = np.frombuffer(self._process.stdout.read(), np.float64).reshape(-1, COLUMNS)
-        self._process.wait(60)
         self.timeline = Timeline.of_rows(rows)
+        if self._process.wait(60) and kind is None:
+            raise SystemExit("error: the usual load failed")
 
 
 def _send(task: LoadTask) -> None:
