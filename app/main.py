@@ -72,6 +72,10 @@ class Application:
     def connections(self) -> Connections:
         return self.service.connections
 
+    def ready(self) -> bool:
+        """Return whether this process wants traffic, as /health/ready says it."""
+        return not health.not_ready_reasons(self.service)
+
     def drain(self) -> None:
         """Let /health/ready fail from now on: the process is about to stop."""
         self.service.draining = True

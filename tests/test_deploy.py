@@ -113,10 +113,16 @@ def test_settings_exist_and_are_read(monkeypatch: pytest.MonkeyPatch) -> None:
 
 def test_a_replica_has_time_to_drain() -> None:
     (container,) = PODS["service"]["containers"]
-    before = int(container["lifecycle"]["preStop"]["exec"]["command"][1])
-    drain = float(SETTINGS["CTR_SHUTDOWN_GRACE_S"]) + 2  # what the workers' parent waits beyond that
-    assert before + drain < PODS["service"]["terminationGracePeriodSeconds"] <= before + drain + 15
-    assert drain < float(COMPOSE["services"]["service"]["stop_grace_period"].removesuffix("s"))
+    probe = container["readinessProbe"]
+    drain, grace = float(SETTINGS["CTR_DRAIN_S"]), float(SETTINGS["CTR_SHUTDOWN_GRACE_S"])
+    assert probe["periodSeconds"] * probe["failureThreshold"] <= drain, (
+        "no more traffic is sent when it stops accepting"
+    )
+    stop = drain + grace + 1  # what is left is cut off within a second
+    assert stop < PODS["service"]["terminationGracePeriodSeconds"] <= stop + 15
+    defaults = Settings(_env_file=None)  # type: ignore[call-arg]
+    stop = defaults.drain_s + defaults.shutdown_grace_s + 1
+    assert stop < float(COMPOSE["services"]["service"]["stop_grace_period"].removesuffix("s"))
 
 
 def test_probes_ask_what_they_should() -> None:

@@ -116,10 +116,15 @@ async def live(response: Response) -> Liveness:
 @router.get("/ready", responses={503: {"model": Readiness, "description": "Send no traffic here"}})
 async def ready(service: State, response: Response) -> Readiness:
     """Answer 200 when a model is live, which it is only once warm, and the process is not about to stop."""
-    conditions = {NO_MODEL: "stable" not in service.lifecycle.live.labels(), DRAINING: service.draining}
-    reasons = [reason for reason, holds in conditions.items() if holds]
+    reasons = not_ready_reasons(service)
     _set_status(response, ok=not reasons)
     return Readiness(ready=not reasons, reasons=reasons)
+
+
+def not_ready_reasons(service: ServiceState) -> list[str]:
+    """Return why this process wants no traffic; it does where there is no reason."""
+    conditions = {NO_MODEL: "stable" not in service.lifecycle.live.labels(), DRAINING: service.draining}
+    return [reason for reason, holds in conditions.items() if holds]
 
 
 def problems_of(status: LifecycleStatus) -> list[ModelProblem]:

@@ -50,9 +50,10 @@ def demo(
     from app.commands.load import known_schema, load_file
     from app.publishing.demo_features import DATASET, ENTITIES, exported_by_demo
     from app.registry.store.model_store import ModelStore
-    from app.runtime.processes import listen, serve
+    from app.runtime.processes.listener import reserve
+    from app.runtime.processes.serve import serve
 
-    listen(settings, shared=settings.workers > 1).close()  # a taken port is said before a minute of training
+    reserve(settings).close()  # a taken port is said before a minute of training
     exported = exported_by_demo(settings)
     model_store = ModelStore(settings.model_store, settings.model)
     live = model_store.pointer().stable

@@ -27,7 +27,7 @@ def serve(
 
     Example: ctr serve --port 8000 --workers 2
     """
-    from app.runtime.processes import serve as run
+    from app.runtime.processes.serve import serve as run
     from app.settings import load_settings
 
     settings = load_settings(host=host, port=port, workers=workers, model=model)

@@ -5,7 +5,7 @@ from __future__ import annotations
 import struct
 from collections.abc import Callable
 
-from prometheus_client import CollectorRegistry, generate_latest, multiprocess
+from prometheus_client import CollectorRegistry, generate_latest, multiprocess, values
 
 READ_ATTEMPTS = 3
 
@@ -32,6 +32,16 @@ def _read() -> bytes:
     return generate_latest(registry)
 
 
-def drop_worker(pid: int) -> None:
-    """Remove the gauges of a process that ended; what it counted stays counted."""
-    multiprocess.mark_process_dead(pid)  # type: ignore[no-untyped-call]
+def share_metrics_as(number: int) -> None:
+    """Have this process count under its worker's number, before it makes any metric.
+
+    By default files are named after process ids, and each worker that was replaced would leave some for ever. The next
+    worker with the number goes on counting where this one ends.
+    """
+    if values.ValueClass is not values.MutexValue:
+        values.ValueClass = values.MultiProcessValue(lambda: number)  # type: ignore[no-untyped-call]
+
+
+def drop_worker(number: int) -> None:
+    """Remove the gauges of a worker that ended; what it counted stays counted."""
+    multiprocess.mark_process_dead(number)  # type: ignore[no-untyped-call]

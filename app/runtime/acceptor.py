@@ -16,6 +16,8 @@ from app.observability.logs import LogThrottle
 from app.runtime.connections import Connections
 from app.runtime.http_protocol import HttpProtocol
 
+BACKLOG = 2048
+"""Connections that the kernel keeps until they are taken."""
 BATCH = 32
 """Connections taken in one turn of the event loop; less than the reserve of descriptors, as those evicted for them are
 only gone after it."""
@@ -34,6 +36,7 @@ class Acceptor:
         connections: Connections,
         create_protocol: Callable[[], HttpProtocol],
     ) -> None:
+        """Listen with a socket that is bound, and take its connections from now on."""
         self._listener = listener
         self._connections = connections
         self._create_protocol = create_protocol
@@ -42,13 +45,22 @@ class Acceptor:
         self._closed = False
         self._log_throttle = LogThrottle()
         listener.setblocking(False)
+        listener.listen(BACKLOG)
         self._loop.add_reader(listener, self._accept)
 
     def close(self) -> None:
-        """Take no more connections; those that were taken go on."""
+        """Take the connections that wait to be accepted, and close the listener; those that were taken go on.
+
+        The kernel resets what waits in the queue of a socket when that is closed, and hands it to no other socket of
+        the port. A connection that comes between the last accept() and the close is lost all the same.
+        """
         if not self._closed:
             self._closed = True
             self._loop.remove_reader(self._listener)
+            for _ in range(BACKLOG):
+                if not self._accept_one():
+                    break
+            self._listener.close()
 
     async def wait_closed(self) -> None:
         """Wait until connections that were just taken are known to the server."""
@@ -56,20 +68,28 @@ class Acceptor:
 
     def _accept(self) -> None:
         for _ in range(BATCH):
-            try:
-                client, (address, *_) = self._listener.accept()
-            except (BlockingIOError, InterruptedError, ConnectionAbortedError):
+            if not self._accept_one():
                 return
-            except OSError as error:
-                self._pause(error)
-                return
-            client.setblocking(False)
-            protocol = self._create_protocol()
-            protocol.refusal = self._connections.refusal(address)
-            self._connections.add(protocol, address)
-            task = self._loop.create_task(self._take(client, protocol))
-            self._tasks.add(task)
-            task.add_done_callback(self._tasks.discard)
+
+    def _accept_one(self) -> bool:
+        """Take a connection; return whether there may be more."""
+        try:
+            client, (address, *_) = self._listener.accept()
+        except (InterruptedError, ConnectionAbortedError):
+            return True
+        except BlockingIOError:
+            return False
+        except OSError as error:
+            self._pause(error)
+            return False
+        client.setblocking(False)
+        protocol = self._create_protocol()
+        protocol.refusal = self._connections.refusal(address)
+        self._connections.add(protocol, address)
+        task = self._loop.create_task(self._take(client, protocol))
+        self._tasks.add(task)
+        task.add_done_callback(self._tasks.discard)
+        return True
 
     async def _take(self, client: socket.socket, protocol: HttpProtocol) -> None:
         try:

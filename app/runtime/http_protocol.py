@@ -135,6 +135,13 @@ class HttpProtocol(HttpToolsProtocol):
         if not self.url.startswith(b"/"):
             self.url = origin_form(self.url)
         super().on_headers_complete()
+        if self.config.draining:
+            self.end_after_answer()
+
+    def end_after_answer(self) -> None:
+        """Close the connection after the answer to the request that is being handled, if there is one, and say so."""
+        if self.cycle is not None and not self.cycle.response_complete:
+            self.cycle.keep_alive = False
 
     def on_body(self, body: bytes) -> None:
         self._progressed = True

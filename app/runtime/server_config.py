@@ -20,6 +20,8 @@ class ServerConfig(uvicorn.Config):
     connections: Connections
     max_header_bytes: int
     """Most bytes of a request's head."""
+    draining: bool = False
+    """Whether the process is about to stop, so that connections end after their next answer."""
     refusal: Callable[[RequestError], Answer]
     """Makes the answer to what is not a request."""
 

@@ -105,6 +105,7 @@ def services(store: ModelStore, valkey_url: str, data_dir: Path) -> Iterator[Ser
             "CTR_MODEL": store.name,
             "CTR_POLL_S": "0.1",
             "CTR_DATA_DIR": str(data_dir),
+            "CTR_DRAIN_S": "0",
             "PYTHONUNBUFFERED": "1",
             **PATIENT,
             **{f"CTR_{name}": value for name, value in settings.items()},

@@ -271,7 +271,7 @@ def workers_of(service: Running) -> list[int]:
     workers = []
     for pid in children:
         with contextlib.suppress(FileNotFoundError):  # one that was reaped since the list was read
-            if b"spawn_main" in Path(f"/proc/{pid}/cmdline").read_bytes():
+            if Path(f"/proc/{pid}/comm").read_text().startswith("ctr-worker"):
                 workers.append(pid)
     return workers
 

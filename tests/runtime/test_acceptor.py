@@ -20,7 +20,7 @@ from app.runtime.acceptor import Acceptor
 from app.runtime.connections import ConnectionLimits, Connections
 from app.runtime.descriptors import RESERVE, connections_that_fit, raise_limit
 from app.runtime.http_protocol import HttpProtocol
-from app.runtime.processes import server_config
+from app.runtime.processes.server import server_config
 from app.settings import Settings
 from tests.runtime.test_http_protocol import App, until
 
@@ -68,7 +68,6 @@ class Server:
         config.load()
         self.listener = FailingListener(socket.AF_INET, socket.SOCK_STREAM)
         self.listener.bind(("127.0.0.1", 0))
-        self.listener.listen(100)
         self.ended_by_client = 0
 
         def create_protocol() -> HttpProtocol:
@@ -82,7 +81,7 @@ class Server:
             protocol.eof_received = eof_received  # type: ignore[method-assign]
             return protocol
 
-        self._acceptor = Acceptor(self.listener, self.connections, create_protocol)
+        self.acceptor = Acceptor(self.listener, self.connections, create_protocol)
         self._writers: list[asyncio.StreamWriter] = []
 
     async def connect(self, sent: bytes = b"") -> tuple[asyncio.StreamReader, asyncio.StreamWriter]:
@@ -99,8 +98,8 @@ class Server:
             return await reader.read()
 
     async def close(self) -> None:
-        self._acceptor.close()
-        await self._acceptor.wait_closed()
+        self.acceptor.close()
+        await self.acceptor.wait_closed()
         self.listener.close()
         for writer in self._writers:
             writer.close()
@@ -127,6 +126,24 @@ async def test_a_client_that_ends_its_side_behind_its_request_is_answered() -> N
         server.app.go.set()
         answer = await asked
     assert answer.endswith(b"connection: close\r\n\r\nPOST {}")
+
+
+async def test_connections_that_wait_when_the_listener_is_closed_are_answered() -> None:
+    async with serving(total=50) as server:
+        address = server.listener.getsockname()
+        waiting = [socket.create_connection(address, 60) for _ in range(40)]  # the event loop does not turn meanwhile
+        server.acceptor.close()
+        for client in waiting:
+            client.sendall(REQUEST)
+            client.setblocking(False)
+        loop = asyncio.get_running_loop()
+        async with asyncio.timeout(60):
+            answers = [await loop.sock_recv(client, 1024) for client in waiting]
+        assert all(answer.startswith(b"HTTP/1.1 200 ") for answer in answers)
+        with pytest.raises(ConnectionRefusedError):
+            socket.create_connection(address, 60)
+        for client in waiting:
+            client.close()
 
 
 async def test_silent_connections_make_room() -> None:

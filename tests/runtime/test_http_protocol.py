@@ -16,7 +16,7 @@ from uvicorn.server import ServerState
 from app.errors import RequestError
 from app.runtime.connections import ConnectionLimits, Connections
 from app.runtime.http_protocol import RECEIVED_AT
-from app.runtime.processes import server_config
+from app.runtime.processes.server import server_config
 from app.runtime.server_config import Answer
 from app.settings import Settings
 
@@ -103,6 +103,9 @@ class App:
     async def __call__(self, scope: Scope, receive: Receive, send: Send) -> None:
         self.received_at.append(scope["state"][RECEIVED_AT])
         await respond(scope, receive, send)
+
+    def ready(self) -> bool:
+        return True
 
     def drain(self) -> None:
         pass
