@@ -19,13 +19,20 @@ from typing import Protocol
 
 import structlog
 
-from app.errors import Overloaded
+from app.errors import HeadTooLarge, HeadTooSlow, NotHttp, Overloaded, RequestError
 from app.observability.logs import LogThrottle
 
 SWEEP_EVERY_S = 0.25
 LINGER_S = 5.0
 """How long what a client still sends is thrown away after a refusal: a socket that is closed over unread bytes resets
 the connection, and the client loses the answer."""
+
+REASONS: dict[type[RequestError], str] = {
+    HeadTooLarge: "head_too_large",
+    HeadTooSlow: "head_too_slow",
+    NotHttp: "not_http",
+}
+"""The reasons by which refusals of a connection's first line or head are counted."""
 
 Network = ipaddress.IPv4Network | ipaddress.IPv6Network
 
@@ -164,6 +171,13 @@ class Connections:
             log.warning("connections_full", connections=self.total, longest_of=queue.name, waiting=len(queue) + 1)
         connection.on_evicted()
         return True
+
+    def count_refusal(self, error: RequestError) -> None:
+        """Count and log what could not be read as a request, or a connection for which there is no room."""
+        reason = error.reason if isinstance(error, ConnectionRefused) else REASONS[type(error)]
+        self.on_refused(reason)
+        if self._log_throttle.admits():
+            log.warning("connection_refused", reason=reason, detail=str(error))
 
     def _sweep(self) -> None:
         self._sweeping = bool(self._addresses)

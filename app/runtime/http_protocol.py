@@ -14,30 +14,19 @@ import time
 from typing import Any, cast
 
 import httptools
-import structlog
 from uvicorn.protocols.http.httptools_impl import HttpToolsProtocol
 
 from app.errors import HeadTooLarge, HeadTooSlow, NotHttp, Overloaded, RequestError
-from app.observability.logs import LogThrottle
 from app.runtime.connections import ConnectionRefused, Queue
 from app.runtime.request_forms import describe_malformed, head_without_offer, origin_form
 from app.runtime.server_config import ServerConfig
 
 RECEIVED_AT = "received_at"
 """The name in `scope["state"]` of the time, by `time.perf_counter`, at which the first byte of a request was read."""
+VERSIONS = frozenset({"1.0", "1.1"})
 MAX_HEADER_LINES = 100
 MAX_DISCARDED = 1 << 20
 """Bytes that are read and thrown away after a refusal; the buffers of the kernel end what follows."""
-
-REASONS: dict[type[RequestError], str] = {
-    HeadTooLarge: "head_too_large",
-    HeadTooSlow: "head_too_slow",
-    NotHttp: "not_http",
-}
-"""The reasons by which refusals are counted."""
-
-log = structlog.get_logger(__name__)
-_log_throttle = LogThrottle()
 
 
 class HttpProtocol(HttpToolsProtocol):
@@ -132,6 +121,8 @@ class HttpProtocol(HttpToolsProtocol):
         self._part_received = 0
         if len(self.url) > self.config.max_header_bytes:
             raise self._too_large("head")
+        if self.parser.get_http_version() not in VERSIONS:  # llhttp reads 0.9 and 2.0 too
+            raise NotHttp("this server speaks HTTP/1.1; end the request's first line with it")
         if not self.url.startswith(b"/"):
             self.url = origin_form(self.url)
         super().on_headers_complete()
@@ -239,10 +230,7 @@ class HttpProtocol(HttpToolsProtocol):
     def _refuse(self, error: RequestError) -> None:
         """Answer what cannot be read as a request, and end the connection; requests before it are answered first."""
         self._refused = True
-        reason = error.reason if isinstance(error, ConnectionRefused) else REASONS[type(error)]
-        self._connections.on_refused(reason)
-        if _log_throttle.admits():
-            log.warning("connection_refused", reason=reason, detail=str(error))
+        self._connections.count_refusal(error)
         cycle = self.cycle
         if cycle is not None and not cycle.response_complete and not (cycle.more_body and not cycle.response_started):
             for waiting in (cycle, *(pipelined for pipelined, _ in self.pipeline)):
