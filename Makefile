@@ -7,6 +7,7 @@ PYTHON ?= python3.11 python3.12 python3.13 python3
 TORCH_INDEX_URL ?=
 ARGS ?=
 RETRAIN ?=
+HOURS ?=
 # Tests wait for processes that they start, so there is room for one more than there are cores.
 JOBS ?= $(shell cores=$$(getconf _NPROCESSORS_ONLN); [ $$cores -gt 3 ] && echo 4 || echo $$((cores + 1)))
 
@@ -58,8 +59,8 @@ bench-train: $(READY_BENCH_TRAIN) ## compare training and encoding with their pe
 bench-models: $(READY_BENCH) ## train all models on the sets at hand (MovieLens comes with it; docs/models.md says whence the others) and write their tables
 	@$(BIN)/python -m benchmarks.models $(ARGS)
 
-soak: $(READY_DEV) ## swap, roll back and lose the model store under load: a quarter of an hour (ARGS passes options)
-	@$(BIN)/python -m benchmarks.soak $(ARGS)
+soak: $(READY_DEV) ## swap, roll back and lose the model store under load: half an hour (HOURS=8 for a long steady load alone)
+	@$(BIN)/python -m benchmarks.soak $(if $(HOURS),--only steady --hours $(HOURS)) $(ARGS)
 
 faults: $(READY_DEV) ## inject every fault into real processes and print what was seen: 25 minutes on two quiet cores (ARGS passes options)
 	@$(BIN)/python -m benchmarks.faults $(ARGS)

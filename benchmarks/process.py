@@ -66,6 +66,18 @@ class Process:
                     pids += map(int, (task / "children").read_text().split())
         return pids
 
+    def resident_mb(self) -> float:
+        """Return the resident memory of all its processes, file pages included."""
+        return sum(_resident_kb(pid) for pid in self.pids) / 1024
+
+    def descriptors(self) -> int:
+        """Return the number of open descriptors of all its processes."""
+        return sum(len(listed(f"/proc/{pid}/fd")) for pid in self.pids)
+
+    def threads(self) -> int:
+        """Return the number of threads of all its processes."""
+        return sum(len(listed(f"/proc/{pid}/task")) for pid in self.pids)
+
     def cpu_seconds(self) -> float:
         """Return the processor time of all its processes."""
         return sum(cpu_seconds(pid) for pid in self.pids)
@@ -130,6 +142,20 @@ class Process:
     def _signal(self, number: signal.Signals) -> None:
         with contextlib.suppress(ProcessLookupError):
             os.killpg(self._process.pid, number)
+
+
+def listed(folder: str) -> list[str]:
+    """Return the names in a folder of /proc; none for a process that has ended."""
+    with contextlib.suppress(OSError):
+        return os.listdir(folder)
+    return []
+
+
+def _resident_kb(pid: int) -> int:
+    with contextlib.suppress(OSError, StopIteration):
+        lines = Path(f"/proc/{pid}/status").read_text().splitlines()
+        return next(int(line.split()[1]) for line in lines if line.startswith("VmRSS:"))
+    return 0
 
 
 @contextlib.contextmanager

@@ -165,6 +165,7 @@ class FaultBed:
                 headers=service.headers,
                 rate=share * self.capacity(service, candidates),
                 connections=connections,
+                goes_first=not self.smoke,  # the tests beside a smoke run need their core too
                 store_pids=pids,
                 secrets=self.canaries.texts,
             )

@@ -61,5 +61,6 @@ ROWS = (
         "431 and closed past 32 KB or 100 lines, others' p99 at most 1.2x",
         _endless_heads,
         "found",
+        smoke=True,
     ),
 )

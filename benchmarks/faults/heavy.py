@@ -99,14 +99,14 @@ def _invented_ids(bed: FaultBed) -> Sequence[Check]:
     service = bed.usual()
     dice = random.Random(7)
     cached = service.health()["features"]["cached_items"]
-    before_mb = service.resident_mb()
+    before_mb = service.process.resident_mb()
     times, memory_mb = bed.count(INVENTED_REQUESTS, 30), []
     for number in range(times):
         answer = service.rank("1", [f"no-{number}-{dice.randrange(10**12)}" for _ in range(LARGEST)], timeout=30)
         if answer.status_code not in (200, 429, 503):
             return [Check(f"request {number}: {answer.status_code} {answer.text[:100]}", ok=False)]
         if number in (times // 3, times - 1):
-            memory_mb.append(service.resident_mb() - before_mb)
+            memory_mb.append(service.process.resident_mb() - before_mb)
     known = [str(number) for number in range(bed.testbed.catalogue.items)][:LARGEST]
     hits, misses = service.metric("ctr_item_cache_hits_total"), service.metric("ctr_item_cache_misses_total")
     service.rank("1", known)

@@ -98,7 +98,7 @@ def _items_with_features(bed: FaultBed) -> bytes:
 
 
 def _ask(service: Service, body: bytes) -> httpx.Response:
-    answer = httpx.post(f"{service.url}/rank", content=body, headers=service.headers, timeout=10)
+    answer = service.client.post(f"{service.url}/rank", content=body, headers=service.headers, timeout=10)
     service.canaries.look(answer.content, "/rank")
     return answer
 

@@ -32,7 +32,7 @@ PEAK_MB = 1200
 def _hostile_programs(bed: FaultBed) -> Sequence[Check]:
     checks = []
     with copied_store(bed, "hostile") as (service, store):
-        before_mb = service.resident_mb()
+        before_mb = service.process.resident_mb()
         for number, (what, make) in enumerate((("writes a file", _writes_a_file), ("unpacks to 1.5 GB", _bomb)), 7):
             mark = bed.testbed.folder / f"stolen-{number}"
             folder = bed.testbed.folder / f"hostile-{number}"
@@ -61,7 +61,7 @@ def _hostile_programs(bed: FaultBed) -> Sequence[Check]:
                 Check("it wrote its file" if mark.exists() else "it wrote nothing", not mark.exists()),
             ]
             store.update_pointer(stable=1)
-        grown = service.resident_mb() - before_mb
+        grown = service.process.resident_mb() - before_mb
     checks.append(Check(f"the service has {grown:.0f} MB more (at most 100)", grown <= 100))
     return checks
 

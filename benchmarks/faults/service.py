@@ -6,7 +6,7 @@ import contextlib
 import os
 import time
 from collections.abc import Callable, Iterator
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any
 
@@ -14,7 +14,7 @@ import httpx
 from prometheus_client.parser import text_string_to_metric_families
 
 from benchmarks.faults.secrets import Canaries
-from benchmarks.process import Process
+from benchmarks.process import Process, listed
 
 ESTABLISHED, LISTENING = "01", "0A"
 PATIENCE_S = 60.0
@@ -28,6 +28,7 @@ class Service:
     url: str
     log: Path
     canaries: Canaries
+    client: httpx.Client = field(default_factory=lambda: one_request_a_connection(), repr=False)
 
     @property
     def port(self) -> int:
@@ -40,7 +41,7 @@ class Service:
 
     def get(self, path: str, *, timeout: float = 10) -> httpx.Response:
         """Ask over a connection of its own. Raises httpx.HTTPError."""
-        answer = httpx.get(self.url + path, headers=self.headers, timeout=timeout)
+        answer = self.client.get(self.url + path, headers=self.headers, timeout=timeout)
         self.canaries.look(answer.content, path)
         return answer
 
@@ -50,7 +51,7 @@ class Service:
         """Send one request over a connection of its own. Raises httpx.HTTPError."""
         headers = self.headers | ({} if timeout_ms is None else {"X-Request-Timeout-Ms": str(timeout_ms)})
         body = {"user_id": user, "item_ids": items, **extra}
-        answer = httpx.post(f"{self.url}/rank", json=body, headers=headers, timeout=timeout)
+        answer = self.client.post(f"{self.url}/rank", json=body, headers=headers, timeout=timeout)
         self.canaries.look(answer.content, "/rank")
         return answer
 
@@ -108,16 +109,6 @@ class Service:
         """Return how many connections clients have."""
         return sum(state == ESTABLISHED for _, state in self._sockets())
 
-    def resident_mb(self) -> float:
-        """Return the resident memory of all its processes."""
-        return sum(_status(pid, "VmRSS:") for pid in self.process.pids) / 1024
-
-    def descriptors(self) -> int:
-        return sum(len(_listed(f"/proc/{pid}/fd")) for pid in self.process.pids)
-
-    def threads(self) -> int:
-        return sum(len(_listed(f"/proc/{pid}/task")) for pid in self.process.pids)
-
     def log_lines(self) -> list[str]:
         return self.log.read_text(errors="replace").splitlines()
 
@@ -129,25 +120,17 @@ class Service:
                 yield int(words[9]), words[3]
 
 
+def one_request_a_connection() -> httpx.Client:
+    """Return a client that opens a connection for each request; making a client costs more than its requests."""
+    return httpx.Client(limits=httpx.Limits(max_keepalive_connections=0), verify=False)  # loopback
+
+
 def sockets_of(pid: int) -> set[int]:
     """Return the inodes of a process's sockets."""
     inodes = set()
-    for name in _listed(f"/proc/{pid}/fd"):
+    for name in listed(f"/proc/{pid}/fd"):
         with contextlib.suppress(OSError):
             target = os.readlink(f"/proc/{pid}/fd/{name}")
             if target.startswith("socket:["):
                 inodes.add(int(target[8:-1]))
     return inodes
-
-
-def _listed(folder: str) -> list[str]:
-    with contextlib.suppress(OSError):
-        return os.listdir(folder)
-    return []
-
-
-def _status(pid: int, name: str) -> int:
-    with contextlib.suppress(OSError, StopIteration):
-        lines = Path(f"/proc/{pid}/status").read_text().splitlines()
-        return next(int(line.split()[1]) for line in lines if line.startswith(name))
-    return 0

@@ -6,6 +6,7 @@ then writes the rows of a `Timeline`.
 
 from __future__ import annotations
 
+import contextlib
 import subprocess
 import sys
 import threading
@@ -29,8 +30,10 @@ class LoadTask(msgspec.Struct):
     headers: dict[str, str]
     rate: float
     connections: int
+    goes_first: bool
+    """Whether the load goes before all other work of its core, where the system allows."""
     store_pids: list[int]
-    """Processes that go first on their core, as the load does."""
+    """Processes that do so too."""
     secrets: list[bytes]
     """What no answer may hold."""
 
@@ -108,7 +111,7 @@ def _send(task: LoadTask) -> None:
     for target in (wait_for_the_end, tell_that_it_sends):
         threading.Thread(target=target, daemon=True).start()
     load = RecordedLoad(task.url, task.bodies, headers=task.headers)
-    with realtime_priority(*task.store_pids):
+    with realtime_priority(*task.store_pids) if task.goes_first else contextlib.nullcontext():
         uvloop.run(load.recorded(task.rate, stop.is_set, connections=task.connections, recording=recording))
     rows = np.array([recording.due_s, recording.done_s, recording.status, recording.is_degraded], np.float64).T
     sys.stdout.buffer.write(b"%d\n" % recording.leaks)

@@ -1,4 +1,4 @@
-"""`python -m benchmarks.soak`: the model store under load, in about a quarter of an hour."""
+"""`python -m benchmarks.soak`: the model store under load, in less than half an hour."""
 
 from __future__ import annotations
 
@@ -20,13 +20,15 @@ from benchmarks.soak.distinct import distinct, resident_mb
 from benchmarks.soak.fleet import fleet
 from benchmarks.soak.loop import CARDINALITY, measure_held_loop
 from benchmarks.soak.shadow import ROUNDS, STRETCH_S, shadow
+from benchmarks.soak.steady import SETTLE_S, SWAP_EVERY_S
+from benchmarks.soak.steady import steady as measure_steady
 from benchmarks.soak.swaps import POLL, TRIAL_S, swaps
 from benchmarks.soak.versions import publish
 from benchmarks.testbed import Testbed, set_up
 
 QUICK = {"CTR_REDIS_TIMEOUT_MS": "2000", "CTR_DEADLINE_MS": "10000"}
 """A smoke run shares its cores with other tests: it is to show what fails, not what is late."""
-PARTS = ("loop", "fleet", "swaps", "distinct", "shadow")
+PARTS = ("loop", "fleet", "swaps", "distinct", "shadow", "steady")
 EXAMPLES = """Examples:
 
   make soak                                   everything; writes benchmarks/results/<date>-soak.md
@@ -34,6 +36,8 @@ EXAMPLES = """Examples:
   make soak ARGS=--quick                      a smoke run of seconds, whose figures say little
 
   make soak ARGS="--only swaps --swaps 10"    one part, shorter
+
+  make soak HOURS=8                           a steady load with swaps alone, for so long
 """
 cli = typer.Typer(add_completion=False, pretty_exceptions_enable=False, rich_markup_mode=None)
 
@@ -46,6 +50,7 @@ def main(
     steady: Annotated[float, typer.Option(min=1.0, help="Seconds without a swap: before, between and after.")] = 15.0,
     distinct_: Annotated[int, typer.Option("--distinct", min=2, help="Distinct versions, those swaps included.")] = 300,
     responses: Annotated[int, typer.Option(min=1, help="Responses recomputed, at the least.")] = 100_000,
+    hours: Annotated[float, typer.Option(min=0.001, help="Hours of the steady load.")] = 1 / 6,
     quick: Annotated[bool, typer.Option("--quick", help="Few swaps of small versions: a smoke run.")] = False,
     page: Annotated[bool, typer.Option(help="Write benchmarks/results/<date>-soak.md.")] = True,
     as_json: AsJson = False,
@@ -54,11 +59,12 @@ def main(
     if unknown := set(parts) - set(PARTS):
         raise typer.BadParameter(f"{', '.join(sorted(unknown))}: choose from {', '.join(PARTS)}", param_hint="--only")
     catalogue, cardinality, control, trial, settings = SyntheticCatalogue(), CARDINALITY, 10.0, TRIAL_S, {}
-    turns, turn = ROUNDS, STRETCH_S
+    turns, turn, swap_every, settle = ROUNDS, STRETCH_S, SWAP_EVERY_S, SETTLE_S
     if quick:
         catalogue, cardinality, control, trial = SyntheticCatalogue(users=50, items=300, cardinality=50), 500, 0.5, 0.3
         settings, turns, turn = QUICK, 1, 1.0
         swaps_, period, steady, distinct_, responses, page = 2, 1.5, 1.0, 4, 500, False
+        hours, swap_every, settle = 1 / 300, 4.0, 2.0
     began, load_before = time.perf_counter(), os.getloadavg()[1]
     figures: list[Figure] = []
     failed: dict[str, str] = {}
@@ -100,6 +106,18 @@ def main(
                 _notify(f"publishing {distinct_} versions")
                 versions = publish(testbed, "bench", range(1, distinct_ + 1), notify=_notify)
                 _swap_many(testbed, part, versions, swaps_, period, steady, responses, trial, settings)
+            part(
+                "steady",
+                lambda: measure_steady(
+                    testbed,
+                    minutes=60 * hours,
+                    swap_every_s=swap_every,
+                    settle_s=settle,
+                    trial_s=trial,
+                    settings=settings,
+                    notify=_notify,
+                ),
+            )
             part("fleet", lambda: fleet(testbed, trial_s=trial, notify=_notify))  # the last: it removes the model store
     run = {
         "swaps": swaps_,
