@@ -31,6 +31,7 @@ from app.registry.store.pointer import CanaryPointer
 from app.training.preprocessing.encode import EncodedRows
 from app.training.preprocessing.expand import expand
 from app.training.preprocessing.target_statistics import TargetStatisticsFit
+from tests.users import allow_changes
 
 SCHEMA_YAML = """\
 version: 1
@@ -217,11 +218,13 @@ def files_left(write_to: Callable[[Path], object]) -> dict[str, bytes]:
 
 
 def publish_files(store: ModelStore, files: Mapping[str, bytes]) -> int:
-    """Publish a version of these files and return its number."""
+    """Publish a version of these files, which tests may damage, and return its number."""
     with store.staging() as staged:
         for name, content in files.items():
             (staged / name).write_bytes(content)
-        return store.publish(staged)
+        version = store.publish(staged)
+    allow_changes(store.path(version))
+    return version
 
 
 def publish_tiny(

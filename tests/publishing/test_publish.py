@@ -20,6 +20,7 @@ from app.registry.store.pointer import CanaryPointer, Pointer
 from app.runtime.signals import exit_on_sigterm
 from app.settings import Settings
 from tests.factories import publish_tiny, write_tiny
+from tests.users import allow_changes
 
 
 class RecordingReporter(SilentReporter):
@@ -61,6 +62,7 @@ def test_use_cases_print_nothing_and_tell_their_reporter(
     for version in (1, 2, 3):
         published = publish(store, tmp_path / "trained", settings, reporter)
         assert (published.version, published.serving, published.problem) == (version, Pointer(version), None)
+    allow_changes(store.path(2))
     (store.path(2) / "model.pt").write_bytes(b"x")
     promotion = promote(store, 1, settings, reporter, label="canary", share=0.2)
     assert promotion.serving == Pointer(3, CanaryPointer(1, 0.2))

@@ -1,6 +1,6 @@
 """Load a version's folder as an `Artifact`: read, verify and assemble its files, then check that it scores right.
 
-The program (TorchScript, small) and the tables (safetensors, memory-mapped and shared by all processes) are two files;
+The program (TorchScript, small) and the tables (safetensors, in sealed memory that all processes share) are two files;
 `manifest.json` beside them proves both.
 """
 
@@ -24,9 +24,10 @@ from app.registry.artifact.manifest import (
     Manifest,
     decode_manifest,
 )
-from app.registry.artifact.mapped_file import MappedFile, parse_tables
 from app.registry.artifact.self_check import last_line, replay_golden_requests
 from app.registry.artifact.signing import Trust
+from app.registry.artifact.tables_file import load_tables
+from app.registry.artifact.version_file import open_version_file, read_version_file, verified_slices, verify_bytes
 from app.registry.artifact.version_lock import VersionLock
 from app.registry.torchscript.loader import ProgramLoader
 from app.registry.torchscript.served_program import ServedProgram, attach_tables
@@ -90,12 +91,9 @@ class ArtifactLoader:
     ) -> Artifact:
         """Verify what the manifest proves and put it together, without scoring anything. Raises ArtifactError."""
         schema = _schema(manifest)
-        with MappedFile(folder / PROGRAM, MAX_PROGRAM_BYTES) as program_file:
-            program_file.verify(_proof_of(manifest, PROGRAM))
-            program_bytes = bytes(program_file.view)
-        tables_file = MappedFile(folder / TABLES)
-        tables_file.verify(_proof_of(manifest, TABLES))
-        tables = parse_tables(tables_file)
+        program_bytes = read_version_file(folder / PROGRAM, MAX_PROGRAM_BYTES)
+        verify_bytes(program_bytes, PROGRAM, _proof_of(manifest, PROGRAM))
+        tables = load_tables(folder / TABLES, _proof_of(manifest, TABLES))
         if {name: list(table.shape) for name, table in tables.items()} != manifest.tables:
             raise ArtifactError("tables", f"{TABLES} does not hold the tables the manifest names")
         try:
@@ -121,8 +119,9 @@ def verify_files(folder: Path) -> None:
     """Check that the files are those the manifest names; nothing of the version is run. Raises ArtifactError."""
     manifest = read_manifest(folder)
     for name in (PROGRAM, TABLES):
-        with MappedFile(folder / name) as file:
-            file.verify(_proof_of(manifest, name))
+        with open_version_file(folder / name) as descriptor:
+            for _ in verified_slices(descriptor, name, _proof_of(manifest, name)):
+                pass
 
 
 def read_manifest(folder: Path, trust: Trust | None = None) -> Manifest:
@@ -135,8 +134,7 @@ def read_manifest(folder: Path, trust: Trust | None = None) -> Manifest:
 
 def read_manifest_bytes(folder: Path) -> bytes:
     """Read the bytes of a version's manifest. Raises ArtifactError("file")."""
-    with MappedFile(folder / MANIFEST, MAX_MANIFEST_BYTES) as file:
-        return bytes(file.view)
+    return read_version_file(folder / MANIFEST, MAX_MANIFEST_BYTES)
 
 
 def _schema(manifest: Manifest) -> FeatureSchema:

@@ -12,13 +12,14 @@ from pathlib import Path
 from typing import TYPE_CHECKING
 
 from app.errors import ArtifactError, ConfigError
-from app.registry.artifact.mapped_file import MappedFile
+from app.registry.artifact.version_file import read_version_file
 
 if TYPE_CHECKING:
     from cryptography.hazmat.primitives.asymmetric.ed25519 import Ed25519PrivateKey, Ed25519PublicKey
 
 SIGNATURE = "manifest.sig"
-SIGNATURE_BYTES = 64
+MAX_SIGNATURE_BYTES = 1 << 16
+"""More than any signature has: longer files are no good either, and are not read."""
 # Signed with the content, so that a signature of one kind of document does not pass for one of another.
 MANIFEST_CONTEXT, POINTER_CONTEXT = b"ctr-serving manifest 1\n", b"ctr-serving pointer 1\n"
 MISSING_EXTRA = "signatures need `pip install ctr-serving[signing]`"
@@ -84,8 +85,7 @@ class Trust:
     def check_manifest(self, folder: Path, raw: bytes) -> None:
         """Check the signature beside a manifest. Raises ArtifactError with the reason `unsigned` or `signature`."""
         try:
-            with MappedFile(folder / SIGNATURE) as file:
-                signature = bytes(file.view[: SIGNATURE_BYTES + 1])
+            signature = read_version_file(folder / SIGNATURE, MAX_SIGNATURE_BYTES)
         except ArtifactError as error:
             raise ArtifactError("unsigned", f"the manifest is not signed: {error}") from error
         if not self.is_signed(MANIFEST_CONTEXT, raw, signature):

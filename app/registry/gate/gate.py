@@ -81,7 +81,8 @@ def run_gate(
         checks=checks,
     )
     if store.path(version).is_dir():
-        write_report(store.path(version), report)
+        with store.lock():
+            write_report(store.path(version), report)
     if report.refusal is not None:
         raise ArtifactError(report.refusal.reason, f"version {version} is refused: {report.refusal.detail}")
     return report

@@ -9,8 +9,9 @@ import msgspec
 
 from app.errors import ArtifactError
 from app.registry.artifact.manifest import now
-from app.registry.artifact.mapped_file import MappedFile
+from app.registry.artifact.version_file import read_version_file
 from app.runtime.durable_file import fsync_path, replace_file
+from app.runtime.read_only import opened_for_writing
 
 REPORT = "gate.json"
 MAX_REPORT_BYTES = 1 << 20
@@ -62,17 +63,17 @@ class GateReport(msgspec.Struct, frozen=True):
 def read_report(folder: Path) -> GateReport | None:
     """Read a version's report; None if there is none or it cannot be read, since no version needs one."""
     try:
-        with MappedFile(folder / REPORT, MAX_REPORT_BYTES) as mapped:
-            return msgspec.json.decode(mapped.view, type=GateReport)
+        return msgspec.json.decode(read_version_file(folder / REPORT, MAX_REPORT_BYTES), type=GateReport)
     except (ArtifactError, msgspec.DecodeError, UnicodeDecodeError, RecursionError):
         return None
 
 
 def write_report(folder: Path, report: GateReport) -> None:
-    """Replace a version's report. Raises ArtifactError("file") if that cannot be written."""
+    """Replace a version's report. The caller holds the store's lock. Raises ArtifactError("file")."""
     try:
-        replace_file(folder / REPORT, msgspec.json.format(msgspec.json.encode(report), indent=1) + b"\n")
-        fsync_path(folder)
+        with opened_for_writing(folder):
+            replace_file(folder / REPORT, msgspec.json.format(msgspec.json.encode(report), indent=1) + b"\n")
+            fsync_path(folder)
     except OSError as error:
         raise ArtifactError("file", f"{folder / REPORT} cannot be written: {error.strerror}") from error
 

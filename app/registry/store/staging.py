@@ -16,6 +16,7 @@ from app.registry.artifact.manifest import MANIFEST, PROGRAM, TABLES
 from app.registry.store.store_lock import store_lock
 from app.runtime import file_lock
 from app.runtime.durable_file import fsync_path
+from app.runtime.read_only import make_read_only, remove_folder
 
 PREFIX = ".tmp-"
 STALE_AFTER_S = 24 * 3600
@@ -42,7 +43,7 @@ def staging_folder(store_folder: Path) -> Iterator[Path]:
     try:
         yield staged
     finally:
-        shutil.rmtree(staged, ignore_errors=True)
+        remove_folder(staged)
         os.close(descriptor)
 
 
@@ -61,10 +62,10 @@ def copy_version(source: Path, staged: Path) -> None:
 
 
 def rename_durably(staged: Path, target: Path) -> None:
-    """Give a staging folder its place in the store, after everything in it is on disk. Raises OSError."""
+    """Give a staging folder its place in the store, read-only, after everything in it is on disk. Raises OSError."""
+    make_read_only(staged)  # and readable: mkdtemp made it private, and the service may run as another user
     for file in staged.iterdir():
         fsync_path(file)
-    os.chmod(staged, 0o755)  # noqa: S103  # mkdtemp made it private; the service may run as another user
     fsync_path(staged)
     os.rename(staged, target)
     fsync_path(target.parent)
@@ -77,10 +78,9 @@ def remove_version(folder: Path, reason: str) -> None:
         reason: part of the name that the folder has until it is gone.
     """
     aside = folder.parent / f"{PREFIX}{reason}-{folder.name}"
-    with contextlib.suppress(FileNotFoundError):
-        shutil.rmtree(aside)
+    remove_folder(aside)
     os.rename(folder, aside)
-    shutil.rmtree(aside, ignore_errors=True)
+    remove_folder(aside)
 
 
 def _sweep(store_folder: Path) -> None:
@@ -90,7 +90,7 @@ def _sweep(store_folder: Path) -> None:
             if not entry.is_dir():
                 entry.unlink()
             elif _is_abandoned(entry):
-                shutil.rmtree(entry)
+                remove_folder(entry)
 
 
 def _is_abandoned(folder: Path) -> bool:

@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import asyncio
-import contextlib
 import os
 import random
 import shutil
@@ -41,6 +40,7 @@ from tests.registry.artifact.test_signing import key_pair
 from tests.registry.gate.test_gate import THRESHOLDS
 from tests.registry.lifecycle.lifecycles import flip, score
 from tests.registry.torchscript.variants import Endless, Slow, modified_model, publish_model, retrained_model
+from tests.users import as_nobody
 
 LIVE, BAD = 2, 3
 NOBODY = 65534
@@ -125,19 +125,6 @@ def open_folder() -> Iterator[Path]:
     with tempfile.TemporaryDirectory(prefix="ctr-test-") as name:
         Path(name).chmod(0o755)
         yield Path(name)
-
-
-@contextlib.contextmanager
-def as_nobody() -> Iterator[None]:
-    """Give up the rights of root, who may read any file, within the block."""
-    if os.geteuid():
-        yield
-        return
-    os.seteuid(NOBODY)
-    try:
-        yield
-    finally:
-        os.seteuid(0)
 
 
 class Traffic:

@@ -12,9 +12,15 @@ import pytest
 from app.errors import ArtifactError, ConfigError
 from app.registry.artifact.load import load
 from app.registry.artifact.manifest import MANIFEST, PROGRAM, TABLES
+from app.registry.gate.gate_report import GateCheck
 from app.registry.store.model_store import ModelStore
 from app.registry.store.pointer import Pointer
+from app.registry.store.pruning import prune
+from app.runtime.read_only import make_read_only
 from tests.registry.store.publishers import leftovers, python
+from tests.users import as_nobody, folder_of_nobody
+
+__all__ = ["folder_of_nobody"]
 
 
 def test_versions_count_up_and_load_under_their_number(store: ModelStore, source: Path) -> None:
@@ -27,6 +33,30 @@ def test_versions_count_up_and_load_under_their_number(store: ModelStore, source
         assert (store.path(version) / "report.html").read_text() == "<p>report</p>"
     assert load(source).version == 0, "the source stays as it was"
     assert leftovers(store) == []
+
+
+def test_a_version_is_read_only_and_can_still_be_judged_withdrawn_and_pruned(
+    folder_of_nobody: Path, source: Path
+) -> None:
+    copied = Path(shutil.copytree(source, folder_of_nobody / "source"))
+    make_read_only(copied)  # for everybody to read
+    with as_nobody():
+        store = ModelStore(folder_of_nobody / "model_store", "deepfm")
+        versions = [store.publish_copy(copied) for _ in range(4)]
+        for file in (PROGRAM, TABLES, MANIFEST):
+            with pytest.raises(PermissionError):
+                shutil.copyfile(copied / file, store.path(1) / file)
+            with pytest.raises(PermissionError):
+                os.truncate(store.path(1) / file, 0)
+        for version in versions[:2]:
+            store.withdraw(version, GateCheck("withdrawn", False, "operator", "scores drift"))
+            refusal = store.refusal(version)
+            assert refusal is not None
+            assert refusal.detail == "scores drift"
+        assert prune(store, 2) == [1, 2]
+        store.discard_unlabelled(3)
+        assert store.versions() == [4]
+        assert leftovers(store) == []
 
 
 def test_publishing_makes_nothing_live(store: ModelStore, source: Path) -> None:
@@ -68,6 +98,7 @@ def test_a_bad_folder_gets_no_number(store: ModelStore, source: Path, tmp_path: 
 PUBLISHER = """
 import sys
 from pathlib import Path
+from app.registry.gate.gate_report import GateCheck
 from app.registry.store.model_store import ModelStore
 
 store = ModelStore(Path(sys.argv[1]), "deepfm")

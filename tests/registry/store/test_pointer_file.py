@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import os
-import shutil
 from pathlib import Path
 
 import pytest
@@ -12,6 +11,7 @@ from app.errors import ArtifactError
 from app.registry.store.history import HISTORY
 from app.registry.store.model_store import ModelStore
 from app.registry.store.pointer import POINTER, CanaryPointer, Pointer
+from app.runtime.read_only import remove_folder
 from tests.registry.store.publishers import python
 
 
@@ -81,7 +81,7 @@ def test_the_last_good_version_is_remembered(store: ModelStore, source: Path) ->
     store.roll_back(3)
     assert store.rollback_candidates(before=3) == [5, 2, 1]
     assert store.pointer() == Pointer(stable=3, shadow=4)
-    shutil.rmtree(store.path(5))
+    remove_folder(store.path(5))
     assert store.rollback_candidates(before=3) == [2, 1], "one that is gone is nothing to return to"
     store.roll_back(1)  # never stable before
     assert store.rollback_candidates(before=1) == [2]

@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import gc
 import os
-import shutil
 import signal
 import subprocess
 import sys
@@ -19,7 +18,9 @@ from app.registry.artifact.version_lock import VersionLock, lock_if_unused
 from app.registry.store.model_store import ModelStore
 from app.registry.store.pointer import POINTER, CanaryPointer
 from app.registry.store.pruning import prune
+from app.runtime.read_only import remove_folder
 from tests.factories import publish_tiny
+from tests.users import allow_changes
 
 ROOT = Path(__file__).parents[3]
 
@@ -89,10 +90,11 @@ def test_what_another_process_has_loaded_stays_until_it_is_killed(store: ModelSt
 
 def test_what_failed_to_load_is_held_by_nobody(store: ModelStore, source: Path) -> None:
     filled(store, source, 3).promote(3)
+    allow_changes(store.path(1))
     (store.path(1) / PROGRAM).write_bytes(b"x")
     with pytest.raises(ArtifactError):
         load(store.path(1))
-    shutil.rmtree(store.path(2))
+    remove_folder(store.path(2))
     store.path(2).mkdir()
     (store.folder / "4").mkdir()
     assert prune(store, 2) == [1, 2]
