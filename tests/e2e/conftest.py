@@ -92,6 +92,21 @@ def until(holds: Callable[[], Any], seconds: float = START_S) -> Any:
     return value
 
 
+def workers_of(service: Running) -> list[int]:
+    """Return the processes that answer; others of the service start and watch them."""
+    tasks = Path(f"/proc/{service.process.pid}/task/{service.process.pid}/children")
+    try:
+        children = [int(pid) for pid in tasks.read_text().split()]
+    except OSError:
+        return []
+    workers = []
+    for pid in children:
+        with contextlib.suppress(FileNotFoundError):  # one that was reaped since the list was read
+            if Path(f"/proc/{pid}/comm").read_text().startswith("ctr-worker"):
+                workers.append(pid)
+    return workers
+
+
 @contextmanager
 def services(store: ModelStore, valkey_url: str, data_dir: Path) -> Iterator[Serve]:
     """Start services; options of `ctr serve` as arguments, settings as keywords (`POLL_S="0.1"`)."""

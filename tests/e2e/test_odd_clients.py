@@ -12,7 +12,7 @@ from urllib.parse import urlsplit
 import httpx
 import pytest
 
-from tests.e2e.conftest import Running, Shared, until
+from tests.e2e.conftest import Running, Shared, until, workers_of
 
 GOOD = b'{"user_id": "1", "item_ids": ["1", "2"]}'
 CHUNK = b"%x\r\n%b\r\n0\r\n\r\n" % (len(GOOD), GOOD)
@@ -40,7 +40,9 @@ def answer(client: socket.socket) -> tuple[int, dict[str, str], bytes]:
 
 
 def resident_mb(service: Running) -> float:
-    status = Path(f"/proc/{service.process.pid}/status").read_text()
+    """Return the memory of the one worker of a service."""
+    (worker,) = workers_of(service)
+    status = Path(f"/proc/{worker}/status").read_text()
     return int(status.partition("VmRSS:")[2].split()[0]) / 1024
 
 

@@ -24,7 +24,7 @@ from app.loadgen.requests import rank_bodies
 from app.loadgen.result import LoadResult
 from app.registry.artifact.load import load
 from app.registry.store.model_store import ModelStore
-from tests.e2e.conftest import Running, Serve, Shared, fill, until
+from tests.e2e.conftest import Running, Serve, Shared, fill, until, workers_of
 from tests.factories import ITEMS, USERS, publish_tiny, raw_item, raw_items, raw_user, raw_users
 from tests.ranking.conftest import expected
 
@@ -260,20 +260,6 @@ def attempt(service: Running) -> int:
         return int(service.rank().json().get("version", 0))
     except httpx.HTTPError:
         return 0
-
-
-def workers_of(service: Running) -> list[int]:
-    tasks = Path(f"/proc/{service.process.pid}/task/{service.process.pid}/children")
-    try:
-        children = [int(pid) for pid in tasks.read_text().split()]
-    except OSError:
-        return []
-    workers = []
-    for pid in children:
-        with contextlib.suppress(FileNotFoundError):  # one that was reaped since the list was read
-            if Path(f"/proc/{pid}/comm").read_text().startswith("ctr-worker"):
-                workers.append(pid)
-    return workers
 
 
 def test_a_stop_signal_lets_requests_finish_and_leaves_nothing_behind(
