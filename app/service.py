@@ -33,6 +33,7 @@ from app.registry.lifecycle.snapshot import SwapEvent
 from app.registry.store.model_store import ModelStore
 from app.runtime.busy_poll import BusyPoll
 from app.runtime.connections import ConnectionLimits, Connections
+from app.runtime.loop_pacer import SliceTurns
 from app.settings import Settings
 
 log = structlog.get_logger(__name__)
@@ -114,10 +115,16 @@ def build_service(settings: Settings, store: FeatureStore | None = None) -> Serv
     model_store = ModelStore.from_settings(settings)
     lifecycle = _lifecycle(settings, model_store, warmup, metrics, device)
     batcher = Batcher(settings.batch_max_rows, settings.batch_max_wait_us) if settings.batch_max_rows else None
+    turns = SliceTurns()
     ranker = Ranker(
-        store, cache, lambda: lifecycle.live, store_timeout_s=settings.redis_timeout_ms / 1000, batcher=batcher
+        store,
+        cache,
+        lambda: lifecycle.live,
+        store_timeout_s=settings.redis_timeout_ms / 1000,
+        turns=turns,
+        batcher=batcher,
     )
-    admission = Admission(settings.max_inflight)
+    admission = Admission(settings.max_inflight, settings.max_wait_ms / 1000, poll.worked_s)
     metrics.sources.append(lambda: metrics.inflight_requests.set(admission.inflight))
     monitor = _monitor(settings, lifecycle, metrics)
     ranking_metrics = RankingMetrics(metrics)
@@ -134,6 +141,7 @@ def build_service(settings: Settings, store: FeatureStore | None = None) -> Serv
         ranker,
         admission,
         Fallback(ranker, lambda: lifecycle.live, monitor),
+        turns=turns,
         observers=(
             ranking_metrics.on_ranked,
             monitor.on_ranked,

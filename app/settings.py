@@ -258,6 +258,13 @@ class Settings(BaseSettings):
         description="Comma-separated addresses or networks of proxies, say 10.0.0.0/8: not bounded as one address, "
         "and free to open connections ahead of requests.",
     )
+    max_wait_ms: float = Field(
+        10.0,
+        gt=0,
+        le=60_000,
+        description="In a process that is overloaded, which is one where most requests would wait longer for the work "
+        "before them, those that would are refused at once, unless fewer than 8 are at work.",
+    )
     max_inflight: int = Field(
         256, ge=1, le=100_000, description="Requests at work at once; more are refused at once instead of waiting."
     )

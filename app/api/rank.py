@@ -21,6 +21,7 @@ from app.errors import RequestError
 from app.observability.metrics import Metrics
 from app.ranking.request import RankRequest
 from app.ranking.service import RankService
+from app.runtime.http_protocol import RECEIVED_AT
 
 SERVER_TIMING = b"decode;dur=%.3f, features;dur=%.3f, encode;dur=%.3f, score;dur=%.3f, respond;dur=%.3f"
 """Milliseconds per stage, in the order of `STAGES`."""
@@ -44,13 +45,17 @@ class RankEndpoint:
         self._deadline_s = deadline_s
 
     async def __call__(self, scope: Scope, receive: Receive, send: Send) -> None:
-        request_id: str = scope["state"]["request_id"]
+        state = scope["state"]
+        request_id: str = state["request_id"]
+        received_at: float = state.get(RECEIVED_AT) or time.perf_counter()
         try:
             headers: Headers = dict(scope["headers"])
             deadline_s = timeout_s_of(headers, self._deadline_s)
             body = await read_body(receive)
-            began = time.perf_counter()  # a slow body is not the service's delay
-            ranking = await self._service.rank(lambda: self._decode(body, headers), deadline_s)
+            began = time.perf_counter()  # a slow body is not the service's delay, but it takes of the request's time
+            ranking = await self._service.rank(
+                lambda: self._decode(body, headers), deadline_s, received_at=received_at, size=len(body)
+            )
             ranked = time.perf_counter()
             content = encode_ranking(ranking, ranking.request_id or request_id)
         except RequestError as error:

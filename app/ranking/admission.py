@@ -1,25 +1,158 @@
-"""`Admission` bounds how many requests are at work at once; it refuses more at once instead of letting them wait."""
+"""`Admission` refuses at once the requests that would wait too long, and says when to come back.
+
+On one event loop waiting is work that stands before a request. It is measured twice: how long ago the request's first
+byte was read, and what is at work already, in requests' cost times the processor time that a unit of cost has taken
+lately. There is no queue: a request is begun or refused. A burst, or what a stall has held up, is let through; only
+when most requests of an interval were late is the process overloaded, and refuses each that is (docs/adr/0025).
+"""
 
 from __future__ import annotations
 
-from app.errors import Overloaded
+import time
+from collections.abc import Callable
+
+from app.errors import DeadlinePassed, Overloaded
+from app.ranking.request import RankRequest
+
+REQUEST_COST, BYTE_COST = 150.0, 0.1
+"""The cost of a request beside its candidates, and before it is decoded of each byte; that of a cached candidate is 1,
+about a microsecond."""
+OVERRIDE_COST, EXPLAIN_COST = 10.0, 8000.0
+HEAVY_COST = 3000.0
+"""From this cost on a request is heavy: it is worked on in slices (`app.runtime.loop_pacer.SliceTurns`), so that others
+wait for one slice of it at most, and it does not count as work before them."""
+HEAVY_LIMIT = 8
+"""Heavy requests at work at once."""
+ALWAYS_ADMITTED = 8
+"""So many requests may be at work whatever they are expected to take: a burst, or the first after a slow spell."""
+INTERVAL_S = 0.5
+LATE_SHARE, NORMAL_SHARE = 0.8, 0.05
+"""Overload begins after an interval in which so many of the requests would have waited too long, and ends after one in
+which at most so few would have."""
+FIRST_SECONDS_PER_COST = 2e-6
+SAMPLE = 16
+"""Requests over which the seconds of a unit of cost are measured."""
+WEIGHT = 0.2
+"""Weight of the newest sample."""
 
 
 class Admission:
-    """Counts the requests at work. There is no queue: on one event loop a request that waits delays those behind it.
+    """Counts the requests at work and what they cost. For one event loop."""
 
-    It is a context manager around the work of one request.
-    """
-
-    def __init__(self, limit: int) -> None:
+    def __init__(
+        self,
+        limit: int,
+        max_wait_s: float,
+        worked_s: Callable[[], float] = time.thread_time,
+        now: Callable[[], float] = time.perf_counter,
+    ) -> None:
+        """
+        Args:
+            limit: requests at work at once, whatever they cost.
+            max_wait_s: how long a request may have to wait for the work before it where others wait so long, too.
+            worked_s: gives the processor time of this thread.
+            now: gives the time.
+        """
         self.limit = limit
         self.inflight = 0
+        """Requests at work."""
+        self.heavy = 0
+        """Heavy requests among them."""
+        self.seconds_per_cost = FIRST_SECONDS_PER_COST
+        self._max_wait_s = max_wait_s
+        self._worked_s = worked_s
+        self._now = now
+        self.overloaded = False
+        """Whether most requests would wait too long, so that those which would are refused."""
+        self._interval_began = now()
+        self._arrivals = self._late_arrivals = 0
+        self._backlog = 0.0
+        """The cost of the requests at work that are not heavy."""
+        self._sampled_requests = 0
+        self._sampled_cost = 0.0
+        self._sample_began: float | None = None
 
-    def __enter__(self) -> None:
-        """Admit one request, or raise Overloaded."""
+    def enter(self, cost: float, waited_s: float, left_s: float) -> float:
+        """Admit a request and return its cost, for `leave`.
+
+        Args:
+            cost: what the request is expected to cost.
+            waited_s: seconds since its first byte was read.
+            left_s: seconds until its answer is no longer wanted.
+
+        Raises:
+            DeadlinePassed: its time is over already.
+            Overloaded: too many requests are at work, or the request would wait too long.
+        """
+        if left_s <= 0:
+            raise DeadlinePassed(f"{waited_s * 1000:.0f} ms went by before the request was begun")
         if self.inflight >= self.limit:
             raise Overloaded(f"{self.limit} requests are at work already")
+        if self.inflight - self.heavy >= ALWAYS_ADMITTED:
+            wait_s = waited_s + self._backlog * self.seconds_per_cost
+            if self._is_late(wait_s) or wait_s > left_s:
+                raise Overloaded(f"the request would wait {wait_s * 1000:.0f} ms for those before it")
+        else:
+            self._is_late(0.0)
+        cost = min(cost, HEAVY_COST - 1)  # whether it is heavy shows once it is decoded
         self.inflight += 1
+        self._backlog += cost
+        return cost
 
-    def __exit__(self, *_: object) -> None:
+    def correct(self, cost: float, decoded_cost: float, left_s: float) -> float:
+        """Replace the cost of an admitted request, and return the new one, for `leave`.
+
+        Raises Overloaded, and leaves the cost as it is, if the request is heavy and too many of those are at work.
+        """
+        if decoded_cost >= HEAVY_COST:
+            if self.heavy >= HEAVY_LIMIT:
+                raise Overloaded(f"{HEAVY_LIMIT} requests as large as this one are at work already")
+            if decoded_cost * self.seconds_per_cost > left_s:
+                raise Overloaded("a request as large as this one takes longer than its deadline leaves")
+            self.heavy += 1
+            self._backlog -= cost
+        else:
+            self._backlog += decoded_cost - cost
+        return decoded_cost
+
+    def leave(self, cost: float) -> None:
+        """Note that a request has ended."""
         self.inflight -= 1
+        if cost >= HEAVY_COST:
+            self.heavy -= 1
+        else:
+            self._backlog -= cost
+        self._sampled_requests += 1
+        self._sampled_cost += cost
+        if self.inflight < 2:  # what the loop does between requests would be taken for theirs
+            self._sample_began = None
+        elif self._sample_began is None:
+            self._begin_sample()
+        elif self._sampled_requests >= SAMPLE:
+            sample = (self._worked_s() - self._sample_began) / self._sampled_cost
+            self.seconds_per_cost += WEIGHT * (sample - self.seconds_per_cost)
+            self._begin_sample()
+
+    def _is_late(self, wait_s: float) -> bool:
+        """Count a request by its wait, and return whether it is late in a process that is overloaded."""
+        late, now = wait_s > self._max_wait_s, self._now()
+        self._arrivals += 1
+        self._late_arrivals += late
+        if now - self._interval_began > INTERVAL_S:
+            share = NORMAL_SHARE if self.overloaded else LATE_SHARE
+            lasting = now - self._interval_began < 2 * INTERVAL_S
+            self.overloaded = lasting and self._late_arrivals > share * self._arrivals
+            self._interval_began, self._arrivals, self._late_arrivals = now, 0, 0
+        return late and self.overloaded
+
+    def _begin_sample(self) -> None:
+        self._sampled_requests, self._sampled_cost = 0, 0.0
+        self._sample_began = self._worked_s()
+
+
+def cost_of(request: RankRequest) -> float:
+    """Return what a request costs, in cached candidates; of what the cache lacks nothing is known yet."""
+    cost = REQUEST_COST + len(request.item_ids)
+    if request.item_features:
+        cost += OVERRIDE_COST * sum(map(bool, request.item_features.values()))
+    return cost + EXPLAIN_COST if request.explain else cost

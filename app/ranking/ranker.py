@@ -33,7 +33,7 @@ from app.ranking.request_items import RequestItems
 from app.ranking.routing import Route, route_request
 from app.registry.artifact.artifact import Artifact, sort_descending
 from app.registry.lifecycle.snapshot import LiveSnapshot
-from app.runtime.loop_pacer import give_way
+from app.runtime.loop_pacer import SliceTurns
 
 MAX_EXPLAINED = 10
 
@@ -82,15 +82,18 @@ class Ranker:
         live: Callable[[], LiveSnapshot],
         *,
         store_timeout_s: float,
+        turns: SliceTurns | None = None,
         batcher: Batcher | None = None,
     ) -> None:
         """
         Args:
             cache: the store's listener; every live version is attached to it.
             store_timeout_s: seconds that a request waits for the store at most.
+            turns: of the slices of requests that take long; by default those of this ranker alone.
             batcher: scores several requests' candidates together; None scores each request alone.
         """
-        self._features = FeatureReader(store, cache, store_timeout_s)
+        self._turns = turns or SliceTurns()
+        self._features = FeatureReader(store, cache, store_timeout_s, self._turns)
         self._cache = cache
         self._live = live
         self._batcher = batcher
@@ -127,9 +130,7 @@ class Ranker:
             if items is None or not items.own:
                 scoring = self._score(artifact, user_D, states_CD, rows_N)
         if items is not None and items.own:
-            await items.encode()
-            if time.perf_counter() >= due:
-                raise DeadlinePassed(f"{(time.perf_counter() - began) * 1000:.0f} ms went by before scoring")
+            await items.encode(self._turns, due)
             with torch.inference_mode():
                 scoring = self._score(artifact, user_D, states_CD, rows_N)
         score_N, order_N = await scoring if isinstance(scoring, Awaitable) else scoring
@@ -169,17 +170,15 @@ class Ranker:
     ) -> tuple[Floats, Positions]:
         return sort_descending(await batcher.probabilities(artifact, user_D, items_ND))
 
-    @staticmethod
     async def _explanations(
-        artifact: Artifact, user_slots: Slots, items: RequestItems, order_K: Positions
+        self, artifact: Artifact, user_slots: Slots, items: RequestItems, order_K: Positions
     ) -> list[list[Explanation]]:
         """Explain the scores of the best items, and let other requests have their turn between two of them."""
         explainer, explanations = Explainer(artifact, user_slots), []
         for index in order_K[:MAX_EXPLAINED].tolist():
-            began = time.perf_counter()
+            await self._turns.next()
             with torch.inference_mode():
                 explanations.append(explainer.explain(items.slots_of(index)))
-            await give_way(began)
         return explanations
 
     def _ranking(

@@ -19,7 +19,7 @@ from app.features.item_index import ABSENT, Rows
 from app.features.request_ids import RequestIds
 from app.features.store import FeatureStore, RawFeatures
 from app.ranking.degraded import ITEMS_UNAVAILABLE, STALE_ITEMS, USER_UNAVAILABLE
-from app.runtime.loop_pacer import give_way
+from app.runtime.loop_pacer import SliceTurns
 
 READ_AT_ONCE = 128
 """Most items that one round trip reads: the cache encodes them as they are read, which takes two milliseconds."""
@@ -51,7 +51,7 @@ class RequestFeatures:
 class FeatureReader:
     """Reads users and items for requests."""
 
-    def __init__(self, store: FeatureStore, cache: ItemCache, timeout_s: float) -> None:
+    def __init__(self, store: FeatureStore, cache: ItemCache, timeout_s: float, turns: SliceTurns) -> None:
         """
         Args:
             cache: the store's listener.
@@ -60,6 +60,7 @@ class FeatureReader:
         self._store = store
         self._cache = cache
         self._timeout_s = timeout_s
+        self._turns = turns
 
     async def read(self, user_id: str | None, item_ids: Sequence[str], due: float) -> RequestFeatures:
         """Read the user, if it is no guest, and the items of which the cache holds nothing fresh.
@@ -75,7 +76,7 @@ class FeatureReader:
         Returns:
             The features of the user and of the distinct ids, in their order; `degraded` names what could not be read.
         """
-        cache, began = self._cache, time.perf_counter()
+        cache = self._cache
         ids = RequestIds.from_strings(item_ids)
         lookup = cache.find(ids)
         if not lookup.distinct and len(set(ids)) != len(ids):
@@ -93,8 +94,7 @@ class FeatureReader:
             user, first = await self._store.fetch(user_id, unread_ids[:READ_AT_ONCE], self._wait_s(due))
             items += first
             while len(items) < len(unread):
-                await give_way(began)
-                began = time.perf_counter()
+                await self._turns.next()
                 following = unread_ids[len(items) : len(items) + READ_AT_ONCE]
                 items += (await self._store.fetch(None, following, self._wait_s(due))).items
         except StoreError:

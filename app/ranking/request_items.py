@@ -13,6 +13,7 @@ import numpy as np
 import torch
 from torch import Tensor
 
+from app.errors import DeadlinePassed
 from app.features.item_cache import ItemCache
 from app.features.item_index import ABSENT, Rows
 from app.features.slots import Slots
@@ -20,7 +21,7 @@ from app.features.store import RawFeatures
 from app.ranking.request import RankRequest
 from app.ranking.request_features import RequestFeatures
 from app.registry.artifact.artifact import Artifact
-from app.runtime.loop_pacer import give_way
+from app.runtime.loop_pacer import SliceTurns
 
 SLICE = 64
 """Candidates encoded at a time: half a millisecond."""
@@ -54,10 +55,16 @@ class RequestItems:
         """Return the slots [S] of one candidate of a request that is to be explained, once `encode` is done."""
         return Slots(self._slots.keys[index], self._slots.values[index])
 
-    async def encode(self) -> None:
-        """Compute the states of `own` in slices. Raises EncodingError if a value that was sent fits no slot."""
+    async def encode(self, turns: SliceTurns, due: float) -> None:
+        """Compute the states of `own` in slices.
+
+        Raises:
+            EncodingError: a value that was sent fits no slot.
+            DeadlinePassed: `time.perf_counter()` reached `due` before all states were there.
+        """
         for start in range(0, len(self.own), SLICE):
-            began = time.perf_counter()
+            if start:
+                await turns.next()
             own = self.own[start : start + SLICE]
             held = own if self._held is not self.own else list(range(start, start + len(own)))
             slots = Slots(self._slots.keys[held], self._slots.values[held])
@@ -65,8 +72,8 @@ class RequestItems:
             self._slots.keys[held], self._slots.values[held] = slots
             with torch.inference_mode():
                 self.states[own] = self._artifact.encode_items(slots).to(self.states.dtype)
-            if start + SLICE < len(self.own):
-                await give_way(began)
+            if time.perf_counter() >= due:
+                raise DeadlinePassed("the time was over before scoring")
 
     def _encode_features(self, slots: Slots, own: Sequence[int]) -> None:
         """Write the slots [M, S] of M candidates: as cached, as read or of an unknown item, with overrides on top."""

@@ -16,10 +16,14 @@ import structlog
 
 from app.errors import RequestError
 from app.observability.logs import LogThrottle
-from app.ranking.admission import Admission
+from app.ranking.admission import BYTE_COST, REQUEST_COST, Admission, cost_of
 from app.ranking.fallback import Fallback, SupportsRank
 from app.ranking.ranker import Ranking
 from app.ranking.request import RankRequest
+from app.runtime.loop_pacer import SliceTurns
+
+LARGE_BODY = 64_000
+"""Bytes from which on a body is decoded in a turn of its own: that takes milliseconds."""
 
 log = structlog.get_logger(__name__)
 
@@ -40,42 +44,65 @@ class RankService:
         admission: Admission,
         fallback: Fallback,
         *,
+        turns: SliceTurns | None = None,
         observers: Sequence[RankObserver] = (),
         on_refused: Callable[[RequestError], None] = lambda error: None,
     ) -> None:
         """
         Args:
+            turns: in which large bodies are decoded; those of the ranker, or by default of their own.
             observers: told of each ranking, in this order, before it is returned; what one raises is logged.
             on_refused: told of each request that ended with a RequestError.
         """
         self._ranker = ranker
         self._admission = admission
         self._fallback = fallback
+        self._turns = turns or SliceTurns()
         self._observers = tuple(observers)
         self._on_refused = on_refused
         self._log_throttle = LogThrottle()
 
-    async def rank(self, decode: Callable[[], RankRequest], deadline_s: float) -> Ranking:
+    async def rank(
+        self,
+        decode: Callable[[], RankRequest],
+        deadline_s: float,
+        *,
+        received_at: float | None = None,
+        size: int = 0,
+    ) -> Ranking:
         """Rank one request.
 
         Args:
             decode: makes the request; called once it is admitted, so that an overloaded process does not even parse.
-            deadline_s: seconds from now after which the answer is no longer wanted.
+            deadline_s: seconds from `received_at` after which the answer is no longer wanted.
+            received_at: `time.perf_counter()` at which the first byte of the request came; by default now.
+            size: the bytes that are to be decoded.
 
         Raises:
-            Overloaded: too many requests are at work; nothing was decoded.
+            Overloaded: too many requests are at work; nothing was decoded, unless the request is a heavy one.
             RequestError: what `decode` raises, or one of those of `Ranker.rank`.
         """
         began = time.perf_counter()
+        due = (began if received_at is None else received_at) + deadline_s
+        admission = self._admission
         try:
-            with self._admission:
+            cost = admission.enter(
+                REQUEST_COST + BYTE_COST * size, 0.0 if received_at is None else began - received_at, due - began
+            )
+            try:
+                if size > LARGE_BODY:
+                    await self._turns.next()
+                    began = time.perf_counter()
                 request = decode()
                 decoded = time.perf_counter()
+                cost = admission.correct(cost, cost_of(request), due - decoded)
                 live = self._fallback.snapshot()
                 try:
-                    ranking = await self._ranker.rank(request, began + deadline_s)
+                    ranking = await self._ranker.rank(request, due)
                 except Exception as error:
-                    ranking = await self._fallback.rank(request, began + deadline_s, error, live)
+                    ranking = await self._fallback.rank(request, due, error, live)
+            finally:
+                admission.leave(cost)
         except RequestError as error:
             self._on_refused(error)
             raise

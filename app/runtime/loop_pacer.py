@@ -18,6 +18,8 @@ UNKNOWN_S = 0.01
 """A loop of which nothing is known is taken to have been busy for so long."""
 MEMORY_S = 0.25
 """Measurements of requests from before this time count ever less: a machine may slow down from moment to moment."""
+MOST_WAIT_S = 0.01
+"""How long a slice of a long request waits for an idle loop: ten times as long as it takes."""
 IDLE_TURNS_S = 0.0001
 """Two turns of a loop that take less processor time had no request to go on with."""
 
@@ -68,10 +70,16 @@ class LoopPacer:
             self._slept_s = MEMORY_S
 
 
-async def give_way(began: float) -> None:
-    """Let requests go on until none can, or until LEAST_SHARE of the time since `began` was this caller's."""
-    now = time.perf_counter()
-    await until_idle(now + (now - began) * (1 / LEAST_SHARE - 1))
+class SliceTurns:
+    """Lets the slices of long requests run one at a time, in the order asked for, each once other requests rest."""
+
+    def __init__(self) -> None:
+        self._lock = asyncio.Lock()
+
+    async def next(self) -> None:
+        """Wait for a turn: until no other slice is before this one, and the loop is idle or MOST_WAIT_S have passed."""
+        async with self._lock:
+            await until_idle(time.perf_counter() + MOST_WAIT_S)
 
 
 async def until_idle(due: float) -> None:

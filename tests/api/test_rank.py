@@ -36,7 +36,9 @@ class FakeRankService:
         self.error: Exception | None = None
         self.received: list[tuple[RankRequest, float]] = []
 
-    async def rank(self, decode: Callable[[], RankRequest], deadline_s: float) -> Ranking:
+    async def rank(
+        self, decode: Callable[[], RankRequest], deadline_s: float, *, received_at: float, size: int
+    ) -> Ranking:
         request = decode()
         self.received.append((request, deadline_s))
         if self.error is not None:

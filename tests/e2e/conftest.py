@@ -27,7 +27,7 @@ from app.registry.store.model_store import ModelStore
 from tests.factories import MODEL_NAME, publish_tiny, raw_items, raw_users, redis_text
 
 START_S = 60.0
-PATIENT = {"CTR_REDIS_TIMEOUT_MS": "5000", "CTR_DEADLINE_MS": "20000"}
+PATIENT = {"CTR_REDIS_TIMEOUT_MS": "5000", "CTR_DEADLINE_MS": "20000", "CTR_MAX_WAIT_MS": "20000"}
 """A busy machine holds a store up for longer than a service should wait for it; who tests the waiting sets his own."""
 SHARED_USERS, SHARED_ITEMS = 200, 1000
 

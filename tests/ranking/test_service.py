@@ -3,13 +3,14 @@
 from __future__ import annotations
 
 import asyncio
+import time
 from collections.abc import Callable
 
 import pytest
 from structlog.testing import capture_logs
 
 from app.errors import DeadlinePassed, NotJson, Overloaded, RequestError
-from app.ranking.admission import Admission
+from app.ranking.admission import HEAVY_LIMIT, Admission
 from app.ranking.canary import CanaryFailure, CanaryLimits
 from app.ranking.degraded import MODEL_FALLBACK
 from app.ranking.fallback import Fallback
@@ -17,7 +18,7 @@ from app.ranking.monitor import ModelMonitor
 from app.ranking.ranker import Ranker, Ranking
 from app.ranking.request import RankRequest
 from app.ranking.routing import arm, route
-from app.ranking.service import RankService
+from app.ranking.service import LARGE_BODY, RankService
 from app.registry.artifact.artifact import Artifact
 from app.registry.lifecycle.snapshot import LiveSnapshot
 
@@ -38,7 +39,7 @@ class Core:
         self.refused: list[RequestError] = []
         self.withdrawn: list[tuple[int, str]] = []
         self.monitor = ModelMonitor(lambda: live[0], LIMITS, self._withdraw)
-        self.admission = Admission(max_inflight)
+        self.admission = Admission(max_inflight, 10.0)
         self.service = RankService(
             self,
             self.admission,
@@ -139,6 +140,48 @@ async def test_the_deadline_counts_from_the_call(core: Core) -> None:
     with pytest.raises(DeadlinePassed):
         await core.ask(seconds=0.0)
     assert core.admission.inflight == 0
+
+
+async def test_what_a_request_has_waited_is_taken_from_its_time(core: Core) -> None:
+    def decode() -> RankRequest:
+        raise AssertionError("it was decoded")
+
+    long_ago = time.perf_counter() - 100
+    with pytest.raises(DeadlinePassed):
+        await core.service.rank(decode, 100, received_at=long_ago)
+    assert core.admission.inflight == 0
+    await core.service.rank(lambda: RankRequest("1", IDS), 200, received_at=long_ago)
+
+
+async def test_one_heavy_request_too_many_is_refused_and_the_others_are_answered(core: Core) -> None:
+    core.admission.limit = 100
+    core.open.clear()
+    heavy = RankRequest("1", IDS, explain=True)
+    at_work = [asyncio.create_task(core.ask(lambda: heavy)) for _ in range(HEAVY_LIMIT)]
+    await asyncio.sleep(0)
+    assert core.admission.heavy == HEAVY_LIMIT
+    with pytest.raises(Overloaded):
+        await core.ask(lambda: heavy)
+    usual = asyncio.create_task(core.ask())
+    await asyncio.sleep(0)
+    core.open.set()
+    await asyncio.gather(*at_work, usual)
+    assert (core.admission.inflight, core.admission.heavy) == (0, 0)
+    await core.ask(lambda: heavy)
+
+
+async def test_a_large_body_is_decoded_in_a_turn_of_its_own(core: Core) -> None:
+    decoded: list[str] = []
+
+    def decode(name: str) -> RankRequest:
+        decoded.append(name)
+        return RankRequest("1", IDS)
+
+    await asyncio.gather(
+        core.service.rank(lambda: decode("large"), 10, size=10 * LARGE_BODY),
+        core.service.rank(lambda: decode("small"), 10, size=100),
+    )
+    assert decoded == ["small", "large"]
 
 
 async def test_stable_answers_what_a_canary_cannot_and_the_canary_is_withdrawn(core: Core) -> None:
