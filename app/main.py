@@ -17,6 +17,7 @@ from starlette.types import ASGIApp, Receive, Scope, Send
 from app import __version__
 from app.api import admin, health, metrics, models, page
 from app.api.headers import request_id_of
+from app.api.load_shedder import LoadShedder
 from app.api.middleware import OPEN_PATHS, Edge
 from app.api.openapi import complete_openapi, serve_openapi
 from app.api.plain_requests import as_get, plain_path
@@ -85,6 +86,11 @@ class Application:
         request_id = request_id_of({})
         response = problem_response(error, request_id)
         return [*response.raw_headers, (b"x-request-id", request_id.encode())], bytes(response.body)
+
+    @property
+    def shed(self) -> LoadShedder:
+        """Return what answers requests of an overloaded process."""
+        return self.service.load_shedder
 
     def _route(self, scope: Scope, receive: Receive, send: Send) -> Awaitable[None]:
         if scope["type"] == "http":

@@ -9,8 +9,9 @@ import structlog
 import torch
 
 from app.api.admin_actions import Admin
+from app.api.load_shedder import LoadShedder
 from app.api.service_state import FeatureStatus
-from app.errors import ConfigError
+from app.errors import ConfigError, RequestError
 from app.features.cache_refresher import CacheRefresher
 from app.features.item_cache import UNKNOWN_DIVISOR, ItemCache
 from app.features.redis_store import RedisFeatureStore
@@ -56,6 +57,7 @@ class Service:
     ranking: RankService
     monitor: ModelMonitor
     shadow: Shadow
+    load_shedder: LoadShedder
     connections: Connections
     isolated_actions: IsolatedActions | None = None
     """Carries out the admin's actions; None where no admin key is set, like `admin`."""
@@ -152,7 +154,18 @@ def build_service(settings: Settings, store: FeatureStore | None = None) -> Serv
     )
     connections = _connections(settings, metrics)
     service = Service(
-        settings, metrics, model_store, lifecycle, store, cache, refresher, ranking, monitor, shadow, connections
+        settings,
+        metrics,
+        model_store,
+        lifecycle,
+        store,
+        cache,
+        refresher,
+        ranking,
+        monitor,
+        shadow,
+        _load_shedder(admission, metrics, ranking_metrics),
+        connections,
     )
     admin_key = settings.admin_key.get_secret_value() if settings.admin_key else ""
     if admin_key:
@@ -190,6 +203,16 @@ def _redis_store(settings: Settings) -> FeatureStore:
         timeout_s=settings.redis_timeout_ms / 1000,
         item_max_age_s=settings.item_max_age_s,
     )
+
+
+def _load_shedder(admission: Admission, metrics: Metrics, ranking_metrics: RankingMetrics) -> LoadShedder:
+    """Build the load shedder, whose refusals are counted as the application's are."""
+
+    def on_refused(error: RequestError) -> None:
+        ranking_metrics.on_refused(error)
+        metrics.count_answer(error.status)
+
+    return LoadShedder(admission, on_refused)
 
 
 def _lifecycle(

@@ -259,7 +259,7 @@ class Settings(BaseSettings):
         "and free to open connections ahead of requests.",
     )
     max_wait_ms: float = Field(
-        10.0,
+        5.0,
         gt=0,
         le=60_000,
         description="In a process that is overloaded, which is one where most requests would wait longer for the work "

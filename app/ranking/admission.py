@@ -8,6 +8,7 @@ when most requests of an interval were late is the process overloaded, and refus
 
 from __future__ import annotations
 
+import asyncio
 import time
 from collections.abc import Callable
 
@@ -68,6 +69,7 @@ class Admission:
         self._arrivals = self._late_arrivals = 0
         self._backlog = 0.0
         """The cost of the requests at work that are not heavy."""
+        self._announced, self._announced_cost = 0, 0.0
         self._sampled_requests = 0
         self._sampled_cost = 0.0
         self._sample_began: float | None = None
@@ -98,6 +100,24 @@ class Admission:
         self.inflight += 1
         self._backlog += cost
         return cost
+
+    def sheds(self, size: int) -> bool:
+        """Return whether a request that was just read, of so many bytes, is refused before anything of it is parsed.
+
+        If not, it counts as admitted until the event loop begins on it: many requests are read before the first of
+        them begins.
+        """
+        if not self.overloaded:
+            return False
+        before = self.inflight - self.heavy + self._announced
+        wait_s = (self._backlog + self._announced_cost) * self.seconds_per_cost
+        if before >= ALWAYS_ADMITTED and self._is_late(wait_s):
+            return True
+        if not self._announced:
+            asyncio.get_running_loop().call_soon(self._forget_announced)
+        self._announced += 1
+        self._announced_cost += min(REQUEST_COST + BYTE_COST * size, HEAVY_COST - 1)
+        return False
 
     def correct(self, cost: float, decoded_cost: float, left_s: float) -> float:
         """Replace the cost of an admitted request, and return the new one, for `leave`.
@@ -132,6 +152,9 @@ class Admission:
             sample = (self._worked_s() - self._sample_began) / self._sampled_cost
             self.seconds_per_cost += WEIGHT * (sample - self.seconds_per_cost)
             self._begin_sample()
+
+    def _forget_announced(self) -> None:
+        self._announced, self._announced_cost = 0, 0.0
 
     def _is_late(self, wait_s: float) -> bool:
         """Count a request by its wait, and return whether it is late in a process that is overloaded."""

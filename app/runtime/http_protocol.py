@@ -70,6 +70,8 @@ class HttpProtocol(HttpToolsProtocol):
             if self._discarded > MAX_DISCARDED:
                 self.flow.pause_reading()
             return
+        if not self._in_head and self._shed(data):
+            return
         begun = self.headers if self._in_head else None  # a list of its own for each request
         try:
             self.parser.feed_data(data)
@@ -186,6 +188,16 @@ class HttpProtocol(HttpToolsProtocol):
         if cycle is None:
             return self._queue
         return self._connections.heads if self._in_head else self._connections.idle
+
+    def _shed(self, data: bytes) -> bool:
+        """Answer what was read between two requests if that is refused unparsed, and return whether it is."""
+        begun = self.cycle is not None and (self.cycle.more_body or not self.cycle.response_complete)
+        if begun or self.flow.write_paused or self.config.draining or not (answer := self.config.shed(data)):
+            return False
+        self.transport.write(answer)
+        self._wait_in(None)
+        self._wait_in(self._connections.idle)
+        return True
 
     def _wait_in(self, queue: Queue | None) -> None:
         """Wait in a queue, at its end unless the connection is in it already."""

@@ -22,6 +22,8 @@ class ServerConfig(uvicorn.Config):
     """Most bytes of a request's head."""
     draining: bool = False
     """Whether the process is about to stop, so that connections end after their next answer."""
+    shed: Callable[[bytes], bytes | None]
+    """Answers a request of an overloaded process in the place of the application; returns None for all others."""
     refusal: Callable[[RequestError], Answer]
     """Makes the answer to what is not a request."""
 

@@ -22,6 +22,7 @@ from app.settings import Settings
 
 pytestmark = pytest.mark.anyio
 
+SHED = b"HTTP/1.1 503 Service Unavailable\r\ncontent-length: 0\r\n\r\n"
 HEAD = b"HTTP/1.1 200 OK\r\ncontent-length: 4\r\n"
 
 
@@ -97,6 +98,7 @@ class App:
     def __init__(self, settings: Settings) -> None:
         self.received_at: list[float] = []
         self.refused: list[str] = []
+        self.sheds = True
         limits = ConnectionLimits(10, 10, settings.header_timeout_s, settings.keep_alive_s)
         self.connections = Connections(limits, self.refused.append)
 
@@ -109,6 +111,9 @@ class App:
 
     def drain(self) -> None:
         pass
+
+    def shed(self, data: bytes) -> bytes | None:
+        return SHED if data.startswith(b"GET /shed ") and self.sheds else None
 
     def refusal(self, error: RequestError) -> Answer:
         body = str(error).encode()
@@ -160,6 +165,19 @@ async def test_answers_follow_each_other_on_a_connection(ask: Connection) -> Non
     assert both == (HEAD + b"\r\ndone") * 2, "pipelined"
     assert not ask.transport.paused
     assert not ask.transport.closed
+
+
+async def test_what_the_application_sheds_is_answered_unparsed_between_requests_alone(ask: Connection) -> None:
+    shed, ordinary = b"GET /shed HTTP/1.1\r\n\r\n", b"GET / HTTP/1.1\r\n\r\n"
+    for _ in range(2):
+        assert await ask(shed) == SHED
+        assert await ask(ordinary) == HEAD + b"\r\ndone"
+    assert await ask(ordinary, shed) == (HEAD + b"\r\ndone") * 2, "the answer before it is not complete"
+    assert await ask(b"GET / HTTP/1.1\r\nX: ", b"y\r\n\r\n") == HEAD + b"\r\ndone"
+    ask.app.sheds = False
+    assert await ask(shed) == HEAD + b"\r\ndone"
+    assert not ask.transport.closed
+    assert len(ask.app.connections.idle) == 1
 
 
 async def test_an_answer_in_pieces_is_put_together(ask: Connection) -> None:

@@ -6,7 +6,7 @@ import asyncio
 import signal
 import socket
 import time
-from collections.abc import Awaitable
+from collections.abc import Awaitable, Callable
 from types import FrameType
 from typing import Any, Protocol
 
@@ -33,6 +33,10 @@ class ServedApplication(Protocol):
     @property
     def connections(self) -> Connections:
         """The table of the process's connections."""
+
+    @property
+    def shed(self) -> Callable[[bytes], bytes | None]:
+        """Return what answers a request of an overloaded process from its bytes, and None for all others."""
 
     def __call__(self, scope: Any, receive: Any, send: Any, /) -> Awaitable[None]: ...
 
@@ -121,4 +125,5 @@ def server_config(settings: Settings, application: ServedApplication) -> ServerC
     config.connections = application.connections
     config.max_header_bytes = settings.max_header_bytes
     config.refusal = application.refusal
+    config.shed = application.shed
     return config

@@ -33,6 +33,9 @@ class Application:
     def drain(self) -> None:
         self.draining = True
 
+    def shed(self, data: bytes) -> bytes | None:
+        return None
+
     def refusal(self, error: RequestError) -> Answer:
         return [], str(error).encode()
 
