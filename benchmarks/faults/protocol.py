@@ -14,7 +14,7 @@ from benchmarks.faults.service import Service
 
 GROWTH_MB = 20.0
 GIGABYTE = 1 << 30
-TAKEN_MB = 80
+TAKEN_MB = 96
 """At most: of a refused body 64 MB are taken, so that clients read the refusal; the rest is in buffers."""
 PIECE = b" " * (1 << 18)
 PROBLEM = "application/problem+json"
