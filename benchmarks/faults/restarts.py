@@ -131,7 +131,7 @@ def _stop(bed: FaultBed, service: Service) -> list[Check]:
     draining = load.timeline.between(began, began + 0.8 * DRAIN_S)
     return [
         Check(
-            f"exit {code} after {took_s:.1f} s (at most {DRAIN_S:g} s of draining, the grace of {GRACE_S:g} s and 1)",
+            f"exit {code} after {took_s:.1f} s (at most {DRAIN_S:g} s of draining, {GRACE_S:g} s of grace and 1)",
             code == 0 and took_s <= DRAIN_S + GRACE_S + 1,
         ),
         Check(f"/health/ready while draining: {ready or 'no answer'}", bool(ready) and set(ready) == {503}),
@@ -191,7 +191,7 @@ ROWS = (
     Row(
         "drain",
         "SIGTERM under load with a stuck upload",
-        "ready says 503 while still accepting for the drain time; exit within the drain time, grace and 1 s; nothing left behind",
+        "ready says 503 while still accepting for the drain time; exit within that, grace and 1 s; nothing left behind",
         _drain,
         "found",
     ),
