@@ -192,6 +192,9 @@ def test_missing_and_extreme_numbers_give_finite_scores(model: CtrModel) -> None
     assert torch.allclose(states_ND[0], states_ND[8], atol=1e-6), "NaN is missing"
 
 
+@pytest.mark.parametrize(
+    "preprocessing", ["plain", pytest.param("statistics", marks=pytest.mark.faults)], indirect=True
+)
 def test_the_program_is_the_eager_model(tmp_path: Path, model: CtrModel) -> None:
     write(tmp_path, model, small_schema(), name="tiny", golden=golden())
     program = load(tmp_path).program

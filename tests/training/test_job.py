@@ -219,7 +219,10 @@ def test_one_seed_one_version(tmp_path: Path) -> None:
     assert msgspec.json.encode(one.golden) == msgspec.json.encode(two.golden)
 
 
-@pytest.mark.parametrize("model", ["deepfm", "fm", "wide_deep", "finalmlp", "fusion"])
+@pytest.mark.parametrize(
+    "model",
+    ["deepfm", "fusion", *(pytest.param(name, marks=pytest.mark.faults) for name in ("fm", "wide_deep", "finalmlp"))],
+)
 def test_target_statistics_are_served_as_they_were_measured(tmp_path: Path, model: str) -> None:
     """On every test row, by `forward` and by the split, within 1e-6, for a model that was fitted again on all rows."""
     job = small_job(model)

@@ -79,7 +79,9 @@ def test_the_document_is_the_contracts(ctr: Ctr) -> None:
     assert not Path("model_store").exists()
 
 
-@pytest.mark.parametrize("model", ["deepfm", "nfm", "wide_deep"])
+@pytest.mark.parametrize(
+    "model", ["nfm", *(pytest.param(name, marks=pytest.mark.faults) for name in ("deepfm", "wide_deep"))]
+)
 def test_target_statistics_are_in_the_version(ctr: Ctr, model: str) -> None:
     fields = {"user": "user", "city": "user", "item": "item"}
     declared = "".join(f"- {{name: {name}, entity: {side}, type: categorical}}\n" for name, side in fields.items())
