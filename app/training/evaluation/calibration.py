@@ -9,7 +9,7 @@ Hastie, Tibshirani & Friedman 2009, section 7.10). docs/training.md measures tha
 
 The model keeps (a, b) in `calibration_2`, so they are in the artifact and every score that is served is calibrated.
 a is above 0 and changes no order: AUC is what it was. Where clicks do not rise with the logits the best a would be 0 or
-less; a is then the least that keeps the order, `MIN_SLOPE`, which leaves all but a constant.
+less; a is then the least that keeps the order, `least_slope`, which leaves all but a constant.
 
 Where clicks and predictions differ by no more than chance, Platt scaling keeps the level that the training rows gave.
 
@@ -41,8 +41,10 @@ CLEAR = 1.0
 """A candidate is clearly worse than another if its log loss is above by this many standard errors."""
 LEVEL_ERRORS = 2.0
 """The level is off if the clicks differ from the predicted ones by more than so many standard errors."""
-MIN_SLOPE = 0.01
-"""A smaller slope would make ties of logits that float32 tells apart."""
+FLAT = 1e-4
+"""Standard deviation of calibrated logits that are worth no more than a constant. Around a click rate of 0.5 % float32
+has 200 numbers within it, so that the order stays; and the log loss is above the constant's by at most this times
+sqrt(p (1 - p)), were clicks to fall with the logits, and by some 1e-8 where they have nothing to do with them."""
 MAX_SLOPE = 10.0
 """A larger slope comes from a model that has hardly learned, and would multiply the rounding of its logits."""
 
@@ -127,17 +129,23 @@ def fit_calibration(method: Method, logits_N: Floats, labels_N: Floats, seed: in
     if method != "none" and "platt" not in candidates:
         reason += f"; the slope would be {steepest:.3g}, above {MAX_SLOPE:g}, so that it is 1"
     if method == "auto" and losses is not None and not _beats_constant(losses[chosen], labels_N):
-        level = fit_level(logits_N, float(sigmoid(logits_N.astype(np.float64)).mean()), MIN_SLOPE)
+        slope = least_slope(logits_N)
+        level = fit_level(logits_N, float(sigmoid(logits_N.astype(np.float64)).mean()), slope)
         reason = "the logits do not lower the log loss of a constant by a standard error: all but a constant is left"
-        return Calibration(MIN_SLOPE, level, "platt", _gain(losses, "none", "platt"), reason)
+        return Calibration(slope, level, "platt", _gain(losses, "none", "platt"), reason)
     gain = 0.0
     if losses is not None:
         others = [chosen] if chosen != "none" else [name for name in candidates if name != "none"]
         gain = max(_gain(losses, "none", other) for other in others)
     slope, offset = _fit(chosen, logits_N, labels_N)
-    if chosen == "platt" and slope == MIN_SLOPE:
+    if chosen == "platt" and slope == least_slope(logits_N):
         reason += "; clicks do not rise with the logits, so that all but a constant is left"
     return Calibration(slope, offset, chosen, gain, reason)
+
+
+def least_slope(logits_N: Floats) -> float:
+    """Return the slope that leaves the logits a standard deviation of `FLAT`; 1 where theirs is smaller already."""
+    return FLAT / max(float(logits_N.astype(np.float64).std()), FLAT)
 
 
 def _beats_constant(losses_N: npt.NDArray[np.float64], labels_N: Floats) -> bool:
@@ -175,7 +183,7 @@ def _fit(method: FittedMethod, logits_N: Floats, labels_N: Floats) -> tuple[floa
     if method == "offset":
         return 1.0, fit_offset(logits_N, labels_N)
     slope, offset = fit_platt(logits_N, labels_N)
-    bounded = min(max(slope, MIN_SLOPE), MAX_SLOPE)
+    bounded = min(max(slope, least_slope(logits_N)), MAX_SLOPE)
     if not _is_level_off(logits_N, labels_N):
         mean = float(sigmoid(logits_N.astype(np.float64)).mean())
         return bounded, fit_level(logits_N, mean, bounded)

@@ -5,17 +5,20 @@ from __future__ import annotations
 import numpy as np
 import pytest
 import torch
+from hypothesis import given, settings
+from hypothesis import strategies as st
 from scipy.optimize import brentq
-from sklearn.metrics import log_loss
+from sklearn.metrics import log_loss, roc_auc_score
 
 from app.training.architectures import ModelConfig
 from app.training.evaluation.calibration import (
+    FLAT,
     METHODS,
-    MIN_SLOPE,
     Calibration,
     Method,
     cross_fitted_losses,
     fit_calibration,
+    least_slope,
 )
 from app.training.evaluation.platt import fit_level, fit_platt, sigmoid
 from app.training.evaluation.reliability import reliability
@@ -72,9 +75,12 @@ def test_a_model_that_is_worse_than_chance_keeps_its_order_and_is_no_worse_than_
     methods: list[Method] = ["auto", "platt"]
     for method in methods:
         calibration = fit_calibration(method, logits, labels)
-        assert (calibration.method, calibration.slope) == ("platt", MIN_SLOPE)
+        assert (calibration.method, calibration.slope) == ("platt", least_slope(logits))
         assert "all but a constant" in calibration.reason
-        assert log_loss(labels, calibration.probabilities(logits)) < constant + 0.005
+        loss = log_loss(labels, calibration.probabilities(logits))
+        assert loss < constant + 0.005
+        level = calibration.probabilities(logits).mean()
+        assert loss < log_loss(labels, np.full(4000, level)) + FLAT / 2
         assert (np.argsort(calibration.probabilities(logits), kind="stable") == np.argsort(logits, kind="stable")).all()
 
 
@@ -84,7 +90,7 @@ def test_noise_is_damped_with_few_clicks(positives: int) -> None:
         logits, labels = rare(0.0, positives, seed=seed)
         calibration = fit_calibration("auto", logits, labels)
         assert calibration.method == "platt", calibration.reason
-        assert MIN_SLOPE <= calibration.slope < 0.4
+        assert least_slope(logits) <= calibration.slope < 0.4
         new_logits, new_labels = rare(0.0, positives, seed=seed + 100)
         constant = log_loss(new_labels, np.full(len(new_labels), new_labels.mean()))
         raw = log_loss(new_labels, sigmoid(new_logits.astype(float)))
@@ -167,6 +173,33 @@ def test_logits_that_are_worth_no_more_than_a_constant_leave_a_constant(seed: in
     labels = (generator.random(8000) < 0.006).astype(np.float32)
     noise = np.log(0.006 / 0.994) + generator.normal(0, 0.05, 8000).astype(np.float32)
     calibration = fit_calibration("auto", noise, labels)
-    assert calibration.slope == MIN_SLOPE
+    assert calibration.slope == least_slope(noise)
     assert "all but a constant is left" in calibration.reason
     assert calibration.probabilities(noise).mean() == pytest.approx(sigmoid(noise.astype(np.float64)).mean(), rel=1e-6)
+
+
+@given(
+    seed=st.integers(0, 1000),
+    scale=st.floats(1e-3, 30),
+    share=st.sampled_from([0.005, 0.05, 0.5]),
+    tails=st.booleans(),
+)
+@settings(max_examples=40, deadline=None)
+def test_logits_without_a_slope_cost_nothing_and_keep_their_order(
+    seed: int, scale: float, share: float, tails: bool
+) -> None:
+    """Clicks of other rows have nothing to do with the logits: their log loss is the constant's, their AUC stays."""
+    generator = np.random.default_rng(seed)
+    drawn = generator.standard_t(3, 20_000) if tails else generator.normal(0, 1, 20_000)
+    logits = (np.log(share / (1 - share)) + scale * drawn).astype(np.float32)
+    slope = least_slope(logits)
+    calibration = Calibration(slope, fit_level(logits, share, slope), "platt")
+    probabilities = calibration.probabilities(logits)
+    labels = (generator.random(20_000) < share).astype(np.float32)
+    constant = log_loss(labels, np.full(20_000, share))
+    assert log_loss(labels, probabilities) <= constant + 5 * FLAT * np.sqrt(share * (1 - share) / 20_000) + FLAT**2
+    falling = (np.argsort(np.argsort(logits)) < share * 20_000).astype(np.float32)
+    worst = log_loss(falling, probabilities) - log_loss(falling, np.full(20_000, share))
+    assert worst <= FLAT * np.sqrt(share * (1 - share)) + FLAT**2, "clicks are those of the lowest logits"
+    served = torch.sigmoid(torch.from_numpy(logits) * np.float32(slope) + np.float32(calibration.offset)).numpy()
+    assert roc_auc_score(labels, served) == pytest.approx(roc_auc_score(labels, logits), abs=1e-3)
