@@ -110,10 +110,16 @@ def file_digests(files: Iterable[Path]) -> dict[str, str]:
     return digests
 
 
-def fingerprint(key: RunKey, digests: Mapping[str, str], quick: bool = False) -> str:
-    """Return everything that a result depends on, except the code."""
+def fingerprint(key: RunKey, digests: Mapping[str, str], quick: bool = False, cut: int | None = None) -> str:
+    """Return everything that a result depends on, except the code.
+
+    Args:
+        cut: the number of training rows that were drawn; None for all.
+    """
     config = key.config()
-    described = {"config": asdict(config) if config else key.model, "files": digests, "quick": quick}
+    described: dict[str, Any] = {"config": asdict(config) if config else key.model, "files": digests, "quick": quick}
+    if cut is not None:
+        described["cut"] = cut
     return msgspec.json.encode(described, order="sorted").decode()
 
 

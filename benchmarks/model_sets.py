@@ -47,13 +47,14 @@ class ComparisonSet:
     def load(self, folder: Path, quick: bool = False) -> Parts:
         """Return the rows to train on and the rows to test on; some of both, the same every time, for a quick look."""
         train, test = self.read(self.files(folder))
-        return (_some(train, QUICK_ROWS), _some(test, QUICK_TEST_ROWS)) if quick else (train, test)
+        return (take_some(train, QUICK_ROWS), take_some(test, QUICK_TEST_ROWS)) if quick else (train, test)
 
 
-def _some(data: Dataset, rows: int) -> Dataset:
+def take_some(data: Dataset, rows: int, seed: int = 0) -> Dataset:
+    """Return so many rows in their order, drawn at random, the same every time; all if there are no more."""
     if len(data) <= rows:
         return data
-    return data.take(np.sort(np.random.default_rng(0).permutation(len(data))[:rows]))
+    return data.take(np.sort(np.random.default_rng(seed).permutation(len(data))[:rows]))
 
 
 def _table(name: str, title: str, origin: str, label: str, timestamp: str | None = None) -> ComparisonSet:

@@ -8,7 +8,7 @@ from statistics import mean, stdev
 
 from benchmarks.model_runs import RunResult
 
-BEGIN, END = "<!-- models: begin, written by `make bench-models` -->", "<!-- models: end -->"
+MARKS = "<!-- models: begin, written by `make bench-models` -->", "<!-- models: end -->"
 PEER_NAMES = {
     "constant": "constant",
     "logistic_regression": "logistic regression, C searched",
@@ -98,9 +98,10 @@ def _spread(values: Iterable[float | None], digits: int = 4) -> str:
     return f"{mean(measured):.{digits}f}" + (f" ± {stdev(measured):.{digits}f}" if len(measured) > 1 else "")
 
 
-def insert_between_marks(page: str, content: str) -> str:
+def insert_between_marks(page: str, content: str, marks: tuple[str, str] = MARKS) -> str:
     """Return the page with the content between the marks. Raises ValueError if the page has no marks."""
-    pattern = re.compile(re.escape(BEGIN) + ".*?" + re.escape(END), re.DOTALL)
+    begin, end = marks
+    pattern = re.compile(re.escape(begin) + ".*?" + re.escape(end), re.DOTALL)
     if not pattern.search(page):
-        raise ValueError(f"the page has no place for the table: put {BEGIN} and {END} into it")
-    return pattern.sub(lambda _: f"{BEGIN}\n{content}\n{END}", page, count=1)
+        raise ValueError(f"the page has no place for the table: put {begin} and {end} into it")
+    return pattern.sub(lambda _: f"{begin}\n{content}\n{end}", page, count=1)

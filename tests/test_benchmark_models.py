@@ -22,11 +22,12 @@ from app.training.preprocessing.encode import encode
 from app.training.preprocessing.expand import expand
 from app.training.preprocessing.preprocessing_fit import PreprocessingFit
 from benchmarks import model_runs
+from benchmarks.model_options import PAGE
 from benchmarks.model_peers import PEERS
 from benchmarks.model_runs import RunKey, RunResult, fingerprint, read_result, write_result
 from benchmarks.model_sets import ALL_SETS, SETS
-from benchmarks.model_table import BEGIN, END, flags, insert_between_marks, tables
-from benchmarks.models import PAGE, main
+from benchmarks.model_table import MARKS, flags, insert_between_marks, tables
+from benchmarks.models import main
 from tests.training.preprocessing.test_preprocessing_fit import some_data
 
 NUMBERS = ("userRatingCount", "userAvgReleaseYear", "userReleaseYearStddev", "userAvgRating", "userRatingStddev")
@@ -74,7 +75,7 @@ def run(tmp_path: Path, *arguments: str) -> tuple[int, dict[str, object]]:
 def test_it_trains_remembers_goes_on_and_writes_the_page(tmp_path: Path) -> None:
     write_sparrow(tmp_path / "data")
     page = tmp_path / "page.md"
-    page.write_text(f"# Models\n\n{BEGIN}\nold\n{END}\n\nmore\n")
+    page.write_text(f"# Models\n\n{MARKS[0]}\nold\n{MARKS[1]}\n\nmore\n")
     options = ("--seeds", "0,1", "--sets", "sparrow58k-random")
     status, first = run(tmp_path, *options, "--models", "lr")
     assert status == 0
