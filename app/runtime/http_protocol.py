@@ -16,15 +16,21 @@ from typing import Any, cast
 import httptools
 from uvicorn.protocols.http.httptools_impl import HttpToolsProtocol
 
-from app.errors import HeadTooLarge, HeadTooSlow, NotHttp, Overloaded, RequestError
+from app.errors import NotHttp, Overloaded, RequestError
 from app.runtime.connections import ConnectionRefused, Queue
-from app.runtime.request_forms import describe_malformed, head_without_offer, origin_form
+from app.runtime.request_forms import (
+    MAX_HEADER_LINES,
+    describe_malformed,
+    head_without_offer,
+    origin_form,
+    too_large,
+    too_slow,
+)
 from app.runtime.server_config import ServerConfig
 
 RECEIVED_AT = "received_at"
 """The name in `scope["state"]` of the time, by `time.perf_counter`, at which the first byte of a request was read."""
 VERSIONS = frozenset({"1.0", "1.1"})
-MAX_HEADER_LINES = 100
 MAX_DISCARDED = 1 << 20
 """Bytes that are read and thrown away after a refusal; the buffers of the kernel end what follows."""
 
@@ -90,7 +96,7 @@ class HttpProtocol(HttpToolsProtocol):
         if not self._refused:
             self._wait_in(self._awaited())
 
-    def eof_received(self) -> bool:  # type: ignore[override]
+    def eof_received(self) -> Any:  # uvicorn's returns None
         """Answer a request that is complete, although its client has ended its side; end any other connection."""
         if self._refused or self.cycle is None or self.cycle.response_complete or self.cycle.more_body:
             return False
@@ -114,7 +120,7 @@ class HttpProtocol(HttpToolsProtocol):
     def on_header(self, name: bytes, value: bytes) -> None:
         self._head_size += len(name) + len(value) + 4
         if self._head_size > self.config.max_header_bytes or len(self.headers) >= MAX_HEADER_LINES:
-            raise self._too_large("head")
+            raise too_large("head", self.config.max_header_bytes)
         super().on_header(name, value)
 
     def on_headers_complete(self) -> None:
@@ -122,7 +128,7 @@ class HttpProtocol(HttpToolsProtocol):
         self._progressed = True
         self._part_received = 0
         if len(self.url) > self.config.max_header_bytes:
-            raise self._too_large("head")
+            raise too_large("head", self.config.max_header_bytes)
         if self.parser.get_http_version() not in VERSIONS:  # llhttp reads 0.9 and 2.0 too
             raise NotHttp("this server speaks HTTP/1.1; end the request's first line with it")
         if not self.url.startswith(b"/"):
@@ -163,10 +169,7 @@ class HttpProtocol(HttpToolsProtocol):
                 self._connections.on_refused("silent")
             self._end()
         else:
-            timeout_s = self._connections.heads.timeout_s
-            self._refuse(
-                HeadTooSlow(f"it was not complete after {timeout_s:g} s; send it faster, or raise CTR_HEADER_TIMEOUT_S")
-            )
+            self._refuse(too_slow(self._connections.heads.timeout_s))
 
     def on_evicted(self) -> None:
         """End the connection to make room for another; called by `Connections`, which has forgotten it."""
@@ -231,13 +234,7 @@ class HttpProtocol(HttpToolsProtocol):
         """Bound a part of a request that is not complete, of which a packet had these bytes and nothing else."""
         self._part_received += received
         if self._part_received > self.config.max_header_bytes or len(self.url) > self.config.max_header_bytes:
-            self._refuse(self._too_large(part))
-
-    def _too_large(self, part: str) -> HeadTooLarge:
-        return HeadTooLarge(
-            f"at most {self.config.max_header_bytes} bytes and {MAX_HEADER_LINES} lines of its {part} are read; send "
-            "less, or raise CTR_MAX_HEADER_BYTES"
-        )
+            self._refuse(too_large(part, self.config.max_header_bytes))
 
     def _refuse(self, error: RequestError) -> None:
         """Answer what cannot be read as a request, and end the connection; requests before it are answered first."""

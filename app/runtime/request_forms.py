@@ -4,6 +4,9 @@ from __future__ import annotations
 
 import httptools
 
+from app.errors import HeadTooLarge, HeadTooSlow
+
+MAX_HEADER_LINES = 100
 HTTP_2_PREFACE, TLS_HANDSHAKE = b"PRI * HTTP/2", b"\x16\x03"
 OFFER = frozenset({b"upgrade", b"http2-settings"})
 """The headers of an offer to change the protocol, and their tokens in Connection."""
@@ -42,3 +45,16 @@ def describe_malformed(data: bytes, error: httptools.HttpParserError) -> str:
     if isinstance(error, httptools.HttpParserInvalidURLError | httptools.HttpParserCallbackError):
         return "the request's target cannot be read; send a path such as /rank, percent-encoded"
     return f"the request is malformed: {str(error)[:100]}"
+
+
+def too_large(part: str, max_bytes: int) -> HeadTooLarge:
+    """Return the refusal of a request's head, or of the trailer section of its body, that passes the bounds."""
+    return HeadTooLarge(
+        f"at most {max_bytes} bytes and {MAX_HEADER_LINES} lines of its {part} are read; send less, or raise "
+        "CTR_MAX_HEADER_BYTES"
+    )
+
+
+def too_slow(timeout_s: float) -> HeadTooSlow:
+    """Return the refusal of a head that was not complete in time."""
+    return HeadTooSlow(f"it was not complete after {timeout_s:g} s; send it faster, or raise CTR_HEADER_TIMEOUT_S")

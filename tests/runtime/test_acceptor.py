@@ -22,7 +22,7 @@ from app.runtime.descriptors import RESERVE, connections_that_fit, raise_limit
 from app.runtime.http_protocol import HttpProtocol
 from app.runtime.processes.server import server_config
 from app.settings import Settings
-from tests.runtime.test_http_protocol import App, until
+from tests.runtime.served import App, until
 
 pytestmark = pytest.mark.anyio
 

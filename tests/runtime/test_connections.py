@@ -11,7 +11,7 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from app.runtime.connections import ConnectionLimits, Connections, Queue
-from tests.runtime.test_http_protocol import until
+from tests.runtime.served import until
 
 pytestmark = pytest.mark.anyio
 

@@ -8,7 +8,7 @@ import socket
 import time
 from collections.abc import Awaitable, Callable
 from types import FrameType
-from typing import Any, Protocol
+from typing import Any, Protocol, cast
 
 import uvicorn
 
@@ -67,8 +67,8 @@ class Server(uvicorn.Server):
         """Say that no more traffic is wanted, and end connections after their next answer; go on accepting."""
         self._application.drain()
         self.config.draining = True
-        for connection in list(self.server_state.connections):
-            connection.end_after_answer()  # type: ignore[union-attr]  # an HttpProtocol
+        for connection in list(cast("set[HttpProtocol]", self.server_state.connections)):
+            connection.end_after_answer()
 
     def handle_exit(self, sig: int, frame: FrameType | None) -> None:
         if sig == signal.SIGTERM:
@@ -83,10 +83,8 @@ class Server(uvicorn.Server):
         def create_protocol() -> HttpProtocol:
             return HttpProtocol(config, self.server_state, self.lifespan.state)
 
-        self.servers = [
-            Acceptor(listener, connections, create_protocol)  # type: ignore[misc]
-            for listener in sockets or ()
-        ]
+        acceptors = [Acceptor(listener, connections, create_protocol) for listener in sockets or ()]
+        self.servers = cast("list[Any]", acceptors)  # uvicorn calls close() and wait_closed()
         self._link.report_listening()
 
     async def shutdown(self, sockets: list[socket.socket] | None = None) -> None:
@@ -95,7 +93,7 @@ class Server(uvicorn.Server):
         for server in self.servers:
             server.close()
         await self._serve_what_is_on_its_way(min(due, time.monotonic() + IDLE_GRACE_S))
-        self.config.timeout_graceful_shutdown = max(0, due - time.monotonic())  # type: ignore[assignment]
+        self.config.timeout_graceful_shutdown = cast("int", max(0.0, due - time.monotonic()))
         await super().shutdown(sockets)
 
     def _stop(self) -> None:
@@ -120,7 +118,7 @@ def server_config(settings: Settings, application: ServedApplication) -> ServerC
         server_header=False,
         date_header=False,
         timeout_keep_alive=settings.keep_alive_s,
-        timeout_graceful_shutdown=settings.shutdown_grace_s,  # type: ignore[arg-type]  # given to asyncio.wait_for
+        timeout_graceful_shutdown=cast("int", settings.shutdown_grace_s),  # asyncio.wait_for takes fractions too
     )
     config.connections = application.connections
     config.max_header_bytes = settings.max_header_bytes
