@@ -20,6 +20,7 @@
         ├── InvalidRequest       422  carries up to ten (location, message) pairs, never the input
         │   └── EncodingError    a raw feature value that no slot can hold: the one error encoding raises
         ├── VersionRefused       422  by the gate or since; carries the checks it did not pass
+        ├── RateLimited          429  with Retry-After
         ├── HeadTooLarge         431
         ├── Overloaded           503  with Retry-After
         ├── NoModel              503  nothing is live yet
@@ -167,6 +168,15 @@ class VersionRefused(RequestError):
 
     status = 422
     title = "The version is refused"
+
+
+class RateLimited(RequestError):
+    """The key has asked for more than CTR_KEY_RATE."""
+
+    status = 429
+    title = "Too many requests of this key"
+    retry_after_s = 1
+    """Seconds after which the next request is let through."""
 
 
 class HeadTooLarge(RequestError):

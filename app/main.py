@@ -17,6 +17,7 @@ from starlette.types import ASGIApp, Receive, Scope, Send
 from app import __version__
 from app.api import admin, health, metrics, models, page
 from app.api.headers import request_id_of
+from app.api.key_rates import KeyRates
 from app.api.load_shedder import LoadShedder
 from app.api.middleware import OPEN_PATHS, Edge
 from app.api.openapi import complete_openapi, serve_openapi
@@ -118,6 +119,7 @@ def create_app(settings: Settings | None = None, *, store: FeatureStore | None =
         max_candidates=settings.max_candidates,
         max_body_bytes=settings.max_body_bytes,
         deadline_s=settings.deadline_ms / 1000,
+        key_rates=KeyRates(settings.key_rate) if settings.key_rate and settings.api_keys else None,
     )
     fastapi = FastAPI(
         title="ctr-serving",

@@ -258,6 +258,13 @@ class Settings(BaseSettings):
         description="Comma-separated addresses or networks of proxies, say 10.0.0.0/8: not bounded as one address, "
         "and free to open connections ahead of requests.",
     )
+    key_rate: float | None = Field(
+        None,
+        gt=0,
+        le=1_000_000,
+        description="Requests a second that each API key may send to a process, in bursts of a second's; a body over "
+        "8 KB counts as several. Unset, and without CTR_API_KEYS, there is no limit.",
+    )
     max_wait_ms: float = Field(
         5.0,
         gt=0,

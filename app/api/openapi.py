@@ -136,6 +136,7 @@ RESPONSE_HEADERS = {
 ERROR_HEADERS = {
     "401": {"WWW-Authenticate": "Names the header that a key is sent in"},
     "415": {"Accept-Encoding": "The codings that are read"},
+    "429": {"Retry-After": "Seconds"},
     "503": {"Retry-After": "Seconds"},
 }
 NOT_OF_RANK = (NotFound, Conflict, VersionRefused, ActionFailed)

@@ -17,6 +17,7 @@ and a word of this table, which stays the same from release to release:
     invalid-request          422  the body or a header does not fit; `errors` says where
     unencodable-value        422  a feature value of the request fits no slot of the schema
     version-refused          422  by the gate, or since it was live; `errors` names the checks
+    rate-limited             429  with Retry-After; the key has asked for more than its rate
     head-too-large           431
     overloaded               503  with Retry-After
     no-model                 503  with Retry-After; nothing is live yet
@@ -58,6 +59,7 @@ from app.errors import (
     NotHttp,
     NotJson,
     Overloaded,
+    RateLimited,
     RequestError,
     Unauthorized,
     UnsupportedMedia,
@@ -82,6 +84,7 @@ TYPES: dict[type[RequestError], str] = {
     InvalidRequest: "invalid-request",
     EncodingError: "unencodable-value",
     VersionRefused: "version-refused",
+    RateLimited: "rate-limited",
     HeadTooLarge: "head-too-large",
     Overloaded: "overloaded",
     NoModel: "no-model",

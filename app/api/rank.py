@@ -14,10 +14,11 @@ from starlette.types import Receive, Scope, Send
 from app.api.bounded_body import read_body
 from app.api.content_coding import decoded
 from app.api.headers import Headers, timeout_s_of
+from app.api.key_rates import KeyRates
 from app.api.problems import problem_response
 from app.api.rank_response import encode_ranking
 from app.api.schemas import parse_rank
-from app.errors import RequestError
+from app.errors import RateLimited, RequestError
 from app.observability.metrics import Metrics
 from app.ranking.request import RankRequest
 from app.ranking.service import RankService
@@ -31,11 +32,19 @@ class RankEndpoint:
     """The HTTP edge of `RankService`."""
 
     def __init__(
-        self, service: RankService, metrics: Metrics, *, max_candidates: int, max_body_bytes: int, deadline_s: float
+        self,
+        service: RankService,
+        metrics: Metrics,
+        *,
+        max_candidates: int,
+        max_body_bytes: int,
+        deadline_s: float,
+        key_rates: KeyRates | None = None,
     ) -> None:
         """
         Args:
             max_body_bytes: most bytes of a body once its Content-Encoding is undone.
+            key_rates: bounds what each key asks for; None where there are no keys, or no bounds.
             deadline_s: seconds after which every request is given up; clients may ask for less.
         """
         self._service = service
@@ -43,6 +52,7 @@ class RankEndpoint:
         self._max_candidates = max_candidates
         self._max_body_bytes = max_body_bytes
         self._deadline_s = deadline_s
+        self._key_rates = key_rates
 
     async def __call__(self, scope: Scope, receive: Receive, send: Send) -> None:
         state = scope["state"]
@@ -52,6 +62,8 @@ class RankEndpoint:
             headers: Headers = dict(scope["headers"])
             deadline_s = timeout_s_of(headers, self._deadline_s)
             body = await read_body(receive)
+            if self._key_rates is not None:
+                self._key_rates.take(headers[b"x-api-key"], len(body))
             began = time.perf_counter()  # a slow body is not the service's delay, but it takes of the request's time
             ranking = await self._service.rank(
                 lambda: self._decode(body, headers), deadline_s, received_at=received_at, size=len(body)
@@ -59,6 +71,8 @@ class RankEndpoint:
             ranked = time.perf_counter()
             content = encode_ranking(ranking, ranking.request_id or request_id)
         except RequestError as error:
+            if isinstance(error, RateLimited):
+                self._metrics.rejected["rate_limited"].inc()
             self._metrics.count_answer(error.status)
             await problem_response(error, request_id)(scope, receive, send)
             return

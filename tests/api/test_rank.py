@@ -14,6 +14,7 @@ import httpx
 import numpy as np
 import pytest
 
+from app.api.key_rates import KeyRates
 from app.api.middleware import Edge
 from app.api.openapi import REQUEST_HEADERS
 from app.api.rank import RankEndpoint
@@ -69,8 +70,11 @@ def metrics() -> Metrics:
     return Metrics()
 
 
-def edge(service: FakeRankService, metrics: Metrics, **options: Any) -> Edge:
-    endpoint = RankEndpoint(service, metrics, max_candidates=100, max_body_bytes=5000, deadline_s=1.0)  # type: ignore[arg-type]
+def edge(service: FakeRankService, metrics: Metrics, *, key_rates: KeyRates | None = None, **options: Any) -> Edge:
+    ranking: Any = service
+    endpoint = RankEndpoint(
+        ranking, metrics, max_candidates=100, max_body_bytes=5000, deadline_s=1.0, key_rates=key_rates
+    )
     return Edge(endpoint, **{"max_body_bytes": 1000, "body_timeout_s": 5.0, **options})
 
 
@@ -125,6 +129,22 @@ async def test_a_refusal_is_a_problem_and_counted_by_its_status(service: FakeRan
             assert response.headers["content-type"] == "application/problem+json"
         assert (await http.post("/rank", content=b"{")).status_code == 400
     assert answers(metrics) == {"503": "1.0", "504": "1.0", "400": "1.0"}
+
+
+async def test_a_key_over_its_rate_is_told_when_to_come_back_and_others_are_answered(
+    service: FakeRankService, metrics: Metrics
+) -> None:
+    rates = KeyRates(0.1)
+    async with client(edge(service, metrics, api_keys=[b"one", b"other"], key_rates=rates)) as http:
+        statuses = []
+        for key in ("one", "one", "other", "wrong", "wrong"):
+            response = await http.post("/rank", json=BODY, headers={"X-API-Key": key})
+            statuses.append(response.status_code)
+            if response.status_code == 429:
+                assert 1 <= int(response.headers["retry-after"]) <= 10
+                assert response.json()["type"] == "urn:ctr-serving:problem:rate-limited"
+    assert statuses == [200, 429, 200, 401, 401]
+    assert 'ctr_rejected_total{reason="rate_limited"} 1.0' in metrics.render()[0].decode()
 
 
 async def test_a_gzip_body_is_read(service: FakeRankService, metrics: Metrics) -> None:
