@@ -113,7 +113,7 @@ def build_service(settings: Settings, store: FeatureStore | None = None) -> Serv
         store, cache, fill=settings.item_cache_warm, max_age_s=settings.item_max_age_s or TRACKED_MAX_AGE_S
     )
     poll = BusyPoll(settings.busy_poll_us / 1e6)
-    warmup = Warmup(cache, refresher, max_candidates=settings.max_candidates, worked_s=poll.worked_s)
+    warmup = Warmup(store, cache, refresher, max_candidates=settings.max_candidates, worked_s=poll.worked_s)
     model_store = ModelStore.from_settings(settings)
     lifecycle = _lifecycle(settings, model_store, warmup, metrics, device)
     batcher = Batcher(settings.batch_max_rows, settings.batch_max_wait_us) if settings.batch_max_rows else None

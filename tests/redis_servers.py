@@ -17,6 +17,7 @@ import ssl
 import subprocess
 import threading
 import time
+from collections import Counter
 from collections.abc import Collection, Iterator
 from functools import cache
 from pathlib import Path
@@ -28,7 +29,7 @@ from cryptography.hazmat.primitives import hashes, serialization
 from cryptography.hazmat.primitives.asymmetric import ec
 
 START_S = 60.0
-SERVE_COMMANDS = "+hgetall +scan +client|tracking"
+SERVE_COMMANDS = "+hmget +hlen +scan +client|tracking"
 LOAD_COMMANDS = "+multi +exec +hkeys +hset +hdel +del"
 """Those that docs/redis.md names."""
 
@@ -127,7 +128,7 @@ class RespProxy:
     """A proxy on a port of its own, before a server that is asked by its socket.
 
     Commands in `unknown` are refused as a server does that does not know them; at one in `closes` the connection ends,
-    as some proxies do. `deaf` passes CLIENT TRACKING on, and no report back.
+    as some proxies do. `deaf` passes CLIENT TRACKING on, and no report back. Answers are held back for `delay_s`.
     """
 
     def __init__(
@@ -137,17 +138,19 @@ class RespProxy:
         unknown: Collection[str] = (),
         closes: Collection[str] = (),
         deaf: bool = False,
+        delay_s: float = 0.0,
         tls: ssl.SSLContext | None = None,
     ) -> None:
         self._upstream = upstream
         self._unknown = {command.upper() for command in unknown}
         self._closes = {command.upper() for command in closes}
         self._deaf = deaf
+        self.delay_s = delay_s
         self._tls = tls
         self._listener = socket.create_server(("127.0.0.1", 0))
         self._open: list[socket.socket] = []
         self.port: int = self._listener.getsockname()[1]
-        self.seen: set[str] = set()
+        self.seen: Counter[str] = Counter()
         """Commands that were sent."""
 
     def __enter__(self) -> RespProxy:
@@ -189,7 +192,7 @@ class RespProxy:
 
     def _pass(self, words: list[bytes], server: socket.socket) -> bool:
         name, full = (b" ".join(words[:count]).decode().upper() for count in (1, 2))
-        self.seen.add(full if name == "CLIENT" else name)
+        self.seen[full if name == "CLIENT" else name] += 1
         if {name, full} & self._closes:
             return False
         if {name, full} & self._unknown:
@@ -202,6 +205,7 @@ class RespProxy:
     def _answer(self, server: socket.socket, client: socket.socket) -> None:
         with contextlib.suppress(OSError):
             while data := server.recv(65536):
+                time.sleep(self.delay_s)
                 client.sendall(data)
         with contextlib.suppress(OSError):
             client.shutdown(socket.SHUT_RDWR)

@@ -2,7 +2,8 @@
 
 from __future__ import annotations
 
-from dataclasses import dataclass
+from collections import Counter
+from dataclasses import dataclass, field
 
 
 @dataclass
@@ -13,4 +14,5 @@ class CacheCounts:
     misses: int = 0
     invalidations: int = 0
     evictions: int = 0
-    invalid_values: int = 0
+    invalid_values: Counter[str] = field(default_factory=Counter)
+    """By field."""

@@ -28,8 +28,9 @@ from app.native import bindings, layout
 from app.runtime.huge_pages import zeros_on_huge_pages
 from app.runtime.loop_pacer import LoopPacer
 
-FRESH, KNOWN = 1, 2
-"""Flags of a row: nothing was written since the item was read, as far as is known; the store had features of it."""
+FRESH, KNOWN, VALID = 1, 2, 4
+"""Flags of a row: nothing was written since the item was read, as far as is known; the store had features of it; all of
+them fit their slots."""
 UNKNOWN_DIVISOR = 64
 """There is a row for an item that the store does not know for so many rows of those that it knows."""
 ENCODE_CHUNK = 128
@@ -168,7 +169,7 @@ class ItemCache:
 
     def count_invalid(self, field: str) -> None:
         """Count a stored value of an item that fits no slot."""
-        self.counts.invalid_values += 1
+        self.counts.invalid_values[field] += 1
 
     # Listener of a FeatureStore
 
@@ -197,8 +198,11 @@ class ItemCache:
             if not written:
                 return
             rows, item_ids, items = rows[written], [item_ids[i] for i in written], [items[i] for i in written]
-        self._tables.write(rows, item_ids, items, self.count_invalid)
-        self._flags_C[rows] = [FRESH | KNOWN if item else FRESH for item in items]
+        valid = self._tables.write(rows, item_ids, items, self.count_invalid)
+        self._flags_C[rows] = [
+            FRESH | (KNOWN if item else 0) | (VALID if is_valid else 0)
+            for item, is_valid in zip(items, valid, strict=True)
+        ]
 
     def on_invalidate(self, item_ids: Sequence[str] | None) -> None:
         """Keep items that were written as stale ones until they are read again; None invalidates all."""

@@ -112,18 +112,31 @@ class ItemTables:
 
     def write(
         self, rows: Rows, item_ids: Sequence[str], items: Sequence[RawFeatures], on_invalid: Callable[[str], None]
-    ) -> None:
+    ) -> list[bool]:
         """Encode N items into N rows, for every schema and every version.
 
         Args:
             on_invalid: called with the field's name for each value that fits no slot; the field counts as missing.
+
+        Returns:
+            For each item whether all of its values fit.
         """
+        valid = [True] * len(items)
         for slot_table in self._by_schema.values():
-            encoded = slot_table.encoder.encode_many(items, item_ids, on_invalid)
+            invalid: list[str] = []
+            encoded = slot_table.encoder.encode_many(items, item_ids, invalid.append)
             slot_table.keys_CS[rows], slot_table.values_CS[rows] = encoded
+            if invalid:  # whose they are only `encode` tells
+                for index, (item_id, item) in enumerate(zip(item_ids, items, strict=True)):
+                    invalid.clear()
+                    slot_table.encoder.encode(item, item_id, invalid.append)
+                    valid[index] &= not invalid
+                    for field in invalid:
+                        on_invalid(field)
             slot_table.filled_C[rows] = True
         for state_table in self.by_model.values():
             state_table.encode(rows)
+        return valid
 
     def clear(self, rows: Sequence[int]) -> None:
         """Mark the items of these rows as not read."""

@@ -15,6 +15,10 @@ from app.features.fields import MissingWords, MultiCategorical
 from app.features.slots import EMPTY_KEY, FieldSlots, Keys, Slots
 from app.features.values import FLOAT32_MAX, Reading
 
+_Scalar = str | int | float | bool | None
+_FLAT_JSON = msgspec.json.Decoder(list[_Scalar] | dict[str, _Scalar])
+"""It stops at the first value that is nested, however deep that is."""
+
 
 class MultiCategoricalEncoder(CategoricalEncoder):
     """Encodes up to `max_length` categories to a slot each, with weights that sum to 1 (mean) or are kept (sum)."""
@@ -119,10 +123,10 @@ class MultiCategoricalEncoder(CategoricalEncoder):
     def _parse(self, text: str) -> object:
         if text[:1] in ("[", "{"):
             try:
-                parsed: object = msgspec.json.decode(text)
-            except (msgspec.DecodeError, UnicodeEncodeError, RecursionError) as error:
-                raise EncodingError(self.name, "text that begins with [ or { must be JSON") from error
-            return parsed
+                return _FLAT_JSON.decode(text)
+            except (msgspec.DecodeError, UnicodeEncodeError) as error:
+                message = "text that begins with [ or { must be JSON: an array of values, or an object of weights"
+                raise EncodingError(self.name, message) from error
         if self._field.separator is not None:
             return text.split(self._field.separator)
         return [text]

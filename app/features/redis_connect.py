@@ -7,7 +7,8 @@ again in RESP2, which has no pushes, so that it cannot report changes.
 from __future__ import annotations
 
 import asyncio
-from collections.abc import Callable
+import functools
+from collections.abc import Callable, Mapping
 from typing import Any, NamedTuple
 
 import hiredis
@@ -15,8 +16,8 @@ import hiredis
 from app.errors import ConfigError, StoreError
 from app.features.redis_tls import tls_context
 from app.features.resp_commands import pack_command
-from app.features.resp_connection import RespConnection
-from app.features.store_errors import WANTS_CERTIFICATE, WANTS_TLS, explain_failure, explain_reply
+from app.features.resp_connection import NEVER, RespConnection
+from app.features.store_errors import SENTINEL, WANTS_CERTIFICATE, WANTS_TLS, explain_failure, explain_reply
 from app.redis_url import RedisUrl
 
 CLIENT_NAME = "ctr-serving"
@@ -33,6 +34,8 @@ class Greeted(NamedTuple):
     resp3: bool
     server: str
     """Its program and version as far as it says so, such as `redis 7.0.15`."""
+    mode: str = ""
+    """`standalone`, `cluster` or `sentinel`, as far as it says so."""
     no_resp3_reason: str = ""
     """Why it is not RESP3."""
 
@@ -45,41 +48,50 @@ async def connect(
     url: RedisUrl,
     *,
     timeout_s: float,
-    on_push: Callable[[list[Any]], None],
-    on_lost: Callable[[], None],
+    patience_s: float = NEVER,
+    on_push: Callable[[list[Any]], None] = lambda push: None,
+    on_lost: Callable[[], None] = lambda: None,
 ) -> Greeted:
     """Connect, authenticate, select the database, and switch to RESP3 if the server can.
 
     Args:
+        patience_s: as for `RespConnection`.
         on_lost: called if a connection that was returned is lost.
 
     Raises:
         StoreError: there was no connection within the time, or the server refused.
     """
+    opened = functools.partial(_open, url, patience_s=patience_s, on_push=on_push, on_lost=on_lost)
     try:
         async with asyncio.timeout(timeout_s):
             if url.protocol == 2:
-                return await _open(url, on_push, on_lost, resp3=False, reason="CTR_REDIS_URL says protocol=2")
+                return await opened(resp3=False, reason="CTR_REDIS_URL says protocol=2")
             try:
-                return await _open(url, on_push, on_lost, resp3=True)
+                return await opened(resp3=True)
             except _NoHello as error:
                 if url.protocol == 3:
                     message = f"the feature store does not know RESP3, which protocol=3 asks for: {error}"
                     raise StoreError(message) from error
-                return await _open(url, on_push, on_lost, resp3=False, reason=str(error))
+                return await opened(resp3=False, reason=str(error))
     except (OSError, TimeoutError, ConfigError) as error:
         reason = str(error) if isinstance(error, ConfigError) else explain_failure(error, tls=url.tls is not None)
         raise StoreError(f"cannot connect to the feature store: {reason}") from error
 
 
 async def _open(
-    url: RedisUrl, on_push: Callable[[list[Any]], None], on_lost: Callable[[], None], *, resp3: bool, reason: str = ""
+    url: RedisUrl,
+    *,
+    patience_s: float,
+    on_push: Callable[[list[Any]], None],
+    on_lost: Callable[[], None],
+    resp3: bool,
+    reason: str = "",
 ) -> Greeted:
     loop = asyncio.get_running_loop()
     greeted = False
 
     def factory() -> RespConnection:
-        return RespConnection(on_push, lambda: on_lost() if greeted else None)
+        return RespConnection(on_push, lambda: on_lost() if greeted else None, patience_s=patience_s)
 
     if url.path:
         _, connection = await loop.create_unix_connection(factory, url.path)
@@ -87,16 +99,17 @@ async def _open(
         tls = None if url.tls is None else tls_context(url.tls)
         _, connection = await loop.create_connection(factory, url.host, url.port, ssl=tls)
     try:
-        server = await (_hello(connection, url) if resp3 else _authenticate(connection, url))
+        hello = await _hello(connection, url) if resp3 else await _authenticate(connection, url)
     except BaseException:
         connection.close()
         raise
     greeted = True
-    return Greeted(connection, resp3, server, reason)
+    server = f"{hello.get('server', '')} {hello.get('version', '')}".strip()
+    return Greeted(connection, resp3, server, str(hello.get("mode", "")), reason)
 
 
-async def _hello(connection: RespConnection, url: RedisUrl) -> str:
-    """Greet in RESP3, and return the server's program and version. Raises _NoHello, StoreError."""
+async def _hello(connection: RespConnection, url: RedisUrl) -> Mapping[str, Any]:
+    """Greet in RESP3, and return what the server says of itself. Raises _NoHello, StoreError."""
     hello = ["HELLO", "3"]
     if url.password is not None:
         hello += ["AUTH", url.username or "default", url.password]
@@ -112,11 +125,13 @@ async def _hello(connection: RespConnection, url: RedisUrl) -> str:
         raise _NoHello(f"the server refuses HELLO 3: {explain_reply(reply)}")
     if not isinstance(reply, dict):  # a proxy that passes HELLO on, and speaks RESP2 itself
         raise _NoHello("the server answers HELLO 3 in RESP2")
+    if reply.get("mode") == "sentinel":
+        raise StoreError(f"what answers there is no store: {SENTINEL}")
     await _select(connection, url)
-    return f"{reply.get('server', '')} {reply.get('version', '')}".strip()
+    return reply
 
 
-async def _authenticate(connection: RespConnection, url: RedisUrl) -> str:
+async def _authenticate(connection: RespConnection, url: RedisUrl) -> Mapping[str, Any]:
     """Greet in RESP2, and return nothing: the server does not say what it is. Raises StoreError."""
     try:
         if url.password is not None:
@@ -135,7 +150,7 @@ async def _authenticate(connection: RespConnection, url: RedisUrl) -> str:
         reason = connection.lost_reason or "the server closes the connection"
         hint = WANTS_CERTIFICATE if url.tls else WANTS_TLS
         raise StoreError(f"cannot connect to the feature store: {reason}; {hint}") from error
-    return ""
+    return {}
 
 
 async def _select(connection: RespConnection, url: RedisUrl) -> None:

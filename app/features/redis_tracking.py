@@ -18,9 +18,10 @@ from app.redis_url import RedisUrl
 async def connect_tracked(
     url: RedisUrl,
     prefix: str,
-    probe: Callable[[RespConnection], Awaitable[None]],
+    probe: Callable[[Greeted], Awaitable[None]],
     *,
     timeout_s: float,
+    patience_s: float,
     on_push: Callable[[list[Any]], None],
     on_lost: Callable[[], None],
 ) -> tuple[Greeted, str]:
@@ -28,6 +29,7 @@ async def connect_tracked(
 
     Args:
         prefix: what the keys of items begin with.
+        patience_s: as for `RespConnection`.
         probe: reads from a new connection. Raises StoreError if there is no answer.
 
     Returns:
@@ -38,13 +40,13 @@ async def connect_tracked(
     """
     refusal = ""
     for track in (True, False):
-        greeted = await connect(url, timeout_s=timeout_s, on_push=on_push, on_lost=on_lost)
+        greeted = await connect(url, timeout_s=timeout_s, patience_s=patience_s, on_push=on_push, on_lost=on_lost)
         try:
             if not greeted.resp3:
                 refusal = greeted.no_resp3_reason
             elif track:
                 refusal = await _enable_tracking(greeted.connection, prefix, timeout_s)
-            await probe(greeted.connection)
+            await probe(greeted)
         except StoreError as error:
             greeted.connection.close()
             if not (greeted.resp3 and track):

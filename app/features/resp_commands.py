@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
 
 
 def pack_command(*words: str) -> bytes:
@@ -10,13 +10,18 @@ def pack_command(*words: str) -> bytes:
     return b"*%d\r\n%b" % (len(words), b"".join(bulk_string(_encode(word)) for word in words))
 
 
-def key_command(name: str) -> Callable[[str], bytes]:
-    """Return a function that packs the command `name` with one key, for commands packed by the hundred."""
-    head = b"*2\r\n" + bulk_string(_encode(name))
+def key_command(name: str, arguments: Sequence[str] = ()) -> Callable[[str], bytes]:
+    """Return a function that packs the command `name` with one key, for commands packed by the hundred.
+
+    Args:
+        arguments: what follows the key, the same each time.
+    """
+    head = b"*%d\r\n%b$" % (2 + len(arguments), bulk_string(_encode(name)))
+    tail = b"\r\n" + b"".join(bulk_string(_encode(argument)) for argument in arguments)
 
     def pack(key: str) -> bytes:
         raw = _encode(key)
-        return b"%b$%d\r\n%b\r\n" % (head, len(raw), raw)
+        return b"%b%d\r\n%b%b" % (head, len(raw), raw, tail)
 
     return pack
 

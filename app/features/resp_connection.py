@@ -17,9 +17,8 @@ from typing import Any
 import hiredis
 
 from app.errors import StoreError
+from app.features.resp_reader import RespReader
 from app.features.store_errors import NOT_REDIS, explain_failure
-
-_INCOMPLETE = object()
 
 NEVER = float("inf")
 TICK_S = 0.001
@@ -32,17 +31,19 @@ MAX_GRACE_CHECKS = 3
 class _Waiter:
     """A caller of `RespConnection.send` whose replies are still to come."""
 
-    __slots__ = ("due", "future", "grace_checks", "on_replies", "replies", "reply_count")
+    __slots__ = ("due", "future", "grace_checks", "on_replies", "replies", "reply_count", "sent")
 
     def __init__(
         self,
         future: asyncio.Future[list[Any]],
         reply_count: int,
+        sent: float,
         due: float,
         on_replies: Callable[[list[Any]], None] | None,
     ) -> None:
         self.future = future
         self.reply_count = reply_count
+        self.sent = sent
         self.due = due
         self.grace_checks = 0
         self.replies: list[Any] = []
@@ -55,11 +56,20 @@ class RespConnection(asyncio.Protocol):
     Every waiter gets its replies or a StoreError, also if the connection is lost.
     """
 
-    def __init__(self, on_push: Callable[[list[Any]], None], on_lost: Callable[[], None]) -> None:
-        """Take the two callbacks: `on_push` gets each push as it is read, `on_lost` is called once at the end."""
+    def __init__(
+        self, on_push: Callable[[list[Any]], None], on_lost: Callable[[], None], *, patience_s: float = NEVER
+    ) -> None:
+        """Connect nothing: `app.features.redis_connect.connect` does.
+
+        Args:
+            on_push: gets each push as it is read.
+            on_lost: called once at the end.
+            patience_s: the connection is silent if nothing came for so long while something was waited for.
+        """
+        self._patience_s = patience_s
         self._on_push = on_push
         self._on_lost = on_lost
-        self._reader = hiredis.Reader(encoding="utf-8", errors="replace", notEnoughData=_INCOMPLETE)
+        self._reader = RespReader()
         self._waiters: deque[_Waiter] = deque()
         self._unsent: list[bytes] = []
         self._transport: asyncio.Transport | None = None
@@ -70,6 +80,8 @@ class RespConnection(asyncio.Protocol):
         """Whether something came that is not RESP, which ends the connection."""
         self.lost_reason = ""
         """Why the connection was lost, as far as that is known."""
+        self.silent = False
+        """Whether the server has not said a word for longer than `patience_s` of those that it owes."""
         self.last_received = self._loop.time()
         """When bytes last came, on the event loop's clock."""
 
@@ -105,7 +117,8 @@ class RespConnection(asyncio.Protocol):
         if self._transport is None:
             raise StoreError("the connection to the feature store is lost")
         future: asyncio.Future[list[Any]] = self._loop.create_future()
-        due = time.monotonic() + timeout_s
+        now = time.monotonic()
+        due = now + timeout_s
         # One timer for all, set for the first that is due: a timer for each costs a request more than its parsing.
         if due < self._timer_due:
             self._set_timer(due)
@@ -118,7 +131,7 @@ class RespConnection(asyncio.Protocol):
             self._loop.call_soon(self._flush)
         else:
             self._transport.write(commands)
-        self._waiters.append(_Waiter(future, replies, due, on_replies))
+        self._waiters.append(_Waiter(future, replies, now, due, on_replies))
         return future
 
     def close(self) -> None:
@@ -150,6 +163,8 @@ class RespConnection(asyncio.Protocol):
                 next_due = min(next_due, now + LATE_S)
             else:
                 waiter.future.set_exception(StoreError("the feature store did not answer in time"))
+                began_to_wait = max(self._waiters[0].sent, self.last_received)
+                self.silent = now - began_to_wait >= self._patience_s - TICK_S
         self._timer, self._timer_due = None, NEVER
         if next_due < NEVER:
             self._set_timer(next_due)
@@ -162,10 +177,9 @@ class RespConnection(asyncio.Protocol):
 
     def data_received(self, data: bytes) -> None:
         """Parse what came, and hand replies and pushes over in their order."""
-        self.last_received = self._loop.time()
+        self.last_received, self.silent = self._loop.time(), False
         try:
-            self._reader.feed(data)
-            while (reply := self._reader.gets()) is not _INCOMPLETE:
+            for reply in self._reader.read(data):
                 if reply.__class__ is hiredis.PushNotification:
                     self._on_push(reply)
                 else:

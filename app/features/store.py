@@ -10,7 +10,7 @@ from dataclasses import dataclass
 from typing import NamedTuple, Protocol
 
 RawFeatures = Mapping[str, object]
-"""Field name to value, as stored; empty for an entity that the store does not know."""
+"""Field name to value, as stored, or None where there is none; empty for an entity that the store does not know."""
 
 
 class Listener(Protocol):
@@ -59,6 +59,12 @@ class FeatureStore(Protocol):
 
     async def stop(self) -> None:
         """Disconnect, and end background tasks."""
+
+    def select_fields(self, user: Sequence[str], item: Sequence[str]) -> None:
+        """Read these fields of users and items from now on; the listener is told to read items again if theirs change.
+
+        Before this is called no field is read, and an entity is known or unknown.
+        """
 
     async def fetch(self, user_id: str | None, item_ids: Sequence[str], timeout_s: float) -> Fetched:
         """Read a user, unless the id is None, and items in one round trip.

@@ -35,6 +35,9 @@ MEANINGS = {
     "WRONGTYPE": "another program keeps something else than a hash under such a key",
 }
 """The first word of an error to what it means for a feature store."""
+SENTINEL = "it is a Sentinel, which holds no features but knows who does: redis+sentinel://HOST:PORT/SERVICE"
+NO_HASHES = re.compile(r"unknown command .?(HMGET|HLEN)", re.IGNORECASE)
+"""Matches what a Sentinel says that is asked for features."""
 NOT_REDIS = "what answers there is no Redis: is it the port of another program, or one for TLS (rediss://)?"
 NOT_TLS = "the server does not speak TLS there: redis:// is without"
 WANTS_TLS = "does it want TLS (rediss://)?"
@@ -50,7 +53,7 @@ def explain_reply(reply: object, code: str = "") -> str:
     words = " ".join(str(reply).split())
     if code and not words.startswith(code):
         words = f"{code} {words}"
-    meaning = MEANINGS.get(words.partition(" ")[0])
+    meaning = MEANINGS.get(words.partition(" ")[0]) or (SENTINEL if NO_HASHES.search(words) else None)
     quoted = words if len(words) <= MAX_REASON else f"{words[:MAX_REASON]}…"
     return f"{meaning} ({quoted})" if meaning else quoted
 

@@ -20,7 +20,7 @@ class StoreProblem:
 
     def __init__(self) -> None:
         self._reason, self._until = "", 0.0
-        self._late_fetches = 0
+        self._late_fetches, self._lateness = 0, ""
         self._logged: set[str] = set()
 
     @property
@@ -28,9 +28,20 @@ class StoreProblem:
         """Why nothing, or not everything, can be read; empty if all is well."""
         return self._reason if time.monotonic() < self._until else ""
 
+    @property
+    def late(self) -> bool:
+        """Whether the last fetches were all without an answer in time."""
+        return self._late_fetches >= LATE_FETCHES
+
+    @property
+    def lateness(self) -> str:
+        """What is to be said of that; empty if they were not."""
+        return self._lateness if self.late else ""
+
     def on_connected(self) -> None:
         """Log everything anew that is met on a new connection."""
         self._logged.clear()
+        self._late_fetches = 0
 
     def on_answer(self) -> None:
         """Begin to count late fetches anew."""
@@ -39,9 +50,11 @@ class StoreProblem:
     def on_late(self, timeout_s: float) -> None:
         """Count a fetch without an answer in time; several in a row are a problem of the store."""
         self._late_fetches += 1
-        if self._late_fetches >= LATE_FETCHES:
-            reason = f"no answer within {timeout_s * 1000:g} ms (CTR_REDIS_TIMEOUT_MS), {LATE_FETCHES} times in a row"
-            self.on_refusal("late", reason)
+        if self.late:
+            self._lateness = (
+                f"no answer within {timeout_s * 1000:g} ms (CTR_REDIS_TIMEOUT_MS), {LATE_FETCHES} times in a row"
+            )
+            self.on_refusal("late", self._lateness)
 
     def on_refusal(self, kind: str, reason: str) -> None:
         """Take note that the store refuses to be read; `kind` tells refusals apart for the log."""

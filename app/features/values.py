@@ -32,6 +32,8 @@ MISSING_NUMBERS = frozenset(
 """What databases, pandas, R and spreadsheets write where a number is missing, in lower case and without spaces."""
 WRITTEN_NUMBER = re.compile(r"[-+(='\"$€£¥ ]*[0-9][0-9.,' \u00a0\u202f]*[-%$€£¥)\"\u00a0 ]*")
 """Matches numbers as people and spreadsheets write them: 1.234,5, 5 %, $5, (5), ="5"."""
+MAX_WRITTEN_NUMBER = 100
+"""Letters of such a number, at most: the pattern takes time with the square of the spaces in a text."""
 BOOLEANS = {"true": True, "True": True, "TRUE": True, "false": False, "False": False, "FALSE": False}
 RESPELLED = {"True": "true", "TRUE": "true", "False": "false", "FALSE": "false"}
 """Booleans as pandas, R and spreadsheets write them. Any other text that is respelled holds a point or a plus."""
@@ -171,7 +173,7 @@ def _number_in_words(text: str, field: str) -> float:
         return math.nan
     if word in BOOLEANS:
         return float(BOOLEANS[word])
-    if WRITTEN_NUMBER.fullmatch(word):
+    if len(word) <= MAX_WRITTEN_NUMBER and WRITTEN_NUMBER.fullmatch(word):
         raise EncodingError(
             field, "expected a number; write it as 1234.5, with a point and without separators or signs"
         )

@@ -24,6 +24,8 @@ ABSENT, AMBIGUOUS = -1, -2
 """Rows that `index_find` gives for an unknown hash and for one that several ids have."""
 ALL_DISTINCT = 1 << 8
 """Set in the result of `mark_used`, beside the flags, if no row occurs twice."""
+MAX_VALUE_BYTES = 65_536
+"""A longer value in a reply of the store is one that `find_oversized` finds."""
 
 
 class Isa(IntEnum):
@@ -103,6 +105,7 @@ CONSTANTS: Mapping[str, int] = {
     "ABSENT": ABSENT,
     "AMBIGUOUS": AMBIGUOUS,
     "ALL_DISTINCT": ALL_DISTINCT,
+    "MAX_VALUE_BYTES": MAX_VALUE_BYTES,
 }
 
 

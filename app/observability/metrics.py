@@ -67,9 +67,11 @@ class Metrics:
             self._counter("ctr_features_missing", "Users and items without stored features, and guests", "entity"),
             ("user", "item", "guest"),
         )
-        self.features_invalid = LabelledCounter(
-            self._counter("ctr_features_invalid", "Stored values that no slot can hold, read as missing", "entity"),
-            ("user", "item"),
+        self.features_invalid = self._counter(
+            "ctr_features_invalid",
+            "Stored values that no slot can hold, or too large, read as missing",
+            "entity",
+            "field",
         )
         self.degraded = LabelledCounter(self._counter("ctr_degraded", "Answers less than full, by reason", "reason"))
         self.item_cache_hits = self._counter("ctr_item_cache_hits", "Candidates found in the item cache")

@@ -11,7 +11,6 @@ from dataclasses import replace
 from app.errors import DeadlinePassed, NoModel, Overloaded, RequestError
 from app.features.cache_counts import CacheCounts
 from app.observability.metrics import SCORE_BOUNDS, Metrics
-from app.ranking.degraded import INVALID_FEATURES
 from app.ranking.monitor import ModelMonitor
 from app.ranking.ranker import Ranking
 from app.ranking.request import RankRequest
@@ -38,8 +37,8 @@ class RankingMetrics:
         if ranking.degraded:
             for reason in ranking.degraded:
                 metrics.degraded[reason].inc()
-            if INVALID_FEATURES in ranking.degraded:
-                metrics.features_invalid["user"].inc()
+            for field in ranking.invalid_fields:
+                metrics.features_invalid.labels("user", field).inc()
         if ranking.missing_user:
             metrics.features_missing["guest" if request.user_id is None else "user"].inc()
         if ranking.missing_items:
@@ -105,9 +104,11 @@ class CacheExporter:
 
     def export(self) -> None:
         with self._lock:
-            metrics, now, before = self._metrics, replace(self._counts), self._exported
+            metrics, before = self._metrics, self._exported
+            now = replace(self._counts, invalid_values=self._counts.invalid_values.copy())
             self._exported = now
             metrics.item_cache_hits.inc(now.hits - before.hits)
             metrics.item_cache_misses.inc(now.misses - before.misses)
             metrics.item_cache_invalidations.inc(now.invalidations - before.invalidations)
-            metrics.features_invalid["item"].inc(now.invalid_values - before.invalid_values)
+            for field, count in (now.invalid_values - before.invalid_values).items():
+                metrics.features_invalid.labels("item", field).inc(count)

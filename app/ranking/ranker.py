@@ -57,6 +57,8 @@ class Ranking:
     """Why the best items got their scores, if the request asked."""
     ignored: Sequence[str] = ()
     """Where the request sent something that no field reads."""
+    invalid_fields: Sequence[str] = ()
+    """Fields of the user of which the stored value fits no slot."""
     request_id: str | None = None
     """The caller's name for the request; None if it gave none."""
     decode_s: float = 0.0
@@ -146,8 +148,8 @@ class Ranker:
         """Return the user's slots [S] and user state [D]."""
 
         def on_invalid(field: str) -> None:
-            if INVALID_FEATURES not in features.degraded:
-                features.degraded.append(INVALID_FEATURES)
+            features.degrade(INVALID_FEATURES)
+            features.invalid_fields = [*features.invalid_fields, field]
 
         encoder = artifact.user_encoder
         slots = encoder.encode(features.user, request.user_id, on_invalid)
@@ -206,6 +208,7 @@ class Ranker:
             order=order_K,
             scores=score_K,
             degraded=degraded,
+            invalid_fields=features.invalid_fields,
             missing_user=features.missing_user,
             missing_items=features.missing_items,
             ignored=ignored_features(artifact, request) if sent else [],

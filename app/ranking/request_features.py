@@ -14,11 +14,11 @@ from dataclasses import dataclass
 import numpy as np
 
 from app.errors import StoreError
-from app.features.item_cache import FRESH, KNOWN, CacheLookup, ItemCache
+from app.features.item_cache import FRESH, KNOWN, VALID, CacheLookup, ItemCache
 from app.features.item_index import ABSENT, Rows
 from app.features.request_ids import RequestIds
 from app.features.store import FeatureStore, RawFeatures
-from app.ranking.degraded import ITEMS_UNAVAILABLE, STALE_ITEMS, USER_UNAVAILABLE
+from app.ranking.degraded import INVALID_FEATURES, ITEMS_UNAVAILABLE, STALE_ITEMS, USER_UNAVAILABLE
 from app.runtime.loop_pacer import SliceTurns
 
 READ_AT_ONCE = 128
@@ -42,10 +42,17 @@ class RequestFeatures:
     missing_items: list[str]
     """Ids that the store does not know."""
     missing_user: bool = False
+    invalid_fields: Sequence[str] = ()
+    """Fields of the user of which the stored value fits no slot."""
     uncached: Sequence[int] = ()
     """Indices of the candidates that are not cached."""
     items_read: Mapping[int, RawFeatures] | None = None
     """The features that this request read, by the index of the candidate."""
+
+    def degrade(self, reason: str) -> None:
+        """Name a reason once."""
+        if reason not in self.degraded:
+            self.degraded.append(reason)
 
 
 class FeatureReader:
@@ -106,10 +113,13 @@ class FeatureReader:
             rows_N[unread] = cache.find(unread_ids).rows
             features.uncached = np.flatnonzero(rows_N == ABSENT).tolist()
             features.items_read = dict(zip(unread, items, strict=True))
-        if unread or not lookup.flags_all & KNOWN:
-            known_N = cache.flags(rows_N) & KNOWN != 0
+        if unread or lookup.flags_all & (KNOWN | VALID) != KNOWN | VALID:
+            flags_N = cache.flags(rows_N)
+            known_N = flags_N & KNOWN != 0
             known_N[unread] = [bool(item) for item in items]
             features.missing_items = [ids[index] for index in np.flatnonzero(~known_N).tolist()]
+            if ((rows_N != ABSENT) & (flags_N & VALID == 0)).any():
+                features.degrade(INVALID_FEATURES)
         return features
 
     @property
@@ -146,4 +156,6 @@ class FeatureReader:
             features.missing_items = [ids[index] for index in np.flatnonzero(flags_N & KNOWN == 0).tolist()]
         if (cached_N & ~fresh_N).any():
             features.degraded.append(STALE_ITEMS)
+        if (cached_N & (flags_N & VALID == 0)).any():
+            features.degrade(INVALID_FEATURES)
         return features

@@ -18,6 +18,7 @@ from app.features.item_cache import ItemCache
 from app.features.item_index import ABSENT, Rows
 from app.features.slots import Slots
 from app.features.store import RawFeatures
+from app.ranking.degraded import INVALID_FEATURES
 from app.ranking.request import RankRequest
 from app.ranking.request_features import RequestFeatures
 from app.registry.artifact.artifact import Artifact
@@ -36,7 +37,7 @@ class RequestItems:
         """Copy what the cache has of the candidates; afterwards its rows may become other items'."""
         self._artifact = artifact
         self._features = features
-        self._on_invalid = cache.count_invalid
+        self._count_invalid = cache.count_invalid
         self._overrides = overrides_of(artifact, features, request)
         self.own: list[int] = sorted({*features.uncached, *self._overrides})
         """Indices of the candidates whose states are computed here."""
@@ -74,6 +75,10 @@ class RequestItems:
                 self.states[own] = self._artifact.encode_items(slots).to(self.states.dtype)
             if time.perf_counter() >= due:
                 raise DeadlinePassed("the time was over before scoring")
+
+    def _on_invalid(self, field: str) -> None:
+        self._count_invalid(field)
+        self._features.degrade(INVALID_FEATURES)
 
     def _encode_features(self, slots: Slots, own: Sequence[int]) -> None:
         """Write the slots [M, S] of M candidates: as cached, as read or of an unknown item, with overrides on top."""

@@ -13,6 +13,7 @@ from app.errors import StoreError
 from app.features.cache_refresher import CacheRefresher
 from app.features.item_cache import ItemCache
 from app.features.slots import Slots
+from app.features.store import FeatureStore
 from app.registry.artifact.artifact import Artifact
 from app.runtime.loop_pacer import LoopPacer
 
@@ -34,6 +35,7 @@ class Warmup:
 
     def __init__(
         self,
+        store: FeatureStore,
         cache: ItemCache,
         refresher: CacheRefresher,
         *,
@@ -42,6 +44,8 @@ class Warmup:
     ) -> None:
         """Args: worked_s: returns this thread's processor time, as for the loop's pacer."""
         self._worked_s = worked_s
+        self._store = store
+        self._attached: list[Artifact] = []
         self._cache = cache
         self._prepared = False
         self._refresher = refresher
@@ -52,7 +56,9 @@ class Warmup:
 
         If anything is raised, the version is detached again and the lifecycle refuses it.
         """
+        self._attached.append(artifact)
         try:
+            self._select_fields()  # before the cache marks the items that were not read for this schema
             unknown = await self._cache.attach(artifact, self._worked_s)
             if unknown:
                 try:
@@ -62,12 +68,22 @@ class Warmup:
             await self._warm(artifact)
             self._prepared = True
         except BaseException:
-            self._cache.detach(artifact)
+            self.retire(artifact)
             raise
 
     def retire(self, artifact: Artifact) -> None:
-        """Detach a version that is no longer live from the cache."""
+        """Detach a version that is no longer live from the cache.
+
+        Its fields are read until the next version comes: to leave them out would have all items read again.
+        """
+        self._attached = [other for other in self._attached if other is not artifact]
         self._cache.detach(artifact)
+
+    def _select_fields(self) -> None:
+        """Have the store read what the attached versions read, and nothing else."""
+        users = {name: None for artifact in self._attached for name in sorted(artifact.user_encoder.overridable)}
+        items = {name: None for artifact in self._attached for name in sorted(artifact.item_encoder.overridable)}
+        self._store.select_fields(list(users), list(items))
 
     async def _warm(self, artifact: Artifact) -> None:
         """Score every size once on the thread that serves, because the first calls of a size can be many times slower.

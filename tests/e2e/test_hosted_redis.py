@@ -200,7 +200,7 @@ def test_a_store_that_refuses_to_be_read_is_the_reason_in_health_and_once_in_the
     with contextlib.ExitStack() as stack:
         server = stack.enter_context(RedisServer(servers()[SMOKE[0]], tmp_path))
         admin = stack.enter_context(server.client)
-        admin.execute_command("ACL", "SETUSER", "ctr", *DOCUMENTED, "-hgetall")
+        admin.execute_command("ACL", "SETUSER", "ctr", *DOCUMENTED, "-hmget")
         url = f"redis://ctr:p%40ss%2Fw%23rd@127.0.0.1:{server.port}"
         service = stack.enter_context(services(version[0], url, tmp_path / "data"))(wait=False)
         health = service.wait_until(lambda health: health["reasons"] == ["features_unavailable"])
@@ -209,7 +209,7 @@ def test_a_store_that_refuses_to_be_read_is_the_reason_in_health_and_once_in_the
         for _ in range(20):
             assert "user_features_unavailable" in service.rank().json()["degraded"]
         assert sum("feature_store_refuses" in line for line in service.log) == 1
-        admin.execute_command("ACL", "SETUSER", "ctr", "+hgetall")
+        admin.execute_command("ACL", "SETUSER", "ctr", "+hmget")
         service.wait_until(lambda health: health["status"] == "ok")
         assert service.rank().json()["degraded"] == []
 

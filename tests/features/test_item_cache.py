@@ -11,7 +11,7 @@ import torch
 from hypothesis import given
 from hypothesis import strategies as st
 
-from app.features.item_cache import FRESH, KNOWN, ItemCache
+from app.features.item_cache import FRESH, KNOWN, VALID, ItemCache
 from app.features.item_index import ABSENT
 from app.registry.artifact.artifact import Artifact
 from app.registry.artifact.load import load
@@ -74,20 +74,28 @@ async def test_flags_follow_what_the_store_says(artifacts: list[Artifact]) -> No
     assert not cache.find(["1"]).flags_all & FRESH
     assert not cache.find(["1", "2"]).distinct
     cache.on_items(["1", "2"], [raw_item(1), {}])
-    assert cache.flags(cache.find(["1", "2"]).rows).tolist() == [FRESH | KNOWN, FRESH]
-    assert cache.find(["1", "2"]).flags_all == FRESH
+    assert cache.flags(cache.find(["1", "2"]).rows).tolist() == [FRESH | KNOWN | VALID, FRESH | VALID]
+    assert cache.find(["1", "2"]).flags_all == FRESH | VALID
     assert cache.find(["1", "2"]).distinct
     assert not cache.find(["1", "2", "1"]).distinct
     cache.on_invalidate(["2", "never seen"])
-    assert cache.flags(cache.find(["1", "2"]).rows).tolist() == [FRESH | KNOWN, 0]
+    assert cache.flags(cache.find(["1", "2"]).rows).tolist() == [FRESH | KNOWN | VALID, VALID]
     assert cache.stale() == ["2"]
     cache.on_disconnect()
-    assert cache.flags(cache.find(["1"]).rows).tolist() == [KNOWN]
+    assert cache.flags(cache.find(["1"]).rows).tolist() == [KNOWN | VALID]
     assert sorted(cache.stale()) == ["1", "2"]
     fill(cache, range(1, 3))
     assert cache.stale() == []
     cache.on_invalidate(None)
     assert len(cache.stale()) == 2
+    cache.on_items(["1"], [raw_item(1) | {"year": "MCMXC"}])
+    assert cache.flags(cache.find(["1"]).rows).tolist() == [FRESH | KNOWN]
+    assert cache.counts.invalid_values == {"year": 1}
+    odd = [str(n) for n in range(3, 33)]
+    cache.on_items(odd, [raw_item(n) | ({"year": "MCMXC"} if n % 3 else {}) for n in range(3, 33)])
+    assert cache.counts.invalid_values == {"year": 1 + 20}, "each of them, though they are the same"
+    valid = [n for n, flags in zip(odd, cache.flags(cache.find(odd).rows).tolist(), strict=True) if flags & VALID]
+    assert valid == odd[::3]
 
 
 async def test_the_least_recently_used_go_first(artifacts: list[Artifact]) -> None:
@@ -169,9 +177,9 @@ async def test_an_item_read_again_is_written_only_if_it_has_changed(
     written: list[list[str]] = []
     write = cache._tables.write
 
-    def recorded(rows: Any, item_ids: Any, items: Any, on_invalid: Any) -> None:
+    def recorded(rows: Any, item_ids: Any, items: Any, on_invalid: Any) -> Any:
         written.append(list(item_ids))
-        write(rows, item_ids, items, on_invalid)
+        return write(rows, item_ids, items, on_invalid)
 
     monkeypatch.setattr(cache._tables, "write", recorded)
     fill(cache, range(10))
@@ -179,7 +187,7 @@ async def test_an_item_read_again_is_written_only_if_it_has_changed(
     cache.on_items(["3", "4", "5"], [raw_item(3), raw_item(7), {}])
     assert written == [["4", "5"]]
     assert torch.allclose(cached(cache, artifacts[0], "4"), state(artifacts[0], "4", 7), atol=1e-5)
-    assert cache.find(["5"]).flags_all == FRESH
+    assert cache.find(["5"]).flags_all == FRESH | VALID
     cache.on_invalidate(["3"])
     cache.on_items(["3"], [raw_item(3)])
     assert written[1:] == [["3"]], "another version's slots may have been given to it meanwhile"

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import asyncio
 import contextlib
+import random
 import time
 from collections.abc import AsyncIterator, Callable, Iterator
 from pathlib import Path
@@ -21,7 +22,9 @@ from app.features.loading.feature_loader import FeatureLoader
 from app.features.loading.record_file import RecordFile
 from app.features.redis_client import open_client, store_error
 from app.features.redis_store import RedisFeatureStore
+from app.features.resp_reader import OVERSIZED
 from app.features.store_problem import LATE_FETCHES
+from app.native.layout import MAX_VALUE_BYTES
 from tests.redis_servers import (
     LOAD_COMMANDS,
     SERVE_COMMANDS,
@@ -40,7 +43,7 @@ Store = Callable[..., Any]
 
 @pytest.fixture(autouse=True)
 def _quick(monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr("app.features.redis_store.HEARTBEAT_S", 0.2)
+    monkeypatch.setattr("app.features.redis_link.HEARTBEAT_S", 0.2)
 
 
 @pytest.fixture(scope="module")
@@ -66,8 +69,9 @@ def features(server: RedisServer) -> Iterator[redis.Redis]:
 
 
 @contextlib.asynccontextmanager
-async def connected(url: str, **options: Any) -> AsyncIterator[RedisFeatureStore]:
-    store = RedisFeatureStore(url, "user:{id}", "item:{id}", timeout_s=5.0, **options)
+async def connected(url: str, *, timeout_s: float = 5.0, **options: Any) -> AsyncIterator[RedisFeatureStore]:
+    store = RedisFeatureStore(url, "user:{id}", "item:{id}", timeout_s=timeout_s, **options)
+    store.select_fields(["age"], ["year"])
     await store.start(ItemCache(64))
     try:
         yield store
@@ -177,7 +181,7 @@ async def test_a_user_with_the_documented_commands_alone(server: RedisServer, fe
 
 
 REFUSALS = {
-    "may not read": ("ann", "NOPERM", ["-hgetall"]),
+    "may not read": ("ann", "NOPERM", ["-hmget"]),
     "other keys": ("ann", "NOPERM", ["resetkeys", "~other:*"]),
 }
 
@@ -198,7 +202,7 @@ async def test_one_that_may_not_read_says_so_in_its_status_and_once_in_the_log(
             refused = [line for line in lines if line["event"] == "feature_store_refuses"]
             assert len(refused) == 1
             assert "docs/redis.md" in refused[0]["reason"]
-            features.execute_command("ACL", "SETUSER", user, "~*", "+hgetall")
+            features.execute_command("ACL", "SETUSER", user, "~*", "+hmget")
             await until(lambda: store.status().problem == "", 10.0)
             assert await reads(store)
 
@@ -221,17 +225,134 @@ async def test_keys_of_another_type_are_unknown_and_said_once(server: RedisServe
     assert [line["event"] for line in lines].count("feature_store_refuses") == 1
 
 
-async def test_a_store_that_is_always_too_late_says_so(server: RedisServer, features: redis.Redis) -> None:
-    with capture_logs() as lines:
-        async with connected(f"redis://127.0.0.1:{server.port}") as store:
-            features.client_pause(2000)
-            for number in range(LATE_FETCHES):
-                assert store.status().problem == "", number
-                with pytest.raises(StoreError, match="in time"):
-                    await store.fetch("1", (), 0.005)
-            features.client_unpause()
+async def test_only_the_selected_fields_are_read_and_a_value_beyond_the_bound_is_marked(
+    server: RedisServer, features: redis.Redis
+) -> None:
+    """The hash of 100,000 other fields is not read, and of a value of 30 MB nothing is kept."""
+    features.hset("user:1", mapping={f"other{number}": number for number in range(100_000)})
+    features.hset("user:1", "large", bytes(30_000_000))
+    features.hset("item:2", mapping={"year": "y" * (MAX_VALUE_BYTES + 1), "title": "two"})
+    async with connected(f"redis://127.0.0.1:{server.port}") as store:
+        assert await reads(store)
+        store.select_fields(["large", "age"], ["title", "year"])
+        large, after = await asyncio.gather(store.fetch("1", ["2"], 30.0), store.fetch("1", ["1"], 30.0))
+        assert large == ({"large": OVERSIZED, "age": "30"}, [{"title": "two", "year": OVERSIZED}])
+        assert after.items == [{"title": None, "year": "1990"}]
+        store.select_fields([], [])
+        fetched = await store.fetch("1", ["1", "none"], 5.0)
+        assert [bool(one) for one in (fetched.user, *fetched.items)] == [True, True, False]
+
+
+async def test_items_read_for_other_fields_than_are_selected_now_are_stale(
+    server: RedisServer, features: redis.Redis
+) -> None:
+    features.hset("item:1", "title", "one")
+    cache = ItemCache(64)
+    store = RedisFeatureStore(f"redis://127.0.0.1:{server.port}", "user:{id}", "item:{id}", timeout_s=5.0)
+    store.select_fields([], ["year"])
+    await store.start(cache)
+    await store.fetch(None, ["1"], 5.0)
+    assert cache.stale() == []
+    store.select_fields(["age"], ["year"])
+    assert cache.stale() == [], "users are not cached"
+    reading = asyncio.ensure_future(store.fetch(None, ["1"], 5.0))
+    await asyncio.sleep(0)
+    store.select_fields(["age"], ["year", "title"])
+    assert cache.stale() == ["1"]
+    await reading
+    assert cache.stale() == ["1"], "it was asked for before"
+    await store.fetch(None, ["1"], 5.0)
+    assert cache.stale() == []
+    await store.stop()
+
+
+async def not_asked(store: RedisFeatureStore) -> bool:
+    try:
+        await store.fetch("1", (), 5.0)
+    except StoreError as error:
+        return "not asked" in str(error)
+    return False
+
+
+async def test_a_silent_store_is_not_asked_until_it_answers_again(server: RedisServer, features: redis.Redis) -> None:
+    with RespProxy(server.socket) as proxy:
+        async with connected(f"redis://127.0.0.1:{proxy.port}", timeout_s=0.05) as store:
+            assert await reads(store)
+            features.client_pause(20_000)
+            with pytest.raises(StoreError, match="in time"):
+                await store.fetch("1", (), 0.05)
+            before = proxy.seen["HMGET"]
+            for _ in range(1000):
+                assert await not_asked(store)
             assert "CTR_REDIS_TIMEOUT_MS" in store.status().problem
+            assert proxy.seen["HMGET"] - before <= 20, "heartbeats alone"
+            features.client_unpause()
+            await until(lambda: store.status().problem == "" and store.tracking, 20.0)
+            assert await reads(store)
+
+
+async def test_one_with_little_time_is_no_sign_of_a_silent_store(server: RedisServer, features: redis.Redis) -> None:
+    with RespProxy(server.socket, delay_s=0.02) as proxy:
+        async with connected(f"redis://127.0.0.1:{proxy.port}", timeout_s=20.0) as store:
+            for _ in range(LATE_FETCHES + 5):
+                with contextlib.suppress(StoreError):
+                    await store.fetch("1", (), 0.001)
+            assert await reads(store)
+            assert store.status().problem == ""
+
+
+async def test_a_store_that_is_always_too_late_is_asked_by_heartbeats_alone(
+    server: RedisServer, features: redis.Redis
+) -> None:
+    with RespProxy(server.socket) as proxy, capture_logs() as lines:
+        async with connected(f"redis://127.0.0.1:{proxy.port}", timeout_s=0.05) as store:
+            proxy.delay_s = 0.1
+            late = 0
+            while "times in a row" not in store.status().problem:
+                late += not await not_asked_within(store, 0.05)
+                await asyncio.sleep(0.01)
+            assert late <= LATE_FETCHES
+            assert await not_asked(store)
+            proxy.delay_s = 0.0
+            await until(lambda: not store._link.problem.late, 20.0)
+            assert await reads(store)
     assert [line["event"] for line in lines].count("feature_store_refuses") == 1
+
+
+async def not_asked_within(store: RedisFeatureStore, seconds: float) -> bool:
+    try:
+        await store.fetch("1", (), seconds)
+    except StoreError as error:
+        return "not asked" in str(error)
+    raise AssertionError("it answered in time")
+
+
+@pytest.mark.parametrize("count", [1000, pytest.param(100_000, marks=pytest.mark.faults)])
+async def test_cancelled_reads_never_cross_replies(server: RedisServer, features: redis.Redis, count: int) -> None:
+    """Reads are given up at any moment, through a proxy that holds answers back; the others get their own."""
+    users = 50
+    with features.pipeline() as pipeline:
+        for number in range(users):
+            pipeline.hset(f"user:{number}", "age", number)
+            pipeline.hset(f"item:{number}", "year", number)
+        pipeline.execute()
+    dice = random.Random(0)
+    answered = cancelled = 0
+    with RespProxy(server.socket, delay_s=0.002) as proxy:
+        async with connected(f"redis://127.0.0.1:{proxy.port}", timeout_s=60.0) as store:
+            while cancelled < count:
+                numbers = [dice.randrange(users) for _ in range(50)]
+                reading = [asyncio.create_task(store.fetch(str(n), [str(n)] * (n % 3), 60.0)) for n in numbers]
+                for task in dice.sample(reading, 40):
+                    asyncio.get_running_loop().call_later(dice.random() * 0.01, task.cancel)
+                for number, task in zip(numbers, reading, strict=True):
+                    try:
+                        assert await task == ({"age": str(number)}, [{"year": str(number)}] * (number % 3))
+                        answered += 1
+                    except asyncio.CancelledError:
+                        cancelled += 1
+            assert store.status().connected
+    assert answered >= count // 5
 
 
 async def test_a_node_of_a_cluster_and_a_replica_without_its_master(tmp_path: Path) -> None:
@@ -427,10 +548,12 @@ async def test_redis_5_knows_neither_hello_nor_users(who: str) -> None:
                 return wrong
             case [b"PING"]:
                 return b"+PONG\r\n"
+            case [b"HMGET", b"user:1", b"age"]:
+                return b"*1\r\n$2\r\n30\r\n"
+            case [b"HMGET", *_]:
+                return b"*1\r\n$-1\r\n"
             case [b"HGETALL", b"user:1"]:
                 return b"*2\r\n$3\r\nage\r\n$2\r\n30\r\n"
-            case [b"HGETALL", _]:
-                return b"*0\r\n"
             case [name, *_]:
                 return b"-ERR unknown command `%b`, with args beginning with: \r\n" % name
         raise AssertionError(words)

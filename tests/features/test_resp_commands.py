@@ -12,4 +12,5 @@ def test_a_command_is_an_array_of_bulk_strings_counted_in_bytes() -> None:
 
 @given(st.text(st.characters(exclude_categories=())))
 def test_a_key_command_is_the_same_whatever_the_key(key: str) -> None:
-    assert key_command("HGETALL")(key) == pack_command("HGETALL", key)
+    assert key_command("HLEN")(key) == pack_command("HLEN", key)
+    assert key_command("HMGET", ["ä", "b"])(key) == pack_command("HMGET", key, "ä", "b")

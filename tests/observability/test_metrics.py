@@ -20,7 +20,7 @@ CONTRACT = {
     "ctr_stage_duration_seconds": {"stage"},
     "ctr_candidates": set(),
     "ctr_features_missing_total": {"entity"},
-    "ctr_features_invalid_total": {"entity"},
+    "ctr_features_invalid_total": {"entity", "field"},
     "ctr_degraded_total": {"reason"},
     "ctr_item_cache_hits_total": set(),
     "ctr_item_cache_misses_total": set(),
@@ -58,7 +58,7 @@ def value(metrics: Metrics | bytes, name: str, **labels: str) -> float:
 def use_everything(metrics: Metrics) -> None:
     metrics.observe_request(STAGES_S, 0.0123, 500, 7)
     metrics.features_missing["user"].inc()
-    metrics.features_invalid["item"].inc()
+    metrics.features_invalid.labels("item", "year").inc()
     metrics.degraded["stale_item_features"].inc()
     metrics.item_cache_hits.inc(490)
     metrics.item_cache_misses.inc(10)

@@ -79,6 +79,7 @@ class CountedStore(RedisFeatureStore):
 class ValkeyCatalogue:
     def __init__(self, url: str, client: redis.Redis) -> None:
         self.store = CountedStore(url, "user:{id}", "item:{id}")
+        self.store.select_fields(list(raw_user(0)), list(raw_item(0)))
         self.writer = redis.asyncio.Redis.from_url(url)
         with client.pipeline() as pipeline:
             for kind, entities in (("user", raw_users(USERS)), ("item", raw_items(ITEMS))):

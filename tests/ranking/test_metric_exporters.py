@@ -56,12 +56,17 @@ def test_what_the_cache_counted_is_exported_once(metrics: Metrics) -> None:
         text = metrics.render()[0].decode()
         assert "ctr_item_cache_hits_total 5.0" in text
         assert "ctr_item_cache_misses_total 7.0" in text
-        assert 'ctr_features_invalid_total{entity="item"} 0.0' in text
-    counts.hits, counts.invalidations, counts.invalid_values = 6, 2, 3
+        assert "ctr_features_invalid_total{" not in text
+    counts.hits, counts.invalidations = 6, 2
+    counts.invalid_values.update(year=3, genres=1)
     text = metrics.render()[0].decode()
     assert "ctr_item_cache_hits_total 6.0" in text
     assert "ctr_item_cache_invalidations_total 2.0" in text
-    assert 'ctr_features_invalid_total{entity="item"} 3.0' in text
+    assert 'ctr_features_invalid_total{entity="item",field="year"} 3.0' in text
+    counts.invalid_values["year"] += 1
+    text = metrics.render()[0].decode()
+    assert 'ctr_features_invalid_total{entity="item",field="year"} 4.0' in text
+    assert 'ctr_features_invalid_total{entity="item",field="genres"} 1.0' in text
 
 
 def test_comparisons_with_the_shadow_are_exported(metrics: Metrics) -> None:

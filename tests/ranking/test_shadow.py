@@ -289,7 +289,7 @@ async def test_a_shadow_is_attached_compared_swapped_and_freed_as_any_other_labe
 ) -> None:
     cache = ItemCache(capacity=256)
     await features.start(cache)
-    warmup = Warmup(cache, CacheRefresher(features, cache, fill=True), max_candidates=50)
+    warmup = Warmup(features, cache, CacheRefresher(features, cache, fill=True), max_candidates=50)
     alive: weakref.WeakSet[Artifact] = weakref.WeakSet()
     alive_counts: list[int] = []
 

@@ -17,7 +17,7 @@ from app.registry.artifact.artifact import Artifact
 @pytest.fixture
 async def preparation(cache: ItemCache, features: MemoryFeatureStore) -> Warmup:
     await features.start(cache)
-    return Warmup(cache, CacheRefresher(features, cache, fill=True), max_candidates=256)
+    return Warmup(features, cache, CacheRefresher(features, cache, fill=True), max_candidates=256)
 
 
 async def test_large_sizes_are_warmed_up_for_the_first_version_only(
@@ -71,5 +71,5 @@ async def test_a_cache_smaller_than_a_request_is_warmed_up_within_its_rows(
 
     monkeypatch.setattr(Artifact, "ranked", recording)
     cache = ItemCache(16, unknown_capacity=4)
-    await Warmup(cache, CacheRefresher(features, cache, fill=False), max_candidates=256).prepare(versions[0])
+    await Warmup(features, cache, CacheRefresher(features, cache, fill=False), max_candidates=256).prepare(versions[0])
     assert largest_row == 19

@@ -16,6 +16,7 @@
 #include "request_ids.h"
 #include "id_index.h"
 #include "write_items.h"
+#include "resp.h"
 #include "user_encoder.h"
 #include "top_mlp.h"
 #include "layout.h"
