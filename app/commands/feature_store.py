@@ -25,6 +25,7 @@ def with_redis_url(settings: Settings) -> Iterator[Settings]:
         CtrError: the embedded Valkey does not start.
     """
     from app.features.loading.embedded_valkey import EmbeddedValkey
+    from app.features.loading.valkey_watch import watched
 
     if settings.redis_url:
         from app.features.redis_tls import tls_context
@@ -36,5 +37,5 @@ def with_redis_url(settings: Settings) -> Iterator[Settings]:
         console.print(f"feature store: {escape(str(url))}", highlight=False, soft_wrap=True)
         yield settings
         return
-    with EmbeddedValkey(settings.data_dir / "valkey") as valkey:
+    with EmbeddedValkey(settings.data_dir / "valkey") as valkey, watched(valkey):
         yield settings.model_copy(update={"redis_url": valkey.url})

@@ -14,6 +14,7 @@ from pathlib import Path
 
 import httpx
 
+from app.runtime.processes.metrics_folder import PREFIX
 from benchmarks.faults.bed import FaultBed
 from benchmarks.faults.row import Check, Row
 from benchmarks.faults.service import Service
@@ -184,7 +185,7 @@ def _runs(pid: int) -> bool:
 
 
 def _metric_folders() -> set[Path]:
-    return set(Path(tempfile.gettempdir()).glob("ctr-metrics-*"))
+    return set(Path(tempfile.gettempdir()).glob(f"{PREFIX}*"))
 
 
 ROWS = (

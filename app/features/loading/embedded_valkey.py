@@ -2,7 +2,7 @@
 
 The server listens on a free loopback port: the transport that production has, without the limit on path lengths that
 sockets have. A port can be reached by every local user, hence the random password. What was loaded is kept in a
-snapshot, written each minute while there are changes and once more when the server stops.
+snapshot, written each minute while there are changes, sooner while there are many, and once more when the server stops.
 
 The kernel knows who uses the server, so `kill -9` leaves nothing behind and no process id is ever trusted. In the
 folder:
@@ -19,10 +19,12 @@ The server has a session of its own, so the terminal's Ctrl-C reaches the servic
 from __future__ import annotations
 
 import os
+import secrets
 import time
 from collections.abc import Callable, Iterator
 from contextlib import ExitStack, contextmanager
 from pathlib import Path
+from urllib.parse import urlsplit
 
 from app.errors import ConfigError, StoreError
 from app.features.loading.valkey_server import POLL_S, ValkeyServer, free_port, process_id, valkey_binary
@@ -74,7 +76,7 @@ class EmbeddedValkey:
                 lock(self._membership, shared=True)
                 self.attached = not self._server.gone() and self._join()
                 if not self.attached:
-                    self._launch(binary)
+                    self._launch(binary, secrets.token_urlsafe(24), self._choose_port)
             except BaseException:
                 self.leave()
                 raise
@@ -91,6 +93,25 @@ class EmbeddedValkey:
             self.leave()
             if last and not self._server.gone(STOP_S):
                 raise StoreError(f"the embedded Valkey did not stop in time; see {self._server.log}")
+
+    def revive(self) -> bool:
+        """Start the server again, at the same address, if it has died; return whether this was done.
+
+        Where another user has done it, follow it to the new server, which would else not know of this user.
+
+        Raises StoreError if the server does not start.
+        """
+        if self._membership < 0 or (not self._server.gone() and self._holds_lease()):
+            return False
+        with self._locked():
+            if self._server.gone():
+                address = urlsplit(self.url)
+                self._launch(valkey_binary(), address.password or "", lambda: address.port or 0)
+                return True
+            if not self._holds_lease():
+                os.close(self._lease)
+                self._join()
+            return False
 
     def leave(self) -> None:
         """Leave the server without waiting for it to end, as a process that is killed does."""
@@ -128,11 +149,11 @@ class EmbeddedValkey:
             time.sleep(POLL_S)
         raise StoreError(f"the embedded Valkey that holds {self.data_dir} does not answer; see valkey.log there")
 
-    def _launch(self, binary: Path) -> None:
+    def _launch(self, binary: Path, password: str, choose_port: Callable[[], int]) -> None:
         for _ in range(PORT_TRIES):
             lease = self._new_lease()
             try:
-                url = self._server.spawn(binary, self._choose_port(), lease)
+                url = self._server.spawn(binary, choose_port(), password, lease)
             finally:
                 os.close(lease)
             deadline = time.monotonic() + START_S
@@ -161,6 +182,13 @@ class EmbeddedValkey:
         self._lease = os.open(path, os.O_WRONLY)
         os.set_blocking(reader, True)
         return reader
+
+    def _holds_lease(self) -> bool:
+        """Return whether the lease that this user holds is that of the server that was started last."""
+        try:
+            return os.path.samestat(os.stat(self.data_dir / "lease"), os.fstat(self._lease))
+        except OSError:
+            return False
 
     def _is_last(self) -> bool:
         unlock(self._membership)

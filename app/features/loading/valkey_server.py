@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import os
-import secrets
 import socket
 import subprocess
 import time
@@ -39,6 +38,7 @@ requirepass {password}
 dir .
 dbfilename features.rdb
 save 60 1
+save 10 100
 shutdown-on-sigterm save
 daemonize no
 """
@@ -60,14 +60,13 @@ class ValkeyServer:
         self._folder = folder
         self.log = folder / "valkey.log"
 
-    def spawn(self, binary: Path, port: int, lease: int) -> str:
+    def spawn(self, binary: Path, port: int, password: str, lease: int) -> str:
         """Start a server and a watcher that stops it at the end of the file `lease`; return the server's URL.
 
         Args:
             port: a port of the loopback interface.
             lease: a descriptor to read from.
         """
-        password = secrets.token_urlsafe(24)
         config = os.open(self._folder / "valkey.conf", os.O_WRONLY | os.O_CREAT | os.O_TRUNC, 0o600)
         with os.fdopen(config, "w") as file:
             file.write(CONFIG.format(port=port, password=password))

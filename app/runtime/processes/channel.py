@@ -1,8 +1,9 @@
 """Messages between the supervisor and one worker, over a pair of sockets that keep them apart (SOCK_SEQPACKET).
 
 A worker says its process id, then that its event loop turns (the heartbeat, with whether it is ready for traffic),
-that it listens, or that its settings are wrong. The supervisor says that the service is about to stop. The end of the
-channel is the end of the process at its other end.
+that it listens, or that its settings are wrong. The supervisor says that the service is about to stop, and when the
+worker shall. The end of the channel is the end of the process at its other end. Signals play no part, because
+terminals, systemd and others send theirs to all processes of a service at once.
 """
 
 from __future__ import annotations
@@ -40,9 +41,15 @@ class Drain(msgspec.Struct, tag=True):
     """The service is about to stop: the worker shall say that it is not ready, and go on."""
 
 
-WorkerMessage = Started | Heartbeat | Refused
+class Stop(msgspec.Struct, tag=True):
+    """The worker shall stop listening, finish its requests and end."""
 
-_decoder = msgspec.json.Decoder(WorkerMessage)
+
+WorkerMessage = Started | Heartbeat | Refused
+SupervisorMessage = Drain | Stop
+
+_worker_decoder = msgspec.json.Decoder(WorkerMessage)
+_supervisor_decoder = msgspec.json.Decoder(SupervisorMessage)
 
 
 def open_channel() -> tuple[socket.socket, socket.socket]:
@@ -53,13 +60,13 @@ def open_channel() -> tuple[socket.socket, socket.socket]:
     return ends
 
 
-def send(end: socket.socket, message: WorkerMessage | Drain) -> None:
+def send(end: socket.socket, message: WorkerMessage | SupervisorMessage) -> None:
     """Send a message; it is lost where the other end has ended, or has not read for so long that no more fit in."""
     with contextlib.suppress(OSError):
         end.send(msgspec.json.encode(message))
 
 
-def receive(end: socket.socket) -> tuple[list[WorkerMessage], bool]:
+def receive_from_worker(end: socket.socket) -> tuple[list[WorkerMessage], bool]:
     """Return the messages that have arrived from a worker, and whether the channel is still open."""
     messages: list[WorkerMessage] = []
     while True:
@@ -71,4 +78,13 @@ def receive(end: socket.socket) -> tuple[list[WorkerMessage], bool]:
             return messages, False
         if not packet:
             return messages, False
-        messages.append(_decoder.decode(packet))
+        messages.append(_worker_decoder.decode(packet))
+
+
+def receive_from_supervisor(end: socket.socket) -> SupervisorMessage | None:
+    """Return the message that has arrived from the supervisor, or None if it has ended."""
+    try:
+        packet = end.recv(MAX_MESSAGE_BYTES)
+    except OSError:
+        return None
+    return _supervisor_decoder.decode(packet) if packet else None

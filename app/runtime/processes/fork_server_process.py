@@ -9,6 +9,7 @@ from __future__ import annotations
 import gc
 import os
 import pickle
+import shutil
 import signal
 import socket
 import sys
@@ -16,30 +17,37 @@ import sys
 from uvicorn.importer import import_from_string
 
 from app.runtime.processes.fork_server import ForkServerTask
-from app.runtime.processes.kernel import end_with, set_process_name
+from app.runtime.processes.kernel import end_with, outlive_parent, set_process_name
 from app.runtime.processes.worker import run_worker
 
 MAX_MESSAGE_BYTES = 1 << 20
 
 
 def main() -> None:
-    """Import the application and fork workers until the control socket ends."""
+    """Import the application and fork workers until the control socket ends, which it does with the supervisor.
+
+    The supervisor kills this process when it stops. Only if it was killed itself does this one come to its last line,
+    and removes the workers' metrics, which nobody else is left to do.
+    """
     control = socket.socket(fileno=int(sys.argv[1]))
     task: ForkServerTask = pickle.loads(control.recv(MAX_MESSAGE_BYTES))
     end_with(task.supervisor)
     set_process_name("ctr-fork-server")
-    for number in (signal.SIGINT, signal.SIGHUP):  # the supervisor alone follows those that a terminal sends to all
+    for number in (signal.SIGINT, signal.SIGTERM, signal.SIGHUP):  # sent to all processes, for the supervisor alone
         signal.signal(number, lambda *_: None)
     import_from_string(task.factory)
     gc.collect()
     gc.freeze()  # a collection in a worker would write to every object, and so copy the pages that all share
     control.send(b"imported")
+    outlive_parent()
     while True:
         message, descriptors, _, _ = socket.recv_fds(control, MAX_MESSAGE_BYTES, 1)
         if not message:
-            return
+            break
         with socket.socket(fileno=descriptors[0]) as channel:
             _fork_worker(task, int(message), control, channel)
+    shutil.rmtree(os.environ["PROMETHEUS_MULTIPROC_DIR"], ignore_errors=True)
+    os._exit(0)  # the end of an interpreter that has imported torch takes its time
 
 
 def _fork_worker(task: ForkServerTask, number: int, control: socket.socket, channel: socket.socket) -> None:

@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import asyncio
-import signal
 import socket
 import time
 from collections.abc import Awaitable, Callable
@@ -51,10 +50,7 @@ class ServedApplication(Protocol):
 
 
 class Server(uvicorn.Server):
-    """Runs the lifespan's start-up first and listens then; on SIGTERM stops accepting, and serves what it has.
-
-    The terminal's Ctrl-C reaches all processes of a service; only the supervisor follows it.
-    """
+    """Runs the lifespan's start-up first and listens then; told to stop, it accepts no more and serves what it has."""
 
     config: ServerConfig
 
@@ -71,11 +67,10 @@ class Server(uvicorn.Server):
             connection.end_after_answer()
 
     def handle_exit(self, sig: int, frame: FrameType | None) -> None:
-        if sig == signal.SIGTERM:
-            self.should_exit = True
+        """Ignore a signal that was sent to all processes of the service: only the supervisor follows it."""
 
     async def startup(self, sockets: list[socket.socket] | None = None) -> None:
-        self._link.start(ready=self._application.ready, on_drain=self.drain, on_supervisor_lost=self._stop)
+        self._link.start(ready=self._application.ready, on_drain=self.drain, on_stop=self._stop)
         await super().startup(sockets=[])
         config, connections = self.config, self.config.connections
         connections.total = min(connections.limits.total, descriptors.connections_that_fit())

@@ -27,7 +27,7 @@ POLL_S = 0.1
 START_TIMEOUT_S = 60.0
 """How long a worker may be silent before it listens: importing and building an application can take the whole of its
 event loop, or come before there is one."""
-KILL_AFTER_GRACE_S = 0.5
+KILL_AFTER_GRACE_S = 0.25
 """How long after the grace a worker that has not ended is killed."""
 FIRST_BACKOFF_S, MAX_BACKOFF_S = 1.0, 30.0
 """How long the next start waits after a worker that ended before it listened; doubled each time."""

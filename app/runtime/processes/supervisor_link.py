@@ -6,7 +6,7 @@ import asyncio
 import socket
 from collections.abc import Callable
 
-from app.runtime.processes.channel import Heartbeat, send
+from app.runtime.processes.channel import Drain, Heartbeat, receive_from_supervisor, send
 
 HEARTBEAT_S = 0.25
 
@@ -19,23 +19,23 @@ class SupervisorLink:
         self._listening = False
         self._ready: Callable[[], bool] = lambda: False
 
-    def start(
-        self, *, ready: Callable[[], bool], on_drain: Callable[[], None], on_supervisor_lost: Callable[[], None]
-    ) -> None:
+    def start(self, *, ready: Callable[[], bool], on_drain: Callable[[], None], on_stop: Callable[[], None]) -> None:
         """Send heartbeats from the running event loop until the process ends.
 
         Args:
             ready: returns whether the application wants traffic.
+            on_drain: called when the service is about to stop.
+            on_stop: called when this worker shall stop, or the supervisor has ended.
         """
         self._ready = ready
         self._loop = asyncio.get_running_loop()
 
         def read() -> None:
-            if self._channel.recv(1024):
-                on_drain()  # the only message there is
+            if isinstance(receive_from_supervisor(self._channel), Drain):
+                on_drain()
             else:
                 self._loop.remove_reader(self._channel)
-                on_supervisor_lost()
+                on_stop()
 
         self._loop.add_reader(self._channel, read)
         self._beat()

@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import contextlib
 import os
-import signal
 import socket
 import sys
 import traceback
@@ -39,7 +38,6 @@ def run_worker(settings: Settings, factory: str, number: int, channel: socket.so
         end_with(supervisor)
         set_process_name(f"ctr-worker-{number}")
         send(channel, Started(os.getpid()))
-        signal.signal(signal.SIGINT, signal.SIG_DFL)
         configure_logging(settings.log_level)
         share_metrics_as(number)
         application: ServedApplication = import_from_string(factory)(settings)

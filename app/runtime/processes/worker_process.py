@@ -9,7 +9,7 @@ import socket
 import time
 from dataclasses import dataclass
 
-from app.runtime.processes.channel import Drain, Heartbeat, Refused, Started, receive, send
+from app.runtime.processes.channel import Drain, Heartbeat, Refused, Started, Stop, receive_from_worker, send
 
 
 @dataclass(eq=False)
@@ -38,14 +38,14 @@ class WorkerProcess:
 
     def receive(self) -> None:
         """Take in what it has said, and whether it has ended."""
-        messages, is_open = receive(self.channel)
+        messages, is_open = receive_from_worker(self.channel)
         for message in messages:
             self.silent_s = 0.0
             match message:
                 case Started(pid):
                     self.pid = pid
-                    if self.killed or self.stopping:
-                        self._signal(signal.SIGKILL if self.killed else signal.SIGTERM)
+                    if self.killed:
+                        self.kill()
                 case Heartbeat(ready, listening):
                     self.ready, self.listening = ready, listening
                 case Refused(problem):
@@ -70,18 +70,17 @@ class WorkerProcess:
         send(self.channel, Drain())
 
     def stop(self, allowed_s: float) -> None:
-        """Have it stop listening, finish its requests and end, and note when it is killed otherwise."""
+        """Have it finish its requests and end, and note when it is killed otherwise; kill it if it has none yet."""
         if self.kill_at is None:
             self.kill_at = time.monotonic() + allowed_s
-            self._signal(signal.SIGTERM)
+            if self.listening:
+                send(self.channel, Stop())
+            else:
+                self.kill()
 
     def kill(self) -> None:
         """End it at once."""
         self.killed = True
-        self._signal(signal.SIGKILL)
-
-    def _signal(self, number: signal.Signals) -> None:
-        """Send a signal, or leave it to `receive` where the process is not known yet."""
-        if self.pid is not None:
+        if self.pid is not None:  # else as soon as it is known
             with contextlib.suppress(ProcessLookupError):
-                os.kill(self.pid, number)
+                os.kill(self.pid, signal.SIGKILL)

@@ -20,6 +20,7 @@ import redis
 from app.errors import ConfigError, StoreError
 from app.features.loading.embedded_valkey import EmbeddedValkey
 from app.features.loading.valkey_server import free_port
+from app.features.loading.valkey_watch import watched
 
 ROOT = Path(__file__).parents[3]
 USER = """
@@ -170,6 +171,30 @@ def test_a_server_that_died_is_replaced(tmp_path: Path) -> None:
         with EmbeddedValkey(tmp_path) as second:
             assert not second.attached
             assert answers(second.url)
+
+
+def test_a_server_that_is_watched_comes_back_where_it_was_for_all_its_users(tmp_path: Path) -> None:
+    first, second = EmbeddedValkey(tmp_path), EmbeddedValkey(tmp_path)
+    first.start()
+    second.start()
+    url = first.url
+    with client(url) as connected:
+        connected.set("kept", "yes")
+        connected.save()
+        died = int(connected.info("server")["process_id"])
+    with watched(first), watched(second):
+        os.kill(died, signal.SIGKILL)
+        assert eventually(lambda: not Path(f"/proc/{died}").exists())
+        assert eventually(lambda: answers(url))
+        # Each has to hold the lease of the new server before the other may leave.
+        assert eventually(lambda: first._holds_lease() and second._holds_lease())
+    with client(url) as connected:
+        assert connected.get("kept") == "yes"
+    first.stop()
+    assert answers(url)
+    assert second.url == url
+    second.stop()
+    assert not answers(url)
 
 
 @pytest.mark.skipif(sys.platform != "linux", reason="finds the watcher in /proc")

@@ -173,6 +173,7 @@ def test_no_process_outlives_a_supervisor_that_was_killed(start: Start) -> None:
     service.wait()
     for child in children:
         until(lambda child=child: has_ended(child))
+    assert list(service.temporary.iterdir()) == []
 
 
 @pytest.mark.parametrize("factory", ["refuse", "no_such_function"])
