@@ -31,18 +31,22 @@ def _leave(bed: FaultBed) -> Sequence[Check]:
         attack.go()
         attack.wait_until_finished(PATIENCE_S)
     ended = time.monotonic()
-    at_work = service.metric("ctr_inflight_requests")
-    connections = service.connections()
-    while (at_work or connections > before) and time.monotonic() < ended + LINGER_S:
+    while (at_work := service.metric("ctr_inflight_requests")) and time.monotonic() < ended + PATIENCE_S:
         time.sleep(0.1)
-        at_work, connections = service.metric("ctr_inflight_requests"), service.connections()
     after_s = time.monotonic() - ended
+    while (connections := service.connections()) > before and time.monotonic() < ended + PATIENCE_S:
+        time.sleep(0.1)
     left = int(attack.seen.get("left", 0))
     answer = service.rank("1", ["1", "2"])
     return [
         Check(f"{left:,} of {times:,} clients left", left >= times),
-        Check(f"{at_work:.0f} at work {after_s:.1f} s later", at_work == 0),
-        Check(f"{connections} connections, {before} before", connections <= before, timed=True),
+        Check(f"{at_work:.0f} at work after {after_s:.1f} s", at_work == 0),
+        Check(
+            f"none within {LINGER_S:g} s" if after_s <= LINGER_S else "later than asked",
+            after_s <= LINGER_S,
+            timed=True,
+        ),
+        Check(f"{connections} connections, {before} before", connections <= before),
         Check(f"the next request: {answer.status_code}", answer.status_code == 200),
     ]
 
