@@ -249,11 +249,8 @@ class HttpProtocol(HttpToolsProtocol):
         if cycle is not None:  # its body is what cannot be read
             cycle.disconnected = True
             cycle.message_event.set()
-        if self.transport.can_write_eof():
-            self.transport.write_eof()
-            self._wait_in(self._connections.lingering)
-        else:
-            self.transport.close()
+        self.transport.write_eof()
+        self._wait_in(self._connections.lingering)
 
     def _end(self) -> None:
         """Close the connection; at once where its client does not read what is still to be sent."""

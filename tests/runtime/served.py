@@ -37,9 +37,6 @@ class FakeTransport(asyncio.Transport):
         assert not self.ended
         self.writes.append(bytes(data))
 
-    def can_write_eof(self) -> bool:
-        return True
-
     def write_eof(self) -> None:
         self.ended = True
 
