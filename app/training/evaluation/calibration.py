@@ -5,7 +5,8 @@
 There are three candidates, the simplest first: the logits as they were trained (a = 1, b = 0), an offset alone (a = 1),
 and Platt scaling (a and b). `auto`, the default, takes the simplest that is not clearly worse than another: whose
 cross-fitted log loss is above no other's by more than a standard error of the difference (the one-standard-error rule,
-Hastie, Tibshirani & Friedman 2009, section 7.10). docs/training.md measures that it chooses well.
+Hastie, Tibshirani & Friedman 2009, section 7.10). Candidates that do not beat a constant are none where another does;
+where none does, all but a constant is left. docs/training.md measures that it chooses well.
 
 The model keeps (a, b) in `calibration_2`, so they are in the artifact and every score that is served is calibrated.
 a is above 0 and changes no order: AUC is what it was. Where clicks do not rise with the logits the best a would be 0 or
@@ -124,15 +125,16 @@ def fit_calibration(method: Method, logits_N: Floats, labels_N: Floats, seed: in
             f"left as trained: fewer than {MIN_CLICKS} rows with a click, or without one",
         )
     else:
-        chosen = _simplest_not_clearly_worse(losses, candidates)
+        informative = [name for name in candidates if _beats_constant(losses[name], labels_N)]
+        if not informative:
+            slope = least_slope(logits_N)
+            offset = _offset_at(slope, logits_N, labels_N)
+            reason = "the logits do not lower a constant's log loss by a standard error: all but a constant is left"
+            return Calibration(slope, offset, "platt", _gain(losses, "none", "platt"), reason)
+        chosen = _simplest_not_clearly_worse(losses, informative)
         reason = _reason(losses, chosen)
     if method != "none" and "platt" not in candidates:
         reason += f"; the slope would be {steepest:.3g}, above {MAX_SLOPE:g}, so that it is 1"
-    if method == "auto" and losses is not None and not _beats_constant(losses[chosen], labels_N):
-        slope = least_slope(logits_N)
-        level = fit_level(logits_N, float(sigmoid(logits_N.astype(np.float64)).mean()), slope)
-        reason = "the logits do not lower the log loss of a constant by a standard error: all but a constant is left"
-        return Calibration(slope, level, "platt", _gain(losses, "none", "platt"), reason)
     gain = 0.0
     if losses is not None:
         others = [chosen] if chosen != "none" else [name for name in candidates if name != "none"]
@@ -182,12 +184,15 @@ def _fit(method: FittedMethod, logits_N: Floats, labels_N: Floats) -> tuple[floa
         return 1.0, 0.0
     if method == "offset":
         return 1.0, fit_offset(logits_N, labels_N)
-    slope, offset = fit_platt(logits_N, labels_N)
-    bounded = min(max(slope, least_slope(logits_N)), MAX_SLOPE)
-    if not _is_level_off(logits_N, labels_N):
-        mean = float(sigmoid(logits_N.astype(np.float64)).mean())
-        return bounded, fit_level(logits_N, mean, bounded)
-    return (slope, offset) if slope == bounded else (bounded, fit_offset(logits_N, labels_N, bounded))
+    slope = min(max(fit_platt(logits_N, labels_N)[0], least_slope(logits_N)), MAX_SLOPE)
+    return slope, _offset_at(slope, logits_N, labels_N)
+
+
+def _offset_at(slope: float, logits_N: Floats, labels_N: Floats) -> float:
+    """Return the b of this a that keeps the level of the logits, or where that is off, fits the labels'."""
+    if _is_level_off(logits_N, labels_N):
+        return fit_offset(logits_N, labels_N, slope)
+    return fit_level(logits_N, float(sigmoid(logits_N.astype(np.float64)).mean()), slope)
 
 
 def _is_level_off(logits_N: Floats, labels_N: Floats) -> bool:

@@ -178,6 +178,29 @@ def test_logits_that_are_worth_no_more_than_a_constant_leave_a_constant(seed: in
     assert calibration.probabilities(noise).mean() == pytest.approx(sigmoid(noise.astype(np.float64)).mean(), rel=1e-6)
 
 
+def test_a_constant_is_left_at_the_level_of_the_clicks_where_the_logits_are_far_off() -> None:
+    generator = np.random.default_rng(0)
+    labels = (generator.random(8000) < 0.02).astype(np.float32)
+    noise = np.log(0.006 / 0.994) + generator.normal(0, 0.05, 8000).astype(np.float32)
+    calibration = fit_calibration("auto", noise, labels)
+    assert calibration.slope == least_slope(noise)
+    assert calibration.probabilities(noise).mean() == pytest.approx(labels.mean(), rel=1e-3)
+
+
+@pytest.mark.parametrize("seed", range(5))
+def test_logits_far_too_large_are_scaled_and_not_given_up(seed: int) -> None:
+    """Untouched they are worse than a constant, which says nothing of what a slope makes of them."""
+    generator = np.random.default_rng(seed)
+    logits = generator.normal(0, 1.0, 400)
+    labels = (generator.random(400) < sigmoid(logits)).astype(np.float32)
+    calibration = fit_calibration("auto", (8 * logits).astype(np.float32), labels)
+    assert calibration.method == "platt"
+    assert 0.04 < calibration.slope < 0.3
+    assert (
+        log_loss(labels, calibration.probabilities(8 * logits)) < log_loss(labels, np.full(400, labels.mean())) - 0.03
+    )
+
+
 @given(
     seed=st.integers(0, 1000),
     scale=st.floats(1e-3, 30),
