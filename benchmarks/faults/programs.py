@@ -33,9 +33,9 @@ def _hostile_programs(bed: FaultBed) -> Sequence[Check]:
     checks = []
     with copied_store(bed, "hostile") as (service, store):
         before_mb = service.process.resident_mb()
-        for number, (what, make) in enumerate((("writes a file", _writes_a_file), ("unpacks to 1.5 GB", _bomb)), 7):
-            mark = bed.testbed.folder / f"stolen-{number}"
-            folder = bed.testbed.folder / f"hostile-{number}"
+        for what, make in (("writes a file", _writes_a_file), ("unpacks to 1.5 GB", _bomb)):
+            mark = bed.testbed.folder / f"stolen-{make.__name__}"
+            folder = bed.testbed.folder / f"hostile{make.__name__}"
             shutil.copytree(store.path(2), folder)
             _make_writable(folder)
             make(folder / PROGRAM, mark)
@@ -46,6 +46,7 @@ def _hostile_programs(bed: FaultBed) -> Sequence[Check]:
                 Check(f"{peak_mb:.0f} MB at most (of {PEAK_MB})", peak_mb <= PEAK_MB),
             ]
             # A version that somebody copies into the store, with a pointer to it, passes no gate but the service's own.
+            number = store.versions()[-1] + 1
             shutil.copytree(folder, store.path(number))
             _number(store.path(number), number)
             store.update_pointer(stable=number)
