@@ -1,6 +1,7 @@
 """`RedisUrl`: what `CTR_REDIS_URL` means, decided once for every command, before anything is connected.
 
     redis://[[USER]:PASSWORD@]HOST[:PORT][/DATABASE][?OPTION=VALUE&...]      rediss:// is the same with TLS
+    redis+sentinel://[[USER]:PASSWORD@]HOST[:PORT][,HOST[:PORT]...]/SERVICE[/DATABASE][?...]
     unix://[[USER]:PASSWORD@]/PATH/OF/SOCKET[?db=DATABASE&...]
 
 A URL that programs read in different ways is refused rather than guessed at: what is not encoded in a password moves
@@ -21,14 +22,18 @@ from app.redis_url_options import (
     decoded,
     protocol_of,
     read_options,
+    refuse_sentinel_options,
     refuse_tls_options,
     tls_options,
 )
 from app.url_host import url_host
 
-DEFAULT_PORT = 6379
+DEFAULT_PORT, SENTINEL_PORT = 6379, 26379
 SCHEMES = {"redis": False, "valkey": False, "rediss": True, "valkeys": True}
 """Scheme to whether it asks for TLS."""
+SENTINEL = "+sentinel"
+"""What ends a scheme of which the hosts are Sentinels."""
+SERVICE = re.compile(r"[A-Za-z0-9_.-]+")
 SCHEME = re.compile(r"([a-z][a-z0-9+.-]*)://(.*)", re.IGNORECASE | re.DOTALL)
 HOST = re.compile(r"[\w-]+(\.[\w-]+)*\.?")
 PLAIN_HOST = re.compile(r"([\w-]+(\.[\w-]+)+|localhost|[\w-]+(?=:))(:\d{1,5})?(/\d{1,4})?/?")
@@ -50,10 +55,19 @@ class RedisUrl:
     tls: TlsOptions | None = None
     protocol: int | None = None
     """2 or 3 where the URL says so; otherwise 3 where the server knows it."""
+    service: str = ""
+    """The name under which Sentinels know the master that is meant."""
+    sentinels: tuple[tuple[str, int], ...] = ()
+    """Hosts and ports of those Sentinels; with some, host and port mean nothing."""
+    sentinel_username: str = ""
+    sentinel_password: str | None = field(default=None, repr=False)
 
     def __str__(self) -> str:
         """Say what it means in words, without the password."""
         place = f"the socket {self.path}" if self.path else f"{url_host(self.host)}:{self.port}"
+        if self.sentinels:
+            asked = ", ".join(f"{url_host(host)}:{port}" for host, port in self.sentinels)
+            place = f"the master of {self.service} that the Sentinels {asked} name"
         user = f", user {self.username}" if self.username else ""
         return f"{place}, database {self.database}{user}, {'with' if self.tls else 'without'} TLS"
 
@@ -85,6 +99,7 @@ def parse_redis_url(url: str) -> RedisUrl:
         if place or not path:
             raise ConfigError("a socket is named by its absolute path, with three slashes: unix:///run/redis.sock")
         refuse_tls_options(options, "a unix socket has no TLS")
+        refuse_sentinel_options(options, "a unix socket is no Sentinel")
         database = _database("", options)
         return RedisUrl(
             path=decoded(slash + path, "the path"),
@@ -93,17 +108,34 @@ def parse_redis_url(url: str) -> RedisUrl:
             password=password,
             protocol=protocol,
         )
-    host, port = _host_and_port(place)
-    if not SCHEMES[scheme]:
-        refuse_tls_options(options, f"that is for TLS: write {scheme}s://, or leave it out")
+    service = ""
+    sentinels: tuple[tuple[str, int], ...] = ()
+    plain = scheme.removesuffix(SENTINEL)
+    if plain != scheme:
+        service, _, path = path.partition("/")
+        if not SERVICE.fullmatch(service):
+            raise ConfigError(
+                f"it names no service; write {scheme}://HOST:PORT,HOST:PORT/SERVICE, as Sentinels know it"
+            )
+        sentinels = tuple(_host_and_port(one, SENTINEL_PORT) for one in place.split(","))
+        host, port = "", 0
+    else:
+        refuse_sentinel_options(options, "it names no Sentinels: redis+sentinel:// does")
+        host, port = _host_and_port(place, DEFAULT_PORT)
+    if not SCHEMES[plain]:
+        refuse_tls_options(options, f"that is for TLS: write {scheme.replace(plain, plain + 's')}://, or leave it out")
     return RedisUrl(
         host,
         port,
         database=_database(path, options),
         username=username,
         password=password,
-        tls=tls_options(options) if SCHEMES[scheme] else None,
+        tls=tls_options(options) if SCHEMES[plain] else None,
         protocol=protocol,
+        service=service,
+        sentinels=sentinels,
+        sentinel_username=options.get("sentinel_username", ""),
+        sentinel_password=options.get("sentinel_password"),
     )
 
 
@@ -118,12 +150,15 @@ def _without_scheme(url: str) -> str:
 
 
 def _check_scheme(scheme: str) -> None:
-    if scheme == "unix" or scheme in SCHEMES:
+    if scheme == "unix" or scheme.removesuffix(SENTINEL) in SCHEMES:
         return
-    if "cluster" in scheme or "sentinel" in scheme:
+    if "cluster" in scheme:
         raise ConfigError(
-            f"{scheme}:// is not supported; name one server that holds all keys: "
-            + ("an endpoint with cluster mode off" if "cluster" in scheme else "an address that follows the master")
+            f"{scheme[:20]}:// is not supported; name one server that holds all keys: an endpoint with cluster mode off"
+        )
+    if "sentinel" in scheme:
+        raise ConfigError(
+            f"the scheme {scheme[:20]}:// is not known; write redis+sentinel://, or rediss+sentinel:// for TLS"
         )
     meant = "unix" if "unix" in scheme or "sock" in scheme else "rediss" if "ssl" in scheme or "tls" in scheme else ""
     known = f"write {meant}://" if meant else "write redis://, rediss:// (TLS) or unix:// (a socket)"
@@ -144,7 +179,7 @@ def _credentials(userinfo: str, given: bool, options: Mapping[str, str]) -> tupl
     return username, (password if password or username else None)
 
 
-def _host_and_port(place: str) -> tuple[str, int]:
+def _host_and_port(place: str, default_port: int) -> tuple[str, int]:
     """Read `HOST`, `HOST:PORT` or `[IPV6]:PORT`."""
     if place.startswith("["):
         host, bracket, raw_port = place[1:].partition("]")
@@ -158,7 +193,9 @@ def _host_and_port(place: str) -> tuple[str, int]:
     else:
         host, colon, raw_port = place.partition(":")
         if "," in place:
-            raise ConfigError("it names several hosts; name one server that holds all keys")
+            raise ConfigError(
+                "it names several hosts; name one server that holds all keys, or Sentinels by redis+sentinel://"
+            )
         if ":" in raw_port:
             raise ConfigError(
                 "there are several ':' in the host; write an IPv6 address in brackets: redis://[::1]:6379"
@@ -168,7 +205,7 @@ def _host_and_port(place: str) -> tuple[str, int]:
         if not HOST.fullmatch(host):
             raise ConfigError(f"the host has letters that no host has; {ENCODE}")
     if not colon:
-        return host, DEFAULT_PORT
+        return host, default_port
     if not (raw_port.isascii() and raw_port.isdigit()) or not 1 <= int(raw_port[:6]) <= 65_535:
         raise ConfigError(f"the port is no number from 1 to 65535; where that is part of a password: {ENCODE}")
     return host, int(raw_port)

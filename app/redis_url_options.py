@@ -7,7 +7,7 @@ from __future__ import annotations
 
 import difflib
 import re
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field
 from types import MappingProxyType
 from typing import TypeVar
@@ -32,7 +32,9 @@ TLS_OPTIONS = (
     "ssl_min_version",
     "ssl_password",
 )
-OPTIONS = ("db", "password", "protocol", "username", *TLS_OPTIONS)
+SENTINEL_OPTIONS = ("sentinel_password", "sentinel_username")
+OPTIONS = ("db", "password", "protocol", "username", *SENTINEL_OPTIONS, *TLS_OPTIONS)
+KNOWN = ", ".join(name for name in OPTIONS if name not in TLS_OPTIONS) + " and those of TLS, ssl_..."
 ADVICE = {
     "ssl": "the scheme says it: rediss:// is with TLS, redis:// without",
     "tls": "the scheme says it: rediss:// is with TLS, redis:// without",
@@ -78,13 +80,13 @@ def read_options(query: str) -> Mapping[str, str]:
             raise ConfigError(f"what follows the '?' are no options NAME=VALUE; {ENCODE}")
         if name not in OPTIONS:
             close = difflib.get_close_matches(name, OPTIONS, 1)
-            advice = ADVICE.get(name) or (f"did you mean {close[0]}?" if close else f"known are {', '.join(OPTIONS)}")
+            advice = ADVICE.get(name) or (f"did you mean {close[0]}?" if close else f"known are {KNOWN}")
             raise ConfigError(f"the option {name} is not known; {advice}")
         if name in options:
             raise ConfigError(f"the option {name} is there twice")
         if not equals or not raw:
             raise ConfigError(f"the option {name} has no value")
-        if "+" in raw and name in ("password", "username"):
+        if "+" in raw and name in ("password", "username", *SENTINEL_OPTIONS):
             raise ConfigError(f"the option {name} has a '+': write %2B, or %20 for a space")
         options[name] = decoded(raw, f"the option {name}")
     return MappingProxyType(options)
@@ -100,7 +102,16 @@ def protocol_of(options: Mapping[str, str]) -> int | None:
 
 def refuse_tls_options(options: Mapping[str, str], reason: str) -> None:
     """Raise ConfigError, with the reason, if one of the options is about TLS."""
-    for name in TLS_OPTIONS:
+    _refuse(options, TLS_OPTIONS, reason)
+
+
+def refuse_sentinel_options(options: Mapping[str, str], reason: str) -> None:
+    """Raise ConfigError, with the reason, if one of the options is about Sentinels."""
+    _refuse(options, SENTINEL_OPTIONS, reason)
+
+
+def _refuse(options: Mapping[str, str], names: Sequence[str], reason: str) -> None:
+    for name in names:
         if name in options:
             raise ConfigError(f"it has the option {name}, but {reason}")
 

@@ -26,8 +26,8 @@ class Settings(BaseSettings):
 
     redis_url: RedisAddress = Field(
         "",
-        description="Where the features are: redis://, rediss:// (TLS) or unix://, all forms in docs/redis.md. Empty "
-        "starts the embedded Valkey.",
+        description="Where the features are: redis://, rediss:// (TLS), redis+sentinel:// or unix://; all forms are in "
+        "docs/redis.md. Empty starts the embedded Valkey.",
         json_schema_extra=FOR_PUBLISHING,
     )
     redis_timeout_ms: float = Field(

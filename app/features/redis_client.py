@@ -14,6 +14,7 @@ from redis.retry import Retry
 
 from app.errors import StoreError
 from app.features.redis_connect import NO_PASSWORD_SET
+from app.features.redis_sentinel import find_master
 from app.features.redis_tls import tls_context
 from app.features.store_errors import explain_failure, explain_reply
 from app.redis_url import RedisUrl, parse_redis_url
@@ -55,8 +56,8 @@ def open_client(text: str) -> redis.Redis:
         ConfigError: the URL has no one meaning, or names a file that cannot be read.
         StoreError: the server does not answer or refuses.
     """
-    url = parse_redis_url(text)
-    with _client(url, GREETING_TIMEOUT_S) as greeting:
+    url = find_master(parse_redis_url(text), connect_client)
+    with connect_client(url, GREETING_TIMEOUT_S) as greeting:
         try:
             greeting.ping()
         except redis.exceptions.NoPermissionError:  # a user may have the right to load and not to PING
@@ -65,7 +66,7 @@ def open_client(text: str) -> redis.Redis:
             if url.password is None or not any(words in str(error) for words in NO_PASSWORD_SET):
                 raise store_error(error, tls=url.tls is not None) from error
             url = RedisUrl(**{**vars(url), "username": "", "password": None})
-    return _client(url, TIMEOUT_S)
+    return connect_client(url, TIMEOUT_S)
 
 
 def reply_text(reply: bytes | str) -> str:
@@ -81,13 +82,14 @@ def store_error(error: redis.RedisError, *, tls: bool | None = None) -> StoreErr
     return StoreError(f"Redis does not answer: {explain_failure(error, tls=tls)}")
 
 
-def _client(url: RedisUrl, timeout_s: float) -> redis.Redis:
+def connect_client(url: RedisUrl, timeout_s: float) -> redis.Redis:
+    """Return a client of one server, which has not been asked anything yet."""
     options: dict[str, Any] = {
         "db": url.database,
         "username": url.username or None,
         "password": url.password,
         "protocol": 2,
-        "socket_connect_timeout": CONNECT_TIMEOUT_S,
+        "socket_connect_timeout": min(CONNECT_TIMEOUT_S, timeout_s),
         "socket_timeout": timeout_s,
         "retry": Retry(NoBackoff(), 0),
         "driver_info": None,  # no CLIENT SETINFO

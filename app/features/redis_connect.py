@@ -19,6 +19,7 @@ from app.features.resp_commands import pack_command
 from app.features.resp_connection import NEVER, RespConnection
 from app.features.store_errors import SENTINEL, WANTS_CERTIFICATE, WANTS_TLS, explain_failure, explain_reply
 from app.redis_url import RedisUrl
+from app.url_host import url_host
 
 CLIENT_NAME = "ctr-serving"
 NO_PASSWORD_SET = ("without any password configured", "no password is set")
@@ -127,6 +128,8 @@ async def _hello(connection: RespConnection, url: RedisUrl) -> Mapping[str, Any]
         raise _NoHello("the server answers HELLO 3 in RESP2")
     if reply.get("mode") == "sentinel":
         raise StoreError(f"what answers there is no store: {SENTINEL}")
+    if url.service and reply.get("role") not in (None, "master"):
+        raise StoreError(f"{url_host(url.host)}:{url.port} is not the master of {url.service} any more")
     await _select(connection, url)
     return reply
 

@@ -6,14 +6,17 @@ says so once a connection.
 
 from __future__ import annotations
 
+import asyncio
 from collections.abc import AsyncIterator, Callable, Sequence
 from typing import Any
 
 from app.errors import StoreError
 from app.features.hash_command import HashCommand
 from app.features.key_template import KeyTemplate
+from app.features.redis_client import connect_client
 from app.features.redis_connect import Greeted
 from app.features.redis_link import RedisLink
+from app.features.redis_sentinel import find_master
 from app.features.resp_commands import pack_command
 from app.features.store import Fetched, Listener, RawFeatures, StoreStatus
 from app.features.store_errors import explain_reply
@@ -132,7 +135,7 @@ class RedisFeatureStore:
                 return
 
     async def _find(self) -> RedisUrl:
-        return self._url
+        return await asyncio.to_thread(find_master, self._url, connect_client) if self._url.sentinels else self._url
 
     def _probe(self, greeted: Greeted | None) -> list[bytes]:
         """Return commands that read keys which nobody has, to find out whether such keys may be read."""
