@@ -24,8 +24,10 @@ from app.api.openapi import complete_openapi, serve_openapi
 from app.api.plain_requests import as_get, plain_path
 from app.api.problems import install_problem_handlers, problem_response
 from app.api.rank import RankEndpoint
-from app.errors import RequestError
+from app.errors import NotFound, RequestError
 from app.features.store import FeatureStore
+from app.header_keys import KnownKeys
+from app.ranking.metric_exporters import KeyUseExporter
 from app.runtime.connections import Connections
 from app.runtime.server_config import Answer
 from app.service import Service, build_service
@@ -44,14 +46,17 @@ class Application:
     def __init__(self, fastapi: FastAPI, rank: RankEndpoint, service: Service) -> None:
         settings = service.settings
         self._root_path = settings.root_path
+        self._admin_port = settings.admin_port
         self.fastapi = fastapi
         self.service = service
         self._rank = rank
+        api_keys = KnownKeys(key.get_secret_value() for key in settings.api_keys)
+        KeyUseExporter(api_keys, service.metrics)
         edge = Edge(
             self._route,
             max_body_bytes=settings.max_body_bytes,
             body_timeout_s=settings.body_timeout_s,
-            api_keys=[key.get_secret_value().encode() for key in settings.api_keys],
+            api_keys=api_keys,
             open_paths=_open_paths(service),
         )
 
@@ -95,11 +100,19 @@ class Application:
 
     def _route(self, scope: Scope, receive: Receive, send: Send) -> Awaitable[None]:
         if scope["type"] == "http":
+            if self._admin_port is not None and _is_on_wrong_port(scope, self._admin_port):
+                raise NotFound("this port does not serve it")  # answered by the edge
             if scope["path"] == "/rank" and scope["method"] == "POST":
                 return self._rank(scope, receive, send)
             if scope["method"] == "HEAD":
                 return as_get(self.fastapi, scope, receive, send)
         return self.fastapi(scope, receive, send)
+
+
+def _is_on_wrong_port(scope: Scope, admin_port: int) -> bool:
+    """Return whether the admin's port is asked for what is not the admin's, or another port for what is."""
+    server = scope.get("server")
+    return (server is not None and server[1] == admin_port) != (scope["path"] in admin.PATHS)
 
 
 def create_app(settings: Settings | None = None, *, store: FeatureStore | None = None) -> Application:

@@ -12,6 +12,7 @@ from pydantic import AfterValidator, BeforeValidator, Field, SecretStr
 from pydantic_settings import NoDecode
 
 from app.errors import ConfigError
+from app.header_keys import is_hashed
 from app.redis_url import parse_redis_url
 
 ORIGIN = re.compile(r"\*|https?://[^/?#@\s*]+")
@@ -66,6 +67,7 @@ def _check_key(key: SecretStr) -> SecretStr:
         raise ValueError("a line end or another control character in a key: no header can carry it")
     if len(text) > 1 and text[0] == text[-1] and text[0] in "\"'":
         raise ValueError("a key in quotes, which would be a part of it: leave them out")
+    is_hashed(text)
     return key
 
 

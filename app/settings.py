@@ -286,15 +286,32 @@ class Settings(BaseSettings):
         10.0, ge=0, le=3600, description="How long requests may finish after that; what is left is cut off."
     )
 
-    api_keys: HeaderKeys = Field((), description="Comma-separated keys for X-API-Key; empty leaves /rank open.")
-    admin_key: HeaderKey | None = Field(
-        None, description="Key for X-Admin-Key on POST /admin/promote, /rollback and /refuse; unset, there are none."
+    api_keys: HeaderKeys = Field(
+        (), description="Comma-separated keys for X-API-Key, or hashes of `ctr key`; empty leaves /rank open."
     )
+    admin_key: HeaderKey | None = Field(
+        None,
+        description="Key for X-Admin-Key, or its hash, on POST /admin/promote, /rollback and /refuse; unset, there "
+        "are none.",
+    )
+    admin_port: int | None = Field(
+        None, ge=1, le=65_535, description="Port of its own for the admin routes, which CTR_PORT then has none of."
+    )
+    admin_host: Host = Field("127.0.0.1", description="Address to listen on for CTR_ADMIN_PORT.")
     docs: bool = Field(True, description="Serve /docs and /openapi.json; false leaves them out.")
     metrics: Literal["open", "key", "off"] = Field(
         "open", description="Who may read /metrics: all, who has one of the API keys, or nobody."
     )
     log_level: Literal["debug", "info", "warning", "error"] = Field("info", description="Least severe line to log.")
+
+    @field_validator("admin_port")
+    @classmethod
+    def _check_admin_port(cls, port: int | None, values: ValidationInfo) -> int | None:
+        if port is not None and not values.data.get("admin_key"):
+            raise ValueError("there is no CTR_ADMIN_KEY; set one, or leave the port out")
+        if port is not None and port == values.data.get("port"):
+            raise ValueError("it is CTR_PORT; choose another")
+        return port
 
     @field_validator("metrics")
     @classmethod

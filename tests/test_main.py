@@ -9,9 +9,11 @@ from typing import Any
 import httpx
 import pytest
 
+from app.api import admin
 from app.api.middleware import OPEN_PATHS
 from app.api.plain_requests import plain_path
 from app.features.memory_store import MemoryFeatureStore
+from app.header_keys import hashed
 from app.main import Application, create_app
 from app.registry.store.model_store import ModelStore
 from app.settings import Settings
@@ -222,3 +224,24 @@ async def test_the_openapi_document_is_made_once(make: Make, monkeypatch: pytest
         first = await http.get("/openapi.json")
         monkeypatch.setattr(app.fastapi, "openapi", lambda: pytest.fail("made again"))
         assert (await http.get("/openapi.json")).content == first.content
+
+
+async def test_the_admin_is_on_a_port_of_its_own_and_on_no_other(make: Make) -> None:
+    app = make(admin_key=hashed("key", "operator"), admin_port=9001, api_keys="callers")
+    headers = {"X-Admin-Key": "key", "X-API-Key": "callers"}
+    transport = httpx.ASGITransport(app)
+    async with httpx.AsyncClient(transport=transport, base_url="http://service:8000", headers=headers) as callers:
+        assert reached_rank(await callers.post("/rank", json=BODY))
+        for path in admin.PATHS:
+            answer = await callers.post(path, json={"version": 1})
+            assert (answer.status_code, answer.json()["type"]) == (404, "urn:ctr-serving:problem:not-found")
+    async with httpx.AsyncClient(transport=transport, base_url="http://service:9001", headers=headers) as operators:
+        for path in admin.PATHS:
+            answer = await operators.post(path, json={"version": 1})
+            assert answer.json()["type"].endswith((":action-failed", ":not-found")), answer.text
+            assert answer.json()["detail"] != "this port does not serve it", "the action itself says what is wrong"
+        refused = await operators.post("/admin/promote", json={"version": 1}, headers={"X-Admin-Key": "another"})
+        assert refused.status_code == 401
+        for path in ("/rank", "/models", "/metrics", "/"):
+            answer = await operators.request("POST" if path == "/rank" else "GET", path)
+            assert (answer.status_code, answer.json()["detail"]) == (404, "this port does not serve it")

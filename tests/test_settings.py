@@ -126,6 +126,14 @@ def test_metrics_for_keys_need_keys() -> None:
         load_settings(metrics="key")
 
 
+def test_an_admin_port_needs_a_key_and_is_not_that_of_all() -> None:
+    with pytest.raises(ConfigError, match="CTR_ADMIN_PORT: there is no CTR_ADMIN_KEY"):
+        load_settings(admin_port=9001)
+    with pytest.raises(ConfigError, match="CTR_ADMIN_PORT: it is CTR_PORT"):
+        load_settings(admin_port=9001, port=9001, admin_key="key")
+    assert load_settings(admin_port=9001, admin_key="key").admin_host == "127.0.0.1"
+
+
 def test_trusted_proxies_are_addresses_and_networks(monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setenv("CTR_TRUSTED_PROXIES", "10.1.2.3, fd00::/8")
     assert [str(network) for network in load_settings().trusted_proxies] == ["10.1.2.3/32", "fd00::/8"]

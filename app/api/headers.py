@@ -1,14 +1,13 @@
-"""Reads a request's headers: its id, its key and its deadline.
+"""Reads a request's headers: its id and its deadline.
 
 Headers are passed as `dict(scope["headers"])`: lower-case bytes to bytes.
 """
 
 from __future__ import annotations
 
-import hmac
 import os
 import re
-from collections.abc import Mapping, Sequence
+from collections.abc import Mapping
 from itertools import count
 
 from app.errors import InvalidRequest
@@ -22,26 +21,21 @@ _process = os.urandom(8).hex()
 _numbers = count(1)
 
 
+def _renew_process() -> None:
+    """Give a forked worker ids of its own: this module is imported before the fork."""
+    global _process
+    _process = os.urandom(8).hex()
+
+
+os.register_at_fork(after_in_child=_renew_process)
+
+
 def request_id_of(headers: Headers) -> str:
     """Return X-Request-ID as sent, or a new id if it is absent or unfit to be logged and sent back."""
     sent = headers.get(b"x-request-id")
     if sent is not None and _request_id.fullmatch(sent):
         return sent.decode()
     return f"{_process}-{next(_numbers):x}"
-
-
-def authorised(headers: Headers, keys: Sequence[bytes]) -> bool:
-    """Return whether X-API-Key is one of `keys`; without keys every request is authorised.
-
-    A near miss takes as long as any other wrong key.
-    """
-    if not keys:
-        return True
-    sent = headers.get(b"x-api-key", b"")
-    matches = False
-    for key in keys:
-        matches |= hmac.compare_digest(sent, key)
-    return matches
 
 
 def timeout_s_of(headers: Headers, max_s: float) -> float:

@@ -6,16 +6,17 @@ nobody read, so that its sender can read the answer.
 
 from __future__ import annotations
 
-from collections.abc import Awaitable, Collection, Sequence
+from collections.abc import Awaitable, Collection
 
 import structlog
 from starlette.requests import ClientDisconnect
 from starlette.types import ASGIApp, Message, Receive, Scope, Send
 
 from app.api.bounded_body import BoundedBody
-from app.api.headers import Headers, authorised, request_id_of
+from app.api.headers import Headers, request_id_of
 from app.api.problems import internal_problem, problem_response
 from app.errors import RequestError, Unauthorized
+from app.header_keys import KnownKeys
 
 OPEN_PATHS = frozenset(
     {"/", "/docs", "/redoc", "/openapi.json", "/health", "/health/live", "/health/ready", "/metrics"}
@@ -28,7 +29,8 @@ log = structlog.get_logger(__name__)
 class Edge:
     """Wraps the application: every request has an id, and every exception is answered.
 
-    The id is in `scope["state"]["request_id"]` for the application, and on every response as X-Request-ID.
+    The id is in `scope["state"]["request_id"]` for the application, and on every response as X-Request-ID. The name of
+    the key that was sent is in `scope["state"]["caller"]`, where one is asked for.
     """
 
     def __init__(
@@ -37,13 +39,13 @@ class Edge:
         *,
         max_body_bytes: int,
         body_timeout_s: float,
-        api_keys: Sequence[bytes] = (),
+        api_keys: KnownKeys | None = None,
         open_paths: Collection[str] = OPEN_PATHS,
     ) -> None:
         self._app = app
         self._max_body_bytes = max_body_bytes
         self._body_timeout_s = body_timeout_s
-        self._api_keys = tuple(api_keys)
+        self._api_keys = api_keys or KnownKeys()
         self._open_paths = open_paths
 
     async def __call__(self, scope: Scope, receive: Receive, send: Send) -> None:
@@ -74,7 +76,9 @@ class Edge:
         try:
             if not self._api_keys or scope["path"] in self._open_paths or scope["method"] == "OPTIONS":
                 pass  # what a route takes is no secret, and browsers ask without a key
-            elif not authorised(headers, self._api_keys):
+            elif caller := self._api_keys.name_of(headers.get(b"x-api-key", b"")):
+                scope["state"]["caller"] = caller
+            else:
                 raise Unauthorized("send one of the service's keys in the X-API-Key header")
             await self._app(scope, body, send_with_id)
             if body.refusal is None or started:
@@ -89,7 +93,8 @@ class Edge:
                 raise  # an answer that breaks off must look broken: the server closes the connection
             refusal = error if isinstance(error, RequestError) else body.refusal
             if refusal is None:
-                log.exception("unexpected_error", request_id=request_id, route=scope["path"][:200])
+                log.exception("unexpected_error", request_id=request_id, route=scope["path"][:200],
+                              caller=scope["state"].get("caller"))  # fmt: skip
                 response = internal_problem(request_id)
             else:
                 response = problem_response(refusal, request_id)

@@ -6,7 +6,9 @@ from typing import Annotated
 
 import typer
 
-ApiKey = Annotated[str | None, typer.Option(help="Sent as X-API-Key.", show_default="the first of CTR_API_KEYS")]
+ApiKey = Annotated[
+    str | None, typer.Option(help="Sent as X-API-Key.", show_default="the first of CTR_API_KEYS that is no hash")
+]
 ANY_ADDRESS = {"//0.0.0.0:": "//127.0.0.1:", "//[::]:": "//[::1]:"}
 """Where a service listens on all addresses to where this machine reaches it."""
 
@@ -16,14 +18,16 @@ def address_and_key(url: str | None, api_key: str | None) -> tuple[str, str | No
 
     Raises ConfigError if a setting is wrong.
     """
+    from app.header_keys import is_hashed
     from app.settings import load_settings
     from app.url_host import url_host
 
     settings = load_settings()
     if url is None:
         url = reachable(f"http://{url_host(settings.host)}:{settings.port}")
-    if api_key is None and settings.api_keys:
-        api_key = settings.api_keys[0].get_secret_value()
+    if api_key is None:
+        keys = (key.get_secret_value() for key in settings.api_keys)
+        api_key = next((key for key in keys if not is_hashed(key)), None)
     return url, api_key
 
 

@@ -129,6 +129,9 @@ class Metrics:
             CORRELATION_BOUNDS,
         )
 
+        self.key_requests = LabelledCounter(
+            self._counter("ctr_key_requests", "Requests by the name of their API key", "key")
+        )
         self.admin_actions = self._counter("ctr_admin_actions", "Admin actions over HTTP", "action", "outcome")
         self.admin_keys_refused = self._counter("ctr_admin_keys_refused", "Admin requests without the right key")
 

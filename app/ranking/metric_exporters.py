@@ -10,6 +10,7 @@ from dataclasses import replace
 
 from app.errors import DeadlinePassed, NoModel, Overloaded, RequestError
 from app.features.cache_counts import CacheCounts
+from app.header_keys import KnownKeys
 from app.observability.metrics import SCORE_BOUNDS, Metrics
 from app.ranking.monitor import ModelMonitor
 from app.ranking.ranker import Ranking
@@ -90,6 +91,22 @@ class MonitorExporter:
             starts = range(0, SUBDIVISIONS * len(SCORE_BOUNDS), SUBDIVISIONS)
             counts = [sum(new.counts[start : start + SUBDIVISIONS]) for start in starts]
             self._metrics.add_scores(label, [*counts, new.counts[-1]], new.total)
+
+
+class KeyUseExporter:
+    """Adds to the metrics how often callers' keys were used since the last export. One per process; from any thread."""
+
+    def __init__(self, keys: KnownKeys, metrics: Metrics) -> None:
+        self._keys, self._metrics = keys, metrics
+        self._lock = threading.Lock()
+        self._exported = dict.fromkeys(keys.requests, 0)
+        metrics.sources.append(self.export)
+
+    def export(self) -> None:
+        with self._lock:
+            for name, count in self._keys.requests.items():
+                self._metrics.key_requests[name].inc(count - self._exported[name])
+                self._exported[name] = count
 
 
 class CacheExporter:

@@ -12,6 +12,7 @@ from pathlib import Path
 import httpx
 
 from app.registry.store.pointer import POINTER
+from app.runtime.read_only import remove_folder
 from benchmarks.figure import Figure
 from benchmarks.process import ctr
 from benchmarks.soak.recording import RecordedLoad, Recording
@@ -106,7 +107,7 @@ def _move_out(testbed: Testbed, version: int) -> Path:
     if not target.exists():
         target.parent.mkdir(exist_ok=True)
         shutil.copytree(source, target)
-        shutil.rmtree(source)
+        remove_folder(source)
     return target
 
 
@@ -127,6 +128,8 @@ def _run(testbed: Testbed, command: list[str]) -> None:
 def _lose(folder: Path) -> None:
     """Remove the model store under load."""
     time.sleep(0.5)
+    for version in folder.glob("*/[0-9]*"):
+        remove_folder(version)
     shutil.rmtree(folder)
     time.sleep(LOST_S)
 

@@ -3,11 +3,24 @@
 from __future__ import annotations
 
 import re
+import subprocess
+import sys
+from pathlib import Path
 
 import pytest
 
-from app.api.headers import authorised, request_id_of, timeout_s_of
+from app.api.headers import request_id_of, timeout_s_of
 from app.errors import InvalidRequest
+
+ROOT = Path(__file__).parents[2]
+FORK = """
+import os
+from app.api.headers import request_id_of
+child = os.fork()
+print(request_id_of({}), flush=True)
+if child:
+    os.waitpid(child, 0)
+"""
 
 
 @pytest.mark.parametrize("sent", ["", "a b", "a\tb", 'a"b', "a" * 129, "é"])
@@ -21,9 +34,10 @@ def test_made_up_request_ids_differ() -> None:
     assert len({request_id_of({}) for _ in range(1000)}) == 1000
 
 
-def test_without_keys_everybody_may_ask() -> None:
-    assert authorised({}, ())
-    assert not authorised({}, (b"key",))
+def test_a_forked_worker_makes_up_ids_of_its_own() -> None:
+    run = subprocess.run([sys.executable, "-c", FORK], cwd=ROOT, capture_output=True, check=True, text=True)
+    parents, childs = (made.partition("-")[0] for made in run.stdout.split())
+    assert parents != childs
 
 
 @pytest.mark.parametrize(

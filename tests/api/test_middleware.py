@@ -16,6 +16,7 @@ from app.api.bounded_body import read_body
 from app.api.middleware import Edge
 from app.api.problems import install_problem_handlers
 from app.errors import NotJson
+from app.header_keys import UNNAMED, KnownKeys, hashed
 from tests.api.fakes import client
 
 pytestmark = pytest.mark.anyio
@@ -160,12 +161,14 @@ async def test_a_small_body_of_a_refused_request_is_taken_and_the_connection_sta
             read.append(piece)
             yield {"type": "http.request", "body": piece, "more_body": more}
 
-    sent = await send_messages(edge(api_keys=[b"key"]), body(), headers=[(b"content-length", b"3")])
+    sent = await send_messages(edge(api_keys=KnownKeys(["key"])), body(), headers=[(b"content-length", b"3")])
     assert status(sent) == 401
     assert read == [b"ab", b"c"]
     assert not closes(sent)
     asked = [(b"content-length", b"3"), (b"expect", b"100-continue")]
-    assert closes(await send_messages(edge(api_keys=[b"key"]), body(), headers=asked)), "it may send it or not"
+    assert closes(await send_messages(edge(api_keys=KnownKeys(["key"])), body(), headers=asked)), (
+        "it may send it or not"
+    )
 
 
 async def test_an_answer_that_left_the_body_unread_is_whole_too() -> None:
@@ -262,29 +265,31 @@ async def test_the_request_id_is_sent_back_on_every_answer() -> None:
 
 
 async def test_keys() -> None:
-    app = edge(api_keys=[b"first-key", "schlüssel".encode()])
+    keys = KnownKeys(["first-key", "schlüssel", hashed("third-key", "shop")])
+    app = edge(api_keys=keys)
     async with client(app) as http:
-        for key in ("", "first-ke", "first-key2", "FIRST-KEY"):
+        for key in ("", "first-ke", "first-key2", "FIRST-KEY", hashed("third-key", "shop"), hashed("first-key")):
             response = await http.post("/rank", headers={"X-API-Key": key})
             assert response.status_code == 401
             assert response.json()["type"].endswith(":unauthorized")
         assert (await http.post("/rank")).status_code == 401
         assert (await http.get("/models")).status_code == 401
-        for key in (b"first-key", "schlüssel".encode()):
+        for key in (b"first-key", "schlüssel".encode(), b"third-key"):
             assert (await http.post("/rank", headers={b"X-API-Key": key})).status_code == 200
+    assert keys.requests == {UNNAMED: 2, "shop": 1}
 
 
 @pytest.mark.parametrize(
     "path", ["/health", "/health/live", "/health/ready", "/metrics", "/", "/docs", "/redoc", "/openapi.json"]
 )
 async def test_paths_that_need_no_key(path: str) -> None:
-    async with client(edge(api_keys=[b"key"])) as http:
+    async with client(edge(api_keys=KnownKeys(["key"]))) as http:
         assert (await http.get(path)).status_code == 200
         assert (await http.get(path.rstrip("/") + "/x")).status_code == 401, "only these very paths"
 
 
 async def test_metrics_can_be_closed() -> None:
-    async with client(edge(api_keys=[b"key"], open_paths={"/health"})) as http:
+    async with client(edge(api_keys=KnownKeys(["key"]), open_paths={"/health"})) as http:
         assert (await http.get("/metrics")).status_code == 401
 
 

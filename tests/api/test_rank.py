@@ -20,6 +20,7 @@ from app.api.openapi import REQUEST_HEADERS
 from app.api.rank import RankEndpoint
 from app.errors import DeadlinePassed, Overloaded
 from app.features.request_ids import RequestIds
+from app.header_keys import KnownKeys
 from app.observability.metrics import STAGES, Metrics
 from app.ranking.ranker import Ranking
 from app.ranking.request import RankRequest
@@ -105,7 +106,7 @@ EFFECTS: dict[str, tuple[str, Callable[[httpx.Response], bool]]] = {
 
 async def test_each_documented_request_header_is_read(service: FakeRankService, metrics: Metrics) -> None:
     assert set(EFFECTS) == {*REQUEST_HEADERS, "X-API-Key"}
-    async with client(edge(service, metrics, api_keys=[b"key"])) as http:
+    async with client(edge(service, metrics, api_keys=KnownKeys(["key"]))) as http:
         for name, (value, has_effect) in EFFECTS.items():
             without = await http.post("/rank", json=BODY, headers={"X-API-Key": "key"})
             assert without.status_code == 200

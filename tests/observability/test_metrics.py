@@ -34,6 +34,7 @@ CONTRACT = {
     "ctr_shadow_requests_total": {"outcome"},
     "ctr_shadow_score_shift_ratio": set(),
     "ctr_shadow_rank_correlation": set(),
+    "ctr_key_requests_total": {"key"},
     "ctr_admin_actions_total": {"action", "outcome"},
     "ctr_admin_keys_refused_total": set(),
     "ctr_inflight_requests": set(),
@@ -67,6 +68,7 @@ def use_everything(metrics: Metrics) -> None:
     metrics.model_swaps["live"].inc()
     metrics.model_errors["7"].inc()
     metrics.admin_actions.labels("promote", "done").inc()
+    metrics.key_requests["shop"].inc()
     metrics.model_non_finite["7"].inc()
     metrics.add_scores("canary", [0] * len(SCORE_BOUNDS) + [1], 0.995)
     metrics.rejected["overloaded"].inc()

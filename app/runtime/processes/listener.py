@@ -28,13 +28,21 @@ def bind(settings: Settings) -> socket.socket:
     return _bound(settings, shared=True)
 
 
+def addresses_of(settings: Settings) -> list[Settings]:
+    """Return the settings once for each address to listen on: as they are, then with that of the admin."""
+    if settings.admin_port is None:
+        return [settings]
+    return [settings, settings.model_copy(update={"host": settings.admin_host, "port": settings.admin_port})]
+
+
 def _bound(settings: Settings, *, shared: bool) -> socket.socket:
     name = f"{url_host(settings.host)}:{settings.port}"
+    choices = ("CTR_ADMIN_HOST", "CTR_ADMIN_PORT") if settings.port == settings.admin_port else ("--host", "--port")
     try:
         addresses = socket.getaddrinfo(settings.host, settings.port, type=socket.SOCK_STREAM, flags=socket.AI_PASSIVE)
     except (OSError, UnicodeError) as error:
         raise ConfigError(
-            f"cannot listen on {name}: {settings.host} is no address; choose another with --host"
+            f"cannot listen on {name}: {settings.host} is no address; choose another with {choices[0]}"
         ) from error
     # `localhost` is both, and 127.0.0.1 to most clients.
     family, kind, _, _, address = min(addresses, key=lambda info: info[0] != socket.AF_INET)
@@ -46,6 +54,8 @@ def _bound(settings: Settings, *, shared: bool) -> socket.socket:
         bound.bind(address)
     except OSError as error:
         bound.close()
-        raise ConfigError(f"cannot listen on {name}: {error.strerror}; choose another with --host or --port") from error
+        raise ConfigError(
+            f"cannot listen on {name}: {error.strerror}; choose another with {' or '.join(choices)}"
+        ) from error
     bound.setblocking(False)
     return bound

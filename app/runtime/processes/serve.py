@@ -2,12 +2,13 @@
 
 from __future__ import annotations
 
+import contextlib
 import os
 from collections.abc import Callable
 
 from app.observability.logs import configure_logging
 from app.runtime import descriptors
-from app.runtime.processes.listener import reserve
+from app.runtime.processes.listener import addresses_of, reserve
 from app.runtime.processes.metrics_folder import metrics_folder
 from app.runtime.processes.supervisor import Supervisor
 from app.settings import Settings
@@ -26,7 +27,9 @@ def serve(settings: Settings, factory: str, announce: Callable[[str], None] = la
         CtrError: the application cannot be imported.
     """
     descriptors.raise_limit()
-    with reserve(settings) as reserved, metrics_folder() as folder:
+    with contextlib.ExitStack() as stack:
+        reserved, *_ = [stack.enter_context(reserve(address)) for address in addresses_of(settings)]
+        folder = stack.enter_context(metrics_folder())
         port = reserved.getsockname()[1]
         configure_logging(settings.log_level)
         # prometheus_client reads it when a worker first imports it.

@@ -16,7 +16,7 @@ from app.observability.all_processes import share_metrics_as
 from app.observability.logs import configure_logging
 from app.runtime.processes.channel import Refused, Started, send
 from app.runtime.processes.kernel import end_with, set_process_name
-from app.runtime.processes.listener import bind
+from app.runtime.processes.listener import addresses_of, bind
 from app.runtime.processes.server import ServedApplication, Server, server_config
 from app.runtime.processes.supervisor_link import SupervisorLink
 from app.settings import Settings
@@ -43,7 +43,7 @@ def run_worker(settings: Settings, factory: str, number: int, channel: socket.so
         application: ServedApplication = import_from_string(factory)(settings)
         server = Server(server_config(settings, application), application, SupervisorLink(channel))
         # Not asyncio.run, which waits at the end for tasks and threads that the grace has not been enough for.
-        uvloop.new_event_loop().run_until_complete(server.serve([bind(settings)]))
+        uvloop.new_event_loop().run_until_complete(server.serve([bind(address) for address in addresses_of(settings)]))
     except ConfigError as error:
         send(channel, Refused(str(error)))
         return REFUSED

@@ -8,7 +8,7 @@ from typing import Any
 import pytest
 
 from app.errors import ConfigError
-from app.runtime.processes.listener import bind, reserve
+from app.runtime.processes.listener import addresses_of, bind, reserve
 from app.settings import Settings
 
 HAS_IPV6 = socket.has_ipv6
@@ -64,3 +64,17 @@ def test_a_port_at_which_another_service_listens_is_named() -> None:
             listener.listen()
             with pytest.raises(ConfigError, match=rf"cannot listen on 127\.0\.0\.1:{taken.port}: .*--port"):
                 reserve(taken)
+
+
+def test_the_admin_has_an_address_of_its_own() -> None:
+    assert addresses_of(settings()) == [settings()]
+    with reserve(settings()) as reserved:
+        port = reserved.getsockname()[1]
+        both = settings(host="::1", admin_key="key", admin_port=port)
+        all_callers, operators = addresses_of(both)
+        assert all_callers == both
+        assert (operators.host, operators.port) == ("127.0.0.1", port)
+        with bind(operators) as listener:
+            listener.listen()
+            with pytest.raises(ConfigError, match=rf":{port}: .*CTR_ADMIN_HOST or CTR_ADMIN_PORT"):
+                reserve(operators)
