@@ -136,3 +136,9 @@ def test_versions_of_before_keep_their_reading() -> None:
     assert [first(value, "f") for value in ("7.0", "-0.0", 7.0, 2.0**60, 1e19)] == ["7", "0", "7", str(2**60), "1e+19"]
     with pytest.raises(EncodingError):
         first(math.nan, "f")
+
+
+def test_a_long_text_of_spaces_is_refused_at_once() -> None:
+    """A pattern for numbers as people write them would take hours with it."""
+    with pytest.raises(EncodingError, match="number"):
+        number_of("1" + " " * 500_000 + "x", "f")
