@@ -11,6 +11,7 @@ import typer
 
 from app.commands.output import AsJson, emit
 from app.features.loading.synthetic import SyntheticCatalogue
+from app.observability.logs import configure_logging
 from benchmarks import machine
 from benchmarks.faults import page as pages
 from benchmarks.faults.bed import FaultBed
@@ -52,6 +53,7 @@ def main(
             typer.echo(f"{row.name:18} {row.fault}")
         return
     signal.signal(signal.SIGTERM, signal.default_int_handler)  # so that all that was started is ended
+    configure_logging("warning")  # to standard error: with --json standard output is one document
     began = time.monotonic()
     cores = machine.cores()
     canaries = Canaries()

@@ -39,6 +39,7 @@ class FaultBed:
     _shared: dict[str, tuple[Service, StoreServer | None, contextlib.ExitStack]] = field(default_factory=dict)
     _rates: dict[tuple[str, int], float] = field(default_factory=dict)
     _loads: list[UsualLoad] = field(default_factory=list)
+    _starts: int = 0
 
     @property
     def scale(self) -> float:
@@ -106,8 +107,8 @@ class FaultBed:
         if name not in self._shared:
             stack = contextlib.ExitStack()
             store = stack.enter_context(self.store("store")) if settings is not None else None
-            log = f"{name}-{sum(key.startswith(name) for key, _ in self._rates)}"
-            service = stack.enter_context(self.service(log, store=store, settings=settings))
+            self._starts += 1  # each with a log of its own, which the secrets are looked for in
+            service = stack.enter_context(self.service(f"{name}-{self._starts}", store=store, settings=settings))
             self._shared[name] = service, store, stack
         return self._shared[name][:2]
 

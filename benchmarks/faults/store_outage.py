@@ -21,6 +21,8 @@ NOTICED_S = 0.5
 """After so long under load every request has met the fault."""
 READS = ("hgetall", "hmget", "mget", "hget")
 CALL_RATIO = 1.2
+SETTLED_S, UNREAD = 60.0, 50
+"""At most so long, until fewer reads a second than these are sent without a load."""
 
 
 @contextlib.contextmanager
@@ -120,6 +122,7 @@ def _dies(bed: FaultBed) -> Sequence[Check]:
 def _refuses_reads(bed: FaultBed) -> Sequence[Check]:
     """The store answers, but each read with an error, as while it loads, is out of memory, or forbids them."""
     service, store = bed.with_store()
+    _wait_until_unread(store)
     with store.client() as client, bed.load(service, store=store) as load:
         time.sleep(1.0)
         spans = []
@@ -145,6 +148,16 @@ def _refuses_reads(bed: FaultBed) -> Sequence[Check]:
         marked(load.timeline.between(began + NOTICED_S, allowed - NOTICED_S)),
         full_again(load.timeline, allowed, 2.0),
     ]
+
+
+def _wait_until_unread(store: StoreServer) -> None:
+    """Wait until nothing is read without a load: after an outage the items are read again, for a while."""
+    due = time.monotonic() + SETTLED_S
+    while time.monotonic() < due:
+        before = _calls(store)
+        time.sleep(1.0)
+        if _calls(store) - before <= UNREAD:
+            return
 
 
 def _calls(store: StoreServer) -> int:
