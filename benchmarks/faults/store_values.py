@@ -58,7 +58,9 @@ def _corrupted(bed: FaultBed) -> Sequence[Check]:
     catalogue = MixedCatalogue(users=bed.count(5000, 300), items=bed.count(5000, 300))
     expected = Counter((side, field) for side, _, field, _ in catalogue.corruptions(SHARE))
     wrong_users = {number for side, number, _, _ in catalogue.corruptions(SHARE) if side == "user"}
-    items = [str(number) for number in range(50)]
+    wrong_items = {number for side, number, _, _ in catalogue.corruptions(SHARE) if side == "item"}
+    # Answers are marked for what their items hold too: these hold nothing wrong, so that the user alone decides.
+    items = [str(number) for number in range(catalogue.items) if number not in wrong_items][:50]
     statuses: Counter[int] = Counter()
     marked = unmarked = 0
     with _mixed_service(bed, "corrupted", catalogue) as (service, _):
