@@ -1,7 +1,7 @@
 """`RespReader`: parses replies, and gives `OVERSIZED` in place of a value that is too large for a feature.
 
 A value of 30 MB in one hash would hold up every request behind it while it is put together and decoded. Its length
-stands before it on the wire, so it is dropped piece by piece as it arrives (docs/adr/0022).
+stands before it on the wire, so it is dropped piece by piece as it arrives (docs/adr/0024).
 """
 
 from __future__ import annotations
