@@ -24,6 +24,7 @@ from app.api.openapi import complete_openapi, serve_openapi
 from app.api.plain_requests import as_get, plain_path
 from app.api.problems import install_problem_handlers, problem_response
 from app.api.rank import RankEndpoint
+from app.api.request_log import RequestLog
 from app.errors import NotFound, RequestError
 from app.features.store import FeatureStore
 from app.header_keys import KnownKeys
@@ -52,18 +53,18 @@ class Application:
         self._rank = rank
         api_keys = KnownKeys(key.get_secret_value() for key in settings.api_keys)
         KeyUseExporter(api_keys, service.metrics)
-        edge = Edge(
+        self._edge: ASGIApp = Edge(
             self._route,
             max_body_bytes=settings.max_body_bytes,
             body_timeout_s=settings.body_timeout_s,
             api_keys=api_keys,
             open_paths=_open_paths(service),
         )
-
-        self._edge: ASGIApp = edge
+        if settings.log_requests:
+            self._edge = RequestLog(self._edge)
         if settings.cors_origins:
             self._edge = CORSMiddleware(
-                edge,  # inside, so that a preflight needs no key and a refusal can be read
+                self._edge,  # inside, so that a preflight needs no key and a refusal can be read
                 allow_origins=settings.cors_origins,
                 allow_methods=["GET", "HEAD", "POST"],
                 allow_headers=["*"],

@@ -303,6 +303,7 @@ class Settings(BaseSettings):
         "open", description="Who may read /metrics: all, who has one of the API keys, or nobody."
     )
     log_level: Literal["debug", "info", "warning", "error"] = Field("info", description="Least severe line to log.")
+    log_requests: bool = Field(False, description="Log a line a request, of the level info; off it costs nothing.")
 
     @field_validator("admin_port")
     @classmethod

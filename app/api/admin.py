@@ -135,5 +135,4 @@ def parse_body(raw: bytes, body: type[VersionBody] | type[OptionalVersionBody]) 
 
 
 def _client_of(request: Request) -> dict[str, str]:
-    client = request.client.host if request.client else ""
-    return {"client": client, "request_id": str(request.scope.get("state", {}).get("request_id", ""))}
+    return {"client": request.client.host if request.client else ""}

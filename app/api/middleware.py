@@ -17,6 +17,7 @@ from app.api.headers import Headers, request_id_of
 from app.api.problems import internal_problem, problem_response
 from app.errors import RequestError, Unauthorized
 from app.header_keys import KnownKeys
+from app.observability.request_context import REQUEST
 
 OPEN_PATHS = frozenset(
     {"/", "/docs", "/redoc", "/openapi.json", "/health", "/health/live", "/health/ready", "/metrics"}
@@ -29,8 +30,8 @@ log = structlog.get_logger(__name__)
 class Edge:
     """Wraps the application: every request has an id, and every exception is answered.
 
-    The id is in `scope["state"]["request_id"]` for the application, and on every response as X-Request-ID. The name of
-    the key that was sent is in `scope["state"]["caller"]`, where one is asked for.
+    The id is in `scope["state"]["request_id"]` for the application, in the lines that are logged meanwhile, and on every
+    response as X-Request-ID. The name of the key that was sent is in `scope["state"]["caller"]`, where one is asked for.
     """
 
     def __init__(
@@ -55,6 +56,7 @@ class Edge:
         headers: Headers = dict(scope["headers"])
         request_id = request_id_of(headers)
         scope.setdefault("state", {})["request_id"] = request_id
+        REQUEST.set((request_id, headers))
         started = False
         body = BoundedBody(receive, headers, self._max_body_bytes, self._body_timeout_s)
 
@@ -93,8 +95,7 @@ class Edge:
                 raise  # an answer that breaks off must look broken: the server closes the connection
             refusal = error if isinstance(error, RequestError) else body.refusal
             if refusal is None:
-                log.exception("unexpected_error", request_id=request_id, route=scope["path"][:200],
-                              caller=scope["state"].get("caller"))  # fmt: skip
+                log.exception("unexpected_error", route=scope["path"][:200], caller=scope["state"].get("caller"))
                 response = internal_problem(request_id)
             else:
                 response = problem_response(refusal, request_id)

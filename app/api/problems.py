@@ -157,10 +157,9 @@ def install_problem_handlers(app: FastAPI, *, docs: bool = True) -> None:
 
     @app.exception_handler(Exception)
     async def _unexpected(request: Request, error: Exception) -> Response:
-        request_id = _request_id(request)
-        log.error("unexpected_error", request_id=request_id, route=request.url.path[:200], exc_info=error)
+        log.error("unexpected_error", route=request.url.path[:200], exc_info=error)
         request.state.answered = True
-        return internal_problem(request_id)
+        return internal_problem(_request_id(request))
 
 
 def _request_id(request: Request) -> str:

@@ -9,11 +9,13 @@ from typing import Literal
 
 import structlog
 
+from app.observability.request_context import add_request_ids
+
 Level = Literal["debug", "info", "warning", "error"]
 
 
 def configure_logging(level: Level = "info", json: bool | None = None) -> None:
-    """Send the log of this process, libraries included, to standard error.
+    """Send the log of this process, libraries and warnings included, to standard error.
 
     Args:
         level: the least severe line to write.
@@ -23,6 +25,7 @@ def configure_logging(level: Level = "info", json: bool | None = None) -> None:
         json = not sys.stderr.isatty()
     shared: list[structlog.typing.Processor] = [
         structlog.contextvars.merge_contextvars,
+        add_request_ids,
         structlog.stdlib.add_log_level,
         structlog.stdlib.add_logger_name,
         structlog.stdlib.PositionalArgumentsFormatter(),
@@ -48,6 +51,7 @@ def configure_logging(level: Level = "info", json: bool | None = None) -> None:
             processors=[structlog.stdlib.ProcessorFormatter.remove_processors_meta, *last],
         )
     )
+    logging.captureWarnings(True)
     root = logging.getLogger()
     root.handlers = [handler]
     root.setLevel(level.upper())

@@ -15,14 +15,17 @@ from structlog.testing import capture_logs
 from app.api.bounded_body import read_body
 from app.api.middleware import Edge
 from app.api.problems import install_problem_handlers
+from app.api.request_log import RequestLog
 from app.errors import NotJson
 from app.header_keys import UNNAMED, KnownKeys, hashed
+from app.observability.request_context import add_request_ids
 from tests.api.fakes import client
 
 pytestmark = pytest.mark.anyio
 
 LIMIT = 1000
 CHUNK = b"x" * 1000
+TRACEPARENT = "00-0af7651916cd43dd8448eb211c80319c-b7ad6b7169203331-01"
 
 
 async def echo(scope: Scope, receive: Receive, send: Send) -> None:
@@ -297,13 +300,51 @@ async def test_an_unexpected_error_is_a_500_without_its_text_and_logged() -> Non
     async def bug(scope: Scope, receive: Receive, send: Send) -> None:
         raise ValueError("secret of ours")
 
-    with capture_logs() as logs:
+    with capture_logs([add_request_ids]) as logs:
         async with client(edge(bug)) as http:
-            response = await http.post("/rank", headers={"X-Request-ID": "abc"})
+            response = await http.post("/rank", headers={"X-Request-ID": "abc", "traceparent": TRACEPARENT})
     assert response.status_code == 500
     assert response.headers["content-type"] == "application/problem+json"
     assert "secret" not in response.text
-    assert [(entry["event"], entry["request_id"]) for entry in logs] == [("unexpected_error", "abc")]
+    (line,) = logs
+    assert (line["event"], line["request_id"], line["trace_id"]) == ("unexpected_error", "abc", TRACEPARENT[3:35])
+
+
+async def test_a_line_a_request_where_it_is_asked_for() -> None:
+    async def app(scope: Scope, receive: Receive, send: Send) -> None:
+        if scope["path"] == "/bug":
+            raise ValueError("a bug")
+        await echo(scope, receive, send)
+
+    with capture_logs([add_request_ids]) as logs:
+        async with client(RequestLog(edge(app, api_keys=KnownKeys([hashed("key", "shop")])))) as http:
+            headers = {"X-API-Key": "key", "X-Request-ID": "abc", "traceparent": TRACEPARENT}
+            await http.post("/rank?user=4711", content=b"4711", headers=headers)
+            await http.get("/models")
+            await http.get("/bug", headers={"X-API-Key": "key"})
+    asked, refused, unexpected, failed = logs
+    assert asked.pop("ms") >= 0
+    assert asked == {
+        "event": "request",
+        "log_level": "info",
+        "method": "POST",
+        "path": "/rank",
+        "status": 200,
+        "caller": "shop",
+        "request_id": "abc",
+        "trace_id": TRACEPARENT[3:35],
+    }
+    assert (refused["path"], refused["status"], refused["caller"]) == ("/models", 401, None)
+    assert "trace_id" not in refused, "it sent none"
+    assert (unexpected["event"], failed["event"], failed["status"]) == ("unexpected_error", "request", 500)
+    assert unexpected["request_id"] == failed["request_id"] != refused["request_id"]
+
+
+async def test_a_client_that_leaves_has_its_line_too() -> None:
+    with capture_logs() as logs:
+        app: Any = RequestLog(edge())
+        await send_messages(app, iter([{"type": "http.disconnect"}]))
+    assert [(line["event"], line["status"]) for line in logs] == [("request", None)]
 
 
 async def test_an_answer_that_breaks_off_is_not_made_whole() -> None:

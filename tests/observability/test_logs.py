@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import json
 import logging
-from collections.abc import Iterator
 
 import pytest
 import structlog
@@ -13,17 +12,7 @@ from app.cli import _log_to_standard_error
 from app.observability.logs import LogThrottle, configure_logging
 
 
-@pytest.fixture
-def _restored_logging() -> Iterator[None]:
-    root = logging.getLogger()
-    handlers, level = root.handlers, root.level
-    yield
-    root.handlers = handlers
-    root.setLevel(level)
-    structlog.reset_defaults()
-
-
-@pytest.mark.usefixtures("_restored_logging")
+@pytest.mark.usefixtures("restored_logging")
 def test_log_lines_are_json_for_machines(capsys: pytest.CaptureFixture[str]) -> None:
     configure_logging("info")
     log = structlog.get_logger("app.somewhere")
@@ -45,7 +34,7 @@ def test_log_lines_are_json_for_machines(capsys: pytest.CaptureFixture[str]) -> 
     assert secret not in err, "local variables stay out of tracebacks"
 
 
-@pytest.mark.usefixtures("_restored_logging")
+@pytest.mark.usefixtures("restored_logging")
 def test_log_lines_are_text_for_people(capsys: pytest.CaptureFixture[str]) -> None:
     configure_logging("warning", json=False)
     log = structlog.get_logger("app.somewhere")
@@ -58,7 +47,7 @@ def test_log_lines_are_text_for_people(capsys: pytest.CaptureFixture[str]) -> No
     assert not err.startswith("{")
 
 
-@pytest.mark.usefixtures("_restored_logging")
+@pytest.mark.usefixtures("restored_logging")
 def test_a_command_logs_in_a_process_that_a_service_has_configured(capsys: pytest.CaptureFixture[str]) -> None:
     configure_logging("info")
     _log_to_standard_error()

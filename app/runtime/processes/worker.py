@@ -6,8 +6,8 @@ import contextlib
 import os
 import socket
 import sys
-import traceback
 
+import structlog
 import uvloop
 from uvicorn.importer import import_from_string
 
@@ -20,6 +20,8 @@ from app.runtime.processes.listener import addresses_of, bind
 from app.runtime.processes.server import ServedApplication, Server, server_config
 from app.runtime.processes.supervisor_link import SupervisorLink
 from app.settings import Settings
+
+log = structlog.get_logger(__name__)
 
 REFUSED = 78
 """Exit status of a worker that found the settings wrong: EX_CONFIG of sysexits.h."""
@@ -50,7 +52,7 @@ def run_worker(settings: Settings, factory: str, number: int, channel: socket.so
     except SystemExit as end:
         return end.code if isinstance(end.code, int) else 1
     except BaseException:
-        traceback.print_exc()
+        log.exception("worker_failed", worker=number)
         return 1
     finally:
         for stream in (sys.stdout, sys.stderr):
