@@ -30,8 +30,9 @@ log = structlog.get_logger(__name__)
 class Edge:
     """Wraps the application: every request has an id, and every exception is answered.
 
-    The id is in `scope["state"]["request_id"]` for the application, in the lines that are logged meanwhile, and on every
-    response as X-Request-ID. The name of the key that was sent is in `scope["state"]["caller"]`, where one is asked for.
+    The id is in `scope["state"]["request_id"]` for the application, in the lines that are logged meanwhile, and on
+    every response as X-Request-ID. The name of the key that was sent is in `scope["state"]["caller"]`, where one is
+    asked for.
     """
 
     def __init__(
