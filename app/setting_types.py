@@ -8,13 +8,15 @@ from ipaddress import IPv4Network, IPv6Network
 from pathlib import Path
 from typing import Annotated
 
-from pydantic import AfterValidator, BeforeValidator, Field, SecretStr
+from pydantic import AfterValidator, BeforeValidator, Field, JsonValue, SecretStr
 from pydantic_settings import NoDecode
 
 from app.errors import ConfigError
 from app.header_keys import is_hashed
 from app.redis_url import parse_redis_url
 
+FOR_PUBLISHING: dict[str, JsonValue] = {"for_publishing": True}
+"""Marks a setting that `app.publishing` reads: it is passed on to the processes in which a service has it run."""
 ORIGIN = re.compile(r"\*|https?://[^/?#@\s*]+")
 ROOT_PATH = re.compile(r"(/[A-Za-z0-9._~-]+)*")
 CONTROL = re.compile(r"[\x00-\x1f\x7f]")
