@@ -22,7 +22,7 @@ from app.runtime.request_forms import (
     MAX_HEADER_LINES,
     describe_malformed,
     head_without_offer,
-    origin_form,
+    target_of,
     too_large,
     too_slow,
 )
@@ -30,7 +30,6 @@ from app.runtime.server_config import ServerConfig
 
 RECEIVED_AT = "received_at"
 """The name in `scope["state"]` of the time, by `time.perf_counter`, at which the first byte of a request was read."""
-VERSIONS = frozenset({"1.0", "1.1"})
 MAX_DISCARDED = 1 << 20
 """Bytes that are read and thrown away after a refusal; the buffers of the kernel end what follows."""
 
@@ -127,12 +126,7 @@ class HttpProtocol(HttpToolsProtocol):
         self._in_head = False
         self._progressed = True
         self._part_received = 0
-        if len(self.url) > self.config.max_header_bytes:
-            raise too_large("head", self.config.max_header_bytes)
-        if self.parser.get_http_version() not in VERSIONS:  # llhttp reads 0.9 and 2.0 too
-            raise NotHttp("this server speaks HTTP/1.1; end the request's first line with it")
-        if not self.url.startswith(b"/"):
-            self.url = origin_form(self.url)
+        self.url = target_of(self.url, self.parser.get_http_version(), self.config.max_header_bytes)
         super().on_headers_complete()
         if self.config.draining:
             self.end_after_answer()

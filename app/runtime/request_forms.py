@@ -4,9 +4,10 @@ from __future__ import annotations
 
 import httptools
 
-from app.errors import HeadTooLarge, HeadTooSlow
+from app.errors import HeadTooLarge, HeadTooSlow, NotHttp
 
 MAX_HEADER_LINES = 100
+VERSIONS = frozenset({"1.0", "1.1"})
 HTTP_2_PREFACE, TLS_HANDSHAKE = b"PRI * HTTP/2", b"\x16\x03"
 OFFER = frozenset({b"upgrade", b"http2-settings"})
 """The headers of an offer to change the protocol, and their tokens in Connection."""
@@ -22,6 +23,15 @@ def head_without_offer(method: bytes, target: bytes, version: bytes, headers: li
         if name not in OFFER:
             lines += [name, b": ", value, b"\r\n"]
     return b"".join(lines) + b"\r\n"
+
+
+def target_of(target: bytes, version: str, max_bytes: int) -> bytes:
+    """Return what a first line asks for, as a path and a query. Raises HeadTooLarge, and NotHttp for its version."""
+    if len(target) > max_bytes:
+        raise too_large("head", max_bytes)
+    if version not in VERSIONS:  # llhttp reads 0.9 and 2.0 too
+        raise NotHttp("this server speaks HTTP/1.1; end the request's first line with it")
+    return target if target.startswith(b"/") else origin_form(target)
 
 
 def origin_form(target: bytes) -> bytes:
