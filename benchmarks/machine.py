@@ -85,14 +85,6 @@ def cpu_seconds(pid: int) -> float:
     return sum(map(int, fields[11:15])) / os.sysconf("SC_CLK_TCK")
 
 
-def delayed_seconds(pid: int) -> float:
-    """Return for how long the main thread of a process was ready to run while others had its core; 0 if unknown."""
-    try:
-        return int(Path(f"/proc/{pid}/schedstat").read_text().split()[1]) / 1e9
-    except (OSError, IndexError):
-        return 0.0
-
-
 def core_seconds(cores: set[int]) -> float:
     """Return for how long these cores worked for any process or were taken by the hypervisor; 0 if unknown."""
     try:

@@ -13,7 +13,7 @@ import time
 from collections.abc import Callable, Iterable, Iterator, Mapping
 from pathlib import Path
 
-from benchmarks.machine import core_seconds, cpu_seconds, delayed_seconds, pinned
+from benchmarks.machine import core_seconds, cpu_seconds, pinned
 
 START_S = 180.0
 """Long, because a machine that does much else takes a minute where a quiet one takes five seconds."""
@@ -83,12 +83,7 @@ class Process:
         return sum(cpu_seconds(pid) for pid in self.pids)
 
     def delayed_seconds(self) -> float:
-        """Return for how long other programs had its core.
-
-        Several processes also delay one another; for them it is the time that the core worked for any other process.
-        """
-        if len(self.pids) == 1:
-            return delayed_seconds(self.pid)
+        """Return for how long its core worked for other programs: by one rule for all, so that ratios are fair."""
         return core_seconds(self.core) - self.cpu_seconds() if self.core else 0.0
 
     def wait_until(self, ready: Callable[[], bool], timeout_s: float = START_S) -> None:
@@ -149,6 +144,15 @@ def listed(folder: str) -> list[str]:
     with contextlib.suppress(OSError):
         return os.listdir(folder)
     return []
+
+
+def open_files(pid: int) -> list[str]:
+    """Return what the descriptors of a process stand for: paths, and names such as `socket:[1234]`."""
+    names = []
+    for number in listed(f"/proc/{pid}/fd"):
+        with contextlib.suppress(OSError):  # it was closed meanwhile
+            names.append(os.readlink(f"/proc/{pid}/fd/{number}"))
+    return names
 
 
 def _resident_kb(pid: int) -> int:

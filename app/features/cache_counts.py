@@ -16,3 +16,7 @@ class CacheCounts:
     evictions: int = 0
     invalid_values: Counter[str] = field(default_factory=Counter)
     """By field."""
+
+    def count_invalid(self, field: str) -> None:
+        """Count a stored value of an item that fits no slot."""
+        self.invalid_values[field] += 1

@@ -75,9 +75,9 @@ class ItemCache:
         self.aged = aged
         self.counts = CacheCounts()
         self.dtype = dtype
-        self._rows = ItemRows(
-            capacity, max(1, capacity // UNKNOWN_DIVISOR if unknown_capacity is None else unknown_capacity)
-        )
+        if unknown_capacity is None:
+            unknown_capacity = max(1, capacity // UNKNOWN_DIVISOR)
+        self._rows = ItemRows(capacity, unknown_capacity)
         # One row more than there are, which no item has: ABSENT, -1, finds it.
         self._flags_C = zeros_on_huge_pages((self._rows.count + 1,), np.uint8)
         self._flags_address: int = self._flags_C.ctypes.data
@@ -167,10 +167,6 @@ class ItemCache:
         """Expect no reports of the changes found so far: the store makes none."""
         self._ages.on_reported(None)
 
-    def count_invalid(self, field: str) -> None:
-        """Count a stored value of an item that fits no slot."""
-        self.counts.invalid_values[field] += 1
-
     # Listener of a FeatureStore
 
     def on_items(self, item_ids: Sequence[str], items: Sequence[RawFeatures]) -> None:
@@ -198,7 +194,7 @@ class ItemCache:
             if not written:
                 return
             rows, item_ids, items = rows[written], [item_ids[i] for i in written], [items[i] for i in written]
-        valid = self._tables.write(rows, item_ids, items, self.count_invalid)
+        valid = self._tables.write(rows, item_ids, items, self.counts.count_invalid)
         self._flags_C[rows] = [
             FRESH | (KNOWN if item else 0) | (VALID if is_valid else 0)
             for item, is_valid in zip(items, valid, strict=True)

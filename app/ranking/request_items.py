@@ -37,7 +37,7 @@ class RequestItems:
         """Copy what the cache has of the candidates; afterwards its rows may become other items'."""
         self._artifact = artifact
         self._features = features
-        self._count_invalid = cache.count_invalid
+        self._count_invalid = cache.counts.count_invalid
         self._overrides = overrides_of(artifact, features, request)
         self.own: list[int] = sorted({*features.uncached, *self._overrides})
         """Indices of the candidates whose states are computed here."""

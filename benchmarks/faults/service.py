@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import contextlib
-import os
 import time
 from collections.abc import Callable, Iterator
 from dataclasses import dataclass, field
@@ -14,7 +13,7 @@ import httpx
 from prometheus_client.parser import text_string_to_metric_families
 
 from benchmarks.faults.secrets import Canaries
-from benchmarks.process import Process, listed
+from benchmarks.process import Process, open_files
 
 ESTABLISHED, LISTENING = "01", "0A"
 PATIENCE_S = 60.0
@@ -127,10 +126,4 @@ def one_request_a_connection() -> httpx.Client:
 
 def sockets_of(pid: int) -> set[int]:
     """Return the inodes of a process's sockets."""
-    inodes = set()
-    for name in listed(f"/proc/{pid}/fd"):
-        with contextlib.suppress(OSError):
-            target = os.readlink(f"/proc/{pid}/fd/{name}")
-            if target.startswith("socket:["):
-                inodes.add(int(target[8:-1]))
-    return inodes
+    return {int(name[8:-1]) for name in open_files(pid) if name.startswith("socket:[")}
