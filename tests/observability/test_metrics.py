@@ -39,6 +39,8 @@ CONTRACT = {
     "ctr_admin_keys_refused_total": set(),
     "ctr_inflight_requests": set(),
     "ctr_rejected_total": {"reason"},
+    "ctr_connections": set(),
+    "ctr_connections_refused_total": {"reason"},
 }
 STAGES_S = (0.0001, 0.0005, 0.00051, 0.002, 7.0)
 
@@ -72,6 +74,7 @@ def use_everything(metrics: Metrics) -> None:
     metrics.model_non_finite["7"].inc()
     metrics.add_scores("canary", [0] * len(SCORE_BOUNDS) + [1], 0.995)
     metrics.rejected["overloaded"].inc()
+    metrics.connections_refused["full"].inc()
 
 
 def test_exports_the_names_and_labels_of_the_contract_and_no_others() -> None:
