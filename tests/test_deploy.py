@@ -212,6 +212,8 @@ def test_labels_in_alerts_are_ones_the_metrics_have() -> None:
         "ctr_features_missing_total": {"entity"},
         "ctr_model_swaps_total": {"outcome"},
         "ctr_degraded_total": {"reason"},
+        "ctr_rejected_total": {"reason"},
+        "ctr_connections_refused_total": {"reason"},
     }
     source = (ROOT / "app" / "observability" / "metrics.py").read_text()
     for metric, labels in known.items():
