@@ -88,7 +88,7 @@ class Application:
         """Let /health/ready fail from now on: the process is about to stop."""
         self.service.draining = True
 
-    def refusal(self, error: RequestError) -> Answer:
+    def answer_to(self, error: RequestError) -> Answer:
         """Make the answer to something that is not a request, with an id of its own."""
         request_id = request_id_of({})
         response = problem_response(error, request_id)

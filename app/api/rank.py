@@ -44,8 +44,8 @@ class RankEndpoint:
         """
         Args:
             max_body_bytes: most bytes of a body once its Content-Encoding is undone.
-            key_rates: bounds what each key asks for; None where there are no keys, or no bounds.
             deadline_s: seconds after which every request is given up; clients may ask for less.
+            key_rates: bounds what each key asks for; None where there are no keys, or no bounds.
         """
         self._service = service
         self._metrics = metrics

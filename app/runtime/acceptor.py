@@ -84,7 +84,7 @@ class Acceptor:
             return False
         client.setblocking(False)
         protocol = self._create_protocol()
-        protocol.refusal = self._connections.refusal(address)
+        protocol.refusal = self._connections.make_room(address)
         self._connections.add(protocol, address)
         task = self._loop.create_task(self._take(client, protocol))
         self._tasks.add(task)

@@ -112,7 +112,7 @@ class Connections:
     def __len__(self) -> int:
         return len(self._addresses)
 
-    def refusal(self, address: str) -> ConnectionRefused | None:
+    def make_room(self, address: str) -> ConnectionRefused | None:
         """Make room for a connection from an address; return why there is none, or None if there is.
 
         A connection that is refused is taken all the same, to be answered: it makes room for the next.

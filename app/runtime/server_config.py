@@ -24,11 +24,11 @@ class ServerConfig(uvicorn.Config):
     """Whether the process is about to stop, so that connections end after their next answer."""
     shed: Callable[[bytes], bytes | None]
     """Answers a request of an overloaded process in the place of the application; returns None for all others."""
-    refusal: Callable[[RequestError], Answer]
+    answer_to: Callable[[RequestError], Answer]
     """Makes the answer to what is not a request."""
 
     def encode_refusal(self, error: RequestError) -> bytes:
         """Return the bytes of the answer to what is not a request; it ends the connection."""
-        headers, body = self.refusal(error)
+        headers, body = self.answer_to(error)
         lines = [b"%b: %b\r\n" % header for header in (*headers, (b"connection", b"close"))]
         return b"".join([STATUS_LINE[error.status], *lines, b"\r\n", body])

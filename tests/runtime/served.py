@@ -107,7 +107,7 @@ class App:
     def shed(self, data: bytes) -> bytes | None:
         return SHED if data.startswith(b"GET /shed ") and self.sheds else None
 
-    def refusal(self, error: RequestError) -> Answer:
+    def answer_to(self, error: RequestError) -> Answer:
         body = str(error).encode()
         return [(b"content-length", b"%d" % len(body))], body
 

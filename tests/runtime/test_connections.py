@@ -37,7 +37,7 @@ def table(total: int = 8, per_address: int = 8, proxies: str = "") -> tuple[Conn
 
 
 def reason(connections: Connections, address: str) -> str:
-    refusal = connections.refusal(address)
+    refusal = connections.make_room(address)
     return refusal.reason if refusal else ""
 
 
@@ -50,7 +50,7 @@ def test_the_most_frequent_kind_gives_up_the_one_that_waits_longest() -> None:
             connections.add(connection, "10.0.0.1")
             queue[connection] = 0.0
     for number in range(3):
-        assert connections.refusal("10.0.0.2") is None
+        assert connections.make_room("10.0.0.2") is None
         assert [connection.ended for connection in silent[: number + 1]] == [["evicted"]] * (number + 1)
         fresh = Waiting()
         connections.add(fresh, "10.0.0.2")

@@ -45,7 +45,7 @@ class ServedApplication(Protocol):
     def drain(self) -> None:
         """Stop asking for traffic; called as soon as the process is told that it will stop."""
 
-    def refusal(self, error: RequestError) -> Answer:
+    def answer_to(self, error: RequestError) -> Answer:
         """Make the answer to something that is not a request, so that it does not reach the application."""
 
 
@@ -117,6 +117,6 @@ def server_config(settings: Settings, application: ServedApplication) -> ServerC
     )
     config.connections = application.connections
     config.max_header_bytes = settings.max_header_bytes
-    config.refusal = application.refusal
+    config.answer_to = application.answer_to
     config.shed = application.shed
     return config

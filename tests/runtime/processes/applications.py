@@ -36,7 +36,7 @@ class Application:
     def shed(self, data: bytes) -> bytes | None:
         return None
 
-    def refusal(self, error: RequestError) -> Answer:
+    def answer_to(self, error: RequestError) -> Answer:
         return [], str(error).encode()
 
     async def __call__(self, scope: Scope, receive: Receive, send: Send) -> None:
