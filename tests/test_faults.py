@@ -17,7 +17,7 @@ from benchmarks.faults.__main__ import cli
 from benchmarks.faults.catalogue import ROWS
 from benchmarks.faults.comparison import Comparison
 from benchmarks.faults.row import Check, Outcome, Row
-from benchmarks.faults.secrets import Canaries
+from benchmarks.faults.secrets import Secrets
 from benchmarks.faults.store_outage import full_again, marked
 from benchmarks.faults.timeline import Timeline
 
@@ -84,11 +84,11 @@ def test_an_answer_that_hides_an_outage_is_found() -> None:
 
 
 def test_a_secret_in_an_answer_is_found() -> None:
-    canaries = Canaries()
-    canaries.look(b"nothing", "/")
-    assert (canaries.looked_at, canaries.leaks) == (1, [])
-    canaries.look(f"redis://:{canaries.password}@host".encode(), "/health")
-    assert canaries.leaks == ["/health"]
+    secrets = Secrets()
+    secrets.look(b"nothing", "/")
+    assert (secrets.looked_at, secrets.leaks) == (1, [])
+    secrets.look(f"redis://:{secrets.password}@host".encode(), "/health")
+    assert secrets.leaks == ["/health"]
 
 
 def test_help_shows_examples_and_an_unknown_row_is_refused() -> None:

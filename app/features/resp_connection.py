@@ -81,7 +81,7 @@ class RespConnection(asyncio.Protocol):
         self.lost_reason = ""
         """Why the connection was lost, as far as that is known."""
         self.silent = False
-        """Whether the server has not said a word for longer than `patience_s` of those that it owes."""
+        """Whether the server owes replies and has sent nothing for `patience_s`."""
         self.last_received = self._loop.time()
         """When bytes last came, on the event loop's clock."""
 

@@ -28,7 +28,6 @@ FIRST_TRIALS = 5
 """Number of random trials that the search learns from first; none is pruned before they have ended."""
 FIRST_EPOCHS = 2
 """Number of epochs that every trial trains before it may be pruned."""
-BATCH_SIZES = (256, 1024, 4096)
 HIDDEN = ("64", "128,64", "256,128", "200,80", "256,128,64", "400,400")
 
 Options = dict[str, Any]

@@ -17,7 +17,7 @@ from benchmarks.faults import page as pages
 from benchmarks.faults.bed import FaultBed
 from benchmarks.faults.catalogue import ROWS
 from benchmarks.faults.row import Outcome, Row, Skipped
-from benchmarks.faults.secrets import Canaries
+from benchmarks.faults.secrets import Secrets
 from benchmarks.report import console
 from benchmarks.testbed import set_up
 
@@ -56,12 +56,12 @@ def main(
     configure_logging("warning")  # to standard error: with --json standard output is one document
     began = time.monotonic()
     cores = machine.cores()
-    canaries = Canaries()
+    secrets = Secrets()
     outcomes: list[Outcome] = []
     with machine.pinned(cores[1]):
         _notify("starting the store and publishing a version")
-        with set_up(SMALL if smoke else FULL, *cores, password=canaries.password) as testbed:
-            bed = FaultBed(testbed, canaries, SMOKE_SECONDS if smoke else seconds, smoke, _notify)
+        with set_up(SMALL if smoke else FULL, *cores, password=secrets.password) as testbed:
+            bed = FaultBed(testbed, secrets, SMOKE_SECONDS if smoke else seconds, smoke, _notify)
             with contextlib.closing(bed):
                 for number, row in enumerate(chosen, 1):
                     _notify(f"[{number}/{len(chosen)}] {row.name}: {row.fault}")

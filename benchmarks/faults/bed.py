@@ -10,7 +10,7 @@ import httpx
 import uvloop
 
 from app.loadgen.generator import LoadGenerator
-from benchmarks.faults.secrets import Canaries
+from benchmarks.faults.secrets import Secrets
 from benchmarks.faults.service import Service
 from benchmarks.faults.store_server import StoreServer
 from benchmarks.faults.usual_load import LoadTask, UsualLoad
@@ -31,7 +31,7 @@ class FaultBed:
     """Services are started when the first row asks for them, and shared by the rows after it."""
 
     testbed: Testbed
-    canaries: Canaries
+    secrets: Secrets
     seconds: float
     """How long the faults last that last for a minute in full."""
     smoke: bool
@@ -79,7 +79,7 @@ class FaultBed:
             ready: wait until it is healthy and has cached all items, not only until it answers.
         """
         chosen = {
-            "CTR_API_KEYS": self.canaries.key,
+            "CTR_API_KEYS": self.secrets.key,
             "CTR_POLL_S": "0.25",
             **({} if store is None else {"CTR_REDIS_URL": store.url}),
             **(settings or {}),
@@ -88,7 +88,7 @@ class FaultBed:
         with self.testbed.service(
             name, model=model, core=core, options=options, settings=chosen, program=program, healthy=ready
         ) as (process, url):
-            yield Service(process, url, self.testbed.folder / f"{name}.log", self.canaries)
+            yield Service(process, url, self.testbed.folder / f"{name}.log", self.secrets)
 
     def usual(self) -> Service:
         """Return the service with default settings, which rows share."""
@@ -117,7 +117,7 @@ class FaultBed:
         """Run a feature store with the catalogue loaded."""
         folder = self.testbed.folder / name
         folder.mkdir(exist_ok=True)
-        with StoreServer(folder, self.canaries.password, self.testbed.other_core) as store:
+        with StoreServer(folder, self.secrets.password, self.testbed.other_core) as store:
             store.load(self.testbed.catalogue)
             yield store
 
@@ -168,7 +168,7 @@ class FaultBed:
                 connections=connections,
                 goes_first=not self.smoke,  # the tests beside a smoke run need their core too
                 store_pids=pids,
-                secrets=self.canaries.texts,
+                secrets=self.secrets.texts,
             )
         )
         self._loads.append(load)
@@ -177,9 +177,9 @@ class FaultBed:
     def ask_for_secrets(self) -> None:
         """Count what the loads saw of the secrets, and ask the routes that may tell most."""
         for load in self._loads:
-            self.canaries.looked_at += len(load.timeline)
+            self.secrets.looked_at += len(load.timeline)
             if load.leaks:
-                self.canaries.leaks.append(f"{load.leaks} answers to the usual load")
+                self.secrets.leaks.append(f"{load.leaks} answers to the usual load")
         service = self.usual()
         for path in ("/", "/health", "/metrics", "/models", "/openapi.json", "/docs", "/absent"):
             with contextlib.suppress(httpx.HTTPError):

@@ -48,7 +48,7 @@ class RequestCorpus:
 
     def __init__(self, service: Service, routes: Sequence[tuple[str, str]], seed: int = SEED) -> None:
         self._dice = random.Random(seed)
-        self._key = service.canaries.key
+        self._key = service.secrets.key
         self._routes = list(routes)
 
     def requests(self, count: int) -> Iterator[tuple[str, bytes]]:
@@ -164,7 +164,7 @@ def answer_to(service: Service, connection: socket.socket, request: bytes) -> tu
         if head and b"\r\n\r\n" in received:
             return int(received.split()[1]), 0, b"connection: close" not in received.lower()
         answer.parser.feed_data(data)
-    service.canaries.look(received, "corpus")
+    service.secrets.look(received, "corpus")
     return answer.parser.get_status_code(), answer.size, answer.parser.should_keep_alive()
 
 

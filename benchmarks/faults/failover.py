@@ -31,7 +31,7 @@ UNCACHED = {"CTR_ITEM_CACHE_WARM": "false"}
 
 @contextlib.contextmanager
 def cluster_of(bed: FaultBed, name: str) -> Iterator[RedisCluster]:
-    with RedisCluster(bed.testbed.folder / name, bed.canaries.password, bed.testbed.other_core) as cluster:
+    with RedisCluster(bed.testbed.folder / name, bed.secrets.password, bed.testbed.other_core) as cluster:
         cluster.load(bed.testbed.catalogue)
         yield cluster
 
@@ -123,7 +123,7 @@ def scores_of(
 
 def _sentinel(bed: FaultBed) -> Sequence[Check]:
     folder = bed.testbed.folder / "sentinels"
-    with SentinelGroup(folder, bed.canaries.password, bed.testbed.other_core) as group:
+    with SentinelGroup(folder, bed.secrets.password, bed.testbed.other_core) as group:
         group.master.load(bed.testbed.catalogue)
         with group.master.client() as client:
             client.wait(1, 10_000)

@@ -99,7 +99,7 @@ def _items_with_features(bed: FaultBed) -> bytes:
 
 def _ask(service: Service, body: bytes) -> httpx.Response:
     answer = service.client.post(f"{service.url}/rank", content=body, headers=service.headers, timeout=10)
-    service.canaries.look(answer.content, "/rank")
+    service.secrets.look(answer.content, "/rank")
     return answer
 
 

@@ -59,7 +59,7 @@ class PeakMemory:
 
 def cases(service: Service) -> list[Case]:
     """Return the forms whose answers are named."""
-    key = f"X-API-Key: {service.canaries.key}\r\n".encode()
+    key = f"X-API-Key: {service.secrets.key}\r\n".encode()
     good = b'{"user_id": "1", "item_ids": ["1", "2"]}'
 
     def rank(headers: bytes, body: bytes = b"", line: bytes = b"POST /rank HTTP/1.1") -> bytes:
@@ -106,7 +106,7 @@ def cases(service: Service) -> list[Case]:
 
 def _malformed(bed: FaultBed) -> Sequence[Check]:
     service = bed.usual()
-    key = f"X-API-Key: {service.canaries.key}\r\n".encode()
+    key = f"X-API-Key: {service.secrets.key}\r\n".encode()
     start = b"POST /rank HTTP/1.1\r\nHost: a\r\n" + key
     size = bed.count(GIGABYTE, 32 << 20)
     wrong: list[str] = []

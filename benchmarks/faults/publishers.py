@@ -26,7 +26,6 @@ COMMAND_KILLS = 4
 FOLLOWED_S = 30.0
 ROOM = 1.5
 """Of what a version takes: not enough for two."""
-USUAL = ("model.pt", "tables.safetensors", "manifest.json")
 
 
 @contextlib.contextmanager

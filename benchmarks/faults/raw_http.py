@@ -122,7 +122,7 @@ def _receive(connection: socket.socket, service: Service, collected: _Answers, r
     if not data:
         result.closed = True
         return
-    service.canaries.look(data, "raw")
+    service.secrets.look(data, "raw")
     try:
         collected.parser.feed_data(data)
     except httptools.HttpParserError:

@@ -121,7 +121,7 @@ def _drain(bed: FaultBed) -> Sequence[Check]:
 
 def _stop(bed: FaultBed, service: Service) -> list[Check]:
     with socket.create_connection(("127.0.0.1", service.port)) as stuck, bed.load(service, share=0.1) as load:
-        head = f"POST /rank HTTP/1.1\r\nHost: a\r\nX-API-Key: {bed.canaries.key}\r\nContent-Length: 100\r\n\r\n{{"
+        head = f"POST /rank HTTP/1.1\r\nHost: a\r\nX-API-Key: {bed.secrets.key}\r\nContent-Length: 100\r\n\r\n{{"
         stuck.sendall(head.encode())
         time.sleep(1.0)
         began = time.perf_counter()

@@ -25,7 +25,7 @@ class _Seen:
         self.largest = self.largest_error = 0
 
     def add(self, path: str, status: int, body: bytes) -> None:
-        self._service.canaries.look(body, path)
+        self._service.secrets.look(body, path)
         self.statuses[status] += 1
         if status >= 400:
             self.largest_error = max(self.largest_error, len(body))

@@ -1,11 +1,11 @@
-"""`Canaries`: a password and a key of this run alone, looked for in every answer and every log line."""
+"""`Secrets`: a password and a key of this run alone, looked for in every answer and every log line."""
 
 from __future__ import annotations
 
-import secrets
 from collections.abc import Sequence
 from dataclasses import dataclass, field
 from pathlib import Path
+from secrets import token_hex
 from typing import TYPE_CHECKING
 
 from benchmarks.faults.row import Check, Row
@@ -15,14 +15,14 @@ if TYPE_CHECKING:
 
 
 @dataclass
-class Canaries:
-    """Secrets that nothing may tell."""
+class Secrets:
+    """A password and keys of one run, which nothing may tell."""
 
-    password: str = field(default_factory=lambda: "pw-" + secrets.token_hex(12))
+    password: str = field(default_factory=lambda: "pw-" + token_hex(12))
     """Of every feature store."""
-    key: str = field(default_factory=lambda: "key-" + secrets.token_hex(12))
+    key: str = field(default_factory=lambda: "key-" + token_hex(12))
     """In `CTR_API_KEYS`."""
-    admin_key: str = field(default_factory=lambda: "admin-" + secrets.token_hex(12))
+    admin_key: str = field(default_factory=lambda: "admin-" + token_hex(12))
     looked_at: int = 0
     """Number of answers that were searched."""
     leaks: list[str] = field(default_factory=list)
@@ -40,22 +40,22 @@ class Canaries:
 
 
 def _secrets_are_kept(bed: FaultBed) -> Sequence[Check]:
-    canaries, lines = bed.canaries, 0
+    secrets, lines = bed.secrets, 0
     bed.ask_for_secrets()
-    leaks = list(canaries.leaks)
+    leaks = list(secrets.leaks)
     for log in sorted(Path(bed.testbed.folder).glob("**/*.log")):
         for line in log.read_bytes().splitlines():
             lines += 1
-            if any(text in line for text in canaries.texts):
+            if any(text in line for text in secrets.texts):
                 leaks.append(f"{log.name}: {line[:80].decode(errors='replace')}")
-    seen = f"{canaries.looked_at:,} answers and {lines:,} log lines hold {len(leaks)} of them"
+    seen = f"{secrets.looked_at:,} answers and {lines:,} log lines hold {len(leaks)} of them"
     return [Check(f"{seen} ({leaks[0]})" if leaks else seen, not leaks)]
 
 
 ROWS = (
     Row(
         "secrets",
-        "a canary password and key through the whole run",
+        "a password and keys of this run alone, looked for through the whole run",
         "in no log line or response",
         _secrets_are_kept,
         smoke=True,

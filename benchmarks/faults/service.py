@@ -12,7 +12,7 @@ from typing import Any
 import httpx
 from prometheus_client.parser import text_string_to_metric_families
 
-from benchmarks.faults.secrets import Canaries
+from benchmarks.faults.secrets import Secrets
 from benchmarks.process import Process, open_files
 
 ESTABLISHED, LISTENING = "01", "0A"
@@ -26,7 +26,7 @@ class Service:
     process: Process
     url: str
     log: Path
-    canaries: Canaries
+    secrets: Secrets
     client: httpx.Client = field(default_factory=lambda: one_request_a_connection(), repr=False)
 
     @property
@@ -36,12 +36,12 @@ class Service:
     @property
     def headers(self) -> dict[str, str]:
         """What an honest client sends."""
-        return {"X-API-Key": self.canaries.key}
+        return {"X-API-Key": self.secrets.key}
 
     def get(self, path: str, *, timeout: float = 10) -> httpx.Response:
         """Ask over a connection of its own. Raises httpx.HTTPError."""
         answer = self.client.get(self.url + path, headers=self.headers, timeout=timeout)
-        self.canaries.look(answer.content, path)
+        self.secrets.look(answer.content, path)
         return answer
 
     def rank(
@@ -51,7 +51,7 @@ class Service:
         headers = self.headers | ({} if timeout_ms is None else {"X-Request-Timeout-Ms": str(timeout_ms)})
         body = {"user_id": user, "item_ids": items, **extra}
         answer = self.client.post(f"{self.url}/rank", json=body, headers=headers, timeout=timeout)
-        self.canaries.look(answer.content, "/rank")
+        self.secrets.look(answer.content, "/rank")
         return answer
 
     def health(self) -> dict[str, Any]:

@@ -186,7 +186,7 @@ def _wrong_password(bed: FaultBed) -> Sequence[Check]:
             health = service.health()
             logged = service.log_lines()[lines:]
             status = service.rank("1", ["1", "2"])
-            client.config_set("requirepass", bed.canaries.password)
+            client.config_set("requirepass", bed.secrets.password)
         back_s = service.holds_within(lambda health: health["status"] == "ok", 30)
     told = health["features"]["detail"]
     return [
@@ -207,7 +207,7 @@ def _names_it(text: str) -> bool:
 
 
 def _no_secret(service: Service, bed: FaultBed) -> Check:
-    found = [line for line in service.log_lines() if bed.canaries.password in line]
+    found = [line for line in service.log_lines() if bed.secrets.password in line]
     return Check(f"{len(found)} log lines hold the password", not found)
 
 

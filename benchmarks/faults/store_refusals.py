@@ -23,7 +23,7 @@ def _cluster_node(bed: FaultBed) -> Iterator[str]:
     folder = bed.testbed.folder / "node"
     folder.mkdir()
     options = ("--cluster-enabled", "yes")
-    with StoreServer(folder, bed.canaries.password, bed.testbed.other_core, *options) as node, node.client() as client:
+    with StoreServer(folder, bed.secrets.password, bed.testbed.other_core, *options) as node, node.client() as client:
         client.execute_command("CLUSTER", "ADDSLOTSRANGE", "0", "99")
         yield node.url
 
@@ -32,7 +32,7 @@ def _cluster_node(bed: FaultBed) -> Iterator[str]:
 def _sentinel_port(bed: FaultBed) -> Iterator[str]:
     folder = bed.testbed.folder / "sentinel-port"
     folder.mkdir()
-    with SentinelServer(folder, bed.canaries.password, bed.testbed.other_core, master_port=1) as sentinel:
+    with SentinelServer(folder, bed.secrets.password, bed.testbed.other_core, master_port=1) as sentinel:
         yield sentinel.url
 
 
@@ -41,7 +41,7 @@ def _other_keys(bed: FaultBed) -> Iterator[str]:
     """Let a user read other keys than the features'."""
     with bed.store("acl") as store, store.client() as client:
         client.execute_command(
-            "ACL", "SETUSER", "ranker", "on", f">{bed.canaries.password}", "+@all", "~other:*", "resetchannels"
+            "ACL", "SETUSER", "ranker", "on", f">{bed.secrets.password}", "+@all", "~other:*", "resetchannels"
         )
         yield store.url.replace("redis://:", "redis://ranker:")
 

@@ -42,7 +42,7 @@ def _mixed_service(bed: FaultBed, name: str, catalogue: MixedCatalogue) -> Itera
     folder = bed.testbed.folder / name
     folder.mkdir()
     catalogue.publish(bed.testbed)
-    with StoreServer(folder, bed.canaries.password, bed.testbed.other_core) as store:
+    with StoreServer(folder, bed.secrets.password, bed.testbed.other_core) as store:
         with store.client() as client:
             catalogue.load(client)
             if name == "corrupted":

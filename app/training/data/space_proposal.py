@@ -48,12 +48,6 @@ def head_noun(name: str) -> str:
     return "" if noun in GENERIC_WORDS | USER_WORDS else noun
 
 
-def shared_categories(one: ColumnProfile, other: ColumnProfile) -> float:
-    """Return the share of the less varied column's categories that the other has too."""
-    left, right = _categories(one), _categories(other)
-    return len(left & right) / max(min(len(left), len(right)), 1)
-
-
 def _categories(profile: ColumnProfile) -> set[str]:
     return {re.sub(r"\.0+$", "", text) for text in profile.categories.unique().drop_nulls().to_list()}
 
