@@ -63,6 +63,7 @@ def as_nobody_known() -> list[str]:
     ]
 
 
+@pytest.mark.faults
 def test_it_publishes_with_nothing_writable_but_its_mounts(mounts: dict[str, Path]) -> None:
     (container,) = JOB["spec"]["template"]["spec"]["containers"]
     assert container["securityContext"]["readOnlyRootFilesystem"]

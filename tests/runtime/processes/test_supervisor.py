@@ -73,7 +73,7 @@ def listening_ports(pid: int) -> set[int]:
 
 
 class Client:
-    """Asks without a pause over one connection, which it opens again where it was closed; retries a request once."""
+    """Asks again and again over one connection, which it opens again where it was closed; retries a request once."""
 
     def __init__(self, service: Service) -> None:
         self._service = service
@@ -93,6 +93,7 @@ class Client:
                 except (http.client.HTTPException, OSError):
                     connection.close()
                     self.failed += attempt
+            self._stopped.wait(0.005)  # a pause leaves the processor to the workers that start
         connection.close()
 
     def __enter__(self) -> Client:

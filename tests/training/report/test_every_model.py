@@ -29,6 +29,9 @@ ODD = {
     "  - {name: film, entity: item, type: categorical, id: true}\n",
 }
 
+USUAL = ("deepfm", "lr", "fusion")
+"""Drawn by `make test`; the others by `make test-faults`."""
+
 
 def rows(schema: FeatureSchema) -> Dataset:
     rng = np.random.default_rng(0)
@@ -48,7 +51,9 @@ def rows(schema: FeatureSchema) -> Dataset:
 
 
 @pytest.mark.slow
-@pytest.mark.parametrize("model", list(MODELS))
+@pytest.mark.parametrize(
+    "model", [pytest.param(name, marks=[] if name in USUAL else pytest.mark.faults) for name in MODELS]
+)
 def test_it_is_drawn(model: str, tmp_path: Path) -> None:
     messages: list[str] = []
     job = replace(SHORT, model=ModelConfig(model))
