@@ -1,86 +1,29 @@
-"""`RedisFeatureStore` before servers that can less than a Redis of today, that refuse, and that are none."""
+"""`RedisFeatureStore` before servers that can less than a Redis of today, that refuse, and that hold other things."""
 
 from __future__ import annotations
 
 import asyncio
-import contextlib
-import random
-import time
-from collections.abc import AsyncIterator, Callable, Iterator
 from pathlib import Path
-from typing import Any
 
-import hiredis
 import pytest
 import redis
 from structlog.testing import capture_logs
 
-from app.errors import ConfigError, StoreError
+from app.errors import StoreError
 from app.features.item_cache import ItemCache
-from app.features.key_template import KeyTemplate
-from app.features.loading.feature_loader import FeatureLoader
-from app.features.loading.record_file import RecordFile
 from app.features.redis_client import open_client, store_error
 from app.features.redis_store import RedisFeatureStore
 from app.features.resp_reader import OVERSIZED
-from app.features.store_problem import LATE_FETCHES
 from app.native.layout import MAX_VALUE_BYTES
-from tests.redis_servers import (
-    LOAD_COMMANDS,
-    SERVE_COMMANDS,
-    Certificates,
-    RedisServer,
-    RespProxy,
-    free_port,
-    servers,
-    stranger,
-)
+from tests.features.stores import connected, reads, until
+from tests.redis_servers import LOAD_COMMANDS, SERVE_COMMANDS, RedisServer, RespProxy, free_port, servers
 
 pytestmark = pytest.mark.anyio
-
-Store = Callable[..., Any]
 
 
 @pytest.fixture(autouse=True)
 def _quick(monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr("app.features.redis_link.HEARTBEAT_S", 0.2)
-
-
-@pytest.fixture(scope="module")
-def server(tmp_path_factory: pytest.TempPathFactory) -> Iterator[RedisServer]:
-    folder = tmp_path_factory.mktemp("server")
-    with RedisServer(next(iter(servers().values())), folder, "--aclfile", str(_empty(folder / "acl"))) as server:
-        yield server
-
-
-def _empty(path: Path) -> Path:
-    path.touch()
-    return path
-
-
-@pytest.fixture
-def features(server: RedisServer) -> Iterator[redis.Redis]:
-    with server.client as client:
-        client.flushall()
-        client.execute_command("ACL", "LOAD")
-        client.hset("user:1", mapping={"age": "30"})
-        client.hset("item:1", mapping={"year": "1990"})
-        yield client
-
-
-@contextlib.asynccontextmanager
-async def connected(url: str, *, timeout_s: float = 5.0, **options: Any) -> AsyncIterator[RedisFeatureStore]:
-    store = RedisFeatureStore(url, "user:{id}", "item:{id}", timeout_s=timeout_s, **options)
-    store.select_fields(["age"], ["year"])
-    await store.start(ItemCache(64))
-    try:
-        yield store
-    finally:
-        await store.stop()
-
-
-async def reads(store: RedisFeatureStore) -> bool:
-    return await store.fetch("1", ["1"], 5.0) == ({"age": "30"}, [{"year": "1990"}])
 
 
 LESSER = {
@@ -207,13 +150,6 @@ async def test_one_that_may_not_read_says_so_in_its_status_and_once_in_the_log(
             assert await reads(store)
 
 
-async def until(condition: Callable[[], bool], seconds: float) -> None:
-    due = time.monotonic() + seconds
-    while not condition():
-        assert time.monotonic() < due
-        await asyncio.sleep(0.05)
-
-
 async def test_keys_of_another_type_are_unknown_and_said_once(server: RedisServer, features: redis.Redis) -> None:
     features.set("item:json", '{"year": 1990}')
     with capture_logs() as lines:
@@ -266,95 +202,6 @@ async def test_items_read_for_other_fields_than_are_selected_now_are_stale(
     await store.stop()
 
 
-async def not_asked(store: RedisFeatureStore) -> bool:
-    try:
-        await store.fetch("1", (), 5.0)
-    except StoreError as error:
-        return "not asked" in str(error)
-    return False
-
-
-async def test_a_silent_store_is_not_asked_until_it_answers_again(server: RedisServer, features: redis.Redis) -> None:
-    with RespProxy(server.socket) as proxy:
-        async with connected(f"redis://127.0.0.1:{proxy.port}", timeout_s=0.05) as store:
-            assert await reads(store)
-            features.client_pause(20_000)
-            with pytest.raises(StoreError, match="in time"):
-                await store.fetch("1", (), 0.05)
-            before = proxy.seen["HMGET"]
-            for _ in range(1000):
-                assert await not_asked(store)
-            assert "CTR_REDIS_TIMEOUT_MS" in store.status().problem
-            assert proxy.seen["HMGET"] - before <= 20, "heartbeats alone"
-            features.client_unpause()
-            await until(lambda: store.status().problem == "" and store.tracking, 20.0)
-            assert await reads(store)
-
-
-async def test_one_with_little_time_is_no_sign_of_a_silent_store(server: RedisServer, features: redis.Redis) -> None:
-    with RespProxy(server.socket, delay_s=0.02) as proxy:
-        async with connected(f"redis://127.0.0.1:{proxy.port}", timeout_s=20.0) as store:
-            for _ in range(LATE_FETCHES + 5):
-                with contextlib.suppress(StoreError):
-                    await store.fetch("1", (), 0.001)
-            assert await reads(store)
-            assert store.status().problem == ""
-
-
-async def test_a_store_that_is_always_too_late_is_asked_by_heartbeats_alone(
-    server: RedisServer, features: redis.Redis
-) -> None:
-    with RespProxy(server.socket) as proxy, capture_logs() as lines:
-        async with connected(f"redis://127.0.0.1:{proxy.port}", timeout_s=0.05) as store:
-            proxy.delay_s = 0.1
-            late = 0
-            while "times in a row" not in store.status().problem:
-                late += not await not_asked_within(store, 0.05)
-                await asyncio.sleep(0.01)
-            assert late <= LATE_FETCHES
-            assert await not_asked(store)
-            proxy.delay_s = 0.0
-            await until(lambda: not store._link.problem.late, 20.0)
-            assert await reads(store)
-    assert [line["event"] for line in lines].count("feature_store_refuses") == 1
-
-
-async def not_asked_within(store: RedisFeatureStore, seconds: float) -> bool:
-    try:
-        await store.fetch("1", (), seconds)
-    except StoreError as error:
-        return "not asked" in str(error)
-    raise AssertionError("it answered in time")
-
-
-@pytest.mark.parametrize("count", [1000, pytest.param(100_000, marks=pytest.mark.faults)])
-async def test_cancelled_reads_never_cross_replies(server: RedisServer, features: redis.Redis, count: int) -> None:
-    """Reads are given up at any moment, through a proxy that holds answers back; the others get their own."""
-    users = 50
-    with features.pipeline() as pipeline:
-        for number in range(users):
-            pipeline.hset(f"user:{number}", "age", number)
-            pipeline.hset(f"item:{number}", "year", number)
-        pipeline.execute()
-    dice = random.Random(0)
-    answered = cancelled = 0
-    with RespProxy(server.socket, delay_s=0.002) as proxy:
-        async with connected(f"redis://127.0.0.1:{proxy.port}", timeout_s=60.0) as store:
-            while cancelled < count:
-                numbers = [dice.randrange(users) for _ in range(50)]
-                reading = [asyncio.create_task(store.fetch(str(n), [str(n)] * (n % 3), 60.0)) for n in numbers]
-                for task in dice.sample(reading, 40):
-                    asyncio.get_running_loop().call_later(dice.random() * 0.01, task.cancel)
-                for number, task in zip(numbers, reading, strict=True):
-                    try:
-                        assert await task == ({"age": str(number)}, [{"year": str(number)}] * (number % 3))
-                        answered += 1
-                    except asyncio.CancelledError:
-                        cancelled += 1
-            assert store.status().connected
-    assert answered >= count // 5
-
-
 async def test_a_node_of_a_cluster_and_a_replica_without_its_master(tmp_path: Path) -> None:
     program = next(iter(servers().values()))
     (tmp_path / "node").mkdir()
@@ -378,210 +225,3 @@ async def test_a_node_of_a_cluster_and_a_replica_without_its_master(tmp_path: Pa
         with pytest.raises(StoreError, match="MASTERDOWN"):
             open_client(f"redis://127.0.0.1:{replica.port}")
     assert len([line for line in lines if line["event"] == "feature_store_refuses"]) == 1
-
-
-FAILURES = {
-    "refused": ("redis://127.0.0.1:{free}", "Connection refused"),
-    "no such host": ("redis://no-such-host.invalid", "cannot be resolved"),
-    "no such socket": ("unix:///no/such/socket", "No such file"),
-    "HTTP": ("redis://127.0.0.1:{http}", "no Redis"),
-    "a TLS port without TLS": ("redis://127.0.0.1:{tls}", "rediss://"),
-    "a plain port with TLS": ("rediss://127.0.0.1:{plain}", "TLS"),
-    "silence": ("redis://127.0.0.1:{silent}", "in time"),
-    "TLS and silence": ("rediss://127.0.0.1:{silent}", "in time"),
-    "an unknown authority": ("rediss://127.0.0.1:{tls}", "not trusted"),
-    "another host": ("rediss://127.0.0.1:{other}?ssl_ca_certs={ca}", "not trusted"),
-    "no client certificate": ("rediss://127.0.0.1:{mutual}?ssl_ca_certs={ca}", "ssl_certfile"),
-    "no password": ("redis://127.0.0.1:{locked}", "NOAUTH"),
-    "a wrong password": ("redis://:secret@127.0.0.1:{locked}", "wrong"),
-    "a wrong user": ("redis://ann:secret@127.0.0.1:{locked}", "wrong"),
-}
-
-
-@pytest.fixture(scope="module")
-def certificates(tmp_path_factory: pytest.TempPathFactory) -> Certificates:
-    certificates = Certificates(tmp_path_factory.mktemp("certificates"))
-    certificates.issue("other", "elsewhere.example")
-    certificates.issue("client")
-    return certificates
-
-
-@pytest.mark.slow
-@pytest.mark.parametrize("failure", FAILURES)
-async def test_why_there_is_no_connection_is_one_line(
-    failure: str,
-    server: RedisServer,
-    certificates: Certificates,
-    tmp_path: Path,
-    monkeypatch: pytest.MonkeyPatch,
-) -> None:
-    monkeypatch.setattr("app.features.redis_client.CONNECT_TIMEOUT_S", 0.5)
-    monkeypatch.setattr("app.features.redis_client.GREETING_TIMEOUT_S", 0.5)
-    template, reason = FAILURES[failure]
-    with contextlib.ExitStack() as stack:
-        ports = {"free": free_port(), "plain": server.port}
-        for name, context in (
-            ("tls", certificates.server_context()),
-            ("other", certificates.server_context("other")),
-            ("mutual", certificates.server_context(wants_client=True)),
-        ):
-            if f"{{{name}}}" in template:
-                ports[name] = stack.enter_context(RespProxy(server.socket, tls=context)).port
-        ports["http"] = stack.enter_context(stranger(b"HTTP/1.1 400 Bad Request\r\n\r\n"))
-        ports["silent"] = stack.enter_context(stranger(b""))
-        if "{locked}" in template:
-            locked = stack.enter_context(RedisServer(next(iter(servers().values())), tmp_path))
-            with locked.client as client:
-                client.config_set("requirepass", "hunter2")
-            ports["locked"] = locked.port
-        url = template.format(**ports, ca=certificates.ca)
-        with capture_logs() as lines:
-            store = RedisFeatureStore(url, "user:{id}", "item:{id}", timeout_s=0.5)
-            await store.start(ItemCache(64))
-            await asyncio.sleep(0.5)
-            await store.stop()
-        said = [line["reason"] for line in lines if line["event"] == "feature_store_unreachable"]
-        assert len(said) == len(set(said)), "each reason once, though it is tried several times"
-        assert any(reason in one for one in said), said
-        with pytest.raises(StoreError) as refused:
-            open_client(url)
-        assert reason in str(refused.value)
-        for message in (*said, str(refused.value)):
-            assert "\n" not in message
-            assert len(message) < 300
-            assert "secret" not in message
-
-
-TRUSTED = {
-    "its authority": "rediss://localhost:{port}?ssl_ca_certs={ca}",
-    "by address": "rediss://127.0.0.1:{port}?ssl_ca_certs={ca}",
-    "its authority's text": "rediss://localhost:{port}?ssl_ca_data={text}",
-    "with a certificate": "rediss://localhost:{port}?ssl_ca_certs={ca}&ssl_certfile={client}.pem&ssl_keyfile={client}.key",
-    "any host": "rediss://localhost:{other}?ssl_ca_certs={ca}&ssl_check_hostname=false",
-    "anything": "rediss://localhost:{other}?ssl_cert_reqs=none",
-}
-
-
-@pytest.mark.parametrize("trust", TRUSTED)
-async def test_tls_options_mean_the_same_to_requests_and_to_commands(
-    trust: str, server: RedisServer, features: redis.Redis, certificates: Certificates
-) -> None:
-    from urllib.parse import quote
-
-    mutual = trust == "with a certificate"
-    with (
-        RespProxy(server.socket, tls=certificates.server_context(wants_client=mutual)) as proxy,
-        RespProxy(server.socket, tls=certificates.server_context("other")) as other,
-    ):
-        text = quote(certificates.ca.read_text(), safe="+/=")
-        client = certificates.folder / "client"
-        url = TRUSTED[trust].format(port=proxy.port, other=other.port, ca=certificates.ca, text=text, client=client)
-        async with connected(url) as store:
-            assert await reads(store), store.status()
-            assert store.status().tracking
-        with open_client(url) as commands:
-            assert commands.hgetall("user:1") == {b"age": b"30"}
-
-
-@pytest.mark.parametrize("option", ["ssl_ca_certs", "ssl_ca_path", "ssl_certfile"])
-def test_a_file_that_is_missing_or_no_certificate_is_named(option: str, tmp_path: Path) -> None:
-    for file in (tmp_path / "missing.pem", _empty(tmp_path / "empty.pem")):
-        with pytest.raises(ConfigError, match=rf"^CTR_REDIS_URL: {option}.*{file.name}: [^\n]+$"):
-            open_client(f"rediss://store?{option}={file}")
-    with pytest.raises(ConfigError, match="ssl_ca_data"):
-        open_client("rediss://store?ssl_ca_data=nothing")
-
-
-WRITES = {
-    "a replica": (["replicaof 127.0.0.1 1"], "READONLY", "name the master"),
-    "full memory": (["config set maxmemory 1"], "OOM", "maxmemory"),
-    "too few replicas": (["config set min-replicas-to-write 1"], "NOREPLICAS", "replicas"),
-    "no right to write": (["acl setuser default -hset"], "NOPERM", "docs/redis.md"),
-}
-
-
-@pytest.mark.parametrize("case", WRITES)
-def test_a_server_that_takes_no_writes_says_why(case: str, tmp_path: Path) -> None:
-    commands, code, meaning = WRITES[case]
-    file = tmp_path / "items.jsonl"
-    file.write_text('{"id": "1", "year": 1990}\n')
-    with RedisServer(next(iter(servers().values())), tmp_path) as server, server.client as client:
-        for command in commands:
-            client.execute_command(*command.split())
-        with (
-            open_client(f"redis://127.0.0.1:{server.port}") as loading,
-            pytest.raises(StoreError, match=meaning) as refused,
-        ):
-            FeatureLoader(loading, KeyTemplate("item:{id}")).load(RecordFile(file))
-    assert code in str(refused.value)
-    assert "1990" not in str(refused.value)
-    assert "\n" not in str(refused.value)
-
-
-@pytest.mark.parametrize("lesser", [{"unknown": ["MULTI", "EXEC"]}, {"closes": ["MULTI"]}], ids=["unknown", "closes"])
-def test_a_proxy_without_transactions_is_loaded_and_that_is_said_once(lesser: Any, tmp_path: Path) -> None:
-    file = tmp_path / "items.jsonl"
-    file.write_text("".join(f'{{"id": "{n}", "year": 1990}}\n' for n in range(250)))
-    said: list[str] = []
-    with RedisServer(next(iter(servers().values())), tmp_path) as server, server.client as client:
-        client.set("item:1", "of another type")
-        with (
-            RespProxy(server.socket, **lesser) as proxy,
-            open_client(f"redis://127.0.0.1:{proxy.port}") as loading,
-        ):
-            loaded = FeatureLoader(loading, KeyTemplate("item:{id}"), on_note=said.append).load(RecordFile(file))
-        assert loaded.loaded == 250
-        assert client.hgetall("item:1") == {"year": "1990"}
-    assert len(said) == 1
-    assert "MULTI" in said[0]
-
-
-@pytest.mark.parametrize("who", ["", ":secret@", "ann:secret@", ":wrong@"])
-async def test_redis_5_knows_neither_hello_nor_users(who: str) -> None:
-    wrong = b"-ERR wrong number of arguments for 'auth' command\r\n"
-
-    def answer(words: list[bytes]) -> bytes:
-        match [words[0].upper(), *words[1:]]:
-            case [b"AUTH", password]:
-                return b"+OK\r\n" if password == b"secret" else b"-ERR invalid password\r\n"
-            case [b"AUTH", *_]:
-                return wrong
-            case [b"PING"]:
-                return b"+PONG\r\n"
-            case [b"HMGET", b"user:1", b"age"]:
-                return b"*1\r\n$2\r\n30\r\n"
-            case [b"HMGET", *_]:
-                return b"*1\r\n$-1\r\n"
-            case [b"HGETALL", b"user:1"]:
-                return b"*2\r\n$3\r\nage\r\n$2\r\n30\r\n"
-            case [name, *_]:
-                return b"-ERR unknown command `%b`, with args beginning with: \r\n" % name
-        raise AssertionError(words)
-
-    async def serve(reader: asyncio.StreamReader, writer: asyncio.StreamWriter) -> None:
-        commands = hiredis.Reader()
-        with contextlib.suppress(ConnectionError):
-            while data := await reader.read(65536):
-                commands.feed(data)
-                while words := commands.gets():
-                    writer.write(answer(words))
-        writer.close()
-
-    server = await asyncio.start_server(serve, "127.0.0.1", 0)
-    url = f"redis://{who}127.0.0.1:{server.sockets[0].getsockname()[1]}"
-
-    def read() -> Any:
-        with open_client(url) as client:
-            return client.hgetall("user:1")
-
-    async with connected(url) as store:
-        if who == ":wrong@":
-            assert "invalid password" in store.status().detail
-            with pytest.raises(StoreError, match="invalid password"):
-                await asyncio.to_thread(read)
-        else:
-            assert (await store.fetch("1", ["1"], 5.0)) == ({"age": "30"}, [{}])
-            assert not store.status().tracking
-            assert await asyncio.to_thread(read) == {b"age": b"30"}
-    server.close()
-    await asyncio.sleep(0.1)  # for its connections to end

@@ -1,0 +1,34 @@
+"""Feature stores of the tests: connected, read, and waited for."""
+
+from __future__ import annotations
+
+import asyncio
+import contextlib
+import time
+from collections.abc import AsyncIterator, Callable
+from typing import Any
+
+from app.features.item_cache import ItemCache
+from app.features.redis_store import RedisFeatureStore
+
+
+@contextlib.asynccontextmanager
+async def connected(url: str, *, timeout_s: float = 5.0, **options: Any) -> AsyncIterator[RedisFeatureStore]:
+    store = RedisFeatureStore(url, "user:{id}", "item:{id}", timeout_s=timeout_s, **options)
+    store.select_fields(["age"], ["year"])
+    await store.start(ItemCache(64))
+    try:
+        yield store
+    finally:
+        await store.stop()
+
+
+async def reads(store: RedisFeatureStore) -> bool:
+    return await store.fetch("1", ["1"], 5.0) == ({"age": "30"}, [{"year": "1990"}])
+
+
+async def until(condition: Callable[[], bool], seconds: float) -> None:
+    due = time.monotonic() + seconds
+    while not condition():
+        assert time.monotonic() < due
+        await asyncio.sleep(0.05)
