@@ -10,7 +10,7 @@ import subprocess
 import sys
 import threading
 import time
-from collections.abc import Callable, Iterator, Mapping
+from collections.abc import Callable, Iterator, Mapping, Sequence
 from contextlib import contextmanager
 from dataclasses import dataclass
 from pathlib import Path
@@ -109,10 +109,13 @@ def workers_of(service: Running) -> list[int]:
 
 @contextmanager
 def services(store: ModelStore, valkey_url: str, data_dir: Path) -> Iterator[Serve]:
-    """Start services; options of `ctr serve` as arguments, settings as keywords (`POLL_S="0.1"`)."""
+    """Start services; options of `ctr serve` as arguments, settings as keywords (`POLL_S="0.1"`).
+
+    `under` is a command that runs the service and becomes it, as `setpriv` does.
+    """
     started: list[Running] = []
 
-    def start(*options: str, wait: bool = True, **settings: str) -> Running:
+    def start(*options: str, wait: bool = True, under: Sequence[str] = (), **settings: str) -> Running:
         environment = {name: value for name, value in os.environ.items() if not name.startswith("CTR_")}
         environment |= {
             "CTR_REDIS_URL": valkey_url,
@@ -126,7 +129,7 @@ def services(store: ModelStore, valkey_url: str, data_dir: Path) -> Iterator[Ser
             **{f"CTR_{name}": value for name, value in settings.items()},
         }
         process = subprocess.Popen(
-            [sys.executable, "-c", "from app.cli import main; main()", "serve", "--port", "0", *options],
+            [*under, sys.executable, "-c", "from app.cli import main; main()", "serve", "--port", "0", *options],
             env=environment,
             stderr=subprocess.PIPE,
             stdout=subprocess.DEVNULL,
