@@ -25,7 +25,7 @@ unexport PYTHONDONTWRITEBYTECODE
 
 .DEFAULT_GOAL := help
 .DELETE_ON_ERROR:
-.PHONY: help setup demo test test-faults lint bench bench-train soak bench-models faults lock clean
+.PHONY: help setup demo test test-faults lint bench bench-train soak bench-models faults audit lock clean
 
 help: ## show this list
 	@awk -F ':.*## ' '/^[a-z-]+:.*## / { printf "make %-12s %s\n", $$1, $$2 }' Makefile
@@ -64,6 +64,12 @@ soak: $(READY_DEV) ## swap, roll back and lose the model store under load: half 
 
 faults: $(READY_DEV) ## inject every fault into real processes and print what was seen: 25 minutes on two quiet cores (ARGS passes options)
 	@$(BIN)/python -m benchmarks.faults $(ARGS)
+
+audit: ## look every pinned package up in the advisories of PyPI (needs the network; what is not found there fails)
+	@rm -rf $(VENV)-audit && $(call make_venv,$(VENV)-audit)
+	@$(VENV)-audit/bin/python -m pip --disable-pip-version-check install -q pip-audit
+	@$(VENV)-audit/bin/pip-audit --strict --requirement constraints.txt --no-deps --disable-pip $(ARGS)
+	@rm -rf $(VENV)-audit
 
 lock: ## resolve all dependencies anew and write constraints.txt
 	@rm -rf $(VENV)-lock && $(call make_venv,$(VENV)-lock)

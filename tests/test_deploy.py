@@ -178,6 +178,38 @@ def test_compose_fits_the_compose_specification() -> None:
     assert not validator.is_valid(COMPOSE | {"services": {"service": {"imagee": "redis"}}})
 
 
+def mounts_of(pod: str) -> dict[str, str]:
+    (container,) = PODS[pod]["containers"]
+    return {mount["name"]: mount["mountPath"] for mount in container["volumeMounts"]}
+
+
+@pytest.mark.parametrize("name", COMPOSE["services"])
+def test_compose_runs_with_as_little_as_it_needs(name: str) -> None:
+    service = COMPOSE["services"][name]
+    assert (service["read_only"], service["cap_drop"]) == (True, ["ALL"])
+    assert service["security_opt"] == ["no-new-privileges:true"]
+    assert service.get("privileged", False) is False
+    (temporary,) = service["tmpfs"]
+    writable, _, options = temporary.partition(":")
+    assert options.startswith("size="), "it is memory"
+    assert writable == mounts_of("service")["tmp"], "the metrics of the workers need it"
+    if "build" not in service:
+        assert service["user"] not in ("root", "0")
+        return
+    assert service["environment"]["CTR_DATA_DIR"].startswith(f"{writable}/")
+    mounts = [volume.split(":")[1:] for volume in service["volumes"]]
+    assert mounts == [["/srv/model_store", "ro"] if name == "service" else ["/srv/model_store"]]
+    for word in re.findall(r"\S+/\S+", " ".join(service.get("command", ()))):
+        assert word.startswith(f"{writable}/"), f"{word} cannot be written to"
+
+
+def test_no_image_ends_as_root() -> None:
+    stages = re.split(r"^FROM ", (ROOT / "Dockerfile").read_text(), flags=re.MULTILINE)[1:]
+    users = {stage.split()[2]: re.findall(r"^USER (\S+)", stage, re.MULTILINE) for stage in stages}
+    built = {service["build"]["target"] for service in COMPOSE["services"].values() if "build" in service}
+    assert {target: users[target][-1:] for target in built} == {target: ["ctr"] for target in built}
+
+
 def test_compose_retrains_beside_the_service() -> None:
     retraining = COMPOSE["services"]["retraining"]
     assert retraining["profiles"] == ["retraining"], "not where nobody asked for it"
