@@ -63,7 +63,7 @@ def main(
     }
     for name in chosen_sets:
         for work in works.values():
-            work.set([RunKey(name, trained, number) for number in range(cuts) for trained in (model, PEER)])
+            work.run_set([RunKey(name, trained, number) for number in range(cuts) for trained in (model, PEER)])
     results = {size: list(work.results.values()) for size, work in works.items() if work.results}
     if results:
         where = f"{machine['cpu'].split(' (')[0]}, {machine['cores']} cores"

@@ -42,7 +42,7 @@ class Work:
     failed: dict[str, str] = field(default_factory=dict)
     _read: dict[str, Parts] = field(default_factory=dict)
 
-    def set(self, keys: Sequence[RunKey]) -> None:
+    def run_set(self, keys: Sequence[RunKey]) -> None:
         """Do runs of one set; its rows are read once, and only if a run is missing."""
         data_set = SETS[keys[0].set]
         digests = file_digests(data_set.files(self.data))

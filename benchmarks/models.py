@@ -82,7 +82,7 @@ def main(
     until = began + (math.inf if seconds is None else seconds)
     work = Work(data, runs, quick, fresh, machine["commit"], len(keys), until)
     for name in chosen_sets:
-        work.set([key for key in keys if key.set == name])
+        work.run_set([key for key in keys if key.set == name])
     results, failed = work.results, work.failed
     everything = {**_earlier(runs, all_models, effort, results), **results}
     if everything:

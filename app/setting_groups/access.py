@@ -31,12 +31,12 @@ class AccessSettings(BaseModel):
         "are none.",
     )
     admin_port: int | None = Field(
-        None, ge=1, le=65_535, description="Port of its own for the admin routes, which CTR_PORT then has none of."
+        None, ge=1, le=65_535, description="Port for the admin routes alone; CTR_PORT then has none of them."
     )
     admin_host: Host = Field("127.0.0.1", description="Address to listen on for CTR_ADMIN_PORT.")
     docs: bool = Field(True, description="Serve /docs and /openapi.json; false leaves them out.")
     metrics: Literal["open", "key", "off"] = Field(
-        "open", description="Who may read /metrics: all, who has one of the API keys, or nobody."
+        "open", description="Who may read /metrics: everybody (open), holders of an API key (key), nobody (off)."
     )
 
     @field_validator("admin_port")

@@ -30,8 +30,8 @@ class RequestSettings(BaseModel):
         5.0,
         gt=0,
         le=60_000,
-        description="In a process that is overloaded, which is one where most requests would wait longer for the work "
-        "before them, those that would are refused at once, unless fewer than 8 are at work.",
+        description="Longest wait for the work before a request in an overloaded process, one in which most requests "
+        "would wait longer; what would wait longer is refused at once, while 8 or more are at work.",
     )
     max_inflight: int = Field(
         256, ge=1, le=100_000, description="Requests at work at once; more are refused at once instead of waiting."
