@@ -26,8 +26,9 @@ settings.load_profile("shared")
 
 @pytest.fixture(scope="session", autouse=True)
 def _interruptible() -> None:
-    """A shell that runs the tests in the background has them ignore interrupts, and their processes would too."""
+    """A shell in the background has the tests ignore interrupts, nohup hang-ups; so would the processes they start."""
     signal.signal(signal.SIGINT, signal.default_int_handler)
+    signal.signal(signal.SIGHUP, signal.SIG_DFL)
 
 
 @pytest.fixture(scope="session", autouse=True)

@@ -136,7 +136,7 @@ async def test_a_key_over_its_rate_is_told_when_to_come_back_and_others_are_answ
     service: FakeRankService, metrics: Metrics
 ) -> None:
     rates = KeyRates(0.1)
-    async with client(edge(service, metrics, api_keys=[b"one", b"other"], key_rates=rates)) as http:
+    async with client(edge(service, metrics, api_keys=KnownKeys(["one", "other"]), key_rates=rates)) as http:
         statuses = []
         for key in ("one", "one", "other", "wrong", "wrong"):
             response = await http.post("/rank", json=BODY, headers={"X-API-Key": key})
