@@ -1,4 +1,4 @@
-"""`ProcessSettings` says how many processes serve, how they are watched and how they end, and what they log."""
+"""`ProcessSettings` says how many processes serve, how they wait, are watched and end, and what they log."""
 
 from __future__ import annotations
 
@@ -8,7 +8,7 @@ from pydantic import BaseModel, Field
 
 
 class ProcessSettings(BaseModel):
-    """Says how many processes serve, how they are watched and how they end, and what they log."""
+    """Says how many processes serve, how they wait, are watched and end, and what they log."""
 
     workers: int = Field(1, ge=1, le=256, description="Processes. One per core that is not busy with the store.")
     worker_timeout_s: float = Field(
