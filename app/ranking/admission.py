@@ -70,6 +70,7 @@ class Admission:
         self._backlog = 0.0
         """The cost of the requests at work that are not heavy."""
         self._announced, self._announced_cost = 0, 0.0
+        """Requests that `sheds` has let through and the event loop has not begun, and what they cost."""
         self._sampled_requests = 0
         self._sampled_cost = 0.0
         self._sample_began: float | None = None
@@ -92,10 +93,10 @@ class Admission:
             raise Overloaded(f"{self.limit} requests are at work already")
         if self.inflight - self.heavy >= ALWAYS_ADMITTED:
             wait_s = waited_s + self._backlog * self.seconds_per_cost
-            if self._is_late(wait_s) or wait_s > left_s:
+            if self._count_arrival(wait_s) or wait_s > left_s:
                 raise Overloaded(f"the request would wait {wait_s * 1000:.0f} ms for those before it")
         else:
-            self._is_late(0.0)
+            self._count_arrival(0.0)
         cost = min(cost, HEAVY_COST - 1)  # whether it is heavy shows once it is decoded
         self.inflight += 1
         self._backlog += cost
@@ -111,7 +112,7 @@ class Admission:
             return False
         before = self.inflight - self.heavy + self._announced
         wait_s = (self._backlog + self._announced_cost) * self.seconds_per_cost
-        if before >= ALWAYS_ADMITTED and self._is_late(wait_s):
+        if before >= ALWAYS_ADMITTED and self._count_arrival(wait_s):
             return True
         if not self._announced:
             asyncio.get_running_loop().call_soon(self._forget_announced)
@@ -156,8 +157,8 @@ class Admission:
     def _forget_announced(self) -> None:
         self._announced, self._announced_cost = 0, 0.0
 
-    def _is_late(self, wait_s: float) -> bool:
-        """Count a request by its wait, and return whether it is late in a process that is overloaded."""
+    def _count_arrival(self, wait_s: float) -> bool:
+        """Count a request by its wait, and return whether it is to be refused: late, in an overloaded process."""
         late, now = wait_s > self._max_wait_s, self._now()
         self._arrivals += 1
         self._late_arrivals += late
