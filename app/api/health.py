@@ -37,6 +37,9 @@ class ModelHealth(BaseModel):
     fallback: bool = Field(description="The stable version is not the one asked for, which was refused")
     last_swap_at: datetime | None
     problems: list[ModelProblem] = Field(description="What stands between the model store and what is live")
+    damages: dict[int, str] = Field(
+        description="Live versions whose files are damaged or gone: served from memory, lost with the next restart"
+    )
 
 
 class FeatureHealth(BaseModel):
@@ -83,6 +86,7 @@ async def health(service: State, response: Response) -> Health:
     }
     reasons = [reason for reason, holds in conditions.items() if holds]
     reasons += [f"{problem.label}_refused: {problem.reason}" for problem in problems]
+    reasons += [f"version_{version}_files_damaged" for version in lifecycle.damages]
     status: Literal["ok", "degraded", "unavailable"] = (
         "unavailable" if stable is None else "degraded" if reasons else "ok"
     )
@@ -98,6 +102,7 @@ async def health(service: State, response: Response) -> Health:
             fallback=lifecycle.fallback,
             last_swap_at=datetime.fromtimestamp(lifecycle.last_swap_at, UTC) if lifecycle.last_swap_at else None,
             problems=problems,
+            damages=lifecycle.damages,
         ),
         features=FeatureHealth(
             connected=features.connected, detail=features.detail, cached_items=features.cached_items

@@ -26,10 +26,12 @@ from app.registry.store.model_store import ModelStore
 class FakeLifecycle:
     live: LiveSnapshot = field(default_factory=LiveSnapshot)
     problems: tuple = ()
+    damages: dict[int, str] = field(default_factory=dict)
 
     def status(self) -> LifecycleStatus:
         versions = {label: artifact.version for label, artifact in self.live.labels().items()}
-        return LifecycleStatus("deepfm", versions, self.live.canary_share, self.live.fallback, 1.5e9, self.problems)
+        live = self.live
+        return LifecycleStatus("deepfm", versions, live.canary_share, live.fallback, 1.5e9, self.problems, self.damages)
 
 
 class NoRanker:

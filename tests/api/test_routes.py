@@ -77,6 +77,17 @@ async def test_health_names_a_refused_version_and_keeps_ranking(service: FakeSer
     ]
 
 
+async def test_health_names_a_live_version_whose_files_are_damaged(service: FakeService) -> None:
+    service.lifecycle.damages = {1: "model.pt is not there"}
+    async with client(application(service)) as http:
+        response = await http.get("/health")
+        ready = await http.get("/health/ready")
+    assert (response.status_code, response.json()["status"]) == (200, "degraded")
+    assert response.json()["reasons"] == ["version_1_files_damaged"]
+    assert response.json()["model"]["damages"] == {"1": "model.pt is not there"}
+    assert ready.status_code == 200, "it serves, and a restart would end that"
+
+
 async def test_health_without_a_model_is_unavailable(service: FakeService) -> None:
     service.lifecycle.live = LiveSnapshot()
     async with client(application(service)) as http:

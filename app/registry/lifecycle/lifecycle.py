@@ -16,6 +16,7 @@ import structlog
 from app.errors import ArtifactError
 from app.registry.artifact.artifact import Artifact
 from app.registry.gate.gate_report import GateCheck, recorded_withdrawal
+from app.registry.lifecycle.live_files import LiveFiles
 from app.registry.lifecycle.loader_thread import LoaderThread
 from app.registry.lifecycle.problems import StandingProblems
 from app.registry.lifecycle.refusals import Refusals
@@ -55,6 +56,7 @@ class Lifecycle:
         self._live = LiveSnapshot()
         self._lock = asyncio.Lock()
         self._loader = LoaderThread()
+        self._files = LiveFiles(store)
         self._pointer_content: bytes | None = None
         self._refusals = Refusals(first_backoff_s=poll_s)
         self._problems = StandingProblems()
@@ -76,6 +78,7 @@ class Lifecycle:
             self._live.fallback,
             self._last_swap_at,
             self._problems.standing(),
+            self._files.damages,
         )
 
     async def start(self) -> None:
@@ -99,6 +102,7 @@ class Lifecycle:
             before = self._in_service()
             read_at = time.monotonic()
             await self._reconcile(await self._loader.run(read_store_state, self.store), read_at)
+            await self._loader.run(self._files.look, self._live.labels().values())
             return self._in_service() != before
 
     async def withdraw(self, version: int, refusal: GateCheck) -> None:
@@ -216,6 +220,7 @@ class Lifecycle:
             if label == "stable":
                 self._live = replace(self._live, previous=None)
             del artifact
+            await self._loader.run(self._files.note, target.version)
             artifact = await self._loader.load(self.store, target.version, self._device)
         await self._prepare(artifact)
         return artifact
@@ -231,10 +236,7 @@ class Lifecycle:
         self._retirement.schedule(old.labels().values(), self._live.labels().values(), label)
 
     async def _release(self, label: Label) -> None:
-        """Take a version out of service whose label the pointer no longer names.
-
-        Another worker, or an operator, may have recorded the reason.
-        """
+        """Take a version out of service whose label the pointer no longer names; who took it may have said why."""
         self._problems.resolve(label)
         if label == "canary" and self._live.canary is not None:
             version, digest = self._live.canary.version, self._live.canary.manifest_sha256

@@ -84,6 +84,8 @@ class LifecycleStatus:
     """Unix seconds; None before the first swap."""
     problems: tuple[Problem, ...] = field(default=())
     """The problems that stand now, the latest last."""
+    damages: dict[int, str] = field(default_factory=dict)
+    """What is wrong with the files of which live version; what was loaded of them serves on."""
 
     @property
     def last_error(self) -> Problem | None:
