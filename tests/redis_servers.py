@@ -109,7 +109,7 @@ class RedisServer:
                 try:
                     client.ping()
                     return
-                except redis.ResponseError:  # it answers, with a refusal
+                except (redis.ResponseError, redis.AuthenticationError):  # it answers, with a refusal
                     return
                 except redis.ConnectionError:
                     pass

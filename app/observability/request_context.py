@@ -9,7 +9,7 @@ from contextvars import ContextVar
 import structlog
 
 REQUEST: ContextVar[tuple[str, Mapping[bytes, bytes]]] = ContextVar("request")
-"""The request's id and its headers. To set it takes 0.1 us; the headers are read only where something is logged."""
+"""The request's id and its headers. To set it takes 0.25 us; the headers are read only where something is logged."""
 
 _traceparent = re.compile(
     rb"(?!ff)(?P<version>[0-9a-f]{2})-(?!0{32})(?P<trace>[0-9a-f]{32})-(?!0{16})[0-9a-f]{16}-[0-9a-f]{2}(?P<more>-.*)?"
