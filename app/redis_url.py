@@ -2,6 +2,7 @@
 
     redis://[[USER]:PASSWORD@]HOST[:PORT][/DATABASE][?OPTION=VALUE&...]      rediss:// is the same with TLS
     redis+sentinel://[[USER]:PASSWORD@]HOST[:PORT][,HOST[:PORT]...]/SERVICE[/DATABASE][?...]
+    redis+cluster://[[USER]:PASSWORD@]HOST[:PORT][,HOST[:PORT]...][?...]
     unix://[[USER]:PASSWORD@]/PATH/OF/SOCKET[?db=DATABASE&...]
 
 A URL that programs read in different ways is refused rather than guessed at: what is not encoded in a password moves
@@ -31,8 +32,8 @@ from app.url_host import url_host
 DEFAULT_PORT, SENTINEL_PORT = 6379, 26379
 SCHEMES = {"redis": False, "valkey": False, "rediss": True, "valkeys": True}
 """Scheme to whether it asks for TLS."""
-SENTINEL = "+sentinel"
-"""What ends a scheme of which the hosts are Sentinels."""
+SENTINEL, CLUSTER = "+sentinel", "+cluster"
+"""What ends a scheme of which the hosts are Sentinels, or nodes of a cluster."""
 SERVICE = re.compile(r"[A-Za-z0-9_.-]+")
 SCHEME = re.compile(r"([a-z][a-z0-9+.-]*)://(.*)", re.IGNORECASE | re.DOTALL)
 HOST = re.compile(r"[\w-]+(\.[\w-]+)*\.?")
@@ -61,6 +62,8 @@ class RedisUrl:
     """Hosts and ports of those Sentinels; with some, host and port mean nothing."""
     sentinel_username: str = ""
     sentinel_password: str | None = field(default=None, repr=False)
+    cluster_nodes: tuple[tuple[str, int], ...] = ()
+    """Hosts and ports of some nodes of a cluster, which name the others; with some, host and port mean nothing."""
 
     def __str__(self) -> str:
         """Say what it means in words, without the password."""
@@ -68,6 +71,8 @@ class RedisUrl:
         if self.sentinels:
             asked = ", ".join(f"{url_host(host)}:{port}" for host, port in self.sentinels)
             place = f"the master of {self.service} that the Sentinels {asked} name"
+        if self.cluster_nodes:
+            place = f"the cluster of {', '.join(f'{url_host(host)}:{port}' for host, port in self.cluster_nodes)}"
         user = f", user {self.username}" if self.username else ""
         return f"{place}, database {self.database}{user}, {'with' if self.tls else 'without'} TLS"
 
@@ -110,24 +115,31 @@ def parse_redis_url(url: str) -> RedisUrl:
         )
     service = ""
     sentinels: tuple[tuple[str, int], ...] = ()
-    plain = scheme.removesuffix(SENTINEL)
-    if plain != scheme:
+    cluster_nodes: tuple[tuple[str, int], ...] = ()
+    host, port = "", 0
+    plain = scheme.removesuffix(SENTINEL).removesuffix(CLUSTER)
+    if scheme.endswith(SENTINEL):
         service, _, path = path.partition("/")
         if not SERVICE.fullmatch(service):
             raise ConfigError(
                 f"it names no service; write {scheme}://HOST:PORT,HOST:PORT/SERVICE, as Sentinels know it"
             )
         sentinels = tuple(_host_and_port(one, SENTINEL_PORT) for one in place.split(","))
-        host, port = "", 0
     else:
         refuse_sentinel_options(options, "it names no Sentinels: redis+sentinel:// does")
-        host, port = _host_and_port(place, DEFAULT_PORT)
+        if scheme.endswith(CLUSTER):
+            cluster_nodes = tuple(_host_and_port(one, DEFAULT_PORT) for one in place.split(","))
+        else:
+            host, port = _host_and_port(place, DEFAULT_PORT)
+    database = _database(path, options)
+    if cluster_nodes and database:
+        raise ConfigError("a cluster has database 0 alone; leave the database out")
     if not SCHEMES[plain]:
         refuse_tls_options(options, f"that is for TLS: write {scheme.replace(plain, plain + 's')}://, or leave it out")
     return RedisUrl(
         host,
         port,
-        database=_database(path, options),
+        database=database,
         username=username,
         password=password,
         tls=tls_options(options) if SCHEMES[plain] else None,
@@ -136,6 +148,7 @@ def parse_redis_url(url: str) -> RedisUrl:
         sentinels=sentinels,
         sentinel_username=options.get("sentinel_username", ""),
         sentinel_password=options.get("sentinel_password"),
+        cluster_nodes=cluster_nodes,
     )
 
 
@@ -150,16 +163,15 @@ def _without_scheme(url: str) -> str:
 
 
 def _check_scheme(scheme: str) -> None:
-    if scheme == "unix" or scheme.removesuffix(SENTINEL) in SCHEMES:
+    if scheme == "unix" or scheme in SCHEMES:
         return
-    if "cluster" in scheme:
-        raise ConfigError(
-            f"{scheme[:20]}:// is not supported; name one server that holds all keys: an endpoint with cluster mode off"
-        )
-    if "sentinel" in scheme:
-        raise ConfigError(
-            f"the scheme {scheme[:20]}:// is not known; write redis+sentinel://, or rediss+sentinel:// for TLS"
-        )
+    for suffix in (SENTINEL, CLUSTER):
+        if scheme.removesuffix(suffix) in SCHEMES:
+            return
+        if suffix[1:] in scheme:
+            raise ConfigError(
+                f"the scheme {scheme[:20]}:// is not known; write redis{suffix}://, or rediss{suffix}:// for TLS"
+            )
     meant = "unix" if "unix" in scheme or "sock" in scheme else "rediss" if "ssl" in scheme or "tls" in scheme else ""
     known = f"write {meant}://" if meant else "write redis://, rediss:// (TLS) or unix:// (a socket)"
     raise ConfigError(f"the scheme {scheme[:20]}:// is not known; {known}")
@@ -194,7 +206,8 @@ def _host_and_port(place: str, default_port: int) -> tuple[str, int]:
         host, colon, raw_port = place.partition(":")
         if "," in place:
             raise ConfigError(
-                "it names several hosts; name one server that holds all keys, or Sentinels by redis+sentinel://"
+                "it names several hosts; nodes of a cluster are named by redis+cluster://, Sentinels by "
+                "redis+sentinel://"
             )
         if ":" in raw_port:
             raise ConfigError(

@@ -13,6 +13,7 @@ from app.api.load_shedder import LoadShedder
 from app.api.service_state import FeatureStatus
 from app.errors import ConfigError, RequestError
 from app.features.cache_refresher import CacheRefresher
+from app.features.cluster_store import ClusterFeatureStore
 from app.features.item_cache import UNKNOWN_DIVISOR, ItemCache
 from app.features.redis_store import RedisFeatureStore
 from app.features.store import FeatureStore
@@ -28,6 +29,7 @@ from app.ranking.ranker import Ranker
 from app.ranking.service import RankService
 from app.ranking.shadow import Shadow
 from app.ranking.warmup import Warmup
+from app.redis_url import parse_redis_url
 from app.registry.gate.gate_report import WITHDRAWN, GateCheck
 from app.registry.lifecycle.lifecycle import Lifecycle
 from app.registry.lifecycle.snapshot import SwapEvent
@@ -196,7 +198,8 @@ def _device(settings: Settings) -> torch.device:
 def _redis_store(settings: Settings) -> FeatureStore:
     if not settings.redis_url:
         raise ConfigError("CTR_REDIS_URL is empty: set it, or start with `ctr serve`, which brings its own Valkey")
-    return RedisFeatureStore(
+    of_cluster = bool(parse_redis_url(settings.redis_url).cluster_nodes)
+    return (ClusterFeatureStore if of_cluster else RedisFeatureStore)(
         settings.redis_url,
         settings.user_key,
         settings.item_key,

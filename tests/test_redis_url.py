@@ -43,6 +43,8 @@ MEANINGS = {
     "redis://store?username=ann&password=p%2Bw": RedisUrl("store", username="ann", password="p+w"),
     "redis://store?protocol=2": RedisUrl("store", protocol=2),
     "redis://store?protocol=3": RedisUrl("store", protocol=3),
+    "redis+cluster://a,b:7000,[::1]:7001": RedisUrl("", 0, cluster_nodes=(("a", 6379), ("b", 7000), ("::1", 7001))),
+    "rediss+cluster://:secret@a/0": RedisUrl("", 0, password="secret", tls=TlsOptions(), cluster_nodes=(("a", 6379),)),
     "redis+sentinel://a,b:7000,[::1]/mymaster": RedisUrl(
         "", 0, service="mymaster", sentinels=(("a", 26379), ("b", 7000), ("::1", 26379))
     ),
@@ -84,7 +86,13 @@ REFUSED = {
     "http://store": "scheme",
     "redis+socket:///run/redis.sock": "write unix://",
     "redis+ssl://store": "write rediss://",
-    "redis+cluster://a:1": "not supported",
+    "redis+cluster://a:1/3": "database 0",
+    "redis+cluster://": "no host",
+    "redis+cluster://a,": "no host",
+    "redis+cluster://a?ssl_ca_certs=x": "rediss+cluster://",
+    "redis+cluster://a?sentinel_password=secret": "redis+sentinel://",
+    "cluster://a": "redis+cluster://",
+    "redis-cluster://a": "redis+cluster://",
     "redis+sentinel://a:26379": "service",
     "redis+sentinel://a:26379/": "service",
     "redis+sentinel://a,,b/mymaster": "no host",

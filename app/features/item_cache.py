@@ -22,6 +22,7 @@ from app.features.item_ages import ItemAges, digest
 from app.features.item_index import ABSENT, Rows
 from app.features.item_rows import ItemRows
 from app.features.item_tables import ItemModel, ItemTables, SlotTable
+from app.features.row_hash_slots import RowHashSlots
 from app.features.slots import Slots
 from app.features.store import RawFeatures
 from app.native import bindings, layout
@@ -83,6 +84,7 @@ class ItemCache:
         self._flags_address: int = self._flags_C.ctypes.data
         self._tables = ItemTables(self._rows.count, torch.device(device), dtype)
         self._ages = ItemAges(self._rows.count)
+        self._hash_slots = RowHashSlots(self._rows.count)
         self._next_row = 0
 
     def __len__(self) -> int:
@@ -169,12 +171,16 @@ class ItemCache:
 
     # Listener of a FeatureStore
 
-    def on_items(self, item_ids: Sequence[str], items: Sequence[RawFeatures]) -> None:
+    def on_items(
+        self, item_ids: Sequence[str], items: Sequence[RawFeatures], hash_slots: Sequence[int] | None = None
+    ) -> None:
         """Encode items just read, for every schema and every attached version.
 
         An item without a row, for which no row can be evicted because all are pinned, is not cached.
         """
         rows, evicted = self._rows.assign(item_ids, [bool(item) for item in items])
+        if hash_slots is not None:
+            self._hash_slots.set(rows, hash_slots)
         if evicted:
             self._flags_C[evicted] = 0
             self._tables.clear(evicted)
@@ -210,6 +216,13 @@ class ItemCache:
         if rows:
             self.counts.invalidations += len(rows)
             self._flags_C[rows] &= ~np.uint8(FRESH)
+
+    def on_hash_slots_lost(self, hash_slots: Sequence[int]) -> None:
+        """Keep the items of these hash slots as stale ones until they are read again."""
+        self._ages.on_reported(None)
+        rows = self._hash_slots.rows(hash_slots, len(self._rows.ids))
+        self.counts.invalidations += len(rows)
+        self._flags_C[rows] &= ~np.uint8(FRESH)
 
     def on_disconnect(self) -> None:
         """Keep all items as stale ones until they are read again."""

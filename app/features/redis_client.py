@@ -3,12 +3,15 @@
 from __future__ import annotations
 
 import contextlib
+import dataclasses
+import functools
 import re
 import socket
-from typing import Any
+from typing import Any, cast
 
 import redis
 from redis.backoff import NoBackoff
+from redis.cluster import ClusterNode
 from redis.connection import Connection, ConnectionPool, SSLConnection, UnixDomainSocketConnection
 from redis.retry import Retry
 
@@ -18,7 +21,10 @@ from app.features.redis_sentinel import find_master
 from app.features.redis_tls import tls_context
 from app.features.store_errors import explain_failure, explain_reply
 from app.redis_url import RedisUrl, parse_redis_url
+from app.url_host import url_host
 
+CLIENT_ERRORS = (redis.RedisError, redis.exceptions.RedisClusterException)
+"""What redis-py raises of a server, and of a cluster as a whole."""
 CONNECT_TIMEOUT_S, GREETING_TIMEOUT_S, TIMEOUT_S = 3.0, 5.0, 30.0
 QUOTED_COMMAND = re.compile(r"^Command # \d+ \(.*\) of pipeline caused error: ", re.DOTALL)
 """What redis-py puts before an error: the command, with its values."""
@@ -56,7 +62,10 @@ def open_client(text: str) -> redis.Redis:
         ConfigError: the URL has no one meaning, or names a file that cannot be read.
         StoreError: the server does not answer or refuses.
     """
-    url = find_master(parse_redis_url(text), connect_client)
+    parsed = parse_redis_url(text)
+    if parsed.cluster_nodes:
+        return _open_cluster(parsed)
+    url = find_master(parsed, connect_client)
     with connect_client(url, GREETING_TIMEOUT_S) as greeting:
         try:
             greeting.ping()
@@ -74,7 +83,7 @@ def reply_text(reply: bytes | str) -> str:
     return reply.decode(errors="replace") if isinstance(reply, bytes) else reply
 
 
-def store_error(error: redis.RedisError, *, tls: bool | None = None) -> StoreError:
+def store_error(error: Exception, *, tls: bool | None = None) -> StoreError:
     """Return what redis-py raised as the project's error, with what it means; `tls` as for `explain_failure`."""
     code = getattr(error, "status_code", None)
     if isinstance(error, redis.ResponseError) or code:
@@ -82,8 +91,47 @@ def store_error(error: redis.RedisError, *, tls: bool | None = None) -> StoreErr
     return StoreError(f"Redis does not answer: {explain_failure(error, tls=tls)}")
 
 
+def nodes_of(client: redis.Redis) -> list[redis.Redis]:
+    """Return a client of each server that has some of the keys: the client itself, or one a master of a cluster."""
+    untyped: Any = client
+    if not hasattr(untyped, "get_primaries"):
+        return [client]
+    return [untyped.get_redis_connection(node) for node in untyped.get_primaries()]
+
+
+def _open_cluster(url: RedisUrl) -> redis.Redis:
+    """Return redis-py's client of a whole cluster, whose commands are those of one server. Raises StoreError."""
+    (host, port), *others = url.cluster_nodes
+    kind, options = _connection_options(dataclasses.replace(url, host=host, port=port), TIMEOUT_S)
+    for name in ("host", "port", "db", "retry"):
+        del options[name]
+    # A pool of one's own kind, with options that redis-py does not know, is taken only beside a URL.
+    context = {"context": options.pop("context")} if "context" in options else {}
+    pool = functools.partial(ConnectionPool, connection_class=kind, **context)
+    untyped: Any = redis.RedisCluster
+    node: Any = ClusterNode
+    try:
+        return cast(
+            redis.Redis,
+            untyped(
+                url=f"redis://{url_host(host)}:{port}",
+                startup_nodes=[node(*address) for address in others],
+                connection_pool_class=pool,
+                **options,
+            ),
+        )
+    except CLIENT_ERRORS as error:
+        raise store_error(error, tls=url.tls is not None) from error
+
+
 def connect_client(url: RedisUrl, timeout_s: float) -> redis.Redis:
     """Return a client of one server, which has not been asked anything yet."""
+    kind, options = _connection_options(url, timeout_s)
+    return redis.Redis.from_pool(ConnectionPool(kind, **options))
+
+
+def _connection_options(url: RedisUrl, timeout_s: float) -> tuple[type[Any], dict[str, Any]]:
+    """Return the kind of connection to one server, and its arguments. Raises ConfigError for a file of TLS."""
     options: dict[str, Any] = {
         "db": url.database,
         "username": url.username or None,
@@ -101,4 +149,4 @@ def connect_client(url: RedisUrl, timeout_s: float) -> redis.Redis:
         options |= {"host": url.host, "port": url.port}
         if url.tls is not None:
             kind, options["context"] = _TlsConnection, tls_context(url.tls)
-    return redis.Redis.from_pool(ConnectionPool(kind, **options))
+    return kind, options

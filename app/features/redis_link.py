@@ -146,7 +146,9 @@ class RedisLink:
                 continue
             self._wake.clear()
             with contextlib.suppress(TimeoutError):
-                await asyncio.wait_for(self._wake.wait(), TROUBLED_HEARTBEAT_S if self.trouble else HEARTBEAT_S)
+                # Not wait_for, which in Python 3.11 may drop that it is cancelled.
+                async with asyncio.timeout(TROUBLED_HEARTBEAT_S if self.trouble else HEARTBEAT_S):
+                    await self._wake.wait()
                 continue
             await self._heartbeat(self._connection)
 

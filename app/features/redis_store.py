@@ -12,21 +12,18 @@ from typing import Any
 
 from app.errors import StoreError
 from app.features.hash_command import HashCommand
-from app.features.key_template import KeyTemplate
 from app.features.redis_client import connect_client
 from app.features.redis_connect import Greeted
 from app.features.redis_link import RedisLink
+from app.features.redis_scan import scan_keys
 from app.features.redis_sentinel import find_master
-from app.features.resp_commands import pack_command
 from app.features.store import Fetched, Listener, RawFeatures, StoreStatus
 from app.features.store_errors import explain_reply
+from app.features.stored_hashes import StoredHashes, untracked_effect
 from app.redis_url import RedisUrl, parse_redis_url
 
-SCAN_COUNT, SCAN_TIMEOUT_S = 1000, 5.0
 PROBES = 16
 """Keys of each template that are read of a cluster's node, which may by chance have one of them."""
-PROBE_ID = "ctr-serving-probe"
-"""No entity's id: its keys are read to find out whether such keys may be."""
 
 
 class RedisFeatureStore:
@@ -50,20 +47,15 @@ class RedisFeatureStore:
         Raises ConfigError if the URL has no one meaning.
         """
         self._url = parse_redis_url(url)
-        self._user_key = KeyTemplate(user_key)
-        self._item_key = KeyTemplate(item_key)
-        self._user_hash, self._item_hash = HashCommand(()), HashCommand(())
+        self._hashes = StoredHashes(user_key, item_key)
         self._listener: Listener | None = None
-        self._wrong_type = ""
         self._probes = 1
         self._link = RedisLink(
             self._find,
-            self._item_key.prefix,
+            self._hashes.item_key.prefix,
             self._probe,
             timeout_s=timeout_s,
-            untracked_effect=f"cached items are read again after {item_max_age_s:g} s"
-            if item_max_age_s
-            else "each request reads its items; CTR_ITEM_MAX_AGE_S caches them for so long",
+            untracked_effect=untracked_effect(item_max_age_s),
             on_push=self._on_push,
             on_lost=self._on_lost,
         )
@@ -86,33 +78,32 @@ class RedisFeatureStore:
         """Return the state of the connection, with the reason where there is none, or where nothing can be read."""
         link = self._link
         problem = (link.trouble or link.problem.reason) if link.connected else ""
-        detail = f"{link.detail}; {self._wrong_type}" if link.connected and self._wrong_type else link.detail
+        wrong_type = self._hashes.wrong_type
+        detail = f"{link.detail}; {wrong_type}" if link.connected and wrong_type else link.detail
         return StoreStatus(link.connected, link.tracking, detail, problem)
 
     def select_fields(self, user: Sequence[str], item: Sequence[str]) -> None:
         """Read these fields from now on; see `FeatureStore.select_fields`."""
-        self._user_hash = HashCommand(user)
-        if set(item) != set(self._item_hash.fields):
-            self._item_hash = HashCommand(item)
-            if self._listener is not None:
-                self._listener.on_invalidate(None)
+        if self._hashes.select(user, item) and self._listener is not None:
+            self._listener.on_invalidate(None)
 
     async def fetch(self, user_id: str | None, item_ids: Sequence[str], timeout_s: float) -> Fetched:
         """Read a user and items in one pipeline; see `FeatureStore.fetch`. Raises StoreError."""
         if user_id is None and not item_ids:
             return Fetched({}, ())
-        user_hash, item_hash = self._user_hash, self._item_hash
-        commands = [] if user_id is None else [user_hash.pack(self._user_key.key(user_id))]
+        hashes = self._hashes
+        user_hash, item_hash = hashes.user_hash, hashes.item_hash
+        commands = [] if user_id is None else [user_hash.pack(hashes.user_key.key(user_id))]
         items: list[RawFeatures] = []
         on_replies: Callable[[list[Any]], None] | None = None  # none for the usual request: its items are cached
         if item_ids:
-            commands += [item_hash.pack(self._item_key.key(item_id)) for item_id in item_ids]
+            commands += [item_hash.pack(hashes.item_key.key(item_id)) for item_id in item_ids]
 
             def on_replies(replies: list[Any]) -> None:
                 items.extend(self._features(item_hash, reply) for reply in replies[-len(item_ids) :])
                 if self._listener is not None:
                     self._listener.on_items(item_ids, items)
-                    if item_hash is not self._item_hash:  # a version that went live meanwhile reads other fields
+                    if item_hash is not hashes.item_hash:  # a version that went live meanwhile reads other fields
                         self._listener.on_invalidate(item_ids)
 
         replies = await self._link.send(b"".join(commands), len(commands), timeout_s, on_replies)
@@ -120,19 +111,8 @@ class RedisFeatureStore:
 
     async def scan(self) -> AsyncIterator[list[str]]:
         """Iterate over the ids of all keys that fit the item template. Raises StoreError."""
-        cursor = "0"
-        while True:
-            command = pack_command("SCAN", cursor, "MATCH", self._item_key.pattern, "COUNT", str(SCAN_COUNT))
-            reply = (await self._link.send(command, 1, SCAN_TIMEOUT_S))[0]
-            if not isinstance(reply, list):
-                reason = explain_reply(reply)
-                self._link.problem.log_once("SCAN refused", reason, "items are read when they are first asked for")
-                raise StoreError(f"the feature store refused SCAN: {reason}")
-            cursor = str(reply[0])
-            ids = [self._item_key.id(key) for key in reply[1]]
-            yield [item_id for item_id in ids if item_id is not None]
-            if cursor == "0":
-                return
+        async for ids in scan_keys(self._link, self._hashes.item_key):
+            yield ids
 
     async def _find(self) -> RedisUrl:
         return await asyncio.to_thread(find_master, self._url, connect_client) if self._url.sentinels else self._url
@@ -141,10 +121,8 @@ class RedisFeatureStore:
         """Return commands that read keys which nobody has, to find out whether such keys may be read."""
         if greeted is not None:
             self._probes = PROBES if greeted.mode == "cluster" else 1
-            self._wrong_type = ""
-        ids = [f"{PROBE_ID}{number or ''}" for number in range(self._probes)]
-        pairs = (self._user_key, self._user_hash), (self._item_key, self._item_hash)
-        return [command.pack(template.key(probe_id)) for template, command in pairs for probe_id in ids]
+            self._hashes.wrong_type = ""
+        return self._hashes.probe(self._probes)
 
     def _features(self, command: HashCommand, reply: Any) -> RawFeatures:
         """Return what a reply holds; nothing if another program keeps another type under the key.
@@ -152,24 +130,15 @@ class RedisFeatureStore:
         Raises StoreError for any other error.
         """
         features = command.features(reply)
-        if features is not None:
-            return features
-        reason, problem = explain_reply(reply), self._link.problem
-        if str(reply).startswith("WRONGTYPE"):
-            problem.log_once("WRONGTYPE", reason, "such users and items count as unknown")
-            self._wrong_type = f"some keys cannot be read: {reason}"
-            return {}
-        problem.on_refusal(str(reply).partition(" ")[0], reason)
-        raise StoreError(f"the feature store answered with an error: {reason}")
+        if features is None:
+            features = self._hashes.on_error(reply, self._link.problem)
+        if features is None:
+            raise StoreError(f"the feature store answered with an error: {explain_reply(reply)}")
+        return features
 
     def _on_push(self, push: list[Any]) -> None:
-        if push[0] != "invalidate" or self._listener is None:
-            return
-        if push[1] is None:  # FLUSHALL or FLUSHDB
-            self._listener.on_invalidate(None)
-            return
-        ids = [self._item_key.id(key) for key in push[1] if isinstance(key, str)]
-        self._listener.on_invalidate([item_id for item_id in ids if item_id is not None])
+        if self._listener is not None:
+            self._listener.on_invalidate(self._hashes.changed_items(push))
 
     def _on_lost(self) -> None:
         if self._listener is not None:

@@ -16,11 +16,16 @@ RawFeatures = Mapping[str, object]
 class Listener(Protocol):
     """A cache of items. It is called synchronously, in the order in which things happened in the store."""
 
-    def on_items(self, item_ids: Sequence[str], items: Sequence[RawFeatures]) -> None:
-        """Take in the features of items that were just read."""
+    def on_items(
+        self, item_ids: Sequence[str], items: Sequence[RawFeatures], hash_slots: Sequence[int] | None = None
+    ) -> None:
+        """Take in the features of items that were just read; `hash_slots` are those of their keys, in a cluster."""
 
     def on_invalidate(self, item_ids: Sequence[str] | None) -> None:
         """Mark items as written since they were read; None means that any item may have been."""
+
+    def on_hash_slots_lost(self, hash_slots: Sequence[int]) -> None:
+        """Mark the items of these hash slots as possibly out of date: another node has them, or their node is lost."""
 
     def on_disconnect(self) -> None:
         """Mark everything as possibly out of date, because changes may have been missed."""
@@ -39,12 +44,12 @@ class StoreStatus:
 
 
 class Fetched(NamedTuple):
-    """The features that one round trip read."""
+    """The features that one round trip read, as far as they could be read."""
 
-    user: RawFeatures
-    """The features of the user; empty if no user was read."""
-    items: Sequence[RawFeatures]
-    """The features of each item, in the order of the ids."""
+    user: RawFeatures | None
+    """The features of the user; empty if no user was asked for, None if it could not be read."""
+    items: Sequence[RawFeatures | None]
+    """The features of each item, in the order of the ids; None for one that could not be read."""
 
 
 class FeatureStore(Protocol):
@@ -72,7 +77,8 @@ class FeatureStore(Protocol):
         The listener is given the items first, in order with the changes that the store reports. Before this returns,
         the listener may have replaced, invalidated or dropped what it was given.
 
-        Raises StoreError if the store is not connected, does not answer in time, or answers with an error.
+        Raises StoreError if nothing could be read: the store is not connected, does not answer in time, or answers with
+        an error.
         """
 
     def scan(self) -> AsyncIterator[list[str]]:

@@ -15,7 +15,7 @@ import redis
 MAX_REASON = 120
 MAX_CAUSES = 8
 
-CLUSTER_NODE = "it is a node of a cluster, which has some of the keys only: name an endpoint with cluster mode off"
+CLUSTER_NODE = "it is a node of a cluster, which has some of the keys only: redis+cluster://HOST:PORT asks all nodes"
 MEANINGS = {
     "NOPERM": "its user may not do this: docs/redis.md lists the commands and keys that it needs",
     "NOAUTH": "it asks for a password: redis://:PASSWORD@HOST or redis://USER:PASSWORD@HOST in CTR_REDIS_URL",
@@ -24,7 +24,7 @@ MEANINGS = {
     "MOVED": CLUSTER_NODE,
     "ASK": CLUSTER_NODE,
     "CROSSSLOT": CLUSTER_NODE,
-    "CLUSTERDOWN": CLUSTER_NODE,
+    "CLUSTERDOWN": "its cluster is down: it lacks most masters, or some hash slots have no node",
     "LOADING": "it still reads its data from disk",
     "MASTERDOWN": "it is a replica without its master, and may not serve old data",
     "READONLY": "it is a replica, which takes no writes: name the master",

@@ -10,7 +10,7 @@ import redis
 from app.errors import CtrError
 from app.features.key_template import KeyTemplate
 from app.features.loading.embedded_valkey import EmbeddedValkey
-from app.features.redis_client import open_client, reply_text, store_error
+from app.features.redis_client import CLIENT_ERRORS, nodes_of, open_client, reply_text, store_error
 from app.publishing.reporter import Reporter
 from app.registry.artifact.manifest import GoldenRequest
 from app.registry.gate.gate_task import FeatureSample
@@ -42,25 +42,34 @@ def read_feature_sample(
             named_items = {item_id for request in golden for item_id in request.item_ids}
             users = _read_hashes(client, settings.user_key, USERS, named_users)
             items = _read_hashes(client, settings.item_key, ITEMS, named_items)
-    except (redis.RedisError, CtrError) as error:
-        reason = store_error(error) if isinstance(error, redis.RedisError) else error
+    except (*CLIENT_ERRORS, CtrError) as error:
+        reason = error if isinstance(error, CtrError) else store_error(error)
         reporter.notify(f"not compared with the feature store: {reason}")
         return None
     return FeatureSample(users, items) if users or items else None
+
+
+def _scan(node: redis.Redis, key_template: KeyTemplate, count: int) -> list[bytes | str]:
+    """Return at least `count` keys of one server, fewer where such keys are rare."""
+    keys: list[bytes | str] = []
+    cursor = 0
+    for _ in range(MAX_SCANS):
+        cursor, page = node.scan(cursor, match=key_template.pattern, count=SCAN_COUNT)
+        keys += page
+        if not cursor or len(keys) >= count:
+            break
+    return keys[:count]
 
 
 def _read_hashes(client: redis.Redis, template: str, count: int, named: Collection[str]) -> dict[str, dict[str, str]]:
     """Read the named hashes and up to `count` others by id; the scan is cut short where such keys are rare."""
     key_template = KeyTemplate(template)
     keys: list[bytes | str] = []
-    cursor = 0
     with contextlib.suppress(redis.ResponseError):  # a user or a proxy may lack SCAN; the named ones say something too
-        for _ in range(MAX_SCANS):
-            cursor, page = client.scan(cursor, match=key_template.pattern, count=SCAN_COUNT)
-            keys += page
-            if not cursor or len(keys) >= count:
-                break
-    ids = {key_template.id(reply_text(key)): key for key in keys[:count]} | {
+        nodes = nodes_of(client)
+        for number, node in enumerate(nodes, 1):
+            keys += _scan(node, key_template, count * number // len(nodes) - len(keys))
+    ids = {key_template.id(reply_text(key)): key for key in keys} | {
         name: key_template.key(name) for name in sorted(named)[:MAX_NAMED]
     }
     pipeline = client.pipeline(transaction=False)

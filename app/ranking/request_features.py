@@ -96,7 +96,7 @@ class FeatureReader:
         rows_N = lookup.rows
         cache.pin(rows_N)
         user: RawFeatures | None = None
-        items: list[RawFeatures] = []
+        items: list[RawFeatures | None] = []
         try:
             user, first = await self._store.fetch(user_id, unread_ids[:READ_AT_ONCE], self._wait_s(due))
             items += first
@@ -108,15 +108,25 @@ class FeatureReader:
             return self._from_cache(ids, {} if user_id is None else user)
         finally:
             cache.unpin(rows_N)
-        features = RequestFeatures(ids, rows_N, user, [], [], not user)
+        features = RequestFeatures(ids, rows_N, user or {}, [], [], user is not None and not user)
+        if user is None:
+            features.degrade(USER_UNAVAILABLE)
         if unread:  # the cache was given these, and may have evicted them again
             rows_N[unread] = cache.find(unread_ids).rows
             features.uncached = np.flatnonzero(rows_N == ABSENT).tolist()
-            features.items_read = dict(zip(unread, items, strict=True))
+            features.items_read = {i: item for i, item in zip(unread, items, strict=True) if item is not None}
         if unread or lookup.flags_all & (KNOWN | VALID) != KNOWN | VALID:
             flags_N = cache.flags(rows_N)
             known_N = flags_N & KNOWN != 0
-            known_N[unread] = [bool(item) for item in items]
+            if unread:
+                for index, item in zip(unread, items, strict=True):
+                    if item is not None:
+                        known_N[index] = bool(item)
+                    elif rows_N[index] == ABSENT:
+                        features.degrade(ITEMS_UNAVAILABLE)
+                        known_N[index] = True  # nobody knows
+                    elif not (self._may_be_fresh and flags_N[index] & FRESH):  # no other request has read it meanwhile
+                        features.degrade(STALE_ITEMS)
             features.missing_items = [ids[index] for index in np.flatnonzero(~known_N).tolist()]
             if ((rows_N != ABSENT) & (flags_N & VALID == 0)).any():
                 features.degrade(INVALID_FEATURES)

@@ -14,8 +14,8 @@ class FeatureStoreSettings(BaseModel):
 
     redis_url: RedisAddress = Field(
         "",
-        description="Where the features are: redis://, rediss:// (TLS), redis+sentinel:// or unix://; all forms are in "
-        "docs/redis.md. Empty starts the embedded Valkey.",
+        description="Where the features are: redis://, rediss:// (TLS), redis+sentinel://, redis+cluster:// or unix://"
+        "; all forms are in docs/redis.md. Empty starts the embedded Valkey.",
         json_schema_extra=FOR_PUBLISHING,
     )
     redis_timeout_ms: float = Field(

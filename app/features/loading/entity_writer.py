@@ -10,7 +10,7 @@ import redis
 
 from app.errors import StoreError
 from app.features.key_template import KeyTemplate
-from app.features.redis_client import reply_text, store_error
+from app.features.redis_client import CLIENT_ERRORS, reply_text, store_error
 
 StoredFields = dict[Any, str]
 """The content of a hash, text by name. The client declares more types of names, hence Any."""
@@ -47,6 +47,8 @@ class EntityWriter:
         self._merge = merge
         self._on_note = on_note
         self._transactions = True
+        untyped: Any = client
+        self._in_cluster = isinstance(untyped, redis.RedisCluster)
         self.written = 0
         """Entities written so far."""
         self.lost: Counter[str] = Counter()
@@ -54,6 +56,8 @@ class EntityWriter:
 
     def find_out_transactions(self) -> None:
         """Find out whether the server knows MULTI, which some proxies do not. Raises StoreError without an answer."""
+        if self._in_cluster:  # each of its nodes does
+            return
         try:
             untyped: Any = self._client
             untyped.execute_command("MULTI")
@@ -69,7 +73,14 @@ class EntityWriter:
             self._transactions = False
 
     def write(self, entities: Sequence[StoredEntity]) -> None:
-        """Write entities in one transaction. Raises StoreError, which says how many rows were written before."""
+        """Write entities in one transaction, or one each in a cluster, where one may have keys of one slot alone.
+
+        Raises StoreError, which says how many rows were written before.
+        """
+        for together in [[entity] for entity in entities] if self._in_cluster else [entities]:
+            self._write(together)
+
+    def _write(self, entities: Sequence[StoredEntity]) -> None:
         # In a transaction no reader sees an entity without its features, and no old field stays.
         with self._client.pipeline(transaction=self._transactions) as pipeline:
             for entity_id, fields, empty in entities:
@@ -109,6 +120,6 @@ class EntityWriter:
         """Return the reply to a command. Raises StoreError if that fails."""
         try:
             return command()
-        except redis.RedisError as error:
+        except CLIENT_ERRORS as error:
             so_far = f"; {self.written} rows were written, loading again is safe" if self.written else ""
             raise StoreError(f"{store_error(error)}{so_far}") from error

@@ -19,6 +19,7 @@ from xxhash import xxh3_64_intdigest
 from app.errors import ConfigError, StoreError
 from app.features.fields import Categorical, Side
 from app.features.key_template import KeyTemplate
+from app.features.redis_client import CLIENT_ERRORS
 from app.features.resp_commands import bulk_string
 from app.features.schema import FeatureSchema
 
@@ -97,6 +98,10 @@ def load_features(
     Raises:
         StoreError: Redis does not take them.
     """
+    untyped: Any = client
+    if isinstance(untyped, redis.RedisCluster):
+        _load_cluster(untyped, key, catalogue, side, on_progress)
+        return
     connection: Any = None
     try:
         connection = client.connection_pool.get_connection()
@@ -114,6 +119,22 @@ def load_features(
         if connection is not None:
             connection.disconnect()  # after an error replies may be outstanding
             client.connection_pool.release(connection)
+
+
+def _load_cluster(
+    client: Any, key: KeyTemplate, catalogue: SyntheticCatalogue, side: Side, on_progress: Callable[[int], None]
+) -> None:
+    """Write every HASH to the node that has its key, by redis-py, which knows the nodes. Raises StoreError."""
+    try:
+        for start in range(0, catalogue.count(side), BATCH):
+            stop = min(start + BATCH, catalogue.count(side))
+            pipeline = client.pipeline(transaction=False)
+            for number, raw in enumerate(catalogue.raw(side, start, stop), start):
+                pipeline.hset(key.key(str(number)), mapping=raw)
+            pipeline.execute()
+            on_progress(stop - start)
+    except CLIENT_ERRORS as error:
+        raise StoreError(f"Redis does not take the features: {error}") from error
 
 
 def _read_replies(connection: Any, count: int) -> None:
