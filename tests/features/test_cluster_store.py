@@ -21,8 +21,8 @@ from app.features.key_template import KeyTemplate
 from app.features.loading.feature_loader import FeatureLoader
 from app.features.loading.record_file import RecordFile
 from app.features.redis_client import nodes_of, open_client
-from tests.redis_clusters import MASTERS, Cluster, node_of
-from tests.redis_servers import START_S
+from tests.redis_clusters import MASTERS, SLOTS, Cluster, node_of, wait
+from tests.redis_servers import START_S, Certificates, RedisServer, free_port, servers
 
 pytestmark = pytest.mark.anyio
 ITEMS = [str(number) for number in range(60)]
@@ -146,3 +146,31 @@ def test_entities_are_loaded_replaced_and_removed(cluster: Cluster, client: redi
 def test_a_server_without_cluster_mode_is_said_so(valkey_url: str) -> None:
     with pytest.raises(StoreError, match="Cluster"):
         open_client(valkey_url.replace("redis://", "redis+cluster://"))
+
+
+async def test_tls_is_spoken_to_all_nodes_by_requests_and_commands(tmp_path: Path) -> None:
+    """One node with all slots, as the first server of this machine that has TLS."""
+    certificates = Certificates(tmp_path)
+    options = "--cluster-enabled", "yes", "--cluster-port", str(free_port())
+    for number, program in enumerate(servers().values()):
+        (tmp_path / f"node-{number}").mkdir()
+        with RedisServer(program, tmp_path / f"node-{number}", *options) as node:
+            port = node.listen_with_tls(certificates)
+            if port is None:
+                continue
+            node.kill()
+            node._arguments += ["--tls-cluster", "yes"]  # Redis 7.0 names the ports of TLS only then
+            node.start()
+            with node.client as admin:
+                admin.execute_command("CLUSTER", "ADDSLOTSRANGE", 0, SLOTS - 1)
+                wait(lambda: dict(admin.cluster("INFO"))["cluster_state"] == "ok")
+            url = f"rediss+cluster://localhost:{port}?ssl_ca_certs={certificates.ca}"
+            client = await asyncio.to_thread(open_client, url)
+            await asyncio.to_thread(client.hset, "item:1", "year", "1990")
+            client.close()
+            async with connected(url) as (store, _):
+                assert (await store.fetch("1", ["1"], 5.0)) == ({}, ({"year": "1990"},))
+            with pytest.raises(StoreError, match="not trusted"):
+                await asyncio.to_thread(open_client, f"rediss+cluster://localhost:{port}")
+            return
+    pytest.skip("no server of this machine has TLS")
