@@ -7,6 +7,7 @@ import dataclasses
 import functools
 import re
 import socket
+from collections.abc import Iterator
 from typing import Any, cast
 
 import redis
@@ -91,6 +92,15 @@ def store_error(error: Exception, *, tls: bool | None = None) -> StoreError:
     return StoreError(f"Redis does not answer: {explain_failure(error, tls=tls)}")
 
 
+@contextlib.contextmanager
+def store_errors(*, tls: bool | None = None) -> Iterator[None]:
+    """Raise what redis-py raises in the block as `store_error` of it."""
+    try:
+        yield
+    except CLIENT_ERRORS as error:
+        raise store_error(error, tls=tls) from error
+
+
 def nodes_of(client: redis.Redis) -> list[redis.Redis]:
     """Return a client of each server that has some of the keys: the client itself, or one a master of a cluster."""
     untyped: Any = client
@@ -110,7 +120,7 @@ def _open_cluster(url: RedisUrl) -> redis.Redis:
     pool = functools.partial(ConnectionPool, connection_class=kind, **context)
     untyped: Any = redis.RedisCluster
     node: Any = ClusterNode
-    try:
+    with store_errors(tls=url.tls is not None):
         return cast(
             redis.Redis,
             untyped(
@@ -120,8 +130,6 @@ def _open_cluster(url: RedisUrl) -> redis.Redis:
                 **options,
             ),
         )
-    except CLIENT_ERRORS as error:
-        raise store_error(error, tls=url.tls is not None) from error
 
 
 def connect_client(url: RedisUrl, timeout_s: float) -> redis.Redis:

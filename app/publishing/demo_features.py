@@ -13,7 +13,7 @@ from app.errors import CtrError
 from app.features.key_template import KeyTemplate
 from app.features.loading.record_file import RecordFile
 from app.features.loading.stored_text import stored_text
-from app.features.redis_client import reply_text
+from app.features.redis_client import reply_text, store_errors
 from app.registry.gate.gate_task import FeatureSample
 from app.settings import Settings
 
@@ -44,7 +44,11 @@ def is_of_demo(sample: FeatureSample, settings: Settings) -> bool:
 def remove_demo(client: redis.Redis, settings: Settings) -> dict[str, int]:
     """Remove the users and items that are in the store as the demo loaded them; return how many of each.
 
-    Whoever has other features by now stays. Raises CtrError if the demo's files cannot be read.
+    Whoever has other features by now stays.
+
+    Raises:
+        DataError: the demo's files cannot be read.
+        StoreError: Redis does not answer or refuses.
     """
     removed: dict[str, int] = {}
     for entity, template in zip(ENTITIES, (settings.user_key, settings.item_key), strict=True):
@@ -52,15 +56,16 @@ def remove_demo(client: redis.Redis, settings: Settings) -> dict[str, int]:
         removed[entity] = 0
         entities = _demo_entities(settings, entity)
         while batch := list(islice(entities, BATCH)):
-            pipeline = client.pipeline(transaction=False)
-            for entity_id, _ in batch:
-                pipeline.hgetall(key.key(entity_id))
-            keys = [
-                key.key(entity_id)
-                for (entity_id, fields), stored in zip(batch, pipeline.execute(), strict=True)
-                if {reply_text(name): reply_text(value) for name, value in stored.items()} == fields
-            ]
-            removed[entity] += int(client.delete(*keys)) if keys else 0
+            with store_errors():
+                pipeline = client.pipeline(transaction=False)
+                for entity_id, _ in batch:
+                    pipeline.hgetall(key.key(entity_id))
+                keys = [
+                    key.key(entity_id)
+                    for (entity_id, fields), stored in zip(batch, pipeline.execute(), strict=True)
+                    if {reply_text(name): reply_text(value) for name, value in stored.items()} == fields
+                ]
+                removed[entity] += int(client.delete(*keys)) if keys else 0
     return removed
 
 

@@ -77,7 +77,7 @@ def _read_hashes(client: redis.Redis, template: str, count: int, named: Collecti
         pipeline.hgetall(key)
     hashes = {}
     for entity, raw in zip(ids, pipeline.execute(raise_on_error=False), strict=True):
-        if isinstance(raw, redis.RedisError):
+        if isinstance(raw, CLIENT_ERRORS):
             if not str(raw).startswith("WRONGTYPE"):
                 raise raw
         elif entity is not None and raw:

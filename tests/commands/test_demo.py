@@ -9,7 +9,8 @@ from pathlib import Path
 import pytest
 import redis
 
-from app.publishing.demo_features import is_of_demo
+from app.errors import StoreError
+from app.publishing.demo_features import is_of_demo, remove_demo
 from app.publishing.feature_sample import read_feature_sample
 from app.publishing.reporter import SILENT
 from app.settings import load_settings
@@ -41,6 +42,18 @@ def test_clearing_removes_what_the_demo_loaded_and_nobody_elses(ctr: Ctr, loaded
     assert json.loads(out) == {"removed": {"users": 249, "items": 2}}
     assert sorted(loaded.keys()) == ["ctr:v1:user:7", "ctr:v1:user:mine"]
     assert json.loads(ctr("demo", "--clear", "--json")[1]) == {"removed": {"users": 0, "items": 0}}
+
+
+@pytest.mark.parametrize("error", [redis.ReadOnlyError("a replica"), redis.exceptions.SlotNotCoveredError("slot 7")])
+def test_a_store_that_does_not_let_itself_be_cleared_is_a_store_error(
+    error: Exception, loaded: redis.Redis, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    def refuse(*_: object) -> None:
+        raise error
+
+    monkeypatch.setattr(loaded, "delete", refuse)
+    with pytest.raises(StoreError, match=str(error)):
+        remove_demo(loaded, load_settings())
 
 
 def test_the_demos_features_are_known_in_the_store(ctr: Ctr, loaded: redis.Redis) -> None:

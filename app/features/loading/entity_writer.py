@@ -110,7 +110,7 @@ class EntityWriter:
         """Return the pipeline's replies; a key of another type than a hash, which is replaced, had no fields."""
         replies = pipeline.execute(raise_on_error=False)
         for number, reply in enumerate(replies):
-            if isinstance(reply, redis.RedisError):
+            if isinstance(reply, CLIENT_ERRORS):
                 if self._merge or not str(reply).startswith("WRONGTYPE"):
                     raise reply
                 replies[number] = []

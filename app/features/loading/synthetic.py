@@ -16,10 +16,10 @@ import numpy.typing as npt
 import redis
 from xxhash import xxh3_64_intdigest
 
-from app.errors import ConfigError, StoreError
+from app.errors import ConfigError
 from app.features.fields import Categorical, Side
 from app.features.key_template import KeyTemplate
-from app.features.redis_client import CLIENT_ERRORS
+from app.features.redis_client import store_errors
 from app.features.resp_commands import bulk_string
 from app.features.schema import FeatureSchema
 
@@ -96,12 +96,18 @@ def load_features(
         on_progress: called with the number of entities written since the call before.
 
     Raises:
-        StoreError: Redis does not take them.
+        StoreError: Redis does not answer or refuses.
     """
     untyped: Any = client
-    if isinstance(untyped, redis.RedisCluster):
-        _load_cluster(untyped, key, catalogue, side, on_progress)
-        return
+    load = _load_cluster if isinstance(untyped, redis.RedisCluster) else _load_server
+    with store_errors():
+        load(untyped, key, catalogue, side, on_progress)
+
+
+def _load_server(
+    client: redis.Redis, key: KeyTemplate, catalogue: SyntheticCatalogue, side: Side, on_progress: Callable[[int], None]
+) -> None:
+    """Write every HASH on one connection, a batch while the server works on the one before."""
     connection: Any = None
     try:
         connection = client.connection_pool.get_connection()
@@ -113,8 +119,6 @@ def load_features(
             pending = written
         _read_replies(connection, pending)
         on_progress(pending)
-    except redis.RedisError as error:
-        raise StoreError(f"Redis does not take the features: {error}") from error
     finally:
         if connection is not None:
             connection.disconnect()  # after an error replies may be outstanding
@@ -124,17 +128,14 @@ def load_features(
 def _load_cluster(
     client: Any, key: KeyTemplate, catalogue: SyntheticCatalogue, side: Side, on_progress: Callable[[int], None]
 ) -> None:
-    """Write every HASH to the node that has its key, by redis-py, which knows the nodes. Raises StoreError."""
-    try:
-        for start in range(0, catalogue.count(side), BATCH):
-            stop = min(start + BATCH, catalogue.count(side))
-            pipeline = client.pipeline(transaction=False)
-            for number, raw in enumerate(catalogue.raw(side, start, stop), start):
-                pipeline.hset(key.key(str(number)), mapping=raw)
-            pipeline.execute()
-            on_progress(stop - start)
-    except CLIENT_ERRORS as error:
-        raise StoreError(f"Redis does not take the features: {error}") from error
+    """Write every HASH to the node that has its key, by redis-py, which knows the nodes."""
+    for start in range(0, catalogue.count(side), BATCH):
+        stop = min(start + BATCH, catalogue.count(side))
+        pipeline = client.pipeline(transaction=False)
+        for number, raw in enumerate(catalogue.raw(side, start, stop), start):
+            pipeline.hset(key.key(str(number)), mapping=raw)
+        pipeline.execute()
+        on_progress(stop - start)
 
 
 def _read_replies(connection: Any, count: int) -> None:
