@@ -11,12 +11,11 @@ from collections.abc import Iterator, Sequence
 from typing import Any
 
 import torch
-from redis.cluster import key_slot
 
 from app.registry.artifact.artifact import Artifact
 from app.registry.artifact.load import load
 from benchmarks.faults.bed import STORE_SETTINGS, FaultBed
-from benchmarks.faults.redis_cluster import MASTERS, SLOTS, RedisCluster, SentinelGroup, until
+from benchmarks.faults.redis_cluster import RedisCluster, SentinelGroup, node_of, until
 from benchmarks.faults.row import Check, Row
 from benchmarks.faults.store_outage import full_again, in_time
 from benchmarks.testbed import USER_KEY
@@ -36,11 +35,6 @@ def cluster_of(bed: FaultBed, name: str) -> Iterator[RedisCluster]:
         yield cluster
 
 
-def _node_of(key: str) -> int:
-    """Return the number of the master that a key is on before any slot moves."""
-    return min(key_slot(key.encode()) * MASTERS // SLOTS, MASTERS - 1)
-
-
 def _hung_node(bed: FaultBed) -> Sequence[Check]:
     """One node hangs and no replica may take its place; nothing is cached before."""
     catalogue = bed.testbed.catalogue
@@ -50,7 +44,7 @@ def _hung_node(bed: FaultBed) -> Sequence[Check]:
     with cluster_of(bed, "cluster-hung") as cluster:
         for node in cluster.nodes:
             cluster.ask(node, "CONFIG", "SET", "cluster-node-timeout", 600_000)
-        users = [n for n in range(catalogue.users) if _node_of(USER_KEY.key(str(n))) != 0]
+        users = [n for n in range(catalogue.users) if node_of(USER_KEY.key(str(n))) != 0]
         with bed.service("cluster-hung", settings={"CTR_REDIS_URL": cluster.url, **settings}, ready=False) as service:
             if service.holds_within(lambda health: health["status"] == "ok") is None:
                 raise SystemExit(f"error: the service does not connect: {service.health()['features']['detail']}")

@@ -17,9 +17,17 @@ from benchmarks.testbed import ITEM_KEY, USER_KEY
 
 SLOTS = 16_384
 MASTERS = 3
+SLOTS_OF = [range(number * SLOTS // MASTERS, (number + 1) * SLOTS // MASTERS) for number in range(MASTERS)]
+"""The slots of each master before any of them moves."""
 JOIN_S = 60.0
 NODE_TIMEOUT_MS = 1000
 MIGRATED_AT_ONCE, SLOTS_AT_ONCE = 200, 64
+
+
+def node_of(key: str) -> int:
+    """Return the number of the master that a key is on before any slot moves."""
+    slot = key_slot(key.encode())
+    return next(number for number, slots in enumerate(SLOTS_OF) if slot in slots)
 
 
 def until(holds: Callable[[], bool], seconds: float, what: str) -> None:
@@ -76,10 +84,9 @@ class RedisCluster:
 
     def _join(self) -> None:
         """Share the slots out, have the nodes meet, and give each master a replica."""
-        for number, node in enumerate(self.masters):
-            first, last = number * SLOTS // MASTERS, (number + 1) * SLOTS // MASTERS - 1
-            self.ask(node, "CLUSTER", "ADDSLOTSRANGE", first, last)
-            self.ask(node, "CLUSTER", "SET-CONFIG-EPOCH", number + 1)
+        for epoch, (node, slots) in enumerate(zip(self.masters, SLOTS_OF, strict=True), 1):
+            self.ask(node, "CLUSTER", "ADDSLOTSRANGE", slots[0], slots[-1])
+            self.ask(node, "CLUSTER", "SET-CONFIG-EPOCH", epoch)
         for node in self.nodes[1:]:
             self.ask(self.nodes[0], "CLUSTER", "MEET", "127.0.0.1", node.port)
         until(lambda: all(self._knows_all(node) for node in self.nodes), JOIN_S, "the nodes do not know one another")
@@ -118,7 +125,7 @@ class RedisCluster:
             for side, key in (("user", USER_KEY), ("item", ITEM_KEY)):
                 for number, raw in enumerate(catalogue.raw(side, 0, catalogue.count(side))):  # type: ignore[arg-type]
                     name = key.key(str(number))
-                    pipelines[key_slot(name.encode()) * MASTERS // SLOTS].hset(name, mapping=raw)
+                    pipelines[node_of(name)].hset(name, mapping=raw)
             for client, pipeline in zip(clients, pipelines, strict=True):
                 pipeline.execute()
                 client.wait(1, 5000)
