@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import contextlib
-import time
 from collections.abc import Callable, Iterator
 from pathlib import Path
 from typing import Any
@@ -11,7 +10,8 @@ from typing import Any
 import redis
 from redis.crc import key_slot
 
-from tests.redis_servers import START_S, RedisServer, free_port, servers
+from tests.redis_servers import RedisServer, free_port, servers
+from tests.waiting import until
 
 SLOTS, MASTERS = 16_384, 3
 PROGRAM = next(iter(servers().values()))
@@ -88,11 +88,11 @@ def node_of(key: str) -> int:
 
 
 def wait(holds: Callable[[], object]) -> None:
-    """Wait until something holds."""
-    due = time.monotonic() + START_S
-    while True:
+    """Wait until something holds of nodes that may not answer yet."""
+
+    def holds_by_now() -> object:
         with contextlib.suppress(redis.RedisError):
-            if holds():
-                return
-        assert time.monotonic() < due
-        time.sleep(0.05)
+            return holds()
+        return False
+
+    until(holds_by_now)

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import asyncio
-from collections.abc import AsyncIterator, Callable
+from collections.abc import AsyncIterator
 from pathlib import Path
 from typing import Any
 
@@ -21,7 +21,9 @@ from app.service import Service, build_service
 from app.settings import Settings
 from tests.factories import MODEL_NAME, raw_items, raw_users
 from tests.registry.torchscript.variants import publish_model, retrained_model
+from tests.waiting import async_until
 
+PATIENCE_S = 300.0
 IDS = [str(number) for number in range(30)]
 
 
@@ -67,18 +69,12 @@ async def service(settings: Settings, store: ModelStore) -> AsyncIterator[Servic
     await service.stop()
 
 
-async def until(condition: Callable[[], bool]) -> None:
-    async with asyncio.timeout(300):
-        while not condition():  # noqa: ASYNC110
-            await asyncio.sleep(0.01)
-
-
 async def test_a_failing_canary_is_answered_for_counted_and_withdrawn(service: Service, store: ModelStore) -> None:
     assert service.lifecycle.status().versions == {"stable": 1, "canary": 2}
     ranking = await service.ranking.rank(lambda: RankRequest("4", IDS), 10)
     assert (ranking.label, ranking.artifact.version, ranking.degraded) == ("stable", 1, ["model_fallback"])
-    await until(lambda: "canary" not in service.lifecycle.status().versions)
-    await until(lambda: store.pointer().canary is None)
+    await async_until(lambda: "canary" not in service.lifecycle.status().versions, PATIENCE_S)
+    await async_until(lambda: store.pointer().canary is None, PATIENCE_S)
     ranking = await service.ranking.rank(lambda: RankRequest("4", IDS), 10)
     assert ranking.degraded == []
     metrics = service.metrics.render()[0].decode()

@@ -83,15 +83,6 @@ class Running:
 Serve = Callable[..., Running]
 
 
-def until(holds: Callable[[], Any], seconds: float = START_S) -> Any:
-    """Poll until something is true, and return it."""
-    due = time.monotonic() + seconds
-    while not (value := holds()):
-        assert time.monotonic() < due, "it never came"
-        time.sleep(0.02)
-    return value
-
-
 def workers_of(service: Running) -> list[int]:
     """Return the processes that answer; others of the service start and watch them."""
     tasks = Path(f"/proc/{service.process.pid}/task/{service.process.pid}/children")

@@ -19,9 +19,10 @@ from app.models.deepfm import DeepFM
 from app.models.native_weights import TopMlpWeights
 from app.registry.store.model_store import ModelStore
 from app.registry.store.pointer import Pointer
-from tests.e2e.conftest import Running, Serve, until
+from tests.e2e.conftest import Running, Serve
 from tests.factories import ITEMS, USERS
 from tests.registry.torchscript.variants import modified_model, publish_model, retrained_model
+from tests.waiting import until
 
 CANDIDATES, RATE, SHARE = 30, 80.0, 0.5
 KEY = "an admin's key"

@@ -10,10 +10,11 @@ import pytest
 from app.features.redis_client import open_client
 from app.registry.artifact.load import load
 from app.registry.store.model_store import ModelStore
-from tests.e2e.conftest import services, until
+from tests.e2e.conftest import services
 from tests.e2e.test_hosted_redis import expected, load_features
 from tests.factories import MODEL_NAME, publish_tiny, raw_item, raw_user
 from tests.redis_clusters import Cluster, node_of
+from tests.waiting import until
 
 ITEMS = 30
 

@@ -26,9 +26,10 @@ from cryptography.hazmat.primitives.asymmetric.ed25519 import Ed25519PrivateKey
 from app.header_keys import hashed
 from app.registry.store.model_store import ModelStore
 from app.registry.store.pointer import POINTER
-from tests.e2e.conftest import Running, fill, services, until
+from tests.e2e.conftest import Running, fill, services
 from tests.factories import MODEL_NAME, publish_tiny, raw_items, raw_users
 from tests.redis_servers import RedisServer, free_port, servers
+from tests.waiting import until
 
 PASSWORD, API_KEY, HASHED_KEY, ADMIN_KEY, FOLDER, TRACKING = (
     f"canary-{name}-5f1c9d" for name in ("password", "api", "hashed", "admin", "folder", "tracking")

@@ -12,7 +12,8 @@ from urllib.parse import urlsplit
 import httpx
 import pytest
 
-from tests.e2e.conftest import Running, Shared, until, workers_of
+from tests.e2e.conftest import Running, Shared, workers_of
+from tests.waiting import until
 
 GOOD = b'{"user_id": "1", "item_ids": ["1", "2"]}'
 CHUNK = b"%x\r\n%b\r\n0\r\n\r\n" % (len(GOOD), GOOD)

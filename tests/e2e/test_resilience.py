@@ -24,9 +24,10 @@ from app.loadgen.requests import rank_bodies
 from app.loadgen.result import LoadResult
 from app.registry.artifact.load import load
 from app.registry.store.model_store import ModelStore
-from tests.e2e.conftest import Running, Serve, Shared, fill, until, workers_of
+from tests.e2e.conftest import Running, Serve, Shared, fill, workers_of
 from tests.factories import ITEMS, USERS, publish_tiny, raw_item, raw_items, raw_user, raw_users
 from tests.ranking.conftest import expected
+from tests.waiting import until
 
 BODIES = rank_bodies([str(n) for n in range(USERS)], [str(n) for n in range(ITEMS)], 20, count=64)
 

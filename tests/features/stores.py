@@ -1,11 +1,9 @@
-"""Feature stores of the tests: connected, read, and waited for."""
+"""Feature stores of the tests: connected, and read."""
 
 from __future__ import annotations
 
-import asyncio
 import contextlib
-import time
-from collections.abc import AsyncIterator, Callable
+from collections.abc import AsyncIterator
 from typing import Any
 
 from app.features.item_cache import ItemCache
@@ -25,10 +23,3 @@ async def connected(url: str, *, timeout_s: float = 5.0, **options: Any) -> Asyn
 
 async def reads(store: RedisFeatureStore) -> bool:
     return await store.fetch("1", ["1"], 5.0) == ({"age": "30"}, [{"year": "1990"}])
-
-
-async def until(condition: Callable[[], bool], seconds: float) -> None:
-    due = time.monotonic() + seconds
-    while not condition():
-        assert time.monotonic() < due
-        await asyncio.sleep(0.05)

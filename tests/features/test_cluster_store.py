@@ -8,7 +8,7 @@ import json
 import os
 import signal
 import time
-from collections.abc import AsyncIterator, Callable, Iterator
+from collections.abc import AsyncIterator, Iterator
 from pathlib import Path
 
 import pytest
@@ -22,7 +22,8 @@ from app.features.loading.feature_loader import FeatureLoader
 from app.features.loading.record_file import RecordFile
 from app.features.redis_client import nodes_of, open_client
 from tests.redis_clusters import MASTERS, SLOTS, Cluster, node_of, wait
-from tests.redis_servers import START_S, Certificates, RedisServer, free_port, servers
+from tests.redis_servers import Certificates, RedisServer, free_port, servers
+from tests.waiting import async_until
 
 pytestmark = pytest.mark.anyio
 ITEMS = [str(number) for number in range(60)]
@@ -55,13 +56,6 @@ async def connected(url: str, *, timeout_s: float = 5.0) -> AsyncIterator[tuple[
         await store.stop()
 
 
-async def until(holds: Callable[[], bool]) -> None:
-    due = time.monotonic() + START_S
-    while not holds():
-        assert time.monotonic() < due
-        await asyncio.sleep(0.01)
-
-
 async def test_each_node_gives_its_own_and_reports_what_changes(cluster: Cluster, client: redis.Redis) -> None:
     async with connected(cluster.url) as (store, cache):
         assert store.tracking
@@ -75,7 +69,7 @@ async def test_each_node_gives_its_own_and_reports_what_changes(cluster: Cluster
         changed = [next(item for item in ITEMS if node_of(f"item:{item}") == node) for node in range(MASTERS)]
         for item in changed:
             await asyncio.to_thread(client.hset, f"item:{item}", "year", "2000")
-        await until(lambda: sorted(cache.stale()) == sorted(changed))
+        await async_until(lambda: sorted(cache.stale()) == sorted(changed))
         assert (await store.fetch(None, changed, 5.0)).items == ({"year": "2000"},) * MASTERS
         assert cache.stale() == []
 
@@ -87,16 +81,16 @@ async def test_a_slot_that_moves_is_asked_where_it_is_and_trusted_once_it_was_re
     async with connected(cluster.url) as (store, cache):
         await store.fetch(None, ITEMS, 5.0)
         with cluster.moving(f"item:{item}", 0, 1):
-            await until(lambda: cache.stale() == [item])
+            await async_until(lambda: cache.stale() == [item])
             assert (await store.fetch(None, [item], 5.0)).items == ({"year": str(1900 + int(item))},)
             assert cache.stale() == [item], "read by ASK, which is not the last word"
             cluster.ask(cluster.nodes[1], "PING")
             await asyncio.to_thread(client.hset, f"item:{item}", "year", "2001")
             assert (await store.fetch(None, [item], 5.0)).items == ({"year": "2001"},)
         assert (await store.fetch("1", ITEMS, 5.0)).items[ITEMS.index(item)] == {"year": "2001"}
-        await until(lambda: store.status().problem == "")
+        await async_until(lambda: store.status().problem == "")
         await asyncio.to_thread(client.hset, f"item:{item}", "year", "2002")
-        await until(lambda: cache.stale() == [item])
+        await async_until(lambda: cache.stale() == [item])
         await store.fetch(None, [item], 5.0)
         assert cache.stale() == []
         with cluster.moving(f"item:{item}", 1, 0):  # back again
@@ -125,7 +119,7 @@ async def test_a_node_that_hangs_costs_its_own_items_alone(cluster: Cluster, cli
                 await store.fetch(None, [item for item, node in zip(ITEMS, of_node, strict=True) if node == 2], 5.0)
         finally:
             os.kill(process.pid, signal.SIGCONT)
-        await until(lambda: store.status().problem == "")
+        await async_until(lambda: store.status().problem == "")
         assert None not in (await store.fetch(None, ITEMS, 5.0)).items
         assert cache.stale() == []
         for node in cluster.nodes:

@@ -13,8 +13,9 @@ from structlog.testing import capture_logs
 from app.errors import StoreError
 from app.features.redis_store import RedisFeatureStore
 from app.features.store_problem import LATE_FETCHES
-from tests.features.stores import connected, reads, until
+from tests.features.stores import connected, reads
 from tests.redis_servers import RedisServer, RespProxy
+from tests.waiting import async_until
 
 pytestmark = pytest.mark.anyio
 
@@ -45,7 +46,7 @@ async def test_a_silent_store_is_not_asked_until_it_answers_again(server: RedisS
             assert "CTR_REDIS_TIMEOUT_MS" in store.status().problem
             assert proxy.seen["HMGET"] - before <= 20, "heartbeats alone"
             features.client_unpause()
-            await until(lambda: store.status().problem == "" and store.tracking, 20.0)
+            await async_until(lambda: store.status().problem == "" and store.tracking, 20.0)
             assert await reads(store)
 
 
@@ -72,7 +73,7 @@ async def test_a_store_that_is_always_too_late_is_asked_by_heartbeats_alone(
             assert late <= LATE_FETCHES
             assert await not_asked(store)
             proxy.delay_s = 0.0
-            await until(lambda: not store._link.problem.late, 20.0)
+            await async_until(lambda: not store._link.problem.late, 20.0)
             assert await reads(store)
     assert [line["event"] for line in lines].count("feature_store_refuses") == 1
 

@@ -15,8 +15,9 @@ from app.features.redis_client import open_client, store_error
 from app.features.redis_store import RedisFeatureStore
 from app.features.resp_reader import OVERSIZED
 from app.native.layout import MAX_VALUE_BYTES
-from tests.features.stores import connected, reads, until
+from tests.features.stores import connected, reads
 from tests.redis_servers import LOAD_COMMANDS, SERVE_COMMANDS, RedisServer, RespProxy, free_port, servers
+from tests.waiting import async_until
 
 pytestmark = pytest.mark.anyio
 
@@ -146,7 +147,7 @@ async def test_one_that_may_not_read_says_so_in_its_status_and_once_in_the_log(
             assert len(refused) == 1
             assert "docs/redis.md" in refused[0]["reason"]
             features.execute_command("ACL", "SETUSER", user, "~*", "+hmget")
-            await until(lambda: store.status().problem == "", 10.0)
+            await async_until(lambda: store.status().problem == "", 10.0)
             assert await reads(store)
 
 

@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import asyncio
-from collections.abc import Callable
 from typing import Any
 
 from starlette.types import Receive, Scope, Send
@@ -110,13 +109,6 @@ class App:
     def answer_to(self, error: RequestError) -> Answer:
         body = str(error).encode()
         return [(b"content-length", b"%d" % len(body))], body
-
-
-async def until(holds: Callable[[], object]) -> None:
-    """Wait until something is true; a minute at most."""
-    async with asyncio.timeout(60):
-        while not holds():  # noqa: ASYNC110 - there is nothing that sets an event
-            await asyncio.sleep(0.01)
 
 
 class Connection:

@@ -22,7 +22,8 @@ from app.runtime.descriptors import RESERVE, connections_that_fit, raise_limit
 from app.runtime.http_protocol import HttpProtocol
 from app.runtime.processes.server import server_config
 from app.settings import Settings
-from tests.runtime.served import App, until
+from tests.runtime.served import App
+from tests.waiting import async_until
 
 pytestmark = pytest.mark.anyio
 
@@ -105,7 +106,7 @@ class Server:
             writer.close()
             with contextlib.suppress(ConnectionError):
                 await writer.wait_closed()
-        await until(lambda: not len(self.connections))
+        await async_until(lambda: not len(self.connections))
 
 
 @asynccontextmanager
@@ -122,7 +123,7 @@ async def test_a_client_that_ends_its_side_behind_its_request_is_answered() -> N
     async with serving() as server:
         server.app.go.clear()
         asked = asyncio.create_task(server.ask(b"POST /echo HTTP/1.1\r\nContent-Length: 2\r\n\r\n{}"))
-        await until(lambda: server.ended_by_client)
+        await async_until(lambda: server.ended_by_client)
         server.app.go.set()
         answer = await asked
     assert answer.endswith(b"connection: close\r\n\r\nPOST {}")
@@ -149,7 +150,7 @@ async def test_connections_that_wait_when_the_listener_is_closed_are_answered() 
 async def test_silent_connections_make_room() -> None:
     async with serving() as server:
         silent = [await server.connect() for _ in range(4)]
-        await until(lambda: len(server.connections.opening) == 4)
+        await async_until(lambda: len(server.connections.opening) == 4)
         kept, writer = await server.connect()
         for _ in range(3):
             writer.write(REQUEST)
@@ -163,7 +164,7 @@ async def test_silent_connections_make_room() -> None:
 async def test_a_body_that_made_room_is_told_so() -> None:
     async with serving(total=1) as server:
         reader, _ = await server.connect(b"POST / HTTP/1.1\r\nContent-Length: 9\r\n\r\n{")
-        await until(lambda: server.connections.bodies)
+        await async_until(lambda: server.connections.bodies)
         assert b"200 OK" in await server.ask()
         assert (await reader.read()).startswith(b"HTTP/1.1 503 ")
 
@@ -172,7 +173,7 @@ async def test_where_all_have_a_request_at_work_a_new_connection_is_refused_at_o
     async with serving(total=2) as server:
         server.app.go.clear()
         busy = [asyncio.create_task(server.ask()) for _ in range(2)]
-        await until(lambda: len(server.connections) == 2 and not server.connections.opening)
+        await async_until(lambda: len(server.connections) == 2 and not server.connections.opening)
         refusal = await server.ask()
         assert refusal.startswith(b"HTTP/1.1 503 ")
         assert b"connection: close\r\n" in refusal
@@ -195,7 +196,7 @@ async def test_an_address_with_too_many_connections_is_told_what_to_do() -> None
 async def test_an_accept_that_fails_neither_spins_nor_ends_the_server() -> None:
     async with serving() as server:
         await server.connect()
-        await until(lambda: server.connections.opening)
+        await async_until(lambda: server.connections.opening)
         server.listener.failures, server.listener.calls = 3, 0
         assert b"200 OK" in await server.ask()
         assert server.listener.calls <= 3 + 3, "once every PAUSE_S while it fails"

@@ -8,7 +8,8 @@ from collections.abc import AsyncIterator
 
 import pytest
 
-from tests.runtime.served import HEAD, Connection, until
+from tests.runtime.served import HEAD, Connection
+from tests.waiting import async_until
 
 pytestmark = pytest.mark.anyio
 
@@ -46,16 +47,16 @@ async def test_a_target_is_bounded_in_size_and_a_body_before_a_head_does_not_cou
 async def test_a_head_is_bounded_in_time_from_when_the_connection_was_accepted() -> None:
     ask = Connection(header_timeout_s=0.05)
     assert await ask(b"GET / HTTP/1.1\r\nHost: ") == b""
-    await until(lambda: ask.transport.ended)
+    await async_until(lambda: ask.transport.ended)
     assert ask.transport.writes[0].startswith(b"HTTP/1.1 408 ")
     assert ask.app.refused == ["head_too_slow"]
     silent = Connection(header_timeout_s=0.05)
-    await until(lambda: silent.transport.closed)
+    await async_until(lambda: silent.transport.closed)
     assert silent.transport.writes == [], "nothing was asked"
     assert silent.app.refused == ["silent"]
     blank = Connection(header_timeout_s=0.05)
     assert await blank(b"\r\n") == b""
-    await until(lambda: blank.transport.closed)
+    await async_until(lambda: blank.transport.closed)
 
 
 async def test_a_later_head_is_bounded_in_time_from_its_first_byte() -> None:
@@ -68,7 +69,7 @@ async def test_a_later_head_is_bounded_in_time_from_its_first_byte() -> None:
     since = connections.heads[ask.protocol]
     assert await ask(b"ET / HTTP/1.1\r\n") == b""
     assert connections.heads[ask.protocol] == since, "more of it takes no more time"
-    await until(lambda: ask.transport.ended)
+    await async_until(lambda: ask.transport.ended)
     assert ask.transport.writes[0].startswith(b"HTTP/1.1 408 ")
 
 
@@ -98,7 +99,7 @@ async def test_an_idle_connection_is_closed_when_it_was_said(sent: bytes) -> Non
     await ask(sent)
     assert ask.app.connections.idle[ask.protocol] <= time.monotonic()
     ask.app.connections.idle.timeout_s = 0.05
-    await until(lambda: ask.transport.closed)
+    await async_until(lambda: ask.transport.closed)
     assert ask.app.refused == []
 
 
@@ -121,7 +122,7 @@ async def test_a_client_that_does_not_read_is_given_up(ask: Connection) -> None:
     assert await ask(b"GET / HTTP/1.1\r\n\r\n") == HEAD + b"\r\ndone"
     ask.protocol.pause_writing()
     connections.unread.timeout_s = 0.05
-    await until(lambda: ask.transport.closed)
+    await async_until(lambda: ask.transport.closed)
 
 
 async def test_a_client_that_has_ended_its_side_is_answered(ask: Connection) -> None:

@@ -11,7 +11,7 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from app.runtime.connections import ConnectionLimits, Connections, Queue
-from tests.runtime.served import until
+from tests.waiting import async_until
 
 pytestmark = pytest.mark.anyio
 
@@ -105,7 +105,7 @@ async def test_a_fault_while_one_connection_ends_leaves_none_open_for_ever() -> 
     loop.set_exception_handler(lambda loop, context: None)
     for connection in (broken, sound):
         connections.opened(connection, "10.0.0.1")
-    await until(lambda: sound.ended)
+    await async_until(lambda: sound.ended)
     loop.set_exception_handler(None)
     assert broken.ended == sound.ended == ["timeout"]
 

@@ -7,8 +7,7 @@ import signal
 import subprocess
 import sys
 import threading
-import time
-from collections.abc import Callable, Iterator
+from collections.abc import Iterator
 from concurrent.futures import ThreadPoolExecutor
 from contextlib import contextmanager
 from pathlib import Path
@@ -21,6 +20,7 @@ from app.errors import ConfigError, StoreError
 from app.features.loading.embedded_valkey import EmbeddedValkey
 from app.features.loading.valkey_server import free_port
 from app.features.loading.valkey_watch import watched
+from tests.waiting import until
 
 ROOT = Path(__file__).parents[3]
 USER = """
@@ -45,15 +45,6 @@ def answers(url: str) -> bool:
             return bool(connected.ping())
     except redis.RedisError:
         return False
-
-
-def eventually(condition: Callable[[], bool], within_s: float = 60.0) -> bool:
-    deadline = time.monotonic() + within_s
-    while time.monotonic() < deadline:
-        if condition():
-            return True
-        time.sleep(0.02)
-    return condition()
 
 
 @contextmanager
@@ -133,7 +124,7 @@ def test_a_killed_user_leaves_no_server_behind_and_loses_no_data(tmp_path: Path)
             connected.set("kept", "yes")
         process.kill()
         process.wait()
-        assert eventually(lambda: not answers(url))
+        until(lambda: not answers(url))
     with EmbeddedValkey(tmp_path) as server, client(server.url) as connected:
         assert not server.attached
         assert connected.get("kept") == "yes"
@@ -167,7 +158,7 @@ def test_a_server_that_died_is_replaced(tmp_path: Path) -> None:
     with EmbeddedValkey(tmp_path) as first:
         with client(first.url) as connected:
             os.kill(int(connected.info("server")["process_id"]), signal.SIGKILL)
-        assert eventually(lambda: not answers(first.url))
+        until(lambda: not answers(first.url))
         with EmbeddedValkey(tmp_path) as second:
             assert not second.attached
             assert answers(second.url)
@@ -184,10 +175,10 @@ def test_a_server_that_is_watched_comes_back_where_it_was_for_all_its_users(tmp_
         died = int(connected.info("server")["process_id"])
     with watched(first), watched(second):
         os.kill(died, signal.SIGKILL)
-        assert eventually(lambda: not Path(f"/proc/{died}").exists())
-        assert eventually(lambda: answers(url))
+        until(lambda: not Path(f"/proc/{died}").exists())
+        until(lambda: answers(url))
         # Each has to hold the lease of the new server before the other may leave.
-        assert eventually(lambda: first._holds_lease() and second._holds_lease())
+        until(lambda: first._holds_lease() and second._holds_lease())
     with client(url) as connected:
         assert connected.get("kept") == "yes"
     first.stop()

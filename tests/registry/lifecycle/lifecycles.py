@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import asyncio
 import os
-from collections.abc import Callable, Coroutine
+from collections.abc import Coroutine
 from pathlib import Path
 from typing import Any
 
@@ -44,12 +44,6 @@ def make(store: ModelStore, seen: Recorder, **options: Any) -> Lifecycle:
 
 def run(test: Coroutine[Any, Any, None]) -> None:
     asyncio.run(asyncio.wait_for(test, 60))
-
-
-async def until(condition: Callable[[], bool], timeout_s: float = 200.0) -> None:
-    async with asyncio.timeout(timeout_s):
-        while not condition():  # noqa: ASYNC110  # the condition is of another thread or task, which tells nobody
-            await asyncio.sleep(0.005)
 
 
 def versions(lifecycle: Lifecycle) -> dict[str, int]:

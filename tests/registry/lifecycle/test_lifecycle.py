@@ -18,7 +18,8 @@ from app.registry.lifecycle.lifecycle import Lifecycle
 from app.registry.store.model_store import ModelStore
 from app.registry.store.pointer import CanaryPointer
 from tests.factories import fitted, golden, publish_tiny, tiny_model
-from tests.registry.lifecycle.lifecycles import Recorder, make, run, score, until, versions
+from tests.registry.lifecycle.lifecycles import Recorder, make, run, score, versions
+from tests.waiting import async_until
 
 
 def test_an_empty_store_serves_nothing_and_says_what_to_do(lifecycle: Lifecycle, seen: Recorder) -> None:
@@ -60,13 +61,13 @@ def test_a_publish_swaps_drains_and_keeps_the_previous(store: ModelStore, lifecy
         assert versions(lifecycle) == {"stable": 3}
         assert lifecycle.live.previous is not None
         assert lifecycle.live.previous.version == 2
-        await until(lambda: seen.retired == [1, 2])
+        await async_until(lambda: seen.retired == [1, 2])
         loaded = lifecycle.live.previous
         store.roll_back(2)
         assert await lifecycle.refresh()
         assert lifecycle.live.stable is loaded, "kept loaded, so a rollback reads nothing"
         assert seen.prepared == [1, 2, 3, 2], "but prepared anew"
-        await until(lambda: seen.retired == [1, 2, 3])
+        await async_until(lambda: seen.retired == [1, 2, 3])
 
     run(test())
 
@@ -79,7 +80,7 @@ def test_the_retired_version_waits_for_requests_in_flight(store: ModelStore, see
         publish_tiny(store, 1)
         await lifecycle.refresh()
         assert seen.retired == []
-        await until(lambda: seen.retired == [1])
+        await async_until(lambda: seen.retired == [1])
 
     run(test())
 
@@ -96,7 +97,7 @@ def test_a_version_that_returns_within_its_grace_is_not_retired_while_it_serves(
         assert await lifecycle.refresh()
         assert versions(lifecycle) == {"stable": 1}
         assert (seen.retired, seen.prepared) == ([1], [1, 2, 1]), "retired from before, and then prepared anew"
-        await until(lambda: seen.retired == [1, 2])
+        await async_until(lambda: seen.retired == [1, 2])
 
     run(test())
 
@@ -141,7 +142,7 @@ def test_labels_come_change_and_go(store: ModelStore, lifecycle: Lifecycle, seen
         await lifecycle.refresh()
         assert versions(lifecycle) == {"stable": 2}
         assert seen.prepared == [1, 2]
-        await until(lambda: seen.retired == [1])
+        await async_until(lambda: seen.retired == [1])
         assert lifecycle.live.canary_share == 0.0
 
     run(test())
@@ -159,7 +160,7 @@ def test_callbacks_that_fail_do_not_stop_a_swap(store: ModelStore) -> None:
         await lifecycle.start()
         for seed in range(3):
             version = publish_tiny(store, seed)
-            await until(lambda version=version: versions(lifecycle) == {"stable": version})  # type: ignore[misc]
+            await async_until(lambda version=version: versions(lifecycle) == {"stable": version})  # type: ignore[misc]
         await lifecycle.stop()
 
     run(test())
@@ -172,7 +173,7 @@ def test_stop_ends_every_task(store: ModelStore, seen: Recorder) -> None:
         publish_tiny(store)
         await lifecycle.start()
         publish_tiny(store, 1)
-        await until(lambda: versions(lifecycle) == {"stable": 2})
+        await async_until(lambda: versions(lifecycle) == {"stable": 2})
         await asyncio.wait_for(lifecycle.stop(), 5)
         assert asyncio.all_tasks() == before
 
@@ -206,8 +207,8 @@ def test_readers_see_whole_versions_while_swaps_go_on(store: ModelStore, lifecyc
             reader.start()
         for version in range(2, 13):
             store.update_pointer(stable=version)
-            await until(lambda version=version: versions(lifecycle) == {"stable": version})  # type: ignore[misc]
-        await until(lambda: bool(failures) or answers[-1][0] == 12)
+            await async_until(lambda version=version: versions(lifecycle) == {"stable": version})  # type: ignore[misc]
+        await async_until(lambda: bool(failures) or answers[-1][0] == 12)
         done.set()
         for reader in readers:
             await asyncio.to_thread(reader.join)

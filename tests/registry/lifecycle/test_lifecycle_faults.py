@@ -17,7 +17,8 @@ from app.registry.store.history import HISTORY
 from app.registry.store.model_store import ModelStore
 from app.registry.store.pointer import POINTER, CanaryPointer
 from tests.factories import publish_tiny
-from tests.registry.lifecycle.lifecycles import Recorder, flip, make, run, score, until, versions
+from tests.registry.lifecycle.lifecycles import Recorder, flip, make, run, score, versions
+from tests.waiting import async_until
 
 NOT_A_POINTER = [b"", b"{", b"\xff\xfe", b"null", b"[]", b"[" * 50_000]
 NOT_THE_FORM = [b'{"stable": "7"}', b'{"stable": 0}', b'{"stabel": 1}']
@@ -85,17 +86,17 @@ def test_what_time_may_cure_is_tried_again(store: ModelStore, lifecycle: Lifecyc
         aside = store.folder / "aside"
         store.path(copied).rename(aside)
         store.update_pointer(stable=copied)
-        await until(lambda: lifecycle.status().last_error is not None)
+        await async_until(lambda: lifecycle.status().last_error is not None)
         assert versions(lifecycle) == {"stable": 1}
         aside.rename(store.path(copied))
-        await until(lambda: versions(lifecycle) == {"stable": copied})
+        await async_until(lambda: versions(lifecycle) == {"stable": copied})
 
         seen.refuse[3] = StoreError("the store is down")
         publish_tiny(store, 2)
-        await until(lambda: seen.prepared.count(3) >= 2)
+        await async_until(lambda: seen.prepared.count(3) >= 2)
         assert versions(lifecycle) == {"stable": copied}
         seen.refuse.clear()
-        await until(lambda: versions(lifecycle) == {"stable": 3})
+        await async_until(lambda: versions(lifecycle) == {"stable": 3})
         await lifecycle.stop()
 
     run(test())
@@ -175,13 +176,13 @@ def test_the_store_removed_while_serving(store: ModelStore, lifecycle: Lifecycle
         assert lifecycle.live.stable is not None
         before = score(lifecycle.live.stable)
         shutil.rmtree(store.folder.parent)
-        await until(lambda: bool(lifecycle.status().problems))
+        await async_until(lambda: bool(lifecycle.status().problems))
         assert versions(lifecycle) == {"stable": 1, "canary": 2}
         assert score(lifecycle.live.stable) == before, "what is mapped outlives its name"
         publish_tiny(store, 5)
-        await until(lambda: score(lifecycle.live.stable) != before)  # type: ignore[arg-type]
+        await async_until(lambda: score(lifecycle.live.stable) != before)  # type: ignore[arg-type]
         # Version 1 of the new store is told apart by its manifest; the canary, which has none, is released after it.
-        await until(lambda: versions(lifecycle) == {"stable": 1})
+        await async_until(lambda: versions(lifecycle) == {"stable": 1})
         await lifecycle.stop()
 
     run(test())
@@ -251,9 +252,9 @@ def test_the_poller_outlives_every_exception(
 
         with monkeypatch.context() as patch:
             patch.setattr(store, "pointer_bytes", broken)
-            await until(lambda: calls >= 3)
+            await async_until(lambda: calls >= 3)
         publish_tiny(store)
-        await until(lambda: versions(lifecycle) == {"stable": 1})
+        await async_until(lambda: versions(lifecycle) == {"stable": 1})
         await lifecycle.stop()
 
     run(test())

@@ -22,7 +22,8 @@ from app.registry.lifecycle.snapshot import Problem
 from app.registry.store.model_store import ModelStore
 from app.registry.store.pointer import CanaryPointer, Pointer
 from tests.factories import publish_tiny
-from tests.registry.lifecycle.lifecycles import Recorder, make, run, until, versions
+from tests.registry.lifecycle.lifecycles import Recorder, make, run, versions
+from tests.waiting import async_until
 
 SHIFTED = GateCheck(
     WITHDRAWN, False, "shift", "its mean score is 2.00 times stable's", {"ctr_ratio": 2.0}, comparison=True
@@ -54,7 +55,7 @@ def test_a_withdrawn_canary_is_out_at_once_everywhere_and_stays_out(store: Model
         ]
         assert ("withdrawn", "canary", 2) not in others.outcomes(), "one worker wins"
         await elsewhere.withdraw(2, SHIFTED)
-        await until(lambda: seen.retired == [2] and others.retired == [2])
+        await async_until(lambda: seen.retired == [2] and others.retired == [2])
         with pytest.raises(ArtifactError, match="refused"):
             store.load(2)
         publish_tiny(store, 2)

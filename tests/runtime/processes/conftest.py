@@ -3,29 +3,23 @@
 from __future__ import annotations
 
 import contextlib
+import functools
 import http.client
 import json
 import os
 import signal
 import subprocess
 import sys
-import time
 from collections.abc import Callable, Iterator
 from pathlib import Path
 from typing import Any
 
 import pytest
 
+from tests import waiting
+
 PATIENCE_S = 120.0
-
-
-def until(holds: Callable[[], Any]) -> Any:
-    """Wait until something is true, and return it."""
-    due = time.monotonic() + PATIENCE_S
-    while not (value := holds()):
-        assert time.monotonic() < due, "it never came"
-        time.sleep(0.01)
-    return value
+until = functools.partial(waiting.until, seconds=PATIENCE_S)
 
 
 class Service:
