@@ -14,7 +14,8 @@ from app.api.service_state import FeatureStatus
 from app.errors import ConfigError, RequestError
 from app.features.cache_refresher import CacheRefresher
 from app.features.cluster_store import ClusterFeatureStore
-from app.features.item_cache import UNKNOWN_DIVISOR, ItemCache
+from app.features.item_cache import ItemCache
+from app.features.item_rows import UNKNOWN_DIVISOR
 from app.features.redis_store import RedisFeatureStore
 from app.features.store import FeatureStore
 from app.observability.metrics import Metrics

@@ -39,9 +39,9 @@ class ItemAges:
         """Return for N rows whether they hold what was just read."""
         return np.equal(self._digest_C[rows], digests_N)
 
-    def older(self, count: int, age_s: float) -> npt.NDArray[np.bool_]:
-        """Return for each of the first `count` rows whether it was read longer ago than `age_s`."""
-        return np.less(self._read_at_C[:count], time.monotonic() - age_s)
+    def older(self, count: int, age_s: float) -> Rows:
+        """Return those of the first `count` rows that were read longer ago than `age_s`."""
+        return np.flatnonzero(self._read_at_C[:count] < time.monotonic() - age_s)
 
     def on_changed(self, item_ids: Iterable[str]) -> None:
         """Note items that have changed while they counted as fresh: a report may be on its way."""

@@ -22,18 +22,13 @@ from app.features.item_ages import ItemAges, digest
 from app.features.item_index import ABSENT, Rows
 from app.features.item_rows import ItemRows
 from app.features.item_tables import ItemModel, ItemTables, SlotTable
+from app.features.row_flags import FRESH, RowFlags
 from app.features.row_hash_slots import RowHashSlots
 from app.features.slots import Slots
 from app.features.store import RawFeatures
 from app.native import bindings, layout
-from app.runtime.huge_pages import zeros_on_huge_pages
 from app.runtime.loop_pacer import LoopPacer
 
-FRESH, KNOWN, VALID = 1, 2, 4
-"""Flags of a row: nothing was written since the item was read, as far as is known; the store had features of it; all of
-them fit their slots."""
-UNKNOWN_DIVISOR = 64
-"""There is a row for an item that the store does not know for so many rows of those that it knows."""
 ENCODE_CHUNK = 128
 """Rows encoded at a time for a new version: about half a millisecond beside requests; shorter slices cost more."""
 
@@ -67,8 +62,8 @@ class ItemCache:
         """
         Args:
             capacity: items held at most of those that the store knows.
-            unknown_capacity: items held at most beside them, of those that the store does not know; by default the
-                capacity divided by UNKNOWN_DIVISOR.
+            unknown_capacity: items held at most beside them, of those that the store does not know; by default a
+                small share of the capacity (`UNKNOWN_DIVISOR`).
             device, dtype: where the item states are, and their precision.
             aged: somebody calls `expire` regularly, so that items may be fresh though the store reports no changes.
         """
@@ -76,12 +71,9 @@ class ItemCache:
         self.aged = aged
         self.counts = CacheCounts()
         self.dtype = dtype
-        if unknown_capacity is None:
-            unknown_capacity = max(1, capacity // UNKNOWN_DIVISOR)
         self._rows = ItemRows(capacity, unknown_capacity)
-        # One row more than there are, which no item has: ABSENT, -1, finds it.
-        self._flags_C = zeros_on_huge_pages((self._rows.count + 1,), np.uint8)
-        self._flags_address: int = self._flags_C.ctypes.data
+        self._flags = RowFlags(self._rows.count)
+        self._flags_address = self._flags.address
         self._tables = ItemTables(self._rows.count, torch.device(device), dtype)
         self._ages = ItemAges(self._rows.count)
         self._hash_slots = RowHashSlots(self._rows.count)
@@ -119,7 +111,7 @@ class ItemCache:
 
     def flags(self, rows: Rows) -> npt.NDArray[np.uint8]:
         """Return the flags of rows [N], 0 for ABSENT."""
-        return self._flags_C.take(rows)
+        return self._flags.of(rows)
 
     def states(self, model: ItemModel) -> Tensor:
         """Return the item states [C, D] of a version; only rows of cached items mean anything.
@@ -139,27 +131,26 @@ class ItemCache:
 
     def stale(self) -> list[str]:
         """Return the ids of cached items that are not fresh."""
-        rows = np.flatnonzero((self._flags_C[: len(self._rows.ids)] & FRESH) == 0).tolist()
-        return [item_id for row in rows if (item_id := self._rows.ids[row]) is not None]
+        ids = self._rows.ids
+        return [item_id for row in self._flags.not_fresh(len(ids)) if (item_id := ids[row]) is not None]
 
     def is_stale(self, item_id: str) -> bool:
         """Return whether an item is cached and not fresh."""
         row = self._rows.index.get(item_id)
-        return row is not None and not self._flags_C[row] & FRESH
+        return row is not None and not self._flags.is_fresh(row)
 
     def next_fresh(self, count: int) -> list[str]:
         """Return the ids of the next `count` fresh items, or fewer; call by call it goes round through all rows."""
         ids: list[str] = []
         for _ in range(min(count, len(self._rows.ids))):
             row = self._next_row = (self._next_row + 1) % len(self._rows.ids)
-            if self._flags_C[row] & FRESH and (item_id := self._rows.ids[row]) is not None:
+            if self._flags.is_fresh(row) and (item_id := self._rows.ids[row]) is not None:
                 ids.append(item_id)
         return ids
 
     def expire(self, age_s: float) -> None:
         """Let items that were read longer ago than `age_s` be stale."""
-        count = len(self._rows.ids)
-        self._flags_C[:count][self._ages.older(count, age_s)] &= ~np.uint8(FRESH)
+        self._flags.set_stale(self._ages.older(len(self._rows.ids), age_s))
 
     def missed_reports(self) -> bool:
         """Return whether a fresh item has changed, and the store did not report it."""
@@ -182,7 +173,7 @@ class ItemCache:
         if hash_slots is not None:
             self._hash_slots.set(rows, hash_slots)
         if evicted:
-            self._flags_C[evicted] = 0
+            self._flags.clear(evicted)
             self._tables.clear(evicted)
             self.counts.evictions += len(evicted)
         if (rows == ABSENT).any():
@@ -191,7 +182,7 @@ class ItemCache:
         if not len(rows):
             return
         digests_N = digest(items)
-        fresh_N = self._flags_C[rows] & FRESH != 0
+        fresh_N = self._flags.of(rows) & FRESH != 0
         same_N = fresh_N & self._ages.same(rows, digests_N)
         self._ages.set(rows, digests_N)
         if fresh_N.any():  # read again, because reports may be missed
@@ -201,10 +192,7 @@ class ItemCache:
                 return
             rows, item_ids, items = rows[written], [item_ids[i] for i in written], [items[i] for i in written]
         valid = self._tables.write(rows, item_ids, items, self.counts.count_invalid)
-        self._flags_C[rows] = [
-            FRESH | (KNOWN if item else 0) | (VALID if is_valid else 0)
-            for item, is_valid in zip(items, valid, strict=True)
-        ]
+        self._flags.on_read(rows, [bool(item) for item in items], valid)
 
     def on_invalidate(self, item_ids: Sequence[str] | None) -> None:
         """Keep items that were written as stale ones until they are read again; None invalidates all."""
@@ -215,20 +203,20 @@ class ItemCache:
         rows = [row for item_id in item_ids if (row := self._rows.index.get(item_id)) is not None]
         if rows:
             self.counts.invalidations += len(rows)
-            self._flags_C[rows] &= ~np.uint8(FRESH)
+            self._flags.set_stale(rows)
 
     def on_hash_slots_lost(self, hash_slots: Sequence[int]) -> None:
         """Keep the items of these hash slots as stale ones until they are read again."""
         self._ages.on_reported(None)
         rows = self._hash_slots.rows(hash_slots, len(self._rows.ids))
         self.counts.invalidations += len(rows)
-        self._flags_C[rows] &= ~np.uint8(FRESH)
+        self._flags.set_stale(rows)
 
     def on_disconnect(self) -> None:
         """Keep all items as stale ones until they are read again."""
         self._ages.on_reported(None)
         self.counts.invalidations += len(self._rows.index)
-        self._flags_C[: len(self._rows.ids)] &= ~np.uint8(FRESH)
+        self._flags.set_stale(slice(len(self._rows.ids)))
 
     # Live versions
 
@@ -266,7 +254,6 @@ class ItemCache:
         unread = [row for row in range(start, stop) if self._rows.ids[row] is not None and not slot_table.filled_C[row]]
         ids = [item_id for row in unread if (item_id := self._rows.ids[row]) is not None]
         if ids:
-            encoded = slot_table.encoder.encode_many([{}] * len(ids), ids)
-            slot_table.keys_CS[unread], slot_table.values_CS[unread] = encoded
-            self._flags_C[unread] &= ~np.uint8(FRESH)
+            slot_table.write(unread, ids, [{}] * len(ids))
+            self._flags.set_stale(unread)
         return ids

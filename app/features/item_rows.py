@@ -9,6 +9,8 @@ import numpy as np
 from app.features.item_index import ABSENT, ItemIndex, Rows
 from app.runtime.huge_pages import zeros_on_huge_pages
 
+UNKNOWN_DIVISOR = 64
+"""By default there is a row for an item that the store does not know for so many rows of those that it knows."""
 EVICTION_DIVISOR = 16
 """At least a capacity divided by this number is evicted at a time."""
 
@@ -20,11 +22,11 @@ class ItemRows:
     alone: whoever asks for invented items takes no row from the catalogue.
     """
 
-    def __init__(self, capacity: int, unknown_capacity: int) -> None:
+    def __init__(self, capacity: int, unknown_capacity: int | None = None) -> None:
         """Begin with all rows free."""
         self.capacity = capacity
-        self.unknown_capacity = unknown_capacity
-        self.count = capacity + unknown_capacity
+        self.unknown_capacity = max(1, capacity // UNKNOWN_DIVISOR) if unknown_capacity is None else unknown_capacity
+        self.count = capacity + self.unknown_capacity
         """The number of rows, C."""
         self.index = ItemIndex()
         self.ids: list[str | None] = []

@@ -50,6 +50,16 @@ class SlotTable:
         """Return copies of the slots [N, S] of N rows."""
         return Slots(self.keys_CS[rows], self.values_CS[rows])
 
+    def write(
+        self,
+        rows: Rows | Sequence[int],
+        item_ids: Sequence[str],
+        items: Sequence[RawFeatures],
+        on_invalid: Callable[[str], None] | None = None,
+    ) -> None:
+        """Encode N items into N rows; `on_invalid` as for `Encoder.encode_many`."""
+        self.keys_CS[rows], self.values_CS[rows] = self.encoder.encode_many(items, item_ids, on_invalid)
+
 
 @dataclass
 class StateTable:
@@ -124,8 +134,7 @@ class ItemTables:
         valid = [True] * len(items)
         for slot_table in self._by_schema.values():
             invalid: list[str] = []
-            encoded = slot_table.encoder.encode_many(items, item_ids, invalid.append)
-            slot_table.keys_CS[rows], slot_table.values_CS[rows] = encoded
+            slot_table.write(rows, item_ids, items, invalid.append)
             if invalid:  # whose they are only `encode` tells
                 for index, (item_id, item) in enumerate(zip(item_ids, items, strict=True)):
                     invalid.clear()

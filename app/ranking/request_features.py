@@ -14,9 +14,10 @@ from dataclasses import dataclass
 import numpy as np
 
 from app.errors import StoreError
-from app.features.item_cache import FRESH, KNOWN, VALID, CacheLookup, ItemCache
+from app.features.item_cache import CacheLookup, ItemCache
 from app.features.item_index import ABSENT, Rows
 from app.features.request_ids import RequestIds
+from app.features.row_flags import FRESH, KNOWN, VALID
 from app.features.store import FeatureStore, RawFeatures
 from app.ranking.degraded import INVALID_FEATURES, ITEMS_UNAVAILABLE, STALE_ITEMS, USER_UNAVAILABLE
 from app.runtime.loop_pacer import SliceTurns

@@ -9,8 +9,9 @@ import pytest
 
 from app.errors import StoreError
 from app.features.cache_refresher import BATCH, CacheRefresher
-from app.features.item_cache import FRESH, ItemCache
+from app.features.item_cache import ItemCache
 from app.features.memory_store import MemoryFeatureStore
+from app.features.row_flags import FRESH
 from app.features.store import Fetched
 from tests.factories import raw_item, raw_items
 

@@ -11,8 +11,9 @@ import torch
 from hypothesis import given
 from hypothesis import strategies as st
 
-from app.features.item_cache import FRESH, KNOWN, VALID, ItemCache
+from app.features.item_cache import ItemCache
 from app.features.item_index import ABSENT
+from app.features.row_flags import FRESH, KNOWN, VALID
 from app.registry.artifact.artifact import Artifact
 from app.registry.artifact.load import load
 from app.registry.store.model_store import ModelStore

@@ -14,8 +14,9 @@ import redis
 
 from app.features.cache_refresher import CacheRefresher
 from app.features.item_ages import digest
-from app.features.item_cache import FRESH, ItemCache
+from app.features.item_cache import ItemCache
 from app.features.redis_store import RedisFeatureStore
+from app.features.row_flags import FRESH
 from tests.redis_servers import RedisServer, RespProxy, servers
 
 pytestmark = pytest.mark.anyio
