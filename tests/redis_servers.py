@@ -12,6 +12,7 @@ import ipaddress
 import os
 import re
 import shutil
+import signal
 import socket
 import ssl
 import subprocess
@@ -116,6 +117,16 @@ class RedisServer:
             assert self._process.poll() is None, self._arguments
             assert time.monotonic() < due
             time.sleep(0.02)
+
+    @contextlib.contextmanager
+    def stopped(self) -> Iterator[None]:
+        """Stop its process within the block: connections stay and open, and nothing is answered."""
+        assert self._process is not None
+        self._process.send_signal(signal.SIGSTOP)
+        try:
+            yield
+        finally:
+            self._process.send_signal(signal.SIGCONT)
 
     def kill(self) -> None:
         if self._process is not None:

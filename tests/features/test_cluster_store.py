@@ -5,8 +5,6 @@ from __future__ import annotations
 import asyncio
 import contextlib
 import json
-import os
-import signal
 import time
 from collections.abc import AsyncIterator, Iterator
 from pathlib import Path
@@ -104,10 +102,7 @@ async def test_a_node_that_hangs_costs_its_own_items_alone(cluster: Cluster, cli
         await store.fetch(None, ITEMS, 5.0)
         for node in cluster.nodes:  # the others wait for it, and the cluster stays what it is
             cluster.ask(node, "CONFIG", "SET", "cluster-node-timeout", 600_000)
-        process = cluster.nodes[2]._process
-        assert process is not None
-        os.kill(process.pid, signal.SIGSTOP)
-        try:
+        with cluster.nodes[2].stopped():
             first = await store.fetch(None, ITEMS, 0.3)
             began = time.monotonic()
             second = await store.fetch(None, ITEMS, 5.0)
@@ -117,8 +112,6 @@ async def test_a_node_that_hangs_costs_its_own_items_alone(cluster: Cluster, cli
             assert "1 of 3" in store.status().problem
             with pytest.raises(StoreError):
                 await store.fetch(None, [item for item, node in zip(ITEMS, of_node, strict=True) if node == 2], 5.0)
-        finally:
-            os.kill(process.pid, signal.SIGCONT)
         await async_until(lambda: store.status().problem == "")
         assert None not in (await store.fetch(None, ITEMS, 5.0)).items
         assert cache.stale() == []
