@@ -27,7 +27,7 @@ from app.registry.artifact.manifest import (
 from app.registry.artifact.self_check import last_line, replay_golden_requests
 from app.registry.artifact.signing import Trust
 from app.registry.artifact.tables_file import load_tables
-from app.registry.artifact.version_file import open_version_file, read_version_file, verified_slices, verify_bytes
+from app.registry.artifact.version_file import read_version_file, verify_bytes, verify_file
 from app.registry.artifact.version_lock import VersionLock
 from app.registry.torchscript.loader import ProgramLoader
 from app.registry.torchscript.served_program import ServedProgram, attach_tables
@@ -119,9 +119,7 @@ def verify_files(folder: Path) -> None:
     """Check that the files are those the manifest names; nothing of the version is run. Raises ArtifactError."""
     manifest = read_manifest(folder)
     for name in (PROGRAM, TABLES):
-        with open_version_file(folder / name) as descriptor:
-            for _ in verified_slices(descriptor, name, _proof_of(manifest, name)):
-                pass
+        verify_file(folder / name, _proof_of(manifest, name))
 
 
 def read_manifest(folder: Path, trust: Trust | None = None) -> Manifest:

@@ -65,6 +65,13 @@ def verified_slices(descriptor: int, name: str, proof: FileProof) -> Iterator[me
     _check_digest(name, digest.hexdigest(), proof)
 
 
+def verify_file(path: Path, proof: FileProof) -> None:
+    """Check a file as `verified_slices` does, and keep nothing of it. Raises ArtifactError."""
+    with open_version_file(path) as descriptor:
+        for _ in verified_slices(descriptor, path.name, proof):
+            pass
+
+
 def verify_bytes(content: bytes | memoryview, name: str, proof: FileProof) -> None:
     """Check the size and the SHA-256 of what was read. Raises ArtifactError("hash")."""
     check_size(name, len(content), proof)

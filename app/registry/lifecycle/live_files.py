@@ -16,7 +16,7 @@ import structlog
 from app.errors import ArtifactError
 from app.registry.artifact.artifact import Artifact
 from app.registry.artifact.manifest import MANIFEST, FileProof
-from app.registry.artifact.version_file import open_version_file, verified_slices
+from app.registry.artifact.version_file import verify_file
 from app.registry.store.model_store import ModelStore
 from app.runtime.thread_pacer import in_background
 
@@ -98,9 +98,8 @@ def _state_of(path: Path) -> FileState | None:
 def _read(path: Path, proof: FileProof) -> str:
     """Return what is wrong with a file's content."""
     try:
-        with in_background(), open_version_file(path) as descriptor:
-            for _ in verified_slices(descriptor, path.name, proof):
-                pass
+        with in_background():
+            verify_file(path, proof)
     except ArtifactError as error:
         return str(error)
     return ""
