@@ -10,7 +10,8 @@ from typing import Any
 import redis
 from redis.crc import key_slot
 
-from tests.redis_servers import RedisServer, free_port, servers
+from app.features.loading.valkey_server import free_port
+from tests.redis_servers import RedisServer, servers
 from tests.waiting import until
 
 SLOTS, MASTERS = 16_384, 3

@@ -21,10 +21,11 @@ from app.registry.artifact.artifact import Artifact
 from app.registry.artifact.load import load
 from app.registry.store.model_store import ModelStore
 from app.settings import load_settings
+from tests.certificates import Certificates
 from tests.e2e.conftest import services
 from tests.factories import MODEL_NAME, publish_tiny, raw_item, raw_user, redis_text
 from tests.ranking.conftest import expected
-from tests.redis_servers import LOAD_COMMANDS, SERVE_COMMANDS, Certificates, RedisServer, RespProxy, servers
+from tests.redis_servers import LOAD_COMMANDS, SERVE_COMMANDS, RedisServer, RespProxy, servers
 
 ITEMS = 12
 AGE_S = 2.0

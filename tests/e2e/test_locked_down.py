@@ -23,12 +23,13 @@ import redis
 from cryptography.hazmat.primitives import serialization
 from cryptography.hazmat.primitives.asymmetric.ed25519 import Ed25519PrivateKey
 
+from app.features.loading.valkey_server import free_port
 from app.header_keys import hashed
 from app.registry.store.model_store import ModelStore
 from app.registry.store.pointer import POINTER
 from tests.e2e.conftest import Running, fill, services
 from tests.factories import MODEL_NAME, publish_tiny, raw_items, raw_users
-from tests.redis_servers import RedisServer, free_port, servers
+from tests.redis_servers import RedisServer, servers
 from tests.waiting import until
 
 PASSWORD, API_KEY, HASHED_KEY, ADMIN_KEY, FOLDER, TRACKING = (

@@ -18,9 +18,11 @@ from app.features.item_cache import ItemCache
 from app.features.key_template import KeyTemplate
 from app.features.loading.feature_loader import FeatureLoader
 from app.features.loading.record_file import RecordFile
+from app.features.loading.valkey_server import free_port
 from app.features.redis_client import nodes_of, open_client
+from tests.certificates import Certificates
 from tests.redis_clusters import MASTERS, SLOTS, Cluster, node_of, wait
-from tests.redis_servers import Certificates, RedisServer, free_port, servers
+from tests.redis_servers import RedisServer, servers
 from tests.waiting import async_until
 
 pytestmark = pytest.mark.anyio

@@ -14,10 +14,12 @@ from structlog.testing import capture_logs
 
 from app.errors import ConfigError, StoreError
 from app.features.item_cache import ItemCache
+from app.features.loading.valkey_server import free_port
 from app.features.redis_client import open_client
 from app.features.redis_store import RedisFeatureStore
+from tests.certificates import Certificates
 from tests.features.stores import connected, reads
-from tests.redis_servers import Certificates, RedisServer, RespProxy, free_port, servers, stranger
+from tests.redis_servers import RedisServer, RespProxy, servers, stranger
 
 pytestmark = pytest.mark.anyio
 

@@ -14,9 +14,10 @@ from structlog.testing import capture_logs
 
 from app.errors import StoreError
 from app.features.item_cache import ItemCache
+from app.features.loading.valkey_server import free_port
 from app.features.redis_client import open_client
 from app.features.redis_store import RedisFeatureStore
-from tests.redis_servers import START_S, RedisServer, free_port, servers
+from tests.redis_servers import START_S, RedisServer, servers
 from tests.waiting import async_until, until
 
 pytestmark = pytest.mark.anyio

@@ -11,12 +11,13 @@ from structlog.testing import capture_logs
 
 from app.errors import StoreError
 from app.features.item_cache import ItemCache
+from app.features.loading.valkey_server import free_port
 from app.features.redis_client import open_client, store_error
 from app.features.redis_store import RedisFeatureStore
 from app.features.resp_reader import OVERSIZED
 from app.native.layout import MAX_VALUE_BYTES
 from tests.features.stores import connected, reads
-from tests.redis_servers import LOAD_COMMANDS, SERVE_COMMANDS, RedisServer, RespProxy, free_port, servers
+from tests.redis_servers import LOAD_COMMANDS, SERVE_COMMANDS, RedisServer, RespProxy, servers
 from tests.waiting import async_until
 
 pytestmark = pytest.mark.anyio

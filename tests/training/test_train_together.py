@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import json
 import os
-import socket
 import subprocess
 import sys
 from pathlib import Path
@@ -12,6 +11,7 @@ from pathlib import Path
 import numpy as np
 import pytest
 
+from app.features.loading.valkey_server import free_port
 from tests.training.data.formats.test_tables import FEATURES
 
 ROOT = Path(__file__).parents[2]
@@ -57,12 +57,6 @@ def start(folder: Path, *torchrun: str, data: str = "data") -> subprocess.Popen[
         stderr=subprocess.PIPE,
         text=True,
     )
-
-
-def free_port() -> int:
-    with socket.socket() as listener:
-        listener.bind(("127.0.0.1", 0))
-        return int(listener.getsockname()[1])
 
 
 @pytest.mark.faults
