@@ -190,18 +190,18 @@ def _fit(method: FittedMethod, logits_N: Floats, labels_N: Floats) -> tuple[floa
 
 def _offset_at(slope: float, logits_N: Floats, labels_N: Floats) -> float:
     """Return the b of this a that keeps the level of the logits, or where that is off, fits the labels'."""
-    if _is_level_off(logits_N, labels_N):
+    p_N = sigmoid(logits_N.astype(np.float64))
+    if _is_level_off(p_N, labels_N):
         return fit_offset(logits_N, labels_N, slope)
-    return fit_level(logits_N, float(sigmoid(logits_N.astype(np.float64)).mean()), slope)
+    return fit_level(logits_N, float(p_N.mean()), slope)
 
 
-def _is_level_off(logits_N: Floats, labels_N: Floats) -> bool:
+def _is_level_off(p_N: npt.NDArray[np.float64], labels_N: Floats) -> bool:
     """Tell whether there are more or fewer clicks than predicted, by more than chance makes of them.
 
     The number of clicks that independent rows have is spread by the sum of p (1 - p). A few dozen of them must not move
     the level that all training rows gave.
     """
-    p_N = sigmoid(logits_N.astype(np.float64))
     return abs(float(labels_N.sum() - p_N.sum())) > LEVEL_ERRORS * math.sqrt(float((p_N * (1 - p_N)).sum()))
 
 
