@@ -92,7 +92,7 @@ class RedisCluster:
         until(lambda: all(self._knows_all(node) for node in self.nodes), JOIN_S, "the nodes do not know one another")
         for master, replica in zip(self.masters, self.replicas, strict=True):
             self.ask(replica, "CLUSTER", "REPLICATE", self.id_of(master))
-        until(lambda: all(self._is_ok(node) for node in self.nodes), JOIN_S, "the cluster is not ok")
+        until(lambda: all(self._agrees(node) for node in self.nodes), JOIN_S, "the nodes do not agree on the slots")
 
     def ask(self, node: StoreServer, *words: Any) -> Any:
         """Send a command to one node."""
@@ -105,8 +105,15 @@ class RedisCluster:
     def _knows_all(self, node: StoreServer) -> bool:
         return int(self.info(node)["cluster_known_nodes"]) == len(self.nodes)
 
-    def _is_ok(self, node: StoreServer) -> bool:
-        return self.info(node)["cluster_state"] == "ok"
+    def _agrees(self, node: StoreServer) -> bool:
+        """Whether a node serves, and knows each master's slots and its replica."""
+        shared_out = [
+            [slots[0], slots[-1], master.port, replica.port]
+            for slots, master, replica in zip(SLOTS_OF, self.masters, self.replicas, strict=True)
+        ]
+        ranges = self.ask(node, "CLUSTER", "SLOTS")
+        named = [[first, last, *(port for _, port, *_ in nodes)] for first, last, *nodes in ranges]
+        return self.info(node)["cluster_state"] == "ok" and sorted(named) == shared_out
 
     def info(self, node: StoreServer) -> dict[str, str]:
         with node.client() as client:
