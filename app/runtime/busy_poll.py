@@ -24,12 +24,14 @@ class BusyPoll:
     core waiting for the next tick, milliseconds away.
     """
 
-    def __init__(self, seconds: float) -> None:
+    def __init__(self, seconds: float, thread_s: Callable[[], float] = time.thread_time) -> None:
         """
         Args:
             seconds: how long to keep looking after an answer; 0 lets the loop sleep at once.
+            thread_s: gives the processor time of the loop's thread.
         """
         self._seconds = seconds
+        self._thread_s = thread_s
         self._until = 0.0
         self._turning = False
         self._turned_cpu_s = self._polled_s = 0.0
@@ -41,15 +43,15 @@ class BusyPoll:
             self._until = time.perf_counter() + self._seconds
             if not self._turning:
                 self._turning = True
-                self._turned_cpu_s = time.thread_time()
+                self._turned_cpu_s = self._thread_s()
                 asyncio.get_running_loop().call_soon(self._turn)
 
     def worked_s(self) -> float:
         """Return this thread's processor time, less that of turns with nothing to do; only differences count."""
-        return time.thread_time() - self._polled_s
+        return self._thread_s() - self._polled_s
 
     def _turn(self) -> None:
-        cpu_s = time.thread_time()
+        cpu_s = self._thread_s()
         if cpu_s - self._turned_cpu_s < TURN_S:
             self._polled_s += cpu_s - self._turned_cpu_s
         self._turned_cpu_s = cpu_s

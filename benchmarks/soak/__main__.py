@@ -26,7 +26,7 @@ from benchmarks.soak.swaps import POLL, TRIAL_S, swaps
 from benchmarks.soak.versions import publish
 from benchmarks.testbed import Testbed, set_up
 
-QUICK = {"CTR_REDIS_TIMEOUT_MS": "2000", "CTR_DEADLINE_MS": "10000"}
+QUICK = {"CTR_REDIS_TIMEOUT_MS": "2000", "CTR_DEADLINE_MS": "10000", "CTR_MAX_WAIT_MS": "10000"}
 """A smoke run shares its cores with other tests: it is to show what fails, not what is late."""
 PARTS = ("loop", "fleet", "swaps", "distinct", "shadow", "steady")
 EXAMPLES = """Examples:

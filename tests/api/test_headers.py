@@ -17,7 +17,7 @@ FORK = """
 import os
 from app.api.headers import request_id_of
 child = os.fork()
-print(request_id_of({}), flush=True)
+os.write(1, f"{request_id_of({})} ".encode())  # at once: two writes of one line would be mixed with the other's
 if child:
     os.waitpid(child, 0)
 """
