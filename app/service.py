@@ -12,6 +12,8 @@ from app.api.admin_actions import Admin
 from app.api.load_shedder import LoadShedder
 from app.api.service_state import FeatureStatus
 from app.errors import ConfigError, RequestError
+from app.events.event_log import EventLog
+from app.events.item_references import ItemReferences
 from app.features.cache_refresher import CacheRefresher
 from app.features.cluster_store import ClusterFeatureStore
 from app.features.item_cache import ItemCache
@@ -24,7 +26,8 @@ from app.ranking.admission import Admission
 from app.ranking.batcher import Batcher
 from app.ranking.canary import CanaryFailure, CanaryLimits
 from app.ranking.fallback import Fallback
-from app.ranking.metric_exporters import CacheExporter, MonitorExporter, RankingMetrics
+from app.ranking.impressions import ImpressionLog
+from app.ranking.metric_exporters import CacheExporter, EventsExporter, MonitorExporter, RankingMetrics
 from app.ranking.monitor import ModelMonitor
 from app.ranking.ranker import Ranker
 from app.ranking.service import RankService
@@ -62,6 +65,8 @@ class Service:
     shadow: Shadow
     load_shedder: LoadShedder
     connections: Connections
+    events: EventLog | None = None
+    """Records answers and feedback; None where CTR_EVENTS is empty."""
     isolated_actions: IsolatedActions | None = None
     """Carries out the admin's actions; None where no admin key is set, like `admin`."""
     admin: Admin | None = None
@@ -70,6 +75,8 @@ class Service:
 
     async def start(self) -> None:
         """Start the store first, so that the first model is prepared with features. Neither has to be there."""
+        if self.events is not None:
+            self.events.start()
         await self.store.start(self.cache)
         await self.lifecycle.start()
         self.refresher.start()
@@ -83,6 +90,8 @@ class Service:
         await self.refresher.stop()
         await self.lifecycle.stop()
         await self.store.stop()
+        if self.events is not None:
+            await asyncio.to_thread(self.events.stop)
 
     def feature_status(self) -> FeatureStatus:
         status = self.store.status()
@@ -121,20 +130,27 @@ def build_service(settings: Settings, store: FeatureStore | None = None) -> Serv
     lifecycle = _lifecycle(settings, model_store, warmup, metrics, device)
     batcher = Batcher(settings.batch_max_rows, settings.batch_max_wait_us) if settings.batch_max_rows else None
     turns = SliceTurns()
-    ranker = Ranker(
-        store,
-        cache,
-        lambda: lifecycle.live,
-        store_timeout_s=settings.redis_timeout_ms / 1000,
-        turns=turns,
-        batcher=batcher,
-    )
+    events = EventLog.from_settings(settings) if settings.events else None
+
+    def build_ranker(references: ItemReferences | None = None) -> Ranker:
+        return Ranker(
+            store,
+            cache,
+            lambda: lifecycle.live,
+            store_timeout_s=settings.redis_timeout_ms / 1000,
+            turns=turns,
+            batcher=batcher,
+            references=references,
+            references_top=settings.events_top,
+        )
+
+    ranker = build_ranker(None if events is None else ItemReferences(cache, events.queue))
     admission = Admission(settings.max_inflight, settings.max_wait_ms / 1000, poll.worked_s)
     metrics.sources.append(lambda: metrics.inflight_requests.set(admission.inflight))
     monitor = _monitor(settings, lifecycle, metrics)
     ranking_metrics = RankingMetrics(metrics)
     shadow = Shadow(
-        ranker,
+        build_ranker(),  # what it scores is shown to nobody
         lambda: lifecycle.live,
         monitor,
         share=settings.shadow_share,
@@ -152,6 +168,7 @@ def build_service(settings: Settings, store: FeatureStore | None = None) -> Serv
             monitor.on_ranked,
             shadow.on_ranked,
             lambda request, ranking: poll.on_answer(),
+            *([] if events is None else [ImpressionLog(events.queue, settings.events_top).on_ranked]),
         ),
         on_refused=ranking_metrics.on_refused,
     )
@@ -169,7 +186,10 @@ def build_service(settings: Settings, store: FeatureStore | None = None) -> Serv
         shadow,
         _load_shedder(admission, metrics, ranking_metrics),
         connections,
+        events,
     )
+    if events is not None:
+        EventsExporter(events, metrics)
     admin_key = settings.admin_key.get_secret_value() if settings.admin_key else ""
     if admin_key:
         service.isolated_actions = IsolatedActions(settings)

@@ -87,6 +87,8 @@ Networks = Annotated[tuple[IPv4Network | IPv6Network, ...], NoDecode, BeforeVali
 """Addresses and networks, comma-separated."""
 Files = Annotated[tuple[Path, ...], NoDecode, BeforeValidator(_split)]
 """Paths of files, comma-separated."""
+Words = Annotated[tuple[str, ...], NoDecode, BeforeValidator(_split)]
+"""Words, comma-separated."""
 HeaderKey = Annotated[SecretStr, AfterValidator(_check_key)]
 """A secret that a header can carry."""
 HeaderKeys = Annotated[tuple[HeaderKey, ...], NoDecode, BeforeValidator(_split)]

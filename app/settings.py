@@ -14,6 +14,7 @@ from pydantic_settings import BaseSettings, SettingsConfigDict
 from app.errors import ConfigError
 from app.setting_groups.access import AccessSettings
 from app.setting_groups.connections import ConnectionSettings
+from app.setting_groups.events import EventSettings
 from app.setting_groups.feature_store import FeatureStoreSettings
 from app.setting_groups.gate import GateSettings
 from app.setting_groups.model_store import ModelStoreSettings
@@ -34,6 +35,7 @@ class Settings(
     ScoringSettings,
     RequestSettings,
     ConnectionSettings,
+    EventSettings,
     BaseSettings,
 ):
     """The settings of a process, read once at its start. `load_settings` builds it and explains what is wrong."""

@@ -69,7 +69,7 @@ class RankEndpoint:
                 lambda: self._decode(body, headers), deadline_s, received_at=received_at, size=len(body)
             )
             ranked = time.perf_counter()
-            content = encode_ranking(ranking, ranking.request_id or request_id)
+            content = encode_ranking(ranking, ranking.request_id or ranking.impression_id or request_id)
         except RequestError as error:
             if isinstance(error, RateLimited):
                 self._metrics.rejected["rate_limited"].inc()

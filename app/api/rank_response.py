@@ -17,6 +17,8 @@ def encode_ranking(ranking: Ranking, request_id: str) -> bytes:
         "degraded": ranking.degraded,
         "missing": {"user": ranking.missing_user, "items": ranking.missing_items},
     }
+    if ranking.impression_id is not None and ranking.request_id is not None:
+        rest["impression_id"] = ranking.impression_id
     if ranking.ignored:
         rest["ignored"] = ranking.ignored
     return b'{"request_id":%b,"model":%b,"version":%d,"label":%b,"items":%b,%b' % (

@@ -124,6 +124,17 @@ class ItemCache:
         """Return the encoded slots [N, S] of rows, under the schema of an attached version."""
         return self._tables.by_model[id(model)].slot_table.slots(rows)
 
+    def log_references(self, model: ItemModel) -> npt.NDArray[np.int64]:
+        """Return the table [C] of references by which the event log has rows' slots, for the log to write to.
+
+        It holds 0 for a row that was written to since.
+        """
+        return self._tables.by_model[id(model)].slot_table.log_reference_C
+
+    def ids(self, rows: Rows) -> list[str]:
+        """Return the ids of the items in rows [N] that are in use."""
+        return [self._rows.ids[row] or "" for row in rows.tolist()]
+
     @property
     def versions(self) -> int:
         """How many versions are attached."""

@@ -45,6 +45,8 @@ class SlotTable:
     values_CS: npt.NDArray[np.float32]
     filled_C: npt.NDArray[np.bool_]
     """Rows whose item was read since this schema came into use."""
+    log_reference_C: npt.NDArray[np.int64]
+    """By which number the event log refers to a row's slots; 0 after the row was written to."""
 
     def slots(self, rows: Rows) -> Slots:
         """Return copies of the slots [N, S] of N rows."""
@@ -59,6 +61,7 @@ class SlotTable:
     ) -> None:
         """Encode N items into N rows; `on_invalid` as for `Encoder.encode_many`."""
         self.keys_CS[rows], self.values_CS[rows] = self.encoder.encode_many(items, item_ids, on_invalid)
+        self.log_reference_C[rows] = 0
 
 
 @dataclass
@@ -108,6 +111,7 @@ class ItemTables:
                 zeros_on_huge_pages(shape, np.int64),
                 zeros_on_huge_pages(shape, np.float32),
                 np.zeros(self._capacity, np.bool_),
+                np.zeros(self._capacity, np.int64),
             )
         width = model.encode_items(slot_table.slots(np.arange(1))).shape[1]
         state_table = self.by_model[id(model)] = StateTable(model, slot_table, self._zero_states(width))

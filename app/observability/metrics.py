@@ -129,6 +129,15 @@ class Metrics:
             CORRELATION_BOUNDS,
         )
 
+        self.events_written = LabelledCounter(
+            self._counter("ctr_events_written", "Records of the event log that were written, by kind", "kind"),
+            ("items", "impressions", "feedback"),
+        )
+        self.events_lost = LabelledCounter(
+            self._counter("ctr_events_lost", "Records of the event log that there was no room for, by kind", "kind"),
+            ("items", "impressions", "feedback"),
+        )
+
         self.key_requests = LabelledCounter(
             self._counter("ctr_key_requests", "Requests by the name of their API key", "key")
         )

@@ -6,9 +6,11 @@ Exporters run when the metrics are read, so they cost a request nothing.
 from __future__ import annotations
 
 import threading
+from collections import Counter
 from dataclasses import replace
 
 from app.errors import DeadlinePassed, NoModel, Overloaded, RequestError
+from app.events.event_log import EventLog
 from app.features.cache_counts import CacheCounts
 from app.header_keys import KnownKeys
 from app.observability.metrics import SCORE_BOUNDS, Metrics
@@ -107,6 +109,27 @@ class KeyUseExporter:
             for name, count in self._keys.requests.items():
                 self._metrics.key_requests[name].inc(count - self._exported[name])
                 self._exported[name] = count
+
+
+class EventsExporter:
+    """Adds to the metrics what an event log has written and lost since the last export. One per process."""
+
+    def __init__(self, events: EventLog, metrics: Metrics) -> None:
+        self._events = events
+        self._metrics = metrics
+        self._lock = threading.Lock()
+        self._written: Counter[str] = Counter()
+        self._lost: Counter[str] = Counter()
+        metrics.sources.append(self.export)
+
+    def export(self) -> None:
+        with self._lock:
+            written, lost = Counter(self._events.written()), Counter(self._events.lost())
+            for kind, count in (written - self._written).items():
+                self._metrics.events_written[kind].inc(count)
+            for kind, count in (lost - self._lost).items():
+                self._metrics.events_lost[kind].inc(count)
+            self._written, self._lost = written, lost
 
 
 class CacheExporter:

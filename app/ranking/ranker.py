@@ -11,12 +11,15 @@ from __future__ import annotations
 import time
 from collections.abc import Awaitable, Callable, Sequence
 from dataclasses import dataclass
+from typing import NamedTuple
 
 import numpy as np
 import torch
 from torch import Tensor
 
 from app.errors import DeadlinePassed
+from app.events.item_references import ItemReferences
+from app.events.records import References
 from app.features.item_cache import ItemCache
 from app.features.item_index import Rows
 from app.features.request_ids import RequestIds
@@ -36,6 +39,15 @@ from app.registry.lifecycle.snapshot import LiveSnapshot
 from app.runtime.loop_pacer import SliceTurns
 
 MAX_EXPLAINED = 10
+
+
+class ScoredSlots(NamedTuple):
+    """Which slots were scored, for the event log."""
+
+    user_slots: Slots
+    """[S]."""
+    item_references: References | None
+    """[K] of the best items, best first; None if the log had no room for the slots that they refer to."""
 
 
 @dataclass(slots=True)
@@ -61,6 +73,10 @@ class Ranking:
     """Fields of the user of which the stored value fits no slot."""
     request_id: str | None = None
     """The caller's name for the request; None if it gave none."""
+    scored: ScoredSlots | None = None
+    """Which slots were scored; None where nothing is logged."""
+    impression_id: str | None = None
+    """The name of this answer in the event log; None where nothing is logged."""
     decode_s: float = 0.0
     """Seconds that each stage took."""
     features_s: float = 0.0
@@ -86,6 +102,8 @@ class Ranker:
         store_timeout_s: float,
         turns: SliceTurns | None = None,
         batcher: Batcher | None = None,
+        references: ItemReferences | None = None,
+        references_top: int = 0,
     ) -> None:
         """
         Args:
@@ -93,12 +111,16 @@ class Ranker:
             store_timeout_s: seconds that a request waits for the store at most.
             turns: of the slices of requests that take long; by default those of this ranker alone.
             batcher: scores several requests' candidates together; None scores each request alone.
+            references: numbers the slots of the `references_top` best items for the event log; None where nothing is
+                logged.
         """
         self._turns = turns or SliceTurns()
         self._features = FeatureReader(store, cache, store_timeout_s, self._turns)
         self._cache = cache
         self._live = live
         self._batcher = batcher
+        self._references = references
+        self._references_top = references_top
 
     async def rank(self, request: RankRequest, due: float) -> Ranking:
         """Rank the candidates of one request.
@@ -127,7 +149,9 @@ class Ranker:
             user_slots, user_D = self._encode_user(artifact, request, features)
             encoded = time.perf_counter()
             if features.uncached or request.item_features or request.explain:
-                items = RequestItems(artifact, self._cache, states_CD, features, request)
+                items = RequestItems(
+                    artifact, self._cache, states_CD, features, request, hold=self._references is not None
+                )
                 states_CD, rows_N = items.states, items.rows_N
             if items is None or not items.own:
                 scoring = self._score(artifact, user_D, states_CD, rows_N)
@@ -135,14 +159,45 @@ class Ranker:
             await items.encode(self._turns, due)
             with torch.inference_mode():
                 scoring = self._score(artifact, user_D, states_CD, rows_N)
-        score_N, order_N = await scoring if isinstance(scoring, Awaitable) else scoring
-        ranking = self._ranking(chosen, request, features, score_N, order_N)
+        reference_N = None
+        if isinstance(scoring, Awaitable):
+            if self._references is not None and (items is None or not items.own):
+                reference_N = self._references.of_rows(artifact, rows_N)  # the rows may be other items' afterwards
+            scoring = await scoring
+        ranking = self._ranking(chosen, request, features, *scoring)
+        if self._references is not None:
+            ranking.scored = ScoredSlots(
+                user_slots, self._best_references(artifact, rows_N, items, reference_N, ranking)
+            )
         if items is not None and request.explain:
             ranking.explanations = await self._explanations(artifact, user_slots, items, ranking.order)
         ranking.features_s = fetched - began
         ranking.encode_s = encoded - fetched
         ranking.score_s = time.perf_counter() - encoded
         return ranking
+
+    def _best_references(
+        self,
+        artifact: Artifact,
+        rows_N: Rows,
+        items: RequestItems | None,
+        reference_N: References | None,
+        ranking: Ranking,
+    ) -> References | None:
+        """Return the references [K] of the slots of the best items, None if the log has no room for them.
+
+        Args:
+            reference_N: those of all candidates, if something was awaited after the rows were read.
+        """
+        assert self._references is not None
+        best_K = ranking.order[: self._references_top]
+        if items is not None and items.own:
+            ids = ranking.candidates.to_list()
+            best_ids = [ids[index] for index in best_K.tolist()]
+            return self._references.of_slots(artifact, best_ids, items.slots_of_all(best_K))
+        if reference_N is not None:
+            return reference_N[best_K]
+        return self._references.of_rows(artifact, rows_N[best_K])
 
     def _encode_user(self, artifact: Artifact, request: RankRequest, features: RequestFeatures) -> tuple[Slots, Tensor]:
         """Return the user's slots [S] and user state [D]."""

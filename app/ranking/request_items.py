@@ -18,6 +18,7 @@ from app.features.item_cache import ItemCache
 from app.features.item_index import ABSENT, Rows
 from app.features.slots import Slots
 from app.features.store import RawFeatures
+from app.native.scorer import Positions
 from app.ranking.degraded import INVALID_FEATURES
 from app.ranking.request import RankRequest
 from app.ranking.request_features import RequestFeatures
@@ -32,9 +33,20 @@ class RequestItems:
     """A table of item states for one request, [N, D], a row for each candidate."""
 
     def __init__(
-        self, artifact: Artifact, cache: ItemCache, states_CD: Tensor, features: RequestFeatures, request: RankRequest
+        self,
+        artifact: Artifact,
+        cache: ItemCache,
+        states_CD: Tensor,
+        features: RequestFeatures,
+        request: RankRequest,
+        *,
+        hold: bool = False,
     ) -> None:
-        """Copy what the cache has of the candidates; afterwards its rows may become other items'."""
+        """Copy what the cache has of the candidates; afterwards its rows may become other items'.
+
+        Args:
+            hold: keep the slots of all candidates if this request computes the states of some.
+        """
         self._artifact = artifact
         self._features = features
         self._count_invalid = cache.counts.count_invalid
@@ -48,13 +60,17 @@ class RequestItems:
         if self.own:
             self.states = states_CD.index_select(0, torch.from_numpy(cached_N).to(states_CD.device))
             self.rows_N = np.arange(len(cached_N))
-        self._held = range(len(cached_N)) if request.explain else self.own
-        """Indices of the candidates whose slots are held: all of them, if some are to be explained."""
+        self._held = range(len(cached_N)) if request.explain or (hold and self.own) else self.own
+        """Indices of the candidates whose slots are held: all of them, if some are to be explained or logged."""
         self._slots = cache.slots(artifact, cached_N[self._held])
 
     def slots_of(self, index: int) -> Slots:
         """Return the slots [S] of one candidate of a request that is to be explained, once `encode` is done."""
         return Slots(self._slots.keys[index], self._slots.values[index])
+
+    def slots_of_all(self, indices: Positions) -> Slots:
+        """Return the slots [K, S] of candidates of a request for which those of all are held, once `encode` is done."""
+        return Slots(self._slots.keys[indices], self._slots.values[indices])
 
     async def encode(self, turns: SliceTurns, due: float) -> None:
         """Compute the states of `own` in slices.

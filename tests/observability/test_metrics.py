@@ -34,6 +34,8 @@ CONTRACT = {
     "ctr_shadow_requests_total": {"outcome"},
     "ctr_shadow_score_shift_ratio": set(),
     "ctr_shadow_rank_correlation": set(),
+    "ctr_events_written_total": {"kind"},
+    "ctr_events_lost_total": {"kind"},
     "ctr_key_requests_total": {"key"},
     "ctr_admin_actions_total": {"action", "outcome"},
     "ctr_admin_keys_refused_total": set(),

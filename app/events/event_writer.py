@@ -1,0 +1,207 @@
+"""`EventWriter` is the thread of a worker that takes records from the queue and writes them to segments.
+
+Several times a second it appends what there is to spool files, which outlive the worker; about once a minute these
+become finished segments. What it cannot write, because the disk is full say, stays in the queue, which is bounded.
+"""
+
+from __future__ import annotations
+
+import contextlib
+import os
+import threading
+import time
+from collections import Counter, defaultdict
+from collections.abc import Callable
+from pathlib import Path
+
+import structlog
+
+from app.events.event_queue import EventQueue, kind_of
+from app.events.impression_id import encode, now_ms
+from app.events.records import KINDS, Record
+from app.events.segment import segment_name, write_segment
+from app.events.segment_columns import to_batch
+from app.events.spool import SPOOL, SUFFIX, SpoolFile, hold_lock, orphans, read_spool
+
+APPEND_EVERY_S = 0.4
+"""A worker that is killed loses the records of so many seconds at most, while the disk keeps up."""
+APPEND_AT_ONCE = 512
+"""Records that become columns at once: in a millisecond, during which requests may take the interpreter."""
+RETRY_EVERY_S = 1.0
+NICENESS = 10
+"""Requests go before the writing of segments where both want the core."""
+
+log = structlog.get_logger(__name__)
+
+
+class EventWriter:
+    """Writes records below a folder. One per process."""
+
+    def __init__(
+        self,
+        queue: EventQueue,
+        folder: Path,
+        *,
+        segment_s: float = 60.0,
+        segment_bytes: int = 64 << 20,
+        on_finished: Callable[[], None] = lambda: None,
+        now_s: Callable[[], float] = time.time,
+    ) -> None:
+        """
+        Args:
+            queue: where the records come from.
+            folder: of the log; it is created.
+            segment_s, segment_bytes: the age and the size from which on spool files become finished segments.
+            on_finished: called on the writer's thread after segments were finished.
+        """
+        self.written: Counter[str] = Counter()
+        """Records in finished segments or spool files, by kind."""
+        self.lost: Counter[str] = Counter()
+        """Records that could not be read back from a spool file, by kind."""
+        self.problem = ""
+        """Why nothing can be written now; empty while it can."""
+        self._queue = queue
+        self._folder = folder
+        self._spool = folder / SPOOL
+        self._segment_s = segment_s
+        self._segment_bytes = segment_bytes
+        self._on_finished = on_finished
+        self._now_s = now_s
+        self._worker = encode(now_ms(), 10) + encode(int.from_bytes(os.urandom(5)), 8)
+        self._number = 0
+        self._open: dict[str, SpoolFile] = {}
+        self._opened_s = 0.0
+        self._first_us: dict[Path, int] = {}
+        self._closed: list[SpoolFile] = []
+        self._left: dict[str, list[Record]] = {}
+        """Taken from the queue and not written yet, by kind."""
+        self._lock_descriptor: int | None = None
+        self._stopping = threading.Event()
+        self._thread: threading.Thread | None = None
+
+    def start(self) -> None:
+        """Start the thread."""
+        self._thread = threading.Thread(target=self._run, name="event-writer", daemon=True)
+        self._thread.start()
+
+    def stop(self, timeout_s: float = 10.0) -> None:
+        """Write what is in the queue, finish the segments and end the thread."""
+        self._stopping.set()
+        if self._thread is not None:
+            self._thread.join(timeout_s)
+        if self._lock_descriptor is not None:
+            os.close(self._lock_descriptor)
+
+    def _run(self) -> None:
+        with contextlib.suppress(OSError):
+            os.setpriority(os.PRIO_PROCESS, threading.get_native_id(), NICENESS)
+        while not self._stopping.wait(RETRY_EVERY_S if self.problem else APPEND_EVERY_S):
+            self._attempt(self._turn)
+        self._attempt(lambda: self._turn(last=True))
+
+    def _attempt(self, step: Callable[[], None]) -> None:
+        try:
+            step()
+        except Exception as error:  # of whatever kind: the thread lives on, and the queue is bounded
+            if not self.problem:
+                log.error(
+                    "events_not_written",
+                    folder=str(self._folder),
+                    error=str(error),
+                    exc_info=not isinstance(error, OSError),
+                )
+            self.problem = str(error) or type(error).__name__
+        else:
+            if self.problem:
+                log.info("events_written_again", folder=str(self._folder))
+            self.problem = ""
+
+    def _turn(self, *, last: bool = False) -> None:
+        """Append what is in the queue; finish the segments that are old or large enough, or all of them."""
+        if self._lock_descriptor is None:
+            self._spool.mkdir(parents=True, exist_ok=True)
+            self._lock_descriptor = hold_lock(self._spool, self._worker)
+            self._adopt_orphans()
+        self._append_all()
+        if self._open and (last or self._is_due()):
+            self._close()
+        self._finish_closed()
+        if last:
+            (self._spool / f"{self._worker}.lock").unlink(missing_ok=True)
+
+    def _is_due(self) -> bool:
+        age_s = self._now_s() - self._opened_s
+        return age_s >= self._segment_s or sum(file.size for file in self._open.values()) >= self._segment_bytes
+
+    def _append_all(self) -> None:
+        for _ in range(self._queue.limit // APPEND_AT_ONCE + 1):
+            if not self._left:
+                by_kind: dict[str, list[Record]] = defaultdict(list)
+                for record in self._queue.take(APPEND_AT_ONCE):
+                    by_kind[kind_of(record)].append(record)
+                self._left = dict(by_kind)
+            if not self._left:
+                return
+            for kind in KINDS:
+                records = self._left.get(kind)
+                if records:
+                    self._file(kind, records[0].at_us).append(to_batch(kind, records))
+                    self.written[kind] += len(records)
+                    del self._left[kind]
+            time.sleep(0)  # others may have the interpreter
+
+    def _file(self, kind: str, first_at_us: int) -> SpoolFile:
+        file = self._open.get(kind)
+        if file is None:
+            if not self._open:
+                self._number += 1
+                self._opened_s = self._now_s()
+            path = self._spool / f"{self._worker}-{self._number}.{kind}{SUFFIX}"
+            file = self._open[kind] = SpoolFile(path, kind)
+            self._first_us[path] = first_at_us
+        return file
+
+    def _close(self) -> None:
+        """Close the open files; `_finish_closed` makes segments of them."""
+        for kind in KINDS:
+            if (file := self._open.pop(kind, None)) is not None:
+                file.close()
+                self._closed.append(file)
+
+    def _finish_closed(self) -> None:
+        finished = bool(self._closed)
+        while self._closed:
+            file = self._closed[0]
+            rows = finish(self._folder, file.path, file.kind, self._first_us[file.path])
+            self.lost[file.kind] += file.rows - rows
+            del self._first_us[file.path], self._closed[0]
+        if finished:
+            self._on_finished()
+
+    def _adopt_orphans(self) -> None:
+        """Finish the segments of workers that were killed."""
+        finish_orphans(self._folder)
+
+
+def finish(folder: Path, path: Path, kind: str, first_at_us: int) -> int:
+    """Make a finished segment of a spool file and delete the file; returns the records. Raises OSError."""
+    file = path.name.removesuffix(f".{kind}{SUFFIX}")
+    rows = write_segment(folder, segment_name(kind, first_at_us, file), read_spool(path, kind))
+    path.unlink()
+    return rows
+
+
+def finish_orphans(folder: Path) -> int:
+    """Make finished segments of what killed workers have left below a folder; returns the records."""
+    rows = 0
+    spool = folder / SPOOL
+    if not spool.is_dir():
+        return 0
+    with orphans(spool) as found:
+        for path, kind in found:
+            first = next(read_spool(path, kind), None)
+            if first is None or not first.num_rows:
+                path.unlink()
+                continue
+            rows += finish(folder, path, kind, first["at"][0].value)
+    return rows

@@ -1,0 +1,93 @@
+"""Finished segments: Parquet files that any tool reads; each has another name until it is whole."""
+
+from __future__ import annotations
+
+import os
+import re
+from collections.abc import Iterable, Iterator
+from datetime import UTC, datetime
+from pathlib import Path
+from typing import NamedTuple
+
+import pyarrow as pa
+import pyarrow.parquet as pq
+
+from app.events.segment_columns import SCHEMAS
+
+SUFFIX = ".parquet"
+TEMPORARY = ".tmp-"
+ROW_GROUP_BYTES = 16 << 20
+_partition = re.compile(
+    r"(?P<kind>[a-z]+)/date=(?P<date>\d{4}-\d{2}-\d{2})/hour=(?P<hour>\d{2})/(?P<file>[^/]+)\.parquet"
+)
+
+
+class SegmentName(NamedTuple):
+    """Where a segment is: `<kind>/date=<date>/hour=<hour>/<file>.parquet`, in UTC by its first record's time."""
+
+    kind: str
+    hour: datetime
+    file: str
+
+    def __str__(self) -> str:
+        return f"{self.kind}/date={self.hour:%Y-%m-%d}/hour={self.hour:%H}/{self.file}{SUFFIX}"
+
+
+def segment_name(kind: str, first_at_us: int, file: str) -> SegmentName:
+    """Return the name of a segment whose first record is of this time."""
+    return SegmentName(kind, datetime.fromtimestamp(first_at_us // 3_600_000_000 * 3600, UTC), file)
+
+
+def parse_segment_name(path: str) -> SegmentName | None:
+    """Return the name that a path below the log's folder says; None if it is not a segment's."""
+    found = _partition.fullmatch(path)
+    if found is None:
+        return None
+    hour = datetime.fromisoformat(f"{found['date']}T{found['hour']}:00:00+00:00")
+    return SegmentName(found["kind"], hour, found["file"])
+
+
+def write_segment(folder: Path, name: SegmentName, batches: Iterable[pa.RecordBatch]) -> int:
+    """Write a segment below a folder, zstd-compressed; returns the rows.
+
+    The file is brought to the disk before it has its name. Raises OSError, and leaves nothing behind then.
+    """
+    path = folder / str(name)
+    path.parent.mkdir(parents=True, exist_ok=True)
+    temporary = path.with_name(f"{TEMPORARY}{name.file}")  # no suffix: readers look for that
+    rows = 0
+    try:
+        with pq.ParquetWriter(temporary, SCHEMAS[name.kind], compression="zstd", compression_level=1) as writer:
+            for table in _row_groups(batches):
+                writer.write_table(table)
+                rows += table.num_rows
+        with open(temporary, "rb") as file:
+            os.fsync(file.fileno())
+        os.replace(temporary, path)
+    except BaseException:
+        temporary.unlink(missing_ok=True)
+        raise
+    return rows
+
+
+def segments(folder: Path, kind: str) -> Iterator[tuple[SegmentName, Path]]:
+    """Yield the finished segments of one kind, oldest first."""
+    found = [
+        (name, path)
+        for path in (folder / kind).glob(f"date=*/hour=*/*{SUFFIX}")
+        if (name := parse_segment_name(path.relative_to(folder).as_posix())) is not None
+    ]
+    yield from sorted(found)
+
+
+def _row_groups(batches: Iterable[pa.RecordBatch]) -> Iterator[pa.Table]:
+    held: list[pa.RecordBatch] = []
+    size = 0
+    for batch in batches:
+        held.append(batch)
+        size += batch.nbytes
+        if size >= ROW_GROUP_BYTES:
+            yield pa.Table.from_batches(held).combine_chunks()
+            held, size = [], 0
+    if held:
+        yield pa.Table.from_batches(held).combine_chunks()

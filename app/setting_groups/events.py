@@ -1,0 +1,30 @@
+"""`EventSettings` says which answers and clicks are recorded, and where to."""
+
+from __future__ import annotations
+
+from pydantic import BaseModel, Field
+
+from app.setting_types import Words
+
+
+class EventSettings(BaseModel):
+    """Says which answers and clicks are recorded, and where to."""
+
+    events: str = Field(
+        "",
+        description="Folder in which answers and feedback are recorded; empty records nothing.",
+    )
+    events_top: int = Field(50, ge=1, le=10_000, description="How many items of an answer are recorded.")
+    events_buffer: int = Field(
+        20_000,
+        ge=100,
+        le=10_000_000,
+        description="Records a process holds that are not written yet, 2 KB each; more are dropped and counted.",
+    )
+    events_segment_s: float = Field(
+        60.0, ge=1, le=86_400, description="Age at which what was recorded becomes a finished Parquet file."
+    )
+    events_segment_mb: float = Field(64.0, ge=1, le=10_000, description="Size at which it does so sooner.")
+    feedback_types: Words = Field(
+        ("click", "conversion", "shown"), description="Comma-separated types of feedback that POST /feedback takes."
+    )

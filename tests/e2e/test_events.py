@@ -1,0 +1,73 @@
+"""A service that records: nothing is lost at its end, and what is recorded is what was answered."""
+
+from __future__ import annotations
+
+import os
+import signal
+from pathlib import Path
+from typing import Any
+
+import httpx
+import pytest
+
+from app.events.impression_id import parse_impression_id
+from app.events.records import FEEDBACK, IMPRESSIONS, ITEMS
+
+pq = pytest.importorskip("pyarrow.parquet", reason="pyarrow is not installed: pip install ctr-serving[events]")
+from app.events.segment import segments  # noqa: E402
+from app.registry.store.model_store import ModelStore  # noqa: E402
+from tests.e2e.conftest import Serve, workers_of  # noqa: E402
+from tests.factories import publish_tiny  # noqa: E402
+from tests.waiting import until  # noqa: E402
+
+
+def rows(folder: Path, kind: str) -> list[dict[str, Any]]:
+    return [row for _, path in segments(folder, kind) for row in pq.read_table(path).to_pylist()]
+
+
+@pytest.mark.usefixtures("loaded")
+def test_what_was_answered_and_sent_is_in_the_files_once_the_service_has_ended(
+    store: ModelStore, serve: Serve, tmp_path: Path
+) -> None:
+    publish_tiny(store)
+    folder = tmp_path / "events"
+    service = serve("--workers", "2", EVENTS=str(folder), EVENTS_TOP="5")
+    answers = [service.rank(str(number), request_id=f"own-{number}" if number % 2 else None) for number in range(40)]
+    bodies = [answer.json() for answer in answers]
+    clicks = [
+        {"request_id": body["request_id"], "item_id": body["items"][0]["item_id"], "type": "click"} for body in bodies
+    ]
+    sent = httpx.post(f"{service.url}/feedback", json=clicks)
+    assert sent.json() == {"accepted": 40, "rejected": 0, "errors": []}
+    assert service.stop() == 0
+    shown = {row["caller_id"] or row["impression_id"]: row for row in rows(folder, IMPRESSIONS)}
+    items = {row["reference"]: row["item_id"] for row in rows(folder, ITEMS)}
+    assert shown.keys() == {body["request_id"] for body in bodies}
+    for number, body in enumerate(bodies):
+        row = shown[body["request_id"]]
+        assert row["impression_id"] == (body["impression_id"] if number % 2 else body["request_id"])
+        assert parse_impression_id(row["impression_id"])[1:] == (1, "stable")
+        assert row["user_id"] == str(number)
+        assert [items[reference] for reference in row["items"]] == [item["item_id"] for item in body["items"][:5]]
+        assert row["scores"] == pytest.approx([item["score"] for item in body["items"][:5]], abs=1e-7)
+    assert [row["request_id"] for row in rows(folder, FEEDBACK)] == [body["request_id"] for body in bodies]
+
+
+@pytest.mark.usefixtures("loaded")
+def test_a_worker_that_is_killed_loses_a_second_at_most(store: ModelStore, serve: Serve, tmp_path: Path) -> None:
+    publish_tiny(store)
+    folder = tmp_path / "events"
+    service = serve("--workers", "2", EVENTS=str(folder))
+    for number in range(20):
+        service.rank(str(number))
+
+    def written() -> bool:
+        metrics = httpx.get(f"{service.url}/metrics").text
+        return 'ctr_events_written_total{kind="impressions"} 20.0' in metrics
+
+    until(written)
+    for worker in workers_of(service):
+        os.kill(worker, signal.SIGKILL)
+    service.wait_until(lambda health: health["status"] == "ok")
+    assert service.stop() == 0
+    assert len(rows(folder, IMPRESSIONS)) == 20

@@ -1,0 +1,174 @@
+"""What is put into the queue is in the segments, whatever happens to the worker or the disk."""
+
+from __future__ import annotations
+
+import errno
+import os
+import subprocess
+import sys
+from collections.abc import Callable
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import pytest
+
+pq = pytest.importorskip("pyarrow.parquet", reason="pyarrow is not installed: pip install ctr-serving[events]")
+
+from app.events.event_queue import EventQueue  # noqa: E402
+from app.events.event_writer import EventWriter, finish_orphans  # noqa: E402
+from app.events.records import FEEDBACK, IMPRESSIONS, ITEMS  # noqa: E402
+from app.events.segment import SegmentName, parse_segment_name, segments  # noqa: E402
+from app.events.segment_columns import to_batch  # noqa: E402
+from app.events.spool import SPOOL, SpoolFile, read_spool  # noqa: E402
+from tests.events.records import AT_US, click, impression, item  # noqa: E402
+from tests.waiting import until  # noqa: E402
+
+ROOT = Path(__file__).parents[2]
+
+
+def rows(folder: Path, kind: str) -> list[dict[str, Any]]:
+    """Return all records of one kind in finished segments."""
+    return [row for _, path in segments(folder, kind) for row in pq.read_table(path).to_pylist()]
+
+
+def test_every_record_is_in_a_segment_once_the_writer_has_stopped(tmp_path: Path) -> None:
+    queue = EventQueue(10_000)
+    writer = EventWriter(queue, tmp_path)
+    writer.start()
+    for number in range(1300):
+        queue.put(item(number))
+        queue.put(impression(number, items=number % 4, propensities=number % 7 == 0))
+    queue.put(click(1))
+    writer.stop()
+    shown = rows(tmp_path, IMPRESSIONS)
+    assert [row["impression_id"] for row in shown] == [f"impression-{number}" for number in range(1300)]
+    for number in (0, 7, 10, 1299):
+        record, row = impression(number, items=number % 4, propensities=number % 7 == 0), shown[number]
+        assert row["caller_id"] == record.caller_id
+        assert row["user_id"] == record.user_id
+        assert int(row["at"].timestamp() * 1e6) == pytest.approx(record.at_us, abs=1)
+        assert row["degraded"] == record.degraded
+        assert row["user_keys"] == record.user_keys.tolist()
+        assert row["items"] == record.item_references.tolist()
+        assert row["scores"] == record.scores.tolist()
+        assert row["propensities"] == (None if record.propensities is None else record.propensities.tolist())
+    assert [row["reference"] for row in rows(tmp_path, ITEMS)] == list(range(1300))
+    assert rows(tmp_path, FEEDBACK)[0]["feedback_id"] == "click-1"
+    assert writer.written == {ITEMS: 1300, IMPRESSIONS: 1300, FEEDBACK: 1}
+    assert not list((tmp_path / SPOOL).iterdir())
+
+
+def test_segments_lie_by_kind_date_and_hour_and_have_a_name_once_they_are_whole(tmp_path: Path) -> None:
+    queue = EventQueue(100)
+    writer = EventWriter(queue, tmp_path)
+    queue.put(item(1))
+    writer.start()
+    writer.stop()
+    [(name, path)] = segments(tmp_path, ITEMS)
+    assert path.relative_to(tmp_path).as_posix().startswith("items/date=2026-09-21/hour=14/")
+    assert parse_segment_name(path.relative_to(tmp_path).as_posix()) == name
+    assert isinstance(name, SegmentName)
+    assert name.hour.timestamp() == AT_US // 3_600_000_000 * 3600
+    assert parse_segment_name("items/date=2026-09-21/hour=14/.tmp-x") is None
+
+
+def test_old_or_large_files_become_segments_while_the_writer_runs(tmp_path: Path) -> None:
+    queue = EventQueue(10_000)
+    writer = EventWriter(queue, tmp_path, segment_s=1e9, segment_bytes=1)
+    writer.start()
+    try:
+        for number in range(3):
+            queue.put(impression(number))
+            until(lambda count=number + 1: len(rows(tmp_path, IMPRESSIONS)) == count)  # type: ignore[misc]
+    finally:
+        writer.stop()
+    assert len(list(segments(tmp_path, IMPRESSIONS))) == 3
+
+
+def test_a_full_queue_drops_and_counts() -> None:
+    queue = EventQueue(2)
+    assert [queue.put(click(number)) for number in range(5)] == [True, True, False, False, False]
+    assert queue.dropped == {FEEDBACK: 3}
+    assert len(queue.take(10)) == 2
+
+
+def test_a_full_disk_loses_nothing_that_the_queue_still_holds(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    queue = EventQueue(1000)
+    writer = EventWriter(queue, tmp_path)
+    full = True
+    write: Callable[..., int] = os.write
+
+    def write_if_there_is_room(descriptor: int, data: Any) -> int:
+        if full and len(data) > 40:
+            write(descriptor, data[:40])  # a disk that fills up takes the beginning
+            raise OSError(errno.ENOSPC, os.strerror(errno.ENOSPC))
+        return write(descriptor, data)
+
+    monkeypatch.setattr(os, "write", write_if_there_is_room)
+    monkeypatch.setattr("app.events.event_writer.RETRY_EVERY_S", 0.05)
+    queue.put(impression(1))
+    writer.start()
+    until(lambda: "space" in writer.problem)
+    queue.put(impression(2))
+    full = False
+    until(lambda: not writer.problem)
+    writer.stop()
+    assert [row["impression_id"] for row in rows(tmp_path, IMPRESSIONS)] == ["impression-1", "impression-2"]
+
+
+KILLED = """
+import os, sys
+from pathlib import Path
+from app.events.event_queue import EventQueue
+from app.events.event_writer import EventWriter
+from tests.events.records import impression, item
+from tests.waiting import until
+queue = EventQueue(1000)
+writer = EventWriter(queue, Path(sys.argv[1]))
+writer.start()
+for number in range(100):
+    queue.put(item(number))
+    queue.put(impression(number))
+until(lambda: writer.written["impressions"] == 100)
+os.kill(os.getpid(), 9)
+"""
+
+
+def test_what_a_killed_worker_had_appended_is_finished_by_the_next(tmp_path: Path) -> None:
+    ended = subprocess.run([sys.executable, "-c", KILLED, str(tmp_path)], cwd=ROOT, check=False)
+    assert ended.returncode == -9
+    assert not list(segments(tmp_path, IMPRESSIONS))
+    writer = EventWriter(EventQueue(10), tmp_path)
+    writer.start()
+    writer.stop()
+    assert len(rows(tmp_path, IMPRESSIONS)) == 100
+    assert len(rows(tmp_path, ITEMS)) == 100
+    assert not list((tmp_path / SPOOL).iterdir())
+
+
+def test_the_files_of_a_worker_that_lives_are_left_alone(tmp_path: Path) -> None:
+    queue = EventQueue(10)
+    writer = EventWriter(queue, tmp_path)
+    writer.start()
+    try:
+        queue.put(impression(1))
+        until(lambda: writer.written[IMPRESSIONS] == 1)
+        assert finish_orphans(tmp_path) == 0
+    finally:
+        writer.stop()
+    assert len(rows(tmp_path, IMPRESSIONS)) == 1
+
+
+@pytest.mark.parametrize("cut", [1, 9, 100, 10_000])
+def test_a_stream_that_breaks_off_is_read_up_to_its_last_whole_batch(tmp_path: Path, cut: int) -> None:
+    file = SpoolFile(tmp_path / "x-1.items.arrows", ITEMS)
+    for number in range(3):
+        file.append(to_batch(ITEMS, [item(100 * number + one) for one in range(50)]))
+    file.close()
+    os.truncate(file.path, max(0, file.size - cut))
+    read = np.concatenate([batch["reference"].to_numpy() for batch in read_spool(file.path, ITEMS)] or [np.array([])])
+    whole = len(read) // 50
+    assert len(read) == 50 * whole
+    assert whole == (2 if cut <= 100 else whole)
+    assert read.tolist() == [100 * number + one for number in range(whole) for one in range(50)]

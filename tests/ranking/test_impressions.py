@@ -1,0 +1,159 @@
+"""What is recorded of an answer gives its scores again, however the features came into it."""
+
+from __future__ import annotations
+
+import asyncio
+import time
+from typing import Any
+
+import numpy as np
+import pytest
+import torch
+
+from app.events.event_queue import EventQueue
+from app.events.impression_id import parse_impression_id
+from app.events.item_references import ItemReferences
+from app.events.records import IMPRESSIONS, Impression, ItemSlots
+from app.features.item_cache import ItemCache
+from app.features.memory_store import MemoryFeatureStore
+from app.features.slots import Slots
+from app.ranking.batcher import Batcher
+from app.ranking.impressions import ImpressionLog
+from app.ranking.ranker import Ranker
+from app.ranking.request import RankRequest
+from app.registry.artifact.artifact import Artifact
+from app.registry.lifecycle.snapshot import LiveSnapshot
+from tests.factories import raw_item
+
+TOP = 10
+IDS = [str(number) for number in range(30)]
+
+
+class Logged:
+    """A ranker with an event log whose records stay in the queue."""
+
+    def __init__(
+        self,
+        features: MemoryFeatureStore,
+        cache: ItemCache,
+        live: list[LiveSnapshot],
+        *,
+        batched: bool,
+        limit: int = 10**6,
+    ) -> None:
+        self.queue = EventQueue(limit)
+        self.ranker = Ranker(
+            features,
+            cache,
+            lambda: live[0],
+            store_timeout_s=1.0,
+            batcher=Batcher(64, max_wait_us=100.0) if batched else None,
+            references=ItemReferences(cache, self.queue),
+            references_top=TOP,
+        )
+        self.log = ImpressionLog(self.queue, TOP)
+
+    async def ask(self, **request: Any) -> str:
+        """Rank, and return the impression's id."""
+        asked = RankRequest(**{"user_id": "4", "item_ids": IDS, **request})
+        ranking = await self.ranker.rank(asked, time.perf_counter() + 10)
+        self.log.on_ranked(asked, ranking)
+        assert ranking.impression_id is not None
+        return ranking.impression_id
+
+    def taken(self) -> tuple[dict[str, Impression], dict[int, ItemSlots]]:
+        records = self.queue.take(10**6)
+        impressions = {record.impression_id: record for record in records if isinstance(record, Impression)}
+        return impressions, {record.reference: record for record in records if isinstance(record, ItemSlots)}
+
+
+@pytest.fixture(params=[False, True], ids=["alone", "batched"])
+async def logged(
+    request: pytest.FixtureRequest,
+    features: MemoryFeatureStore,
+    cache: ItemCache,
+    live: list[LiveSnapshot],
+    versions: list[Artifact],
+) -> Logged:
+    await features.start(cache)
+    for artifact in versions:
+        await cache.attach(artifact)
+    return Logged(features, cache, live, batched=request.param)
+
+
+def scored_again(artifact: Artifact, impression: Impression, items: dict[int, ItemSlots]) -> list[float]:
+    """Return the scores of an impression's items from nothing but what was recorded."""
+    records = [items[reference] for reference in impression.item_references.tolist()]
+    slots = Slots(np.stack([record.keys for record in records]), np.stack([record.values for record in records]))
+    with torch.inference_mode():
+        user_D = artifact.encode_user(Slots(impression.user_keys, impression.user_values))
+        scores_K, order_K = artifact.ranked(user_D, artifact.encode_items(slots), np.arange(len(records)))
+    return scores_K[np.argsort(order_K)].tolist()  # type: ignore[no-any-return]
+
+
+REQUESTS: list[dict[str, Any]] = [
+    {},
+    {"user_id": None},
+    {"user_id": "nobody"},
+    {"context": {"hour": 3}},
+    {"user_features": {"age": 77}},
+    {"item_ids": ["unknown", "3", "3", "5"]},
+    {"item_features": {"3": {"genres": ["Horror"]}, "7": {"price": 3.5}}},
+    {"top_k": 3},
+    {"explain": True},
+    {"item_ids": ["8"]},
+]
+
+
+@pytest.mark.parametrize("version", [0, 2])
+async def test_recorded_slots_give_the_recorded_scores(
+    logged: Logged, live: list[LiveSnapshot], versions: list[Artifact], version: int
+) -> None:
+    live[0] = LiveSnapshot(stable=versions[version])
+    asked = [request for request in REQUESTS for _ in range(2)]  # cold, then cached
+    made = [await logged.ask(**request) for request in asked]
+    impressions, items = logged.taken()
+    assert list(impressions) == made
+    for request, impression in zip(asked, impressions.values(), strict=True):
+        again = scored_again(versions[version], impression, items)
+        assert impression.scores.tolist() == pytest.approx(again, abs=1e-6)
+        assert len(again) == min(TOP, request.get("top_k", TOP), impression.candidates)
+        assert parse_impression_id(impression.impression_id)[1:] == (versions[version].version, "stable")
+
+
+async def test_changes_between_requests_at_work_are_recorded_as_they_were_scored(
+    logged: Logged, versions: list[Artifact], features: MemoryFeatureStore
+) -> None:
+    async def ask_again_and_again() -> None:
+        for _ in range(20):
+            await logged.ask()
+            await asyncio.sleep(0)
+
+    async def change() -> None:
+        for number in range(40):
+            features.put_item(str(number % 30), raw_item(number + 7))
+            await asyncio.sleep(0)
+
+    await asyncio.gather(ask_again_and_again(), ask_again_and_again(), change())
+    impressions, items = logged.taken()
+    assert len(impressions) == 40
+    for impression in impressions.values():
+        assert impression.scores.tolist() == pytest.approx(scored_again(versions[0], impression, items), abs=1e-6)
+
+
+async def test_an_items_slots_are_recorded_once(logged: Logged) -> None:
+    for _ in range(5):
+        await logged.ask()
+    _, items = logged.taken()
+    assert len(items) == len({record.item_id for record in items.values()})
+
+
+async def test_where_there_is_no_room_the_answer_goes_out_and_the_loss_is_counted(
+    features: MemoryFeatureStore, cache: ItemCache, live: list[LiveSnapshot], versions: list[Artifact]
+) -> None:
+    await features.start(cache)
+    await cache.attach(versions[0])
+    logged = Logged(features, cache, live, batched=False, limit=5)
+    assert await logged.ask()
+    assert logged.queue.dropped == {IMPRESSIONS: 1}
+    assert len(logged.queue) == 0
