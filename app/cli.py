@@ -27,6 +27,7 @@ COMMANDS: dict[str, str] = {
     "publish": "app.commands.publish:publish",
     "promote": "app.commands.promote:promote",
     "rollback": "app.commands.rollback:rollback",
+    "join": "app.commands.join:join",
     "key": "app.commands.key:key",
     "models": "app.commands.models:models",
     "schema infer": "app.commands.schema:infer",

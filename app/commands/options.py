@@ -88,11 +88,11 @@ def widths(text: str, example: str = "128,64") -> tuple[int, ...]:
         raise ConfigError(f"--hidden {text}: expected widths such as {example}") from None
 
 
-def interval_seconds(text: str) -> float:
-    """Read `--every`: `90s`, `30m`, `6h` or `1d`, in seconds. Raises typer.BadParameter for anything else."""
+def interval_seconds(text: str, option: str = "--every") -> float:
+    """Read a time such as `90s`, `30m`, `6h` or `1d`, in seconds. Raises typer.BadParameter for anything else."""
     match = re.fullmatch(r"(\d+(?:\.\d+)?)([smhd])", text)
     if not match or float(match[1]) == 0:
-        raise typer.BadParameter(f"{text!r}: expected a time such as 90s, 30m, 6h or 1d", param_hint="--every")
+        raise typer.BadParameter(f"{text!r}: expected a time such as 90s, 30m, 6h or 1d", param_hint=option)
     return float(match[1]) * UNIT_SECONDS[match[2]]
 
 

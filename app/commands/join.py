@@ -1,0 +1,79 @@
+"""`ctr join`: makes rows to train on of the event log, each answer with what became of its items."""
+
+from __future__ import annotations
+
+from dataclasses import asdict
+from datetime import datetime, timedelta
+from pathlib import Path
+from typing import Annotated
+
+import typer
+
+from app.commands.options import interval_seconds
+from app.commands.output import AsJson, console, emit, figures_table, notify
+
+SHOWN = "%Y-%m-%d %H:%M:%S"
+TIME_FORMATS = ["%Y-%m-%dT%H:%M:%S", "%Y-%m-%dT%H:%M", "%Y-%m-%d"]
+WORDS = {
+    "answers": "answers",
+    "impressions": "impressions",
+    "positives": "of them positive",
+    "duplicates": "feedback sent again",
+    "late": "feedback after the window",
+    "orphans": "feedback on unknown answers",
+    "not_recorded": "feedback on items that were not recorded",
+    "without_slots": "answers left out for items that the log lacks",
+}
+
+
+def join(
+    out: Annotated[Path, typer.Option(help="Folder of the rows; another run goes on in it.")],
+    events: Annotated[Path | None, typer.Option(help="Folder of the event log.", show_default="CTR_EVENTS")] = None,
+    window: Annotated[str, typer.Option(help="How long after an answer feedback counts, as 30m, 12h or 2d.")] = "30m",
+    every: Annotated[str, typer.Option(help="Length of the spans that are joined, each once it is over.")] = "1h",
+    label: Annotated[str, typer.Option(help="Type of feedback that makes an item's label 1.")] = "click",
+    until: Annotated[
+        datetime | None,
+        typer.Option(help="Take the log as it was then, in UTC.", show_default="now", formats=TIME_FORMATS),
+    ] = None,
+    as_json: AsJson = False,
+) -> None:
+    """Join answers with the clicks on their items into rows for `ctr train --dataset served`.
+
+    Every answer becomes rows after the same wait, clicked or not: rows of the newest answers come with a later run. Run
+    it again, from cron say: it goes on where it ended, and what it wrote stays as it is.
+
+    Example: ctr join --events events --out joined --window 30m
+    """
+    from datetime import UTC
+
+    from app.errors import ConfigError
+    from app.events.joining.join import join as join_events
+    from app.settings import load_settings
+
+    named = events or load_settings().events
+    if not named:
+        raise ConfigError("which log? Give --events DIR, or set CTR_EVENTS as the service has it")
+    with console.status("reading the log") as status:
+        result = join_events(
+            Path(named),
+            out,
+            window=timedelta(seconds=interval_seconds(window, "--window")),
+            every=timedelta(seconds=interval_seconds(every)),
+            label=label,
+            until=until and until.replace(tzinfo=UTC),
+            report=lambda start, stop: status.update(f"joining {start:{SHOWN}} of what is over by {stop:{SHOWN}}"),
+        )
+    counts = asdict(result.counts)
+    if as_json:
+        until_text = result.joined_until.isoformat() if result.joined_until else None
+        emit({"joined_until": until_text, "spans": result.spans, **counts})
+        return
+    if not result.spans:
+        notify(f"nothing to join yet: a span of {every} is joined {window} after its end")
+        return
+    table = figures_table(f"joined until {result.joined_until:{SHOWN}} UTC", "", "in this run")
+    for name, words in WORDS.items():
+        if counts[name] or name in ("answers", "impressions", "positives"):
+            table.add_row(words, f"{counts[name]:,}")
+    console.print(table)

@@ -1,0 +1,88 @@
+"""`LogReader` reads the records of a span of time from the segments of an event log, and from what is not finished."""
+
+from __future__ import annotations
+
+from collections.abc import Iterator
+from datetime import datetime
+from pathlib import Path
+from typing import NamedTuple
+
+import polars as pl
+import pyarrow as pa
+import pyarrow.parquet as pq
+
+from app.errors import DataError
+from app.events.records import IMPRESSIONS, KINDS
+from app.events.segment import segments
+from app.events.segment_columns import FORMAT, SCHEMAS
+from app.events.spool import SPOOL, SUFFIX, read_spool
+
+
+class _Extent(NamedTuple):
+    first: datetime
+    last: datetime
+    path: Path
+
+
+class LogReader:
+    """Reads one log. What is written after the reader was made is not seen."""
+
+    def __init__(self, folder: Path) -> None:
+        """Look at which records are where, without reading them.
+
+        Raises DataError if there is no log, or a file of it cannot be read.
+        """
+        if not folder.is_dir():
+            raise DataError(f"{folder}: no such folder; a service writes it where CTR_EVENTS names it")
+        # The spool first: a file that becomes a segment meanwhile is then read twice, and its records are known by ids.
+        self._spooled = {kind: list(_spooled(folder / SPOOL, kind)) for kind in KINDS}
+        self._extents = {kind: list(_extents(folder, kind)) for kind in KINDS}
+
+    @property
+    def first(self) -> datetime | None:
+        """When the first answer was given; None if there is none."""
+        firsts = [extent.first for extent in self._extents[IMPRESSIONS]]
+        firsts += [frame["at"].min() for frame in self._spooled[IMPRESSIONS]]  # type: ignore[misc]
+        return min(firsts, default=None)
+
+    def records(self, kind: str, start: datetime, stop: datetime) -> pl.LazyFrame:
+        """Return the records of one kind with a time in [start, stop); some may be there twice."""
+        paths = [extent.path for extent in self._extents[kind] if extent.last >= start and extent.first < stop]
+        frames = [pl.scan_parquet(paths, hive_partitioning=False, glob=False)] if paths else []
+        frames += [frame.lazy() for frame in self._spooled[kind]]
+        frames = frames or [_empty(kind).lazy()]
+        return pl.concat(frames).filter(pl.col("at") >= start, pl.col("at") < stop)
+
+
+def _extents(folder: Path, kind: str) -> Iterator[_Extent]:
+    for _, path in segments(folder, kind):
+        try:
+            metadata = pq.read_metadata(path)
+        except (OSError, pa.ArrowInvalid) as error:
+            raise DataError(
+                f"{path}: not a whole segment ({error}); take it out of the log to go on without it"
+            ) from error
+        if (metadata.metadata or {}).get(b"ctr.format", b"").decode() != FORMAT:
+            raise DataError(f"{path}: not a segment of format {FORMAT}")
+        column = metadata.schema.to_arrow_schema().get_field_index("at")
+        spans = [metadata.row_group(index).column(column).statistics for index in range(metadata.num_row_groups)]
+        if spans:
+            yield _Extent(min(span.min for span in spans), max(span.max for span in spans), path)
+
+
+def _spooled(spool: Path, kind: str) -> Iterator[pl.DataFrame]:
+    for path in sorted(spool.glob(f"*.{kind}{SUFFIX}")):
+        try:
+            batches = list(read_spool(path, kind))
+        except FileNotFoundError:  # it has become a segment
+            continue
+        if any(batch.num_rows for batch in batches):
+            frame = pl.from_arrow(pa.Table.from_batches(batches))
+            assert isinstance(frame, pl.DataFrame)
+            yield frame
+
+
+def _empty(kind: str) -> pl.DataFrame:
+    frame = pl.from_arrow(SCHEMAS[kind].empty_table())
+    assert isinstance(frame, pl.DataFrame)
+    return frame
