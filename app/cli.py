@@ -28,6 +28,7 @@ COMMANDS: dict[str, str] = {
     "promote": "app.commands.promote:promote",
     "rollback": "app.commands.rollback:rollback",
     "join": "app.commands.join:join",
+    "events check": "app.commands.events:check",
     "key": "app.commands.key:key",
     "models": "app.commands.models:models",
     "schema infer": "app.commands.schema:infer",
@@ -40,6 +41,7 @@ COMMANDS: dict[str, str] = {
 
 GROUPS = {
     "schema": "Propose a features.yaml for a file of your own: `ctr schema infer`.",
+    "events": "Look after the log of answers and feedback: `ctr events check`.",
     "bench": "Measure a running service: `ctr bench rank`.",
 }
 """What `ctr --help` says of a group of commands."""
