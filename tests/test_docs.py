@@ -17,8 +17,8 @@ from app.publishing.publish import Publication
 from app.publishing.rollback import Rollback
 from app.ranking.degraded import DEGRADED
 from app.settings import Settings
+from tests.pages import PAGES, ROOT, anchors, links
 
-ROOT = Path(__file__).parents[1]
 REFERENCE = (ROOT / "docs" / "reference.md").read_text()
 README = (ROOT / "README.md").read_text()
 
@@ -68,10 +68,15 @@ def test_every_model_is_described() -> None:
         assert f"| `{name}`" in models
 
 
-@pytest.mark.parametrize("page", sorted([*ROOT.glob("*.md"), *ROOT.glob("docs/**/*.md")]), ids=lambda page: page.name)
+@pytest.mark.parametrize("page", PAGES, ids=lambda page: page.relative_to(ROOT).as_posix())
 def test_links_between_documents_hold(page: Path) -> None:
-    for target in re.findall(r"\]\(([^)#\s]+)\)", page.read_text()):
-        assert target.startswith("http") or (page.parent / target).exists(), (page.name, target)
+    for link in links(page.read_text()):
+        if link.startswith(("http://", "https://")):
+            continue
+        target, _, heading = link.partition("#")
+        file = page.parent / target if target else page
+        assert file.exists(), (page.name, link)
+        assert not heading or heading in anchors(file), (page.name, link)
 
 
 @pytest.mark.parametrize("page", sorted(ROOT.glob("docs/adr/*.md")), ids=lambda page: page.name)
