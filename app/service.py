@@ -158,6 +158,7 @@ def build_service(settings: Settings, store: FeatureStore | None = None) -> Serv
         worked_s=poll.worked_s,
         on_outcome=ranking_metrics.on_shadow_outcome,
     )
+    impressions = None if events is None else ImpressionLog(events.queue, settings.events_top, events.put_schema)
     ranking = RankService(
         ranker,
         admission,
@@ -168,7 +169,7 @@ def build_service(settings: Settings, store: FeatureStore | None = None) -> Serv
             monitor.on_ranked,
             shadow.on_ranked,
             lambda request, ranking: poll.on_answer(),
-            *([] if events is None else [ImpressionLog(events.queue, settings.events_top).on_ranked]),
+            *([] if impressions is None else [impressions.on_ranked]),
         ),
         on_refused=ranking_metrics.on_refused,
     )

@@ -31,7 +31,9 @@ INTERRUPTED = 130
 
 
 def train(
-    dataset: Annotated[str, typer.Option(help="Format: movielens, sparrow, criteo, avazu, libsvm, libffm or table.")],
+    dataset: Annotated[
+        str, typer.Option(help="Format: movielens, sparrow, criteo, avazu, libsvm, libffm, table, served.")
+    ],
     data: Annotated[
         Path | None, typer.Option(help="File, folder or pattern such as 'day_*.tsv'; movielens can do without.")
     ] = None,

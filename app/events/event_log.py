@@ -7,6 +7,8 @@ from pathlib import Path
 
 from app.errors import ConfigError
 from app.events.event_queue import EventQueue
+from app.events.logged_schema import logged_schema, schema_file
+from app.registry.artifact.manifest import Manifest
 from app.settings import Settings
 
 
@@ -50,6 +52,10 @@ class EventLog:
     def stop(self) -> None:
         """Write what is in the queue, and end the thread."""
         self._writer.stop()
+
+    def put_schema(self, manifest: Manifest) -> None:
+        """Have the schema of a version written beside the records."""
+        self._writer.put_file(schema_file(manifest.schema_hash), logged_schema(manifest))
 
     def written(self) -> Counter[str]:
         """Return the records written so far, by kind."""

@@ -10,7 +10,7 @@ import contextlib
 import os
 import threading
 import time
-from collections import Counter, defaultdict
+from collections import Counter, defaultdict, deque
 from collections.abc import Callable
 from pathlib import Path
 
@@ -22,6 +22,7 @@ from app.events.records import KINDS, Record
 from app.events.segment import segment_name, write_segment
 from app.events.segment_columns import to_batch
 from app.events.spool import SPOOL, SUFFIX, SpoolFile, hold_lock, orphans, read_spool
+from app.runtime.durable_file import replace_file
 
 APPEND_EVERY_S = 0.4
 """A worker that is killed loses the records of so many seconds at most, while the disk keeps up."""
@@ -75,6 +76,8 @@ class EventWriter:
         self._closed: list[SpoolFile] = []
         self._left: dict[str, list[Record]] = {}
         """Taken from the queue and not written yet, by kind."""
+        self._beside: deque[tuple[str, bytes]] = deque()
+        """Small files to write beside the records, with their names below the folder."""
         self._lock_descriptor: int | None = None
         self._stopping = threading.Event()
         self._thread: threading.Thread | None = None
@@ -91,6 +94,10 @@ class EventWriter:
             self._thread.join(timeout_s)
         if self._lock_descriptor is not None:
             os.close(self._lock_descriptor)
+
+    def put_file(self, name: str, content: bytes) -> None:
+        """Have a small file written below the folder, unless it is there already."""
+        self._beside.append((name, content))
 
     def _run(self) -> None:
         with contextlib.suppress(OSError):
@@ -122,6 +129,9 @@ class EventWriter:
             self._spool.mkdir(parents=True, exist_ok=True)
             self._lock_descriptor = hold_lock(self._spool, self._worker)
             self._adopt_orphans()
+        while self._beside:
+            self._write_beside(*self._beside[0])
+            self._beside.popleft()
         self._append_all()
         if self._open and (last or self._is_due()):
             self._close()
@@ -177,6 +187,12 @@ class EventWriter:
             del self._first_us[file.path], self._closed[0]
         if finished:
             self._on_finished()
+
+    def _write_beside(self, name: str, content: bytes) -> None:
+        path = self._folder / name
+        if not path.exists():
+            path.parent.mkdir(exist_ok=True)
+            replace_file(path, content)
 
     def _adopt_orphans(self) -> None:
         """Finish the segments of workers that were killed."""

@@ -20,6 +20,7 @@ from app.errors import ConfigError, DataError
 from app.events.event_writer import finish_orphans
 from app.events.joining.bucket_join import JoinCounts, JoinedBucket, join_bucket
 from app.events.joining.log_reader import LogReader
+from app.events.logged_schema import SCHEMAS
 from app.events.segment import TEMPORARY
 from app.runtime.durable_file import fsync_path, replace_file
 from app.runtime.file_lock import locked
@@ -103,6 +104,9 @@ def _join_locked(
         )
     finish_orphans(events)
     log = LogReader(events)
+    for schema in (events / SCHEMAS).glob("*.json"):
+        (out / SCHEMAS).mkdir(exist_ok=True)
+        replace_file(out / SCHEMAS / schema.name, schema.read_bytes())
     every, window = timedelta(seconds=state.every_s), timedelta(seconds=state.window_s)
     stop = _floor((until or datetime.now(UTC) - APPEND_LAG) - window, every)
     first = log.first if state.next is None else datetime.fromisoformat(state.next)

@@ -18,12 +18,13 @@ from app.training.data.formats.table import table_source
 from app.training.data.labels import LabelReading
 from app.training.data.load_dataset import CACHE, load_dataset
 from app.training.data.readers.bad_rows import MAX_BAD_SHARE
+from app.training.data.served_rows import SERVED, open_served
 from app.training.data.shard_encoding import ReportProgress
 from app.training.data.source import Source
 from app.training.distributed import SINGLE_PROCESS, ProcessGroup
 
 LABEL = "label"
-DATASETS = ("movielens", "sparrow", "criteo", "avazu", "libsvm", "libffm", "table")
+DATASETS = ("movielens", "sparrow", "criteo", "avazu", "libsvm", "libffm", "table", SERVED)
 SOURCES = {"sparrow": sparrow_source, "criteo": criteo_source, "avazu": avazu_source}
 SPARSE = {"libsvm": LIBSVM, "libffm": LIBFFM}
 
@@ -63,6 +64,11 @@ def open_dataset(
         ConfigError: the arguments do not fit together, or the schema is wrong.
         DataError: the data is.
     """
+    if name == SERVED:
+        _check_options(name, label, timestamp, escape, positive)
+        if path is None:
+            raise ConfigError("--dataset served needs --data DIR, where `ctr join` wrote the rows")
+        return open_served(path, features, cache, report=report, group=group, limits=limits)
     source = group.run_all_or_raise(
         lambda: open_source(name, path, features, label, timestamp, limits, escape, positive)
     )
@@ -82,14 +88,7 @@ def open_source(
     """Return a dataset's source, not yet read; see `open_dataset`. Raises ConfigError and DataError as it does."""
     if name not in DATASETS:
         raise ConfigError(f"--dataset {name}: unknown; choose one of {', '.join(DATASETS)}")
-    if name != "table" and (label or timestamp):
-        raise ConfigError(f"--label and --timestamp are for --dataset table; {name} brings its own")
-    if escape is not None and (name != "table" or escape not in ESCAPES):
-        raise ConfigError(f"--escape {escape}: is for --dataset table, and one of {' '.join(ESCAPES)}")
-    if positive is not None and name != "table" and name not in SPARSE:
-        raise ConfigError(
-            f"--positive {positive}: is for --dataset table, libsvm and libffm; {name} has labels 0 and 1"
-        )
+    _check_options(name, label, timestamp, escape, positive)
     labels = LabelReading(positive)
     if name == "movielens":
         return movielens_source(path, _schema(name, features, path, limits), features is None, limits)
@@ -102,6 +101,20 @@ def open_source(
     if name in SPARSE:
         return sparse_source(path, schema, SPARSE[name], derived=features is None, labels=labels, limits=limits)
     return SOURCES[name](path, schema, limits)
+
+
+def _check_options(
+    name: str, label: str | None, timestamp: str | None, escape: str | None, positive: str | None
+) -> None:
+    """Raise ConfigError for an option that is not for this format."""
+    if name != "table" and (label or timestamp):
+        raise ConfigError(f"--label and --timestamp are for --dataset table; {name} brings its own")
+    if escape is not None and (name != "table" or escape not in ESCAPES):
+        raise ConfigError(f"--escape {escape}: is for --dataset table, and one of {' '.join(ESCAPES)}")
+    if positive is not None and name != "table" and name not in SPARSE:
+        raise ConfigError(
+            f"--positive {positive}: is for --dataset table, libsvm and libffm; {name} has labels 0 and 1"
+        )
 
 
 def _schema(name: str, features: Path | None, path: Path | None, limits: EncodingLimits) -> FeatureSchema:

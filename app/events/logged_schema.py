@@ -1,0 +1,72 @@
+"""The log holds the schemas by which its slots were made, so that rows of it can be trained on without anything else.
+
+    <folder>/schemas/<hash>.json
+
+Each has some users and items as features beside it, those of the golden requests of a version: slots cannot be read
+back, and the next version needs requests to prove itself by.
+"""
+
+from __future__ import annotations
+
+from pathlib import Path
+from typing import Any
+
+import msgspec
+
+from app.errors import DataError, SchemaError
+from app.features.schema import FeatureSchema, schema_from_json
+from app.registry.artifact.manifest import Manifest
+
+SCHEMAS = "schemas"
+
+
+class Entity(msgspec.Struct):
+    """A user or an item as it was stored."""
+
+    id: str
+    features: dict[str, Any]
+
+
+class LoggedSchema(msgspec.Struct):
+    """The content of a file of a schema."""
+
+    schema: dict[str, Any]
+    users: list[Entity]
+    items: list[Entity]
+
+    def to_schema(self) -> FeatureSchema:
+        """Return the schema. Raises SchemaError."""
+        return schema_from_json(self.schema)
+
+
+def logged_schema(manifest: Manifest) -> bytes:
+    """Return the content of the file of a version's schema."""
+    users = {request.user_id: request.user for request in manifest.golden}
+    items = {
+        item_id: features
+        for request in manifest.golden
+        for item_id, features in zip(request.item_ids, request.items, strict=True)
+    }
+    logged = LoggedSchema(
+        manifest.feature_schema,
+        [Entity(*user) for user in users.items()],
+        [Entity(*item) for item in items.items()],
+    )
+    return msgspec.json.encode(logged)
+
+
+def schema_file(schema_hash: str) -> str:
+    """Return the name of a schema's file below the log's folder."""
+    return f"{SCHEMAS}/{schema_hash}.json"
+
+
+def read_logged_schema(folder: Path, schema_hash: str) -> LoggedSchema:
+    """Read the file of a schema below a folder. Raises DataError."""
+    path = folder / schema_file(schema_hash)
+    try:
+        logged = msgspec.json.decode(path.read_bytes(), type=LoggedSchema)
+        if logged.to_schema().hash != schema_hash:
+            raise DataError(f"{path}: holds another schema than its name says")
+    except (OSError, msgspec.DecodeError, SchemaError) as error:
+        raise DataError(f"{path}: the schema of these rows cannot be read ({error})") from error
+    return logged
