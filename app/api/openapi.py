@@ -18,6 +18,7 @@ from app.api.problems import MEDIA_TYPE, TYPES, URN
 from app.api.schemas import RankBody
 from app.errors import ActionFailed, Conflict, InvalidRequest, NotFound, Unauthorized, VersionRefused
 from app.observability.metrics import STAGES
+from app.ranking.explain import MAX_EXPLAINED, Explanation
 
 REF = "#/components/schemas/"
 
@@ -66,12 +67,8 @@ RANKING = {
                     "item_id": {"type": "string"},
                     "score": {"type": "number", "minimum": 0, "maximum": 1, "description": "Click probability"},
                     "explanation": {
-                        "type": "array",
-                        "description": "With `explain`: what each field adds to the best items' scores",
-                        "items": {
-                            "type": "object",
-                            "properties": {"field": {"type": "string"}, "effect": {"type": "number"}},
-                        },
+                        "$ref": REF + "Explanation",
+                        "description": f"With `explain`, of the {MAX_EXPLAINED} best: why the item got its score",
                     },
                 },
             },
@@ -161,7 +158,7 @@ def complete_openapi(app: FastAPI, *, keys: bool = False, open_paths: Collection
 
     def openapi() -> dict[str, Any]:
         document = generate()
-        (_,), components = msgspec.json.schema_components([RankBody], ref_template=REF + "{name}")
+        _, components = msgspec.json.schema_components([RankBody, Explanation], ref_template=REF + "{name}")
         request = components.pop("RankBody")
         request["title"] = "RankRequest"
         parts = document.setdefault("components", {})

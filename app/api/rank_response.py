@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import ctypes
 
+import msgspec
 import orjson
 
 from app.native import bindings
@@ -45,6 +46,6 @@ def _encode_explained_items(ranking: Ranking) -> bytes:
         {"item_id": item_id, "score": score}
         for item_id, score in zip(ranking.item_ids, ranking.scores.tolist(), strict=True)
     ]
-    for item, explanations in zip(items, ranking.explanations, strict=False):  # only the best items are explained
-        item["explanation"] = [{"field": name, "effect": effect} for name, effect in explanations]
-    return orjson.dumps(items)
+    for item, explanation in zip(items, ranking.explanations, strict=False):  # only the best items are explained
+        item["explanation"] = explanation
+    return msgspec.json.encode(items)

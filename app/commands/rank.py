@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import re
-from typing import Annotated, Any
+from typing import TYPE_CHECKING, Annotated, Any
 
 import msgspec
 import typer
@@ -12,7 +12,12 @@ from app.commands.output import console, emit, notify
 from app.commands.service_options import ApiKey, address_and_key
 from app.errors import ConfigError, CtrError
 
+if TYPE_CHECKING:
+    from rich.table import Table
+
 TIMEOUT_S = 10.0
+SHOWN = 4
+"""Fields and parts shown for an item that is explained, the strongest."""
 
 
 def rank(
@@ -23,7 +28,9 @@ def rank(
         list[str] | None,
         typer.Option(help="A field of the request as hour=21, repeatable, or all as JSON: '{\"hour\": 21}'."),
     ] = None,
-    explain: Annotated[bool, typer.Option(help="Say which fields moved the scores of the first items.")] = False,
+    explain: Annotated[
+        bool, typer.Option(help="Say why the first items got their scores: the parts of their logits, and the fields.")
+    ] = False,
     model: Annotated[str | None, typer.Option(help="A label or a version number.")] = None,
     api_key: ApiKey = None,
     as_json: Annotated[bool, typer.Option("--json", help="The service's answer on standard output.")] = False,
@@ -91,18 +98,43 @@ def read_context(given: list[str]) -> dict[str, Any]:
 def _show(answer: dict[str, Any], timing: str) -> None:
     from rich.table import Table
 
-    explained = any("explanation" in item for item in answer["items"])
-    table = Table("", "item", "probability", *(["why"] if explained else []))
+    explained = [item for item in answer["items"] if "explanation" in item]
+    table = Table("", "item", "probability", *(["what fields change"] if explained else []))
     for position, item in enumerate(answer["items"], 1):
-        reasons = [f"{part['field']} {part['effect']:+.2f}" for part in item.get("explanation", [])[:4]]
+        effects = item.get("explanation", {}).get("effects", [])[:SHOWN]
         unknown = " (unknown)" if item["item_id"] in answer["missing"]["items"] else ""
         cells = [str(position), item["item_id"] + unknown, f"{item['score']:.4f}"]
-        table.add_row(*cells, *([", ".join(reasons)] if explained else []))
+        reasons = ", ".join(f"{effect['field']} {effect['effect']:+.2f}" for effect in effects)
+        table.add_row(*cells, *([reasons] if explained else []))
     console.print(table)
     notes = [f"{answer['model']} version {answer['version']}", timing]
+    if split := [item for item in explained if "parts" in item["explanation"]]:
+        console.print(parts_table(split))
+    elif explained:
+        notes.append(explained[0]["explanation"]["no_parts"])
     if answer["missing"]["user"]:
         notes.append("the store does not know this user")
     if answer["degraded"]:
         notes.append("degraded: " + ", ".join(answer["degraded"]))
     for note in filter(None, notes):
         notify(note)
+
+
+def parts_table(items: list[dict[str, Any]]) -> Table:
+    """Make a table of the parts of items' logits: their sums by kind, the logit, and the strongest parts of fields."""
+    from rich.table import Table
+
+    kinds = list(dict.fromkeys(part["part"] for item in items for part in item["explanation"]["parts"]))
+    table = Table("item", *kinds, "= logit", "strongest")
+    for item in items:
+        explanation = item["explanation"]
+        sums = dict.fromkeys(kinds, 0.0)
+        for part in explanation["parts"]:
+            sums[part["part"]] += part["value"]
+        of_fields = sorted(
+            (part for part in explanation["parts"] if part["fields"]), key=lambda part: -abs(part["value"])
+        )
+        strongest = [f"{' x '.join(part['fields'])} {part['value']:+.2f}" for part in of_fields[:SHOWN]]
+        cells = [f"{value:+.3f}" for value in (*sums.values(), explanation["logit"])]
+        table.add_row(item["item_id"], *cells, ", ".join(strongest))
+    return table

@@ -1,26 +1,54 @@
-"""`Explainer` says why an item got its score: what each field adds to it.
+"""`Explainer` says why an item got its score: the parts of its logit, and what each field changes.
 
-The effect of a field is how far the logit falls when the field is made missing and everything else stays. This works
-for any model, crosses and deep part included; the effects need not add up to the logit.
+The parts add up to the logit, where a model's logit is a sum (`app.ranking.logit_parts`). The effect of a field is how
+far the logit falls when the field is made missing and everything else stays. This works for any model, crosses and deep
+part included; the effects need not add up to the logit.
 """
 
 from __future__ import annotations
 
-from typing import NamedTuple
+import math
+from typing import Annotated
 
+import msgspec
 import numpy as np
-import torch
+from msgspec import UNSET, Meta, UnsetType
 
 from app.features.slots import Slots
+from app.ranking.logit_parts import MAX_ERROR, LogitPart, LogitParts, NoLogitParts
 from app.registry.artifact.artifact import Artifact
 
+MAX_EXPLAINED = 20
+"""Items of an answer that are explained, the best."""
 
-class Explanation(NamedTuple):
-    """The effect of one field on one item's score."""
+
+class LogitCalibration(msgspec.Struct, frozen=True):
+    """How a score follows from a logit: sigmoid(scale * logit + offset)."""
+
+    scale: float
+    offset: float
+
+
+class FieldEffect(msgspec.Struct, frozen=True):
+    """How far the calibrated logit falls when a field is made missing; above 0, the field raised the score."""
 
     field: str
     effect: float
-    """Change of the calibrated logit that is due to the field; above 0, the field raised the score."""
+
+
+class Explanation(msgspec.Struct, frozen=True):
+    """Why one item got its score."""
+
+    logit: Annotated[float | None, Meta(description="Before calibration; null where the score is not finite")]
+    calibration: LogitCalibration
+    effects: Annotated[
+        list[FieldEffect],
+        Meta(description="Of all fields that have a value, strongest first; they need not add up to the logit"),
+    ]
+    parts: Annotated[list[LogitPart] | UnsetType, Meta(description=f"They sum to the logit, to within {MAX_ERROR}")] = (
+        UNSET
+    )
+    no_parts: Annotated[str | UnsetType, Meta(description="Why there are no `parts`, where there are none")] = UNSET
 
 
 class Explainer:
@@ -31,9 +59,35 @@ class Explainer:
         self._artifact = artifact
         self._user = user
         self._users, self._user_fields = artifact.user_encoder.without_each(user)
+        self._calibration = LogitCalibration(*artifact.program.calibration_2.tolist())
+        self._parts: LogitParts | NoLogitParts
+        try:
+            self._parts = LogitParts(artifact)
+        except NoLogitParts as error:
+            self._parts = error
 
-    def explain(self, item: Slots) -> list[Explanation]:
-        """Return the effects of all fields that have a value, strongest first, on the score of an item (slots [S])."""
+    def explain(self, item: Slots) -> Explanation:
+        """Explain the score of an item (slots [S])."""
+        logit, effects = self._effects(item)
+        if not math.isfinite(logit):
+            return Explanation(None, self._calibration, [], no_parts="the logit is not finite")
+        try:
+            parts = self._split(item, logit)
+        except NoLogitParts as error:
+            return Explanation(logit, self._calibration, effects, no_parts=str(error))
+        return Explanation(logit, self._calibration, effects, parts)
+
+    def _split(self, item: Slots, logit: float) -> list[LogitPart]:
+        """Return the parts of an item's logit. Raises NoLogitParts if they do not add up to it."""
+        if isinstance(self._parts, NoLogitParts):
+            raise self._parts
+        parts = self._parts.split(self._user, item)
+        if abs(math.fsum(part.value for part in parts) - logit) > MAX_ERROR:
+            raise NoLogitParts("the parts of this version's logit do not add up to it")
+        return parts
+
+    def _effects(self, item: Slots) -> tuple[float, list[FieldEffect]]:
+        """Return the logit, and the effects of all fields that have a value."""
         user, users, user_fields = self._user, self._users, self._user_fields
         items, item_fields = self._artifact.item_encoder.without_each(item)
         # One batch of pairs: complete, then without each user field, then without each item field.
@@ -45,7 +99,7 @@ class Explainer:
             np.concatenate([np.repeat(item.keys[None], 1 + len(user_fields), 0), items.keys]),
             np.concatenate([np.repeat(item.values[None], 1 + len(user_fields), 0), items.values]),
         )
-        logits = torch.logit(self._artifact.score_pairs(users_P, items_P).double(), eps=1e-12)
-        effects = (logits[0] - logits[1:]).tolist()
-        explanations = [Explanation(*effect) for effect in zip([*user_fields, *item_fields], effects, strict=True)]
-        return sorted(explanations, key=lambda explanation: -abs(explanation.effect))
+        logits = self._artifact.logits_of_pairs(users_P, items_P).double()
+        changes = (self._calibration.scale * (logits[0] - logits[1:])).round(decimals=8).tolist()
+        effects = [FieldEffect(*effect) for effect in zip([*user_fields, *item_fields], changes, strict=True)]
+        return float(logits[0]), sorted(effects, key=lambda effect: -abs(effect.effect))

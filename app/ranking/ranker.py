@@ -28,7 +28,7 @@ from app.features.store import FeatureStore
 from app.native.scorer import Floats, Positions
 from app.ranking.batcher import Batcher
 from app.ranking.degraded import INVALID_FEATURES, MODEL_FALLBACK, NOT_FINITE
-from app.ranking.explain import Explainer, Explanation
+from app.ranking.explain import MAX_EXPLAINED, Explainer, Explanation
 from app.ranking.ignored import ignored_features
 from app.ranking.request import RankRequest
 from app.ranking.request_features import FeatureReader, RequestFeatures
@@ -37,8 +37,6 @@ from app.ranking.routing import Route, route_request
 from app.registry.artifact.artifact import Artifact, sort_descending
 from app.registry.lifecycle.snapshot import LiveSnapshot
 from app.runtime.loop_pacer import SliceTurns
-
-MAX_EXPLAINED = 10
 
 
 class ScoredSlots(NamedTuple):
@@ -65,7 +63,7 @@ class Ranking:
     degraded: list[str]
     missing_user: bool
     missing_items: list[str]
-    explanations: Sequence[list[Explanation]] = ()
+    explanations: Sequence[Explanation] = ()
     """Why the best items got their scores, if the request asked."""
     ignored: Sequence[str] = ()
     """Where the request sent something that no field reads."""
@@ -229,7 +227,7 @@ class Ranker:
 
     async def _explanations(
         self, artifact: Artifact, user_slots: Slots, items: RequestItems, order_K: Positions
-    ) -> list[list[Explanation]]:
+    ) -> list[Explanation]:
         """Explain the scores of the best items, and let other requests have their turn between two of them."""
         explainer, explanations = Explainer(artifact, user_slots), []
         for index in order_K[:MAX_EXPLAINED].tolist():

@@ -10,7 +10,8 @@ from hypothesis import strategies as st
 
 from app.api.rank_response import encode_ranking
 from app.features.request_ids import RequestIds
-from app.ranking.explain import Explanation
+from app.ranking.explain import Explanation, FieldEffect, LogitCalibration
+from app.ranking.logit_parts import LogitPart
 from app.ranking.ranker import Ranking
 
 ids = st.text(st.characters(exclude_categories=("Cs",)), min_size=1, max_size=8)
@@ -52,7 +53,29 @@ def test_it_is_the_json_of_what_was_ranked(items: list[tuple[str, float]], reque
 
 
 def test_explanations_follow_their_items() -> None:
-    explained = ranking([("a", 0.5), ("b", 0.25)], explanations=[[Explanation("age", 0.5), Explanation("year", -0.25)]])
+    effects = [FieldEffect("age", 0.5), FieldEffect("year", -0.25)]
+    parts = [
+        LogitPart("bias", (), 0.5),
+        LogitPart("pair", ("age", "year"), -0.5),
+        LogitPart("order", (), 0.125, order=3),
+    ]
+    explanations = [
+        Explanation(0.125, LogitCalibration(1.0, -0.5), effects, parts),
+        Explanation(None, LogitCalibration(1.0, -0.5), [], no_parts="why"),
+    ]
+    explained = ranking([("a", 0.5), ("b", 0.25), ("c", 0.0)], explanations=explanations)
     read = json.loads(encode_ranking(explained, "x"))
-    assert read["items"][0]["explanation"] == [{"field": "age", "effect": 0.5}, {"field": "year", "effect": -0.25}]
-    assert "explanation" not in read["items"][1]
+    assert [item.get("explanation") for item in read["items"]] == [
+        {
+            "logit": 0.125,
+            "calibration": {"scale": 1.0, "offset": -0.5},
+            "effects": [{"field": "age", "effect": 0.5}, {"field": "year", "effect": -0.25}],
+            "parts": [
+                {"part": "bias", "fields": [], "value": 0.5},
+                {"part": "pair", "fields": ["age", "year"], "value": -0.5},
+                {"part": "order", "fields": [], "value": 0.125, "order": 3},
+            ],
+        },
+        {"logit": None, "calibration": {"scale": 1.0, "offset": -0.5}, "effects": [], "no_parts": "why"},
+        None,
+    ]

@@ -67,6 +67,32 @@ def test_a_context_and_the_key_are_sent(ctr: Ctr, sent: list[dict[str, Any]], mo
     assert "context" not in sent[1]["json"]
 
 
+def test_an_explained_answer_is_shown_as_tables(ctr: Ctr, monkeypatch: pytest.MonkeyPatch) -> None:
+    explanation = {
+        "logit": -1.25,
+        "calibration": {"scale": 1.0, "offset": 0.0},
+        "effects": [{"field": "hour", "effect": 0.5}],
+        "parts": [
+            {"part": "bias", "fields": [], "value": -2.0},
+            {"part": "first", "fields": ["hour"], "value": 0.125},
+            {"part": "pair", "fields": ["user_id", "item_id"], "value": 0.375},
+            {"part": "pair", "fields": [], "value": 0.25},
+        ],
+    }
+    without = {**explanation, "no_parts": "the logit of dcn is no sum of parts"}
+    del without["parts"]
+    for shown, expected in (
+        (explanation, ["hour +0.50", "-2.000", "+0.125", "+0.625", "-1.250", "user_id x item_id +0.38"]),
+        (without, ["hour +0.50", "the logit of dcn is no sum of parts"]),
+    ):
+        answer = {**ANSWER, "items": [{"item_id": "2", "score": 0.25, "explanation": shown}]}
+        monkeypatch.setattr(httpx, "post", lambda *_, answer=answer, **__: httpx.Response(200, json=answer))
+        monkeypatch.setenv("COLUMNS", "200")
+        status, out, err = ctr("rank", "1", "2", "--explain")
+        assert status == 0, err
+        assert [text for text in expected if text not in out + err] == []
+
+
 def test_values_of_a_context_are_json_or_text() -> None:
     given = ["hour=21", "os=ios", "code=007", 'quoted="21"', "empty=", "link=a=b", ' tags =["x"]']
     read = read_context(given)

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import gzip
 import json
+import math
 import socket
 import time
 import zlib
@@ -49,6 +50,20 @@ def test_an_answer_is_what_the_contract_says(shared: Shared) -> None:
     assert response.headers["x-model-version"] == "1"
     stages = [entry.split(";")[0].strip() for entry in response.headers["server-timing"].split(",")]
     assert stages == ["decode", "features", "encode", "score", "respond"]
+
+
+def test_an_explanation_adds_up_and_leads_to_the_score(shared: Shared) -> None:
+    """Also of a guest, an unknown item, and an item with features of the request."""
+    for user in ({"user_id": "4"}, {}):
+        body = {**user, "item_ids": [*range(30), "nothing"], "explain": True, "item_features": {"3": {"year": 1930}}}
+        items = httpx.post(f"{shared.service.url}/rank", json=body).json()["items"]
+        assert ["explanation" in item for item in items] == [True] * 20 + [False] * 11
+        for item in items[:20]:
+            explanation = item["explanation"]
+            logit, (scale, offset) = explanation["logit"], explanation["calibration"].values()
+            assert sum(part["value"] for part in explanation["parts"]) == pytest.approx(logit, abs=1e-4)
+            assert 1 / (1 + math.exp(-scale * logit - offset)) == pytest.approx(item["score"], abs=1e-5)
+            assert {"bias", "first", "pair", "deep"} == {part["part"] for part in explanation["parts"]}
 
 
 def test_a_guest_and_what_nobody_reads(shared: Shared) -> None:

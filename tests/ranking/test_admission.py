@@ -223,6 +223,7 @@ def test_whatever_comes_and_goes_nothing_is_left(seed: int, admission: Admission
         (lambda ids: RankRequest("1", ids, item_features={item_id: {} for item_id in ids}), False),
         (lambda ids: RankRequest("1", ids, item_features={item_id: {"year": 1} for item_id in ids}), True),
         (lambda ids: RankRequest("1", ids[:5], explain=True), True),
+        (lambda ids: RankRequest("1", ids[:100], explain=True, top_k=1), False),
     ],
 )
 def test_overrides_and_explanations_make_a_request_heavy(

@@ -30,6 +30,7 @@ from app.registry.artifact.artifact import Artifact
 from app.registry.lifecycle.snapshot import LiveSnapshot
 from tests.factories import raw_item, raw_items, raw_user, raw_users, redis_text
 from tests.ranking.conftest import expected
+from tests.ranking.explanations import effects_of, parts_of
 
 pytestmark = pytest.mark.anyio
 
@@ -237,9 +238,9 @@ async def test_candidates_that_the_cache_has_no_room_for_are_scored_and_explaine
         assert answer.item_ids == reference_answer.item_ids
         assert answer.scores == pytest.approx(reference_answer.scores, abs=1e-5)
         assert answer.missing_items == ["unknown"]
-        assert [dict(one) for one in answer.explanations] == [
-            pytest.approx(dict(one), abs=1e-4) for one in reference_answer.explanations
-        ]
+        for one, other_one in zip(answer.explanations, reference_answer.explanations, strict=True):
+            for which in (parts_of, effects_of):
+                assert which(one) == pytest.approx(which(other_one), abs=1e-4)
         assert scores(await rank(ranker, "3", candidates)) == pytest.approx(
             {item_id: reference["3", item_id] for item_id in candidates}, abs=1e-5
         )

@@ -1,5 +1,6 @@
 from __future__ import annotations
 
+import math
 import time
 from dataclasses import replace
 
@@ -17,12 +18,15 @@ from app.ranking.degraded import (
     STALE_ITEMS,
     USER_UNAVAILABLE,
 )
+from app.ranking.explain import Explainer, LogitCalibration
+from app.ranking.logit_parts import MAX_ERROR
 from app.ranking.ranker import Ranker, Ranking
 from app.ranking.request import RankRequest
 from app.registry.artifact.artifact import Artifact
 from app.registry.lifecycle.snapshot import LiveSnapshot
 from tests.factories import raw_context, raw_item, raw_items, raw_user
 from tests.ranking.conftest import expected
+from tests.ranking.explanations import effects_of, parts_of
 
 IDS = [str(number) for number in range(30)]
 
@@ -272,7 +276,7 @@ async def test_no_model_and_no_time_are_errors(ranker: Ranker, live: list[LiveSn
 async def test_an_explanation_names_the_fields_that_moved_the_score(ranker: Ranker, versions: list[Artifact]) -> None:
     ranking = await ask(ranker, RankRequest("4", ["1", "5"], explain=True, context=raw_context(3)))
     assert len(ranking.explanations) == 2
-    effects = dict(ranking.explanations[0])
+    effects = effects_of(ranking.explanations[0])
     best = ranking.item_ids[0]
     without_year = {name: value for name, value in raw_item(int(best)).items() if name != "rating"}
     user = raw_user(4) | raw_context(3)
@@ -283,8 +287,29 @@ async def test_an_explanation_names_the_fields_that_moved_the_score(ranker: Rank
     assert effects["rating"] == pytest.approx(float(logit - ablated), abs=1e-3)
     assert "user_id" in effects
     assert "hour" in effects
-    strengths = [abs(effect) for _, effect in ranking.explanations[0]]
+    strengths = list(map(abs, effects.values()))
     assert strengths == sorted(strengths, reverse=True)
+    scale, offset = versions[0].program.calibration_2.tolist()
+    for score, explanation in zip(ranking.scores.tolist(), ranking.explanations, strict=True):
+        assert explanation.calibration == LogitCalibration(scale, offset)
+        assert sum(parts_of(explanation).values()) == pytest.approx(explanation.logit, abs=MAX_ERROR)
+        assert 1 / (1 + math.exp(-scale * explanation.logit - offset)) == pytest.approx(score, abs=1e-5)
+
+
+async def test_a_request_that_does_not_ask_is_not_explained(ranker: Ranker, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(Explainer, "__init__", lambda *_: pytest.fail("it was explained"))
+    ranking = await ask(ranker, RankRequest("4", IDS, item_features={"1": {"year": 1990}}))
+    assert ranking.explanations == ()
+
+
+async def test_a_logit_that_is_not_finite_is_not_explained(ranker: Ranker, versions: list[Artifact]) -> None:
+    values = {"rating": 3e38, "popularity": 3e38}
+    ranking = await ask(ranker, RankRequest("4", ["1", "2"], explain=True, item_features={"1": values}))
+    assert ranking.item_ids == ["2", "1"]
+    finite, infinite = ranking.explanations
+    assert parts_of(finite)
+    assert (infinite.logit, infinite.effects) == (None, [])
+    assert infinite.no_parts == "the logit is not finite"
 
 
 async def test_bfloat16_states_move_scores_little_and_tie_none(

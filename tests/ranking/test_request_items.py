@@ -13,7 +13,8 @@ from app.errors import DeadlinePassed, StoreError
 from app.features.item_cache import ItemCache
 from app.features.memory_store import MemoryFeatureStore
 from app.ranking.degraded import STALE_ITEMS, USER_UNAVAILABLE
-from app.ranking.ranker import MAX_EXPLAINED, Ranker, Ranking
+from app.ranking.explain import MAX_EXPLAINED
+from app.ranking.ranker import Ranker, Ranking
 from app.ranking.request import RankRequest
 from app.ranking.request_features import READ_AT_ONCE
 from app.ranking.request_items import SLICE

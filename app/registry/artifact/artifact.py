@@ -110,10 +110,13 @@ class Artifact:
         """
         return self.program.probability(self.program.score_users(users_UD, items_PD, counts))
 
+    def logits_of_pairs(self, users: Slots, items: Slots) -> Tensor:
+        """Compute logits [B], before calibration, of B pairs of slots [B, S] by the plain `forward`."""
+        return self.program(*(self._tensor(array) for array in (*users, *items)))
+
     def score_pairs(self, users: Slots, items: Slots) -> Tensor:
         """Compute probabilities [B] of B pairs of slots [B, S] by the plain `forward`, the reference for checks."""
-        slots = [self._tensor(array) for array in (*users, *items)]
-        return self.program.probability(self.program(*slots))
+        return self.program.probability(self.logits_of_pairs(users, items))
 
     def score_by_forward(self, user: Slots, items: Slots) -> Tensor:
         """Compute probabilities [N] of one user's slots [S] and N items' [N, S] by the plain `forward`."""
