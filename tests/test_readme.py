@@ -3,15 +3,8 @@
 from __future__ import annotations
 
 import json
-import os
 import re
-import shlex
-import signal
-import socket
-import subprocess
-import sys
-import time
-from collections.abc import Callable, Iterator
+from collections.abc import Iterator
 from contextlib import contextmanager
 from pathlib import Path
 
@@ -22,32 +15,22 @@ import pytest
 
 from app.registry.store.model_store import ModelStore
 from tests.factories import publish_tiny
+from tests.pages import ROOT
+from tests.shells import Shell, make_shell, run, served
 
-ROOT = Path(__file__).parents[1]
 SECTION = (ROOT / "README.md").read_text().split("## Use your own data")[1].split("\n## ")[0]
 ONE_TABLE, THREE_TABLES = re.findall(r"```sh\n(.*?)```", SECTION, re.DOTALL)
 OBD = ROOT.parent / "shared" / "data" / "obd60k" / "train.csv.gz"
-TIMEOUT_S = 900
 GENERATOR = np.random.default_rng(7)
 
 
 @pytest.fixture
-def shell(tmp_path: Path) -> dict[str, str]:
-    """Make a shell's environment with `ctr` and `python` on its path, in an empty folder."""
-    commands = tmp_path / "bin"
-    commands.mkdir()
-    for name, arguments in (("ctr", "-c 'from app.cli import main; main()' \"$@\""), ("python", '"$@"')):
-        (commands / name).write_text(f"#!/bin/sh\nexec {shlex.quote(sys.executable)} {arguments}\n")
-        (commands / name).chmod(0o755)
-    environment = {name: value for name, value in os.environ.items() if not name.startswith("CTR_")}
-    with socket.create_server(("127.0.0.1", 0)) as free:
-        port = str(free.getsockname()[1])
-    paths = {"PATH": f"{commands}:{os.environ['PATH']}", "PYTHONPATH": str(ROOT), "OMP_NUM_THREADS": "1"}
-    return environment | paths | {"CTR_PORT": port}
+def shell(tmp_path: Path) -> Shell:
+    return make_shell(tmp_path)
 
 
 @pytest.fixture
-def folder(tmp_path: Path, shell: dict[str, str]) -> Path:
+def folder(tmp_path: Path, shell: Shell) -> Path:
     """Make a folder in the state after the demo: its model is live, its features are exported and loaded."""
     folder = tmp_path / "work"
     exported = folder / ".ctr/features/movielens"
@@ -61,50 +44,19 @@ def folder(tmp_path: Path, shell: dict[str, str]) -> Path:
     return folder
 
 
-def run(folder: Path, shell: dict[str, str], script: str) -> str:
-    ended = subprocess.run(
-        ["/bin/bash", "-euo", "pipefail", "-c", script], cwd=folder, env=shell, text=True, capture_output=True,
-        timeout=TIMEOUT_S, check=False,
-    )  # fmt: skip
-    assert ended.returncode == 0, ended.stderr
-    assert "Traceback" not in ended.stderr
-    return ended.stderr
-
-
 @contextmanager
-def served(folder: Path, shell: dict[str, str], block: str) -> Iterator[httpx.Client]:
+def after(folder: Path, shell: Shell, block: str) -> Iterator[httpx.Client]:
     """Run a block to its last line, which serves, and yield a client of it."""
     lines, last = block.rstrip().rsplit("\n", 1)
     assert last == "ctr serve"
     said = run(folder, shell, lines)
     assert "removed 943 users and 1,682 items of the demo" in said
     assert "Published as stable" in said
-    service = subprocess.Popen(
-        ["/bin/bash", "-c", f"{block.splitlines()[0].split('#')[0]}; exec {last}"], cwd=folder, env=shell,
-        stderr=subprocess.DEVNULL, stdout=subprocess.DEVNULL,
-    )  # fmt: skip
-    try:
-        with httpx.Client(base_url=f"http://127.0.0.1:{shell['CTR_PORT']}", timeout=60) as client:
-            until(lambda: client.get("/health/ready").status_code == 200, service)
-            yield client
-    finally:
-        service.send_signal(signal.SIGINT)
-        service.wait(60)
+    with served(folder, shell, f"{block.splitlines()[0].split('#')[0]}; exec {last}") as client:
+        yield client
 
 
-def until(holds: Callable[[], bool], service: subprocess.Popen[bytes], seconds: float = 300) -> None:
-    deadline = time.monotonic() + seconds
-    while service.poll() is None and time.monotonic() < deadline:
-        try:
-            if holds():
-                return
-        except httpx.TransportError:
-            pass
-        time.sleep(0.2)
-    pytest.fail(f"it does not serve; its status is {service.poll()}")
-
-
-def test_three_tables_are_served_after_the_demo(folder: Path, shell: dict[str, str]) -> None:
+def test_three_tables_are_served_after_the_demo(folder: Path, shell: Shell) -> None:
     people, things, rows = 120, 60, 6000
     taste, kind = GENERATOR.integers(0, 4, people), GENERATOR.integers(0, 4, things)
     user, item = GENERATOR.integers(0, people, rows), GENERATOR.integers(0, things, rows)
@@ -121,7 +73,7 @@ def test_three_tables_are_served_after_the_demo(folder: Path, shell: dict[str, s
     events = {"user_id": user, "item_id": 1000 + item, "clicked": clicked.astype(int), "at": at}
     pl.DataFrame(events).write_csv(folder / "events.csv")
 
-    with served(folder, shell, THREE_TABLES) as client:
+    with after(folder, shell, THREE_TABLES) as client:
         request = {"user_id": "7", "item_ids": [str(1000 + n) for n in range(things)]}
         answer = client.post("/rank", json=request).json()
         assert (answer["model"], answer["version"], answer["degraded"]) == ("shop", 1, [])
@@ -133,12 +85,12 @@ def test_three_tables_are_served_after_the_demo(folder: Path, shell: dict[str, s
 @pytest.mark.skipif(not OBD.exists(), reason="obd60k is not beside the repository: shared/data/obd60k")
 @pytest.mark.faults
 @pytest.mark.parametrize("rows", [6000, 48_000])
-def test_one_table_is_served_after_the_demo(folder: Path, shell: dict[str, str], rows: int) -> None:
+def test_one_table_is_served_after_the_demo(folder: Path, shell: Shell, rows: int) -> None:
     clicks = pl.read_csv(OBD, infer_schema=False).drop("ts").rename({"click": "clicked", "timestamp": "at"})
     if rows < len(clicks):  # all clicks among fewer impressions
         clicks = pl.concat([clicks.filter(clicked="1"), clicks.filter(clicked="0")[: rows // 2]]).sort("at")
     clicks.write_parquet(folder / "clicks.parquet")
-    with served(folder, shell, ONE_TABLE) as client:
+    with after(folder, shell, ONE_TABLE) as client:
         items = clicks["item_id"].unique().sort().to_list()[:20]
         row = clicks.filter(item_id=items[0]).to_dicts()[0]
         given = {name: row[name] for name in row if name.startswith("user_feature")}
