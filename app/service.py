@@ -11,36 +11,37 @@ import torch
 from app.api.admin_actions import Admin
 from app.api.load_shedder import LoadShedder
 from app.api.service_state import FeatureStatus
-from app.errors import ConfigError, RequestError
 from app.events.event_log import EventLog
 from app.events.item_references import ItemReferences
 from app.features.cache_refresher import CacheRefresher
-from app.features.cluster_store import ClusterFeatureStore
 from app.features.item_cache import ItemCache
 from app.features.item_rows import UNKNOWN_DIVISOR
-from app.features.redis_store import RedisFeatureStore
 from app.features.store import FeatureStore
 from app.observability.metrics import Metrics
 from app.publishing.isolated_actions import IsolatedActions
 from app.ranking.admission import Admission
 from app.ranking.batcher import Batcher
-from app.ranking.canary import CanaryFailure, CanaryLimits
 from app.ranking.fallback import Fallback
-from app.ranking.impressions import ImpressionLog
-from app.ranking.metric_exporters import CacheExporter, EventsExporter, MonitorExporter, RankingMetrics
+from app.ranking.metric_exporters import CacheExporter, EventsExporter, RankingMetrics
 from app.ranking.monitor import ModelMonitor
 from app.ranking.ranker import Ranker
 from app.ranking.service import RankService
 from app.ranking.shadow import Shadow
 from app.ranking.warmup import Warmup
-from app.redis_url import parse_redis_url
-from app.registry.gate.gate_report import WITHDRAWN, GateCheck
 from app.registry.lifecycle.lifecycle import Lifecycle
-from app.registry.lifecycle.snapshot import SwapEvent
 from app.registry.store.model_store import ModelStore
 from app.runtime.busy_poll import BusyPoll
-from app.runtime.connections import ConnectionLimits, Connections
+from app.runtime.connections import Connections
 from app.runtime.loop_pacer import SliceTurns
+from app.service_parts import (
+    build_connections,
+    build_impression_log,
+    build_lifecycle,
+    build_load_shedder,
+    build_monitor,
+    build_redis_store,
+    choose_device,
+)
 from app.settings import Settings
 
 log = structlog.get_logger(__name__)
@@ -91,6 +92,7 @@ class Service:
         await self.lifecycle.stop()
         await self.store.stop()
         if self.events is not None:
+            self.cache.before_change()  # has what was noted recorded
             await asyncio.to_thread(self.events.stop)
 
     def feature_status(self) -> FeatureStatus:
@@ -107,9 +109,9 @@ def build_service(settings: Settings, store: FeatureStore | None = None) -> Serv
     Raises:
         ConfigError: the settings name no store, a device that is not there, or keys that cannot be read.
     """
-    device = _device(settings)
+    device = choose_device(settings)
     metrics = Metrics()
-    store = _redis_store(settings) if store is None else store
+    store = build_redis_store(settings) if store is None else store
     # At least the candidates of two requests fit in; in a smaller cache nearly every request would read its items.
     least = 2 * settings.max_candidates
     dtype = torch.bfloat16 if settings.precision == "bf16" else torch.float32
@@ -127,7 +129,7 @@ def build_service(settings: Settings, store: FeatureStore | None = None) -> Serv
     poll = BusyPoll(settings.busy_poll_us / 1e6)
     warmup = Warmup(store, cache, refresher, max_candidates=settings.max_candidates, worked_s=poll.worked_s)
     model_store = ModelStore.from_settings(settings)
-    lifecycle = _lifecycle(settings, model_store, warmup, metrics, device)
+    lifecycle = build_lifecycle(settings, model_store, warmup, metrics, device)
     batcher = Batcher(settings.batch_max_rows, settings.batch_max_wait_us) if settings.batch_max_rows else None
     turns = SliceTurns()
     events = EventLog.from_settings(settings) if settings.events else None
@@ -144,10 +146,11 @@ def build_service(settings: Settings, store: FeatureStore | None = None) -> Serv
             references_top=settings.events_top,
         )
 
-    ranker = build_ranker(None if events is None else ItemReferences(cache, events.queue))
+    references = None if events is None else ItemReferences(cache, events.queue)
+    ranker = build_ranker(references)
     admission = Admission(settings.max_inflight, settings.max_wait_ms / 1000, poll.worked_s)
     metrics.sources.append(lambda: metrics.inflight_requests.set(admission.inflight))
-    monitor = _monitor(settings, lifecycle, metrics)
+    monitor = build_monitor(settings, lifecycle, metrics)
     ranking_metrics = RankingMetrics(metrics)
     shadow = Shadow(
         build_ranker(),  # what it scores is shown to nobody
@@ -158,7 +161,7 @@ def build_service(settings: Settings, store: FeatureStore | None = None) -> Serv
         worked_s=poll.worked_s,
         on_outcome=ranking_metrics.on_shadow_outcome,
     )
-    impressions = None if events is None else ImpressionLog(events.queue, settings.events_top, events.put_schema)
+    impressions = build_impression_log(settings, events, references, cache) if events and references else None
     ranking = RankService(
         ranker,
         admission,
@@ -173,7 +176,7 @@ def build_service(settings: Settings, store: FeatureStore | None = None) -> Serv
         ),
         on_refused=ranking_metrics.on_refused,
     )
-    connections = _connections(settings, metrics)
+    connections = build_connections(settings, metrics)
     service = Service(
         settings,
         metrics,
@@ -185,7 +188,7 @@ def build_service(settings: Settings, store: FeatureStore | None = None) -> Serv
         ranking,
         monitor,
         shadow,
-        _load_shedder(admission, metrics, ranking_metrics),
+        build_load_shedder(admission, metrics, ranking_metrics),
         connections,
         events,
     )
@@ -196,88 +199,3 @@ def build_service(settings: Settings, store: FeatureStore | None = None) -> Serv
         service.isolated_actions = IsolatedActions(settings)
         service.admin = Admin(admin_key, model_store, service.isolated_actions, metrics)
     return service
-
-
-def _connections(settings: Settings, metrics: Metrics) -> Connections:
-    limits = ConnectionLimits(
-        total=settings.max_connections,
-        per_address=settings.max_connections_per_address,
-        header_timeout_s=settings.header_timeout_s,
-        keep_alive_s=settings.keep_alive_s,
-        trusted_proxies=settings.trusted_proxies,
-    )
-    connections = Connections(limits, on_refused=lambda reason: metrics.connections_refused[reason].inc())
-    metrics.sources.append(lambda: metrics.connections.set(len(connections)))
-    return connections
-
-
-def _device(settings: Settings) -> torch.device:
-    if settings.device == "cuda" and not torch.cuda.is_available():
-        raise ConfigError("CTR_DEVICE=cuda, but torch sees no CUDA device; install a CUDA build of torch or use cpu")
-    return torch.device("cuda" if settings.device != "cpu" and torch.cuda.is_available() else "cpu")
-
-
-def _redis_store(settings: Settings) -> FeatureStore:
-    if not settings.redis_url:
-        raise ConfigError("CTR_REDIS_URL is empty: set it, or start with `ctr serve`, which brings its own Valkey")
-    of_cluster = bool(parse_redis_url(settings.redis_url).cluster_nodes)
-    return (ClusterFeatureStore if of_cluster else RedisFeatureStore)(
-        settings.redis_url,
-        settings.user_key,
-        settings.item_key,
-        timeout_s=settings.redis_timeout_ms / 1000,
-        item_max_age_s=settings.item_max_age_s,
-    )
-
-
-def _load_shedder(admission: Admission, metrics: Metrics, ranking_metrics: RankingMetrics) -> LoadShedder:
-    """Build the load shedder, whose refusals are counted as the application's are."""
-
-    def on_refused(error: RequestError) -> None:
-        ranking_metrics.on_refused(error)
-        metrics.count_answer(error.status)
-
-    return LoadShedder(admission, on_refused)
-
-
-def _lifecycle(
-    settings: Settings, model_store: ModelStore, warmup: Warmup, metrics: Metrics, device: torch.device
-) -> Lifecycle:
-    """Build the lifecycle, which warms versions up and exports what it does."""
-
-    def export(event: SwapEvent) -> None:
-        metrics.model_swaps[event.outcome].inc()
-        metrics.set_models((artifact.version, artifact.program_sha256) for artifact in lifecycle.live.labels().values())
-
-    lifecycle = Lifecycle(
-        model_store,
-        prepare=warmup.prepare,
-        retire=warmup.retire,
-        on_event=export,
-        device=str(device),
-        poll_s=settings.poll_s,
-    )
-    return lifecycle
-
-
-def _monitor(settings: Settings, lifecycle: Lifecycle, metrics: Metrics) -> ModelMonitor:
-    """Build the monitor, which has the lifecycle withdraw a canary that crosses a limit."""
-    withdrawals: set[asyncio.Task[None]] = set()
-
-    def withdraw(version: int, failure: CanaryFailure) -> None:
-        metrics.canary_withdrawn[failure.reason].inc()
-        check = GateCheck(WITHDRAWN, False, failure.reason, failure.detail, failure.figures, comparison=True)
-        task = asyncio.create_task(lifecycle.withdraw(version, check), name="canary-withdrawal")
-        withdrawals.add(task)  # the event loop itself holds tasks weakly
-        task.add_done_callback(withdrawals.discard)
-
-    limits = CanaryLimits(
-        min_requests=settings.canary_min_requests,
-        error_rate=settings.canary_error_rate,
-        non_finite_rate=settings.canary_non_finite_rate,
-        ctr_ratio=settings.canary_ctr_ratio,
-        drift=settings.canary_drift,
-    )
-    monitor = ModelMonitor(lambda: lifecycle.live, limits if settings.canary_guard else None, withdraw)
-    MonitorExporter(monitor, metrics)
-    return monitor

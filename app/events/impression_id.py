@@ -52,7 +52,7 @@ class ImpressionIds:
     def next(self, at_ms: int, version: int, label: str) -> str:
         """Return a new id of an answer that this version gave under this label; takes about half a microsecond."""
         if at_ms != self._ms:
-            self._ms, self._time = at_ms, encode(at_ms, 10)
+            self._ms, self._time = at_ms, "".join([_PAIRS[at_ms >> places & 1023] for places in (40, 30, 20, 10, 0)])
         arm = self._arms.get((version, label))
         if arm is None:
             number = version if version <= MAX_VERSION else 0

@@ -78,6 +78,8 @@ class ItemCache:
         self._ages = ItemAges(self._rows.count)
         self._hash_slots = RowHashSlots(self._rows.count)
         self._next_row = 0
+        self.before_change: Callable[[], None] = lambda: None
+        """Called before rows change or a version goes, for who has noted rows and not yet looked what they hold."""
 
     def __len__(self) -> int:
         return len(self._rows.index)
@@ -180,6 +182,7 @@ class ItemCache:
 
         An item without a row, for which no row can be evicted because all are pinned, is not cached.
         """
+        self.before_change()
         rows, evicted = self._rows.assign(item_ids, [bool(item) for item in items])
         if hash_slots is not None:
             self._hash_slots.set(rows, hash_slots)
@@ -258,6 +261,7 @@ class ItemCache:
 
     def detach(self, model: ItemModel) -> None:
         """Forget a version's states, and its schema's slots unless another version shares them."""
+        self.before_change()
         self._tables.detach(model)
 
     def _fill_defaults(self, slot_table: SlotTable, start: int, stop: int) -> list[str]:
@@ -265,6 +269,7 @@ class ItemCache:
         unread = [row for row in range(start, stop) if self._rows.ids[row] is not None and not slot_table.filled_C[row]]
         ids = [item_id for row in unread if (item_id := self._rows.ids[row]) is not None]
         if ids:
+            self.before_change()
             slot_table.write(unread, ids, [{}] * len(ids))
             self._flags.set_stale(unread)
         return ids

@@ -44,7 +44,9 @@ class ScoredSlots(NamedTuple):
 
     user_slots: Slots
     """[S]."""
-    item_references: References | None
+    row_N: Rows | None
+    """The candidates' rows in the item cache, as long as nothing changes there; None where `item_references` are."""
+    item_references: References | None = None
     """[K] of the best items, best first; None if the log had no room for the slots that they refer to."""
 
 
@@ -164,9 +166,15 @@ class Ranker:
             scoring = await scoring
         ranking = self._ranking(chosen, request, features, *scoring)
         if self._references is not None:
-            ranking.scored = ScoredSlots(
-                user_slots, self._best_references(artifact, rows_N, items, reference_N, ranking)
-            )
+            best_K = ranking.order[: self._references_top]
+            if reference_N is not None:
+                ranking.scored = ScoredSlots(user_slots, None, reference_N[best_K])
+            elif items is not None and items.own:
+                ranking.scored = ScoredSlots(user_slots, None, self._own_references(artifact, items, ranking, best_K))
+            elif request.explain:  # which waits again
+                ranking.scored = ScoredSlots(user_slots, None, self._references.of_rows(artifact, rows_N[best_K]))
+            else:
+                ranking.scored = ScoredSlots(user_slots, rows_N)
         if items is not None and request.explain:
             ranking.explanations = await self._explanations(artifact, user_slots, items, ranking.order)
         ranking.features_s = fetched - began
@@ -174,28 +182,14 @@ class Ranker:
         ranking.score_s = time.perf_counter() - encoded
         return ranking
 
-    def _best_references(
-        self,
-        artifact: Artifact,
-        rows_N: Rows,
-        items: RequestItems | None,
-        reference_N: References | None,
-        ranking: Ranking,
+    def _own_references(
+        self, artifact: Artifact, items: RequestItems, ranking: Ranking, best_K: Positions
     ) -> References | None:
-        """Return the references [K] of the slots of the best items, None if the log has no room for them.
-
-        Args:
-            reference_N: those of all candidates, if something was awaited after the rows were read.
-        """
+        """Return the references of slots that this request alone had, None if the log has no room for them."""
         assert self._references is not None
-        best_K = ranking.order[: self._references_top]
-        if items is not None and items.own:
-            ids = ranking.candidates.to_list()
-            best_ids = [ids[index] for index in best_K.tolist()]
-            return self._references.of_slots(artifact, best_ids, items.slots_of_all(best_K))
-        if reference_N is not None:
-            return reference_N[best_K]
-        return self._references.of_rows(artifact, rows_N[best_K])
+        ids = ranking.candidates.to_list()
+        best_ids = [ids[index] for index in best_K.tolist()]
+        return self._references.of_slots(artifact, best_ids, items.slots_of_all(best_K))
 
     def _encode_user(self, artifact: Artifact, request: RankRequest, features: RequestFeatures) -> tuple[Slots, Tensor]:
         """Return the user's slots [S] and user state [D]."""

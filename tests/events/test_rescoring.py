@@ -56,15 +56,17 @@ def events(tmp_path_factory: pytest.TempPathFactory, versions: dict[int, Artifac
         writer.start()
         await features.start(cache)
         live = [LiveSnapshot()]
+        references = ItemReferences(cache, queue)
         ranker = Ranker(
             features,
             cache,
             lambda: live[0],
             store_timeout_s=1.0,
-            references=ItemReferences(cache, queue),
+            references=references,
             references_top=20,
         )
-        log = ImpressionLog(queue, 20)
+        log = ImpressionLog(queue, references, 20)
+        cache.before_change = log.record_noted
         for artifact in versions.values():
             await cache.attach(artifact)
             live[0] = replace(live[0], stable=artifact)
@@ -77,6 +79,7 @@ def events(tmp_path_factory: pytest.TempPathFactory, versions: dict[int, Artifac
                     more["context"] = {"hour": user % 24}
                 request = RankRequest(**{"item_ids": [*ITEM_IDS, "unknown"], **more})
                 log.on_ranked(request, await ranker.rank(request, time.perf_counter() + 10))
+        log.record_noted()
         writer.stop()
 
     asyncio.run(serve())

@@ -42,16 +42,18 @@ class Logged:
         limit: int = 10**6,
     ) -> None:
         self.queue = EventQueue(limit)
+        references = ItemReferences(cache, self.queue)
         self.ranker = Ranker(
             features,
             cache,
             lambda: live[0],
             store_timeout_s=1.0,
             batcher=Batcher(64, max_wait_us=100.0) if batched else None,
-            references=ItemReferences(cache, self.queue),
+            references=references,
             references_top=TOP,
         )
-        self.log = ImpressionLog(self.queue, TOP)
+        self.log = ImpressionLog(self.queue, references, TOP)
+        cache.before_change = self.log.record_noted
 
     async def ask(self, **request: Any) -> str:
         """Rank, and return the impression's id."""
@@ -62,6 +64,7 @@ class Logged:
         return ranking.impression_id
 
     def taken(self) -> tuple[dict[str, Impression], dict[int, ItemSlots]]:
+        self.log.record_noted()
         records = self.queue.take(10**6)
         impressions = {record.impression_id: record for record in records if isinstance(record, Impression)}
         return impressions, {record.reference: record for record in records if isinstance(record, ItemSlots)}
@@ -155,5 +158,6 @@ async def test_where_there_is_no_room_the_answer_goes_out_and_the_loss_is_counte
     await cache.attach(versions[0])
     logged = Logged(features, cache, live, batched=False, limit=5)
     assert await logged.ask()
+    logged.log.record_noted()
     assert logged.queue.dropped == {IMPRESSIONS: 1}
     assert len(logged.queue) == 0

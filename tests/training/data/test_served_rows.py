@@ -66,16 +66,18 @@ def served(tmp_path_factory: pytest.TempPathFactory) -> Served:
         await features.start(cache)
         await cache.attach(artifact)
         live = LiveSnapshot(stable=artifact)
+        references = ItemReferences(cache, queue)
         ranker = Ranker(
             features,
             cache,
             lambda: live,
             store_timeout_s=1.0,
-            references=ItemReferences(cache, queue),
+            references=references,
             references_top=TOP,
         )
         writer.put_file(schema_file(artifact.schema_hash), logged_schema(artifact.manifest))
-        log, dice = ImpressionLog(queue, TOP), np.random.default_rng(0)
+        log, dice = ImpressionLog(queue, references, TOP), np.random.default_rng(0)
+        cache.before_change = log.record_noted
         for user in map(str, range(USERS)):
             request = RankRequest(user, [str(number) for number in range(ITEMS)])
             ranking = await ranker.rank(request, time.perf_counter() + 10)
@@ -86,6 +88,7 @@ def served(tmp_path_factory: pytest.TempPathFactory) -> Served:
                     clicked.add((user, item_id))
                     at_us = time.time_ns() // 1000
                     queue.put(Feedback(ranking.impression_id, item_id, "click", at_us, at_us, None, None))
+        log.record_noted()
         writer.stop()
 
     asyncio.run(serve())
