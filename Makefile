@@ -14,6 +14,7 @@ JOBS ?= $(shell cores=$$(getconf _NPROCESSORS_ONLN); [ $$cores -gt 3 ] && echo 4
 PIP := $(BIN)/python -m pip --disable-pip-version-check install --no-compile --constraint constraints.txt
 READY := $(VENV)/.ready
 READY_DEV := $(VENV)/.ready-dev
+READY_DOCS := $(VENV)/.ready-docs
 READY_BENCH := $(VENV)/.ready-bench
 READY_BENCH_TRAIN := $(VENV)/.ready-bench-train
 # The compiled part is built when the package is installed.
@@ -25,7 +26,7 @@ unexport PYTHONDONTWRITEBYTECODE
 
 .DEFAULT_GOAL := help
 .DELETE_ON_ERROR:
-.PHONY: help setup demo test test-faults lint bench bench-train soak bench-models faults audit lock clean
+.PHONY: help setup demo test test-faults lint docs bench bench-train soak bench-models faults audit lock clean
 
 help: ## show this list
 	@awk -F ':.*## ' '/^[a-z-]+:.*## / { printf "make %-12s %s\n", $$1, $$2 }' Makefile
@@ -48,6 +49,10 @@ lint: $(READY_DEV) ## check style, types, the direction of imports, and that all
 	@$(BIN)/mypy
 	@$(BIN)/lint-imports
 	@$(BIN)/deptry app
+
+docs: $(READY_DOCS) ## build the documentation as a site, build/site/index.html; a link that leads nowhere fails
+	@NO_MKDOCS_2_WARNING=1 $(BIN)/mkdocs build --strict
+	@echo "==> build/site/index.html"
 
 bench: $(READY_BENCH) ## run the benchmarks and their peers (ARGS passes options)
 	@$(BIN)/python -m benchmarks $(ARGS)
@@ -74,7 +79,7 @@ audit: ## look every pinned package up in the advisories of PyPI (needs the netw
 lock: ## resolve all dependencies anew and write constraints.txt
 	@rm -rf $(VENV)-lock && $(call make_venv,$(VENV)-lock)
 	@echo "==> Resolving the newest versions that pyproject.toml allows"
-	@$(VENV)-lock/bin/python -m pip --disable-pip-version-check install -q setuptools ziglang '.[training,embedded,events,dev,bench,tune,mlflow]'
+	@$(VENV)-lock/bin/python -m pip --disable-pip-version-check install -q setuptools ziglang '.[training,embedded,events,dev,docs,bench,tune,mlflow]'
 	@$(VENV)-lock/bin/python -m pip --disable-pip-version-check install -q --no-deps recbole deepctr-torch==0.3.0
 	@grep '^#' constraints.txt > constraints.new
 	@$(VENV)-lock/bin/python -m pip freeze --all --exclude pip --exclude ctr-serving | sed 's/^\(torch==[0-9.]*\)+.*/\1/' >> constraints.new
@@ -115,6 +120,11 @@ $(READY): $(PINS) | $(BIN)/python
 $(READY_DEV): $(READY)
 	@echo "==> Installing the development tools"
 	@$(PIP) --quiet --no-build-isolation --editable '.[training,embedded,events,dev]'
+	@touch $@
+
+$(READY_DOCS): $(READY)
+	@echo "==> Installing what builds the documentation"
+	@$(PIP) --quiet --no-build-isolation --editable '.[docs]'
 	@touch $@
 
 $(READY_BENCH): $(READY_DEV)

@@ -19,22 +19,22 @@ ENCODINGS = {"listpack": 512, "hashtable": 8}
 """Encoding to the value of `hash-max-listpack-entries` that leads to it."""
 
 
-def measure(client: redis.Redis, fields: int, seed: int = 0) -> tuple[float, float]:
+def measure(client: redis.Redis, fields: int, users: int = USERS, seed: int = 0) -> tuple[float, float]:
     """Return bytes a user, and microseconds of the server for one HMGET of all fields.
 
     Half of the values are categories of up to four digits, half numbers of four decimals.
     """
     generator, names = random.Random(seed), [f"feature_{n}" for n in range(fields)]
     client.flushall()
-    for first in range(0, USERS, BATCH):
+    for first in range(0, users, BATCH):
         pipeline = client.pipeline(transaction=False)
         for user in range(first, first + BATCH):
             values = [str(generator.randint(0, 9999)) if n % 2 else f"{generator.random():.4f}" for n in range(fields)]
             pipeline.hset(f"ctr:v1:user:{user:07d}", mapping=dict(zip(names, values, strict=True)))
         pipeline.execute()
-    memory = sum(client.memory_usage(f"ctr:v1:user:{user:07d}", samples=0) for user in range(USERS)) / USERS
+    memory = sum(client.memory_usage(f"ctr:v1:user:{user:07d}", samples=0) for user in range(users)) / users
     client.config_resetstat()
-    for user in range(REQUESTS):
+    for user in range(min(users, REQUESTS)):
         client.hmget(f"ctr:v1:user:{user:07d}", names)
     return memory, client.info("commandstats")["cmdstat_hmget"]["usec_per_call"]
 

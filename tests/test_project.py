@@ -21,7 +21,7 @@ ROOT = Path(__file__).parents[1]
 PROJECT = tomllib.loads((ROOT / "pyproject.toml").read_text())["project"]
 MAKEFILE = (ROOT / "Makefile").read_text()
 BENCHMARKS = {"bench", "bench-train", "bench-models", "soak", "faults"}
-TARGETS = {"help", "setup", "demo", "test", "test-faults", "lint", "audit", "lock", "clean"} | BENCHMARKS
+TARGETS = {"help", "setup", "demo", "test", "test-faults", "lint", "docs", "audit", "lock", "clean"} | BENCHMARKS
 MAKE = shutil.which("make")
 
 
