@@ -5,7 +5,7 @@ from __future__ import annotations
 from collections.abc import Iterator
 from datetime import datetime
 from pathlib import Path
-from typing import NamedTuple
+from typing import NamedTuple, cast
 
 import polars as pl
 import pyarrow as pa
@@ -42,7 +42,7 @@ class LogReader:
     def first(self) -> datetime | None:
         """When the first answer was given; None if there is none."""
         firsts = [extent.first for extent in self._extents[IMPRESSIONS]]
-        firsts += [frame["at"].min() for frame in self._spooled[IMPRESSIONS]]  # type: ignore[misc]
+        firsts += [cast(datetime, frame["at"].min()) for frame in self._spooled[IMPRESSIONS]]
         return min(firsts, default=None)
 
     def records(self, kind: str, start: datetime, stop: datetime) -> pl.LazyFrame:

@@ -202,7 +202,7 @@ def _rows(answers: pl.DataFrame, items: pl.DataFrame, schema_hash: str) -> Itera
 
 
 def _slots(frame: pl.DataFrame, keys: str, values: str) -> Slots:
-    width = int(frame[keys].list.len().max() or 0)  # type: ignore[arg-type]
+    width = len(frame[keys][0]) if len(frame) else 0
     return Slots(*(frame[name].list.to_array(width).to_numpy() for name in (keys, values)))
 
 
