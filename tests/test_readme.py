@@ -1,9 +1,8 @@
-"""The README's blocks on own data, run as they are written, in the state that the demo leaves behind."""
+"""The blocks on own data of README.md and docs/data.md, run as they are written, in the state that the demo leaves."""
 
 from __future__ import annotations
 
 import json
-import re
 from collections.abc import Iterator
 from contextlib import contextmanager
 from pathlib import Path
@@ -15,11 +14,18 @@ import pytest
 
 from app.registry.store.model_store import ModelStore
 from tests.factories import publish_tiny
-from tests.pages import ROOT
+from tests.pages import ROOT, blocks
 from tests.shells import Shell, make_shell, run, served
 
-SECTION = (ROOT / "README.md").read_text().split("## Use your own data")[1].split("\n## ")[0]
-ONE_TABLE, THREE_TABLES = re.findall(r"```sh\n(.*?)```", SECTION, re.DOTALL)
+
+def block_of(page: str, heading: str) -> str:
+    """Return the one shell block below a heading."""
+    (block,) = blocks((ROOT / page).read_text().split(f"\n## {heading}\n")[1].split("\n## ")[0], "sh")
+    return block
+
+
+ONE_TABLE = block_of("README.md", "Use your own data")
+THREE_TABLES = block_of("docs/data.md", "Users, items and events in three files")
 OBD = ROOT.parent / "shared" / "data" / "obd60k" / "train.csv.gz"
 GENERATOR = np.random.default_rng(7)
 
