@@ -12,14 +12,19 @@ from typing import Annotated
 
 import msgspec
 import numpy as np
+import torch
 from msgspec import UNSET, Meta, UnsetType
+from torch import Tensor
 
 from app.features.slots import Slots
 from app.ranking.logit_parts import MAX_ERROR, LogitPart, LogitParts, NoLogitParts
 from app.registry.artifact.artifact import Artifact
+from app.runtime.loop_pacer import SliceTurns
 
 MAX_EXPLAINED = 20
 """Items of an answer that are explained, the best."""
+SLICE = 64
+"""Pairs of a user and an item, each without one field, that are scored at a time: a millisecond with 32 fields."""
 
 
 class LogitCalibration(msgspec.Struct, frozen=True):
@@ -54,10 +59,15 @@ class Explanation(msgspec.Struct, frozen=True):
 class Explainer:
     """Explains the scores of items for one user."""
 
-    def __init__(self, artifact: Artifact, user: Slots) -> None:
-        """Take the user's slots [S]."""
+    def __init__(self, artifact: Artifact, user: Slots, turns: SliceTurns) -> None:
+        """
+        Args:
+            user: the user's slots [S].
+            turns: of the slices of requests that take long.
+        """
         self._artifact = artifact
         self._user = user
+        self._turns = turns
         self._users, self._user_fields = artifact.user_encoder.without_each(user)
         self._calibration = LogitCalibration(*artifact.program.calibration_2.tolist())
         self._parts: LogitParts | NoLogitParts
@@ -66,9 +76,10 @@ class Explainer:
         except NoLogitParts as error:
             self._parts = error
 
-    def explain(self, item: Slots) -> Explanation:
-        """Explain the score of an item (slots [S])."""
-        logit, effects = self._effects(item)
+    async def explain(self, item: Slots) -> Explanation:
+        """Explain the score of an item (slots [S]) in one slice, or in several if there are many fields."""
+        await self._turns.next()
+        logit, effects = await self._effects(item)
         if not math.isfinite(logit):
             return Explanation(None, self._calibration, [], no_parts="the logit is not finite")
         try:
@@ -81,12 +92,13 @@ class Explainer:
         """Return the parts of an item's logit. Raises NoLogitParts if they do not add up to it."""
         if isinstance(self._parts, NoLogitParts):
             raise self._parts
-        parts = self._parts.split(self._user, item)
+        with torch.inference_mode():
+            parts = self._parts.split(self._user, item)
         if abs(math.fsum(part.value for part in parts) - logit) > MAX_ERROR:
             raise NoLogitParts("the parts of this version's logit do not add up to it")
         return parts
 
-    def _effects(self, item: Slots) -> tuple[float, list[FieldEffect]]:
+    async def _effects(self, item: Slots) -> tuple[float, list[FieldEffect]]:
         """Return the logit, and the effects of all fields that have a value."""
         user, users, user_fields = self._user, self._users, self._user_fields
         items, item_fields = self._artifact.item_encoder.without_each(item)
@@ -99,7 +111,16 @@ class Explainer:
             np.concatenate([np.repeat(item.keys[None], 1 + len(user_fields), 0), items.keys]),
             np.concatenate([np.repeat(item.values[None], 1 + len(user_fields), 0), items.values]),
         )
-        logits = self._artifact.logits_of_pairs(users_P, items_P).double()
+        slices: list[Tensor] = []
+        for start in range(0, len(users_P.keys), SLICE):
+            if start:
+                await self._turns.next()
+            pairs = slice(start, start + SLICE)
+            some_users = Slots(users_P.keys[pairs], users_P.values[pairs])
+            some_items = Slots(items_P.keys[pairs], items_P.values[pairs])
+            with torch.inference_mode():
+                slices.append(self._artifact.logits_of_pairs(some_users, some_items))
+        logits = torch.cat(slices).double()
         changes = (self._calibration.scale * (logits[0] - logits[1:])).round(decimals=8).tolist()
         effects = [FieldEffect(*effect) for effect in zip([*user_fields, *item_fields], changes, strict=True)]
         return float(logits[0]), sorted(effects, key=lambda effect: -abs(effect.effect))

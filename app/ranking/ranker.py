@@ -176,7 +176,7 @@ class Ranker:
             else:
                 ranking.scored = ScoredSlots(user_slots, rows_N)
         if items is not None and request.explain:
-            ranking.explanations = await self._explanations(artifact, user_slots, items, ranking.order)
+            ranking.explanations = await self._explanations(artifact, user_slots, items, ranking.order, due)
         ranking.features_s = fetched - began
         ranking.encode_s = encoded - fetched
         ranking.score_s = time.perf_counter() - encoded
@@ -220,14 +220,17 @@ class Ranker:
         return sort_descending(await batcher.probabilities(artifact, user_D, items_ND))
 
     async def _explanations(
-        self, artifact: Artifact, user_slots: Slots, items: RequestItems, order_K: Positions
+        self, artifact: Artifact, user_slots: Slots, items: RequestItems, order_K: Positions, due: float
     ) -> list[Explanation]:
-        """Explain the scores of the best items, and let other requests have their turn between two of them."""
-        explainer, explanations = Explainer(artifact, user_slots), []
+        """Explain the scores of the best items, and let other requests have their turn between two of them.
+
+        Raises DeadlinePassed if `time.perf_counter()` reaches `due` before all of them are explained.
+        """
+        explainer, explanations = Explainer(artifact, user_slots, self._turns), []
         for index in order_K[:MAX_EXPLAINED].tolist():
-            await self._turns.next()
-            with torch.inference_mode():
-                explanations.append(explainer.explain(items.slots_of(index)))
+            explanations.append(await explainer.explain(items.slots_of(index)))
+            if time.perf_counter() >= due:
+                raise DeadlinePassed(f"the time was over with {len(explanations)} items explained")
         return explanations
 
     def _ranking(

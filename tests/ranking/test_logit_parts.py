@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import itertools
+import math
 import random
 from collections import defaultdict
 from pathlib import Path
@@ -19,18 +20,19 @@ from app.features.slot_layout import declared_name
 from app.features.slots import Slots
 from app.models.base import CtrModel
 from app.models.preprocessing import Preprocessing
-from app.ranking import logit_parts
+from app.ranking import explain, logit_parts
 from app.ranking.explain import Explainer
 from app.ranking.logit_parts import MAX_ERROR, LogitParts
 from app.registry.artifact.artifact import Artifact
 from app.registry.artifact.export import write
 from app.registry.artifact.load import load
+from app.runtime.loop_pacer import SliceTurns
 from tests.factories import fitted, golden, raw_context, raw_item, raw_user, tiny_model, with_statistics
 from tests.models import reference
 from tests.models.reference import Example, Vector
 from tests.models.test_hashed_crosses import CROSSES, DECLARED
 from tests.models.test_options import CHOSEN, DIMS, randomised, weights_of
-from tests.ranking.explanations import PartKey, effects_of, key_of
+from tests.ranking.explanations import PartKey, effects_of, key_of, parts_of
 
 MODELS_OF_PARTS = ("lr", "fm", "hofm", "deepfm", "wide_deep", "nfm")
 OPTIONS: list[tuple[str, dict[str, Any]]] = [
@@ -48,6 +50,16 @@ def published(folder: Path, model: CtrModel, preprocessing: Preprocessing) -> Ar
     """Write a version and load it, so that its program is read and not the module."""
     write(folder, model, preprocessing.schema, name="m", golden=golden())
     return load(folder)
+
+
+class CountedTurns(SliceTurns):
+    """Counts the turns that were asked for."""
+
+    count = 0
+
+    async def next(self) -> None:
+        self.count += 1
+        await super().next()
 
 
 @pytest.fixture(scope="module")
@@ -194,8 +206,7 @@ def test_of_many_pairs_the_strongest_are_told_apart(
         ("fm", "do not add up"),
     ],
 )
-@torch.inference_mode()
-def test_a_version_without_such_parts_says_so_and_has_effects(
+async def test_a_version_without_such_parts_says_so_and_has_effects(
     versions: dict[str, tuple[CtrModel, Artifact]], architecture: str, reason: str
 ) -> None:
     """The program is a deepfm's whatever the manifest says: as one that this code does not know would be."""
@@ -203,7 +214,22 @@ def test_a_version_without_such_parts_says_so_and_has_effects(
     manifest = msgspec.structs.replace(deepfm.manifest, architecture=architecture)
     version = Artifact(manifest, deepfm.schema, deepfm.program, deepfm.device, deepfm.manifest_sha256)
     user, item = random_pair(with_statistics(), random.Random(4))
-    explanation = Explainer(version, user).explain(item)
+    explanation = await Explainer(version, user, SliceTurns()).explain(item)
     assert explanation.parts is msgspec.UNSET
     assert reason in str(explanation.no_parts)
-    assert effects_of(explanation) == effects_of(Explainer(deepfm, user).explain(item)) != {}
+    with_parts = await Explainer(deepfm, user, SliceTurns()).explain(item)
+    assert parts_of(with_parts)
+    assert effects_of(explanation) == effects_of(with_parts) != {}
+
+
+async def test_effects_of_many_fields_are_computed_in_turns(
+    versions: dict[str, tuple[CtrModel, Artifact]], monkeypatch: pytest.MonkeyPatch
+) -> None:
+    version, turns = versions["deepfm"][1], CountedTurns()
+    user, item = random_pair(with_statistics(), random.Random(5))
+    whole = await Explainer(version, user, turns).explain(item)
+    assert turns.count == 1
+    monkeypatch.setattr(explain, "SLICE", 4)
+    sliced = await Explainer(version, user, turns).explain(item)
+    assert effects_of(sliced) == pytest.approx(effects_of(whole), abs=1e-5)
+    assert turns.count == 1 + math.ceil((1 + len(whole.effects)) / 4)

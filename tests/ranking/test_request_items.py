@@ -13,7 +13,7 @@ from app.errors import DeadlinePassed, StoreError
 from app.features.item_cache import ItemCache
 from app.features.memory_store import MemoryFeatureStore
 from app.ranking.degraded import STALE_ITEMS, USER_UNAVAILABLE
-from app.ranking.explain import MAX_EXPLAINED
+from app.ranking.explain import MAX_EXPLAINED, Explainer
 from app.ranking.ranker import Ranker, Ranking
 from app.ranking.request import RankRequest
 from app.ranking.request_features import READ_AT_ONCE
@@ -146,6 +146,23 @@ async def test_a_store_may_take_half_of_what_a_request_has_left(ranker: Ranker, 
         assert set(ranking.degraded) == {USER_UNAVAILABLE, STALE_ITEMS}
     assert store.asked[0][2] <= 10.0
     assert store.asked[1][2] == 60.0
+
+
+async def test_no_item_is_explained_after_the_deadline(ranker: Ranker, monkeypatch: pytest.MonkeyPatch) -> None:
+    await rank(ranker, RankRequest("4", IDS))
+    now, late, explained = time.perf_counter, [0.0], []
+    monkeypatch.setattr(time, "perf_counter", lambda: now() + late[0])
+    explain = Explainer.explain
+
+    async def slow(explainer: Explainer, item: Any) -> Any:
+        explained.append(item)
+        late[0] += 40.0
+        return await explain(explainer, item)
+
+    monkeypatch.setattr(Explainer, "explain", slow)
+    with pytest.raises(DeadlinePassed, match="with 2 items explained"):
+        await rank(ranker, RankRequest("4", IDS, explain=True))
+    assert len(explained) == 2
 
 
 async def test_no_scoring_begins_after_the_deadline(
