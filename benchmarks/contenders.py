@@ -11,7 +11,8 @@ from importlib.util import find_spec
 
 import redis
 
-from benchmarks.process import Process, free_port, running
+from app.features.loading.valkey_server import free_port
+from benchmarks.process import Process, running
 from benchmarks.testbed import Testbed
 
 OURS, AFTERNOON, WEEK, FLOOR = "ctr", "afternoon", "week", "floor"

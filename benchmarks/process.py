@@ -6,7 +6,6 @@ import contextlib
 import os
 import shutil
 import signal
-import socket
 import subprocess
 import sys
 import time
@@ -18,13 +17,6 @@ from benchmarks.machine import core_seconds, cpu_seconds, pinned
 START_S = 180.0
 """Long, because a machine that does much else takes a minute where a quiet one takes five seconds."""
 STOP_S = 15.0
-
-
-def free_port() -> int:
-    """Return a port of the loopback address that nobody listens on."""
-    with socket.socket() as probe:
-        probe.bind(("127.0.0.1", 0))
-        return int(probe.getsockname()[1])
 
 
 def ctr() -> str:

@@ -14,11 +14,12 @@ import redis
 
 from app.features.key_template import KeyTemplate
 from app.features.loading.synthetic import SyntheticCatalogue, load_features
+from app.features.loading.valkey_server import free_port
 from app.loadgen.requests import rank_bodies
 from app.publishing.synthetic_model import build_model, golden_requests_of
 from app.registry.artifact.export import write
 from app.registry.store.model_store import ModelStore
-from benchmarks.process import START_S, Process, ctr, free_port, running
+from benchmarks.process import START_S, Process, ctr, running
 
 USER_KEY, ITEM_KEY = KeyTemplate("ctr:v1:user:{id}"), KeyTemplate("ctr:v1:item:{id}")
 DIM, HIDDEN = 16, (256, 128, 64)

@@ -16,7 +16,6 @@ import time
 from argparse import Namespace
 from pathlib import Path
 
-import httpx
 import msgspec
 import numpy as np
 import pytest
@@ -40,6 +39,7 @@ from benchmarks.ratios import FloorCost, ratios
 from benchmarks.report import Report
 from benchmarks.testbed import Testbed
 from benchmarks.updates import update_visibility
+from tests import loopback
 
 CANDIDATES = 20
 CATALOGUE = SyntheticCatalogue(users=20, items=120, cardinality=30)
@@ -136,7 +136,7 @@ def test_a_peer_that_ranks_otherwise_ends_the_run(testbed: Testbed) -> None:
 @pytest.mark.slow
 def test_the_floor_answers_as_many_bytes_as_it_is_told_and_is_measured(testbed: Testbed) -> None:
     with start_contender(testbed, FLOOR) as contender:
-        answer = httpx.post(f"{contender.url}/rank", content=b"{}", headers={SIZE.decode(): "1234"})
+        answer = loopback.post(f"{contender.url}/rank", content=b"{}", headers={SIZE.decode(): "1234"})
         assert len(answer.content) == 1234
         contender.process.pause()
         contender.process.resume()

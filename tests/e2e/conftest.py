@@ -24,7 +24,9 @@ from app.features.loading.embedded_valkey import EmbeddedValkey
 from app.registry.artifact.artifact import Artifact
 from app.registry.artifact.load import load
 from app.registry.store.model_store import ModelStore
+from tests import loopback
 from tests.factories import MODEL_NAME, publish_tiny, raw_items, raw_users, redis_text
+from tests.processes import children_of
 
 START_S = 60.0
 PATIENT = {"CTR_REDIS_TIMEOUT_MS": "5000", "CTR_DEADLINE_MS": "20000", "CTR_MAX_WAIT_MS": "20000"}
@@ -61,7 +63,7 @@ class Running:
         last: Any = None
         while time.monotonic() < due:
             with contextlib.suppress(httpx.HTTPError):
-                last = httpx.get(f"{self.url}/health", timeout=30).json()
+                last = loopback.get(f"{self.url}/health").json()
                 if holds(last):
                     return last  # type: ignore[no-any-return]
             assert self.process.poll() is None, "".join(self.log)
@@ -70,7 +72,7 @@ class Running:
 
     def rank(self, user: str = "4", items: list[str] | None = None, **extra: Any) -> httpx.Response:
         body = {"user_id": user, "item_ids": items or [str(n) for n in range(20)], **extra}
-        return httpx.post(f"{self.url}/rank", json=body, timeout=60)
+        return loopback.post(f"{self.url}/rank", json=body)
 
     def stop(self, signal_number: int = signal.SIGTERM) -> int:
         if self.process.poll() is None:
@@ -85,17 +87,7 @@ Serve = Callable[..., Running]
 
 def workers_of(service: Running) -> list[int]:
     """Return the processes that answer; others of the service start and watch them."""
-    tasks = Path(f"/proc/{service.process.pid}/task/{service.process.pid}/children")
-    try:
-        children = [int(pid) for pid in tasks.read_text().split()]
-    except OSError:
-        return []
-    workers = []
-    for pid in children:
-        with contextlib.suppress(FileNotFoundError):  # one that was reaped since the list was read
-            if Path(f"/proc/{pid}/comm").read_text().startswith("ctr-worker"):
-                workers.append(pid)
-    return workers
+    return [pid for pid, name in children_of(service.process.pid).items() if name.startswith("ctr-worker")]
 
 
 @contextmanager

@@ -19,6 +19,7 @@ from app.models.deepfm import DeepFM
 from app.models.native_weights import TopMlpWeights
 from app.registry.store.model_store import ModelStore
 from app.registry.store.pointer import Pointer
+from tests import loopback
 from tests.e2e.conftest import Running, Serve
 from tests.factories import ITEMS, USERS
 from tests.registry.torchscript.variants import modified_model, publish_model, retrained_model
@@ -98,7 +99,7 @@ def test_wrong_canaries_go_a_shadow_is_compared_an_admin_acts_and_nobody_fails(
     }
     service.wait_until(lambda health: health["status"] == "ok" and "shadow" in health["model"]["labels"])
     # A client of its own for every question would take longer than the answer.
-    with load(service) as traffic, httpx.Client(base_url=service.url, timeout=60) as http:
+    with load(service) as traffic, loopback.http_client(base_url=service.url) as http:
         for reason, version in bad.items():
             store.promote(version, "canary", SHARE)
             until(lambda: store.pointer() == Pointer(1, None, 2))

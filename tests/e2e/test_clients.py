@@ -18,6 +18,7 @@ import httpx
 import pytest
 
 from app.registry.store.model_store import ModelStore
+from tests import loopback
 from tests.e2e.clients import python_client
 from tests.e2e.conftest import Shared, services
 
@@ -154,7 +155,7 @@ def proxy(urls: Urls, tmp_path: Path) -> Iterator[str]:
         due = time.monotonic() + 10
         while time.monotonic() < due:
             try:
-                httpx.get(f"http://127.0.0.1:{port}/ctr/health", timeout=5)
+                loopback.get(f"http://127.0.0.1:{port}/ctr/health", timeout=5)
                 break
             except httpx.TransportError:
                 time.sleep(0.05)
@@ -183,7 +184,7 @@ def test_nothing_is_lost_behind_a_proxy_that_keeps_connections_for_longer_than_t
 
 def _check_proxy(proxy: str, pauses_s: list[float]) -> None:
     statuses: collections.Counter[int] = collections.Counter()
-    with httpx.Client(timeout=60) as client:
+    with loopback.http_client() as client:
         for pause_s in pauses_s:
             time.sleep(pause_s)
             for body in (python_client.BODY, b"x" * 700_000, b"{}"):

@@ -7,10 +7,10 @@ import threading
 import time
 from dataclasses import dataclass
 
-import httpx
 import numpy as np
 
 from app.features.slots import Slots
+from tests import loopback
 from tests.e2e.conftest import SHARED_ITEMS, SHARED_USERS, Shared, fill
 from tests.factories import raw_item, raw_items, raw_user, raw_users
 from tests.ranking.conftest import expected
@@ -26,7 +26,7 @@ def test_ten_thousand_random_pairs_score_as_forward_scores_them(shared: Shared) 
     users, items = raw_users(SHARED_USERS), raw_items(SHARED_ITEMS)
     dice = random.Random(0)
     worst, compared = 0.0, 0
-    with httpx.Client(base_url=shared.service.url, timeout=60) as client:
+    with loopback.http_client(base_url=shared.service.url) as client:
         while compared < PAIRS:
             user, candidates = dice.choice(list(users)), dice.sample(list(items), CANDIDATES)
             answer = client.post("/rank", json={"user_id": user, "item_ids": candidates}).json()
@@ -86,7 +86,7 @@ def test_no_old_score_is_seen_once_an_update_is_acknowledged(shared: Shared) -> 
     writer.start()
     requests = seen_late = 0
     try:
-        with httpx.Client(base_url=shared.service.url, timeout=60) as client:
+        with loopback.http_client(base_url=shared.service.url) as client:
             while requests < REQUESTS or sum(map(len, history.values())) <= WRITES:
                 requested_at = time.monotonic()
                 answer = client.post("/rank", json={"user_id": "4", "item_ids": ids}).json()

@@ -7,7 +7,6 @@ import signal
 from pathlib import Path
 from typing import Any
 
-import httpx
 import pytest
 
 from app.events.impression_id import parse_impression_id
@@ -16,6 +15,7 @@ from app.events.records import FEEDBACK, IMPRESSIONS, ITEMS
 pq = pytest.importorskip("pyarrow.parquet", reason="pyarrow is not installed: pip install ctr-serving[events]")
 from app.events.segment import segments  # noqa: E402
 from app.registry.store.model_store import ModelStore  # noqa: E402
+from tests import loopback  # noqa: E402
 from tests.e2e.conftest import Serve, workers_of  # noqa: E402
 from tests.factories import publish_tiny  # noqa: E402
 from tests.waiting import until  # noqa: E402
@@ -37,7 +37,7 @@ def test_what_was_answered_and_sent_is_in_the_files_once_the_service_has_ended(
     clicks = [
         {"request_id": body["request_id"], "item_id": body["items"][0]["item_id"], "type": "click"} for body in bodies
     ]
-    sent = httpx.post(f"{service.url}/feedback", json=clicks)
+    sent = loopback.post(f"{service.url}/feedback", json=clicks)
     assert sent.json() == {"accepted": 40, "rejected": 0, "errors": []}
     assert service.stop() == 0
     shown = {row["caller_id"] or row["impression_id"]: row for row in rows(folder, IMPRESSIONS)}
@@ -62,7 +62,7 @@ def test_a_worker_that_is_killed_loses_a_second_at_most(store: ModelStore, serve
         service.rank(str(number))
 
     def written() -> bool:
-        metrics = httpx.get(f"{service.url}/metrics").text
+        metrics = loopback.get(f"{service.url}/metrics").text
         return 'ctr_events_written_total{kind="impressions"} 20.0' in metrics
 
     until(written)

@@ -27,6 +27,7 @@ from app.features.loading.valkey_server import free_port
 from app.header_keys import hashed
 from app.registry.store.model_store import ModelStore
 from app.registry.store.pointer import POINTER
+from tests import loopback
 from tests.e2e.conftest import Running, fill, services
 from tests.factories import MODEL_NAME, publish_tiny, raw_items, raw_users
 from tests.redis_servers import RedisServer, servers
@@ -69,7 +70,7 @@ class LockedDown:
 
     def ask(self, method: str, path: str, *, url: str = "", **options: Any) -> httpx.Response:
         """Send a request, and keep the answer for the test of secrets."""
-        response = httpx.request(method, (url or self.service.url) + path, timeout=60, **options)
+        response = loopback.request(method, (url or self.service.url) + path, **options)
         self.answers.append(f"{response.headers!r} {response.text}")
         return response
 

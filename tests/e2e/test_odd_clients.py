@@ -6,13 +6,13 @@ import json
 import socket
 import struct
 from contextlib import closing
-from pathlib import Path
 from urllib.parse import urlsplit
 
-import httpx
 import pytest
 
+from tests import loopback
 from tests.e2e.conftest import Running, Shared, workers_of
+from tests.processes import resident_mb
 from tests.waiting import until
 
 GOOD = b'{"user_id": "1", "item_ids": ["1", "2"]}'
@@ -38,13 +38,6 @@ def answer(client: socket.socket) -> tuple[int, dict[str, str], bytes]:
     head, _, body = received.partition(b"\r\n\r\n")
     status, *lines = head.decode().split("\r\n")
     return int(status.split()[1]), dict(line.split(": ", 1) for line in lines), body
-
-
-def resident_mb(service: Running) -> float:
-    """Return the memory of the one worker of a service."""
-    (worker,) = workers_of(service)
-    status = Path(f"/proc/{worker}/status").read_text()
-    return int(status.partition("VmRSS:")[2].split()[0]) / 1024
 
 
 MALFORMED = {
@@ -83,7 +76,7 @@ def test_a_hundred_thousand_headers_are_refused_and_counted(shared: Shared) -> N
         status, headers, body = answer(client)
     assert (status, headers["content-type"]) == (431, "application/problem+json")
     assert b"100 lines" in body
-    metrics = httpx.get(f"{shared.service.url}/metrics").text
+    metrics = loopback.get(f"{shared.service.url}/metrics").text
     assert 'ctr_connections_refused_total{reason="head_too_large"} 0' not in metrics
 
 
@@ -102,7 +95,8 @@ def test_requests_behind_each_other_are_answered_in_order_although_the_client_en
 
 def test_an_endless_body_is_refused_without_being_held(shared: Shared) -> None:
     piece = b"%x\r\n%b\r\n" % (1 << 18, b" " * (1 << 18))
-    before_mb = resident_mb(shared.service)
+    (worker,) = workers_of(shared.service)
+    before_mb = resident_mb(worker)
     most_mb, sent = before_mb, 0
     with closing(connect(shared.service)) as client:
         client.sendall(rank(CHUNKED))
@@ -111,7 +105,7 @@ def test_an_endless_body_is_refused_without_being_held(shared: Shared) -> None:
                 client.sendall(piece)
                 sent += len(piece)
                 if sent % (16 * len(piece)) == 0:
-                    most_mb = max(most_mb, resident_mb(shared.service))
+                    most_mb = max(most_mb, resident_mb(worker))
         except OSError:
             pass
     assert sent < 1 << 28, "64 MB are taken, and what is in buffers"
@@ -128,7 +122,7 @@ def test_clients_that_leave_in_mid_request_leave_nothing_at_work(shared: Shared)
                 client.setsockopt(socket.SOL_SOCKET, socket.SO_LINGER, struct.pack("ii", 1, 0))
 
     def at_rest() -> bool:
-        metrics = httpx.get(f"{shared.service.url}/metrics").text.splitlines()
+        metrics = loopback.get(f"{shared.service.url}/metrics").text.splitlines()
         return "ctr_inflight_requests 0.0" in metrics and "ctr_connections 1.0" in metrics  # the scraper's own
 
     until(at_rest)

@@ -3,11 +3,8 @@
 from __future__ import annotations
 
 import asyncio
-import contextlib
 import os
-import random
 import signal
-import socket
 import subprocess
 import sys
 import threading
@@ -24,8 +21,11 @@ from app.loadgen.requests import rank_bodies
 from app.loadgen.result import LoadResult
 from app.registry.artifact.load import load
 from app.registry.store.model_store import ModelStore
+from benchmarks.faults.store_server import unlent_port
+from tests import loopback
 from tests.e2e.conftest import Running, Serve, Shared, fill, workers_of
 from tests.factories import ITEMS, USERS, publish_tiny, raw_item, raw_items, raw_user, raw_users
+from tests.processes import children_of, has_ended
 from tests.ranking.conftest import expected
 from tests.waiting import until
 
@@ -97,20 +97,9 @@ def test_a_damaged_version_keeps_the_old_one_and_health_says_why(
     assert health["model"]["version"] == 1
     assert load_on.result.failed == 0
     assert list(load_on.result.versions) == [1]
-    assert 'ctr_model_swaps_total{outcome="refused"} ' in httpx.get(f"{service.url}/metrics").text
+    assert 'ctr_model_swaps_total{outcome="refused"} ' in loopback.get(f"{service.url}/metrics").text
     good = publish_tiny(store, 2)
     service.wait_until(lambda health: health["status"] == "ok" and health["model"]["version"] == good)
-
-
-def unlent_port() -> int:
-    """A free one of those that the kernel gives no connection: while nobody listens on one of the others, a client that
-    asks for it again and again may be given it, and then talks to itself."""
-    dice = random.SystemRandom()
-    while True:
-        port = dice.randrange(20_000, 32_000)
-        with socket.socket() as probe, contextlib.suppress(OSError):
-            probe.bind(("127.0.0.1", port))
-            return port
 
 
 @pytest.fixture
@@ -199,7 +188,7 @@ def test_a_store_that_hangs(store: ModelStore, serve: Serve, own_valkey: Killabl
     assert own_valkey.process is not None
     own_valkey.process.send_signal(signal.SIGSTOP)
     taken: list[float] = []
-    with httpx.Client(base_url=service.url, timeout=60) as client:
+    with loopback.http_client(base_url=service.url) as client:
         for _ in range(5):
             began = time.monotonic()
             answer = client.post("/rank", json={"user_id": "4", "item_ids": [str(n) for n in range(20)]}).json()
@@ -246,13 +235,15 @@ def test_several_workers_share_the_load_and_a_dead_one_is_replaced(
         load_on.wait_for(more=500)
     assert load_on.result.failed == 0
     counted = f'ctr_rank_requests_total{{status="200",version="1"}} {load_on.result.statuses[200]}.0'
-    until(lambda: counted in httpx.get(f"{service.url}/metrics").text)  # handed over once a second by each worker
+    until(lambda: counted in loopback.get(f"{service.url}/metrics").text)  # handed over once a second by each worker
     os.kill(children[0], signal.SIGKILL)
     until(lambda: len(set(workers_of(service)) - {children[0]}) == 2)
     version = publish_tiny(store, 1)
     until(lambda: {attempt(service) for _ in range(20)} == {version})
+    children = workers_of(service)
+    assert len(children) == 2
     assert service.stop() == 0
-    assert not any(Path(f"/proc/{child}").exists() for child in workers_of(service))
+    assert all(map(has_ended, children))
 
 
 def attempt(service: Running) -> int:
@@ -269,13 +260,14 @@ def test_a_stop_signal_lets_requests_finish_and_leaves_nothing_behind(
     publish_tiny(store)
     service = serve(REDIS_URL="", wait=True)  # with an embedded Valkey of its own
     assert service.rank().status_code == 200
-    children = Path(f"/proc/{service.process.pid}/task/{service.process.pid}/children").read_text().split()
+    children = children_of(service.process.pid)
+    assert children
     with Load(service) as load_on:
         load_on.wait_for()
         assert service.stop() == 0
     wrong = {status for status in load_on.result.statuses if status not in (0, 200)}
     assert wrong == set(), "requests are answered or never accepted"
-    assert not any(Path(f"/proc/{child}").exists() for child in children)
+    assert all(map(has_ended, children))
 
 
 def test_too_many_at_once_are_refused_at_once(store: ModelStore, loaded: redis.Redis, serve: Serve) -> None:
@@ -287,7 +279,7 @@ def test_too_many_at_once_are_refused_at_once(store: ModelStore, loaded: redis.R
     assert set(load_on.result.statuses) <= {200, 503}
     assert load_on.result.statuses[200] > 0
     assert load_on.result.statuses[503] > 0
-    assert 'ctr_rejected_total{reason="overloaded"}' in httpx.get(f"{service.url}/metrics").text
+    assert 'ctr_rejected_total{reason="overloaded"}' in loopback.get(f"{service.url}/metrics").text
 
 
 def test_the_address_being_taken_is_a_clear_error(shared: Shared) -> None:

@@ -19,6 +19,7 @@ import redis
 from app.errors import NotPublished
 from app.registry.store.model_store import ModelStore
 from app.training.retrain import LOCK, retraining_lock
+from tests import loopback
 from tests.e2e.conftest import Running, Serve
 from tests.training.test_retrain import train_first
 
@@ -68,7 +69,7 @@ class Traffic:
 
     def _run(self) -> None:
         number = 0
-        with httpx.Client(timeout=60) as client:
+        with loopback.http_client() as client:
             while not self._stop.is_set():
                 number += 1
                 time.sleep(0.01)
@@ -82,7 +83,7 @@ class Traffic:
 
 
 def version(service: Running) -> int | None:
-    return httpx.get(f"{service.url}/health", timeout=30).json()["model"]["version"]  # type: ignore[no-any-return]
+    return loopback.get(f"{service.url}/health").json()["model"]["version"]  # type: ignore[no-any-return]
 
 
 @pytest.mark.faults

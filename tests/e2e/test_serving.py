@@ -15,6 +15,7 @@ import pytest
 import redis
 
 from app.registry.store.model_store import ModelStore
+from tests import loopback
 from tests.e2e.conftest import Running, Serve, Shared
 from tests.factories import publish_tiny, raw_item, raw_user, redis_text
 from tests.ranking.conftest import expected
@@ -29,7 +30,7 @@ def service(shared: Shared) -> Running:
 
 def test_an_answer_is_what_the_contract_says(shared: Shared) -> None:
     service = shared.service
-    response = httpx.post(
+    response = loopback.post(
         f"{service.url}/rank",
         json={"user_id": 4, "item_ids": [1, "2", 1, "nothing"], "request_id": "abc", "context": {"hour": 21}},
         headers={"X-Request-ID": "from-the-header"},
@@ -71,13 +72,13 @@ def test_a_guest_and_what_nobody_reads(shared: Shared) -> None:
     expected_scores = expected(shared.artifact, None, {"hour": 21}, {"1": raw_item(1), "2": raw_item(2)})
     for user in ({}, {"user_id": None}, {"user_id": ""}):
         body = {**user, "item_ids": [1, "2"], "context": {"hour": 21, "huor": 3}}
-        answer = httpx.post(url, json=body).json()
+        answer = loopback.post(url, json=body).json()
         assert answer["missing"] == {"user": True, "items": []}
         assert answer["degraded"] == []
         assert answer["ignored"] == ["context.huor"]
         scores = {item["item_id"]: item["score"] for item in answer["items"]}
         assert scores == pytest.approx(expected_scores, abs=1e-5)
-    assert 'ctr_features_missing_total{entity="guest"}' in httpx.get(f"{shared.service.url}/metrics").text
+    assert 'ctr_features_missing_total{entity="guest"}' in loopback.get(f"{shared.service.url}/metrics").text
 
 
 def test_bodies_as_clients_write_them(service: Running) -> None:
@@ -92,7 +93,7 @@ def test_bodies_as_clients_write_them(service: Running) -> None:
         (plain + plain, {}, 400),
         (b"", {}, 400),
     ]
-    with httpx.Client(base_url=service.url) as client:
+    with loopback.http_client(base_url=service.url) as client:
         for body, headers, status in forms:
             response = client.post("/rank/", content=body, headers=headers)
             assert response.status_code == status, (body[:40], headers)
@@ -113,24 +114,24 @@ def test_a_refused_body_that_comes_slowly_is_taken_to_its_end(service: Running) 
 
 
 def answered(service: Running) -> float:
-    lines = httpx.get(f"{service.url}/metrics").text.splitlines()
+    lines = loopback.get(f"{service.url}/metrics").text.splitlines()
     return sum(float(line.split()[1]) for line in lines if line.startswith(ANSWERED))
 
 
 def test_health_metrics_models_and_docs_answer(service: Running) -> None:
     before = answered(service)
     service.rank()
-    assert httpx.get(f"{service.url}/health").json()["model"]["version"] == 1
-    assert httpx.get(f"{service.url}/health/live").status_code == 200
-    assert httpx.get(f"{service.url}/health/ready").status_code == 200
-    assert httpx.get(f"{service.url}/models").json()["versions"][0]["live"] == ["stable"]
-    metrics = httpx.get(f"{service.url}/metrics").text
+    assert loopback.get(f"{service.url}/health").json()["model"]["version"] == 1
+    assert loopback.get(f"{service.url}/health/live").status_code == 200
+    assert loopback.get(f"{service.url}/health/ready").status_code == 200
+    assert loopback.get(f"{service.url}/models").json()["versions"][0]["live"] == ["stable"]
+    metrics = loopback.get(f"{service.url}/metrics").text
     assert f"{ANSWERED} {before + 1}" in metrics
     for name in ("ctr_rank_duration_seconds", "ctr_stage_duration_seconds", "ctr_candidates", "ctr_model_info"):
         assert name in metrics
-    assert "/rank" in httpx.get(f"{service.url}/openapi.json").json()["paths"]
-    assert httpx.get(service.url).headers["content-type"].startswith("text/html")
-    assert httpx.get(f"{service.url}/rank").status_code == 405
+    assert "/rank" in loopback.get(f"{service.url}/openapi.json").json()["paths"]
+    assert loopback.get(service.url).headers["content-type"].startswith("text/html")
+    assert loopback.get(f"{service.url}/rank").status_code == 405
 
 
 def test_without_a_model_it_says_so_and_takes_the_first_one_that_comes(
@@ -138,8 +139,8 @@ def test_without_a_model_it_says_so_and_takes_the_first_one_that_comes(
 ) -> None:
     service = serve(wait=False)
     assert service.wait_until(lambda health: True)["status"] == "unavailable"
-    assert httpx.get(f"{service.url}/health").status_code == 503
-    assert httpx.get(f"{service.url}/health/ready").status_code == 503
+    assert loopback.get(f"{service.url}/health").status_code == 503
+    assert loopback.get(f"{service.url}/health/ready").status_code == 503
     refused = service.rank()
     assert refused.status_code == 503
     assert refused.headers["retry-after"]
@@ -186,7 +187,7 @@ BAD_BODIES: dict[str, tuple[bytes, set[int]]] = {
 
 
 def test_bad_bodies_get_a_small_problem_and_the_next_request_is_served(service: Running) -> None:
-    with httpx.Client(base_url=service.url, timeout=60) as client:
+    with loopback.http_client(base_url=service.url) as client:
         for name, (body, statuses) in BAD_BODIES.items():
             response = client.post("/rank", content=body)
             assert response.status_code in statuses, (name, response.status_code, response.text[:300])
@@ -199,10 +200,10 @@ def test_bad_bodies_get_a_small_problem_and_the_next_request_is_served(service: 
 
 def test_bad_headers_are_refused_or_replaced(service: Running) -> None:
     body = {"user_id": "4", "item_ids": ["1"]}
-    late = httpx.post(f"{service.url}/rank", json=body, headers={"X-Request-Timeout-Ms": "0.0001"})
+    late = loopback.post(f"{service.url}/rank", json=body, headers={"X-Request-Timeout-Ms": "0.0001"})
     assert late.status_code == 504
-    assert httpx.post(f"{service.url}/rank", json=body, headers={"X-Request-Timeout-Ms": "soon"}).status_code == 422
-    odd = httpx.post(f"{service.url}/rank", json=body, headers={"X-Request-ID": "a b\tc"})
+    assert loopback.post(f"{service.url}/rank", json=body, headers={"X-Request-Timeout-Ms": "soon"}).status_code == 422
+    odd = loopback.post(f"{service.url}/rank", json=body, headers={"X-Request-ID": "a b\tc"})
     assert odd.status_code == 200
     assert odd.headers["x-request-id"] != "a b\tc"
 
@@ -219,7 +220,7 @@ def test_a_huge_body_is_refused_before_it_is_read(service: Running) -> None:
             yield chunk
 
     try:
-        response = httpx.post(f"{service.url}/rank", content=endless(), timeout=60)  # type: ignore[arg-type]
+        response = loopback.post(f"{service.url}/rank", content=endless())  # type: ignore[arg-type]
         assert response.status_code == 413
     except (httpx.WriteError, httpx.RemoteProtocolError):
         pass  # closed while we were still sending: refused as well
@@ -232,8 +233,8 @@ def test_api_keys_guard_rank_and_leave_health_open(store: ModelStore, loaded: re
     assert service.rank().status_code == 401
     body = {"user_id": "4", "item_ids": ["1"]}
     for key, status in (("second", 200), ("third", 401)):
-        assert httpx.post(f"{service.url}/rank", json=body, headers={"X-API-Key": key}).status_code == status
-    assert httpx.get(f"{service.url}/health").status_code == 200
+        assert loopback.post(f"{service.url}/rank", json=body, headers={"X-API-Key": key}).status_code == status
+    assert loopback.get(f"{service.url}/health").status_code == 200
 
 
 def test_a_stored_value_of_the_wrong_kind_never_fails_a_request(shared: Shared) -> None:

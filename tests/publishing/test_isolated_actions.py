@@ -3,11 +3,9 @@
 from __future__ import annotations
 
 import ast
-import contextlib
 import inspect
 import os
 import threading
-import time
 from pathlib import Path
 
 import pytest
@@ -21,7 +19,9 @@ from app.registry.store.pointer import Pointer
 from app.runtime.isolated import IsolatedModule
 from app.settings import Settings, publishing_settings
 from tests.factories import publish_tiny
+from tests.processes import children_of, has_ended
 from tests.registry.torchscript.variants import Endless, publish_model, retrained_model
+from tests.waiting import PATIENCE_S, until
 
 
 def settings_of(store: ModelStore, tmp_path: Path, **settings: object) -> Settings:
@@ -59,18 +59,15 @@ def test_what_the_gate_refuses_comes_back_with_its_reason(store: ModelStore, tmp
     assert store.pointer() == Pointer(1)
 
 
-def children(pid: int) -> list[int]:
-    listed: list[str] = []
-    for file in Path(f"/proc/{pid}/task").glob("*/children"):
-        with contextlib.suppress(OSError):
-            listed += file.read_text().split()
-    return [int(child) for child in listed]
+def grandchildren() -> set[int]:
+    """Return the process ids of the children's children: the gate runs in a process of its own, the command's child."""
+    return {grandchild for child in children_of(os.getpid()) for grandchild in children_of(child)}
 
 
 def test_stopping_ends_the_command_and_the_gates_process(store: ModelStore, tmp_path: Path) -> None:
     publish_model(store, retrained_model(), live=True)
     endless = publish_model(store, retrained_model(Endless))
-    isolated = actions(store, tmp_path)
+    isolated, others = actions(store, tmp_path), grandchildren()
     raised: list[Exception] = []
 
     def promote() -> None:
@@ -81,18 +78,11 @@ def test_stopping_ends_the_command_and_the_gates_process(store: ModelStore, tmp_
 
     promoting = threading.Thread(target=promote)
     promoting.start()
-    due = time.monotonic() + 60
-    gate: list[int] = []
-    while not gate and time.monotonic() < due:
-        time.sleep(0.05)
-        gate = [pid for action in children(os.getpid()) for pid in children(action)]
-    assert gate, "the gate runs in a process of its own"
+    gates = until(lambda: grandchildren() - others)
     isolated.stop()
-    promoting.join(30)
+    promoting.join(PATIENCE_S)
     assert len(raised) == 1
-    while any(Path(f"/proc/{pid}").exists() for pid in gate):
-        assert time.monotonic() < due
-        time.sleep(0.05)
+    until(lambda: all(has_ended(gate) for gate in gates))
     assert store.pointer() == Pointer(1)
     with pytest.raises(ActionFailed, match="stopping"):
         isolated.promote(endless)

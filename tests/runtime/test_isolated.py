@@ -11,7 +11,9 @@ from pathlib import Path
 import pytest
 
 from app.runtime.isolated import IsolatedModule, IsolatedResult
+from tests.processes import has_ended
 from tests.runtime.misbehaving import Behaviour
+from tests.waiting import until
 
 MISBEHAVING = "tests.runtime.misbehaving"
 
@@ -19,21 +21,6 @@ MISBEHAVING = "tests.runtime.misbehaving"
 def run(behaviour: str, path: Path | str = "", *, timeout_s: float = 30.0, grace_s: float = 0.0) -> IsolatedResult[int]:
     module = IsolatedModule(MISBEHAVING, timeout_s=timeout_s, interrupt_grace_s=grace_s)
     return module.run(Behaviour(behaviour, str(path)), int)
-
-
-def is_alive(pid: int) -> bool:
-    try:
-        return Path(f"/proc/{pid}/stat").read_text().rsplit(")", 1)[1].split()[0] != "Z"
-    except OSError:
-        return False
-
-
-def gone(pid: int) -> bool:
-    """True if the process ends within five seconds."""
-    due = time.monotonic() + 5
-    while is_alive(pid) and time.monotonic() < due:
-        time.sleep(0.01)
-    return not is_alive(pid)
 
 
 def test_answers_come_back_in_order() -> None:
@@ -92,7 +79,8 @@ def test_a_killed_process_leaves_its_whole_answers() -> None:
 @pytest.mark.parametrize("behaviour", ["leave a child", "leave a child and sleep"])
 def test_nothing_it_started_is_left_behind(tmp_path: Path, behaviour: str) -> None:
     run(behaviour, tmp_path / "pid", timeout_s=3.0)
-    assert gone(int((tmp_path / "pid").read_text()))
+    child = int((tmp_path / "pid").read_text())
+    until(lambda: has_ended(child))
 
 
 def test_interrupt_ends_it_from_another_thread(tmp_path: Path) -> None:

@@ -20,6 +20,7 @@ from app.errors import ConfigError, StoreError
 from app.features.loading.embedded_valkey import EmbeddedValkey
 from app.features.loading.valkey_server import free_port
 from app.features.loading.valkey_watch import watched
+from tests.processes import has_ended
 from tests.waiting import until
 
 ROOT = Path(__file__).parents[3]
@@ -175,7 +176,7 @@ def test_a_server_that_is_watched_comes_back_where_it_was_for_all_its_users(tmp_
         died = int(connected.info("server")["process_id"])
     with watched(first), watched(second):
         os.kill(died, signal.SIGKILL)
-        until(lambda: not Path(f"/proc/{died}").exists())
+        until(lambda: has_ended(died))
         until(lambda: answers(url))
         # Each has to hold the lease of the new server before the other may leave.
         until(lambda: first._holds_lease() and second._holds_lease())

@@ -17,6 +17,7 @@ from typing import Any
 import pytest
 
 from tests import waiting
+from tests.processes import children_of, has_ended
 
 PATIENCE_S = 120.0
 until = functools.partial(waiting.until, seconds=PATIENCE_S)
@@ -59,13 +60,7 @@ class Service:
 
     def children(self) -> dict[int, str]:
         """Return the process ids and names of its processes, without the supervisor's."""
-        pid = self.process.pid
-        found = {}
-        with contextlib.suppress(OSError):
-            for child in Path(f"/proc/{pid}/task/{pid}/children").read_text().split():
-                with contextlib.suppress(OSError):
-                    found[int(child)] = Path(f"/proc/{child}/comm").read_text().strip()
-        return found
+        return children_of(self.process.pid)
 
     def listening(self) -> set[int]:
         """Return the process ids of the workers that listen and have not ended, as the log has them."""
@@ -109,11 +104,3 @@ def start(tmp_path: Path) -> Iterator[Start]:
         service.process.stdout.close()
         for child in children:
             until(lambda child=child: has_ended(child))
-
-
-def has_ended(pid: int) -> bool:
-    """Return whether a process is no more, or waits for nothing but its parent."""
-    try:
-        return "\nState:\tZ" in Path(f"/proc/{pid}/status").read_text()
-    except OSError:
-        return True

@@ -11,7 +11,8 @@ from pathlib import Path
 
 import pytest
 
-from tests.runtime.processes.conftest import Service, Start, has_ended, until
+from tests.processes import has_ended, listening_ports
+from tests.runtime.processes.conftest import Service, Start, until
 
 
 def test_workers_that_die_or_hang_are_replaced_and_the_log_says_why_once(start: Start) -> None:
@@ -60,16 +61,6 @@ def test_a_worker_listens_once_it_has_started_up_and_failed_starts_are_tried_aga
     assert service.get() == str(pid)
     assert listening_ports(pid) == {service.port}
     assert len(service.lines("worker_died")) == 2
-
-
-def listening_ports(pid: int) -> set[int]:
-    """Return the ports of the sockets with which a process listens on 127.0.0.1."""
-    inodes = set()
-    for descriptor in Path(f"/proc/{pid}/fd").iterdir():
-        if (target := os.readlink(descriptor)).startswith("socket:["):
-            inodes.add(target[8:-1])
-    rows = [line.split() for line in Path(f"/proc/{pid}/net/tcp").read_text().splitlines()[1:]]
-    return {int(row[1].split(":")[1], 16) for row in rows if row[3] == "0A" and row[9] in inodes}
 
 
 class Client:
