@@ -100,15 +100,15 @@ async def test_a_slot_that_moves_is_asked_where_it_is_and_trusted_once_it_was_re
 
 async def test_a_node_that_hangs_costs_its_own_items_alone(cluster: Cluster, client: redis.Redis) -> None:
     of_node = [node_of(f"item:{item}") for item in ITEMS]
-    async with connected(cluster.url, timeout_s=0.3) as (store, cache):
+    async with connected(cluster.url, timeout_s=1.0) as (store, cache):
         await store.fetch(None, ITEMS, 5.0)
         for node in cluster.nodes:  # the others wait for it, and the cluster stays what it is
             cluster.ask(node, "CONFIG", "SET", "cluster-node-timeout", 600_000)
         with cluster.nodes[2].stopped():
-            first = await store.fetch(None, ITEMS, 0.3)
+            first = await store.fetch(None, ITEMS, 1.0)
             began = time.monotonic()
-            second = await store.fetch(None, ITEMS, 5.0)
-            assert time.monotonic() - began < 4.0, "it is not asked again"
+            second = await store.fetch(None, ITEMS, 60.0)
+            assert time.monotonic() - began < 50.0, "it is not asked again"
             for fetched in (first, second):
                 assert [item is None for item in fetched.items] == [node == 2 for node in of_node]
             assert "1 of 3" in store.status().problem

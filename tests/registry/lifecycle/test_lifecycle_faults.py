@@ -158,10 +158,10 @@ def test_a_fifo_or_folder_in_the_pointers_place_holds_nobody(store: ModelStore, 
         await lifecycle.refresh()
         (store.folder / POINTER).unlink()
         os.mkfifo(store.folder / POINTER)
-        await asyncio.wait_for(lifecycle.refresh(), 5)
+        await asyncio.wait_for(lifecycle.refresh(), 30)
         (store.folder / POINTER).unlink()
         (store.folder / POINTER).mkdir()
-        await asyncio.wait_for(lifecycle.refresh(), 5)
+        await asyncio.wait_for(lifecycle.refresh(), 30)
         assert versions(lifecycle) == {"stable": 1}
         assert lifecycle.status().problems[0].reason == "pointer"
 
