@@ -11,6 +11,7 @@ import zlib
 from urllib.parse import urlsplit
 
 import httpx
+import jsonschema
 import pytest
 import redis
 
@@ -54,10 +55,14 @@ def test_an_answer_is_what_the_contract_says(shared: Shared) -> None:
 
 
 def test_an_explanation_adds_up_and_leads_to_the_score(shared: Shared) -> None:
-    """Also of a guest, an unknown item, and an item with features of the request."""
+    """Also of a guest, an unknown item, and an item with features of the request, as the document says."""
+    document = httpx.get(f"{shared.service.url}/openapi.json").json()
+    schema = {**document["components"]["schemas"]["Ranking"], "components": document["components"]}
     for user in ({"user_id": "4"}, {}):
         body = {**user, "item_ids": [*range(30), "nothing"], "explain": True, "item_features": {"3": {"year": 1930}}}
-        items = httpx.post(f"{shared.service.url}/rank", json=body).json()["items"]
+        answer = httpx.post(f"{shared.service.url}/rank", json=body).json()
+        jsonschema.validate(answer, schema)
+        items = answer["items"]
         assert ["explanation" in item for item in items] == [True] * 20 + [False] * 11
         for item in items[:20]:
             explanation = item["explanation"]
