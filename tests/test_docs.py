@@ -16,6 +16,7 @@ from app.publishing.promote import Promotion
 from app.publishing.publish import Publication
 from app.publishing.rollback import Rollback
 from app.ranking.degraded import DEGRADED
+from app.registry.lifecycle.swap_log import WARNINGS
 from app.settings import Settings
 from tests.pages import PAGES, ROOT, anchors, links
 
@@ -39,6 +40,27 @@ def test_every_metric_problem_and_degraded_word_is_there() -> None:
         assert f"`{metric.name}{'_total' if metric.type == 'counter' else ''}`" in REFERENCE
     for word in {*TYPES.values(), *BY_STATUS.values(), *DEGRADED}:
         assert f"`{word}`" in REFERENCE
+
+
+def logged() -> set[str]:
+    """Return the events that some code logs as a warning or an error, those of swaps by their outcomes."""
+    events = {f"model_{outcome}" for outcome in WARNINGS}
+    for file in (ROOT / "app").rglob("*.py"):
+        for node in ast.walk(ast.parse(file.read_text())):
+            match node:
+                case ast.Call(
+                    func=ast.Attribute(value=ast.Name(id="log"), attr="warning" | "error" | "exception"),
+                    args=[ast.Constant(value=str(event))],
+                ):
+                    events.add(event)
+    return events
+
+
+def test_every_warning_and_error_of_the_log_is_there_and_no_other() -> None:
+    page = (ROOT / "docs" / "logs.md").read_text()
+    first_cells = "".join(re.findall(r"^\| (`[^|]+) \|", page, re.MULTILINE))
+    assert len(logged()) > 30
+    assert set(re.findall(r"`(\w+)`", first_cells)) - {"event"} == logged()
 
 
 def test_every_key_that_a_command_prints_as_json_is_there() -> None:

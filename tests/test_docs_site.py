@@ -47,7 +47,9 @@ def leaves(entry: Any) -> Iterator[str]:
 
 def test_the_navigation_names_every_page_once() -> None:
     named = list(leaves(CONFIG["nav"]))
-    assert sorted(named) == sorted(path for path in ON_SITE if path.endswith(".md"))
+    pages = {path for path in ON_SITE if path.endswith(".md")}
+    assert pages - set(named) == set(), "pages without a place in the `nav` of mkdocs.yml"
+    assert sorted(named) == sorted(pages)
 
 
 @pytest.mark.parametrize("page", sorted(path for path in ON_SITE if path.endswith(".md")))

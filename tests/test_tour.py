@@ -70,6 +70,10 @@ def test_every_step_does_what_the_page_says(tmp_path: Path) -> None:
         assert answer["missing"]["user"]
         assert colours[int(answer["items"][0]["item_id"])] == "red"
         assert re.search(r"likes \+\d\.\d+, colour \+|colour \+\d\.\d+, likes \+", explained)
+        parts = re.search(r"│ 1\d+ │" + r" ([+-][\d.]+) +│" * 5, explained)
+        assert parts is not None
+        *terms, logit = map(float, parts.groups())
+        assert sum(terms) == pytest.approx(logit, abs=0.0025), "each is rounded to three places"
         assert "canary" in listed
         assert "shop version 2" in pinned
         assert "shop 1 is stable again, in place of 2" in back
