@@ -33,6 +33,7 @@ COMMANDS: dict[str, str] = {
     "models": "app.commands.models:models",
     "schema infer": "app.commands.schema:infer",
     "serve": "app.commands.serve:serve",
+    "score": "app.commands.score:score",
     "rank": "app.commands.rank:rank",
     "synth": "app.commands.synth:synth",
     "bench rank": "app.commands.bench:rank",

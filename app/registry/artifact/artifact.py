@@ -114,6 +114,11 @@ class Artifact:
         """Compute logits [B], before calibration, of B pairs of slots [B, S] by the plain `forward`."""
         return self.program(*(self._tensor(array) for array in (*users, *items)))
 
+    def score_rows(self, users: Slots, items: Slots) -> Tensor:
+        """Compute probabilities [B] of B pairs of slots [B, S] as requests of one candidate each are answered."""
+        users_BD = self._program_encode_user(self._tensor(users.keys), self._tensor(users.values))
+        return self.score_users(users_BD, self.encode_items(items), [1] * len(users.keys))
+
     def score_pairs(self, users: Slots, items: Slots) -> Tensor:
         """Compute probabilities [B] of B pairs of slots [B, S] by the plain `forward`, the reference for checks."""
         return self.program.probability(self.logits_of_pairs(users, items))

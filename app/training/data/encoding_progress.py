@@ -12,8 +12,12 @@ from rich.progress import BarColumn, Progress, TaskID, TaskProgressColumn, TextC
 class EncodingProgress:
     """Shows a progress bar from the first report on: small files, and those encoded before, make none."""
 
-    def __init__(self, console: Console, name: str) -> None:
-        self._console, self._name = console, name
+    def __init__(self, console: Console, name: str, doing: str = "encoding") -> None:
+        """
+        Args:
+            doing: what is done to the file; `encoding` says at the end that it is kept.
+        """
+        self._console, self._name, self._doing = console, name, doing
         self._bar = Progress(
             TextColumn("{task.description}"),
             BarColumn(),
@@ -35,7 +39,7 @@ class EncodingProgress:
         """Show the number of rows encoded so far and the share of the file that has been read."""
         if self._task is None:
             self._bar.start()
-            self._task = self._bar.add_task(f"encoding {self._name}", total=1.0, rows=0, rate=0.0)
+            self._task = self._bar.add_task(f"{self._doing} {self._name}", total=1.0, rows=0, rate=0.0)
         self._rows = rows
         self._bar.update(self._task, completed=fraction, rows=rows, rate=self._rate())
 
@@ -43,7 +47,7 @@ class EncodingProgress:
         self, kind: type[BaseException] | None, error: BaseException | None, trace: TracebackType | None
     ) -> None:
         self._bar.stop()
-        if self._task is not None and kind is None:
+        if self._task is not None and kind is None and self._doing == "encoding":
             self._console.print(
                 f"Encoded {self._rows:,} rows of {self._name}, {self._rate():,.0f} rows/s; kept for the next run",
                 markup=False,
