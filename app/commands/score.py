@@ -58,6 +58,9 @@ def score(
     number = version or store.pointer().stable
     if number is None:
         raise ConfigError(f"no version of {settings.model} is live in {settings.model_store}; name one with --version")
+    if number not in store.versions():
+        known = ", ".join(map(str, store.versions()[-10:])) or "none"
+        raise ConfigError(f"{settings.model} {number} is not in {settings.model_store}; there are {known}")
     artifact: Artifact = ArtifactLoader().load(store.path(number), trust=store.trust)
     totals = TableScores()
     with EncodingProgress(console, data.name, "scoring") as progress, _writer(out) as write:
