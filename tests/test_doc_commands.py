@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import importlib.util
 import re
 import shlex
 from collections.abc import Iterator
@@ -11,6 +12,7 @@ from typing import Any
 
 import pytest
 import typer
+from typer.testing import CliRunner
 
 from app.cli import COMMANDS, cli
 from tests.pages import FENCED, PAGES, ROOT
@@ -79,3 +81,18 @@ def test_a_target_of_make_that_is_named_exists(page: Path) -> None:
     for line in code:
         words = shlex.split(line, comments=True)[1:]
         assert {word for word in words if "=" not in word} <= targets, (page.name, line)
+
+
+@pytest.mark.parametrize("page", CURRENT_PAGES, ids=lambda page: page.relative_to(ROOT).as_posix())
+def test_a_module_that_is_run_exists(page: Path) -> None:
+    for module in re.findall(r"python -m ((?:benchmarks|tests|app)[\w.]*)", page.read_text()):
+        found = importlib.util.find_spec(module)
+        assert found is not None, (page.name, module)
+        assert found.submodule_search_locations is None or importlib.util.find_spec(f"{module}.__main__"), module
+
+
+@pytest.mark.parametrize("name", COMMANDS)
+def test_every_command_shows_its_help(name: str) -> None:
+    shown = CliRunner().invoke(cli, [*name.split(), "--help"])
+    assert shown.exit_code == 0, shown.output
+    assert "Usage:" in shown.output

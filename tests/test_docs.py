@@ -4,12 +4,15 @@ from __future__ import annotations
 
 import ast
 import re
+from functools import cache
 from pathlib import Path
 
 import pytest
 
 from app.api.problems import BY_STATUS, TYPES
 from app.cli import COMMANDS
+from app.features.memory_store import MemoryFeatureStore
+from app.main import create_app
 from app.models import MODELS
 from app.observability.metrics import Metrics
 from app.publishing.promote import Promotion
@@ -42,11 +45,12 @@ def test_every_metric_problem_and_degraded_word_is_there() -> None:
         assert f"`{word}`" in REFERENCE
 
 
+@cache
 def logged() -> set[str]:
     """Return the events that some code logs as a warning or an error, those of swaps by their outcomes."""
     events = {f"model_{outcome}" for outcome in WARNINGS}
-    for file in (ROOT / "app").rglob("*.py"):
-        for node in ast.walk(ast.parse(file.read_text())):
+    for source in (file.read_text() for file in (ROOT / "app").rglob("*.py")):
+        for node in ast.walk(ast.parse(source if "log." in source else "")):
             match node:
                 case ast.Call(
                     func=ast.Attribute(value=ast.Name(id="log"), attr="warning" | "error" | "exception"),
@@ -61,6 +65,26 @@ def test_every_warning_and_error_of_the_log_is_there_and_no_other() -> None:
     first_cells = "".join(re.findall(r"^\| (`[^|]+) \|", page, re.MULTILINE))
     assert len(logged()) > 30
     assert set(re.findall(r"`(\w+)`", first_cells)) - {"event"} == logged()
+
+
+def test_every_reason_to_refuse_a_version_is_explained() -> None:
+    reasons = set()
+    for file in (ROOT / "app" / "registry").rglob("*.py"):
+        for node in ast.walk(ast.parse(file.read_text())):
+            match node:
+                case ast.Call(func=ast.Name(id="ArtifactError"), args=[ast.Constant(value=str(reason)), *_]):
+                    reasons.add(reason)
+                case ast.Call(func=ast.Name(id="GateCheck"), args=[_, _, ast.Constant(value=str(reason)), *_]):
+                    reasons.add(reason)
+    table = (
+        (ROOT / "docs" / "operations.md")
+        .read_text()
+        .partition("### Why a version is refused")[2]
+        .partition("\n### ")[0]
+    )
+    explained = set(re.findall(r"`(\w+)`", "".join(re.findall(r"^\| (`[^|]+) \|", table, re.MULTILINE))))
+    assert {"hash", "golden", "timeout"} <= reasons
+    assert reasons <= explained
 
 
 def test_every_key_that_a_command_prints_as_json_is_there() -> None:
@@ -82,6 +106,18 @@ def test_every_key_that_a_command_prints_as_json_is_there() -> None:
 def test_the_readme_names_every_command() -> None:
     for command in COMMANDS:
         assert f"ctr {command}" in README, command
+
+
+def test_every_route_is_there_and_no_other(tmp_path: Path) -> None:
+    settings = Settings(_env_file=None, model_store=tmp_path, admin_key="a-key")  # type: ignore[call-arg,arg-type]
+    document = create_app(settings, store=MemoryFeatureStore()).fastapi.openapi()
+    routes = {f"{method.upper()} {path}" for path, methods in document["paths"].items() for method in methods}
+    table = REFERENCE.partition("## Routes")[2].partition("\n## ")[0]
+    listed = {
+        route for line in re.findall(r"^\| (`.+?`) \|", table, re.MULTILINE) for route in line.strip("`").split("`, `")
+    }
+    assert {"POST /rank", "GET /health", "GET /metrics"} <= routes
+    assert listed == routes | {"GET /", "GET /docs"}
 
 
 def test_every_model_is_described() -> None:
