@@ -3,6 +3,7 @@
 A page is written once, with relative links between files of the repository. On the site docs/ is the root, README.md is
 the home page, and what is linked to elsewhere (SECURITY.md, benchmarks/results, the rules of Prometheus) lies under its
 own path. So every relative link is taken as one between files of the repository, and written as one between pages.
+Lists are indented as MkDocs reads them.
 """
 
 from __future__ import annotations
@@ -16,6 +17,7 @@ from typing import Any
 ROOT = Path(__file__).parents[1]
 HOME = "README.md"
 LINK = re.compile(r"(\]\()([^)#\s]+)(#[^)\s]*)?(\))")
+LIST_ITEM = re.compile(r"(?:-|\d+\.) ")
 CODE = re.compile(r"^[ ]*```.*?^[ ]*```$|`[^`\n]*`", re.DOTALL | re.MULTILINE)
 
 
@@ -73,6 +75,22 @@ def rewrite(markdown: str, page: str) -> str:
     return "".join([*parts, LINK.sub(link, markdown[end:])])
 
 
+def indent_lists(markdown: str) -> str:
+    """Return a page's text with what belongs to list items indented by four columns, which Python-Markdown asks for.
+
+    GitHub is content with the two or three columns that stand under the item's text.
+    """
+    lines, missing, in_block = [], 0, False
+    for line in markdown.split("\n"):
+        if not line.startswith(" "):
+            in_block ^= line.startswith("```")
+            if line:
+                item = None if in_block else LIST_ITEM.match(line)
+                missing = 4 - len(item[0]) if item else 0
+        lines.append(f"{' ' * missing}{line}" if missing and line.startswith(" ") else line)
+    return "\n".join(lines)
+
+
 def pages_of(folder: str) -> list[str]:
     """Return the pages of a folder of the repository that are on the site, by name."""
     pages = sorted(path.relative_to(ROOT).as_posix() for path in (ROOT / folder).glob("*.md"))
@@ -98,5 +116,5 @@ def on_files(files: Any, config: Any) -> Any:
 
 
 def on_page_markdown(markdown: str, page: Any, **_: Any) -> str:
-    """Write a page's links as the site has them."""
-    return rewrite(markdown, repository_path(page.file.src_uri))
+    """Write a page's links and lists as the site wants them."""
+    return indent_lists(rewrite(markdown, repository_path(page.file.src_uri)))

@@ -68,3 +68,9 @@ def test_links_lead_somewhere_on_the_site(page: str) -> None:
 
 def test_every_page_of_the_repository_is_on_the_site() -> None:
     assert {path.relative_to(ROOT).as_posix() for path in PAGES} <= set(ON_SITE.values())
+
+
+def test_what_belongs_to_a_list_item_is_indented_by_four_columns() -> None:
+    text = "1. a\n   b\n\n   ```sh\n   c\n     d\n   ```\n- e\n\n  | f |\n\ng\n\n```yaml\n- h\n  i\n```\n"
+    deeper = "1. a\n    b\n\n    ```sh\n    c\n      d\n    ```\n- e\n\n    | f |\n\ng\n\n```yaml\n- h\n  i\n```\n"
+    assert site.indent_lists(text) == deeper
