@@ -21,7 +21,7 @@ from app.publishing.rollback import Rollback
 from app.ranking.degraded import DEGRADED
 from app.registry.lifecycle.swap_log import WARNINGS
 from app.settings import Settings
-from tests.pages import PAGES, ROOT, anchors, links
+from tests.pages import PAGES, ROOT, anchors, blocks, links
 
 REFERENCE = (ROOT / "docs" / "reference.md").read_text()
 README = (ROOT / "README.md").read_text()
@@ -108,16 +108,29 @@ def test_the_readme_names_every_command() -> None:
         assert f"ctr {command}" in README, command
 
 
+@cache
+def listed_routes() -> frozenset[str]:
+    """Return the routes in the table of the reference, as `GET /health`."""
+    table = REFERENCE.partition("## Routes")[2].partition("\n## ")[0]
+    cells = re.findall(r"^\| `(.+?)` \|", table, re.MULTILINE)
+    return frozenset(route for cell in cells for route in cell.split("`, `"))
+
+
 def test_every_route_is_there_and_no_other(tmp_path: Path) -> None:
     settings = Settings(_env_file=None, model_store=tmp_path, admin_key="a-key")  # type: ignore[call-arg,arg-type]
     document = create_app(settings, store=MemoryFeatureStore()).fastapi.openapi()
     routes = {f"{method.upper()} {path}" for path, methods in document["paths"].items() for method in methods}
-    table = REFERENCE.partition("## Routes")[2].partition("\n## ")[0]
-    listed = {
-        route for line in re.findall(r"^\| (`.+?`) \|", table, re.MULTILINE) for route in line.strip("`").split("`, `")
-    }
     assert {"POST /rank", "GET /health", "GET /metrics"} <= routes
-    assert listed == routes | {"GET /", "GET /docs"}
+    assert listed_routes() == routes | {"GET /", "GET /docs"}
+
+
+@pytest.mark.parametrize("page", PAGES, ids=lambda page: page.relative_to(ROOT).as_posix())
+def test_what_curl_asks_for_exists(page: Path) -> None:
+    paths = {route.split()[1] for route in listed_routes()}
+    for block in blocks(page.read_text(), "sh"):
+        for line in block.splitlines():
+            for path in re.findall(r"https?://[^/\s\"']+(/[a-z/]*)", line) if "curl" in line else ():
+                assert path in paths, line
 
 
 def test_every_model_is_described() -> None:
