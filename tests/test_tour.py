@@ -58,13 +58,14 @@ def test_every_step_does_what_the_page_says(tmp_path: Path) -> None:
                 said.append(run(folder, shell, block))
                 if "promote 2" in block:  # the service polls once a second
                     wait_for_version(client, 2)
-        trained, ranked, answered, explained, listed, pinned, back = (said[n] for n in (2, 3, 4, 5, 6, 7, 8))
+        trained, ranked, answered, explained, listed, pinned, back, scored = said[2:]
         assert "Published as stable" in trained
         assert "loaded 300 users" in trained
         assert "loaded 120 items" in trained
         aucs = [re.search(rf"{model} +│(0\.\d+)", trained)[1] for model in ("deepfm", "logistic regression")]
         assert float(aucs[0]) > float(aucs[1]) + 0.05, "crosses are worth something"
-        colours = {row["item_id"]: row["colour"] for row in pl.read_csv(folder / "clicks.csv").iter_rows(named=True)}
+        clicks = pl.read_csv(folder / "clicks.csv")
+        colours = dict(clicks["item_id", "colour"].iter_rows())
         assert colours[int(re.findall(r"│ 1 │ (\d+)", ranked)[0])] == "green", "what user 7 likes"
         answer = json.loads(answered)
         assert answer["missing"]["user"]
@@ -77,4 +78,10 @@ def test_every_step_does_what_the_page_says(tmp_path: Path) -> None:
         assert "canary" in listed
         assert "shop version 2" in pinned
         assert "shop 1 is stable again, in place of 2" in back
+        assert "20,000 rows scored by shop 1" in scored
         wait_for_version(client, 1)
+        for row in pl.read_csv(folder / "scores.csv")[:20].iter_rows(named=True):
+            device = clicks[row["row"] - 1, "device"]
+            request = {"user_id": row["user_id"], "item_ids": [row["item_id"]], "context": {"device": device}}
+            (served_item,) = client.post("/rank", json=request).json()["items"]
+            assert served_item["score"] == pytest.approx(row["score"], abs=1e-6)
