@@ -12,8 +12,8 @@ ENV PYTHONUNBUFFERED=1 \
 WORKDIR /srv
 RUN groupadd --system --gid 10001 ctr \
     && useradd --system --uid 10001 --gid ctr --home-dir /srv ctr \
-    && mkdir -p model_store .ctr runs \
-    && chown ctr:ctr model_store .ctr runs
+    && mkdir -p model_store events .ctr runs \
+    && chown ctr:ctr model_store events .ctr runs
 
 # torch in a layer of its own: it is the largest by far and changes least.
 FROM base AS runtime

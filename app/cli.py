@@ -20,6 +20,7 @@ from app.errors import CtrError
 
 COMMANDS: dict[str, str] = {
     "demo": "app.commands.demo:demo",
+    "audience": "app.commands.audience:audience",
     "load": "app.commands.load:load",
     "train": "app.commands.train:train",
     "tune": "app.commands.tune:tune",

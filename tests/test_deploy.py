@@ -198,7 +198,8 @@ def test_compose_runs_with_as_little_as_it_needs(name: str) -> None:
         return
     assert service["environment"]["CTR_DATA_DIR"].startswith(f"{writable}/")
     mounts = [volume.split(":")[1:] for volume in service["volumes"]]
-    assert mounts == [["/srv/model_store", "ro"] if name == "service" else ["/srv/model_store"]]
+    serving = [["/srv/model_store", "ro"], [service["environment"].get("CTR_EVENTS")]]
+    assert mounts == (serving if name == "service" else [["/srv/model_store"]])
     for word in re.findall(r"\S+/\S+", " ".join(service.get("command", ()))):
         assert word.startswith(f"{writable}/"), f"{word} cannot be written to"
 

@@ -2,7 +2,9 @@
 
 from __future__ import annotations
 
-import functools
+import contextlib
+import importlib.util
+import os
 import shlex
 import subprocess
 import sys
@@ -29,6 +31,14 @@ def demo(
     host: Annotated[str | None, typer.Option(help="Address to listen on. [CTR_HOST]")] = None,
     port: Annotated[int | None, typer.Option(help="Port to listen on. [CTR_PORT]")] = None,
     workers: Annotated[int | None, typer.Option(help="Processes. [CTR_WORKERS]")] = None,
+    audience: Annotated[
+        bool | None,
+        typer.Option(
+            "--audience/--no-audience",
+            help="Let a simulated audience click, and the model learn from it.",
+            show_default="the first time",
+        ),
+    ] = None,
     clear: Annotated[
         bool, typer.Option("--clear", help="Remove what an earlier demo loaded from the store, and do nothing else.")
     ] = False,
@@ -36,7 +46,9 @@ def demo(
 ) -> None:
     """Train on MovieLens-100K, publish, load the features, serve until interrupted.
 
-    What is there already is used again; --retrain publishes a new version. --clear makes room for features of your own.
+    Then, the first time, a simulated audience clicks on what is ranked, and a version that has learned from the clicks
+    goes live, within two minutes. What is there already is used again; --retrain publishes a new version. --clear
+    makes room for features of your own.
 
     Example: ctr demo --port 9000
     """
@@ -48,6 +60,7 @@ def demo(
         return
 
     from app.commands.load import known_schema, load_file
+    from app.events.records import SERVED
     from app.publishing.demo_features import DATASET, ENTITIES, exported_by_demo
     from app.registry.store.model_store import ModelStore
     from app.runtime.processes.listener import reserve
@@ -57,7 +70,9 @@ def demo(
     exported = exported_by_demo(settings)
     model_store = ModelStore(settings.model_store, settings.model)
     live = model_store.pointer().stable
-    if live is not None and model_store.manifest(live).data.get("dataset", DATASET) != DATASET:
+    dataset = DATASET if live is None else model_store.manifest(live).data.get("dataset", DATASET)
+    has_learned = dataset == SERVED and exported.is_dir()
+    if dataset != DATASET and not has_learned:
         raise ConfigError(
             f"{settings.model} version {live}, which is live, is not the demo's: "
             "`CTR_MODEL=demo ctr demo` runs it beside yours"
@@ -68,13 +83,44 @@ def demo(
     else:
         _step(1, f"{settings.model} version {live} is live already; RETRAIN=1 or --retrain trains another")
     store = "the Redis of CTR_REDIS_URL" if settings.redis_url else "an embedded Valkey"
-    with with_redis_url(settings) as settings:
+    settings = _recording(settings)
+    with with_redis_url(settings) as settings, contextlib.ExitStack() as stack:
         _step(2, f"Loading the features into {store}")
         schema = known_schema(settings, None)
         for entity in ENTITIES:
             load_file(settings, entity, exported / f"{entity}.jsonl", schema=schema, ignored=["title"])
         _step(3, "Serving; Ctrl-C stops everything")
-        serve(settings, APPLICATION, functools.partial(_announce, settings, as_json))
+
+        def announce(address: str) -> None:
+            _announce(settings, as_json, address)
+            if (not has_learned if audience is None else audience) and settings.events:
+                stack.callback(_stop, _start_audience(settings, address))
+
+        serve(settings, APPLICATION, announce)
+
+
+def _recording(settings: Settings) -> Settings:
+    """Return settings that record answers and clicks, in the data folder unless CTR_EVENTS names another."""
+    if settings.events or importlib.util.find_spec("pyarrow") is None:
+        return settings
+    return settings.model_copy(update={"events": str(settings.data_dir / "events")})
+
+
+def _start_audience(settings: Settings, address: str) -> subprocess.Popen[bytes]:
+    environment = {
+        "CTR_EVENTS": settings.events,
+        "CTR_DATA_DIR": str(settings.data_dir),
+        "CTR_MODEL": settings.model,
+        "CTR_MODEL_STORE": str(settings.model_store),
+        "CTR_REDIS_URL": settings.redis_url,
+    }
+    command = [sys.executable, "-c", RUN_CTR, "audience", "--url", reachable(address)]
+    return subprocess.Popen(command, env={**os.environ, **environment}, stdout=subprocess.DEVNULL)
+
+
+def _stop(process: subprocess.Popen[bytes]) -> None:
+    process.terminate()
+    process.wait()
 
 
 def _clear(settings: Settings, as_json: bool) -> None:

@@ -75,4 +75,6 @@ class Feedback(NamedTuple):
     """The sender's name for this record; one that is sent twice counts once."""
 
 
+SERVED = "served"
+"""The name of data that training reads from a joined log."""
 Record = Impression | ItemSlots | Feedback

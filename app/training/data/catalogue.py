@@ -5,6 +5,7 @@ from __future__ import annotations
 from pathlib import Path
 
 from app.errors import ConfigError
+from app.events.records import SERVED
 from app.features.schema import FeatureSchema, load_schema
 from app.features.tables.cell_quoting import ESCAPES
 from app.training.data.dataset import Dataset
@@ -18,7 +19,7 @@ from app.training.data.formats.table import table_source
 from app.training.data.labels import LabelReading
 from app.training.data.load_dataset import CACHE, load_dataset
 from app.training.data.readers.bad_rows import MAX_BAD_SHARE
-from app.training.data.served_rows import SERVED, open_served
+from app.training.data.served_rows import open_served
 from app.training.data.shard_encoding import ReportProgress
 from app.training.data.source import Source
 from app.training.distributed import SINGLE_PROCESS, ProcessGroup

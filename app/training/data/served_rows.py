@@ -24,6 +24,7 @@ from app.errors import ConfigError, DataError
 from app.events.joining.bucket_join import NOT_SHOWN
 from app.events.joining.join import STATE, parts, read_answers
 from app.events.logged_schema import Entity, LoggedSchema, read_logged_schema
+from app.events.records import SERVED
 from app.features.fields import SIDES, AnyField, Side
 from app.features.schema import FeatureSchema, load_schema
 from app.features.slots import Slots
@@ -35,7 +36,6 @@ from app.training.data.readers.bad_rows import SkippedRows
 from app.training.data.shard_encoding import ARRAY_NAMES, ReportProgress
 from app.training.distributed import SINGLE_PROCESS, ProcessGroup
 
-SERVED = "served"
 ANSWERS_AT_ONCE = 2_000
 
 

@@ -1,0 +1,92 @@
+"""`Audience` stands in for people: it asks for rankings and clicks on what it likes, by a taste of its own.
+
+What it likes depends on the genres of a film, so that a model can learn it; it is drawn from a seed and has nothing to
+do with what real viewers like.
+"""
+
+from __future__ import annotations
+
+import math
+import random
+from collections.abc import Callable, Mapping, Sequence
+from dataclasses import dataclass
+
+import httpx
+
+SHOWN = 20
+"""Films of a request, all of which the audience looks at."""
+USUAL_LOGIT = -1.6
+"""What a film that nobody minds is clicked with: one time in six."""
+FEEDBACK_AT_ONCE = 50
+TIMEOUT_S = 10.0
+
+
+@dataclass
+class Visits:
+    """What the audience did."""
+
+    shown: int = 0
+    clicks: int = 0
+    predicted: float = 0.0
+    """The sum of the probabilities that the service gave for what it showed."""
+    versions: tuple[int, ...] = ()
+    """Versions that answered."""
+
+    @property
+    def copc(self) -> float:
+        """Return clicks over predicted clicks: 1 where the probabilities are true."""
+        return self.clicks / self.predicted if self.predicted else math.nan
+
+
+class Audience:
+    """Simulated users of one service. Not safe to use from several threads."""
+
+    def __init__(
+        self, http: httpx.Client, users: Sequence[str], genres: Mapping[str, Sequence[str]], seed: int = 0
+    ) -> None:
+        """
+        Args:
+            http: its base URL is that of the service.
+            users: ids of users to ask for.
+            genres: of each item.
+            seed: of what it likes and what it does.
+        """
+        self._http = http
+        self._users = users
+        self._genres = genres
+        self._items = list(genres)
+        self._dice = random.Random(seed)
+        names = sorted({genre for each in genres.values() for genre in each})
+        self._liking = {name: self._dice.choice((-1.5, 1.5)) for name in names}
+
+    def click_probability(self, item_id: str) -> float:
+        """Return how likely the audience clicks on an item that it sees."""
+        liking = [self._liking[genre] for genre in self._genres[item_id]]
+        return 1 / (1 + math.exp(-(USUAL_LOGIT + (sum(liking) / len(liking) if liking else 0.0))))
+
+    def visit(self, clicks: int, report: Callable[[Visits], None] = lambda visits: None) -> Visits:
+        """Ask for rankings until there are so many clicks, and send them as feedback.
+
+        Raises httpx.HTTPError if the service does not answer or refuses.
+        """
+        visits, feedback = Visits(), []
+        while visits.clicks < clicks:
+            shown = self._dice.sample(self._items, min(SHOWN, len(self._items)))
+            answer = self._post("rank", {"user_id": self._dice.choice(self._users), "item_ids": shown}).json()
+            visits.versions = tuple(dict.fromkeys([*visits.versions, answer["version"]]))
+            for item in answer["items"]:
+                visits.shown += 1
+                visits.predicted += item["score"]
+                if self._dice.random() < self.click_probability(item["item_id"]):
+                    visits.clicks += 1
+                    feedback.append({"request_id": answer["request_id"], "item_id": item["item_id"], "type": "click"})
+            if len(feedback) >= FEEDBACK_AT_ONCE:
+                self._post("feedback", feedback)
+                feedback = []
+                report(visits)
+        if feedback:
+            self._post("feedback", feedback)
+        return visits
+
+    def _post(self, path: str, body: object) -> httpx.Response:
+        return self._http.post(path, json=body, timeout=TIMEOUT_S).raise_for_status()
