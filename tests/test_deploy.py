@@ -246,6 +246,7 @@ def test_labels_in_alerts_are_ones_the_metrics_have() -> None:
         "ctr_degraded_total": {"reason"},
         "ctr_rejected_total": {"reason"},
         "ctr_connections_refused_total": {"reason"},
+        "ctr_feedback_total": {"version", "label", "type"},
     }
     source = (ROOT / "app" / "observability" / "metrics.py").read_text()
     for metric, labels in known.items():

@@ -8,6 +8,7 @@ from pathlib import Path
 from app.errors import ConfigError
 from app.events.event_queue import EventQueue
 from app.events.logged_schema import logged_schema, schema_file
+from app.events.outcome_counts import Outcomes
 from app.registry.artifact.manifest import Manifest
 from app.settings import Settings
 
@@ -60,6 +61,10 @@ class EventLog:
     def written(self) -> Counter[str]:
         """Return the records written so far, by kind."""
         return self._writer.written
+
+    def outcomes(self) -> Outcomes:
+        """Return what was shown, expected and sent so far, by version and label."""
+        return self._writer.outcomes.totals()
 
     def lost(self) -> Counter[str]:
         """Return the records lost so far, by kind: there was no room for them, or a file was damaged."""

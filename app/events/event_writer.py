@@ -18,6 +18,7 @@ import structlog
 
 from app.events.event_queue import EventQueue, kind_of
 from app.events.impression_id import encode, now_ms
+from app.events.outcome_counts import OutcomeCounts
 from app.events.records import KINDS, Record
 from app.events.segment import segment_name, write_segment
 from app.events.segment_columns import to_batch
@@ -59,6 +60,7 @@ class EventWriter:
         """Records in finished segments or spool files, by kind."""
         self.lost: Counter[str] = Counter()
         """Records that could not be read back from a spool file, by kind."""
+        self.outcomes = OutcomeCounts()
         self.problem = ""
         """Why nothing can be written now; empty while it can."""
         self._queue = queue
@@ -157,6 +159,7 @@ class EventWriter:
                 if records:
                     self._file(kind, records[0].at_us).append(to_batch(kind, records))
                     self.written[kind] += len(records)
+                    self.outcomes.add(records)
                     del self._left[kind]
             time.sleep(0)  # others may have the interpreter
 

@@ -138,6 +138,16 @@ class Metrics:
             ("items", "impressions", "feedback"),
         )
 
+        self.impressions = self._counter(
+            "ctr_impressions", "Items of recorded answers, by version and label", "version", "label"
+        )
+        self.expected_clicks = self._counter(
+            "ctr_expected_clicks", "The sum of their click probabilities", "version", "label"
+        )
+        self.feedback = self._counter(
+            "ctr_feedback", "Feedback by the version and label that it is on, and its type", "version", "label", "type"
+        )
+
         self.key_requests = LabelledCounter(
             self._counter("ctr_key_requests", "Requests by the name of their API key", "key")
         )

@@ -11,6 +11,7 @@ from dataclasses import replace
 
 from app.errors import DeadlinePassed, NoModel, Overloaded, RequestError
 from app.events.event_log import EventLog
+from app.events.outcome_counts import Outcomes
 from app.features.cache_counts import CacheCounts
 from app.header_keys import KnownKeys
 from app.observability.metrics import SCORE_BOUNDS, Metrics
@@ -120,6 +121,7 @@ class EventsExporter:
         self._lock = threading.Lock()
         self._written: Counter[str] = Counter()
         self._lost: Counter[str] = Counter()
+        self._outcomes = Outcomes()
         metrics.sources.append(self.export)
 
     def export(self) -> None:
@@ -130,6 +132,16 @@ class EventsExporter:
             for kind, count in (lost - self._lost).items():
                 self._metrics.events_lost[kind].inc(count)
             self._written, self._lost = written, lost
+            self._export_outcomes(self._events.outcomes())
+
+    def _export_outcomes(self, now: Outcomes) -> None:
+        before, metrics = self._outcomes, self._metrics
+        for arm, count in now.impressions.items():
+            metrics.impressions.labels(*arm).inc(count - before.impressions[arm])
+            metrics.expected_clicks.labels(*arm).inc(max(0.0, now.expected[arm] - before.expected[arm]))
+        for named, count in now.feedback.items():
+            metrics.feedback.labels(*named).inc(count - before.feedback[named])
+        self._outcomes = now
 
 
 class CacheExporter:

@@ -36,6 +36,9 @@ CONTRACT = {
     "ctr_shadow_rank_correlation": set(),
     "ctr_events_written_total": {"kind"},
     "ctr_events_lost_total": {"kind"},
+    "ctr_impressions_total": {"version", "label"},
+    "ctr_expected_clicks_total": {"version", "label"},
+    "ctr_feedback_total": {"version", "label", "type"},
     "ctr_key_requests_total": {"key"},
     "ctr_admin_actions_total": {"action", "outcome"},
     "ctr_admin_keys_refused_total": set(),
@@ -75,6 +78,9 @@ def use_everything(metrics: Metrics) -> None:
     metrics.key_requests["shop"].inc()
     metrics.model_non_finite["7"].inc()
     metrics.add_scores("canary", [0] * len(SCORE_BOUNDS) + [1], 0.995)
+    metrics.impressions.labels("7", "stable").inc(50)
+    metrics.expected_clicks.labels("7", "stable").inc(3.5)
+    metrics.feedback.labels("7", "stable", "click").inc()
     metrics.rejected["overloaded"].inc()
     metrics.connections_refused["full"].inc()
 
