@@ -29,6 +29,7 @@ COMMANDS: dict[str, str] = {
     "promote": "app.commands.promote:promote",
     "rollback": "app.commands.rollback:rollback",
     "join": "app.commands.join:join",
+    "events forget": "app.commands.events:forget",
     "events check": "app.commands.events:check",
     "key": "app.commands.key:key",
     "models": "app.commands.models:models",
@@ -43,7 +44,7 @@ COMMANDS: dict[str, str] = {
 
 GROUPS = {
     "schema": "Propose a features.yaml for a file of your own: `ctr schema infer`.",
-    "events": "Look after the log of answers and feedback: `ctr events check`.",
+    "events": "Look after the log of answers and feedback: `ctr events check`, `ctr events forget`.",
     "bench": "Measure a running service: `ctr bench rank`.",
 }
 """What `ctr --help` says of a group of commands."""

@@ -9,6 +9,7 @@ import torch
 from app.api.load_shedder import LoadShedder
 from app.errors import ConfigError, RequestError
 from app.events.event_log import EventLog
+from app.events.hashed_id import hashed_id
 from app.events.item_references import ItemReferences
 from app.features.cluster_store import ClusterFeatureStore
 from app.features.item_cache import ItemCache
@@ -122,6 +123,13 @@ def build_impression_log(
     settings: Settings, events: EventLog, references: ItemReferences, cache: ItemCache
 ) -> ImpressionLog:
     """Build what records rankings, which looks at rows of the item cache before they change."""
-    impressions = ImpressionLog(events.queue, references, settings.events_top, events.put_schema)
+    key = settings.events_id_key.get_secret_value() if settings.events_id_key else ""
+    impressions = ImpressionLog(
+        events.queue,
+        references,
+        settings.events_top,
+        events.put_schema,
+        (lambda user_id: hashed_id(user_id, key)) if key else str,
+    )
     cache.before_change = impressions.record_noted
     return impressions

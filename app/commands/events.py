@@ -1,4 +1,4 @@
-"""`ctr events check`: scores what was answered again, from the event log, and compares."""
+"""`ctr events check` scores what was answered again and compares; `ctr events forget` takes a user out of the log."""
 
 from __future__ import annotations
 
@@ -88,3 +88,37 @@ def check(
         show_error(f"{found.different:,} of {found.rows:,} scores are not those recorded, as in {found.example}")
     if found.different or found.unavailable or found.without_slots:
         raise typer.Exit(DIFFERENT)
+
+
+def forget(
+    user: Annotated[str, typer.Argument(help="The user's id, as requests send it.")],
+    events: Annotated[Path | None, typer.Option(help="Folder of the event log.", show_default="CTR_EVENTS")] = None,
+    as_json: AsJson = False,
+) -> None:
+    """Take the answers given to a user, and the feedback on them, out of the event log.
+
+    Where CTR_EVENTS_ID_KEY is set, the id is looked for as it is recorded with that key. What is not in a finished file
+    yet is found by running it again CTR_EVENTS_SEGMENT_S later. Rows that `ctr join` has made are joined anew into
+    another folder, and versions trained anew, where the user is to be forgotten there too.
+
+    Example: ctr events forget 42 --events events
+    """
+    from app.errors import ConfigError
+    from app.events.event_writer import finish_orphans
+    from app.events.hashed_id import hashed_id
+    from app.events.retention import forget as forget_user
+    from app.settings import load_settings
+
+    settings = load_settings()
+    folder = events or settings.events
+    if not folder:
+        raise ConfigError("which log? Give --events DIR, or set CTR_EVENTS as the service has it")
+    if not Path(folder).is_dir():
+        raise ConfigError(f"{folder}: no such folder")
+    recorded = hashed_id(user, settings.events_id_key.get_secret_value()) if settings.events_id_key else user
+    finish_orphans(Path(folder))
+    with console.status("looking for the user") as status:
+        forgotten = forget_user(Path(folder), recorded, lambda looked: status.update(f"{looked:,} files looked at"))
+    notify(f"{forgotten:,} answers, and the feedback on them, are forgotten")
+    if as_json:
+        emit({"forgotten": forgotten})

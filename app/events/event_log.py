@@ -16,20 +16,32 @@ from app.settings import Settings
 class EventLog:
     """Takes records from the event loop and has a thread write them."""
 
-    def __init__(self, queue: EventQueue, folder: Path, *, segment_s: float, segment_bytes: int) -> None:
+    def __init__(
+        self,
+        queue: EventQueue,
+        folder: Path,
+        *,
+        segment_s: float,
+        segment_bytes: int,
+        keep_days: float = 0.0,
+        keep_bytes: int = 0,
+    ) -> None:
         """
         Args:
             folder: of the log.
             segment_s, segment_bytes: as for `EventWriter`.
+            keep_days, keep_bytes: as for `Retention`.
 
         Raises ConfigError if a package is not installed that only the log needs.
         """
         try:
             from app.events.event_writer import EventWriter
+            from app.events.retention import Retention
         except ImportError as error:
             raise ConfigError("CTR_EVENTS needs `pip install ctr-serving[events]`") from error
         self.queue = queue
-        self._writer = EventWriter(queue, folder, segment_s=segment_s, segment_bytes=segment_bytes)
+        retention = Retention(keep_days, keep_bytes)
+        self._writer = EventWriter(queue, folder, segment_s=segment_s, segment_bytes=segment_bytes, retention=retention)
 
     @classmethod
     def from_settings(cls, settings: Settings) -> EventLog:
@@ -39,6 +51,8 @@ class EventLog:
             Path(settings.events),
             segment_s=settings.events_segment_s,
             segment_bytes=int(settings.events_segment_mb * 2**20),
+            keep_days=settings.events_keep_days,
+            keep_bytes=int(settings.events_keep_mb * 2**20),
         )
 
     @property

@@ -12,6 +12,7 @@ import threading
 import time
 from collections import Counter, defaultdict, deque
 from collections.abc import Callable
+from datetime import UTC, datetime
 from pathlib import Path
 
 import structlog
@@ -20,6 +21,7 @@ from app.events.event_queue import EventQueue, kind_of
 from app.events.impression_id import encode, now_ms
 from app.events.outcome_counts import OutcomeCounts
 from app.events.records import KINDS, Record
+from app.events.retention import Retention
 from app.events.segment import segment_name, write_segment
 from app.events.segment_columns import to_batch
 from app.events.spool import SPOOL, SUFFIX, SpoolFile, hold_lock, orphans, read_spool
@@ -46,7 +48,7 @@ class EventWriter:
         *,
         segment_s: float = 60.0,
         segment_bytes: int = 64 << 20,
-        on_finished: Callable[[], None] = lambda: None,
+        retention: Retention | None = None,
         now_s: Callable[[], float] = time.time,
     ) -> None:
         """
@@ -54,7 +56,7 @@ class EventWriter:
             queue: where the records come from.
             folder: of the log; it is created.
             segment_s, segment_bytes: the age and the size from which on spool files become finished segments.
-            on_finished: called on the writer's thread after segments were finished.
+            retention: which finished segments are deleted again.
         """
         self.written: Counter[str] = Counter()
         """Records in finished segments or spool files, by kind."""
@@ -68,7 +70,7 @@ class EventWriter:
         self._spool = folder / SPOOL
         self._segment_s = segment_s
         self._segment_bytes = segment_bytes
-        self._on_finished = on_finished
+        self._retention = retention or Retention()
         self._now_s = now_s
         self._worker = encode(now_ms(), 10) + encode(int.from_bytes(os.urandom(5)), 8)
         self._number = 0
@@ -189,7 +191,7 @@ class EventWriter:
             self.lost[file.kind] += file.rows - rows
             del self._first_us[file.path], self._closed[0]
         if finished:
-            self._on_finished()
+            self._retention.apply(self._folder, datetime.fromtimestamp(self._now_s(), UTC))
 
     def _write_beside(self, name: str, content: bytes) -> None:
         path = self._folder / name

@@ -37,17 +37,20 @@ class ImpressionLog:
         references: ItemReferences,
         top: int,
         on_schema: Callable[[Manifest], None] = lambda manifest: None,
+        recorded_id: Callable[[str], str] = str,
     ) -> None:
         """
         Args:
             references: number the slots of the item cache, which calls `record_noted` before it changes.
             top: how many items of an answer are recorded at most.
+            recorded_id: returns what is recorded in place of a user's id.
             on_schema: told of each schema that answers come by, with the manifest of a version that has it.
         """
         self._queue = queue
         self._references = references
         self._top = top
         self._on_schema = on_schema
+        self._recorded_id = recorded_id
         self._schemas: set[str] = set()
         self._ids = ImpressionIds()
         self._noted: list[tuple[int, RankRequest, Ranking]] = []
@@ -103,7 +106,7 @@ class ImpressionLog:
                 ranking.impression_id,
                 request.request_id,
                 at_us,
-                request.user_id,
+                None if request.user_id is None else self._recorded_id(request.user_id),
                 artifact.manifest.name,
                 artifact.version,
                 ranking.label,

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from pydantic import BaseModel, Field
 
-from app.setting_types import Words
+from app.setting_types import HeaderKey, Words
 
 
 class EventSettings(BaseModel):
@@ -25,6 +25,15 @@ class EventSettings(BaseModel):
         60.0, ge=1, le=86_400, description="Age at which what was recorded becomes a finished Parquet file."
     )
     events_segment_mb: float = Field(64.0, ge=1, le=10_000, description="Size at which it does so sooner.")
+    events_keep_days: float = Field(
+        0.0, ge=0, le=36_500, description="Days after which recorded answers and feedback are deleted; 0 keeps them."
+    )
+    events_keep_mb: float = Field(
+        0.0, ge=0, description="Megabytes of finished files beyond which the oldest are deleted; 0 keeps them."
+    )
+    events_id_key: HeaderKey | None = Field(
+        None, description="Key of a hash that is recorded in place of each user's id; unset, the ids are."
+    )
     feedback_types: Words = Field(
         ("click", "conversion", "shown"), description="Comma-separated types of feedback that POST /feedback takes."
     )
