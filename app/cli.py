@@ -137,12 +137,12 @@ def _in_paragraphs(docstring: str) -> str:
     return "\n\n".join(" ".join(paragraph.split()) for paragraph in docstring.split("\n\n"))
 
 
+_parents = {"": cli}
 for _name, _target in COMMANDS.items():
     _module, _function = _target.split(":")
     _group, _, _command = _name.rpartition(" ")
-    _parent = cli
-    if _group:
-        _parent = typer.Typer(no_args_is_help=True, help=GROUPS[_group])
-        cli.add_typer(_parent, name=_group)
+    if _group not in _parents:  # of two groups with one name the second alone would be found
+        _parents[_group] = typer.Typer(no_args_is_help=True, help=GROUPS[_group])
+        cli.add_typer(_parents[_group], name=_group)
     _run = getattr(import_module(_module), _function)
-    _parent.command(_command, help=_in_paragraphs(_run.__doc__))(_interruptible(_run))
+    _parents[_group].command(_command, help=_in_paragraphs(_run.__doc__))(_interruptible(_run))
