@@ -195,7 +195,7 @@ def test_compose_has_the_three_parts_and_their_volumes(compose: dict[str, Any]) 
     services = compose["services"]
     asked_for = {name for name, service in services.items() if "profiles" in service}
     assert (set(services) - asked_for, asked_for) == ({"redis", "service", "training"}, {"retraining"})
-    assert set(compose["volumes"]) == {"model_store", "redis_data"}
+    assert set(compose["volumes"]) == {"model_store", "redis_data", "events"}
     for name in ("service", "training"):
         mounts = [volume.split(":") for volume in services[name]["volumes"]]
         assert ["model_store", "/srv/model_store"] in [mount[:2] for mount in mounts]
