@@ -5,6 +5,7 @@ from __future__ import annotations
 import ast
 import re
 from functools import cache
+from importlib import import_module
 from pathlib import Path
 
 import pytest
@@ -153,3 +154,18 @@ def test_links_between_documents_hold(page: Path) -> None:
 @pytest.mark.parametrize("page", sorted(ROOT.glob("docs/adr/*.md")), ids=lambda page: page.name)
 def test_a_decision_fits_on_a_page(page: Path) -> None:
     assert len(page.read_text().splitlines()) <= 42
+
+
+def test_exit_statuses_that_a_command_has_of_its_own_are_those_of_its_help() -> None:
+    table = REFERENCE.partition("## Exit statuses")[2]
+    documented = {
+        name: set(re.findall(r"(?:^|; )(\d+) ", statuses))
+        for name, statuses in re.findall(r"^\| `ctr ([a-z ]+)` \| (.+) \|$", table, re.MULTILINE)
+    }
+    told = {}
+    for name, target in COMMANDS.items():
+        module, function = target.split(":")
+        help_text = " ".join(getattr(import_module(module), function).__doc__.split())
+        if statuses := re.search(r"Exit status: (.+?) Example:", help_text):
+            told[name] = set(re.findall(r"(?:^|; )(\d+) ", statuses[1]))
+    assert told == documented

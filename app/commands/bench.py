@@ -24,6 +24,8 @@ def rank(
 ) -> None:
     """Send ranking requests to a running service and report rates, latencies and versions.
 
+    Exit status: 0 all requests were answered; 1 some failed.
+
     Example: ctr bench rank --candidates 500 --rate 200 --seconds 30
     """
     import uvloop
