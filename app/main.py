@@ -145,6 +145,7 @@ def create_app(settings: Settings | None = None, *, store: FeatureStore | None =
         openapi_url=None,  # FastAPI encodes the document for each request
         docs_url=None,  # FastAPI's own pages fetch their scripts from elsewhere
         redoc_url=None,
+        generate_unique_id_function=lambda route: route.name,  # operations are what generated clients call
         servers=[{"url": settings.root_path}] if settings.root_path else None,
     )
     fastapi.state.service = service

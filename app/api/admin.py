@@ -57,7 +57,7 @@ KnownAdmin = Annotated[Admin, Depends(admin_of)]
 
 def _documented(body: type[msgspec.Struct], required: bool) -> dict[str, Any]:
     """Return what OpenAPI says of the body, which FastAPI does not parse."""
-    content = {"application/json": {"schema": msgspec.json.schema(body)["$defs"][body.__name__]}}
+    content = {"application/json": {"schema": {"$ref": f"#/components/schemas/{body.__name__}"}}}
     return {"requestBody": {"required": required, "content": content}}
 
 

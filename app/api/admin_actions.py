@@ -7,8 +7,9 @@ from collections.abc import Iterator
 from typing import Any, Protocol
 
 import msgspec
-from pydantic import BaseModel, Field
+from pydantic import Field
 
+from app.api.response_model import ResponseModel
 from app.errors import ActionFailed, ArtifactError, ConfigError, Conflict, NotFound, VersionRefused
 from app.header_keys import KnownKeys
 from app.observability.metrics import Metrics
@@ -19,7 +20,7 @@ from app.registry.gate.gate_report import read_report
 from app.registry.store.model_store import ModelStore
 
 
-class AdminResult(BaseModel):
+class AdminResult(ResponseModel):
     """The outcome of an admin action."""
 
     model: str

@@ -14,15 +14,17 @@ from typing import Annotated, Any
 import msgspec
 from fastapi import APIRouter, Request
 from msgspec import Meta
-from pydantic import BaseModel, Field
+from pydantic import Field
 
 from app.api.content_coding import decoded
 from app.api.problems import MEDIA_TYPE
-from app.api.schemas import Id, Int64, RequestId
+from app.api.response_model import ResponseModel
+from app.api.schemas import Id, Integer, RequestId, whole
 from app.errors import MAX_REPORTED, InvalidRequest, NotFound, NotJson, Overloaded
 from app.events.event_queue import EventQueue
 from app.events.records import Feedback
 from app.features.times import HOW_TO_WRITE, seconds_of_value
+from app.features.values import UINT64_MAX
 
 MAX_RECORDS = 1000
 FUTURE_S = 300.0
@@ -32,11 +34,11 @@ PAST_S = 366 * 86_400.0
 Word = Annotated[str, Meta(min_length=1, max_length=64)]
 
 
-class FeedbackBody(msgspec.Struct, forbid_unknown_fields=True):
+class FeedbackRecord(msgspec.Struct, forbid_unknown_fields=True):
     """One record of feedback as it is sent."""
 
     request_id: Annotated[RequestId, Meta(description="As in the answer of POST /rank")]
-    item_id: Id | Int64
+    item_id: Annotated[Id | Integer, Meta(description="As in POST /rank")]
     type: Annotated[Word, Meta(description="One of CTR_FEEDBACK_TYPES")]
     at: Annotated[str | int | float | None, Meta(description="When it happened; left out, now")] = None
     value: Annotated[float | None, Meta(description="Say of an order")] = None
@@ -46,14 +48,14 @@ class FeedbackBody(msgspec.Struct, forbid_unknown_fields=True):
     ] = None
 
 
-class RefusedRecord(BaseModel):
+class RefusedRecord(ResponseModel):
     """A record that was not taken."""
 
     index: int = Field(description="Its place among those that were sent, from 0")
     message: str
 
 
-class FeedbackResult(BaseModel):
+class FeedbackResult(ResponseModel):
     """How many records were taken."""
 
     accepted: int
@@ -102,7 +104,9 @@ class FeedbackIntake:
 
     def _record(self, raw: msgspec.Raw, now_s: float) -> Feedback:
         """Return one record. Raises ValidationError or ValueError, which say what does not fit."""
-        body = _record_decoder.decode(raw)
+        body = _parse(raw)
+        if isinstance(body.item_id, int) and body.item_id > UINT64_MAX:
+            raise ValueError("item_id: an integer of more than 64 bits; send it as a string")
         if body.type not in self._types:
             raise ValueError(f"type: expected one of {', '.join(self._types)} (CTR_FEEDBACK_TYPES)")
         at_s = now_s if body.at is None else seconds_of_value(body.at)
@@ -117,7 +121,18 @@ class FeedbackIntake:
 
 _FORM = re.compile("`")
 _parts_decoder = msgspec.json.Decoder(list[msgspec.Raw])
-_record_decoder = msgspec.json.Decoder(FeedbackBody)
+_record_decoder = msgspec.json.Decoder(FeedbackRecord)
+
+
+def _parse(raw: msgspec.Raw) -> FeedbackRecord:
+    """Return one record, whose item may be written as 7.0. Raises ValidationError."""
+    try:
+        return _record_decoder.decode(raw)
+    except msgspec.ValidationError:
+        document = msgspec.json.decode(raw)
+        if not isinstance(document, dict) or not isinstance(document.get("item_id"), float):
+            raise
+        return msgspec.convert(document | {"item_id": whole(document["item_id"])}, FeedbackRecord)
 
 
 def _parts(raw: bytes) -> list[msgspec.Raw]:
@@ -136,7 +151,7 @@ def _parts(raw: bytes) -> list[msgspec.Raw]:
 
 def _documented() -> dict[str, Any]:
     """Return what OpenAPI says of the body, which FastAPI does not parse."""
-    record = msgspec.json.schema(FeedbackBody)["$defs"]["FeedbackBody"]
+    record = {"$ref": "#/components/schemas/FeedbackRecord"}
     records = {"type": "array", "items": record, "minItems": 1, "maxItems": MAX_RECORDS}
     return {
         "requestBody": {"required": True, "content": {"application/json": {"schema": {"anyOf": [record, records]}}}}

@@ -6,8 +6,9 @@ from datetime import UTC, datetime
 from typing import Annotated, Literal
 
 from fastapi import APIRouter, Depends, Response
-from pydantic import BaseModel, Field
+from pydantic import Field
 
+from app.api.response_model import ResponseModel
 from app.api.service_state import ServiceState, service_of
 from app.registry.lifecycle.snapshot import LifecycleStatus
 
@@ -17,7 +18,7 @@ State = Annotated[ServiceState, Depends(service_of)]
 NO_MODEL, FALLBACK, FEATURES, DRAINING = "no_model_live", "model_fallback", "features_unavailable", "draining"
 
 
-class ModelProblem(BaseModel):
+class ModelProblem(ResponseModel):
     """One reason why a label is not served as `serving.json` asks."""
 
     label: str
@@ -26,7 +27,7 @@ class ModelProblem(BaseModel):
     message: str
 
 
-class ModelHealth(BaseModel):
+class ModelHealth(ResponseModel):
     """The versions that this process serves, and why they differ from those that the model store asks for."""
 
     name: str
@@ -42,7 +43,7 @@ class ModelHealth(BaseModel):
     )
 
 
-class FeatureHealth(BaseModel):
+class FeatureHealth(ResponseModel):
     """The connection to the feature store, and how many items are cached."""
 
     connected: bool
@@ -50,7 +51,7 @@ class FeatureHealth(BaseModel):
     cached_items: int
 
 
-class Health(BaseModel):
+class Health(ResponseModel):
     """The answer of `GET /health`."""
 
     status: Literal["ok", "degraded", "unavailable"]
@@ -59,14 +60,14 @@ class Health(BaseModel):
     reasons: list[str] = Field(description="Why the status is not ok")
 
 
-class Readiness(BaseModel):
+class Readiness(ResponseModel):
     """The answer of `GET /health/ready`."""
 
     ready: bool
-    reasons: list[str] = []
+    reasons: list[str] = Field([], description="Why it is not ready")
 
 
-class Liveness(BaseModel):
+class Liveness(ResponseModel):
     """The answer of `GET /health/live`."""
 
     alive: Literal[True] = True

@@ -6,10 +6,11 @@ from typing import Annotated, Any
 
 import msgspec
 from fastapi import APIRouter, Depends, Query, Response
-from pydantic import BaseModel, Field
+from pydantic import Field
 
 from app.api.health import ModelProblem, problems_of
 from app.api.kept_answers import KeptAnswers
+from app.api.response_model import ResponseModel
 from app.api.service_state import ServiceState, service_of
 from app.ranking.score_histogram import ScoreStats
 from app.ranking.shadow_stats import ShadowStats
@@ -19,13 +20,13 @@ EXAMPLES = 20
 QUANTILES = (0.1, 0.5, 0.9, 0.99)
 
 
-class Version(BaseModel):
+class Version(ResponseModel):
     """A version in the model store."""
 
     version: int
     architecture: str | None = None
     created_at: str | None = None
-    metrics: dict[str, Any] = {}
+    metrics: dict[str, Any] = Field({})
     dataset: str | None = Field(None, description="Which kind of data it was trained on")
     example_items: list[str] = Field([], description="Item ids that it was tried with when it was written")
     labels: list[str] = Field([], description="What serving.json calls it")
@@ -34,14 +35,14 @@ class Version(BaseModel):
     gate: dict[str, Any] | None = Field(None, description="What the checks before it went live found; null: not made")
 
 
-class Scores(BaseModel):
+class Scores(ResponseModel):
     """Mean and quantiles of a sample of the answers' scores."""
 
     mean: float
     quantiles: dict[str, float] = Field(description="Share to the score that so many are below")
 
 
-class LiveVersion(BaseModel):
+class LiveVersion(ResponseModel):
     """The counts and scores of a live version in this process under one label."""
 
     label: str = Field(description="stable, canary, shadow; pinned: the caller chose the version")
@@ -52,7 +53,7 @@ class LiveVersion(BaseModel):
     scores: Scores | None
 
 
-class ShadowSummary(BaseModel):
+class ShadowSummary(ResponseModel):
     """How the shadow's scores compare with the answers', over a sample of the requests."""
 
     version: int
@@ -64,7 +65,7 @@ class ShadowSummary(BaseModel):
     rank_correlation: float | None = Field(description="Mean agreement of the orders (Spearman)")
 
 
-class Models(BaseModel):
+class Models(ResponseModel):
     """The answer of `GET /models`."""
 
     model: str

@@ -1,7 +1,4 @@
-"""The OpenAPI document: POST /rank, keys and problems, which FastAPI does not know of.
-
-The request's schema is generated from the types that the parser accepts.
-"""
+"""The OpenAPI document: POST /rank, keys and problems, which FastAPI does not know of."""
 
 from __future__ import annotations
 
@@ -14,13 +11,10 @@ from fastapi import FastAPI, Response
 
 from app.api.headers import MIN_TIMEOUT_MS
 from app.api.middleware import OPEN_PATHS
-from app.api.problems import MEDIA_TYPE, TYPES, URN
-from app.api.schemas import RankBody
+from app.api.openapi_schemas import REF, referred, schemas
+from app.api.problems import MEDIA_TYPE, TYPES
 from app.errors import ActionFailed, Conflict, InvalidRequest, NotFound, Unauthorized, VersionRefused
 from app.observability.metrics import STAGES
-from app.ranking.explain import MAX_EXPLAINED, Explanation
-
-REF = "#/components/schemas/"
 
 DESCRIPTION = """Score candidate items for one user and sort them by click probability, highest first.
 
@@ -45,75 +39,6 @@ EXAMPLES = {
             "model": "stable",
             "explain": False,
             "request_id": "abc",
-        },
-    },
-}
-
-RANKING = {
-    "type": "object",
-    "title": "Ranking",
-    "required": ["request_id", "model", "version", "label", "items", "degraded", "missing"],
-    "properties": {
-        "request_id": {"type": "string"},
-        "model": {"type": "string"},
-        "version": {"type": "integer"},
-        "label": {"type": "string"},
-        "items": {
-            "type": "array",
-            "items": {
-                "type": "object",
-                "required": ["item_id", "score"],
-                "properties": {
-                    "item_id": {"type": "string"},
-                    "score": {"type": "number", "minimum": 0, "maximum": 1, "description": "Click probability"},
-                    "explanation": {
-                        "$ref": REF + "Explanation",
-                        "description": f"With `explain`, of the {MAX_EXPLAINED} best: why the item got its score",
-                    },
-                },
-            },
-        },
-        "degraded": {"type": "array", "items": {"type": "string"}, "description": "Why the answer is less than full"},
-        "missing": {
-            "type": "object",
-            "properties": {"user": {"type": "boolean"}, "items": {"type": "array", "items": {"type": "string"}}},
-        },
-        "ignored": {
-            "type": "array",
-            "items": {"type": "string"},
-            "description": "Where the request sent something that no field of the version reads, say context.huor; "
-            "absent if there is nothing",
-        },
-    },
-    "example": {
-        "request_id": "abc",
-        "model": "deepfm",
-        "version": 7,
-        "label": "stable",
-        "items": [{"item_id": "20", "score": 0.1321}, {"item_id": "10", "score": 0.0417}],
-        "degraded": [],
-        "missing": {"user": False, "items": []},
-    },
-}
-
-PROBLEM = {
-    "type": "object",
-    "title": "Problem",
-    "description": "RFC 9457, at most 4 KB",
-    "required": ["type", "title", "status", "detail", "request_id"],
-    "properties": {
-        "type": {"type": "string", "examples": sorted(URN + name for name in TYPES.values())},
-        "title": {"type": "string"},
-        "status": {"type": "integer"},
-        "detail": {"type": "string"},
-        "request_id": {"type": "string"},
-        "errors": {
-            "type": "array",
-            "maxItems": 10,
-            "items": {
-                "type": "object",
-                "properties": {"location": {"type": "string"}, "message": {"type": "string"}},
-            },
         },
     },
 }
@@ -158,19 +83,14 @@ def complete_openapi(app: FastAPI, *, keys: bool = False, open_paths: Collection
 
     def openapi() -> dict[str, Any]:
         document = generate()
-        _, components = msgspec.json.schema_components([RankBody, Explanation], ref_template=REF + "{name}")
-        request = components.pop("RankBody")
-        request["title"] = "RankRequest"
         parts = document.setdefault("components", {})
-        schemas = parts.setdefault("schemas", {})
-        schemas.update({"RankRequest": request, "Ranking": RANKING, "Problem": PROBLEM, **components})
-        for name in ("HTTPValidationError", "ValidationError"):
-            schemas.pop(name, None)
+        parts.setdefault("schemas", {}).update(schemas())
         parts.setdefault("securitySchemes", {})["ApiKey"] = API_KEY
         document.setdefault("paths", {})["/rank"] = {"post": _operation()}
         for path, operations in document["paths"].items():
             for operation in operations.values():
                 _complete(operation, needs_key=path not in open_paths, keys=keys)
+        parts["schemas"] = referred(document)
         return document
 
     app.openapi = openapi  # type: ignore[method-assign]
@@ -198,6 +118,10 @@ def _complete(operation: dict[str, Any], *, needs_key: bool, keys: bool) -> None
     if needs_key and "security" not in operation:  # those of the admin name a key of their own
         operation["security"] = [{"ApiKey": []}] if keys else [{}, {"ApiKey": []}]
         responses.setdefault("401", {"description": Unauthorized.title, "content": PROBLEM_CONTENT})
+    for status, response in responses.items():
+        if MEDIA_TYPE in response.get("content", {}) and status in ERROR_HEADERS:
+            response.setdefault("headers", _headers(ERROR_HEADERS[status]))
+    responses["default"] = {"description": "Any other problem, say of the connection", "content": PROBLEM_CONTENT}
 
 
 def _operation() -> dict[str, Any]:
@@ -228,7 +152,6 @@ def _operation() -> dict[str, Any]:
             **{
                 str(status): {
                     "description": "; ".join(of_status),
-                    "headers": _headers(ERROR_HEADERS.get(str(status), {})),
                     "content": PROBLEM_CONTENT,
                 }
                 for status, of_status in sorted(titles.items())

@@ -61,11 +61,23 @@ async def test_a_time_is_read_in_any_usual_form(at: str | int, monkeypatch: pyte
     assert taken(queue)[0].at_us == 1_795_932_000_000_000
 
 
+@pytest.mark.parametrize(
+    ("sent", "written"), [(181, "181"), (181.0, "181"), (-3, "-3"), (2**64 - 1, str(2**64 - 1)), ("7.0", "7.0")]
+)
+async def test_items_are_named_as_in_rank(sent: object, written: str) -> None:
+    queue = EventQueue(10)
+    assert (await send(queue, {**CLICK, "item_id": sent})).status_code == 202
+    assert [record.item_id for record in taken(queue)] == [written]
+
+
 BAD: list[tuple[Any, str]] = [
     ({"item_id": "1", "type": "click"}, "request_id"),
     ({**CLICK, "type": "clcik"}, "click, shown"),
     ({**CLICK, "request_id": "with blank"}, "request_id"),
     ({**CLICK, "item_id": ""}, "item_id"),
+    ({**CLICK, "item_id": 2**64}, "more than 64 bits"),
+    ({**CLICK, "item_id": 7.5}, "item_id"),
+    ({**CLICK, "item_id": 1e300}, "item_id"),
     ({**CLICK, "at": "yesterday"}, "not a time"),
     ({**CLICK, "at": time.time() + 3600}, "in the future"),
     ({**CLICK, "at": 1}, "a year ago"),
