@@ -25,7 +25,7 @@ from app.ranking.fallback import Fallback
 from app.ranking.metric_exporters import CacheExporter, EventsExporter, RankingMetrics
 from app.ranking.monitor import ModelMonitor
 from app.ranking.ranker import Ranker
-from app.ranking.service import RankService
+from app.ranking.service import RankObserver, RankService
 from app.ranking.shadow import Shadow
 from app.ranking.warmup import Warmup
 from app.registry.lifecycle.lifecycle import Lifecycle
@@ -34,12 +34,14 @@ from app.runtime.busy_poll import BusyPoll
 from app.runtime.connections import Connections
 from app.runtime.loop_pacer import SliceTurns
 from app.service_parts import (
+    build_click_trial,
     build_connections,
     build_impression_log,
     build_lifecycle,
     build_load_shedder,
     build_monitor,
     build_redis_store,
+    build_withdrawal,
     choose_device,
 )
 from app.settings import Settings
@@ -150,7 +152,8 @@ def build_service(settings: Settings, store: FeatureStore | None = None) -> Serv
     ranker = build_ranker(references)
     admission = Admission(settings.max_inflight, settings.max_wait_ms / 1000, poll.worked_s)
     metrics.sources.append(lambda: metrics.inflight_requests.set(admission.inflight))
-    monitor = build_monitor(settings, lifecycle, metrics)
+    withdraw = build_withdrawal(lifecycle, metrics)
+    monitor = build_monitor(settings, lifecycle, metrics, withdraw)
     ranking_metrics = RankingMetrics(metrics)
     shadow = Shadow(
         build_ranker(),  # what it scores is shown to nobody
@@ -161,7 +164,11 @@ def build_service(settings: Settings, store: FeatureStore | None = None) -> Serv
         worked_s=poll.worked_s,
         on_outcome=ranking_metrics.on_shadow_outcome,
     )
-    impressions = build_impression_log(settings, events, references, cache) if events and references else None
+    of_events: list[RankObserver] = []
+    if events is not None and references is not None:
+        of_events.append(build_impression_log(settings, events, references, cache).on_ranked)
+        if settings.canary_click_error:
+            of_events.append(build_click_trial(settings, events, lifecycle, metrics, withdraw).on_ranked)
     ranking = RankService(
         ranker,
         admission,
@@ -172,7 +179,7 @@ def build_service(settings: Settings, store: FeatureStore | None = None) -> Serv
             monitor.on_ranked,
             shadow.on_ranked,
             lambda request, ranking: poll.on_answer(),
-            *([] if impressions is None else [impressions.on_ranked]),
+            *of_events,
         ),
         on_refused=ranking_metrics.on_refused,
     )

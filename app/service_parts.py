@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import asyncio
+from collections.abc import Callable
 
 import torch
 
@@ -18,8 +19,9 @@ from app.features.store import FeatureStore
 from app.observability.metrics import Metrics
 from app.ranking.admission import Admission
 from app.ranking.canary import CanaryFailure, CanaryLimits
+from app.ranking.click_trial import ClickTrial
 from app.ranking.impressions import ImpressionLog
-from app.ranking.metric_exporters import MonitorExporter, RankingMetrics
+from app.ranking.metric_exporters import MonitorExporter, RankingMetrics, export_click_interval
 from app.ranking.monitor import ModelMonitor
 from app.ranking.warmup import Warmup
 from app.redis_url import parse_redis_url
@@ -96,8 +98,8 @@ def build_lifecycle(
     return lifecycle
 
 
-def build_monitor(settings: Settings, lifecycle: Lifecycle, metrics: Metrics) -> ModelMonitor:
-    """Build the monitor, which has the lifecycle withdraw a canary that crosses a limit."""
+def build_withdrawal(lifecycle: Lifecycle, metrics: Metrics) -> Callable[[int, CanaryFailure], None]:
+    """Build what has the lifecycle withdraw a canary, to be called with its version on the event loop's thread."""
     withdrawals: set[asyncio.Task[None]] = set()
 
     def withdraw(version: int, failure: CanaryFailure) -> None:
@@ -107,6 +109,13 @@ def build_monitor(settings: Settings, lifecycle: Lifecycle, metrics: Metrics) ->
         withdrawals.add(task)  # the event loop itself holds tasks weakly
         task.add_done_callback(withdrawals.discard)
 
+    return withdraw
+
+
+def build_monitor(
+    settings: Settings, lifecycle: Lifecycle, metrics: Metrics, withdraw: Callable[[int, CanaryFailure], None]
+) -> ModelMonitor:
+    """Build the monitor, which has a canary withdrawn that crosses a limit."""
     limits = CanaryLimits(
         min_requests=settings.canary_min_requests,
         error_rate=settings.canary_error_rate,
@@ -117,6 +126,27 @@ def build_monitor(settings: Settings, lifecycle: Lifecycle, metrics: Metrics) ->
     monitor = ModelMonitor(lambda: lifecycle.live, limits if settings.canary_guard else None, withdraw)
     MonitorExporter(monitor, metrics)
     return monitor
+
+
+def build_click_trial(
+    settings: Settings,
+    events: EventLog,
+    lifecycle: Lifecycle,
+    metrics: Metrics,
+    withdraw: Callable[[int, CanaryFailure], None],
+) -> ClickTrial:
+    """Build what has a canary withdrawn that gets fewer clicks than stable.
+
+    Each worker judges alone by the clicks that it was sent, so each may be wrong with its part of the probability.
+    """
+    trial = ClickTrial(
+        lambda: lifecycle.live,
+        settings.canary_click_error / settings.workers,
+        withdraw if settings.canary_guard else lambda version, failure: None,
+    )
+    events.observe(trial.add)
+    metrics.sources.append(lambda: export_click_interval(trial.interval(), metrics))
+    return trial
 
 
 def build_impression_log(

@@ -3,12 +3,14 @@
 from __future__ import annotations
 
 from collections import Counter
+from collections.abc import Callable, Sequence
 from pathlib import Path
 
 from app.errors import ConfigError
 from app.events.event_queue import EventQueue
 from app.events.logged_schema import logged_schema, schema_file
 from app.events.outcome_counts import Outcomes
+from app.events.records import Feedback, Impression
 from app.registry.artifact.manifest import Manifest
 from app.settings import Settings
 
@@ -67,6 +69,10 @@ class EventLog:
     def stop(self) -> None:
         """Write what is in the queue, and end the thread."""
         self._writer.stop()
+
+    def observe(self, observer: Callable[[Sequence[Impression | Feedback]], None]) -> None:
+        """Have an observer told, on the writer's thread, of impressions and new feedback once they are written."""
+        self._writer.observers.append(observer)
 
     def put_schema(self, manifest: Manifest) -> None:
         """Have the schema of a version written beside the records."""

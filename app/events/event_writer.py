@@ -11,7 +11,7 @@ import os
 import threading
 import time
 from collections import Counter, defaultdict, deque
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
 from datetime import UTC, datetime
 from pathlib import Path
 
@@ -20,7 +20,7 @@ import structlog
 from app.events.event_queue import EventQueue, kind_of
 from app.events.impression_id import encode, now_ms
 from app.events.outcome_counts import OutcomeCounts
-from app.events.records import KINDS, Record
+from app.events.records import KINDS, Feedback, Impression, Record
 from app.events.retention import Retention
 from app.events.segment import segment_name, write_segment
 from app.events.segment_columns import to_batch
@@ -63,6 +63,8 @@ class EventWriter:
         self.lost: Counter[str] = Counter()
         """Records that could not be read back from a spool file, by kind."""
         self.outcomes = OutcomeCounts()
+        self.observers: list[Callable[[Sequence[Impression | Feedback]], None]] = []
+        """Told, on the writer's thread, of impressions and new feedback once they are written."""
         self.problem = ""
         """Why nothing can be written now; empty while it can."""
         self._queue = queue
@@ -161,7 +163,9 @@ class EventWriter:
                 if records:
                     self._file(kind, records[0].at_us).append(to_batch(kind, records))
                     self.written[kind] += len(records)
-                    self.outcomes.add(records)
+                    if counted := self.outcomes.add(records):
+                        for observer in self.observers:
+                            observer(counted)
                     del self._left[kind]
             time.sleep(0)  # others may have the interpreter
 

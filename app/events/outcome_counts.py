@@ -44,16 +44,20 @@ class OutcomeCounts:
         self._seen: OrderedDict[tuple[str, ...], None] = OrderedDict()
         self._lock = threading.Lock()
 
-    def add(self, records: Iterable[Record]) -> None:
-        """Count records; those of items' slots count for nothing."""
+    def add(self, records: Iterable[Record]) -> list[Impression | Feedback]:
+        """Count records and return those that counted: not items' slots, and not feedback that was sent before."""
+        counted: list[Impression | Feedback] = []
         with self._lock:
             for record in records:
                 if isinstance(record, Impression):
                     arm = str(record.version), record.label
                     self._totals.impressions[arm] += len(record.scores)
                     self._totals.expected[arm] += float(record.scores.sum())
+                    counted.append(record)
                 elif isinstance(record, Feedback) and self._is_new(record):
                     self._totals.feedback[*_arm_of(record.request_id), record.type] += 1
+                    counted.append(record)
+        return counted
 
     def totals(self) -> Outcomes:
         """Return what was counted so far."""

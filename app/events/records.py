@@ -75,6 +75,8 @@ class Feedback(NamedTuple):
     """The sender's name for this record; one that is sent twice counts once."""
 
 
+CLICK = "click"
+"""The type of feedback that says an item was clicked."""
 SERVED = "served"
 """The name of data that training reads from a joined log."""
 Record = Impression | ItemSlots | Feedback

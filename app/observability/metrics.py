@@ -113,7 +113,14 @@ class Metrics:
         self.scores = self._histogram("ctr_scores", "Scores sampled of the answers", SCORE_BOUNDS, "label")
         self.canary_withdrawn = LabelledCounter(
             self._counter("ctr_canary_withdrawn", "Canaries taken out for what they did, by reason", "reason"),
-            ("errors", "finite", "shift", "drift"),
+            ("errors", "finite", "shift", "drift", "clicks"),
+        )
+        self.canary_clicks = Gauge(
+            "ctr_canary_click_difference_ratio",
+            "A canary's clicks per request less stable's, over those of both: estimate, and bounds of the interval",
+            ("bound",),
+            registry=self._registry,
+            multiprocess_mode="livemostrecent",
         )
         self.shadow_requests = LabelledCounter(
             self._counter("ctr_shadow_requests", "Requests drawn for the shadow, by outcome", "outcome"),

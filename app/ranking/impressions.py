@@ -58,7 +58,13 @@ class ImpressionLog:
     def on_ranked(self, request: RankRequest, ranking: Ranking) -> None:
         """Give a ranking the id of its impression, and note it; this is a `RankObserver`."""
         at_us = time.time_ns() // 1000
-        ranking.impression_id = self._ids.next(at_us // 1000, ranking.artifact.version, ranking.label)
+        ranking.impression_id = self._ids.next(
+            at_us // 1000,
+            ranking.artifact.version,
+            ranking.label,
+            pinned=request.model is not None,
+            user_id=request.user_id,
+        )
         noted = self._noted
         noted.append((at_us, request, ranking))
         if len(noted) >= AT_ONCE:

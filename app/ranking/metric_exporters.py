@@ -5,6 +5,7 @@ Exporters run when the metrics are read, so they cost a request nothing.
 
 from __future__ import annotations
 
+import math
 import threading
 from collections import Counter
 from dataclasses import replace
@@ -15,6 +16,7 @@ from app.events.outcome_counts import Outcomes
 from app.features.cache_counts import CacheCounts
 from app.header_keys import KnownKeys
 from app.observability.metrics import SCORE_BOUNDS, Metrics
+from app.ranking.click_rates import ClickInterval
 from app.ranking.monitor import ModelMonitor
 from app.ranking.ranker import Ranking
 from app.ranking.request import RankRequest
@@ -94,6 +96,15 @@ class MonitorExporter:
             starts = range(0, SUBDIVISIONS * len(SCORE_BOUNDS), SUBDIVISIONS)
             counts = [sum(new.counts[start : start + SUBDIVISIONS]) for start in starts]
             self._metrics.add_scores(label, [*counts, new.counts[-1]], new.total)
+
+
+def export_click_interval(interval: ClickInterval | None, metrics: Metrics) -> None:
+    """Show how a canary's clicks differ from stable's; not a number while nothing can be said."""
+    low, middle, high = (
+        (math.nan, math.nan, math.nan) if interval is None else (interval.low, interval.difference, interval.high)
+    )
+    for bound, value in (("low", low), ("estimate", middle), ("high", high)):
+        metrics.canary_clicks.labels(bound).set(value)
 
 
 class KeyUseExporter:

@@ -35,6 +35,13 @@ class TrialSettings(BaseModel):
         description="How far the distributions of a canary's and of stable's scores may lie apart "
         "(Kolmogorov-Smirnov); 1 allows everything.",
     )
+    canary_click_error: float = Field(
+        0.05,
+        ge=0.0,
+        le=0.5,
+        description="Probability with which a canary as good as stable is ever said to get fewer or more clicks, and "
+        "is taken out for fewer, though looked at after each click; needs CTR_EVENTS and feedback. 0 does not look.",
+    )
     shadow_share: float = Field(
         0.1,
         ge=0.0,

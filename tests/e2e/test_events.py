@@ -46,7 +46,7 @@ def test_what_was_answered_and_sent_is_in_the_files_once_the_service_has_ended(
     for number, body in enumerate(bodies):
         row = shown[body["request_id"]]
         assert row["impression_id"] == (body["impression_id"] if number % 2 else body["request_id"])
-        assert parse_impression_id(row["impression_id"])[1:] == (1, "stable")
+        assert parse_impression_id(row["impression_id"])[1:3] == (1, "stable")
         assert row["user_id"] == str(number)
         assert [items[reference] for reference in row["items"]] == [item["item_id"] for item in body["items"][:5]]
         assert row["scores"] == pytest.approx([item["score"] for item in body["items"][:5]], abs=1e-7)

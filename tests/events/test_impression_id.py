@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import numpy as np
 import pytest
 from hypothesis import given
 from hypothesis import strategies as st
@@ -9,22 +10,40 @@ from hypothesis import strategies as st
 from app.errors import InvalidRequest
 from app.events.impression_id import (
     ARMS,
+    GROUPS,
     MAX_VERSION,
     ImpressionIds,
+    arm_code,
     decode,
     encode,
+    group_of,
+    group_of_user,
     is_impression_id,
     parse_impression_id,
 )
+from app.ranking.routing import arm
 
 times = st.integers(0, 2**48 - 1)
 
 
-@given(times, st.integers(0, MAX_VERSION), st.sampled_from(ARMS))
-def test_an_id_says_time_version_and_label(at_ms: int, version: int, label: str) -> None:
-    made = ImpressionIds().next(at_ms, version, label)
+@given(times, st.integers(0, MAX_VERSION), st.sampled_from(ARMS), st.booleans(), st.text())
+def test_an_id_says_time_version_label_and_the_users_group(
+    at_ms: int, version: int, label: str, pinned: bool, user_id: str
+) -> None:
+    made = ImpressionIds().next(at_ms, version, label, pinned=pinned, user_id=user_id)
     assert is_impression_id(made)
-    assert parse_impression_id(made) == (at_ms, version, label)
+    assert parse_impression_id(made) == (at_ms, version, label, pinned, group_of_user(user_id))
+    assert made[10:15] == arm_code(version, label, pinned=pinned)
+    assert group_of(made) == group_of_user(user_id)
+
+
+def test_users_are_spread_over_the_groups_of_either_arm_and_guests_change_theirs() -> None:
+    of_canary = [group_of_user(str(user)) for user in range(60_000) if arm(str(user)) < 0.1]
+    counts = np.bincount(of_canary, minlength=GROUPS)
+    mean = len(of_canary) / GROUPS
+    assert ((counts - mean) ** 2 / mean).sum() < GROUPS + 5 * (2 * GROUPS) ** 0.5  # chi-squared
+    ids = ImpressionIds()
+    assert {group_of(ids.next(1, 1, "stable")) for _ in range(GROUPS)} == set(range(GROUPS))
 
 
 def test_a_version_too_large_for_it_is_said_to_be_unknown() -> None:
@@ -54,9 +73,3 @@ def test_a_callers_own_id_is_none_of_ours(text: str) -> None:
     assert not is_impression_id(text)
     with pytest.raises(InvalidRequest):
         parse_impression_id(text)
-
-
-def test_an_arm_that_does_not_exist_is_refused() -> None:
-    made = ImpressionIds().next(1, 1, "stable")
-    with pytest.raises(InvalidRequest):
-        parse_impression_id(made[:10] + encode(1 << 3 | 7, 5) + made[15:])

@@ -121,7 +121,7 @@ async def test_recorded_slots_give_the_recorded_scores(
         again = scored_again(versions[version], impression, items)
         assert impression.scores.tolist() == pytest.approx(again, abs=1e-6)
         assert len(again) == min(TOP, request.get("top_k", TOP), impression.candidates)
-        assert parse_impression_id(impression.impression_id)[1:] == (versions[version].version, "stable")
+        assert parse_impression_id(impression.impression_id)[1:3] == (versions[version].version, "stable")
 
 
 async def test_changes_between_requests_at_work_are_recorded_as_they_were_scored(
