@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import json
 import os
 import re
 from typing import TYPE_CHECKING, Annotated, Any, Literal
@@ -52,7 +53,7 @@ def job_config(model: str, seed: int, split: Literal["auto", "time", "random"] =
     Raises:
         ConfigError: the model has no such option, or a value does not fit.
     """
-    from app.models import MODELS
+    from app.models import model_class
     from app.training.architectures import ModelConfig
     from app.training.data.split import SplitConfig
     from app.training.job_config import JobConfig
@@ -63,10 +64,12 @@ def job_config(model: str, seed: int, split: Literal["auto", "time", "random"] =
     shape = {field: given[option] for option, field in MODEL_FIELDS.items() if option in given}
     if isinstance(shape.get("hidden"), str):
         shape["hidden"] = widths(shape["hidden"])
-    for option in shape if model in MODELS else ():
-        if option not in MODELS[model].options():
+    takes = model_class(model).options()
+    for option in shape:
+        if option not in takes:
             raise ConfigError(f"--{option}: {model} has none; leave it out")
-    architecture = ModelConfig(name=model, seed=seed, **shape)
+    own = dict(map(name_and_value, given.get("option", ())))
+    architecture = ModelConfig(name=model, seed=seed, own=own, **shape)
     chosen = {field: given[option] for option, field in TRAINER_FIELDS.items() if option in given}
     training = {"table_l2": architecture.table_l2(), "learning_rate": architecture.family.learning_rate} | chosen
     return JobConfig(
@@ -75,9 +78,20 @@ def job_config(model: str, seed: int, split: Literal["auto", "time", "random"] =
         split=SplitConfig(kind=split, seed=seed),
         preparation=PreprocessingFit(**{option: given[option] for option in PREPARATION_FIELDS if option in given}),
         effort=given.get("effort"),
-        given=tuple(sorted({*shape, *chosen, *(given.keys() & {*PREPARATION_FIELDS})})),
+        given=tuple(sorted({*shape, *chosen, *(given.keys() & {*PREPARATION_FIELDS}), *(["own"] if own else [])})),
         **{option: given[option] for option in JOB_FIELDS if option in given},
     )
+
+
+def name_and_value(text: str) -> tuple[str, Any]:
+    """Read `--option NAME=VALUE`; the value is JSON, or else text. Raises ConfigError without a name."""
+    name, separator, value = text.partition("=")
+    if not name or not separator:
+        raise ConfigError(f"--option {text}: expected NAME=VALUE, such as heads=4")
+    try:
+        return name, json.loads(value)
+    except ValueError:
+        return name, value
 
 
 def widths(text: str, example: str = "128,64") -> tuple[int, ...]:

@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import shlex
 import sys
-from dataclasses import asdict
 from typing import TYPE_CHECKING
 
 from app.commands.output import notify, warn
@@ -21,7 +20,7 @@ def track_run(tracking: Tracking, destination: Destination, result: JobResult) -
     try:
         run = tracking.log(
             f"version {destination.version}" if destination.version else folder.name,
-            config=asdict(result.config),
+            config=result.config.as_document(),
             metrics=result.metrics,
             epochs=[
                 {"train_loss": e.train_loss, "validation_loss": e.validation_loss or 0.0} for e in result.fitted.epochs

@@ -54,7 +54,10 @@ def train(
     split: Annotated[
         Literal["auto", "time", "random"], typer.Option(help="Hold out the newest rows, or some at random.")
     ] = "auto",
-    model: Annotated[str, typer.Option(help="Architecture; docs/models.md says which when.")] = "deepfm",
+    model: Annotated[
+        str,
+        typer.Option(help="Architecture; docs/models.md says which when. Or package.module:Class, one of your own."),
+    ] = "deepfm",
     effort: Annotated[
         Literal["quick", "default", "high"],
         typer.Option(help="Options that are not given: by rules, by a search of three fits, or of twelve."),
@@ -89,6 +92,12 @@ def train(
     hidden: Annotated[str | None, typer.Option(help="Hidden layers, as 128,64.", rich_help_panel=TUNING)] = None,
     batch_size: Annotated[int | None, typer.Option(min=2, help="Rows a step.", rich_help_panel=TUNING)] = None,
     epochs: Annotated[int | None, typer.Option(min=1, help="At most; it stops early.", rich_help_panel=TUNING)] = None,
+    option: Annotated[
+        list[str] | None,
+        typer.Option(
+            metavar="NAME=VALUE", help="Option of a model class of your own; several times.", rich_help_panel=TUNING
+        ),
+    ] = None,
     learning_rate: Annotated[
         float | None, typer.Option(min=1e-9, max=10.0, help="Of Adam.", rich_help_panel=TUNING)
     ] = None,
@@ -166,6 +175,7 @@ def train(
         id_dropout=id_dropout,
         min_count=min_count,
         averaging=averaging,
+        option=option,
         target_statistics=target_statistics,
         calibration=calibration,
         effort=effort,
@@ -179,6 +189,7 @@ def train(
 
         config = repeat_choice(config, read_manifest(recipe))
 
+    from app.models.user_class import short_name
     from app.publishing.gate_version import gate_version
     from app.publishing.publish import prune_old_versions
     from app.registry.store.model_store import ModelStore
@@ -192,7 +203,7 @@ def train(
     from app.training.tracking import Tracking
 
     with join_process_group(config.trainer.device) as group:
-        name = name or model
+        name = name or short_name(model)
         settings = load_settings(model=name, mlflow_uri=mlflow)
         live = ModelStore.from_settings(settings).pointer().stable if unless_live else None
         if live is not None:
@@ -225,7 +236,9 @@ def train(
             if part and part.skipped.count:
                 warn(f"{part.source}: {part.skipped}")
 
-        checkpoint = Checkpoint(runs / "checkpoints" / f"{dataset}-{model}-{seed}.pt", resume=resume, on_failure=warn)
+        checkpoint = Checkpoint(
+            runs / "checkpoints" / f"{dataset}-{short_name(model)}-{seed}.pt", resume=resume, on_failure=warn
+        )
         if not group.is_first:
             TrainingJob(config).follow(rows, test_rows, group, checkpoint=checkpoint)
             return
@@ -239,7 +252,7 @@ def train(
             better = is_better_than_live(store, rows.schema, measured[0])
             gate_version(store, version, settings, reporter, better=better)
 
-        target = publish_on_success(store, gate) if store else new_run_folder(runs, model)
+        target = publish_on_success(store, gate) if store else new_run_folder(runs, short_name(model))
         with target as destination:
             try:
                 result = _run(config, rows, test_rows, destination.folder, name, checkpoint, group)
@@ -249,7 +262,7 @@ def train(
             measured.append(result)
             is_refused = bool(result.verdict.poor) and not force
             if store and is_refused:
-                destination.withhold(runs, model)
+                destination.withhold(runs, short_name(model))
             show_result(model, result, rows)
             if export:
                 export_states_of(rows, export, "--export")

@@ -57,7 +57,8 @@ def tune(
     import functools
     from dataclasses import replace
 
-    from app.models import MODELS
+    from app.models import model_class
+    from app.models.user_class import short_name
     from app.training.data.catalogue import open_dataset
     from app.training.evaluation.rows_digest import rows_digest
     from app.training.job import TrainingJob
@@ -65,9 +66,8 @@ def tune(
     from app.training.recipe.rules import apply_rules
     from app.training.tuning import Search, search_space
 
-    if model not in MODELS:
-        raise ConfigError(f"--model {model}: unknown; choose one of {', '.join(MODELS)}")
-    name = study or model
+    model_class(model)  # refuses one that is unknown
+    name = study or short_name(model)
     if not name.replace("-", "").replace("_", "").isalnum():
         raise ConfigError(f"--study {name}: use letters, digits, '_' and '-'")
     read = functools.partial(

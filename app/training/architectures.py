@@ -2,19 +2,24 @@
 
 from __future__ import annotations
 
-from dataclasses import asdict, dataclass
+from dataclasses import dataclass, field
+from typing import Any
 
 import torch
 
 from app.errors import ConfigError
-from app.models import MODELS, build
+from app.models import build, model_class
 from app.models.base import CtrModel
 from app.models.preprocessing import Preprocessing
+from app.models.user_class import is_user_class
 
 NOMINAL_ROWS = 44_000
 """Number of training rows that defaults are for where the data is not known yet."""
 MAX_TABLE_L2 = 0.05
 """A larger penalty does not help the smallest sets (docs/adr/0014)."""
+
+SHAPE = ("dim", "hidden", "dropout")
+"""Options that `ctr train` has an option of its own for."""
 
 
 @dataclass(frozen=True)
@@ -48,18 +53,24 @@ class ModelConfig:
     hidden: tuple[int, ...] | None = None
     dropout: float | None = None
     seed: int = 0
+    own: dict[str, Any] = field(default_factory=dict)
+    """Further options of a class of the user's own, by name."""
 
     def __post_init__(self) -> None:
         """Raise ConfigError for an unknown model or an option out of range."""
-        if self.name not in MODELS:
-            raise ConfigError(f"--model {self.name}: unknown; choose one of {', '.join(MODELS)}")
-        for option, default in MODELS[self.name].options().items():
-            if option in asdict(self) and getattr(self, option) is None:
+        for option, default in self.takes.items():
+            if option in SHAPE and getattr(self, option) is None:
                 object.__setattr__(self, option, default)
+        object.__setattr__(self, "own", {name: self._own_option(name, value) for name, value in self.own.items()})
         if self.dim is not None and self.dim < 1:
             raise ConfigError("--dim must be 1 or more")
         if self.hidden is not None and (not self.hidden or min(self.hidden) < 1):
             raise ConfigError("every width of --hidden must be 1 or more")
+
+    @property
+    def takes(self) -> dict[str, Any]:
+        """Return the options that the model takes, by name, with their defaults."""
+        return model_class(self.name).options()
 
     @property
     def family(self) -> Family:
@@ -76,5 +87,24 @@ class ModelConfig:
     def build(self, preprocessing: Preprocessing) -> CtrModel:
         """Build the model with fresh weights, which are the same for the same seed."""
         torch.manual_seed(self.seed)
-        options = {key: value for key, value in asdict(self).items() if key in MODELS[self.name].options()}
-        return build(self.name, preprocessing, **options)
+        options = {option: getattr(self, option) for option in SHAPE if option in self.takes}
+        return build(self.name, preprocessing, **options, **self.own)
+
+    def _own_option(self, name: str, value: Any) -> Any:
+        """Return the value of an option of the user's class in the type of its default. Raises ConfigError."""
+        options = {option: default for option, default in self.takes.items() if option not in SHAPE}
+        if not is_user_class(self.name):
+            raise ConfigError(f"--option {name}: it is for a class of your own, and {self.name} is none")
+        if name not in options:
+            shape = [f"--{option}" for option in SHAPE if option in self.takes]
+            takes = [f"--option {option}={default}" for option, default in options.items()]
+            raise ConfigError(f"--option {name}: {self.name} takes {', '.join([*shape, *takes]) or 'no options'}")
+        default = options[name]
+        if isinstance(default, float) and type(value) is int:
+            return float(value)
+        if isinstance(default, tuple) and isinstance(value, list | tuple):
+            return tuple(value)
+        if default is None or type(value) is type(default):
+            return value
+        kind = {tuple: "a list"}.get(type(default), f"a {type(default).__name__}")
+        raise ConfigError(f"--option {name}={value}: expected {kind}, such as {default!r}")

@@ -24,6 +24,7 @@ from app.training.judgement import fit_baselines_on
 from app.training.loop.checkpoint import Checkpoint
 from app.training.loop.epochs import ProgressUpdate
 from app.training.loop.trainer import FitResult, Trainer
+from app.training.model_contract import check_user_model
 from app.training.preprocessing.encode import encode
 from app.training.preprocessing.expand import expand
 from app.training.recipe.facts import measure, validation_share
@@ -161,6 +162,7 @@ class TrainingJob:
         Raises:
             DataError, ConfigError: the rows or the options do not fit.
         """
+        check_user_model(self.config.model, data)
         machine_group = group.on_this_machine()
         choice = group.run_all_or_raise(lambda: self.config.split.choose(data, test))
         notify(f"Held out for validation{'' if test else ' and test'}: {choice}")

@@ -2,10 +2,10 @@
 
 from __future__ import annotations
 
-from dataclasses import dataclass, field
-from typing import Literal
+from dataclasses import asdict, dataclass, field
+from typing import Any, Literal
 
-from app.models import MODELS
+from app.models import model_class
 from app.models.preprocessing import Preprocessing
 from app.training.architectures import ModelConfig
 from app.training.data.split import SplitConfig
@@ -33,6 +33,13 @@ class JobConfig:
     given: tuple[str, ...] = ()
     """Names of the fields of `trainer`, `model` and `preparation` that the user chose, which are not adapted."""
 
+    def as_document(self) -> dict[str, Any]:
+        """Return the choices as the manifest keeps them: without options of the user's class where there are none."""
+        document = asdict(self)
+        if not self.model.own:
+            del document["model"]["own"]
+        return document
+
     def extend(
         self, preprocessing: Preprocessing, rows: dict[str, ExpandedRows], like: Preprocessing | None = None
     ) -> tuple[Preprocessing, dict[str, ExpandedRows]]:
@@ -42,5 +49,5 @@ class JobConfig:
             rows: rows by part; the statistics are learned on the part `train`.
             like: preprocessing whose statistics to learn, of these rows; None chooses them.
         """
-        across = MODELS[self.model.name].reads_across
+        across = model_class(self.model.name).reads_across
         return self.preparation.extend(preprocessing, rows, across=across, seed=self.trainer.seed, like=like)

@@ -12,7 +12,7 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 from app.errors import ConfigError, DataError
-from app.models import MODELS
+from app.models import model_class
 from app.training.architectures import ModelConfig
 from app.training.job_config import JobConfig
 from app.training.job_results import PreparedData
@@ -166,7 +166,7 @@ class Search:
 
 def search_space(model: str) -> Options:
     """Return the options to search for a model, with their defaults; options that the model lacks are absent."""
-    model_options, trainer = MODELS[model].options(), TrainerConfig()
+    model_options, trainer = model_class(model).options(), TrainerConfig()
     hidden = ",".join(str(width) for width in model_options["hidden"]) if "hidden" in model_options else None
     return {
         **({"dim": model_options["dim"]} if "dim" in model_options else {}),

@@ -79,7 +79,7 @@ def write_version(
         baselines=baselines,
         verdict=verdict,
         data=data,
-        config=asdict(config),
+        config=config.as_document(),
         unreadable={field: str(skipped) for field, skipped in unreadable.items()},
         seed=config.trainer.seed,
         command=command,
@@ -101,7 +101,7 @@ def write_version(
         metrics=metrics,
         data=data,
         config={
-            **asdict(config),
+            **config.as_document(),
             "epochs_trained": len(trained.fitted.epochs),
             "best_epoch": trained.fitted.best_epoch + 1,
             "calibrated": asdict(refitted.calibration if refitted else trained.calibration),

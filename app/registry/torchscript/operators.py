@@ -25,7 +25,8 @@ conv2d embedding embedding_bag
 _ACTIVATIONS = """
 relu relu_ leaky_relu prelu elu selu celu gelu silu mish softplus softsign hardtanh hardsigmoid hardswish sigmoid
 sigmoid_ log_sigmoid tanh_ softmax log_softmax softmin glu threshold batch_norm layer_norm group_norm instance_norm
-rms_norm normalize dropout
+rms_norm normalize dropout scaled_dot_product_attention avg_pool1d max_pool1d adaptive_avg_pool1d
+dropout_ leaky_relu_ elu_ selu_ celu_ silu_ mish_ hardtanh_ hardsigmoid_ hardswish_ threshold_ clamp_min_ clamp_max_
 """
 _REDUCTIONS = """
 sum mean max min amax amin argmax argmin prod std var norm cumsum cumprod logsumexp median quantile count_nonzero sort

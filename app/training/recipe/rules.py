@@ -6,7 +6,6 @@ import math
 from dataclasses import dataclass, replace
 from typing import Any
 
-from app.models import MODELS
 from app.training.job_config import JobConfig
 from app.training.preprocessing.target_statistics import TargetStatistics
 from app.training.recipe.facts import DataFacts
@@ -32,7 +31,7 @@ class Recipe:
 def change(config: JobConfig, **values: Any) -> JobConfig:
     """Return the configuration with these fields of its trainer or model, but for those that the user gave."""
     wanted = {name: value for name, value in values.items() if name not in config.given}
-    model = {name: value for name, value in wanted.items() if name in MODELS[config.model.name].options()}
+    model = {name: value for name, value in wanted.items() if name in config.model.takes}
     trainer = {name: value for name, value in wanted.items() if hasattr(config.trainer, name)}
     return replace(config, model=replace(config.model, **model), trainer=replace(config.trainer, **trainer))
 
@@ -47,7 +46,7 @@ def apply_rules(config: JobConfig, facts: DataFacts) -> Recipe:
     why = {"batch_size": f"batch size {batch}", "table_l2": f"L2 {table_l2:.2g}"}
     reasons = [f"{reason} for {rows:,} training rows" for name, reason in why.items() if name not in config.given]
     values: dict[str, Any] = {"batch_size": batch, "table_l2": table_l2, "epochs": epochs}
-    if "dim" not in MODELS[config.model.name].options():
+    if "dim" not in config.model.takes:
         values["id_dropout"] = 0.0  # logistic regression: its other weights would only make up for the user's
     elif facts.unseen_users is not None:
         values["id_dropout"] = round(min(facts.unseen_users, MAX_ID_DROPOUT), 3)
@@ -63,7 +62,7 @@ def alternatives(config: JobConfig, rows: int) -> dict[str, JobConfig]:
     under five times that, which suits sets where ids tell most; and for models without a network the penalty alone.
     """
     l2 = config.trainer.table_l2
-    if "dropout" not in MODELS[config.model.name].options():
+    if "dropout" not in config.model.takes:
         return {
             "weaker penalty": change(config, table_l2=l2 * 0.3),
             "stronger penalty": change(config, table_l2=l2 * 3),

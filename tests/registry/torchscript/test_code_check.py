@@ -48,6 +48,27 @@ def test_every_model_passes(architecture: str) -> None:
         CodeCheck()(Archive(script(serving_form(tiny_model(0, architecture, preprocessing)))))
 
 
+class Attention(nn.Module):
+    def forward(self, x: Tensor) -> Tensor:
+        weighed: Tensor = nn.functional.scaled_dot_product_attention(x, x, x)
+        return weighed * torch.softmax(x, 1) + nn.functional.normalize(x, dim=1)
+
+
+PARTS = (
+    *(nn.Linear(4, 4), nn.Bilinear(4, 4, 2), nn.Conv1d(4, 4, 1), nn.Embedding(5, 4), nn.Dropout(0.1), Attention()),
+    *(nn.LayerNorm(4), nn.RMSNorm(4), nn.BatchNorm1d(4), nn.GroupNorm(2, 4), nn.PReLU(), nn.LeakyReLU(), nn.GELU()),
+    *(nn.SiLU(), nn.Mish(), nn.ELU(), nn.Hardswish(), nn.Softplus(), nn.GLU(), nn.AvgPool1d(2), nn.MaxPool1d(2)),
+)
+
+
+@pytest.mark.filterwarnings("ignore::DeprecationWarning")
+@pytest.mark.parametrize("part", PARTS, ids=lambda part: type(part).__name__)
+def test_what_models_of_one_s_own_are_made_of_passes(part: nn.Module) -> None:
+    out = io.BytesIO()
+    torch.jit.save(torch.jit.script(part.eval()), out)
+    CodeCheck()(Archive(out.getvalue()))
+
+
 class Writes(nn.Module):
     def forward(self, x: Tensor) -> Tensor:
         torch.save(x, "stolen")
