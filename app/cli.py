@@ -31,6 +31,7 @@ COMMANDS: dict[str, str] = {
     "join": "app.commands.join:join",
     "events forget": "app.commands.events:forget",
     "events check": "app.commands.events:check",
+    "skew": "app.commands.skew:skew",
     "key": "app.commands.key:key",
     "models": "app.commands.models:models",
     "schema infer": "app.commands.schema:infer",

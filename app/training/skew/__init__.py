@@ -1,0 +1,1 @@
+"""Skew: what was served, beside what an offline table says for the same entity and time, field by field."""
