@@ -23,7 +23,6 @@ from app.training.loop.epochs import EpochLoop
 from app.training.loop.train_step import TrainStep
 from app.training.loop.trainer_config import TrainerConfig
 from app.training.optim.rowwise_rmsprop import RowWiseRmspropConfig
-from app.training.preprocessing.expand import ExpandedRows
 from benchmarks.figure import Figure
 from benchmarks.report import console, figure_table
 from benchmarks.training_contenders import DIM, HIDDEN
@@ -85,7 +84,7 @@ def _train(folder: Path) -> None:
     preprocessing, rows = as_rows(columns())
     held = len(rows.labels_N) // 10
     order_N = torch.randperm(len(rows.labels_N), generator=torch.Generator().manual_seed(0))
-    train, test = (ExpandedRows(*(tensor[chosen] for tensor in rows)) for chosen in (order_N[held:], order_N[:held]))
+    train, test = (rows.take(chosen) for chosen in (order_N[held:], order_N[:held]))
     with join_process_group() as group:
         torch.manual_seed(0)
         config = TrainerConfig(batch_size=BATCH)

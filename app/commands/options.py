@@ -12,6 +12,7 @@ import typer
 from app.errors import ConfigError
 
 if TYPE_CHECKING:
+    from app.training.data.weight_columns import WeightColumns
     from app.training.job_config import JobConfig
 
 Positive = Annotated[
@@ -27,6 +28,12 @@ QuoteEscape = Annotated[
         metavar="LETTER",
         help="What escapes a quote in a quoted cell: '\\' as Spark and Hive write it, or '\"'.",
         show_default="a quote; a file with backslashes before quotes is refused",
+    ),
+]
+Weight = Annotated[
+    str | None,
+    typer.Option(
+        metavar="COLUMN", help="Column of a table that says how much a row counts.", show_default="all the same"
     ),
 ]
 UNIT_SECONDS = {"s": 1, "m": 60, "h": 3600, "d": 86_400}
@@ -92,6 +99,13 @@ def name_and_value(text: str) -> tuple[str, Any]:
         return name, json.loads(value)
     except ValueError:
         return name, value
+
+
+def weight_columns(weight: str | None) -> WeightColumns:
+    """Make what the options say of how much rows count."""
+    from app.training.data.weight_columns import WeightColumns
+
+    return WeightColumns(weight)
 
 
 def widths(text: str, example: str = "128,64") -> tuple[int, ...]:

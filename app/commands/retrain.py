@@ -12,7 +12,7 @@ from typing import TYPE_CHECKING, Annotated, Any, Literal
 import typer
 from rich.markup import escape
 
-from app.commands.options import Positive, QuoteEscape, interval_seconds
+from app.commands.options import Positive, QuoteEscape, Weight, interval_seconds, weight_columns
 from app.commands.output import AsJson, ConsoleReporter, console, emit, notify, show_error
 from app.commands.store_options import Model, Store, open_store
 from app.errors import ConfigError, CtrError, DataError, NotPublished
@@ -34,6 +34,7 @@ def retrain(
     dataset: Annotated[str | None, typer.Option(help="Format.", show_default="the live version's")] = None,
     label: Annotated[str | None, typer.Option(help="Column of 0 or 1 of a table.", show_default="label")] = None,
     positive: Positive = None,
+    weight: Weight = None,
     timestamp: Annotated[str | None, typer.Option(help="Time column of a table, numbers or ISO 8601.")] = None,
     features: Annotated[
         Path | None, typer.Option(help="features.yaml, to be told where it differs.", show_default="the live version's")
@@ -114,6 +115,7 @@ def _retrain(
     dataset: str | None,
     label: str | None,
     positive: str | None,
+    weight: str | None,
     timestamp: str | None,
     quote_escape: str | None,
     features: Path | None,
@@ -158,7 +160,8 @@ def _retrain(
             config = _config(live, options)
             notify(f"Reading {dataset or live.manifest.data.get('dataset')}")
             columns = {"label": label, "timestamp": timestamp, "escape": quote_escape, "positive": positive}
-            rows = _read(live, dataset, data, features, **columns, max_bad=max_bad, cache=cache)
+            weighting = weight_columns(weight)
+            rows = _read(live, dataset, data, features, **columns, weighting=weighting, max_bad=max_bad, cache=cache)
             live_newest = newest_time(live.manifest)
             times_N = rows.timestamps_N
             if only_new and live_newest is not None and times_N is not None and times_N.max() <= live_newest:

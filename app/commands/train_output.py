@@ -25,6 +25,8 @@ def show_result(model: str, result: JobResult, rows: Dataset) -> None:
     for field, skipped in result.unreadable.items():
         warn(f"{field}: {skipped}")
     console.print(_table(model, result))
+    if rows.weights:
+        notify(f"Metrics are weighted: {rows.weights.note}.")
     notify(f"Calibration: {result.calibration.in_words}.")
     test = result.metrics["test"]
     for sentence in evidence(test, result.verdict, result.rows["test"], result.clicks["test"]):

@@ -10,7 +10,7 @@ import typer
 from rich.markup import escape
 from rich.table import Table
 
-from app.commands.options import Positive, QuoteEscape, job_config, quiet_threads
+from app.commands.options import Positive, QuoteEscape, Weight, job_config, quiet_threads, weight_columns
 from app.commands.output import AsJson, console, emit, notify
 from app.errors import ConfigError, DataError
 
@@ -30,6 +30,7 @@ def tune(
     features: Annotated[Path | None, typer.Option(help="features.yaml; every format but table brings its own.")] = None,
     label: Annotated[str | None, typer.Option(help="Column of 0 or 1 of a table.", show_default="label")] = None,
     positive: Positive = None,
+    weight: Weight = None,
     timestamp: Annotated[
         str | None, typer.Option(help="Time column of a table, numbers or ISO 8601, to split by.")
     ] = None,
@@ -78,6 +79,7 @@ def tune(
         timestamp=timestamp,
         escape=quote_escape,
         positive=positive,
+        weighting=weight_columns(weight),
     )
     rows = read(data)
     base = job_config(model, seed, split, epochs=epochs, effort="quick")
@@ -119,7 +121,7 @@ def tune(
     best = search.best
     if best is None:
         raise DataError("no trial came to an end; give it more --trials or --minutes")
-    chosen = best.options | {"escape": quote_escape, "positive": positive}
+    chosen = best.options | {"escape": quote_escape, "positive": positive, "weight": weight}
     command = _command(chosen, dataset, data, test, features, label, timestamp, split, model, epochs, seed)
     console.print(_table(search))
     first = search.trials[0]

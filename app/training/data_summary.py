@@ -13,7 +13,11 @@ def summarise_data(parts: dict[str, Dataset]) -> dict[str, Any]:
     """Return the rows' source, and the number of rows, the CTR and the time span of each part."""
     summary: dict[str, Any] = {"source": parts["train"].source, "dataset": parts["train"].name}
     for name, part in parts.items():
-        summary[name] = {"rows": len(part), "ctr": round(float(part.labels_N.mean()), 6), **_window(part)}
+        weights = part.weights
+        ctr = float(part.labels_N.mean()) if weights is None else weights.in_evaluation.mean(part.labels_N)
+        summary[name] = {"rows": len(part), "ctr": round(ctr, 6), **_window(part)}
+    if parts["train"].weights:
+        summary["weights"] = parts["train"].weights.note
     if parts["train"].skipped.count:
         summary["skipped"] = str(parts["train"].skipped)
     return summary

@@ -238,7 +238,9 @@ class TrainingJob:
         if self.config.refit:
             notify(f"Fitting it again on all {len(data):,} rows, for {trained.fitted.best_epoch + 1} epochs")
         refitted = self._refit(data, test, prepared, trained.fitted, on_progress, checkpoint, group)
-        return refitted and refitted.calibrated(trained.calibration, trained.logits["validation"])
+        return refitted and refitted.calibrated(
+            trained.calibration, trained.logits["validation"], prepared.encoded["validation"].learned_weighting
+        )
 
     def _refit(
         self,
@@ -270,13 +272,22 @@ class TrainingJob:
         with torch.inference_mode():
             logits: dict[str, Floats] = {part: predict(model, prepared.rows[part]).numpy() for part in HELD_OUT}
         calibration = fit_calibration(
-            self.config.calibration, logits["validation"], labels["validation"], self.config.trainer.seed
+            self.config.calibration,
+            logits["validation"],
+            labels["validation"],
+            self.config.trainer.seed,
+            prepared.encoded["validation"].learned_weighting,
         )
         calibration.apply(model)
 
         def measure(with_calibration: Calibration) -> dict[str, Metrics]:
             return {
-                part: evaluate(labels[part], with_calibration.probabilities(logits[part]), prepared.groups(part))
+                part: evaluate(
+                    labels[part],
+                    with_calibration.probabilities(logits[part]),
+                    prepared.groups(part),
+                    prepared.encoded[part].weighting,
+                )
                 for part in HELD_OUT
             }
 

@@ -35,4 +35,5 @@ def fit_baselines_on(
 def judge_trained(prepared: PreparedData, trained: TrainedModel, baselines: dict[str, BaselineResult]) -> Verdict:
     """Compare the trained model with the baselines on the same rows."""
     labels = {part: prepared.encoded[part].labels_N for part in HELD_OUT}
-    return judge(labels, {part: trained.probabilities(part) for part in HELD_OUT}, baselines)
+    weighting = {part: prepared.encoded[part].weighting for part in HELD_OUT}
+    return judge(labels, {part: trained.probabilities(part) for part in HELD_OUT}, baselines, weighting)

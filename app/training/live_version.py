@@ -123,4 +123,5 @@ def is_better_than_live(store: ModelStore, schema: FeatureSchema, result: JobRes
     if live is None or live.schema_hash != schema.hash:
         return False
     live_N = probabilities(live, result.test)
-    return is_better(compare("log_loss", result.test.labels_N, result.test_probabilities_N.astype(np.float64), live_N))
+    new_N = result.test_probabilities_N.astype(np.float64)
+    return is_better(compare("log_loss", result.test.labels_N, new_N, live_N, weighting=result.test.weighting))

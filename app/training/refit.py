@@ -14,10 +14,12 @@ from typing import Any
 from app.models.base import CtrModel
 from app.models.preprocessing import Preprocessing
 from app.training.data.dataset import Dataset
+from app.training.data.row_weights import RowWeights
 from app.training.distributed import SINGLE_PROCESS, ProcessGroup
 from app.training.evaluation.calibration import Calibration
 from app.training.evaluation.predict import predict
 from app.training.evaluation.reliability import Floats
+from app.training.evaluation.weighting import Weighting
 from app.training.job_config import JobConfig
 from app.training.loop.checkpoint import Checkpoint
 from app.training.loop.epochs import ProgressUpdate
@@ -40,17 +42,22 @@ class RefittedModel:
     has_seen_test: bool
     """Whether the test rows were held out of the data, so that it was trained on them too."""
     calibration: Calibration = field(default_factory=Calibration)
+    weights: RowWeights | None = None
+    """How much each of the rows that it was trained on counts; None where all count the same."""
 
-    def calibrated(self, calibration: Calibration, validation_logits_N: Floats) -> RefittedModel:
+    def calibrated(
+        self, calibration: Calibration, validation_logits_N: Floats, weighting: Weighting | None = None
+    ) -> RefittedModel:
         """Apply the held-out model's calibration, carried over, to the model in place; return it with that.
 
         Args:
-            validation_logits_N: what the calibration was fitted to.
+            validation_logits_N, weighting: what the calibration was fitted to.
         """
         if calibration.method == "platt":  # which alone asks for a pass over all rows
             logits_N: Floats = predict(self.model, self.rows["train"]).numpy()
             labels_N: Floats = self.rows["train"].labels_N.numpy()
-            calibration = calibration.carried_over(validation_logits_N, logits_N, labels_N)
+            own_weighting = None if self.weights is None else self.weights.in_training
+            calibration = calibration.carried_over(validation_logits_N, logits_N, labels_N, weighting, own_weighting)
         calibration.apply(self.model)
         return replace(self, calibration=calibration)
 
@@ -107,4 +114,4 @@ def refit(
     )
     if after:
         after()
-    return RefittedModel(model, epochs, rows, has_seen_test)
+    return RefittedModel(model, epochs, rows, has_seen_test, weights=encoded.weights)

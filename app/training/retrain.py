@@ -144,7 +144,7 @@ def retrain(
 
     test = prepared.encoded["test"]
     new_N, live_N = trained.calibration.probabilities(trained.logits["test"]), probabilities(live, test)
-    outcome.evaluation = compare(config.metric, test.labels_N, new_N, live_N, prepared.groups("test"))
+    outcome.evaluation = compare(config.metric, test.labels_N, new_N, live_N, prepared.groups("test"), test.weighting)
     outcome.evaluation |= {
         "min_gain": config.min_gain,
         "seen_by_live": seen_share(live.manifest, prepared.data["test"]),
@@ -177,7 +177,9 @@ def retrain(
             has_seen_test=True,
             start=None if config.fresh else start,
             on_progress=on_progress,
-        ).calibrated(trained.calibration, trained.logits["validation"])
+        ).calibrated(
+            trained.calibration, trained.logits["validation"], prepared.encoded["validation"].learned_weighting
+        )
     manifest_details = {
         "retrained": {
             "from": live.version,

@@ -251,7 +251,8 @@ def _restore_batch_norms(model: CtrModel, train: ExpandedRows) -> None:
         )  # the identity, exactly
     handles = [norm.register_forward_pre_hook(keep_inputs) for norm in norms]
     model.eval()
-    rows_BT, x_BT, _ = sample_rows(train)
+    sample = sample_rows(train)
+    rows_BT, x_BT = sample.rows_NT, sample.x_NT
     model.logits(rows_BT, x_BT, model.fields(rows_BT, x_BT))
     for handle in handles:
         handle.remove()

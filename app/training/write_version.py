@@ -149,7 +149,8 @@ def _measure_written(
     probabilities_N = refitted.test_probabilities()
     if refitted.has_seen_test:
         return probabilities_N, None
-    return probabilities_N, evaluate(prepared.encoded["test"].labels_N, probabilities_N, prepared.groups("test"))
+    test = prepared.encoded["test"]
+    return probabilities_N, evaluate(test.labels_N, probabilities_N, prepared.groups("test"), test.weighting)
 
 
 def _write_report(folder: Path, report_input: ReportInput, notify: Callable[[str], None]) -> tuple[str, ...]:

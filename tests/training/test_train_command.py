@@ -8,6 +8,7 @@ from functools import partial
 from pathlib import Path
 from typing import Any
 
+import polars as pl
 import pytest
 
 from app.registry.artifact.load import load, read_manifest
@@ -115,6 +116,25 @@ def test_a_version_s_recipe_is_repeated_without_a_search(ctr: Ctr) -> None:
     status, _, err = ctr(*TABLE, "--recipe", first["version_dir"], "--model", "fm")
     assert status == 1
     assert "--recipe: that version is a deepfm; add --model deepfm" in err.replace("\n", " ")
+
+
+def test_weights_count_in_training_metrics_and_report(ctr: Ctr) -> None:
+    """Rows with a click are half of all, and nine tenths of the weight: that is what the version predicts."""
+    frame = pl.read_csv("clicks.csv").with_columns(w=pl.when(pl.col("clicked") == 1).then(9.0).otherwise(1.0))
+    frame.write_csv("clicks.csv")
+    status, out, err = ctr(*TABLE, *SMALL[4:], "--model", "lr", "--weight", "w", "--force", "--json")
+    assert status == 0, err
+    assert "Metrics are weighted: each row counts as its w says." in " ".join(err.split())
+    result = json.loads(out)
+    assert result["metrics"]["test"]["calibration"] == pytest.approx(1.0, abs=0.1)
+    assert result["baselines"]["constant"]["calibration"] == pytest.approx(1.0, abs=0.1)
+    folder = Path(result["version_dir"])
+    manifest = read_manifest(folder)
+    assert manifest.data["weights"] == "each row counts as its w says"
+    assert manifest.data["train"]["ctr"] == pytest.approx(0.9, abs=0.02)
+    scores = [score for request in manifest.golden for score in request.scores]
+    assert min(scores) > 0.75
+    assert "Weights: each row counts as its w says" in (folder / "report.html").read_text()
 
 
 def test_people_get_a_table_beside_the_baselines_on_standard_error(ctr: Ctr) -> None:

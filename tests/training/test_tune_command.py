@@ -6,6 +6,7 @@ import json
 import shlex
 from pathlib import Path
 
+import polars as pl
 import pytest
 
 from tests.command_line import Ctr
@@ -19,12 +20,13 @@ TABLE = ("--dataset", "table", "--data", "my clicks.csv", "--features", "feature
 def ctr(tmp_path: Path, monkeypatch: pytest.MonkeyPatch, run_ctr: Ctr) -> Ctr:
     monkeypatch.chdir(tmp_path)
     (tmp_path / "features.yaml").write_text(FEATURES)
-    (tmp_path / "my clicks.csv").write_text(csv_text(300))
+    weights = pl.read_csv(csv_text(300).encode()).with_columns(w=pl.int_range(300) % 3 + 1)
+    weights.write_csv(tmp_path / "my clicks.csv")
     return run_ctr
 
 
 def test_the_command_that_it_prints_trains_the_best(ctr: Ctr) -> None:
-    options = ("--model", "fm", "--epochs", "2", "--seed", "4", "--json")
+    options = ("--model", "fm", "--weight", "w", "--epochs", "2", "--seed", "4", "--json")
     status, out, err = ctr("tune", *TABLE, *options, "--trials", "2")
     assert status == 0, err
     status, out, err = ctr("tune", *TABLE, *options, "--trials", "4")

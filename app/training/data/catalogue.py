@@ -22,6 +22,7 @@ from app.training.data.readers.bad_rows import MAX_BAD_SHARE
 from app.training.data.served_rows import open_served
 from app.training.data.shard_encoding import ReportProgress
 from app.training.data.source import Source
+from app.training.data.weight_columns import UNWEIGHTED, WeightColumns
 from app.training.distributed import SINGLE_PROCESS, ProcessGroup
 
 LABEL = "label"
@@ -39,6 +40,7 @@ def open_dataset(
     timestamp: str | None = None,
     escape: str | None = None,
     positive: str | None = None,
+    weighting: WeightColumns = UNWEIGHTED,
     max_bad: float = MAX_BAD_SHARE,
     cache: Path = CACHE,
     report: ReportProgress | None = None,
@@ -55,6 +57,7 @@ def open_dataset(
         timestamp: time column of a table.
         escape: what escapes quotes in the cells of a table, a backslash or a double quote.
         positive: the label that is a click, or a threshold such as `>=4`; None reads 0 and 1.
+        weighting: columns of a table that say how much a row counts.
         max_bad: share of bad rows above which the file is refused.
         cache: folder of the encoded forms of large files.
         report: receives the number of rows encoded so far and the share of the file read.
@@ -66,12 +69,12 @@ def open_dataset(
         DataError: the data is.
     """
     if name == SERVED:
-        _check_options(name, label, timestamp, escape, positive)
+        _check_options(name, label, timestamp, escape, positive, weighting)
         if path is None:
             raise ConfigError("--dataset served needs --data DIR, where `ctr join` wrote the rows")
         return open_served(path, features, cache, report=report, group=group, limits=limits)
     source = group.run_all_or_raise(
-        lambda: open_source(name, path, features, label, timestamp, limits, escape, positive)
+        lambda: open_source(name, path, features, label, timestamp, limits, escape, positive, weighting)
     )
     return load_dataset(source, cache=cache, max_bad=max_bad, report=report, group=group)
 
@@ -85,11 +88,12 @@ def open_source(
     limits: EncodingLimits = DEFAULT_LIMITS,
     escape: str | None = None,
     positive: str | None = None,
+    weighting: WeightColumns = UNWEIGHTED,
 ) -> Source:
     """Return a dataset's source, not yet read; see `open_dataset`. Raises ConfigError and DataError as it does."""
     if name not in DATASETS:
         raise ConfigError(f"--dataset {name}: unknown; choose one of {', '.join(DATASETS)}")
-    _check_options(name, label, timestamp, escape, positive)
+    _check_options(name, label, timestamp, escape, positive, weighting)
     labels = LabelReading(positive)
     if name == "movielens":
         return movielens_source(path, _schema(name, features, path, limits), features is None, limits)
@@ -98,18 +102,25 @@ def open_source(
     schema = _schema(name, features, path, limits)
     assert path is not None
     if name == "table":
-        return table_source(path, schema, label or LABEL, timestamp, limits, escape, labels)
+        return table_source(path, schema, label or LABEL, timestamp, limits, escape, labels, weighting)
     if name in SPARSE:
         return sparse_source(path, schema, SPARSE[name], derived=features is None, labels=labels, limits=limits)
     return SOURCES[name](path, schema, limits)
 
 
 def _check_options(
-    name: str, label: str | None, timestamp: str | None, escape: str | None, positive: str | None
+    name: str,
+    label: str | None,
+    timestamp: str | None,
+    escape: str | None,
+    positive: str | None,
+    weighting: WeightColumns,
 ) -> None:
     """Raise ConfigError for an option that is not for this format."""
     if name != "table" and (label or timestamp):
         raise ConfigError(f"--label and --timestamp are for --dataset table; {name} brings its own")
+    if weighting.names and name != "table":
+        raise ConfigError(f"--weight {weighting.weight}: is for --dataset table; {name} has no such column")
     if escape is not None and (name != "table" or escape not in ESCAPES):
         raise ConfigError(f"--escape {escape}: is for --dataset table, and one of {' '.join(ESCAPES)}")
     if positive is not None and name != "table" and name not in SPARSE:

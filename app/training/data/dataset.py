@@ -12,6 +12,7 @@ from app.errors import ConfigError
 from app.features.fields import Side
 from app.features.schema import FeatureSchema
 from app.training.data.readers.bad_rows import MAX_BAD_SHARE, SkippedRows
+from app.training.data.row_weights import RowWeights
 
 ID_COLUMN = "id"
 
@@ -43,6 +44,8 @@ class Dataset:
     """Limits the share of rows with a value that fits no slot, in each field."""
     notes: tuple[str, ...] = ()
     """Says what a user should know of how the files were read."""
+    weights: RowWeights | None = None
+    """Says how much each row counts; None where all count the same."""
 
     def __post_init__(self) -> None:
         """Raise ConfigError if the schema reads a field that is not there: a silent default would hide a typo."""
@@ -60,7 +63,12 @@ class Dataset:
         """Return the rows at these positions, in this order."""
         times = None if self.timestamps_N is None else self.timestamps_N[index]
         return replace(
-            self, user=self.user[index], item=self.item[index], labels_N=self.labels_N[index], timestamps_N=times
+            self,
+            user=self.user[index],
+            item=self.item[index],
+            labels_N=self.labels_N[index],
+            timestamps_N=times,
+            weights=self.weights and self.weights.take(index),
         )
 
     def examples(self) -> Dataset:

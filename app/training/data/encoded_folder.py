@@ -1,7 +1,8 @@
-"""An encoded folder holds the slots, labels and times of a file as flat arrays, which are mapped.
+"""An encoded folder holds the slots, labels, times and weights of a file as flat arrays, which are mapped.
 
 user_keys.bin int64 [N, S_u]     item_keys.bin int64 [N, S_i]     labels.bin float32 [N]
 user_values.bin float32 [N, S_u] item_values.bin float32 [N, S_i] times.bin int64 [N], if any
+weights.bin float32 [N], if any
 user.parquet, item.parquet       some rows as they were read, for examples
 meta.json                        shapes, what was left out, and which file this is
 """
@@ -20,7 +21,7 @@ from app.features.fields import SIDES, Side
 from app.features.slots import Slots
 from app.training.data.readers.bad_rows import SkippedRows
 
-FORMAT = 3
+FORMAT = 4
 META_FILE = "meta.json"
 
 
@@ -34,6 +35,7 @@ class EncodedFolderMeta(msgspec.Struct, frozen=True):
     rows: int
     slots: dict[str, int]
     timed: bool
+    weighted: bool
     seen: int
     """Counts the rows of the file, good or bad."""
     skipped: dict[str, Any]
@@ -57,6 +59,7 @@ class EncodedFolder:
             raise ValueError("another format")
         self.labels_N = self._map("labels", np.float32)
         self.times_N = self._map("times", np.int64) if self.meta.timed else None
+        self.weights_N = self._map("weights", np.float32) if self.meta.weighted else None
         self._slots = {side: self._map_side(side) for side in SIDES}
 
     def slots(self, side: Side) -> Slots:

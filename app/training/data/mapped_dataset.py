@@ -36,6 +36,7 @@ class MappedDataset(Dataset):
             self,
             labels_N=self.labels_N[index],
             timestamps_N=None if self.timestamps_N is None else self.timestamps_N[index],
+            weights=self.weights and self.weights.take(index),
             index_N=index if self.index_N is None else self.index_N[index],
         )
 

@@ -166,6 +166,7 @@ def _write(
             rows=rows,
             slots={str(side): schema.layout(side).width for side in SIDES},
             timed=True,
+            weighted=False,
             seen=rows + left_out,
             skipped=msgspec.to_builtins(SkippedRows()),
             unreadable={},

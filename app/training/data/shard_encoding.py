@@ -16,7 +16,7 @@ from app.training.data.readers.bad_rows import BadRows, SkippedRows, no_rows
 from app.training.data.source import Source
 from app.training.data.table_encoder import TableEncoder
 
-ARRAY_NAMES = ("labels", "times", *(f"{side}_{part}" for side in SIDES for part in ("keys", "values")))
+ARRAY_NAMES = ("labels", "times", "weights", *(f"{side}_{part}" for side in SIDES for part in ("keys", "values")))
 EXAMPLE_ROWS, MAX_EXAMPLE_CHUNKS = 64, 32
 
 ReportProgress = Callable[[int, float], None]
@@ -79,6 +79,8 @@ def encode_shard(
             files["labels"].write(chunk.labels_N.data)
             if chunk.times_N is not None:
                 files["times"].write(chunk.times_N.data)
+            if chunk.weights_N is not None:
+                files["weights"].write(chunk.weights_N.data)
             shard.rows += len(chunk.labels_N)
             encoder.check(bad.rows, chunk.fraction)
             examples.add(chunk.user, chunk.item)

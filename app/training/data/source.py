@@ -8,7 +8,6 @@ from dataclasses import dataclass, replace
 from pathlib import Path
 
 import numpy as np
-import numpy.typing as npt
 import polars as pl
 
 from app.errors import ConfigError, DataError
@@ -22,6 +21,7 @@ from app.training.data.readers.table_chunk import ChunkReader, TableChunk
 from app.training.data.readers.table_files import TableFiles
 from app.training.data.readers.time_values import COUNTER, TimeForm
 from app.training.data.usable_rows import UsableRows, read_labels, read_times
+from app.training.data.weight_columns import UNWEIGHTED, WeightColumns
 
 PLACEHOLDER = "\x1f"
 """This column of nulls keeps the number of rows of a side without fields."""
@@ -48,6 +48,8 @@ class Source:
     """Names the columns beside the label that tell the answer and so may not be features."""
     labels: LabelReading = ZERO_OR_ONE
     """Says which values of the label column are clicks."""
+    weighting: WeightColumns = UNWEIGHTED
+    """Says which columns tell how much a row counts."""
     derive: Callable[[pl.DataFrame], pl.DataFrame] = lambda frame: frame
     """Adds the columns that the schema reads and the file does not have. Raises DataError if it cannot."""
     other_files: tuple[Path, ...] = ()
@@ -145,7 +147,9 @@ class Source:
 
     def _required_columns(self) -> list[str]:
         times = [self.timestamp] if self.timestamp else []
-        return list(dict.fromkeys([self.label, *times, *self.raw_names("user"), *self.raw_names("item")]))
+        return list(
+            dict.fromkeys([self.label, *times, *self.weighting.names, *self.raw_names("user"), *self.raw_names("item")])
+        )
 
     def _check_columns(self, present: set[str], shown: Iterable[str], file: Path | None = None) -> None:
         missing = [name for name in self._required_columns() if name not in present]
@@ -167,13 +171,15 @@ class Source:
         frame = chunk.frame
         labels = read_labels(frame[self.label], self.labels, chunk.rows_N, bad)
         good = labels.is_not_null()
-        times_N: npt.NDArray[np.int64] | None = None
+        times: pl.Series | None = None
         if self.timestamp:
             times = read_times(frame[self.timestamp], self.time_form(), good, chunk.rows_N, bad)
             good = good & times.is_not_null()
-            times_N = times.filter(good).to_numpy().astype(np.int64)
+        weights = self.weighting.read(frame, good, chunk.rows_N, bad)
+        good = good & (weights > 0).fill_null(False)  # a row of weight 0 is as if it were not there
         if not good.all():
-            frame, labels = frame.filter(good), labels.filter(good)
+            frame, labels, weights = frame.filter(good), labels.filter(good), weights.filter(good)
+            times = None if times is None else times.filter(good)
         user, item = (
             plain_frame(
                 frame.select(self.raw_names(side) or pl.repeat(None, len(frame), dtype=pl.Boolean).alias(PLACEHOLDER))
@@ -184,9 +190,10 @@ class Source:
             user,
             item,
             labels.to_numpy().astype(np.float32),
-            times_N,
+            None if times is None else times.to_numpy().astype(np.int64),
             chunk.rows_N[good.to_numpy()],
             chunk.fraction,
+            weights.to_numpy().astype(np.float32) if self.weighting.names else None,
         )
 
     def _hint(self) -> str:

@@ -31,6 +31,8 @@ class UsableRows(NamedTuple):
     rows_N: npt.NDArray[np.int64]
     fraction: float
     """Tells the share of the file that has been read, 0 to 1."""
+    weights_N: npt.NDArray[np.float32] | None = None
+    """Holds how much each row counts, above 0, as the file says it; None where it does not."""
 
     def side(self, side: Side) -> pl.DataFrame:
         """Return the raw features of one side."""

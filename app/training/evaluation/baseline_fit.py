@@ -26,15 +26,11 @@ class BaselineFit:
     def predict_in_chunks(self, encoded: EncodedRows, rows: ExpandedRows, chunk_rows: int) -> Probabilities:
         """Return the probabilities [N], so many rows at a time."""
         chunks = (slice(start, start + chunk_rows) for start in range(0, len(encoded.labels_N), chunk_rows))
-        return np.concatenate(
-            [
-                self.predict(take_rows(encoded, chunk), ExpandedRows(*(tensor[chunk] for tensor in rows)))
-                for chunk in chunks
-            ]
-        )
+        return np.concatenate([self.predict(take_rows(encoded, chunk), rows.take(chunk)) for chunk in chunks])
 
 
-def fit_constant(labels_N: npt.NDArray[np.float32]) -> BaselineFit:
+def fit_constant(train: EncodedRows) -> BaselineFit:
     """Return the baseline that predicts the share of clicks of the training rows, whatever the row."""
-    share = float(labels_N.mean())
+    weights = train.weights
+    share = float(train.labels_N.mean() if weights is None else weights.in_training.mean(train.labels_N))
     return BaselineFit(lambda encoded, rows: np.full(len(encoded.labels_N), share), f"share of clicks {share:.5f}")

@@ -59,7 +59,7 @@ def fit_baselines(
     """
     train, rows = sample_both(*parts["train"], seed, max_rows)
     fits: dict[str, Callable[[], BaselineFit]] = {
-        CONSTANT: lambda: fit_constant(parts["train"][0].labels_N),
+        CONSTANT: lambda: fit_constant(parts["train"][0]),
         LOGISTIC_REGRESSION: lambda: fit_linear(preprocessing, rows, seed),
         GRADIENT_BOOSTING: lambda: fit_trees(preprocessing.schema, train, seed),
     }
@@ -74,7 +74,7 @@ def fit_baselines(
             part: fitted.predict_in_chunks(*held_out, chunk_rows) for part, held_out in parts.items() if part != "train"
         }
         metrics = {
-            part: evaluate(parts[part][0].labels_N, p_N, (groups or {}).get(part))
+            part: evaluate(parts[part][0].labels_N, p_N, (groups or {}).get(part), parts[part][0].weighting)
             for part, p_N in probabilities.items()
         }
         results[name] = BaselineResult(probabilities, metrics, fitted.note)

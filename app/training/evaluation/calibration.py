@@ -29,25 +29,25 @@ import numpy.typing as npt
 import torch
 
 from app.models.base import CtrModel
-from app.training.evaluation.platt import fit_level, fit_offset, fit_platt, log_losses, log_odds, sigmoid
+from app.training.evaluation.calibration_methods import (
+    MAX_SLOPE,
+    METHODS,
+    FittedMethod,
+    cross_fitted_losses,
+    fit_method,
+    least_slope,
+    offset_at,
+)
+from app.training.evaluation.platt import fit_level, fit_platt, log_losses, log_odds, sigmoid
 from app.training.evaluation.reliability import Floats
+from app.training.evaluation.weighting import Weighting, equal_weights
 
-FittedMethod = Literal["none", "offset", "platt"]
 Method = Literal["auto", "platt", "offset", "none"]
-METHODS: tuple[FittedMethod, ...] = ("none", "offset", "platt")
-"""The candidates, the simplest first."""
-FOLDS, MIN_CLICKS = 5, 3
-"""With fewer clicks than folds there are as many folds as clicks; with fewer than `MIN_CLICKS` nothing is compared."""
+MIN_CLICKS = 3
+"""With fewer clicks nothing is compared."""
 CLEAR = 1.0
 """A candidate is clearly worse than another if its log loss is above by this many standard errors."""
-LEVEL_ERRORS = 2.0
-"""The level is off if the clicks differ from the predicted ones by more than so many standard errors."""
-FLAT = 1e-4
-"""Standard deviation of calibrated logits that are worth no more than a constant. Around a click rate of 0.5 % float32
-has 200 numbers within it, so that the order stays; and the log loss is above the constant's by at most this times
-sqrt(p (1 - p)), were clicks to fall with the logits, and by some 1e-8 where they have nothing to do with them."""
-MAX_SLOPE = 10.0
-"""A larger slope comes from a model that has hardly learned, and would multiply the rounding of its logits."""
+Losses = dict[FittedMethod, npt.NDArray[np.float64]]
 
 
 @dataclass(frozen=True)
@@ -81,7 +81,14 @@ class Calibration:
         with torch.no_grad():
             model.calibration_2.copy_(torch.tensor([self.slope, self.offset]))
 
-    def carried_over(self, logits_N: Floats, other_logits_N: Floats, other_labels_N: Floats) -> Calibration:
+    def carried_over(
+        self,
+        logits_N: Floats,
+        other_logits_N: Floats,
+        other_labels_N: Floats,
+        weighting: Weighting | None = None,
+        other_weighting: Weighting | None = None,
+    ) -> Calibration:
         """Return the calibration for a model that was fitted again on more rows.
 
         The slope stays, and so does the change of the level, in log odds. The level itself is the other model's: where
@@ -90,32 +97,40 @@ class Calibration:
         Args:
             logits_N: what this was fitted to.
             other_logits_N, other_labels_N: logits of the other model on the rows it was fitted on, and their labels.
+            weighting, other_weighting: how much the rows of either count.
         """
         if self.method != "platt":
             return self
-        means = [float(p_N.mean()) for p_N in (self.probabilities(logits_N), sigmoid(logits_N.astype(np.float64)))]
+        weighting = weighting or equal_weights(len(logits_N))
+        other_weighting = other_weighting or equal_weights(len(other_logits_N))
+        means = [weighting.mean(p_N) for p_N in (self.probabilities(logits_N), sigmoid(logits_N.astype(np.float64)))]
         change = log_odds(means[0]) - log_odds(means[1])
-        level = log_odds(float(other_labels_N.mean())) + change
-        return replace(self, offset=fit_level(other_logits_N, 1 / (1 + math.exp(-level)), self.slope))
+        level = log_odds(other_weighting.mean(other_labels_N)) + change
+        offset = fit_level(other_logits_N, 1 / (1 + math.exp(-level)), self.slope, other_weighting.weights_N)
+        return replace(self, offset=offset)
 
     def probabilities(self, logits_N: Floats) -> npt.NDArray[np.float64]:
         """Return the calibrated probabilities [N]."""
         return sigmoid(self.slope * logits_N.astype(np.float64) + self.offset)
 
 
-def fit_calibration(method: Method, logits_N: Floats, labels_N: Floats, seed: int = 0) -> Calibration:
+def fit_calibration(
+    method: Method, logits_N: Floats, labels_N: Floats, seed: int = 0, weighting: Weighting | None = None
+) -> Calibration:
     """Fit the numbers to logits [N] and labels [N], by the method named or, for `auto`, by the one that they support.
 
     A slope above `MAX_SLOPE` is refused, and the offset alone takes its place.
 
     Args:
         seed: seeds the folds that the gain is measured with.
+        weighting: how much each row counts; None counts all the same.
     """
+    weighting = weighting or equal_weights(len(labels_N))
     clicks = int((labels_N > 0.5).sum())
     can_compare = min(clicks, len(labels_N) - clicks) >= MIN_CLICKS
-    steepest = fit_platt(logits_N, labels_N)[0]
+    steepest = fit_platt(logits_N, labels_N, weighting.weights_N)[0]
     candidates = [name for name in METHODS if name != "platt" or steepest <= MAX_SLOPE]
-    losses = cross_fitted_losses(logits_N, labels_N, seed) if can_compare else None
+    losses = cross_fitted_losses(logits_N, labels_N, seed, weighting) if can_compare else None
     if method != "auto":
         chosen = method if method in candidates else "offset"
         reason = f"{method} was asked for"
@@ -125,102 +140,49 @@ def fit_calibration(method: Method, logits_N: Floats, labels_N: Floats, seed: in
             f"left as trained: fewer than {MIN_CLICKS} rows with a click, or without one",
         )
     else:
-        informative = [name for name in candidates if _beats_constant(losses[name], labels_N)]
+        informative = [name for name in candidates if _beats_constant(losses[name], labels_N, weighting)]
         if not informative:
             slope = least_slope(logits_N)
-            offset = _offset_at(slope, logits_N, labels_N)
+            offset = offset_at(slope, logits_N, labels_N, weighting)
             reason = "the logits do not lower a constant's log loss by a standard error: all but a constant is left"
-            return Calibration(slope, offset, "platt", _gain(losses, "none", "platt"), reason)
-        chosen = _simplest_not_clearly_worse(losses, informative)
-        reason = _reason(losses, chosen)
+            return Calibration(slope, offset, "platt", _gain(losses, "none", "platt", weighting), reason)
+        chosen = _simplest_not_clearly_worse(losses, informative, weighting)
+        reason = _reason(losses, chosen, weighting)
     if method != "none" and "platt" not in candidates:
         reason += f"; the slope would be {steepest:.3g}, above {MAX_SLOPE:g}, so that it is 1"
     gain = 0.0
     if losses is not None:
         others = [chosen] if chosen != "none" else [name for name in candidates if name != "none"]
-        gain = max(_gain(losses, "none", other) for other in others)
-    slope, offset = _fit(chosen, logits_N, labels_N)
+        gain = max(_gain(losses, "none", other, weighting) for other in others)
+    slope, offset = fit_method(chosen, logits_N, labels_N, weighting)
     if chosen == "platt" and slope == least_slope(logits_N):
         reason += "; clicks do not rise with the logits, so that all but a constant is left"
     return Calibration(slope, offset, chosen, gain, reason)
 
 
-def least_slope(logits_N: Floats) -> float:
-    """Return the slope that leaves the logits a standard deviation of `FLAT`; 1 where theirs is smaller already."""
-    return FLAT / max(float(logits_N.astype(np.float64).std()), FLAT)
-
-
-def _beats_constant(losses_N: npt.NDArray[np.float64], labels_N: Floats) -> bool:
+def _beats_constant(losses_N: npt.NDArray[np.float64], labels_N: Floats, weighting: Weighting) -> bool:
     """Tell whether losses are below those of the best constant by more than `CLEAR` standard errors."""
-    share = float(labels_N.mean())
+    share = weighting.mean(labels_N)
     fall_N = log_losses(np.full(len(labels_N), log_odds(share)), labels_N) - losses_N
-    return float(fall_N.mean()) > CLEAR * float(fall_N.std()) / math.sqrt(len(fall_N))
+    fall, error = weighting.mean_and_error(fall_N)
+    return fall > CLEAR * error
 
 
-def cross_fitted_losses(
-    logits_N: Floats, labels_N: Floats, seed: int = 0
-) -> dict[FittedMethod, npt.NDArray[np.float64]]:
-    """Return each candidate's log loss [N] of rows that it was not fitted on; each fold has its share of the clicks."""
-    fold_N = np.empty(len(labels_N), np.int64)
-    generator = np.random.default_rng(seed)
-    classes = np.flatnonzero(labels_N > 0.5), np.flatnonzero(labels_N <= 0.5)
-    folds = min(FOLDS, *(len(rows) for rows in classes))
-    for rows in classes:
-        fold_N[rows] = generator.permutation(len(rows)) % folds
-    z_N = logits_N.astype(np.float64)
-    losses: dict[FittedMethod, npt.NDArray[np.float64]] = {}
-    for method in METHODS:
-        scaled_N = np.empty_like(z_N)
-        for fold in range(folds):
-            slope, offset = _fit(method, z_N[fold_N != fold], labels_N[fold_N != fold])
-            scaled_N[fold_N == fold] = slope * z_N[fold_N == fold] + offset
-        losses[method] = log_losses(scaled_N, labels_N)
-    return losses
+def _simplest_not_clearly_worse(losses: Losses, candidates: list[FittedMethod], weighting: Weighting) -> FittedMethod:
+    return next(
+        method for method in candidates if all(_gain(losses, method, other, weighting) <= CLEAR for other in candidates)
+    )
 
 
-def _fit(method: FittedMethod, logits_N: Floats, labels_N: Floats) -> tuple[float, float]:
-    """Return (a, b) of least log loss within the bounds of a: the loss is convex, so that its best is at the bound."""
-    if method == "none":
-        return 1.0, 0.0
-    if method == "offset":
-        return 1.0, fit_offset(logits_N, labels_N)
-    slope = min(max(fit_platt(logits_N, labels_N)[0], least_slope(logits_N)), MAX_SLOPE)
-    return slope, _offset_at(slope, logits_N, labels_N)
-
-
-def _offset_at(slope: float, logits_N: Floats, labels_N: Floats) -> float:
-    """Return the b of this a that keeps the level of the logits, or where that is off, fits the labels'."""
-    p_N = sigmoid(logits_N.astype(np.float64))
-    if _is_level_off(p_N, labels_N):
-        return fit_offset(logits_N, labels_N, slope)
-    return fit_level(logits_N, float(p_N.mean()), slope)
-
-
-def _is_level_off(p_N: npt.NDArray[np.float64], labels_N: Floats) -> bool:
-    """Tell whether there are more or fewer clicks than predicted, by more than chance makes of them.
-
-    The number of clicks that independent rows have is spread by the sum of p (1 - p). A few dozen of them must not move
-    the level that all training rows gave.
-    """
-    return abs(float(labels_N.sum() - p_N.sum())) > LEVEL_ERRORS * math.sqrt(float((p_N * (1 - p_N)).sum()))
-
-
-def _simplest_not_clearly_worse(
-    losses: dict[FittedMethod, npt.NDArray[np.float64]], candidates: list[FittedMethod]
-) -> FittedMethod:
-    return next(method for method in candidates if all(_gain(losses, method, other) <= CLEAR for other in candidates))
-
-
-def _gain(losses: dict[FittedMethod, npt.NDArray[np.float64]], of: FittedMethod, by: FittedMethod) -> float:
+def _gain(losses: Losses, of: FittedMethod, by: FittedMethod, weighting: Weighting) -> float:
     """Return the fall of the mean loss from one candidate to another, in standard errors of the difference."""
-    fall_N = losses[of] - losses[by]
-    error = float(fall_N.std() / math.sqrt(len(fall_N)))
-    return float(fall_N.mean()) / error if error > 0 else 0.0
+    fall, error = weighting.mean_and_error(losses[of] - losses[by])
+    return fall / error if error > 0 else 0.0
 
 
-def _reason(losses: dict[FittedMethod, npt.NDArray[np.float64]], chosen: FittedMethod) -> str:
+def _reason(losses: Losses, chosen: FittedMethod, weighting: Weighting) -> str:
     offset, platt, slope = (
-        _gain(losses, *pair) for pair in (("none", "offset"), ("none", "platt"), ("offset", "platt"))
+        _gain(losses, *pair, weighting) for pair in (("none", "offset"), ("none", "platt"), ("offset", "platt"))
     )
     return {
         "none": (

@@ -14,6 +14,7 @@ from app.features.slots import Slots
 from app.registry.artifact.artifact import Artifact
 from app.training.evaluation.intervals import paired_difference
 from app.training.evaluation.metrics import evaluate
+from app.training.evaluation.weighting import Weighting
 from app.training.preprocessing.encode import EncodedRows
 
 Metric = Literal["log_loss", "auc"]
@@ -42,6 +43,7 @@ def compare(
     new_N: Probabilities,
     live_N: Probabilities,
     groups_N: npt.NDArray[Any] | None = None,
+    weighting: Weighting | None = None,
 ) -> dict[str, Any]:
     """Return the metrics of both, the gain, and how sure the difference is, row by row.
 
@@ -49,10 +51,11 @@ def compare(
         new_N: the candidate's probabilities.
         live_N: the live version's probabilities.
         groups_N: the user of each row; with it the metrics have GAUC.
+        weighting: how much each row counts; None counts all the same.
     """
-    new, live = (evaluate(labels_N, p_N, groups_N) for p_N in (new_N, live_N))
+    new, live = (evaluate(labels_N, p_N, groups_N, weighting) for p_N in (new_N, live_N))
     sign = -1.0 if metric == "log_loss" else 1.0
-    difference = paired_difference(labels_N, new_N, live_N)
+    difference = paired_difference(labels_N, new_N, live_N, weighting)
     return {
         "metric": metric,
         "rows": len(labels_N),

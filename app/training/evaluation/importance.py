@@ -46,12 +46,15 @@ def measure_importance(
     """
     rows = sample(rows, seed, max_rows)
     labels = rows.labels_N.numpy()
+    weights_N = None if rows.weights_N is None else rows.weights_N.numpy()
     has_both_labels = labels.min() < labels.max()
 
     def measure(examples: ExpandedRows) -> tuple[float, float]:
         logits_N = predict(model, examples)
-        auc = float(roc_auc_score(labels, logits_N.numpy())) if has_both_labels else float("nan")
-        return log_loss(logits_N, examples.labels_N), auc
+        auc = (
+            float(roc_auc_score(labels, logits_N.numpy(), sample_weight=weights_N)) if has_both_labels else float("nan")
+        )
+        return log_loss(logits_N, examples.labels_N, examples.weights_N), auc
 
     loss, auc = measure(rows)
     generator = torch.Generator().manual_seed(seed)
@@ -60,7 +63,7 @@ def measure_importance(
     for field, slots in field_slots(preprocessing).items():
         rises, falls = [], []
         for order_N in orders:
-            shuffled = ExpandedRows(rows.rows_NT.clone(), rows.x_NT.clone(), rows.labels_N)
+            shuffled = rows._replace(rows_NT=rows.rows_NT.clone(), x_NT=rows.x_NT.clone())
             shuffled.rows_NT[:, slots] = rows.rows_NT[order_N][:, slots]
             shuffled.x_NT[:, slots] = rows.x_NT[order_N][:, slots]
             shuffled_loss, shuffled_auc = measure(shuffled)

@@ -7,6 +7,8 @@ AUC is var(V10) / P + var(V01) / N, and that of a difference of two is the same 
 
 The log loss is a mean over rows: its interval is the normal one, from the standard error of that mean. Rows count as
 independent; where few users have many rows each, the intervals are too narrow.
+
+Where rows have weights all these means are weighted, and their variances are those of weighted means.
 """
 
 from __future__ import annotations
@@ -17,9 +19,9 @@ from dataclasses import dataclass
 import numpy as np
 import numpy.typing as npt
 from scipy.special import expit, logit, ndtri
-from scipy.stats import rankdata
 
 from app.training.evaluation.reliability import Floats
+from app.training.evaluation.weighting import Weighting, equal_weights
 
 LEVEL = 0.95
 """An interval covers the true value this often."""
@@ -45,13 +47,13 @@ class PairedDifference:
     log_loss: Interval
 
 
-def auc_interval(labels_N: Floats, scores_N: Floats) -> Interval:
+def auc_interval(labels_N: Floats, scores_N: Floats, weighting: Weighting | None = None) -> Interval:
     """Return AUC with an interval that is symmetric in its log odds, so that it stays within 0 and 1.
 
     An AUC of 0 or 1 has no error that the rows could tell: its bounds are the value itself.
     """
-    above_P, below_N = _placements(labels_N, scores_N)
-    value, error = _mean_and_error(above_P, below_N)
+    weighting = weighting or equal_weights(len(labels_N))
+    value, error = _mean_and_error(labels_N, _placements(labels_N, scores_N, weighting), weighting)
     if not error > 0:
         bound = value if error == 0 else NAN
         return Interval(value, error, bound, bound)
@@ -59,19 +61,23 @@ def auc_interval(labels_N: Floats, scores_N: Floats) -> Interval:
     return Interval(value, error, float(expit(logit(value) - reach)), float(expit(logit(value) + reach)))
 
 
-def log_loss_interval(labels_N: Floats, probabilities_N: Floats) -> Interval:
+def log_loss_interval(labels_N: Floats, probabilities_N: Floats, weighting: Weighting | None = None) -> Interval:
     """Return the log loss, in nats, with the normal interval of a mean, not below 0."""
-    interval = _of_mean(row_log_losses(labels_N, probabilities_N))
+    interval = _of_mean(row_log_losses(labels_N, probabilities_N), weighting)
     return Interval(interval.value, interval.error, max(interval.low, 0.0), interval.high)
 
 
-def paired_difference(labels_N: Floats, probabilities_N: Floats, other_N: Floats) -> PairedDifference:
+def paired_difference(
+    labels_N: Floats, probabilities_N: Floats, other_N: Floats, weighting: Weighting | None = None
+) -> PairedDifference:
     """Return by how much AUC and log loss of the first probabilities are above those of the others, row by row."""
-    placements, other_placements = (_placements(labels_N, scores_N) for scores_N in (probabilities_N, other_N))
-    value, error = _mean_and_error(*(mine - other for mine, other in zip(placements, other_placements, strict=True)))
+    weighting = weighting or equal_weights(len(labels_N))
+    mine_N, other_placements_N = (_placements(labels_N, scores_N, weighting) for scores_N in (probabilities_N, other_N))
+    value, error = _mean_and_error(labels_N, mine_N - other_placements_N, weighting)
     losses_N, other_losses_N = (row_log_losses(labels_N, p_N) for p_N in (probabilities_N, other_N))
     return PairedDifference(
-        auc=Interval(value, error, value - Z * error, value + Z * error), log_loss=_of_mean(losses_N - other_losses_N)
+        auc=Interval(value, error, value - Z * error, value + Z * error),
+        log_loss=_of_mean(losses_N - other_losses_N, weighting),
     )
 
 
@@ -81,29 +87,32 @@ def row_log_losses(labels_N: Floats, probabilities_N: Floats) -> npt.NDArray[np.
     return np.asarray(-np.log(np.clip(p_N, np.finfo(np.float64).eps, 1.0)))
 
 
-def _placements(labels_N: Floats, scores_N: Floats) -> tuple[npt.NDArray[np.float64], npt.NDArray[np.float64]]:
-    """Return V10 [P] of the clicks and V01 [N] of the other rows; empty where there are none of either."""
+def _placements(labels_N: Floats, scores_N: Floats, weighting: Weighting) -> npt.NDArray[np.float64]:
+    """Return V10 of each click and V01 of each other row [N]; NaN where there are none of either."""
     is_click_N = labels_N > 0.5
-    clicks, others = int(is_click_N.sum()), int((~is_click_N).sum())
-    if not clicks or not others:
-        return np.empty(0), np.empty(0)
-    rank_N = rankdata(scores_N)
-    above_P = (rank_N[is_click_N] - rankdata(scores_N[is_click_N])) / others
-    below_N = 1 - (rank_N[~is_click_N] - rankdata(scores_N[~is_click_N])) / clicks
-    return above_P, below_N
+    values, value_N = np.unique(scores_N, return_inverse=True)
+    placement_N = np.empty(len(labels_N))
+    for is_own_N, sign in ((is_click_N, 1.0), (~is_click_N, -1.0)):
+        weight_V = np.bincount(value_N[~is_own_N], weighting.weights_N[~is_own_N], len(values))
+        below_V = np.cumsum(weight_V) - weight_V / 2  # of the rows of the other class, ties by half
+        total = weight_V.sum()
+        share_V = below_V / total if total > 0 else np.full(len(values), NAN)
+        placement_N[is_own_N] = (share_V if sign > 0 else 1 - share_V)[value_N[is_own_N]]
+    return placement_N
 
 
-def _mean_and_error(above_P: npt.NDArray[np.float64], below_N: npt.NDArray[np.float64]) -> tuple[float, float]:
+def _mean_and_error(
+    labels_N: Floats, placements_N: npt.NDArray[np.float64], weighting: Weighting
+) -> tuple[float, float]:
     """Return AUC, or a difference of two, and its standard error; NaN for what the rows cannot tell."""
-    if not len(above_P):
+    is_click_N = labels_N > 0.5
+    if is_click_N.all() or not is_click_N.any():
         return NAN, NAN
-    if min(len(above_P), len(below_N)) < 2:
-        return float(above_P.mean()), NAN
-    variance = above_P.var(ddof=1) / len(above_P) + below_N.var(ddof=1) / len(below_N)
-    return float(above_P.mean()), math.sqrt(float(variance))
+    value, error = weighting.of(is_click_N).mean_and_error(placements_N[is_click_N])
+    _, other_error = weighting.of(~is_click_N).mean_and_error(placements_N[~is_click_N])
+    return value, math.hypot(error, other_error)
 
 
-def _of_mean(values_N: npt.NDArray[np.float64]) -> Interval:
-    mean = float(values_N.mean())
-    error = float(values_N.std(ddof=1)) / math.sqrt(len(values_N)) if len(values_N) > 1 else NAN
+def _of_mean(values_N: npt.NDArray[np.float64], weighting: Weighting | None) -> Interval:
+    mean, error = (weighting or equal_weights(len(values_N))).mean_and_error(values_N)
     return Interval(mean, error, mean - Z * error, mean + Z * error)

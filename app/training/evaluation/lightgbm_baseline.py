@@ -41,8 +41,16 @@ def fit_lightgbm(
     columns = TreeColumns(schema, train)
     train_NC = columns.of(train)
     fitted_N, held_out_N = inner_split(train.labels_N, seed)
+    weights_N = None if train.weights is None else train.weights.training_N
+    fitted_weights, held_out_weights = (
+        None if weights_N is None else weights_N[rows_N] for rows_N in (fitted_N, held_out_N)
+    )
     data = lightgbm.Dataset(
-        train_NC[fitted_N], train.labels_N[fitted_N], categorical_feature=columns.categories, params={"verbosity": -1}
+        train_NC[fitted_N],
+        train.labels_N[fitted_N],
+        weight=fitted_weights,
+        categorical_feature=columns.categories,
+        params={"verbosity": -1},
     )
     booster = lightgbm.train(
         {
@@ -56,7 +64,7 @@ def fit_lightgbm(
         },
         data,
         num_boost_round=max_trees,
-        valid_sets=[data.create_valid(train_NC[held_out_N], train.labels_N[held_out_N])],
+        valid_sets=[data.create_valid(train_NC[held_out_N], train.labels_N[held_out_N], weight=held_out_weights)],
         callbacks=[lightgbm.early_stopping(patience, verbose=False)],
     )
 

@@ -37,9 +37,10 @@ def fit_linear(preprocessing: Preprocessing, train: ExpandedRows, seed: int = 0)
     """
     width = preprocessing.rows
     data, labels_N = _sparse(train, width), train.labels_N.numpy()
-    model = _search(data, labels_N, seed)
+    weights_N = None if train.weights_N is None else train.weights_N.numpy().astype(np.float64)
+    model = _search(data, labels_N, weights_N, seed)
     model.tol = TOLERANCE
-    has_converged = _fit(model, data, labels_N)
+    has_converged = _fit(model, data, labels_N, weights_N)
 
     def predict(encoded: EncodedRows, rows: ExpandedRows) -> Probabilities:
         return np.asarray(model.predict_proba(_sparse(rows, width))[:, 1])
@@ -48,12 +49,13 @@ def fit_linear(preprocessing: Preprocessing, train: ExpandedRows, seed: int = 0)
     return BaselineFit(predict, f"C = {model.C:g}, {outcome}")
 
 
-def _search(data: csr_matrix, labels_N: np.ndarray, seed: int) -> LogisticRegression:
+def _search(data: csr_matrix, labels_N: np.ndarray, weights_N: np.ndarray | None, seed: int) -> LogisticRegression:
     """Return a model that has the C of least log loss on the rows held out, and begins with weights near its own."""
     rarer_share = min(float(labels_N.mean()), 1 - float(labels_N.mean()))
     max_rows = max(MAX_SEARCH_ROWS, int(MIN_SEARCH_CLICKS / max(rarer_share, 1e-9)))
     searches = [
-        _Search(data, labels_N, fitted_N, held_out_N) for fitted_N, held_out_N in inner_folds(labels_N, seed, max_rows)
+        _Search(data, labels_N, weights_N, fitted_N, held_out_N)
+        for fitted_N, held_out_N in inner_folds(labels_N, seed, max_rows)
     ]
     best, least = GRID[0], np.inf
     for inverse_l2 in GRID:
@@ -69,23 +71,34 @@ def _search(data: csr_matrix, labels_N: np.ndarray, seed: int) -> LogisticRegres
 class _Search:
     """Fits one split of the rows by one C after the other, each from the weights of the one before."""
 
-    def __init__(self, data: csr_matrix, labels_N: np.ndarray, fitted_N: Index, held_out_N: Index) -> None:
+    def __init__(
+        self,
+        data: csr_matrix,
+        labels_N: np.ndarray,
+        weights_N: np.ndarray | None,
+        fitted_N: Index,
+        held_out_N: Index,
+    ) -> None:
         self.model = LogisticRegression(solver=SOLVER, tol=SEARCH_TOLERANCE, max_iter=MAX_ITERATIONS, warm_start=True)
-        self._fitted, self._held_out = ((data[rows_N], labels_N[rows_N]) for rows_N in (fitted_N, held_out_N))
+        self._fitted, self._held_out = (
+            (data[rows_N], labels_N[rows_N], None if weights_N is None else weights_N[rows_N])
+            for rows_N in (fitted_N, held_out_N)
+        )
 
     def loss(self, inverse_l2: float) -> float:
         """Return the log loss, in nats, of the rows held out."""
         self.model.C = inverse_l2
         _fit(self.model, *self._fitted)
-        data, labels_N = self._held_out
-        return float(log_loss(labels_N, self.model.predict_proba(data)[:, 1], labels=[0, 1]))
+        data, labels_N, weights_N = self._held_out
+        p_N = self.model.predict_proba(data)[:, 1]
+        return float(log_loss(labels_N, p_N, labels=[0, 1], sample_weight=weights_N))
 
 
-def _fit(model: LogisticRegression, data: csr_matrix, labels_N: np.ndarray) -> bool:
+def _fit(model: LogisticRegression, data: csr_matrix, labels_N: np.ndarray, weights_N: np.ndarray | None) -> bool:
     """Fit the model and return whether it has converged."""
     with warnings.catch_warnings(record=True) as caught:
         warnings.simplefilter("always", ConvergenceWarning)
-        model.fit(data, labels_N)
+        model.fit(data, labels_N, sample_weight=weights_N)
     return not any(issubclass(warning.category, ConvergenceWarning) for warning in caught)
 
 

@@ -26,6 +26,13 @@ def predict(model: CtrModel, examples: ExpandedRows) -> Tensor:
     return torch.cat(parts)
 
 
-def log_loss(logits_N: Tensor, labels_N: Tensor) -> float:
-    """Return the mean binary cross-entropy in nats."""
-    return float(binary_cross_entropy_with_logits(logits_N.double(), labels_N.double()))
+def log_loss(logits_N: Tensor, labels_N: Tensor, weights_N: Tensor | None = None) -> float:
+    """Return the mean binary cross-entropy in nats, weighted where there are weights."""
+    total = log_loss_sum(logits_N, labels_N, weights_N)
+    return total / (len(labels_N) if weights_N is None else float(weights_N.double().sum()))
+
+
+def log_loss_sum(logits_N: Tensor, labels_N: Tensor, weights_N: Tensor | None = None) -> float:
+    """Return the sum of the binary cross-entropies in nats, each times its weight where there are weights."""
+    weight = None if weights_N is None else weights_N.double()
+    return float(binary_cross_entropy_with_logits(logits_N.double(), labels_N.double(), weight, reduction="sum"))

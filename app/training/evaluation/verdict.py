@@ -13,6 +13,7 @@ from dataclasses import dataclass, field
 from app.training.evaluation.baselines import CONSTANT, LOGISTIC_REGRESSION, BaselineResult
 from app.training.evaluation.intervals import PairedDifference, paired_difference
 from app.training.evaluation.reliability import Floats
+from app.training.evaluation.weighting import Weighting
 
 JUDGES = (CONSTANT, LOGISTIC_REGRESSION)
 """A model that is worse than one of these is poor."""
@@ -32,12 +33,22 @@ class Verdict:
 
 
 def judge(
-    labels: Mapping[str, Floats], probabilities: Mapping[str, Floats], baselines: Mapping[str, BaselineResult]
+    labels: Mapping[str, Floats],
+    probabilities: Mapping[str, Floats],
+    baselines: Mapping[str, BaselineResult],
+    weighting: Mapping[str, Weighting | None] | None = None,
 ) -> Verdict:
-    """Compare the model's probabilities [N] with those of the baselines, part by part; both are keyed by part."""
+    """Compare the model's probabilities [N] with those of the baselines, part by part; all are keyed by part.
+
+    Args:
+        weighting: how much each row counts; None counts all the same.
+    """
+    weighting = weighting or {}
     differences = {
         part: {
-            name: paired_difference(labels[part], probabilities[part], baseline.probabilities[part])
+            name: paired_difference(
+                labels[part], probabilities[part], baseline.probabilities[part], weighting.get(part)
+            )
             for name, baseline in baselines.items()
             if part in baseline.probabilities
         }

@@ -15,7 +15,7 @@ from torch import Tensor
 from app.errors import DataError
 from app.models.base import CtrModel
 from app.models.preprocessing import Preprocessing
-from app.training.evaluation.predict import log_loss, predict
+from app.training.evaluation.predict import log_loss_sum, predict
 from app.training.loop.batch_norm import estimate_batch_norms, sample_rows
 from app.training.loop.checkpoint import Checkpoint
 from app.training.loop.train_step import TrainStep
@@ -116,7 +116,8 @@ class EpochLoop:
             rows_BT = train.rows_NT.index_select(0, chosen_B)
             drop_user_ids(rows_BT, self._user_id, self._config.id_dropout, self._generator)
             x_OT, labels_O = train.x_NT.index_select(0, part_O), train.labels_N.index_select(0, part_O)
-            losses += self._train_step.step(rows_BT.to(device), x_OT.to(device), labels_O.to(device))
+            weights_O = None if train.weights_N is None else train.weights_N.index_select(0, part_O).to(device)
+            losses += self._train_step.step(rows_BT.to(device), x_OT.to(device), labels_O.to(device), weights_O)
             if self._on_progress and (state.batch - 1) % BATCHES_PER_UPDATE == 0:
                 self._on_progress(ProgressUpdate(state.epoch, start + len(chosen_B), rows))
             # Several processes could not agree on when one is due; theirs is written at the end of an epoch.
@@ -158,7 +159,7 @@ class EpochLoop:
         sums = torch.tensor([state.loss, self._loss_sum(average, validation)]).double().to(self._config.device)
         group.sum_in_place(sums)
         train_loss = float(sums[0]) / rows
-        validation_loss = float(sums[1]) / len(validation.labels_N) if validation else None
+        validation_loss = float(sums[1]) / validation.total_weight if validation else None
         if not math.isfinite(train_loss) or not math.isfinite(validation_loss or 0.0):
             raise DataError(f"the loss is not finite in epoch {state.epoch + 1}; lower the learning rate")
         improved = validation_loss is None or validation_loss < state.best - MIN_IMPROVEMENT
@@ -176,8 +177,8 @@ class EpochLoop:
         if rows is None:
             return 0.0
         own_rows = self._train_step.group.own_slice(len(rows.labels_N))
-        part = ExpandedRows(*(tensor[own_rows] for tensor in rows))
-        return log_loss(predict(model, part), part.labels_N) * len(part.labels_N) if len(part.labels_N) else 0.0
+        part = rows.take(own_rows)
+        return log_loss_sum(predict(model, part), part.labels_N, part.weights_N) if len(part.labels_N) else 0.0
 
     def save_checkpoint(self) -> None:
         """Write one checkpoint for all processes, whose weights are the same; a failure is said, and ends nothing."""
@@ -242,6 +243,8 @@ def _identity(
     """Describe what a run and its continuation must have in common."""
     digest = xxhash.xxh3_64(train.labels_N.numpy().tobytes())
     digest.update(train.rows_NT[:: max(1, len(train.rows_NT) // 1000)].numpy().tobytes())
+    if train.weights_N is not None:
+        digest.update(train.weights_N.numpy().tobytes())
     return {
         **{key: value for key, value in asdict(config).items() if key != "epochs"},
         "model": train_step.model.name,

@@ -90,15 +90,16 @@ class TrainStep:
         assert isinstance(self.table_optimizer, NumbaRowWiseRmsprop)
         return DeepFmGradient(model, preprocessing, self.table_optimizer, self.weights.gradient_of, masks)
 
-    def step(self, rows_BT: Tensor, x_OT: Tensor, labels_O: Tensor) -> Tensor:
-        """Train on a batch; return the sum of the losses of this process's part of it, [] and detached.
+    def step(self, rows_BT: Tensor, x_OT: Tensor, labels_O: Tensor, weights_O: Tensor | None = None) -> Tensor:
+        """Train on a batch; return the sum of the weighted losses of this process's part of it, [] and detached.
 
         Args:
             rows_BT: the table rows of all processes' parts of the batch.
-            x_OT, labels_O: the numbers and labels of this process's part alone.
+            x_OT, labels_O, weights_O: the numbers, labels and weights of this process's part alone. Weights have a mean
+                of 1 over all rows, not in each batch; None stands for ones.
         """
         loss, gradient_UE = (self.deepfm_gradient or self._autograd_gradient)(
-            rows_BT, x_OT, labels_O, self.group.own_slice(len(rows_BT))
+            rows_BT, x_OT, labels_O, weights_O, self.group.own_slice(len(rows_BT))
         )
         with torch.no_grad():
             self.group.sum_in_place(self.weights.gradient, gradient_UE)
@@ -107,7 +108,9 @@ class TrainStep:
             self.weights.step(self.table_optimizer.step, config.learning_rate, config.l2, config.averaging)
         return torch.as_tensor(loss)
 
-    def _autograd_gradient(self, rows_BT: Tensor, x_OT: Tensor, labels_O: Tensor, part: slice) -> tuple[Tensor, Tensor]:
+    def _autograd_gradient(
+        self, rows_BT: Tensor, x_OT: Tensor, labels_O: Tensor, weights_O: Tensor | None, part: slice
+    ) -> tuple[Tensor, Tensor]:
         """Compute what `DeepFmGradient` computes, by autograd for any model."""
         with torch.no_grad():
             fields_OFE = self.table_optimizer.fields(rows_BT, x_OT, None if self.group.size == 1 else part)
@@ -116,6 +119,8 @@ class TrainStep:
         logits_O = logits_O.float()
         # d loss / d logit is written out; a loss in the graph would take five operators more.
         slope_O = (logits_O.detach().sigmoid() - labels_O) / len(rows_BT)
+        if weights_O is not None:
+            slope_O *= weights_O
         slope_OFE, *slopes = torch.autograd.grad(
             logits_O, [fields_OFE, *self.weights.parameters], slope_O, allow_unused=True
         )
@@ -124,7 +129,7 @@ class TrainStep:
                 torch.zeros_like(fields_OFE) if slope_OFE is None else slope_OFE
             )
             self.weights.copy_gradients(slopes)
-            return binary_cross_entropy_with_logits(logits_O, labels_O, reduction="sum"), gradient_UE
+            return binary_cross_entropy_with_logits(logits_O, labels_O, weights_O, reduction="sum"), gradient_UE
 
     @torch.no_grad()
     def averaged_model(self) -> CtrModel:

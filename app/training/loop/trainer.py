@@ -77,8 +77,11 @@ class Trainer:
         rows = len(train.labels_N)
         if rows < 2 * group.size:
             raise DataError(f"{rows} training rows are too few to train on")
+        if train.weights_N is not None:  # of mean 1, so that a step and the penalty mean what they do without weights
+            train = train._replace(weights_N=train.weights_N / (train.total_weight / rows))
         if not warm:
-            share = float(train.labels_N.mean().clamp(1e-4, 1 - 1e-4))
+            clicks_N = train.labels_N if train.weights_N is None else train.labels_N * train.weights_N
+            share = float(clicks_N.mean().clamp(1e-4, 1 - 1e-4))
             with torch.no_grad():
                 model.bias.fill_(math.log(share / (1 - share)))
         train_step = TrainStep(

@@ -53,12 +53,17 @@ class DeepFmGradient:
         self._bias_slopes = [gradient_of(model.bias).numpy(), gradient_of(deep.output.bias).numpy()]
 
     @torch.no_grad()
-    def __call__(self, rows_BT: Tensor, x_OT: Tensor, labels_O: Tensor, part: slice) -> tuple[float, Tensor]:
+    def __call__(
+        self, rows_BT: Tensor, x_OT: Tensor, labels_O: Tensor, weights_O: Tensor | None, part: slice
+    ) -> tuple[float, Tensor]:
         """Compute the loss of a batch and its gradient; the gradient of dense weights is written to its place.
 
+        Args:
+            weights_O: how much each example counts; None stands for ones.
+
         Returns:
-            The sum of the losses over this process's part of the batch, and the gradient [U, E] of the distinct table
-            rows, of a loss that is a mean over the whole batch.
+            The sum of the weighted losses over this process's part of the batch, and the gradient [U, E] of the
+            distinct table rows, of a loss that is a mean over the whole batch.
         """
         inputs_OI, crosses_O = self._inputs.forward(rows_BT, x_OT, part)
         folded_HI = self._inputs.fold_weight(self._weight_HJ)
@@ -66,7 +71,8 @@ class DeepFmGradient:
         slope_OH, slope_O = torch.empty_like(hidden_OH), np.empty_like(crosses_O)
         bias = float(self._biases[0][0] + self._biases[1][0])
         loss, total = _loss_and_slopes(
-            hidden_OH.numpy(), self._output, crosses_O, bias, labels_O.numpy(), 1.0 / len(rows_BT), slope_O,
+            hidden_OH.numpy(), self._output, crosses_O, bias, labels_O.numpy(),
+            (torch.ones_like(labels_O) if weights_O is None else weights_O).numpy(), 1.0 / len(rows_BT), slope_O,
             slope_OH.numpy(), self._output_slope,
         )  # fmt: skip
         for slope in self._bias_slopes:
@@ -78,10 +84,10 @@ class DeepFmGradient:
 
 @fast_njit
 def _loss_and_slopes(
-    hidden: Array, weight: Array, crosses: Array, bias: float, labels: Array, share: float, slope: Array,
-    slope_hidden: Array, slope_weight: Array,
+    hidden: Array, weight: Array, crosses: Array, bias: float, labels: Array, weights: Array, share: float,
+    slope: Array, slope_hidden: Array, slope_weight: Array,
 ) -> tuple[float, float]:  # fmt: skip
-    """Compute logits, binary cross-entropy, and its gradient back to the last hidden layer.
+    """Compute logits, weighted binary cross-entropy, and its gradient back to the last hidden layer.
 
     Returns the sum of the losses, and of their slopes by the logits.
     """
@@ -94,9 +100,9 @@ def _loss_and_slopes(
             deep += hidden[b, h] * weight[h]
         logit = float(deep) + float(crosses[b]) + bias
         decayed = math.exp(-abs(logit))
-        losses += max(logit, 0.0) - logit * labels[b] + math.log1p(decayed)
+        losses += weights[b] * (max(logit, 0.0) - logit * labels[b] + math.log1p(decayed))
         probability = (1.0 if logit >= 0 else decayed) / (1.0 + decayed)
-        logit_slope = (probability - labels[b]) * share
+        logit_slope = (probability - labels[b]) * share * weights[b]
         slopes += logit_slope
         slope[b] = logit_slope
         for h in range(width):

@@ -15,8 +15,10 @@ from app.training.data.dataset import Dataset, without_nan
 from app.training.data.encoding_limits import DEFAULT_LIMITS, EncodingLimits
 from app.training.data.mapped_dataset import MappedDataset
 from app.training.data.readers.bad_rows import SkippedRows
+from app.training.data.row_weights import RowWeights
 from app.training.data.table_encoder import TableEncoder
 from app.training.distributed import SINGLE_PROCESS, ProcessGroup
+from app.training.evaluation.weighting import Weighting
 from app.training.preprocessing.row_chunks import row_chunks
 from app.training.shared_scratch_array import shared_scratch_array
 
@@ -32,6 +34,18 @@ class EncodedRows(NamedTuple):
     scratch_folder: Path | None = None
     """Names the folder for arrays that are larger than memory; None if the rows fit in memory."""
     limits: EncodingLimits = DEFAULT_LIMITS
+    weights: RowWeights | None = None
+    """Says how much each row counts; None where all count the same."""
+
+    @property
+    def weighting(self) -> Weighting | None:
+        """Return how much each row counts in metrics; None where all count the same."""
+        return None if self.weights is None else self.weights.in_evaluation
+
+    @property
+    def learned_weighting(self) -> Weighting | None:
+        """Return how much each row counts in what is learned; None where all count the same."""
+        return None if self.weights is None else self.weights.in_training
 
     def side(self, side: Side) -> Slots:
         return self.user if side == "user" else self.item
@@ -56,12 +70,12 @@ def encode(data: Dataset, machine_group: ProcessGroup = SINGLE_PROCESS) -> Encod
     """
     if isinstance(data, MappedDataset):
         user, item = (_mapped_slots(data, side, machine_group) for side in SIDES)
-        return EncodedRows(user, item, data.labels_N, data.unreadable, data.scratch_folder, data.limits)
+        return EncodedRows(user, item, data.labels_N, data.unreadable, data.scratch_folder, data.limits, data.weights)
     encoder = TableEncoder(data.schema, data.source, data.max_bad)
     numbers_N = np.arange(1, len(data) + 1)
     user, item = (encoder.slots(side, without_nan(data.side(side)), numbers_N) for side in SIDES)
     encoder.check(len(data))
-    return EncodedRows(user, item, data.labels_N, encoder.unreadable)
+    return EncodedRows(user, item, data.labels_N, encoder.unreadable, weights=data.weights)
 
 
 def _mapped_slots(data: MappedDataset, side: Side, machine_group: ProcessGroup) -> Slots:

@@ -28,6 +28,18 @@ class ExpandedRows(NamedTuple):
     rows_NT: Tensor
     x_NT: Tensor
     labels_N: Tensor
+    weights_N: Tensor | None = None
+    """Says how much each example counts in training [N]; None where all count the same."""
+
+    @property
+    def total_weight(self) -> float:
+        """Return the sum of the weights; the number of examples where all count the same."""
+        return float(len(self.labels_N) if self.weights_N is None else self.weights_N.double().sum())
+
+    def take(self, index: Tensor | slice) -> ExpandedRows:
+        """Return the examples at these positions."""
+        weights_N = None if self.weights_N is None else self.weights_N[index]
+        return ExpandedRows(self.rows_NT[index], self.x_NT[index], self.labels_N[index], weights_N)
 
 
 def expand(
@@ -72,4 +84,6 @@ def expand(
     for chunk in row_chunks(own_rows, encoded.limits.chunk_rows) if across.width else ():
         x_NT[chunk, width:] = across(rows_NT[chunk, :user_width], rows_NT[chunk, user_width:])
     machine_group.barrier()
-    return ExpandedRows(rows_NT, x_NT, torch.from_numpy(encoded.labels_N))
+    weights = encoded.weights
+    weights_N = None if weights is None else torch.from_numpy(weights.training_N)
+    return ExpandedRows(rows_NT, x_NT, torch.from_numpy(encoded.labels_N), weights_N)

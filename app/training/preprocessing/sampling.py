@@ -16,7 +16,7 @@ def sample(rows: ExpandedRows, seed: int, max_rows: int) -> ExpandedRows:
     if len(rows.labels_N) <= max_rows:
         return rows
     chosen = torch.from_numpy(np.sort(np.random.default_rng(seed).choice(len(rows.labels_N), max_rows, replace=False)))
-    return ExpandedRows(*(tensor[chosen] for tensor in rows))
+    return rows.take(chosen)
 
 
 def sample_both(encoded: EncodedRows, rows: ExpandedRows, seed: int, max_rows: int) -> tuple[EncodedRows, ExpandedRows]:
@@ -24,10 +24,11 @@ def sample_both(encoded: EncodedRows, rows: ExpandedRows, seed: int, max_rows: i
     if len(encoded.labels_N) <= max_rows:
         return encoded, rows
     chosen = np.sort(np.random.default_rng(seed).choice(len(encoded.labels_N), max_rows, replace=False))
-    return take_rows(encoded, chosen), ExpandedRows(*(tensor[torch.from_numpy(chosen)] for tensor in rows))
+    return take_rows(encoded, chosen), rows.take(torch.from_numpy(chosen))
 
 
 def take_rows(encoded: EncodedRows, index: npt.NDArray[np.int64] | slice) -> EncodedRows:
     """Return the slots and labels of some rows."""
     user, item = (Slots(slots.keys[index], slots.values[index]) for slots in (encoded.user, encoded.item))
-    return encoded._replace(user=user, item=item, labels_N=encoded.labels_N[index])
+    weights = encoded.weights and encoded.weights.take(index)
+    return encoded._replace(user=user, item=item, labels_N=encoded.labels_N[index], weights=weights)

@@ -2,11 +2,6 @@
 
 The training rows are dealt into folds at random, and a row's numbers are those of the rows of all other folds: prior,
 prior's weight and counts alike. Held-out rows, and the version that is served, have the numbers of all training rows.
-
-The weight m of the prior is the empirical Bayes one, of each statistic by itself: a beta-binomial with the mean p and
-the spread that the keys' rates show beyond chance (Kleinman 1973, the weighted moment estimator). Keys whose rates
-differ no more than chance explains, or less, get rates next to the prior: sampled negatives, as many for each user,
-leave no trace.
 """
 
 from __future__ import annotations
@@ -26,15 +21,14 @@ from app.errors import ConfigError
 from app.features.fields import SIDES, MultiCategorical, Numeric
 from app.features.slot_layout import bucket_name
 from app.models.preprocessing import Preprocessing
-from app.models.target_statistics import MAX_RATE, KeyStatistics, Scope, StatisticsLookup
+from app.models.target_statistics import KeyStatistics, Scope, StatisticsLookup
+from app.training.preprocessing.click_rates import Counts, Floats, example_weights, out_of_fold, smoothed_rates
 from app.training.preprocessing.expand import ExpandedRows
 from app.training.preprocessing.row_chunks import row_chunks
 
 TargetStatistics = Literal["none", "fields", "pairs"]
 """No statistics, those of single fields, or those of single fields and of the pairs that are worth it."""
 Pair = tuple[str, str]
-Floats = npt.NDArray[np.floating]
-Counts = npt.NDArray[np.int64]
 
 SCOPES: tuple[Scope, ...] = ("user", "item", "across")
 FOLDS = 10
@@ -42,7 +36,6 @@ MAX_PAIRS = 12
 """At most this many pairs a side, and as many across the sides, get a statistic."""
 MIN_KEYS = 10
 """A field with fewer keys has no statistic of its own: each key's table row learns the same from many rows."""
-MIN_PRIOR_WEIGHT, MAX_PRIOR_WEIGHT = 1.0, 1e4
 SAMPLE_ROWS = 200_000
 """Pairs are compared on at most this many training rows, drawn at random."""
 CHUNK_ROWS = 100_000
@@ -77,13 +70,14 @@ class TargetStatisticsFit:
         encoder = _Keys(preprocessing)
         folds_N = np.random.default_rng(self.seed).permutation(len(train.labels_N)) % max(2, self.folds)
         labels_N = train.labels_N.numpy().astype(np.float64)
-        pairs = self.known if self.known is not None else self._choose(encoder, train, labels_N, folds_N)
+        weights_N = example_weights(train)
+        pairs = self.known if self.known is not None else self._choose(encoder, train, labels_N, weights_N, folds_N)
         learned: dict[Scope, KeyStatistics] = {}
         train_numbers: dict[Scope, Tensor] = {}
         for scope in SCOPES:
             chosen = tuple(pair for pair in pairs if encoder.scope(pair) == scope)
             if chosen:
-                learned[scope], train_numbers[scope] = _learn(encoder, chosen, train, labels_N, folds_N)
+                learned[scope], train_numbers[scope] = _learn(encoder, chosen, train, labels_N, weights_N, folds_N)
         extended = replace(preprocessing, statistics=learned)
         return extended, {
             part: _with_numbers(
@@ -92,7 +86,9 @@ class TargetStatisticsFit:
             for part, part_rows in rows.items()
         }
 
-    def _choose(self, encoder: _Keys, train: ExpandedRows, labels_N: Floats, folds_N: Counts) -> tuple[Pair, ...]:
+    def _choose(
+        self, encoder: _Keys, train: ExpandedRows, labels_N: Floats, weights_N: Floats, folds_N: Counts
+    ) -> tuple[Pair, ...]:
         rows_NT = train.rows_NT.numpy()
         singles = [
             (field, field)
@@ -103,13 +99,14 @@ class TargetStatisticsFit:
             return tuple(singles)
         if len(labels_N) > SAMPLE_ROWS:
             sample = np.sort(np.random.default_rng(self.seed).choice(len(labels_N), SAMPLE_ROWS, replace=False))
-            rows_NT, labels_N, folds_N = rows_NT[sample], labels_N[sample], folds_N[sample]
-        rates = [out_of_fold(encoder.keys(rows_NT, pair), labels_N, folds_N)[0] for pair in singles]
-        gain = ScoreTest(np.stack(rates, 1) if rates else np.empty((len(labels_N), 0)), labels_N)
+            rows_NT, folds_N = rows_NT[sample], folds_N[sample]
+            labels_N, weights_N = labels_N[sample], weights_N[sample]
+        rates = [out_of_fold(encoder.keys(rows_NT, pair), labels_N, folds_N, weights_N)[0] for pair in singles]
+        gain = ScoreTest(np.stack(rates, 1) if rates else np.empty((len(labels_N), 0)), labels_N, weights_N)
         chosen_pairs = []
         for scope in SCOPES if self.across else SIDES:
             gains = {
-                pair: gain(out_of_fold(encoder.keys(rows_NT, pair), labels_N, folds_N)[0])
+                pair: gain(out_of_fold(encoder.keys(rows_NT, pair), labels_N, folds_N, weights_N)[0])
                 for pair in encoder.candidates(scope)
             }
             # One more coefficient has to be worth log N in twice the log likelihood (Schwarz 1978).
@@ -152,60 +149,17 @@ class _Keys:
         return rows_NT[:, left] * self.table_rows + rows_NT[:, right]
 
 
-def out_of_fold(keys_N: Counts, labels_N: Floats, folds_N: Counts) -> tuple[Floats, Counts]:
-    """Return the rate and the number of rows that each row's key has in the other folds."""
-    _, key_N = np.unique(keys_N, return_inverse=True)
-    keys, folds = int(key_N.max(initial=-1)) + 1, int(folds_N.max(initial=-1)) + 1
-    cell_N = key_N * folds + folds_N
-    rows_VQ = np.bincount(cell_N, minlength=keys * folds).reshape(keys, folds)
-    clicks_VQ = np.bincount(cell_N, labels_N, keys * folds).reshape(keys, folds)
-    others_VQ = rows_VQ.sum(1, keepdims=True) - rows_VQ
-    rate_VQ = np.stack(
-        [
-            smoothed_rates(clicks_V, others_V)
-            for clicks_V, others_V in zip((clicks_VQ.sum(1, keepdims=True) - clicks_VQ).T, others_VQ.T, strict=True)
-        ],
-        1,
-    )
-    return rate_VQ[key_N, folds_N], others_VQ[key_N, folds_N]
-
-
-def smoothed_rates(clicks_V: Floats, rows_V: Counts) -> Floats:
-    """Return the smoothed log odds of each key less those of all rows, clipped to `MAX_RATE`."""
-    clicks, rows = float(clicks_V.sum()), int(rows_V.sum())
-    p = (clicks + 0.5) / (rows + 1)  # never 0 or 1
-    weight = prior_weight(clicks_V, rows_V)
-    rate_V = (clicks_V + weight * p) / (rows_V + weight)
-    rate: Floats = (np.log(rate_V / (1 - rate_V)) - np.log(p / (1 - p))).clip(-MAX_RATE, MAX_RATE)
-    return rate
-
-
-def prior_weight(clicks_V: Floats, rows_V: Counts) -> float:
-    """Return m, the rows that the prior counts for: 1 / rho - 1, rho the intraclass correlation (Kleinman 1973)."""
-    present = rows_V > 0
-    clicks_V, rows_V = clicks_V[present], rows_V[present]
-    rows, keys = float(rows_V.sum()), len(rows_V)
-    p = float(clicks_V.sum()) / rows if rows else 0.0
-    chance = p * (1 - p)
-    within = rows - float(np.square(rows_V.astype(np.float64)).sum()) / rows - (keys - 1) if rows else 0.0
-    if chance <= 0 or within <= 0:
-        return MAX_PRIOR_WEIGHT
-    spread = float((rows_V * np.square(clicks_V / rows_V - p)).sum()) / chance
-    correlation = (spread - (keys - 1)) / within
-    return float(np.clip(1 / max(correlation, 1e-12) - 1, MIN_PRIOR_WEIGHT, MAX_PRIOR_WEIGHT))
-
-
 class ScoreTest:
     """Measures what one more number adds to a logistic regression over some (Rao 1948), without fitting it again."""
 
-    def __init__(self, x_NC: Floats, labels_N: Floats) -> None:
+    def __init__(self, x_NC: Floats, labels_N: Floats, weights_N: Floats) -> None:
         if x_NC.shape[1] and 0 < labels_N.sum() < len(labels_N):
-            model = LogisticRegression(C=1e4, max_iter=1000).fit(x_NC, labels_N)
+            model = LogisticRegression(C=1e4, max_iter=1000).fit(x_NC, labels_N, sample_weight=weights_N)
             p_N = model.predict_proba(x_NC)[:, 1]
         else:
-            p_N = np.full(len(labels_N), labels_N.mean())
-        self._residual_N = labels_N - p_N
-        self._weight_N = p_N * (1 - p_N)
+            p_N = np.full(len(labels_N), np.average(labels_N, weights=weights_N))
+        self._residual_N = weights_N * (labels_N - p_N)
+        self._weight_N = weights_N * p_N * (1 - p_N)
         self._x_NC = np.column_stack([np.ones(len(labels_N)), x_NC])
         self._weighted_NC = self._x_NC * self._weight_N[:, None]
         self._inverse_CC = np.linalg.pinv(self._x_NC.T @ self._weighted_NC)
@@ -219,7 +173,12 @@ class ScoreTest:
 
 
 def _learn(
-    encoder: _Keys, pairs: Sequence[Pair], train: ExpandedRows, labels_N: Floats, folds_N: Counts
+    encoder: _Keys,
+    pairs: Sequence[Pair],
+    train: ExpandedRows,
+    labels_N: Floats,
+    weights_N: Floats,
+    folds_N: Counts,
 ) -> tuple[KeyStatistics, Tensor]:
     """Return the statistics of all training rows, and the out-of-fold numbers [N, 2 P] of these."""
     if encoder.table_rows**2 * len(pairs) >= 2**63:
@@ -232,14 +191,15 @@ def _learn(
     numbers_N2P = np.empty((len(labels_N), 2 * len(pairs)), np.float32)
     for index, pair in enumerate(pairs):
         keys_N = encoder.keys(rows_NT, pair)
-        rate_N, others_N = out_of_fold(keys_N, labels_N, folds_N)
-        keys_V, key_N, rows_V = np.unique(keys_N, return_inverse=True, return_counts=True)
+        rate_N, others_N = out_of_fold(keys_N, labels_N, folds_N, weights_N)
+        keys_V, key_N = np.unique(keys_N, return_inverse=True)
+        rows_V = np.bincount(key_N, weights_N, len(keys_V)).astype(np.float64)
         log_N = np.log1p(rows_V)[key_N]
         mean, deviation = float(log_N.mean()), max(float(log_N.std()), 0.1)
         numbers_N2P[:, index] = rate_N
         numbers_N2P[:, len(pairs) + index] = (np.log1p(others_N) - mean) / deviation
         all_keys.append(keys_V * len(pairs) + index)
-        rates_V = smoothed_rates(np.bincount(key_N, labels_N, len(keys_V)).astype(np.float64), rows_V)
+        rates_V = smoothed_rates(np.bincount(key_N, weights_N * labels_N, len(keys_V)).astype(np.float64), rows_V)
         all_values.append(np.stack([rates_V, (np.log1p(rows_V) - mean) / deviation], 1))
         unseen.append(-mean / deviation)
     keys_V, values_V2 = np.concatenate(all_keys), np.concatenate(all_values)
@@ -281,4 +241,4 @@ def _with_numbers(extended: Preprocessing, rows: ExpandedRows, numbers: dict[Sco
         x += [rows.x_NT[:, start : start + width], numbers.get(side, torch.empty(count, 0))]
         start += width
     x.append(numbers.get("across", torch.empty(count, 0)))
-    return ExpandedRows(torch.cat(table_rows, 1), torch.cat(x, 1), rows.labels_N)
+    return rows._replace(rows_NT=torch.cat(table_rows, 1), x_NT=torch.cat(x, 1))

@@ -67,7 +67,7 @@ def collect_findings(run: ReportInput) -> dict[str, Any]:
 
     Curves, histogram and users are of the test part, field importance and crosses of the validation part.
     """
-    labels_N = run.encoded["test"].labels_N
+    labels_N, weights_N = run.encoded["test"].labels_N, _weights(run, "test")
     scores_N = run.calibration.probabilities(run.logits["test"])
     schema = run.preprocessing.schema
     return {
@@ -84,10 +84,10 @@ def collect_findings(run: ReportInput) -> dict[str, Any]:
         "baseline_notes": {name: baseline.note for name, baseline in run.baselines.items()},
         "verdict": asdict(run.verdict),
         "training": {**asdict(run.fitted), "best_epoch": run.fitted.best_epoch + 1},
-        "curves": curves(labels_N, scores_N),
+        "curves": curves(labels_N, scores_N, weights_N),
         "calibration": {**asdict(run.calibration), **_diagrams(run)},
-        "scores": _histogram(labels_N, scores_N),
-        "users": _users(user_groups(schema, run.encoded["test"]), labels_N, scores_N),
+        "scores": _histogram(labels_N, scores_N, weights_N),
+        "users": _users(user_groups(schema, run.encoded["test"]), labels_N, scores_N, weights_N),
         "importance": _importance(run),
         "crosses": _crosses(run),
         "fields": field_summaries(run.preprocessing, run.encoded, run.seed),
@@ -103,12 +103,20 @@ def collect_findings(run: ReportInput) -> dict[str, Any]:
     }
 
 
-def curves(labels_N: Floats, scores_N: npt.NDArray[np.float64]) -> dict[str, list[list[float]]]:
+def _weights(run: ReportInput, part: str) -> Floats | None:
+    """Return how much each row of a part counts; None where all count the same."""
+    weighting = run.encoded[part].weighting
+    return None if weighting is None else weighting.weights_N
+
+
+def curves(
+    labels_N: Floats, scores_N: npt.NDArray[np.float64], weights_N: Floats | None = None
+) -> dict[str, list[list[float]]]:
     """Return points of the ROC curve (false positive rate, true) and the PR curve (recall, precision), x ascending."""
     if labels_N.min() == labels_N.max():
         return {"roc": [], "pr": []}
-    false_N, true_N, _ = roc_curve(labels_N, scores_N)
-    precision_N, recall_N, _ = precision_recall_curve(labels_N, scores_N)
+    false_N, true_N, _ = roc_curve(labels_N, scores_N, sample_weight=weights_N)
+    precision_N, recall_N, _ = precision_recall_curve(labels_N, scores_N, sample_weight=weights_N)
     return {"roc": _thin(false_N, true_N), "pr": _thin(recall_N[::-1], precision_N[::-1])}
 
 
@@ -128,10 +136,12 @@ def _diagrams(run: ReportInput) -> dict[str, Any]:
     diagrams = {}
     for part in HELD_OUT:
         labels_N, logits_N = run.encoded[part].labels_N, run.logits[part]
-        before = reliability(labels_N, sigmoid(logits_N.astype(np.float64)))
+        by_name = {
+            "before": sigmoid(logits_N.astype(np.float64)),
+            "after": run.calibration.probabilities(logits_N),
+        }
         diagrams[part] = {
-            "before": _bins(before),
-            "after": _bins(reliability(labels_N, run.calibration.probabilities(logits_N))),
+            name: _bins(reliability(labels_N, p_N, weights_N=_weights(run, part))) for name, p_N in by_name.items()
         }
     return diagrams
 
@@ -141,16 +151,22 @@ def _bins(diagram: Reliability) -> list[dict[str, float]]:
     return [{"predicted": round(p, 6), "observed": round(o, 6), "rows": rows} for p, o, rows in columns]
 
 
-def _histogram(labels_N: Floats, scores_N: npt.NDArray[np.float64]) -> dict[str, Any]:
+def _histogram(labels_N: Floats, scores_N: npt.NDArray[np.float64], weights_N: Floats | None) -> dict[str, Any]:
     edges = np.linspace(0, max(float(scores_N.max()), 1e-9), SCORE_BINS + 1)
-    counts = {name: np.histogram(scores_N[labels_N == label], edges)[0] for name, label in (("click", 1), ("none", 0))}
+    counts = {}
+    for name, label in (("click", 1), ("none", 0)):
+        chosen_N = labels_N == label
+        weights = None if weights_N is None else weights_N[chosen_N]
+        counts[name] = np.histogram(scores_N[chosen_N], edges, weights=weights)[0].round().astype(np.int64)
     return {"edges": np.round(edges, 6).tolist(), **{name: count.tolist() for name, count in counts.items()}}
 
 
-def _users(groups_N: npt.NDArray[np.int64] | None, labels_N: Floats, scores_N: Floats) -> dict[str, Any]:
+def _users(
+    groups_N: npt.NDArray[np.int64] | None, labels_N: Floats, scores_N: Floats, weights_N: Floats | None
+) -> dict[str, Any]:
     if groups_N is None:
         return {"omitted": "the schema has no user id"}
-    auc_G, rows_G = group_aucs(groups_N, labels_N, scores_N)
+    auc_G, rows_G = group_aucs(groups_N, labels_N, scores_N, weights_N)
     users = len(np.unique(groups_N))
     if not len(auc_G):
         return {"omitted": f"none of {users} users has both a click and a row without one"}

@@ -15,6 +15,7 @@ from sklearn.metrics import log_loss
 from app.features.schema import parse_schema
 from app.models.preprocessing import Preprocessing
 from app.training.data.dataset import Dataset
+from app.training.data.row_weights import weights_of_column
 from app.training.evaluation import baselines, linear_baseline
 from app.training.evaluation.baselines import BASELINES, LIGHTGBM, fit_baselines
 from app.training.evaluation.inner_split import inner_folds, inner_split
@@ -114,7 +115,7 @@ def test_logistic_regression_is_the_minimum_for_a_c_of_the_grid_and_says_so(monk
     model = made[-1]
     assert note == f"C = {model.C:g}, converged"
     assert model.C in linear_baseline.GRID
-    rows_NT, x_NT, labels_N = (tensor.numpy() for tensor in parts["train"][1])
+    rows_NT, x_NT, labels_N = (tensor.numpy() for tensor in parts["train"][1][:3])
     width = rows_NT.shape[1]
     design = csr_matrix(
         (x_NT.ravel().astype(float), rows_NT.ravel(), np.arange(501) * width), (500, preprocessing.rows)
@@ -177,3 +178,19 @@ def test_columns_have_codes_by_the_training_rows() -> None:
     assert train_NC.shape == other_NC.shape
     assert (train_NC[:, columns.categories] >= 0).all()
     assert (other_NC[:, columns.categories] == -1).any(), "users that the training rows do not have"
+
+
+@pytest.mark.parametrize("name", FITTED)
+def test_weights_count_in_every_baseline(name: str) -> None:
+    """Rows with a click count five times: each baseline predicts as if there were so many."""
+    data = by_gender(600)
+    weights_N = np.where(data.labels_N > 0.5, 5.0, 1.0).astype(np.float32)
+    weighted = replace(data, weights=weights_of_column("w", weights_N))
+    order = np.random.default_rng(1).permutation(600)
+    means = []
+    for rows in (data, weighted):
+        made = parts_of(rows, train=order[:400], test=order[400:])
+        result = fit_baselines(*made, names=(name,))[name]
+        assert result.metrics["test"]["calibration"] == pytest.approx(1.0, abs=0.2)
+        means.append(float(result.probabilities["test"].mean()))
+    assert means[1] > means[0] + 0.05

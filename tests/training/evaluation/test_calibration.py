@@ -11,15 +11,8 @@ from scipy.optimize import brentq
 from sklearn.metrics import log_loss, roc_auc_score
 
 from app.training.architectures import ModelConfig
-from app.training.evaluation.calibration import (
-    FLAT,
-    METHODS,
-    Calibration,
-    Method,
-    cross_fitted_losses,
-    fit_calibration,
-    least_slope,
-)
+from app.training.evaluation.calibration import Calibration, Method, fit_calibration
+from app.training.evaluation.calibration_methods import FLAT, METHODS, cross_fitted_losses, least_slope
 from app.training.evaluation.platt import fit_level, fit_platt, sigmoid
 from app.training.evaluation.reliability import reliability
 from app.training.preprocessing.encode import encode

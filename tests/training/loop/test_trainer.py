@@ -11,6 +11,7 @@ import pytest
 import torch
 
 from app.errors import ConfigError, DataError
+from app.models import build
 from app.models.base import CtrModel
 from app.models.preprocessing import Preprocessing
 from app.training.architectures import ModelConfig
@@ -85,7 +86,7 @@ def test_a_rows_logit_does_not_depend_on_its_batch_mates(prepared: Prepared) -> 
     run.fit(prepared[1], prepared[2])
     rows = prepared[2]
     whole = predict(run.model, rows)
-    alone = torch.cat([predict(run.model, ExpandedRows(*(tensor[n : n + 1] for tensor in rows))) for n in range(20)])
+    alone = torch.cat([predict(run.model, rows.take(slice(n, n + 1))) for n in range(20)])
     torch.testing.assert_close(whole[:20], alone, rtol=1e-5, atol=1e-6)
 
 
@@ -146,14 +147,20 @@ class RecordedStep(TrainStep):
 
     batches: list[torch.Tensor]
 
-    def step(self, rows_BT: torch.Tensor, x_OT: torch.Tensor, labels_O: torch.Tensor) -> torch.Tensor:
+    def step(
+        self,
+        rows_BT: torch.Tensor,
+        x_OT: torch.Tensor,
+        labels_O: torch.Tensor,
+        weights_O: torch.Tensor | None = None,
+    ) -> torch.Tensor:
         self.batches.append(x_OT)
-        return super().step(rows_BT, x_OT, labels_O)
+        return super().step(rows_BT, x_OT, labels_O, weights_O)
 
 
 @pytest.mark.parametrize(("rows", "size"), [(65, 64), (64, 64), (3, 2), (2, 512), (129, 64)])
 def test_every_row_is_trained_on_and_none_alone(prepared: Prepared, rows: int, size: int) -> None:
-    train = ExpandedRows(*(tensor[:rows] for tensor in prepared[1]))
+    train = prepared[1].take(slice(rows))
     untrained = trainer(prepared, batch_size=size)
     train_step = RecordedStep(untrained.model, prepared[0], RowWiseRmspropConfig(1e-3, 0.0, 0.0))
     train_step.batches = []
@@ -173,7 +180,7 @@ def test_progress_is_reported(prepared: Prepared) -> None:
 
 def test_too_few_rows_and_a_loss_that_runs_away(prepared: Prepared) -> None:
     with pytest.raises(DataError, match="too few"):
-        trainer(prepared).fit(ExpandedRows(*(tensor[:1] for tensor in prepared[1])), prepared[2])
+        trainer(prepared).fit(prepared[1].take(slice(1)), prepared[2])
     broken = prepared[1]._replace(x_NT=prepared[1].x_NT * float("nan"))
     with pytest.raises(DataError, match="not finite"):
         trainer(prepared).fit(broken, prepared[2])
@@ -200,3 +207,35 @@ def test_a_gpu_that_is_not_there_is_said() -> None:
     for device in ("cuda", "cuda:1", "tpu"):
         with pytest.raises(ConfigError, match=f"device {device}: torch finds no such GPU here; train on the cpu"):
             TrainerConfig(device=device)
+
+
+@pytest.mark.parametrize("model", ["lr", "deepfm", "fm"])
+def test_a_row_of_weight_n_is_n_rows(prepared: Prepared, model: str) -> None:
+    """The same steps, losses and weights, in batches of all rows; without batch norm, which does not count rows."""
+    preprocessing, train, validation = prepared
+    rng = np.random.default_rng(4)
+    ends = []
+    counts_N, validation_counts_N = (torch.from_numpy(rng.integers(1, 4, len(part.labels_N))) for part in prepared[1:])
+    for weighted in (True, False):
+        run = trainer(prepared, model=model, batch_size=2000, epochs=4, id_dropout=0.0)
+        if model == "deepfm":
+            run.model = build("deepfm", preprocessing, dim=4, hidden=(8,), dropout=0.0, batch_norm=False)
+        if weighted:  # of any scale
+            parts = (
+                train._replace(weights_N=counts_N.float() * 20),
+                validation._replace(weights_N=validation_counts_N.float()),
+            )
+        else:
+            parts = (
+                train.take(torch.repeat_interleave(counts_N)),
+                validation.take(torch.repeat_interleave(validation_counts_N)),
+            )
+        torch.manual_seed(0)
+        for parameter in run.model.parameters():
+            torch.nn.init.normal_(parameter, std=0.1)
+        fitted = run.fit(*parts)
+        ends.append((run.model.state_dict(), [(epoch.train_loss, epoch.validation_loss) for epoch in fitted.epochs]))
+    (weights, losses), (expected, expected_losses) = ends
+    assert losses == [pytest.approx(pair, rel=1e-5) for pair in expected_losses]
+    for name, tensor in expected.items():
+        torch.testing.assert_close(weights[name], tensor, rtol=1e-4, atol=2e-5, msg=lambda m, n=name: f"{n}: {m}")

@@ -53,13 +53,15 @@ def by_hand(
     model: DeepFM, preprocessing: Preprocessing, batch: ExpandedRows, own: slice
 ) -> tuple[float, dict[str, Tensor]]:
     """Loss, and the gradient of every parameter."""
-    rows_BT, x_BT, labels_B = batch
+    rows_BT, x_BT, labels_B, weights_B = batch
     with torch.no_grad():
         lookup = EmbeddingLookup(preprocessing, len(model.table_RE), torch.device("cpu"))
         table = NumbaRowWiseRmsprop(model.table_RE.detach().clone(), lookup, RowWiseRmspropConfig(1e-3, 0.0, 0.9))
         weights = FlatWeights(model, model, [model.table_RE], set())
     gradient = DeepFmGradient(model, preprocessing, table, weights.gradient_of, DropoutMasks(7))
-    loss, gradient_UE = gradient(rows_BT, x_BT[own].contiguous(), labels_B[own], own)
+    loss, gradient_UE = gradient(
+        rows_BT, x_BT[own].contiguous(), labels_B[own], None if weights_B is None else weights_B[own], own
+    )
     table_RE = torch.zeros_like(model.table_RE)
     table_RE[torch.from_numpy(table.unique_U)] = gradient_UE
     names = {id(parameter): name for name, parameter in model.named_parameters()}
@@ -68,23 +70,25 @@ def by_hand(
 
 
 def plainly(model: DeepFM, batch: ExpandedRows, own: slice) -> tuple[float, dict[str, Tensor]]:
-    rows_BT, x_BT, labels_B = batch
+    rows_BT, x_BT, labels_B, weights_B = batch
     set_mask_source(model, DropoutMasks(7))
     logits_O = model.logits(rows_BT[own], x_BT[own], model.fields(rows_BT[own], x_BT[own]))
     set_mask_source(model, None)
-    loss = binary_cross_entropy_with_logits(logits_O, labels_B[own], reduction="sum")
+    weights_O = None if weights_B is None else weights_B[own]
+    loss = binary_cross_entropy_with_logits(logits_O, labels_B[own], weights_O, reduction="sum")
     gradients = torch.autograd.grad(loss / len(rows_BT), list(model.parameters()))
     named = zip(model.named_parameters(), gradients, strict=True)
     return float(loss.detach()), {name: gradient for (name, _), gradient in named}
 
 
-@pytest.fixture
-def one_batch(given: Given) -> ExpandedRows:
+@pytest.fixture(params=[False, True], ids=["equal", "weighted"])
+def one_batch(given: Given, request: pytest.FixtureRequest) -> ExpandedRows:
     rows = given[1]
     x_NT = rows.x_NT.double()
     # Weights of multi-valued fields and missing numbers are among them; other numbers take any value.
     assert (x_NT == 0).any()
-    return ExpandedRows(rows.rows_NT[:50], x_NT[:50], rows.labels_N[:50].double())
+    weights_N = torch.from_numpy(np.random.default_rng(5).gamma(0.5, 2.0, 50)) if request.param else None
+    return ExpandedRows(rows.rows_NT[:50], x_NT[:50], rows.labels_N[:50].double(), weights_N)
 
 
 @pytest.mark.parametrize("own", [slice(0, 50), slice(17, 40)], ids=["alone", "a part"])
@@ -119,10 +123,15 @@ def test_extreme_logits_give_finite_losses(given: Given, one_batch: ExpandedRows
         assert all(bool(gradient.isfinite().all()) for gradient in result.values())
 
 
+@pytest.mark.parametrize("weighted", [False, True])
 @pytest.mark.parametrize("batch_norm", [False, True])
-def test_training_by_it_is_training_by_autograd(given: Given, batch_norm: bool) -> None:
+def test_training_by_it_is_training_by_autograd(given: Given, batch_norm: bool, weighted: bool) -> None:
     """The same weights after 30 steps, up to what float32 makes of it; dropout draws the same numbers."""
     preprocessing, rows = given
+    if weighted:
+        rows = rows._replace(
+            weights_N=torch.from_numpy(np.random.default_rng(5).gamma(2.0, 0.5, len(rows.labels_N))).float()
+        )
     train_steps = []
     for hand_written in (True, False):
         model = small(preprocessing, batch_norm, 0.2)
@@ -134,7 +143,7 @@ def test_training_by_it_is_training_by_autograd(given: Given, batch_norm: bool) 
         losses = []
         for _ in range(30):
             chosen_B = torch.from_numpy(generator.choice(len(rows.labels_N), 32, replace=False))
-            losses.append(float(train_step.step(*(tensor[chosen_B] for tensor in rows))))
+            losses.append(float(train_step.step(*rows.take(chosen_B))))
         train_step.averaged_model()
         train_steps.append((train_step, losses))
         train_step.close()

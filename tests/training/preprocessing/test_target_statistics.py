@@ -21,18 +21,17 @@ from app.training.data.dataset import Dataset
 from app.training.evaluation.predict import predict
 from app.training.loop.trainer import Trainer
 from app.training.loop.trainer_config import TrainerConfig
-from app.training.preprocessing.encode import EncodedRows, encode
-from app.training.preprocessing.expand import ExpandedRows, expand
-from app.training.preprocessing.preprocessing_fit import PreprocessingFit
-from app.training.preprocessing.target_statistics import (
+from app.training.preprocessing.click_rates import (
     MAX_PRIOR_WEIGHT,
     MIN_PRIOR_WEIGHT,
-    ScoreTest,
-    TargetStatisticsFit,
     out_of_fold,
     prior_weight,
     smoothed_rates,
 )
+from app.training.preprocessing.encode import EncodedRows, encode
+from app.training.preprocessing.expand import ExpandedRows, expand
+from app.training.preprocessing.preprocessing_fit import PreprocessingFit
+from app.training.preprocessing.target_statistics import ScoreTest, TargetStatisticsFit
 
 SCHEMA = parse_schema("""\
 version: 1
@@ -63,28 +62,30 @@ def some_labels(count: int, seed: int = 1) -> np.ndarray:
 
 
 @st.composite
-def keyed_labels(draw: st.DrawFn) -> tuple[np.ndarray, np.ndarray, np.ndarray]:
+def keyed_labels(draw: st.DrawFn) -> tuple[np.ndarray, np.ndarray, np.ndarray, np.ndarray]:
+    """Draw keys, labels, folds and weights of some rows."""
     count = draw(st.integers(2, 60))
     keys = draw(st.lists(st.integers(-3, 6), min_size=count, max_size=count))
     labels = draw(st.lists(st.sampled_from([0.0, 1.0]), min_size=count, max_size=count))
     folds = draw(st.lists(st.integers(0, 3), min_size=count, max_size=count))
-    return np.array(keys), np.array(labels), np.array(folds)
+    weights = draw(st.lists(st.sampled_from([1.0, 0.5, 3.0]), min_size=count, max_size=count))
+    return np.array(keys), np.array(labels), np.array(folds), np.array(weights)
 
 
 @given(keyed_labels())
 def test_rates_are_those_of_the_other_folds_counted_one_by_one(given_rows: tuple[np.ndarray, ...]) -> None:
-    keys, labels, folds = given_rows
-    rate_N, others_N = out_of_fold(keys, labels, folds)
+    keys, labels, folds, weights = given_rows
+    rate_N, others_N = out_of_fold(keys, labels, folds, weights)
     for row, (key, fold) in enumerate(zip(keys, folds, strict=True)):
         clicks: dict[int, float] = defaultdict(float)
-        rows: dict[int, int] = defaultdict(int)
-        for other_key, label, other_fold in zip(keys, labels, folds, strict=True):
+        rows: dict[int, float] = defaultdict(float)
+        for other_key, label, other_fold, weight in zip(keys, labels, folds, weights, strict=True):
             if other_fold != fold:
-                clicks[other_key] += label
-                rows[other_key] += 1
+                clicks[other_key] += weight * label
+                rows[other_key] += weight
         p = (sum(clicks.values()) + 0.5) / (sum(rows.values()) + 1)
-        weight = prior_weight(np.array(list(clicks.values())), np.array(list(rows.values()), np.int64))
-        smoothed = (clicks.get(key, 0.0) + weight * p) / (rows.get(key, 0) + weight)
+        prior = prior_weight(np.array(list(clicks.values())), np.array(list(rows.values())))
+        smoothed = (clicks.get(key, 0.0) + prior * p) / (rows.get(key, 0) + prior)
         expected = math.log(smoothed / (1 - smoothed)) - math.log(p / (1 - p))
         assert rate_N[row] == pytest.approx(max(-MAX_RATE, min(MAX_RATE, expected)), abs=1e-9)
         assert others_N[row] == rows.get(key, 0)
@@ -92,11 +93,13 @@ def test_rates_are_those_of_the_other_folds_counted_one_by_one(given_rows: tuple
 
 @given(keyed_labels(), st.integers(0, 1000))
 def test_a_rows_own_label_is_not_in_its_numbers(given_rows: tuple[np.ndarray, ...], row: int) -> None:
-    keys, labels, folds = given_rows
+    keys, labels, folds, weights = given_rows
     row %= len(keys)
     other = labels.copy()
     other[row] = 1 - other[row]
-    for before, after in zip(out_of_fold(keys, labels, folds), out_of_fold(keys, other, folds), strict=True):
+    for before, after in zip(
+        out_of_fold(keys, labels, folds, weights), out_of_fold(keys, other, folds, weights), strict=True
+    ):
         assert before[row] == after[row]
 
 
@@ -135,7 +138,7 @@ def test_held_out_rows_have_the_numbers_of_all_training_rows_and_training_rows_t
     assert set(same) == set(range(test.x_NT.shape[1])) - set(numbers.values()) - set(across)
     assert len(across) == 4
     folds_N = np.random.default_rng(0).permutation(500) % 10
-    rate_N, _ = out_of_fold(rows.rows_NT[:, 0].numpy(), labels_N, folds_N)
+    rate_N, _ = out_of_fold(rows.rows_NT[:, 0].numpy(), labels_N, folds_N, np.ones(len(labels_N)))
     np.testing.assert_allclose(train.x_NT[:, user_T].numpy(), rate_N, atol=1e-6)
     rows_N = np.unique(rows.rows_NT[:, 0].numpy(), return_inverse=True)[1]
     clicks_V, rows_V = np.bincount(rows_N, labels_N), np.bincount(rows_N)
@@ -165,7 +168,7 @@ def test_a_model_learns_nothing_from_labels_shuffled_within_a_key() -> None:
     for user in users_N.unique():
         own = (users_N == user).nonzero().flatten()
         labels_N[own[torch.randperm(len(own), generator=generator)[: len(own) // 3]]] = 1.0
-    parts = {part: ExpandedRows(*(t[s] for t in rows._replace(labels_N=labels_N)))
+    parts = {part: rows._replace(labels_N=labels_N).take(s)
              for part, s in (("train", slice(0, 4000)), ("validation", slice(4000, None)))}  # fmt: skip
     extended, parts = TargetStatisticsFit(known=PAIRS).extend(preprocessing, parts)
     model = ModelConfig("wide_deep", hidden=(16,), dropout=0.0).build(extended)
@@ -184,7 +187,7 @@ def test_labels_shuffled_within_a_key_leave_nothing_to_learn(seed: int) -> None:
     count = 2400
     keys_N = np.repeat(np.arange(count // 12), 12)
     labels_N = np.concatenate([rng.permutation([1.0] * 4 + [0.0] * 8) for _ in range(count // 12)])
-    rate_N, _ = out_of_fold(keys_N, labels_N, rng.permutation(count) % 10)
+    rate_N, _ = out_of_fold(keys_N, labels_N, rng.permutation(count) % 10, np.ones(count))
     # A rate is that of the key's other rows, so it falls where a row was clicked: the prior must outweigh that.
     assert np.abs(rate_N).max() < 0.02
     held_out_N = rng.permutation(labels_N)
@@ -203,7 +206,7 @@ def test_the_score_test_is_twice_the_gain_in_likelihood() -> None:
         return float(np.log(np.where(labels_N == 1, p_N, 1 - p_N)).sum())
 
     gain = 2 * (likelihood(np.column_stack([x_NC, new_N])) - likelihood(x_NC))
-    test = ScoreTest(x_NC, labels_N)
+    test = ScoreTest(x_NC, labels_N, np.ones(len(labels_N)))
     assert test(new_N) == pytest.approx(gain, rel=0.05)
     assert test(-new_N) == 0.0
     assert test(x_NC[:, 1]) == pytest.approx(0.0, abs=1.0)

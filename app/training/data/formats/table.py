@@ -13,6 +13,7 @@ from app.training.data.readers.bad_rows import BadRows
 from app.training.data.readers.table_reader import table_files
 from app.training.data.readers.time_values import COUNTER, TimeForm, time_form
 from app.training.data.source import Source
+from app.training.data.weight_columns import UNWEIGHTED, WeightColumns
 
 SAMPLE_ROWS, SAMPLE_BYTES = 1_000, 1 << 18
 """So many rows tell what the numbers of a column of times mean."""
@@ -26,6 +27,7 @@ def table_source(
     limits: EncodingLimits = DEFAULT_LIMITS,
     escape: str | None = None,
     labels: LabelReading = ZERO_OR_ONE,
+    weighting: WeightColumns = UNWEIGHTED,
 ) -> Source:
     """Describe a table.
 
@@ -35,6 +37,7 @@ def table_source(
             ISO 8601 text or of numbers that grow with time, or None.
         escape: what escapes quotes in its cells, a backslash or a double quote; None refuses a file that would tell.
         labels: which of its values are clicks.
+        weighting: columns that say how much a row counts.
 
     Raises:
         ConfigError: the kind of file is not known, or the schema reads the label or the time.
@@ -51,4 +54,16 @@ def table_source(
                 return time_form(chunk.frame[timestamp][:SAMPLE_ROWS])
         return COUNTER
 
-    return Source("table", path, schema, files, label, timestamp, form, labels=labels, limits=limits, escape=escape)
+    return Source(
+        "table",
+        path,
+        schema,
+        files,
+        label,
+        timestamp,
+        form,
+        labels=labels,
+        weighting=weighting,
+        limits=limits,
+        escape=escape,
+    )

@@ -1,0 +1,122 @@
+"""A column of weights is read with its rows, in memory and mapped, and rows without one are counted and named."""
+
+from __future__ import annotations
+
+import dataclasses
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import polars as pl
+import pytest
+
+from app.errors import ConfigError, DataError
+from app.training.data.catalogue import open_dataset
+from app.training.data.dataset import Dataset
+from app.training.data.encoding_limits import DEFAULT_LIMITS
+from app.training.data.mapped_dataset import MappedDataset
+from app.training.data.split import SplitConfig
+from app.training.data.weight_columns import WeightColumns, read_amounts
+from app.training.preprocessing.encode import encode
+from app.training.preprocessing.expand import expand
+from app.training.preprocessing.preprocessing_fit import PreprocessingFit
+from app.training.preprocessing.sampling import take_rows
+
+FEATURES = "fields: [{name: u, entity: user, type: categorical}, {name: x, entity: item, type: categorical}]"
+IN_MEMORY, MAPPED = DEFAULT_LIMITS, dataclasses.replace(DEFAULT_LIMITS, in_memory_bytes=0, block_bytes=200)
+
+
+@pytest.mark.parametrize(
+    ("values", "expected"),
+    [
+        (["1", " 2.5 ", "0", "-1", "nan", "inf", "", "x", None, "1e300", "1e-300"], [1, 2.5, 0, *[None] * 7, 0]),
+        ([1, 0, None, -3], [1, 0, None, None]),
+        ([0.5, float("nan"), float("inf"), -0.0], [0.5, None, None, 0]),
+        ([True, False], [1, 0]),
+        ([[1.0], []], [None, None]),
+        ([b"3", b"no"], [3, None]),
+    ],
+    ids=str,
+)
+def test_a_weight_is_a_finite_number_of_zero_or_more(values: list[Any], expected: list[float | None]) -> None:
+    assert read_amounts(pl.Series("w", values)).to_list() == expected
+
+
+def write(folder: Path, rows: int = 100, **columns: Any) -> dict[str, Any]:
+    (folder / "features.yaml").write_text(FEATURES)
+    frame = pl.DataFrame(
+        {
+            "u": [f"u{n % 7}" for n in range(rows)],
+            "x": [f"x{n % 5}" for n in range(rows)],
+            "label": [int(n % 3 == 0) for n in range(rows)],
+            **columns,
+        }
+    )
+    frame.write_csv(folder / "rows.csv")
+    return {"path": folder / "rows.csv", "features": folder / "features.yaml", "cache": folder / "cache"}
+
+
+def read(options: dict[str, Any], limits: Any = IN_MEMORY, **more: Any) -> Dataset:
+    return open_dataset("table", weighting=WeightColumns(weight="w"), limits=limits, **options, **more)
+
+
+@pytest.mark.parametrize("limits", [IN_MEMORY, MAPPED], ids=["in memory", "mapped"])
+def test_weights_stay_with_their_rows(tmp_path: Path, limits: Any) -> None:
+    weights = [float(1 + n % 4) for n in range(100)]
+    data = read(write(tmp_path, w=weights), limits)
+    assert isinstance(data, MappedDataset) == (limits is MAPPED)
+    assert data.weights is not None
+    expected_N = np.array(weights) / np.mean(weights)
+    np.testing.assert_allclose(data.weights.training_N, expected_N, rtol=1e-6)
+    assert data.weights.note == "each row counts as its w says"
+    chosen = np.array([3, 50, 99])
+    encoded = encode(data.take(chosen))
+    assert encoded.weights is not None
+    np.testing.assert_allclose(encoded.weights.evaluation_N, expected_N[chosen], rtol=1e-6)
+    rows = expand(PreprocessingFit(1).fit(data.schema, encoded), encoded)
+    assert rows.weights_N is not None
+    assert rows.weights_N.tolist() == pytest.approx(expected_N[chosen].tolist())
+    assert rows.total_weight == pytest.approx(expected_N[chosen].sum())
+    weights_of_two = take_rows(encoded, slice(1, 3)).weights
+    assert weights_of_two is not None
+    assert weights_of_two.training_N.tolist() == pytest.approx(expected_N[chosen[1:]].tolist())
+
+
+@pytest.mark.parametrize("limits", [IN_MEMORY, MAPPED], ids=["in memory", "mapped"])
+def test_rows_without_a_weight_are_named_and_those_of_weight_zero_left_out(tmp_path: Path, limits: Any) -> None:
+    weights: list[Any] = ["1"] * 100
+    weights[10], weights[40], weights[41] = "-2", "0", "much"
+    data = read(write(tmp_path, w=weights), limits, max_bad=0.05)
+    assert len(data) == 97
+    expected = "2 bad rows left out (w is no weight, which is a number of 0 or more; rows 11, 42)"
+    assert str(data.skipped) == expected
+
+
+def test_too_many_rows_without_a_weight_stop_it(tmp_path: Path) -> None:
+    with pytest.raises(DataError, match="w is no weight"):
+        read(write(tmp_path, w=["1"] * 90 + ["x"] * 10))
+
+
+def test_other_weights_are_another_encoded_form(tmp_path: Path) -> None:
+    options = write(tmp_path, w=[1.0] * 100)
+    read(options, MAPPED)
+    plain = open_dataset("table", limits=MAPPED, **options)
+    assert plain.weights is None
+
+
+def test_a_part_of_the_rows_has_its_weights(tmp_path: Path) -> None:
+    data = read(write(tmp_path, w=[float(1 + n % 4) for n in range(100)]))
+    assert data.weights is not None
+    for part in SplitConfig("random").parts(data, None):
+        assert part.weights is not None
+        assert len(part.weights.training_N) == len(part)
+
+
+def test_a_missing_column_is_named(tmp_path: Path) -> None:
+    with pytest.raises(DataError, match="no column w; it has u, x, label"):
+        read(write(tmp_path))
+
+
+def test_other_formats_have_no_such_column(tmp_path: Path) -> None:
+    with pytest.raises(ConfigError, match="--weight w: is for --dataset table"):
+        open_dataset("movielens", None, weighting=WeightColumns(weight="w"))
