@@ -21,6 +21,7 @@ from app.observability.metrics import Metrics
 from app.publishing.isolated_actions import IsolatedActions
 from app.ranking.admission import Admission
 from app.ranking.batcher import Batcher
+from app.ranking.exploration import Explorer
 from app.ranking.fallback import Fallback
 from app.ranking.metric_exporters import CacheExporter, EventsExporter, RankingMetrics
 from app.ranking.monitor import ModelMonitor
@@ -136,7 +137,7 @@ def build_service(settings: Settings, store: FeatureStore | None = None) -> Serv
     turns = SliceTurns()
     events = EventLog.from_settings(settings) if settings.events else None
 
-    def build_ranker(references: ItemReferences | None = None) -> Ranker:
+    def build_ranker(references: ItemReferences | None = None, explorer: Explorer | None = None) -> Ranker:
         return Ranker(
             store,
             cache,
@@ -146,10 +147,12 @@ def build_service(settings: Settings, store: FeatureStore | None = None) -> Serv
             batcher=batcher,
             references=references,
             references_top=settings.events_top,
+            explorer=explorer,
         )
 
     references = None if events is None else ItemReferences(cache, events.queue)
-    ranker = build_ranker(references)
+    explorer = Explorer(settings.explore, settings.explore_share, settings.events_top) if settings.explore else None
+    ranker = build_ranker(references, explorer)
     admission = Admission(settings.max_inflight, settings.max_wait_ms / 1000, poll.worked_s)
     metrics.sources.append(lambda: metrics.inflight_requests.set(admission.inflight))
     withdraw = build_withdrawal(lifecycle, metrics)

@@ -13,6 +13,7 @@ from pydantic_settings import NoDecode
 
 from app.errors import ConfigError
 from app.header_keys import is_hashed
+from app.ranking_policy import LabelPolicy, parse_label_policies
 from app.redis_url import parse_redis_url
 
 FOR_PUBLISHING: dict[str, JsonValue] = {"for_publishing": True}
@@ -63,6 +64,15 @@ def _as_networks(networks: object) -> object:
         raise ValueError("not an address or a network; write 10.1.2.3 or 10.0.0.0/8, with commas between") from None
 
 
+def _as_policies(raw: object) -> object:
+    if not isinstance(raw, str):
+        return raw
+    try:
+        return parse_label_policies(raw)
+    except ConfigError as error:
+        raise ValueError(str(error)) from None
+
+
 def _check_key(key: SecretStr) -> SecretStr:
     text = key.get_secret_value()
     if CONTROL.search(text):
@@ -89,6 +99,8 @@ Files = Annotated[tuple[Path, ...], NoDecode, BeforeValidator(_split)]
 """Paths of files, comma-separated."""
 Words = Annotated[tuple[str, ...], NoDecode, BeforeValidator(_split)]
 """Words, comma-separated."""
+LabelPolicies = Annotated[tuple[LabelPolicy, ...], NoDecode, BeforeValidator(_as_policies)]
+"""Policies by which orders are drawn, by label."""
 HeaderKey = Annotated[SecretStr, AfterValidator(_check_key)]
 """A secret that a header can carry."""
 HeaderKeys = Annotated[tuple[HeaderKey, ...], NoDecode, BeforeValidator(_split)]

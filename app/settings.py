@@ -15,6 +15,7 @@ from app.errors import ConfigError
 from app.setting_groups.access import AccessSettings
 from app.setting_groups.connections import ConnectionSettings
 from app.setting_groups.events import EventSettings
+from app.setting_groups.exploration import ExplorationSettings
 from app.setting_groups.feature_store import FeatureStoreSettings
 from app.setting_groups.gate import GateSettings
 from app.setting_groups.model_store import ModelStoreSettings
@@ -36,6 +37,7 @@ class Settings(
     RequestSettings,
     ConnectionSettings,
     EventSettings,
+    ExplorationSettings,
     BaseSettings,
 ):
     """The settings of a process, read once at its start. `load_settings` builds it and explains what is wrong."""

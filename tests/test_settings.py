@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import contextlib
 import os
+import re
 from pathlib import Path
 from typing import Any
 
@@ -141,3 +142,22 @@ def test_trusted_proxies_are_addresses_and_networks(monkeypatch: pytest.MonkeyPa
         monkeypatch.setenv("CTR_TRUSTED_PROXIES", wrong)
         with pytest.raises(ConfigError, match="CTR_TRUSTED_PROXIES: not an address or a network"):
             load_settings()
+
+
+def test_policies_are_read_for_all_labels_or_each_and_refused_with_what_to_write() -> None:
+    every = load_settings(explore="softmax:0.05").explore
+    assert [(one.label, str(one.policy)) for one in every] == [("", "softmax:0.05")]
+    each = load_settings(explore="stable=epsilon:0.02, canary = softmax:1").explore
+    assert [(one.label, str(one.policy)) for one in each] == [("stable", "epsilon:0.02"), ("canary", "softmax:1")]
+    for wrong, message in (
+        ("softmax", "write softmax:0.05"),
+        ("softmax:0", "with a temperature from 0.001 to 100"),
+        ("softmax:nan", "write softmax:0.05"),
+        ("epsilon:1.5", "a probability above 0 and up to 1"),
+        ("greedy", "greedy explores nothing; leave it out"),
+        ("shadow=softmax:1", "'shadow=softmax:1' names no label"),
+        ("canary=softmax:1,softmax:2", "'softmax:2' names no label"),
+        ("canary=softmax:1,canary=softmax:2", "a label has two policies"),
+    ):
+        with pytest.raises(ConfigError, match=rf"CTR_EXPLORE: .*{re.escape(message)}"):
+            load_settings(explore=wrong)

@@ -16,6 +16,7 @@ from app.api.feedback import FeedbackRecord
 from app.api.problems import TYPES, URN
 from app.api.schemas import AnyFeature, AnyFeatures, RankBody
 from app.ranking.explain import MAX_EXPLAINED, Explanation
+from app.ranking_policy import EPSILON, SOFTMAX
 
 REF = "#/components/schemas/"
 
@@ -26,11 +27,26 @@ RANKED_ITEM = {
     "properties": {
         "item_id": {"type": "string"},
         "score": {"type": "number", "minimum": 0, "maximum": 1, "description": "Click probability"},
+        "propensity": {
+            "type": "number",
+            "minimum": 0,
+            "maximum": 1,
+            "description": "With `exploration`, of the first items: the probability with which the policy puts the "
+            "item here, given those above it",
+        },
         "explanation": {
             "$ref": REF + "Explanation",
             "description": f"With `explain`, of the {MAX_EXPLAINED} best: why the item got its score",
         },
     },
+}
+
+EXPLORATION = {
+    "type": "object",
+    "title": "Exploration",
+    "description": "How the order was drawn from the scores",
+    "required": ["policy", "parameter"],
+    "properties": {"policy": {"type": "string", "enum": [SOFTMAX, EPSILON]}, "parameter": {"type": "number"}},
 }
 
 MISSING = {
@@ -55,8 +71,10 @@ RANKING = {
         "missing": {"$ref": REF + "Missing"},
         "impression_id": {
             "type": "string",
-            "description": "Where the answer is recorded and the request named itself: the record's own id",
+            "description": "Where the answer is recorded or its order drawn, and the request named itself: the id of "
+            "the record",
         },
+        "exploration": {"$ref": REF + "Exploration"},
         "ignored": {
             "type": "array",
             "items": {"type": "string"},
@@ -112,6 +130,7 @@ def schemas() -> dict[str, Any]:
     for name in ("RankRequest", "Features"):
         components[name] = _with_names(components[name], {"Features": features, "FeatureValue": value})
     named = {"Ranking": RANKING, "RankedItem": RANKED_ITEM, "Missing": MISSING, "Problem": PROBLEM, "Misfit": MISFIT}
+    named["Exploration"] = EXPLORATION
     return {name: _portable(schema) for name, schema in {**components, **named}.items()}
 
 

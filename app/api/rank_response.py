@@ -8,6 +8,7 @@ import msgspec
 import orjson
 
 from app.native import bindings
+from app.native.bindings import address_of
 from app.ranking.ranker import Ranking
 
 
@@ -18,6 +19,9 @@ def encode_ranking(ranking: Ranking, request_id: str) -> bytes:
         "degraded": ranking.degraded,
         "missing": {"user": ranking.missing_user, "items": ranking.missing_items},
     }
+    if ranking.exploration is not None:
+        policy = ranking.exploration.policy
+        rest["exploration"] = {"policy": policy.name, "parameter": policy.parameter}
     if ranking.impression_id is not None and ranking.request_id is not None:
         rest["impression_id"] = ranking.impression_id
     if ranking.ignored:
@@ -33,11 +37,18 @@ def encode_ranking(ranking: Ranking, request_id: str) -> bytes:
 
 
 def _encode_items(ranking: Ranking) -> bytes:
-    """Return `[{"item_id":"20","score":0.1321},...]`, with each id in the very bytes of the request."""
+    """Return `[{"item_id":"20","score":0.1321},...]`, with each id in the very bytes of the request.
+
+    Where the order was drawn, the first have their propensities too.
+    """
     ids, count = ranking.candidates, len(ranking.scores)
-    order, scores = ranking.order.ctypes.data, ranking.scores.ctypes.data
-    buffer = ctypes.create_string_buffer(bindings.max_items_bytes(ids.begins, ids.ends, order, count))
-    size = bindings.write_items(ids.json, ids.begins, ids.ends, order, scores, count, buffer)
+    order, scores, propensities, drawn = address_of(ranking.order), address_of(ranking.scores), None, 0
+    if ranking.exploration is not None:
+        drawn = len(ranking.exploration.drawn.propensities)
+        propensities = address_of(ranking.exploration.drawn.propensities)
+    most = bindings.max_items_bytes(ids.begins, ids.ends, order, count, drawn)
+    buffer = ctypes.create_string_buffer(most)
+    size = bindings.write_items(ids.json, ids.begins, ids.ends, order, scores, propensities, drawn, count, buffer)
     return ctypes.string_at(buffer, size)
 
 
@@ -46,6 +57,9 @@ def _encode_explained_items(ranking: Ranking) -> bytes:
         {"item_id": item_id, "score": score}
         for item_id, score in zip(ranking.item_ids, ranking.scores.tolist(), strict=True)
     ]
+    if ranking.exploration is not None:
+        for item, propensity in zip(items, ranking.exploration.drawn.propensities.tolist(), strict=False):
+            item["propensity"] = propensity
     for item, explanation in zip(items, ranking.explanations, strict=False):  # only the best items are explained
         item["explanation"] = explanation
     return msgspec.json.encode(items)

@@ -6,8 +6,12 @@ All calls keep the interpreter's lock: each is shorter than releasing and taking
 from __future__ import annotations
 
 import ctypes
-from ctypes import POINTER, c_char_p, c_int64, c_uint64, c_void_p
+from ctypes import POINTER, c_char_p, c_double, c_int64, c_uint64, c_void_p
 from pathlib import Path
+from typing import Any
+
+import numpy as np
+import numpy.typing as npt
 
 from app.native.layout import REBUILD, check_layout, declared_layout
 
@@ -44,6 +48,12 @@ def compiled_layout(library: ctypes.PyDLL) -> dict[str, int]:
 library = _load()
 
 
+def address_of(array: npt.NDArray[np.generic]) -> int:
+    """Return where an array is that can be written to and is not empty: a third of the time of `array.ctypes.data`."""
+    buffer: Any = array  # which it is, though numpy's types do not say so before Python 3.12
+    return ctypes.addressof(ctypes.c_char.from_buffer(buffer))
+
+
 def _function(name: str, result: type | None, *arguments: type) -> ctypes._NamedFuncPointer:
     function: ctypes._NamedFuncPointer = getattr(library, name)
     function.restype, function.argtypes = result, arguments
@@ -54,6 +64,7 @@ _P, _I = c_void_p, c_int64
 supported_isas = _function("ctr_supported_isas", _I)
 panel_columns = _function("ctr_panel_columns", _I, _I)
 ranked = _function("ctr_ranked", None, _P, _I, _P, _P, _I, _P, _P, _P, _P)
+explore = _function("ctr_explore", None, _I, _I, c_double, c_uint64, _P, _P, _I, _I, _P, _P, _P, _P)
 encode_user = _function("ctr_encode_user", None, _P, _P, _P, _P)
 hash_id = _function("ctr_hash_id", c_uint64, c_char_p, _I, _P)
 scan_ids = _function("ctr_scan_ids", _I, c_char_p, _I, _I, _I, _P, _P, _P, _P)
@@ -62,6 +73,6 @@ index_insert = _function("ctr_index_insert", _I, _P, c_uint64, c_uint64, _I)
 index_remove = _function("ctr_index_remove", _I, _P, c_uint64, c_uint64)
 index_copy = _function("ctr_index_copy", None, _P, c_uint64, _P, c_uint64)
 mark_used = _function("ctr_mark_used", _I, _P, _I, _P, _P, _I, _I)
-max_items_bytes = _function("ctr_max_items_bytes", _I, _P, _P, _P, _I)
-write_items = _function("ctr_write_items", _I, c_char_p, _P, _P, _P, _P, _I, _P)
+max_items_bytes = _function("ctr_max_items_bytes", _I, _P, _P, _P, _I, _I)
+write_items = _function("ctr_write_items", _I, c_char_p, _P, _P, _P, _P, _P, _I, _I, _P)
 find_oversized = _function("ctr_find_oversized", _I, c_char_p, _I, _I, _P)

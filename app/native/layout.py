@@ -47,6 +47,13 @@ class Transform(IntEnum):
     STANDARDISE = 4
 
 
+class DrawnBy(IntEnum):
+    """A policy by which an order is drawn from scores (`app.native.exploration`)."""
+
+    SOFTMAX = 1
+    EPSILON = 2
+
+
 class Layer(ctypes.Structure):
     """One dense layer after the first: `Layer` in `src/top_mlp.h`."""
 
@@ -98,6 +105,7 @@ STRUCTURES: tuple[type[ctypes.Structure], ...] = (Layer, TopMlp, NumericField, U
 CONSTANTS: Mapping[str, int] = {
     **{f"ISA_{isa.name}": isa.value for isa in Isa},
     **{f"TRANSFORM_{transform.name}": transform.value for transform in Transform},
+    **{f"POLICY_{policy.name}": policy.value for policy in DrawnBy},
     "MAX_LAYERS": MAX_LAYERS,
     "MAX_WIDTH": MAX_WIDTH,
     "MAX_INPUTS": MAX_INPUTS,

@@ -56,15 +56,16 @@ class ImpressionLog:
         self._noted: list[tuple[int, RankRequest, Ranking]] = []
 
     def on_ranked(self, request: RankRequest, ranking: Ranking) -> None:
-        """Give a ranking the id of its impression, and note it; this is a `RankObserver`."""
+        """Give a ranking the id of its impression, if it has none yet, and note it; this is a `RankObserver`."""
         at_us = time.time_ns() // 1000
-        ranking.impression_id = self._ids.next(
-            at_us // 1000,
-            ranking.artifact.version,
-            ranking.label,
-            pinned=request.model is not None,
-            user_id=request.user_id,
-        )
+        if ranking.impression_id is None:
+            ranking.impression_id = self._ids.next(
+                at_us // 1000,
+                ranking.artifact.version,
+                ranking.label,
+                pinned=request.model is not None,
+                user_id=request.user_id,
+            )
         noted = self._noted
         noted.append((at_us, request, ranking))
         if len(noted) >= AT_ONCE:
@@ -100,7 +101,7 @@ class ImpressionLog:
         return list(zip(rankings, np.split(references, stops[:-1]), strict=True))
 
     def _record(self, at_us: int, request: RankRequest, ranking: Ranking, references: References | None) -> None:
-        scored, artifact = ranking.scored, ranking.artifact
+        scored, artifact, exploration = ranking.scored, ranking.artifact, ranking.exploration
         if references is None and scored is not None:
             references = scored.item_references
         if scored is None or references is None:
@@ -117,13 +118,12 @@ class ImpressionLog:
                 artifact.version,
                 ranking.label,
                 artifact.schema_hash,
-                "",
-                0.0,
+                *(("", 0.0) if exploration is None else exploration.policy),
                 ranking.degraded,
                 len(ranking.candidates),
                 *scored.user_slots,
                 references,
                 ranking.scores[: self._top].copy(),  # a view would keep the scores of all candidates
-                None,
+                None if exploration is None else exploration.drawn.propensities[: self._top].copy(),
             )
         )

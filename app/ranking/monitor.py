@@ -51,7 +51,7 @@ class ModelMonitor:
         self.record_answer(
             ranking.label,
             ranking.artifact.version,
-            ranking.scores,
+            ranking.best_scores,
             finite=NOT_FINITE not in ranking.degraded,
             pinned=request.model is not None,
         )

@@ -29,6 +29,7 @@ from app.native.scorer import Floats, Positions
 from app.ranking.batcher import Batcher
 from app.ranking.degraded import INVALID_FEATURES, MODEL_FALLBACK, NOT_FINITE
 from app.ranking.explain import MAX_EXPLAINED, Explainer, Explanation
+from app.ranking.exploration import Exploration, Explorer
 from app.ranking.ignored import ignored_features
 from app.ranking.request import RankRequest
 from app.ranking.request_features import FeatureReader, RequestFeatures
@@ -59,9 +60,9 @@ class Ranking:
     candidates: RequestIds
     """[N] item ids of the request, each once."""
     order: Positions
-    """[K] indices into `candidates`, best first."""
+    """[K] indices into `candidates`, best first, unless the order was drawn."""
     scores: Floats
-    """[K] probabilities, descending."""
+    """[K] their probabilities."""
     degraded: list[str]
     missing_user: bool
     missing_items: list[str]
@@ -76,12 +77,19 @@ class Ranking:
     scored: ScoredSlots | None = None
     """Which slots were scored; None where nothing is logged."""
     impression_id: str | None = None
-    """The name of this answer in the event log; None where nothing is logged."""
+    """The name of this answer in the event log; None where nothing is logged and no order was drawn."""
+    exploration: Exploration | None = None
+    """How the order was drawn; None where it is that of the scores."""
     decode_s: float = 0.0
     """Seconds that each stage took."""
     features_s: float = 0.0
     encode_s: float = 0.0
     score_s: float = 0.0
+
+    @property
+    def best_scores(self) -> Floats:
+        """Return the highest scores [K], descending, whatever the order."""
+        return self.scores if self.exploration is None else self.exploration.best_scores
 
     @property
     def item_ids(self) -> list[str]:
@@ -104,6 +112,7 @@ class Ranker:
         batcher: Batcher | None = None,
         references: ItemReferences | None = None,
         references_top: int = 0,
+        explorer: Explorer | None = None,
     ) -> None:
         """
         Args:
@@ -113,6 +122,7 @@ class Ranker:
             batcher: scores several requests' candidates together; None scores each request alone.
             references: numbers the slots of the `references_top` best items for the event log; None where nothing is
                 logged.
+            explorer: draws the order of answers; None leaves that of the scores.
         """
         self._turns = turns or SliceTurns()
         self._features = FeatureReader(store, cache, store_timeout_s, self._turns)
@@ -121,6 +131,7 @@ class Ranker:
         self._batcher = batcher
         self._references = references
         self._references_top = references_top
+        self._explorer = explorer
 
     async def rank(self, request: RankRequest, due: float) -> Ranking:
         """Rank the candidates of one request.
@@ -241,15 +252,21 @@ class Ranker:
         score_N: Floats,
         order_N: Positions,
     ) -> Ranking:
-        artifact, degraded = chosen.artifact, features.degraded
+        artifact, degraded, explorer = chosen.artifact, features.degraded, self._explorer
         if score_N[0] != score_N[0]:  # NaN sorts first, so the first score tells whether there is any
             degraded.append(NOT_FINITE)
             count = int(np.isnan(score_N).sum())
             score_N = np.concatenate([score_N[count:], np.zeros(count, np.float32)])
             order_N = np.concatenate([order_N[count:], order_N[:count]])
+            explorer = None
         if chosen.fallback:
             degraded.append(MODEL_FALLBACK)
         score_K, order_K = score_N[: request.top_k], order_N[: request.top_k]
+        exploration = None
+        if explorer is not None:
+            exploration = explorer.explore(request, chosen, score_N, order_N, len(order_K))
+        if exploration is not None:
+            score_K, order_K, _ = exploration.drawn
         sent = request.context or request.user_features or request.item_features
         return Ranking(
             artifact=artifact,
@@ -263,4 +280,6 @@ class Ranker:
             missing_items=features.missing_items,
             ignored=ignored_features(artifact, request) if sent else [],
             request_id=request.request_id,
+            impression_id=None if exploration is None else exploration.impression_id,
+            exploration=exploration,
         )

@@ -61,6 +61,6 @@ def route(live: LiveSnapshot, user_id: str | None, choice: str | int | None = No
     )
 
 
-def arm(user_id: str) -> float:
+def arm(user_id: str, salt: str = ARM_SALT) -> float:
     """Return a user's fixed position in [0, 1): those below the canary's share get the canary."""
-    return float(xxh3_64_intdigest((ARM_SALT + user_id).encode("utf-8", "surrogatepass")) / 2**64)
+    return float(xxh3_64_intdigest((salt + user_id).encode("utf-8", "surrogatepass")) / 2**64)

@@ -19,6 +19,8 @@ class RankedItem:
     """Click probability."""
     explanation: Any = None
     """Why it has this score, where that was asked for; docs/http.md of the service says what it holds."""
+    propensity: float | None = None
+    """How likely it was to stand here, given the items above it, where the order was drawn."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -49,7 +51,10 @@ class Ranking:
             model=raw["model"],
             version=raw["version"],
             label=raw["label"],
-            items=tuple(RankedItem(one["item_id"], one["score"], one.get("explanation")) for one in raw["items"]),
+            items=tuple(
+                RankedItem(one["item_id"], one["score"], one.get("explanation"), one.get("propensity"))
+                for one in raw["items"]
+            ),
             degraded=tuple(raw["degraded"]),
             missing_user=raw["missing"]["user"],
             missing_items=tuple(raw["missing"]["items"]),

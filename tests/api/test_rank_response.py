@@ -1,6 +1,7 @@
 from __future__ import annotations
 
 import json
+from dataclasses import replace
 from types import SimpleNamespace
 from typing import Any
 
@@ -10,9 +11,12 @@ from hypothesis import strategies as st
 
 from app.api.rank_response import encode_ranking
 from app.features.request_ids import RequestIds
+from app.native.exploration import Draw
 from app.ranking.explain import Explanation, FieldEffect, LogitCalibration
+from app.ranking.exploration import Exploration
 from app.ranking.logit_parts import LogitPart
 from app.ranking.ranker import Ranking
+from app.ranking_policy import RankingPolicy
 
 ids = st.text(st.characters(exclude_categories=("Cs",)), min_size=1, max_size=8)
 score = st.floats(0, 1, width=32)
@@ -50,6 +54,23 @@ def test_it_is_the_json_of_what_was_ranked(items: list[tuple[str, float]], reque
         "missing": {"user": False, "items": missing},
     }
     assert [np.float32(item["score"]) for item in read["items"]] == [np.float32(value) for _, value in items]
+
+
+@given(st.lists(st.tuples(score, st.one_of(score, st.floats(2.0**-50, 2.0**-9, width=32))), min_size=1, max_size=20))
+def test_propensities_stand_beside_scores(pairs: list[tuple[float, float]]) -> None:
+    """Small ones are read as the same float32 too, explained or not."""
+    propensities = np.array([propensity for _, propensity in pairs], np.float32)[:15]
+    drawn = ranking([(str(n), value) for n, (value, _) in enumerate(pairs)])
+    drawn.exploration = Exploration(
+        "id", RankingPolicy("softmax", 0.05), Draw(drawn.scores, drawn.order, propensities), drawn.scores
+    )
+    explanation = Explanation(None, LogitCalibration(1.0, -0.5), [], no_parts="why")
+    for answer in (drawn, replace(drawn, explanations=[explanation])):
+        read = json.loads(encode_ranking(answer, "x"))
+        assert read["exploration"] == {"policy": "softmax", "parameter": 0.05}
+        assert [np.float32(item["score"]) for item in read["items"]] == [np.float32(value) for value, _ in pairs]
+        assert [np.float32(item["propensity"]) for item in read["items"][:15]] == propensities.tolist()
+        assert not any("propensity" in item for item in read["items"][15:])
 
 
 def test_explanations_follow_their_items() -> None:

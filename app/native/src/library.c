@@ -19,4 +19,5 @@
 #include "resp.h"
 #include "user_encoder.h"
 #include "top_mlp.h"
+#include "explore.h"
 #include "layout.h"

@@ -1,0 +1,78 @@
+"""`Explorer` has the order of an answer drawn, so that the log can tell what another order would have brought.
+
+The draw follows from the id of the answer's impression: with the same scores it gives the same order again.
+docs/exploration.md is the page.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Iterable
+from typing import NamedTuple
+
+from xxhash import xxh3_64_intdigest
+
+from app.events.impression_id import ImpressionIds, now_ms
+from app.native.exploration import Draw, draw
+from app.native.scorer import Floats, Positions
+from app.ranking.request import RankRequest
+from app.ranking.routing import Route, arm
+from app.ranking_policy import LABELS, LabelPolicy, RankingPolicy
+
+SHARE_SALT = "ctr-explore\x1f"
+"""Another than that of the canary's share, so that either share has its part of the other."""
+
+
+class Exploration(NamedTuple):
+    """How the order of an answer was drawn."""
+
+    impression_id: str
+    """From which the draw follows."""
+    policy: RankingPolicy
+    drawn: Draw
+    best_scores: Floats
+    """[K] the highest scores, descending: what the answer would have had without."""
+
+
+class Explorer:
+    """Draws orders. One per process, for the thread of its event loop."""
+
+    def __init__(self, policies: Iterable[LabelPolicy], share: float = 1.0, top: int = 10_000) -> None:
+        """
+        Args:
+            policies: of labels; the label that is empty is each of `LABELS`.
+            share: of the users, and of guests' requests, in [0, 1].
+            top: of how many items of an answer the propensities are wanted.
+        """
+        self._policies = {label: one.policy for one in policies for label in ([one.label] if one.label else LABELS)}
+        self._share = share
+        self._top = top
+        self._ids = ImpressionIds()
+
+    def explore(
+        self, request: RankRequest, chosen: Route, score_N: Floats, order_N: Positions, places: int
+    ) -> Exploration | None:
+        """Draw the first places of an answer.
+
+        None where nothing is drawn: the caller chose the version, its label has no policy, or the user is not of the
+        share.
+
+        Args:
+            score_N, order_N: probabilities, descending and without NaN, and each one's position in the request.
+        """
+        policy = self._policies.get(chosen.label)
+        if policy is None or request.model is not None or not self._is_of_share(request):
+            return None
+        impression_id = self._ids.next(now_ms(), chosen.artifact.version, chosen.label, user_id=request.user_id)
+        drawn = draw(policy, seed_of(impression_id), score_N, order_N, places, self._top)
+        return Exploration(impression_id, policy, drawn, score_N[:places])
+
+    def _is_of_share(self, request: RankRequest) -> bool:
+        if self._share >= 1.0:
+            return True
+        who = repr(request.guest_arm) if request.user_id is None else request.user_id
+        return arm(who, SHARE_SALT) < self._share
+
+
+def seed_of(impression_id: str) -> int:
+    """Return the seed of an answer's random numbers."""
+    return xxh3_64_intdigest(impression_id.encode())

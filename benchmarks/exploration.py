@@ -1,0 +1,88 @@
+"""What exploration adds to a request, in the process: `python -m benchmarks.exploration`.
+
+Requests of 500 cached candidates are ranked, recorded (50 items) and written as JSON, with exploration and without, in
+turns within one run; the least of the rounds of each counts, as what else runs on the machine only adds to it.
+"""
+
+from __future__ import annotations
+
+import argparse
+import asyncio
+import tempfile
+import time
+from pathlib import Path
+
+from app.api.rank_response import encode_ranking
+from app.events.event_queue import EventQueue
+from app.events.item_references import ItemReferences
+from app.features.item_cache import ItemCache
+from app.features.memory_store import MemoryFeatureStore
+from app.features.request_ids import RequestIds
+from app.ranking.exploration import Explorer
+from app.ranking.impressions import AT_ONCE, ImpressionLog
+from app.ranking.ranker import Ranker
+from app.ranking.request import RankRequest
+from app.ranking_policy import parse_label_policies
+from app.registry.artifact.load import load
+from app.registry.lifecycle.snapshot import LiveSnapshot
+from app.registry.store.model_store import ModelStore
+from tests.factories import MODEL_NAME, publish_tiny, raw_items, raw_user
+
+RECORDED = 50
+POLICIES = ("", "softmax:0.05", "softmax:1", "epsilon:0.02")
+
+
+async def measure(candidates: int, top_k: int | None, rounds: int) -> dict[str, float]:
+    """Return the least microseconds of a request by policy, over rounds of `AT_ONCE` requests each."""
+    with tempfile.TemporaryDirectory() as folder:
+        store = ModelStore(Path(folder), MODEL_NAME)
+        artifact = load(store.path(publish_tiny(store, 0)))
+        features, cache = MemoryFeatureStore({"4": raw_user(4)}, raw_items(candidates)), ItemCache(2 * candidates)
+        await features.start(cache)
+        await cache.attach(artifact)
+        queue = EventQueue(10**6)
+        references = ItemReferences(cache, queue)
+        log = ImpressionLog(queue, references, RECORDED)
+        rankers = {
+            policy: Ranker(
+                features,
+                cache,
+                lambda: LiveSnapshot(stable=artifact),
+                store_timeout_s=1.0,
+                references=references,
+                references_top=RECORDED,
+                explorer=Explorer(parse_label_policies(policy), top=RECORDED) if policy else None,
+            )
+            for policy in POLICIES
+        }
+        ids = RequestIds.from_strings([str(number) for number in range(candidates)])
+        request = RankRequest("4", ids, top_k=top_k)
+        least = dict.fromkeys(POLICIES, float("inf"))
+        for _ in range(rounds):
+            for policy, ranker in rankers.items():
+                began = time.perf_counter()
+                for _ in range(AT_ONCE):
+                    ranking = await ranker.rank(request, began + 10)
+                    log.on_ranked(request, ranking)
+                    encode_ranking(ranking, "request")
+                least[policy] = min(least[policy], (time.perf_counter() - began) / AT_ONCE * 1e6)
+                queue.take(10**6)
+        return least
+
+
+def main() -> None:
+    """Print what each policy adds, for answers of all candidates and of the best 50."""
+    options = argparse.ArgumentParser(description=__doc__)
+    options.add_argument("--candidates", type=int, default=500)
+    options.add_argument("--rounds", type=int, default=400)
+    given = options.parse_args()
+    for top_k in (RECORDED, None):
+        least = asyncio.run(measure(given.candidates, top_k, given.rounds))
+        for policy in POLICIES[1:]:
+            added = least[policy] - least[""]
+            shown = top_k or given.candidates
+            print(f"{given.candidates} candidates, {shown} shown, {policy}: {added:+.1f} of {least['']:.0f} us")
+
+
+if __name__ == "__main__":
+    main()
