@@ -76,7 +76,14 @@ def _log_to_standard_error() -> None:
     import structlog
 
     structlog.reset_defaults()  # where a service was configured in this process before, its processors want its loggers
-    structlog.configure(logger_factory=lambda *_: structlog.PrintLogger(sys.stderr))
+    # Tracebacks without local variables: those hold ids and features of users, and take seconds to be drawn.
+    renderer = structlog.dev.ConsoleRenderer(
+        colors=sys.stderr.isatty(), exception_formatter=structlog.dev.plain_traceback
+    )
+    structlog.configure(
+        processors=[*structlog.get_config()["processors"][:-1], renderer],
+        logger_factory=lambda *_: structlog.PrintLogger(sys.stderr),
+    )
 
 
 def main() -> None:

@@ -51,10 +51,17 @@ def test_log_lines_are_text_for_people(capsys: pytest.CaptureFixture[str]) -> No
 def test_a_command_logs_in_a_process_that_a_service_has_configured(capsys: pytest.CaptureFixture[str]) -> None:
     configure_logging("info")
     _log_to_standard_error()
-    structlog.get_logger("app.somewhere").warning("report_failed")
+    log = structlog.get_logger("app.somewhere")
+    secret = "user-4711"
+    try:
+        raise ValueError("bad")
+    except ValueError:
+        log.exception("report_failed")
     out, err = capsys.readouterr()
     assert out == ""
     assert "report_failed" in err
+    assert "ValueError: bad" in err
+    assert secret not in err, "local variables stay out of tracebacks"
 
 
 def test_a_throttle_lets_a_line_through_and_then_waits() -> None:
