@@ -27,7 +27,8 @@ OLDEST, NEWEST = "1.31", "1.37"
 """podFailurePolicy is stable since 1.31."""
 MANIFESTS = sorted(path for path in KUBERNETES.glob("*.yaml") if path.name != "kustomization.yaml")
 RULES = yaml.safe_load((ROOT / "deploy" / "prometheus" / "rules.yaml").read_text())["groups"]
-ALERTS = {rule["alert"]: rule for group in RULES for rule in group["rules"]}
+ALERTS = {rule["alert"]: rule for group in RULES for rule in group["rules"] if "alert" in rule}
+RECORDED = {rule["record"]: rule["expr"] for group in RULES for rule in group["rules"] if "record" in rule}
 COMPOSE = yaml.safe_load((ROOT / "docker-compose.yml").read_text())
 
 
@@ -222,20 +223,24 @@ def test_compose_retrains_beside_the_service() -> None:
 
 
 @pytest.mark.parametrize("name", ALERTS)
-def test_an_alert_asks_for_what_is_exported(name: str) -> None:
-    rule = ALERTS[name]
-    promql_parser.parse(rule["expr"])
-    assert rule["labels"]["severity"] in ("page", "ticket")
-    assert rule["annotations"]["summary"]
+def test_an_alert_has_a_severity_and_a_summary(name: str) -> None:
+    assert ALERTS[name]["labels"]["severity"] in ("page", "ticket")
+    assert ALERTS[name]["annotations"]["summary"]
+
+
+@pytest.mark.parametrize("name", [*ALERTS, *RECORDED])
+def test_a_rule_asks_for_what_is_exported_or_recorded(name: str) -> None:
+    expression = RECORDED[name] if name in RECORDED else ALERTS[name]["expr"]
+    promql_parser.parse(expression)
     exported = {
         sample
         for family in Metrics()._registry.collect()
         for sample in (family.name, f"{family.name}_total", f"{family.name}_bucket", f"{family.name}_count")
     }
-    asked = set(re.findall(r"\b(?:ctr|kube)_[a-z_]+", re.sub(r'"[^"]*"', "", rule["expr"])))
+    asked = set(re.findall(r"\b(?:ctr|kube)[_:][a-z_:0-9]+", re.sub(r'"[^"]*"', "", expression)))
     assert asked
     for metric in asked:
-        assert metric in exported or metric.startswith("kube_"), metric
+        assert metric in exported | RECORDED.keys() or metric.startswith("kube_"), metric
 
 
 def test_labels_in_alerts_are_ones_the_metrics_have() -> None:
@@ -247,12 +252,13 @@ def test_labels_in_alerts_are_ones_the_metrics_have() -> None:
         "ctr_rejected_total": {"reason"},
         "ctr_connections_refused_total": {"reason"},
         "ctr_feedback_total": {"version", "label", "type"},
+        "ctr_expected_clicks_total": {"version", "label"},
     }
     source = (ROOT / "app" / "observability" / "metrics.py").read_text()
     for metric, labels in known.items():
         declared = re.search(rf'"{metric.removesuffix("_total")}",[^)]*', source)
         assert declared is not None
         assert all(f'"{label}"' in declared[0] for label in labels), metric
-    for rule in ALERTS.values():
-        for metric, matchers in re.findall(r"(ctr_[a-z_]+)\{([^}]*)\}", rule["expr"]):
+    for expression in (*RECORDED.values(), *(rule["expr"] for rule in ALERTS.values())):
+        for metric, matchers in re.findall(r"(ctr_[a-z_]+)\{([^}]*)\}", expression):
             assert set(re.findall(r"(\w+)=", matchers)) <= known[metric], metric

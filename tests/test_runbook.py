@@ -16,7 +16,7 @@ from tests.pages import DOCS, ROOT, anchor, sections
 RUNBOOK = (DOCS / "runbook.md").read_text()
 SECTIONS = sections(RUNBOOK, 3)
 RULES = yaml.safe_load((ROOT / "deploy" / "prometheus" / "rules.yaml").read_text())["groups"]
-ALERTS = {rule["alert"]: rule for group in RULES for rule in group["rules"]}
+ALERTS = {rule["alert"]: rule for group in RULES for rule in group["rules"] if "alert" in rule}
 PARTS = ["Means", "See it", "Do", "Harmless when"]
 
 

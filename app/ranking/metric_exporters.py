@@ -13,6 +13,7 @@ from dataclasses import replace
 from app.errors import DeadlinePassed, NoModel, Overloaded, RequestError
 from app.events.event_log import EventLog
 from app.events.outcome_counts import Outcomes
+from app.events.records import CLICK
 from app.features.cache_counts import CacheCounts
 from app.header_keys import KnownKeys
 from app.observability.metrics import SCORE_BOUNDS, Metrics
@@ -20,6 +21,7 @@ from app.ranking.click_rates import ClickInterval
 from app.ranking.monitor import ModelMonitor
 from app.ranking.ranker import Ranking
 from app.ranking.request import RankRequest
+from app.ranking.routing import STABLE
 from app.ranking.score_histogram import SUBDIVISIONS, ScoreStats
 from app.ranking.shadow_stats import ShadowComparison, ShadowOutcome
 
@@ -133,6 +135,9 @@ class EventsExporter:
         self._written: Counter[str] = Counter()
         self._lost: Counter[str] = Counter()
         self._outcomes = Outcomes()
+        # Begin at 0, and not with the first answers and clicks: what comes before a first scrape is no difference.
+        metrics.expected_clicks.labels("", STABLE)
+        metrics.feedback.labels("", STABLE, CLICK)
         metrics.sources.append(self.export)
 
     def export(self) -> None:

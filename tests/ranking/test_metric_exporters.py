@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import re
+from collections import Counter
 from types import SimpleNamespace
 from typing import Any
 
@@ -10,13 +11,15 @@ import numpy as np
 import pytest
 
 from app.errors import DeadlinePassed, NoModel, NotJson, Overloaded
+from app.events.outcome_counts import OutcomeCounts
 from app.features.cache_counts import CacheCounts
 from app.observability.metrics import Metrics
-from app.ranking.metric_exporters import CacheExporter, MonitorExporter, RankingMetrics
+from app.ranking.metric_exporters import CacheExporter, EventsExporter, MonitorExporter, RankingMetrics
 from app.ranking.monitor import MAX_COUNTED, ModelMonitor
 from app.ranking.request import RankRequest
 from app.ranking.shadow_stats import ShadowComparison
 from app.registry.lifecycle.snapshot import LiveSnapshot
+from tests.events.records import impression
 
 
 @pytest.fixture
@@ -100,3 +103,17 @@ def test_guests_are_counted_apart_from_unknown_users(metrics: Metrics) -> None:
     text = metrics.render()[0].decode()
     found = dict(re.findall(r'ctr_features_missing_total\{entity="(\w+)"\} (\S+)', text))
     assert found == {"user": "1.0", "item": "0.0", "guest": "2.0"}
+
+
+def test_what_the_event_log_counted_is_exported_once_and_begins_at_nothing(metrics: Metrics) -> None:
+    counted = OutcomeCounts()
+    log: Any = SimpleNamespace(written=Counter, lost=Counter, outcomes=counted.totals)
+    EventsExporter(log, metrics)
+    text = metrics.render()[0].decode()
+    assert 'ctr_expected_clicks_total{label="stable",version=""} 0.0' in text
+    assert 'ctr_feedback_total{label="stable",type="click",version=""} 0.0' in text
+    counted.add([impression(1, items=3), impression(2, items=3)])
+    for _ in range(2):
+        text = metrics.render()[0].decode()
+        assert 'ctr_impressions_total{label="stable",version="7"} 6.0' in text
+        assert 'ctr_expected_clicks_total{label="stable",version="7"} 3.0' in text
