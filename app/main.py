@@ -7,6 +7,7 @@ import contextlib
 import gc
 import sys
 from collections.abc import AsyncIterator, Awaitable
+from pathlib import Path
 
 import torch
 from fastapi import FastAPI
@@ -15,7 +16,7 @@ from starlette.routing import Route
 from starlette.types import ASGIApp, Receive, Scope, Send
 
 from app import __version__
-from app.api import admin, feedback, health, metrics, models, page
+from app.api import admin, catalogue, feedback, health, metrics, models, page
 from app.api.feedback import FeedbackIntake
 from app.api.headers import request_id_of
 from app.api.key_rates import KeyRates
@@ -27,6 +28,7 @@ from app.api.problems import install_problem_handlers, problem_response
 from app.api.rank import RankEndpoint
 from app.api.request_log import RequestLog
 from app.errors import NotFound, RequestError
+from app.features.catalogue import Catalogue
 from app.features.store import FeatureStore
 from app.header_keys import KnownKeys
 from app.ranking.metric_exporters import KeyUseExporter
@@ -150,7 +152,10 @@ def create_app(settings: Settings | None = None, *, store: FeatureStore | None =
     )
     fastapi.state.service = service
     install_problem_handlers(fastapi, docs=settings.docs)
-    routers = [health.router, models.router(), page.router(settings.root_path, docs=settings.docs)]
+    has_admin = service.admin is not None and settings.admin_port is None
+    routers = [health.router, models.router(), page.router(settings.root_path, docs=settings.docs, admin=has_admin)]
+    titles = Catalogue(Path(settings.catalogue)) if settings.catalogue else None
+    routers.append(catalogue.router(titles, service.store, settings.redis_timeout_ms / 1000))
     intake = FeedbackIntake(service.events.queue, settings.feedback_types) if service.events else None
     routers.append(feedback.router(intake, settings.max_body_bytes))
     if settings.metrics != "off":
@@ -169,7 +174,9 @@ def create_app(settings: Settings | None = None, *, store: FeatureStore | None =
 
 def _open_paths(service: Service) -> frozenset[str]:
     """Return the paths that need none of the API keys."""
-    paths = OPEN_PATHS - {"/metrics"} if service.settings.metrics == "key" else OPEN_PATHS
+    paths = OPEN_PATHS | page.FILES.keys()
+    if service.settings.metrics == "key":
+        paths -= {"/metrics"}
     return paths | admin.PATHS if service.admin else paths  # those ask for a key of their own
 
 

@@ -12,8 +12,10 @@ from app.api.health import ModelProblem, problems_of
 from app.api.kept_answers import KeptAnswers
 from app.api.response_model import ResponseModel
 from app.api.service_state import ServiceState, service_of
+from app.ranking.routing import STABLE
 from app.ranking.score_histogram import ScoreStats
 from app.ranking.shadow_stats import ShadowStats
+from app.registry.artifact.artifact import Artifact
 from app.registry.store.version_table import VersionRow, read_row, read_serving
 
 EXAMPLES = 20
@@ -65,6 +67,14 @@ class ShadowSummary(ResponseModel):
     rank_correlation: float | None = Field(description="Mean agreement of the orders (Spearman)")
 
 
+class InputField(ResponseModel):
+    """A raw field that the stable version reads."""
+
+    name: str = Field(description="As requests and the feature store call it")
+    entity: str = Field(description="user, context or item")
+    type: str = Field(description="categorical, multi_categorical or numeric")
+
+
 class Models(ResponseModel):
     """The answer of `GET /models`."""
 
@@ -77,6 +87,7 @@ class Models(ResponseModel):
     problems: list[ModelProblem] = Field(description="Why a label is not what it should be, or was taken away")
     watched: list[LiveVersion] = Field(description="What live versions did in this process")
     shadow: ShadowSummary | None = Field(description="The shadow in this process, where it has seen requests")
+    fields: list[InputField] = Field(description="What the stable version reads, ids apart; empty if none is live")
     versions: list[Version] = Field(description="Newest first")
 
 
@@ -118,11 +129,24 @@ def _models(service: ServiceState, limit: int) -> Models:
             if number in status.versions.values()
         ],
         shadow=_shadow(service.shadow.stats()),
+        fields=_fields(service.lifecycle.live.labels().get(STABLE)),
         versions=[
             _version(read_row(store, version, versions_by_label), status.versions)
             for version in sorted(newest, reverse=True)
         ],
     )
+
+
+def _fields(artifact: Artifact | None) -> list[InputField]:
+    """Return the raw fields that a version reads, each once for the entity that has it."""
+    if artifact is None:
+        return []
+    fields = {
+        (field.entity, field.raw_name): InputField(name=field.raw_name, entity=field.entity, type=field.type)
+        for field in artifact.schema.fields
+        if not field.is_id
+    }
+    return list(fields.values())
 
 
 def _live_version(label: str, version: int, stats: ScoreStats) -> LiveVersion:

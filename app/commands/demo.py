@@ -84,6 +84,8 @@ def demo(
         _step(1, f"{settings.model} version {live} is live already; RETRAIN=1 or --retrain trains another")
     store = "the Redis of CTR_REDIS_URL" if settings.redis_url else "an embedded Valkey"
     settings = _recording(settings)
+    if not settings.catalogue:
+        settings = settings.model_copy(update={"catalogue": str(exported)})
     with with_redis_url(settings) as settings, contextlib.ExitStack() as stack:
         _step(2, f"Loading the features into {store}")
         schema = known_schema(settings, None)

@@ -35,6 +35,11 @@ class AccessSettings(BaseModel):
     )
     admin_host: Host = Field("127.0.0.1", description="Address to listen on for CTR_ADMIN_PORT.")
     docs: bool = Field(True, description="Serve /docs and /openapi.json; false leaves them out.")
+    catalogue: str = Field(
+        "",
+        description="File of items, or folder of items.csv and users.csv (or .jsonl, .parquet), with columns id and "
+        "title, for the page to search and show.",
+    )
     metrics: Literal["open", "key", "off"] = Field(
         "open", description="Who may read /metrics: everybody (open), holders of an API key (key), nobody (off)."
     )

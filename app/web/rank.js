@@ -1,0 +1,132 @@
+// The view that ranks: the answer, how it moves when a feature is changed, and why an item got its score.
+
+import {$, bar, make, percent, showProblem} from "./dom.js";
+import {featureValues, featuresOf, learnTitles, requestBody, restoreFeatures, startRequest, titleOf} from "./request.js";
+import {post} from "./service.js";
+import {explanation} from "./why.js";
+
+const ROWS = 30;
+const STAGE_COLOURS = 5;
+
+/** The answer that later ones are compared with: places by item, and the features it was made with. */
+let before = null;
+let asked = 0;
+
+export function startRank() {
+  $("form").addEventListener("submit", async event => {
+    event.preventDefault();
+    const button = event.submitter ?? event.target.querySelector("button:not([type])");
+    button.disabled = true;
+    await rank(false);
+    button.disabled = false;
+  });
+  startRequest(() => { if (before) rank(true); });
+}
+
+/** Rank, and show the answer. `whatIf`: beside the one before, which stays what is compared with. */
+async function rank(whatIf) {
+  const number = ++asked;
+  try {
+    const body = requestBody(), values = featureValues();
+    const began = performance.now();
+    const {answer, headers} = await post("rank", body);
+    const whole = performance.now() - began;
+    await learnTitles(answer.items.map(item => item.item_id));
+    if (number !== asked) return; // a later one is on its way
+    if (!whatIf || before?.user !== body.user_id) {
+      before = {user: body.user_id, values, places: new Map(answer.items.map((item, place) => [item.item_id, place]))};
+      whatIf = false;
+    }
+    showAnswer(answer, body, whatIf);
+    showChanges(whatIf ? changes(values) : []);
+    showTiming(headers.get("Server-Timing") || "", whole);
+    showProblem($("error"), "");
+    $("answer").hidden = false;
+  } catch (error) {
+    if (number !== asked) return;
+    showProblem($("error"), error.message);
+    $("answer").hidden = true;
+  }
+  $("empty").hidden = true;
+}
+
+function changes(values) {
+  return [...values].filter(([name, value]) => value !== before.values.get(name))
+    .map(([name, value]) => `${name} ${before.values.get(name) || "missing"} → ${value || "missing"}`);
+}
+
+function showChanges(changed) {
+  $("what-if").hidden = !changed.length;
+  if (!changed.length) return;
+  const keep = make("button", {type: "button", class: "quiet"}, "Compare with this from now on");
+  const undo = make("button", {type: "button", class: "quiet"}, "Undo");
+  keep.addEventListener("click", () => rank(false));
+  undo.addEventListener("click", () => { restoreFeatures(before.values); rank(true); });
+  $("what-if").replaceChildren(make("strong", {}, "What if "), changed.join(", "), " ", undo, " ", keep);
+}
+
+function showAnswer(answer, body, whatIf) {
+  const missing = new Set(answer.missing.items);
+  const warnings = answer.degraded.map(word => word.replaceAll("_", " "));
+  if (answer.missing.user && body.user_id) warnings.push("user unknown: scored from defaults");
+  if (missing.size) warnings.push(`${missing.size} of the items unknown`);
+  for (const name of answer.ignored ?? []) warnings.push(`${name} is read by no field`);
+  $("facts").replaceChildren(
+    make("span", {class: "badge"}, `${answer.model} version ${answer.version}`),
+    make("span", {class: "badge"}, answer.label),
+    ...warnings.map(warning => make("span", {class: "badge warn"}, warning)));
+  const best = Math.max(...answer.items.map(item => item.score), 1e-9);
+  const rows = answer.items.map((item, place) => row(item, place, {best, missing, body, whatIf}));
+  $("rows").replaceChildren(...rows.slice(0, ROWS));
+  $("more").hidden = rows.length <= ROWS;
+  $("more").textContent = `Show all ${rows.length}`;
+  $("more").onclick = () => { $("rows").append(...rows.slice(ROWS)); $("more").hidden = true; };
+}
+
+function row(item, place, {best, missing, body, whatIf}) {
+  const title = titleOf(item.item_id);
+  const why = make("button", {type: "button", class: "quiet", "aria-expanded": "false", "aria-label": `Why ${title || item.item_id}`}, "Why");
+  const node = make("tr", {class: missing.has(item.item_id) ? "missing" : ""},
+    make("td", {class: "place"}, String(place + 1)),
+    make("td", {class: "move"}, ...(whatIf ? [movement(before.places.get(item.item_id), place)] : [])),
+    make("td", {class: "item", title: Object.entries(featuresOf(item.item_id)).map(pair => pair.join(": ")).join("\n")},
+      ...(title ? [title, " ", make("small", {}, item.item_id)] : [item.item_id])),
+    make("td", {class: "bars"}, bar(item.score / best)),
+    make("td", {class: "number"}, percent(item.score)),
+    make("td", {}, why));
+  why.addEventListener("click", () => toggleWhy(why, node, {...body, item_ids: [item.item_id], explain: true}));
+  return node;
+}
+
+function movement(was, place) {
+  const steps = was === undefined ? 0 : was - place;
+  if (!steps) return make("span", {class: "same", title: "where it was"}, "·");
+  const [className, sign, word] = steps > 0 ? ["up", "▲", "up"] : ["down", "▼", "down"];
+  return make("span", {class: className}, make("span", {"aria-hidden": "true"}, sign), make("span", {class: "unseen"}, `${word} `), String(Math.abs(steps)));
+}
+
+async function toggleWhy(button, node, body) {
+  if (button.getAttribute("aria-expanded") === "true") {
+    node.nextSibling.remove();
+    button.setAttribute("aria-expanded", "false");
+    return;
+  }
+  button.setAttribute("aria-expanded", "true");
+  const cell = make("td", {colSpan: 6}, "asking…");
+  node.after(make("tr", {class: "why"}, cell));
+  try {
+    const {answer} = await post("rank", body);
+    cell.replaceChildren(explanation(answer.items[0]));
+  } catch (error) {
+    cell.replaceChildren(make("p", {class: "error", role: "alert"}, error.message));
+  }
+}
+
+function showTiming(header, whole) {
+  const stages = header.split(",").map(part => /([\w-]+);dur=([\d.]+)/.exec(part)).filter(Boolean);
+  const total = stages.reduce((sum, stage) => sum + Number(stage[2]), 0) || 1;
+  $("stages").replaceChildren(...stages.map((stage, n) => bar(stage[2] / total, `stage s${n % STAGE_COLOURS}`)));
+  $("legend").replaceChildren(...stages.map((stage, n) =>
+    make("span", {}, make("i", {class: `s${n % STAGE_COLOURS}`}), `${stage[1]} ${Number(stage[2]).toFixed(2)} ms`)),
+  make("span", {}, `here and back ${whole.toFixed(1)} ms`));
+}
