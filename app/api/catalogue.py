@@ -88,13 +88,13 @@ def router(catalogue: Catalogue | None, store: FeatureStore, timeout_s: float) -
                 raise ActionFailed(f"the {kind} of the catalogue cannot be read; the log says why") from error
 
     @routes.get("")
-    async def summary() -> CatalogueSummary:
+    async def catalogue_summary() -> CatalogueSummary:
         """Say what the catalogue holds, and by which columns it can be searched."""
         kinds = {kind: _summary(await entries(kind)) for kind in KINDS}
         return CatalogueSummary(items=kinds["items"], users=kinds["users"])
 
     @routes.get("/features")
-    async def features(user_id: Annotated[str, Query(min_length=1, max_length=MAX_ID)]) -> StoredUser:
+    async def stored_user(user_id: Annotated[str, Query(min_length=1, max_length=MAX_ID)]) -> StoredUser:
         """Answer with the features of a user as a request would read them, though they be not in the catalogue."""
         if catalogue is None:
             raise NotFound("there is no catalogue here: CTR_CATALOGUE names one")
@@ -105,7 +105,7 @@ def router(catalogue: Catalogue | None, store: FeatureStore, timeout_s: float) -
         return StoredUser(user_id=user_id, known=bool(user), features=_shown(user or {}))
 
     @routes.get("/{kind}")
-    async def search(
+    async def search_catalogue(
         kind: Literal["items", "users"],
         q: Annotated[str, Query(max_length=MAX_QUERY, description="A part of the title, or an id")] = "",
         facet: Annotated[str, Query(max_length=MAX_QUERY, description="Column that must have the value")] = "",

@@ -8,11 +8,12 @@ from __future__ import annotations
 import hashlib
 from html import escape
 from pathlib import Path
-from typing import Annotated
+from typing import Annotated, Any
 
 from fastapi import APIRouter, Depends, Request
 from starlette.responses import HTMLResponse, Response
 
+from app.api.problems import MEDIA_TYPE
 from app.api.service_state import ServiceState, service_of
 from app.errors import NotFound
 from app.runtime.durable_file import read_regular_file
@@ -35,6 +36,12 @@ REPORT_HEADERS = {
     "Cache-Control": "no-cache",
 }
 """A report is a page of a version, which holds its own style; no script of it runs."""
+NO_REPORT: dict[int | str, dict[str, Any]] = {
+    404: {
+        "description": "The version has no report",
+        "content": {MEDIA_TYPE: {"schema": {"$ref": "#/components/schemas/Problem"}}},
+    }
+}
 MAX_REPORT_BYTES = 20_000_000
 
 
@@ -62,8 +69,8 @@ def router(root_path: str = "", *, docs: bool = True, admin: bool = False) -> AP
     for path, file in FILES.items():
         _serve(routes, path, file.read_bytes(), TYPES[file.suffix])
 
-    @routes.get("/models/{version}/report", response_class=HTMLResponse, tags=["models"])
-    def report(service: Annotated[ServiceState, Depends(service_of)], version: int) -> Response:
+    @routes.get("/models/{version}/report", response_class=HTMLResponse, tags=["models"], responses=NO_REPORT)
+    def training_report(service: Annotated[ServiceState, Depends(service_of)], version: int) -> Response:
         """Answer with the report of a version's training, as `ctr train` wrote it."""
         try:
             page = read_regular_file(service.model_store.path(version) / "report.html", MAX_REPORT_BYTES)

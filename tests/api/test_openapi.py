@@ -19,7 +19,8 @@ from app.features.values import UINT64_MAX
 from app.main import create_app
 from app.settings import Settings
 
-OPERATIONS = {"health", "live", "ready", "models", "feedback", "metrics", "rank"}
+OPERATIONS = {"health", "live", "ready", "models", "training_report", "feedback", "metrics", "rank"}
+OPERATIONS |= {"catalogue_summary", "search_catalogue", "stored_user"}
 ADMIN = {"promote", "rollback", "refuse"}
 VARIANTS: dict[str, dict[str, Any]] = {
     "as it is": {},

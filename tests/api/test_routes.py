@@ -222,7 +222,7 @@ async def test_openapi_documents_keys_and_problems_of_every_route(service: FakeS
     assert document["components"]["securitySchemes"]["ApiKey"]["name"] == "X-API-Key"
     for path, operations in document["paths"].items():
         for operation in operations.values():
-            assert ("401" in operation["responses"]) == (path in ("/rank", "/models")), path
+            assert ("401" in operation["responses"]) == (path in ("/rank", "/models", "/models/{version}/report")), path
             required = [{"ApiKey": []}] if keys else [{}, {"ApiKey": []}]
             assert operation.get("security") == (required if path in ("/rank", "/models") else None)
             for status, response in operation["responses"].items():
