@@ -26,6 +26,9 @@ from tests.factories import publish_tiny
 
 pytestmark = pytest.mark.anyio
 
+KEPT = ("/rank", "/models", "/models/{version}/report")
+"""The paths that ask for a key, where there are keys."""
+
 
 @pytest.fixture(scope="module")
 def artifact(tmp_path_factory: pytest.TempPathFactory) -> Artifact:
@@ -222,9 +225,9 @@ async def test_openapi_documents_keys_and_problems_of_every_route(service: FakeS
     assert document["components"]["securitySchemes"]["ApiKey"]["name"] == "X-API-Key"
     for path, operations in document["paths"].items():
         for operation in operations.values():
-            assert ("401" in operation["responses"]) == (path in ("/rank", "/models", "/models/{version}/report")), path
+            assert ("401" in operation["responses"]) == (path in KEPT), path
             required = [{"ApiKey": []}] if keys else [{}, {"ApiKey": []}]
-            assert operation.get("security") == (required if path in ("/rank", "/models") else None)
+            assert operation.get("security") == (required if path in KEPT else None)
             for status, response in operation["responses"].items():
                 if status[0] == "4":
                     assert list(response["content"]) == ["application/problem+json"], (path, status)
