@@ -70,18 +70,20 @@ def redis_client(valkey_url: str) -> Iterator[redis.Redis]:
         yield client
 
 
+def checks_in_process(task: GateTask) -> list[GateCheck]:
+    """Run the gate's checks here; task and checks are written as JSON and read again, as on the way to a process."""
+    found: list[GateCheck] = []
+    task = msgspec.json.decode(msgspec.json.encode(task), type=GateTask)
+    with torch.inference_mode():
+        for check in checks.checks(task):
+            found.append(msgspec.json.decode(msgspec.json.encode(check), type=GateCheck))
+            if not check.passed and not check.comparison:
+                break
+    return found
+
+
 @pytest.fixture
 def gate_in_process(monkeypatch: pytest.MonkeyPatch) -> None:
     """The gate's checks without their process, which takes two seconds to import torch: what only a process can
     do (be ended, be refused memory, be lost) is in tests/registry/gate/test_gate.py."""
-
-    def run_checks(task: GateTask) -> list[GateCheck]:
-        found: list[GateCheck] = []
-        with torch.inference_mode():
-            for check in checks.checks(task):
-                found.append(msgspec.json.decode(msgspec.json.encode(check), type=GateCheck))
-                if not check.passed and not check.comparison:
-                    break
-        return found
-
-    monkeypatch.setattr(gate, "run_checks", run_checks)
+    monkeypatch.setattr(gate, "run_checks", checks_in_process)

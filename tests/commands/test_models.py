@@ -57,6 +57,7 @@ def version_dir(tmp_path: Path) -> Path:
     return folder
 
 
+@pytest.mark.usefixtures("gate_in_process")
 def test_publish_makes_a_version_live(store: ModelStore, version_dir: Path) -> None:
     publish_tiny(store)
     document = answer(store, "publish", str(version_dir))
@@ -235,6 +236,7 @@ def test_the_table_says_which_rows_each_version_was_tested_on(
         assert words in said, said
 
 
+@pytest.mark.usefixtures("gate_in_process")
 def test_the_table_can_be_read_in_eighty_columns(store: ModelStore, monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setenv("COLUMNS", "80")
     part = {"rows": 4000, "from": "2026-11-03T00:00:00+00:00", "to": "2026-11-13T12:30:00+00:00"}

@@ -32,6 +32,7 @@ def load(client: redis.Redis, user_key: str = "ctr:v1:user:", item_key: str = "c
             client.hset(prefix + entity, mapping=redis_text(raw))
 
 
+@pytest.mark.usefixtures("gate_in_process")
 def test_the_live_features_are_compared_with_the_vocabulary(
     store: ModelStore, redis_client: redis.Redis, valkey_url: str
 ) -> None:

@@ -19,6 +19,7 @@ from sklearn.metrics import log_loss
 
 from app.cli import main
 from app.errors import ArtifactError, ConfigError, NotPublished
+from app.registry.gate import gate
 from app.registry.gate.gate_report import read_report
 from app.registry.store.model_store import ModelStore
 from app.training.data.catalogue import open_dataset
@@ -30,6 +31,7 @@ from app.training.preprocessing.encode import encode
 from app.training.retrain import LOCK, RetrainOutcome, retrain, retraining_lock
 from app.training.retrain_config import RetrainConfig, RetrainWindow
 from tests.command_line import Ctr
+from tests.conftest import checks_in_process
 from tests.factories import publish_tiny
 from tests.registry.artifact.test_signing import key_pair
 
@@ -67,6 +69,7 @@ def train_first(folder: Path) -> None:
     with pytest.MonkeyPatch.context() as patch:
         patch.chdir(folder)
         patch.delenv("CTR_MODEL_STORE", raising=False)
+        patch.setattr(gate, "run_checks", checks_in_process)
         patch.setattr(sys, "argv", ["ctr", "train", "--data", "old.csv", *table, *small, "--publish"])
         with pytest.raises(SystemExit) as ended:
             main()
@@ -117,6 +120,7 @@ def opened(folder: Path) -> tuple[ModelStore, Dataset]:
     return ModelStore(folder / "model_store", "deepfm"), data
 
 
+@pytest.mark.usefixtures("gate_in_process")
 def test_a_poor_candidate_is_not_published_unless_forced(
     ctr: Ctr, folder: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
@@ -252,6 +256,7 @@ def test_only_new_ends_where_there_is_nothing_new(ctr: Ctr, folder: Path) -> Non
     left_alone(folder)
 
 
+@pytest.mark.usefixtures("gate_in_process")
 def test_a_live_version_that_is_not_trusted_is_not_run(
     ctr: Ctr, folder: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:

@@ -152,6 +152,7 @@ def test_people_get_a_table_beside_the_baselines_on_standard_error(ctr: Ctr) -> 
         assert words in err
 
 
+@pytest.mark.usefixtures("gate_in_process")
 def test_published_is_live_under_its_name(ctr: Ctr, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setenv("CTR_MODEL_STORE", str(tmp_path / "elsewhere"))
     for version in (1, 2):
@@ -203,7 +204,7 @@ def test_a_poor_model_is_said_kept_and_not_published(ctr: Ctr) -> None:
     assert not list(Path("model_store/home").glob(".tmp-*"))
 
 
-@pytest.mark.usefixtures("_poor")
+@pytest.mark.usefixtures("_poor", "gate_in_process")
 def test_a_poor_model_is_published_if_forced(ctr: Ctr) -> None:
     status, out, err = ctr(*TABLE, *SMALL, "--publish", "--force", "--name", "home", "--json")
     assert status == 0, err
@@ -324,6 +325,7 @@ def test_epochs_that_ran_out_and_what_ctrl_c_leaves_are_said(ctr: Ctr, monkeypat
     assert "nothing was kept yet" in err
 
 
+@pytest.mark.usefixtures("gate_in_process")
 def test_another_schema_under_a_live_name_is_said_before_training(ctr: Ctr) -> None:
     assert ctr(*TABLE, *FORCED, "--publish", "--name", "home")[0] == 0
     assert "version 1 of home is live: nothing to do" in ctr(*TABLE, "--publish", "--name", "home", "--unless-live")[2]

@@ -79,6 +79,7 @@ def test_a_retraining_passes_and_its_report_says_what_was_found(store: ModelStor
     assert store.load(version).version == version
 
 
+@pytest.mark.usefixtures("gate_in_process")
 def test_the_first_version_is_compared_with_nothing(store: ModelStore) -> None:
     report = judged(store, publish_model(store, retrained_model()))
     assert (report.passed, report.against) == (True, None)
@@ -145,6 +146,7 @@ def test_a_forward_that_takes_all_memory_is_ended(store: ModelStore) -> None:
     }
 
 
+@pytest.mark.usefixtures("gate_in_process")
 def test_a_damaged_version_is_refused_for_its_damage(store: ModelStore) -> None:
     version = publish_model(store, retrained_model())
     (store.path(version) / PROGRAM).write_bytes(b"x")
