@@ -35,6 +35,7 @@ from app.runtime.busy_poll import BusyPoll
 from app.runtime.connections import Connections
 from app.runtime.loop_pacer import SliceTurns
 from app.service_parts import (
+    build_calibration_buckets,
     build_click_trial,
     build_connections,
     build_impression_log,
@@ -170,6 +171,7 @@ def build_service(settings: Settings, store: FeatureStore | None = None) -> Serv
     of_events: list[RankObserver] = []
     if events is not None and references is not None:
         of_events.append(build_impression_log(settings, events, references, cache).on_ranked)
+        of_events.append(build_calibration_buckets(settings, events, metrics).on_ranked)
         if settings.canary_click_error:
             of_events.append(build_click_trial(settings, events, lifecycle, metrics, withdraw).on_ranked)
     ranking = RankService(

@@ -18,10 +18,11 @@ from app.features.redis_store import RedisFeatureStore
 from app.features.store import FeatureStore
 from app.observability.metrics import Metrics
 from app.ranking.admission import Admission
+from app.ranking.calibration_buckets import MAX_TOP, CalibrationBuckets
 from app.ranking.canary import CanaryFailure, CanaryLimits
 from app.ranking.click_trial import ClickTrial
 from app.ranking.impressions import ImpressionLog
-from app.ranking.metric_exporters import MonitorExporter, RankingMetrics, export_click_interval
+from app.ranking.metric_exporters import CalibrationExporter, MonitorExporter, RankingMetrics, export_click_interval
 from app.ranking.monitor import ModelMonitor
 from app.ranking.warmup import Warmup
 from app.redis_url import parse_redis_url
@@ -147,6 +148,14 @@ def build_click_trial(
     events.observe(trial.add)
     metrics.sources.append(lambda: export_click_interval(trial.interval(), metrics))
     return trial
+
+
+def build_calibration_buckets(settings: Settings, events: EventLog, metrics: Metrics) -> CalibrationBuckets:
+    """Build what counts answers and clicks by score; to be told of rankings after the impression log."""
+    buckets = CalibrationBuckets(min(settings.events_top, MAX_TOP))
+    events.observe(buckets.add)
+    CalibrationExporter(buckets, metrics)
+    return buckets
 
 
 def build_impression_log(

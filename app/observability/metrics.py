@@ -155,6 +155,17 @@ class Metrics:
             "ctr_feedback", "Feedback by the version and label that it is on, and its type", "version", "label", "type"
         )
 
+        by_score = "label", "bucket"
+        self.calibration_impressions = self._counter(
+            "ctr_calibration_impressions", "Items of a sample of the answers, by the logit of their score", *by_score
+        )
+        self.calibration_expected = self._counter(
+            "ctr_calibration_expected_clicks", "The sum of their click probabilities", *by_score
+        )
+        self.calibration_clicks = self._counter(
+            "ctr_calibration_clicks", "Clicks on them that came to the process which gave the answer", *by_score
+        )
+
         self.key_requests = LabelledCounter(
             self._counter("ctr_key_requests", "Requests by the name of their API key", "key")
         )

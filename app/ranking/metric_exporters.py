@@ -10,6 +10,8 @@ import threading
 from collections import Counter
 from dataclasses import replace
 
+import numpy as np
+
 from app.errors import DeadlinePassed, NoModel, Overloaded, RequestError
 from app.events.event_log import EventLog
 from app.events.outcome_counts import Outcomes
@@ -17,6 +19,7 @@ from app.events.records import CLICK
 from app.features.cache_counts import CacheCounts
 from app.header_keys import KnownKeys
 from app.observability.metrics import SCORE_BOUNDS, Metrics
+from app.ranking.calibration_buckets import BUCKET_NAMES, BucketTotals, CalibrationBuckets
 from app.ranking.click_rates import ClickInterval
 from app.ranking.monitor import ModelMonitor
 from app.ranking.ranker import Ranking
@@ -158,6 +161,28 @@ class EventsExporter:
         for named, count in now.feedback.items():
             metrics.feedback.labels(*named).inc(count - before.feedback[named])
         self._outcomes = now
+
+
+class CalibrationExporter:
+    """Adds to the metrics what buckets of scores have counted since the last export. One per process."""
+
+    def __init__(self, buckets: CalibrationBuckets, metrics: Metrics) -> None:
+        self._buckets = buckets
+        self._counters = metrics.calibration_impressions, metrics.calibration_expected, metrics.calibration_clicks
+        self._lock = threading.Lock()
+        self._exported: dict[str, BucketTotals] = {}
+        metrics.sources.append(self.export)
+
+    def export(self) -> None:
+        with self._lock:
+            totals = self._buckets.totals()
+            for label, parts in totals.items():
+                before = self._exported.get(label)
+                for number, (counter, part) in enumerate(zip(self._counters, parts, strict=True)):
+                    new = part if before is None else part - before[number]
+                    for bucket in np.flatnonzero(parts.impressions).tolist():
+                        counter.labels(label, BUCKET_NAMES[bucket]).inc(new[bucket])
+            self._exported = totals
 
 
 class CacheExporter:

@@ -16,13 +16,18 @@ pq = pytest.importorskip("pyarrow.parquet", reason="pyarrow is not installed: pi
 from app.events.segment import segments  # noqa: E402
 from app.registry.store.model_store import ModelStore  # noqa: E402
 from tests import loopback  # noqa: E402
-from tests.e2e.conftest import Serve, workers_of  # noqa: E402
+from tests.e2e.conftest import Running, Serve, workers_of  # noqa: E402
 from tests.factories import publish_tiny  # noqa: E402
 from tests.waiting import until  # noqa: E402
 
 
 def rows(folder: Path, kind: str) -> list[dict[str, Any]]:
     return [row for _, path in segments(folder, kind) for row in pq.read_table(path).to_pylist()]
+
+
+def counted(service: Running, start: str) -> float:
+    lines = loopback.get(f"{service.url}/metrics").text.splitlines()
+    return sum(float(line.rpartition(" ")[2]) for line in lines if line.startswith(start))
 
 
 @pytest.mark.usefixtures("loaded")
@@ -39,6 +44,9 @@ def test_what_was_answered_and_sent_is_in_the_files_once_the_service_has_ended(
     ]
     sent = loopback.post(f"{service.url}/feedback", json=clicks)
     assert sent.json() == {"accepted": 40, "rejected": 0, "errors": []}
+    until(lambda: counted(service, 'ctr_feedback_total{label="stable"') == 20)  # half of the ids are the caller's own
+    until(lambda: counted(service, "ctr_calibration_impressions_total{") == 200)
+    assert counted(service, "ctr_calibration_clicks_total{") <= 20
     assert service.stop() == 0
     shown = {row["caller_id"] or row["impression_id"]: row for row in rows(folder, IMPRESSIONS)}
     items = {row["reference"]: row["item_id"] for row in rows(folder, ITEMS)}
