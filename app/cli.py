@@ -38,6 +38,7 @@ COMMANDS: dict[str, str] = {
     "serve": "app.commands.serve:serve",
     "score": "app.commands.score:score",
     "rank": "app.commands.rank:rank",
+    "size": "app.commands.size:size",
     "synth": "app.commands.synth:synth",
     "bench rank": "app.commands.bench:rank",
 }

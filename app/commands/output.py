@@ -12,6 +12,8 @@ from rich.console import Console
 from rich.markup import escape
 
 if TYPE_CHECKING:
+    from collections.abc import Sequence
+
     from rich.table import Table
 
 AsJson = Annotated[bool, typer.Option("--json", help="One JSON document on standard output.")]
@@ -39,6 +41,27 @@ def warn(message: str) -> None:
 def show_error(message: str) -> None:
     """Print why a command failed, in one line however long it is: terminals wrap it, logs and greps want it whole."""
     console.print(f"[red]error:[/] {escape(message)}", highlight=False, soft_wrap=True)
+
+
+def show_rows(title: str, columns: Sequence[str], rows: Sequence[Sequence[str]], *, left: int = 1) -> None:
+    """Print a command's result on standard output: a table on a terminal, in a pipe a line a row with tabs between.
+
+    Args:
+        title: above the table; a pipe has none.
+        left: how many columns are words and stand to the left; the others are figures.
+    """
+    if not sys.stdout.isatty():
+        for row in (columns, *rows):
+            sys.stdout.write("\t".join(" ".join(cell.split()) for cell in row) + "\n")
+        return
+    from rich.table import Table
+
+    table = Table(title=title, title_justify="left", collapse_padding=True, pad_edge=False)
+    for position, column in enumerate(columns):
+        table.add_column(column, justify="left" if position < left else "right", overflow="fold")
+    for row in rows:
+        table.add_row(*(escape(cell) for cell in row))
+    Console().print(table)
 
 
 def figures_table(title: str, first: str, *columns: str) -> Table:
