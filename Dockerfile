@@ -26,7 +26,7 @@ RUN pip install --constraint constraints.txt torch==2.13.0 setuptools ${TORCH_IN
 COPY pyproject.toml README.md ./
 RUN python -c "import tomllib; p = tomllib.load(open('pyproject.toml', 'rb'))['project']; \
 extras = p['optional-dependencies']; \
-open('runtime.txt', 'w').write('\n'.join(p['dependencies'] + extras['signing'] + extras['events'])); \
+open('runtime.txt', 'w').write('\n'.join(p['dependencies'] + extras['signing'] + extras['events-s3'])); \
 open('training.txt', 'w').write('\n'.join(extras['training']))" \
     && pip install --constraint constraints.txt --requirement runtime.txt
 

@@ -79,7 +79,7 @@ audit: ## look every pinned package up in the advisories of PyPI (needs the netw
 lock: ## resolve all dependencies anew and write constraints.txt
 	@rm -rf $(VENV)-lock && $(call make_venv,$(VENV)-lock)
 	@echo "==> Resolving the newest versions that pyproject.toml allows"
-	@$(VENV)-lock/bin/python -m pip --disable-pip-version-check install -q setuptools ziglang '.[training,embedded,events,dev,docs,bench,tune,mlflow]'
+	@$(VENV)-lock/bin/python -m pip --disable-pip-version-check install -q setuptools ziglang '.[training,embedded,events,events-s3,dev,docs,bench,tune,mlflow]'
 	@$(VENV)-lock/bin/python -m pip --disable-pip-version-check install -q --no-deps recbole deepctr-torch==0.3.0
 	@grep '^#' constraints.txt > constraints.new
 	@$(VENV)-lock/bin/python -m pip freeze --all --exclude pip --exclude ctr-serving | sed 's/^\(torch==[0-9.]*\)+.*/\1/' >> constraints.new

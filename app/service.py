@@ -99,6 +99,12 @@ class Service:
             self.cache.before_change()  # has what was noted recorded
             await asyncio.to_thread(self.events.stop)
 
+    def event_problems(self) -> list[str]:
+        if self.events is None:
+            return []
+        problems = {"events_not_written": self.events.problem, "events_not_delivered": self.events.delivery_problem}
+        return [word for word, problem in problems.items() if problem]
+
     def feature_status(self) -> FeatureStatus:
         status = self.store.status()
         return FeatureStatus(status.connected, status.problem or status.detail, len(self.cache), not status.problem)

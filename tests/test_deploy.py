@@ -253,6 +253,7 @@ def test_labels_in_alerts_are_ones_the_metrics_have() -> None:
         "ctr_connections_refused_total": {"reason"},
         "ctr_feedback_total": {"version", "label", "type"},
         "ctr_expected_clicks_total": {"version", "label"},
+        "ctr_events_deliveries_total": {"outcome"},
     }
     source = (ROOT / "app" / "observability" / "metrics.py").read_text()
     for metric, labels in known.items():

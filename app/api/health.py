@@ -88,6 +88,7 @@ async def health(service: State, response: Response) -> Health:
     reasons = [reason for reason, holds in conditions.items() if holds]
     reasons += [f"{problem.label}_refused: {problem.reason}" for problem in problems]
     reasons += [f"version_{version}_files_damaged" for version in lifecycle.damages]
+    reasons += service.event_problems()
     status: Literal["ok", "degraded", "unavailable"] = (
         "unavailable" if stable is None else "degraded" if reasons else "ok"
     )

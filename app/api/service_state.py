@@ -65,6 +65,8 @@ class ServiceState(Protocol):
 
     def feature_status(self) -> FeatureStatus: ...
 
+    def event_problems(self) -> list[str]: ...
+
 
 def service_of(request: Request) -> ServiceState:
     """Return the service of the application that handles this request; for FastAPI's `Depends`."""

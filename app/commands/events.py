@@ -3,11 +3,11 @@
 from __future__ import annotations
 
 from datetime import UTC, datetime
-from pathlib import Path
 from typing import TYPE_CHECKING, Annotated
 
 import typer
 
+from app.commands.event_options import EventsOption, files_from, named_log
 from app.commands.join import TIME_FORMATS
 from app.commands.output import AsJson, console, emit, figures_table, notify, show_error
 
@@ -19,7 +19,7 @@ DIFFERENT = 1
 
 
 def check(
-    events: Annotated[Path | None, typer.Option(help="Folder of the event log.", show_default="CTR_EVENTS")] = None,
+    events: EventsOption = None,
     since: Annotated[
         datetime | None,
         typer.Option(help="Answers from then on, in UTC.", show_default="all", formats=TIME_FORMATS),
@@ -41,27 +41,28 @@ def check(
     """
     import torch
 
-    from app.errors import ConfigError
+    from app.events.delivery.open_log import open_log
     from app.events.rescoring import rescore
     from app.registry.artifact.load import ArtifactLoader
     from app.registry.store.model_store import ModelStore
     from app.settings import load_settings
 
-    settings = load_settings()
-    folder = events or settings.events
-    if not folder:
-        raise ConfigError("which log? Give --events DIR, or set CTR_EVENTS as the service has it")
+    settings, place = load_settings(), named_log(events)
+    since = since and since.replace(tzinfo=UTC)
     loader = ArtifactLoader()
 
     def load(model: str, version: int) -> Artifact:
         store = ModelStore.from_settings(settings.model_copy(update={"model": model}))
         return loader.load(store.path(version), trust=store.trust)
 
-    with console.status("reading the log") as status:
+    with (
+        console.status("reading the log") as status,
+        open_log(place, since=files_from(since), report=status.update) as folder,
+    ):
         found = rescore(
-            Path(folder),
+            folder,
             load,
-            since=since and since.replace(tzinfo=UTC),
+            since=since,
             until=until and until.replace(tzinfo=UTC),
             dtype=torch.bfloat16 if settings.precision == "bf16" else torch.float32,
             tolerance=tolerance,
@@ -92,7 +93,7 @@ def check(
 
 def forget(
     user: Annotated[str, typer.Argument(help="The user's id, as requests send it.")],
-    events: Annotated[Path | None, typer.Option(help="Folder of the event log.", show_default="CTR_EVENTS")] = None,
+    events: EventsOption = None,
     as_json: AsJson = False,
 ) -> None:
     """Take the answers given to a user, and the feedback on them, out of the event log.
@@ -104,21 +105,22 @@ def forget(
     Example: ctr events forget 42 --events events
     """
     from app.errors import ConfigError
+    from app.events.delivery.open_log import open_log_to_change
     from app.events.event_writer import finish_orphans
     from app.events.hashed_id import hashed_id
     from app.events.retention import forget as forget_user
     from app.settings import load_settings
 
-    settings = load_settings()
-    folder = events or settings.events
-    if not folder:
-        raise ConfigError("which log? Give --events DIR, or set CTR_EVENTS as the service has it")
-    if not Path(folder).is_dir():
-        raise ConfigError(f"{folder}: no such folder")
+    settings, place = load_settings(), named_log(events)
+    if place.kind == "folder" and not place.folder.is_dir():
+        raise ConfigError(f"{place}: no such folder")
     recorded = hashed_id(user, settings.events_id_key.get_secret_value()) if settings.events_id_key else user
-    finish_orphans(Path(folder))
-    with console.status("looking for the user") as status:
-        forgotten = forget_user(Path(folder), recorded, lambda looked: status.update(f"{looked:,} files looked at"))
+    with (
+        console.status("looking for the user") as status,
+        open_log_to_change(place, report=status.update) as folder,
+    ):
+        finish_orphans(folder)
+        forgotten = forget_user(folder, recorded, lambda looked: status.update(f"{looked:,} files looked at"))
     notify(f"{forgotten:,} answers, and the feedback on them, are forgotten")
     if as_json:
         emit({"forgotten": forgotten})

@@ -3,12 +3,13 @@
 from __future__ import annotations
 
 from dataclasses import asdict
-from datetime import datetime, timedelta
+from datetime import UTC, datetime, timedelta
 from pathlib import Path
 from typing import Annotated
 
 import typer
 
+from app.commands.event_options import EventsOption, files_from, named_log
 from app.commands.options import interval_seconds
 from app.commands.output import AsJson, console, emit, figures_table, notify
 
@@ -28,13 +29,17 @@ WORDS = {
 
 def join(
     out: Annotated[Path, typer.Option(help="Folder of the rows; another run goes on in it.")],
-    events: Annotated[Path | None, typer.Option(help="Folder of the event log.", show_default="CTR_EVENTS")] = None,
+    events: EventsOption = None,
     window: Annotated[str, typer.Option(help="How long after an answer feedback counts, as 30m, 12h or 2d.")] = "30m",
     every: Annotated[str, typer.Option(help="Length of the spans that are joined, each once it is over.")] = "1h",
     label: Annotated[str, typer.Option(help="Type of feedback that makes an item's label 1.")] = "click",
     until: Annotated[
         datetime | None,
         typer.Option(help="Take the log as it was then, in UTC.", show_default="now", formats=TIME_FORMATS),
+    ] = None,
+    lag: Annotated[
+        str | None,
+        typer.Option(help="How long records take to be in the log.", show_default="5s for a folder, 15m for a bucket"),
     ] = None,
     as_json: AsJson = False,
 ) -> None:
@@ -45,23 +50,25 @@ def join(
 
     Example: ctr join --events events --out joined --window 30m
     """
-    from datetime import UTC
-
-    from app.errors import ConfigError
+    from app.events.delivery.open_log import open_log
     from app.events.joining.join import join as join_events
-    from app.settings import load_settings
+    from app.events.joining.join import joined_until
 
-    named = events or load_settings().events
-    if not named:
-        raise ConfigError("which log? Give --events DIR, or set CTR_EVENTS as the service has it")
-    with console.status("reading the log") as status:
+    place = named_log(events)
+    waits = timedelta(seconds=interval_seconds(window, "--window"))
+    late = interval_seconds(lag or ("5s" if place.kind == "folder" else "15m"), "--lag")
+    joined = joined_until(out)
+    with (
+        console.status("reading the log") as status,
+        open_log(place, since=files_from(joined and joined - waits), report=status.update) as folder,
+    ):
         result = join_events(
-            Path(named),
+            folder,
             out,
-            window=timedelta(seconds=interval_seconds(window, "--window")),
+            window=waits,
             every=timedelta(seconds=interval_seconds(every)),
             label=label,
-            until=until and until.replace(tzinfo=UTC),
+            until=until.replace(tzinfo=UTC) if until else datetime.now(UTC) - timedelta(seconds=late),
             report=lambda start, stop: status.update(f"joining {start:{SHOWN}} of what is over by {stop:{SHOWN}}"),
         )
     counts = asdict(result.counts)

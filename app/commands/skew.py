@@ -9,6 +9,7 @@ from typing import TYPE_CHECKING, Annotated
 
 import typer
 
+from app.commands.event_options import EventsOption, files_from, named_log
 from app.commands.join import TIME_FORMATS
 from app.commands.options import QuoteEscape
 from app.commands.output import AsJson, console, emit, figures_table, notify, show_error, warn
@@ -36,7 +37,7 @@ def skew(
     data: Annotated[
         Path, typer.Option(help="CSV, TSV, JSON lines or Parquet: ids of users or items, or both, and their features.")
     ],
-    events: Annotated[Path | None, typer.Option(help="Folder of the event log.", show_default="CTR_EVENTS")] = None,
+    events: EventsOption = None,
     at: Annotated[
         str | None,
         typer.Option(
@@ -69,19 +70,19 @@ def skew(
 
     Example: ctr skew --events events --data features.parquet --at updated_at
     """
-    from app.errors import ConfigError
-    from app.settings import load_settings
+    from app.events.delivery.open_log import open_log
     from app.training.skew.skew import find_skew
 
-    folder = events or load_settings().events
-    if not folder:
-        raise ConfigError("which log? Give --events DIR, or set CTR_EVENTS as the service has it")
-    with console.status("reading the table") as status:
+    place, since = named_log(events), since and since.replace(tzinfo=UTC)
+    with (
+        console.status("reading the table") as status,
+        open_log(place, since=files_from(since), report=status.update) as folder,
+    ):
         found = find_skew(
-            Path(folder),
+            folder,
             data,
             at=at,
-            since=since and since.replace(tzinfo=UTC),
+            since=since,
             until=until and until.replace(tzinfo=UTC),
             tolerance=tolerance,
             escape=quote_escape,

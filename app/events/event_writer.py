@@ -17,6 +17,7 @@ from pathlib import Path
 
 import structlog
 
+from app.events.delivery.spool_limit import SpoolLimit
 from app.events.event_queue import EventQueue, kind_of
 from app.events.impression_id import encode, now_ms
 from app.events.outcome_counts import OutcomeCounts
@@ -49,6 +50,7 @@ class EventWriter:
         segment_s: float = 60.0,
         segment_bytes: int = 64 << 20,
         retention: Retention | None = None,
+        limit: SpoolLimit | None = None,
         now_s: Callable[[], float] = time.time,
     ) -> None:
         """
@@ -57,6 +59,7 @@ class EventWriter:
             folder: of the log; it is created.
             segment_s, segment_bytes: the age and the size from which on spool files become finished segments.
             retention: which finished segments are deleted again.
+            limit: of what waits in the folder to be delivered elsewhere; None where the folder is the log.
         """
         self.written: Counter[str] = Counter()
         """Records in finished segments or spool files, by kind."""
@@ -73,6 +76,7 @@ class EventWriter:
         self._segment_s = segment_s
         self._segment_bytes = segment_bytes
         self._retention = retention or Retention()
+        self._limit = limit
         self._now_s = now_s
         self._worker = encode(now_ms(), 10) + encode(int.from_bytes(os.urandom(5)), 8)
         self._number = 0
@@ -138,12 +142,16 @@ class EventWriter:
         while self._beside:
             self._write_beside(*self._beside[0])
             self._beside.popleft()
-        self._append_all()
-        if self._open and (last or self._is_due()):
+        full = self._limit is not None and self._limit.is_full
+        if not full:
+            self._append_all()
+        if self._open and (last or full or self._is_due()):
             self._close()
         self._finish_closed()
         if last:
             (self._spool / f"{self._worker}.lock").unlink(missing_ok=True)
+        if full:
+            raise OSError("the spool is full of files that are not delivered yet: see events_not_delivered")
 
     def _is_due(self) -> bool:
         age_s = self._now_s() - self._opened_s

@@ -145,6 +145,21 @@ class Metrics:
             ("items", "impressions", "feedback"),
         )
 
+        self.events_deliveries = LabelledCounter(
+            self._counter(
+                "ctr_events_deliveries",
+                "Files of the event log delivered to its bucket or stream, by outcome",
+                "outcome",
+            ),
+            ("delivered", "failed"),
+        )
+        self.events_spool_bytes = Gauge(
+            "ctr_events_spool_bytes",
+            "Size of what waits to be delivered",
+            registry=self._registry,
+            multiprocess_mode="livemax",
+        )
+
         self.impressions = self._counter(
             "ctr_impressions", "Items of recorded answers, by version and label", "version", "label"
         )

@@ -129,7 +129,7 @@ class KeyUseExporter:
 
 
 class EventsExporter:
-    """Adds to the metrics what an event log has written and lost since the last export. One per process."""
+    """Adds to the metrics what an event log has written, lost and delivered since the last export. One per process."""
 
     def __init__(self, events: EventLog, metrics: Metrics) -> None:
         self._events = events
@@ -137,6 +137,7 @@ class EventsExporter:
         self._lock = threading.Lock()
         self._written: Counter[str] = Counter()
         self._lost: Counter[str] = Counter()
+        self._deliveries: Counter[str] = Counter()
         self._outcomes = Outcomes()
         # Begin at 0, and not with the first answers and clicks: what comes before a first scrape is no difference.
         metrics.expected_clicks.labels("", STABLE)
@@ -150,7 +151,11 @@ class EventsExporter:
                 self._metrics.events_written[kind].inc(count)
             for kind, count in (lost - self._lost).items():
                 self._metrics.events_lost[kind].inc(count)
-            self._written, self._lost = written, lost
+            deliveries = Counter(self._events.deliveries())
+            for outcome, count in (deliveries - self._deliveries).items():
+                self._metrics.events_deliveries[outcome].inc(count)
+            self._metrics.events_spool_bytes.set(self._events.spool_bytes())
+            self._written, self._lost, self._deliveries = written, lost, deliveries
             self._export_outcomes(self._events.outcomes())
 
     def _export_outcomes(self, now: Outcomes) -> None:

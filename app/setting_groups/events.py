@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+from pathlib import Path
+
 from pydantic import BaseModel, Field
 
 from app.setting_types import HeaderKey, Words
@@ -12,7 +14,7 @@ class EventSettings(BaseModel):
 
     events: str = Field(
         "",
-        description="Folder in which answers and feedback are recorded; empty records nothing.",
+        description="Where answers and feedback are recorded: a folder or `s3://BUCKET/PREFIX`; empty records nothing.",
     )
     events_top: int = Field(50, ge=1, le=10_000, description="How many items of an answer are recorded.")
     events_buffer: int = Field(
@@ -30,6 +32,13 @@ class EventSettings(BaseModel):
     )
     events_keep_mb: float = Field(
         0.0, ge=0, description="Megabytes of finished files beyond which the oldest are deleted; 0 keeps them."
+    )
+    events_spool: Path = Field(
+        Path(".ctr/events-spool"),
+        description="Folder in which files wait for a bucket; best one that outlives processes.",
+    )
+    events_spool_mb: float = Field(
+        1024.0, ge=1, description="Megabytes that may wait there; beyond them records are dropped and counted."
     )
     events_id_key: HeaderKey | None = Field(
         None, description="Key of a hash that is recorded in place of each user's id; unset, the ids are."

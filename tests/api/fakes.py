@@ -49,10 +49,14 @@ class FakeService:
     draining: bool = False
     connected: bool = True
     readable: bool = True
+    problems_of_events: list[str] = field(default_factory=list)
 
     def __post_init__(self) -> None:
         self.monitor = ModelMonitor(lambda: self.lifecycle.live)
         self.shadow = Shadow(NoRanker(), lambda: self.lifecycle.live, self.monitor, share=1.0, idle=lambda: True)
+
+    def event_problems(self) -> list[str]:
+        return self.problems_of_events
 
     def feature_status(self) -> FeatureStatus:
         return FeatureStatus(self.connected, "127.0.0.1:6379", 12, self.readable)

@@ -91,6 +91,14 @@ async def test_health_names_a_live_version_whose_files_are_damaged(service: Fake
     assert ready.status_code == 200, "it serves, and a restart would end that"
 
 
+async def test_an_event_log_that_is_not_written_or_delivered_degrades_and_ranks_on(service: FakeService) -> None:
+    service.problems_of_events = ["events_not_delivered"]
+    async with client(application(service)) as http:
+        response, ready = await http.get("/health"), await http.get("/health/ready")
+    assert (response.status_code, ready.status_code) == (200, 200)
+    assert (response.json()["status"], response.json()["reasons"]) == ("degraded", ["events_not_delivered"])
+
+
 async def test_health_without_a_model_is_unavailable(service: FakeService) -> None:
     service.lifecycle.live = LiveSnapshot()
     async with client(application(service)) as http:

@@ -36,6 +36,8 @@ CONTRACT = {
     "ctr_shadow_rank_correlation": set(),
     "ctr_events_written_total": {"kind"},
     "ctr_events_lost_total": {"kind"},
+    "ctr_events_deliveries_total": {"outcome"},
+    "ctr_events_spool_bytes": set(),
     "ctr_impressions_total": {"version", "label"},
     "ctr_expected_clicks_total": {"version", "label"},
     "ctr_feedback_total": {"version", "label", "type"},

@@ -135,6 +135,12 @@ def read_state(out: Path) -> JoinState | None:
         ) from error
 
 
+def joined_until(out: Path) -> datetime | None:
+    """Return up to when a folder is joined; None where nothing is. Raises DataError for a damaged `join.json`."""
+    state = read_state(out)
+    return None if state is None or state.next is None else datetime.fromisoformat(state.next)
+
+
 def _write(out: Path, start: datetime, bucket: JoinedBucket) -> None:
     name = f"{start:%Y-%m-%dT%H-%M-%SZ}.parquet"
     for folder, frame in ((ITEMS_FOLDER, bucket.items), (ANSWERS_FOLDER, bucket.answers)):

@@ -1,0 +1,87 @@
+"""`open_log`: a log wherever it is, as a folder on this machine, for commands that read it."""
+
+from __future__ import annotations
+
+import contextlib
+from collections.abc import Callable, Iterator
+from datetime import datetime
+from pathlib import Path
+from typing import TYPE_CHECKING
+
+from app.errors import ConfigError, DataError
+from app.events.delivery.log_destination import DeliveryError
+from app.events.delivery.log_place import LogPlace
+
+if TYPE_CHECKING:
+    from app.events.delivery.bucket import Bucket
+
+COPIES = Path(".ctr/events-copies")
+
+
+@contextlib.contextmanager
+def open_log(
+    place: LogPlace,
+    *,
+    since: datetime | None = None,
+    copies: Path = COPIES,
+    report: Callable[[str], None] = lambda what: None,
+) -> Iterator[Path]:
+    """Yield the folder of a log, or a copy of what is in a bucket.
+
+    Args:
+        since: files of earlier hours are not needed.
+        copies: folder of copies.
+        report: told what is being fetched.
+
+    Raises:
+        ConfigError: a package is not installed, or the place is a stream.
+        DataError: it cannot be read.
+    """
+    if place.kind == "folder":
+        yield place.folder
+    elif place.kind == "bucket":
+        from app.events.delivery.bucket_copy import bucket_copy
+
+        with bucket_copy(_bucket(place), place.url, copies, since, report) as folder:
+            yield folder
+    else:
+        raise ConfigError(
+            f"{place} is read once: have `ctr events drain --out DIR` write it into a folder, and name that"
+        )
+
+
+@contextlib.contextmanager
+def open_log_to_change(
+    place: LogPlace, *, copies: Path = COPIES, report: Callable[[str], None] = lambda what: None
+) -> Iterator[Path]:
+    """Yield the folder of a log, or a copy of a bucket whose changed files are brought back there.
+
+    Raises as `open_log`, and DataError if the changes cannot be brought back: a second time finds them again.
+    """
+    with open_log(place, copies=copies, report=report) as folder:
+        if place.kind == "folder":
+            yield folder
+            return
+        from app.events.delivery.bucket_copy import changed_files, file_times
+
+        before = file_times(folder)
+        yield folder
+        bucket = _bucket(place)
+        written, gone = changed_files(folder, before)
+        try:
+            for name in written:
+                bucket.deliver(name, folder / name)
+            for name in gone:
+                bucket.delete(name)
+        except (DeliveryError, OSError) as error:
+            for name in written:  # the next copy has what is in the bucket
+                (folder / name).unlink(missing_ok=True)
+            raise DataError(f"{place}: cannot be changed: {error}; run it again") from error
+
+
+def _bucket(place: LogPlace) -> Bucket:
+    try:
+        from app.events.delivery.bucket import Bucket
+    except ImportError as error:
+        raise ConfigError(f"{place}: needs `pip install ctr-serving[events-s3]`") from error
+    return Bucket.open(place.url)
