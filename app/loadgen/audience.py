@@ -42,22 +42,30 @@ class Audience:
     """Simulated users of one service. Not safe to use from several threads."""
 
     def __init__(
-        self, http: httpx.Client, users: Sequence[str], genres: Mapping[str, Sequence[str]], seed: int = 0
+        self,
+        http: httpx.Client,
+        users: Sequence[str],
+        genres: Mapping[str, Sequence[str]],
+        seed: int = 0,
+        dice: random.Random | None = None,
     ) -> None:
         """
         Args:
             http: its base URL is that of the service.
             users: ids of users to ask for.
             genres: of each item.
-            seed: of what it likes and what it does.
+            seed: of what it likes.
+            dice: decide whom it asks for, what it sees and what it clicks on, by default others each time: an
+                audience that comes again and does the same would have a model judged by rows that it has learned.
         """
         self._http = http
         self._users = users
         self._genres = genres
         self._items = list(genres)
-        self._dice = random.Random(seed)
+        self._dice = dice or random.Random()
+        taste = random.Random(seed)
         names = sorted({genre for each in genres.values() for genre in each})
-        self._liking = {name: self._dice.choice((-1.5, 1.5)) for name in names}
+        self._liking = {name: taste.choice((-1.5, 1.5)) for name in names}
 
     def click_probability(self, item_id: str) -> float:
         """Return how likely the audience clicks on an item that it sees."""

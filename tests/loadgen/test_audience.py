@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+import random
 from collections import Counter
 
 import httpx
@@ -36,7 +37,7 @@ class Service:
 
 def audience(service: Service, seed: int = 0) -> Audience:
     http = httpx.Client(base_url="http://service", transport=httpx.MockTransport(service))
-    return Audience(http, ["1", "2"], GENRES, seed)
+    return Audience(http, ["1", "2"], GENRES, seed, random.Random(seed))
 
 
 def test_it_clicks_on_what_it_likes_and_sends_each_click_once() -> None:
@@ -73,3 +74,15 @@ def test_the_same_seed_does_the_same() -> None:
 def test_a_service_that_refuses_ends_the_visit() -> None:
     with pytest.raises(httpx.HTTPStatusError):
         audience(Service(status=503)).visit(10)
+
+
+def test_it_does_something_else_each_time_and_likes_the_same() -> None:
+    services = Service(), Service()
+    crowds = [
+        Audience(httpx.Client(base_url="http://service", transport=httpx.MockTransport(s)), ["1", "2"], GENRES)
+        for s in services
+    ]
+    for crowd in crowds:
+        crowd.visit(50)
+    assert services[0].feedback != services[1].feedback, "a copy of what it did would be learned and judged by"
+    assert [crowd.click_probability("0") for crowd in crowds] == [crowds[0].click_probability("0")] * 2
