@@ -33,7 +33,8 @@ def audience(
 ) -> None:
     """Simulate an audience of the demo: rank, click, join, retrain, and compare before and after.
 
-    Nobody real clicks: the audience likes some genres and not others, as drawn from the seed. The service runs with
+    Nobody real clicks: the audience likes what viewers of MovieLens like, and some genres more than they do and others
+    less, as drawn from the seed. The service runs with
     CTR_EVENTS, as `ctr demo` sets it; the commands that are run for you are printed.
 
     Example: ctr audience --url http://127.0.0.1:8000
@@ -54,7 +55,7 @@ def audience(
         joined = settings.data_dir / "joined"
         spans = ["--window", f"{WINDOW_S}s", "--every", f"{EVERY_S}s"]
         _run(["join", "--events", settings.events, "--out", str(joined), *spans], WINDOW_S + EVERY_S + LAG_S)
-        _run(["retrain", "--dataset", "served", "--data", str(joined)])
+        _run(["retrain", "--dataset", "served", "--data", str(joined), "--warm"])
         _wait_for_other(http, before)
         seconds = time.perf_counter() - began
         notify(
@@ -68,7 +69,7 @@ def audience(
 
 
 def _audience(settings: Settings, http: httpx.Client, seed: int) -> Audience:
-    from app.loadgen.audience import Audience
+    from app.loadgen.audience import USUAL_SHARE, Audience, Film
     from app.publishing.demo_features import exported_by_demo
 
     folder = exported_by_demo(settings)
@@ -79,7 +80,8 @@ def _audience(settings: Settings, http: httpx.Client, seed: int) -> Audience:
         raise CtrError(
             f"{folder}: the demo's users and items cannot be read ({error}); run `ctr demo` first"
         ) from error
-    return Audience(http, users, {item["id"]: item.get("genres") or [] for item in items}, seed)
+    films = {item["id"]: Film(item.get("genres") or [], item.get("item_like_share") or USUAL_SHARE) for item in items}
+    return Audience(http, users, films, seed)
 
 
 def _visit(crowd: Audience, clicks: int) -> Visits:

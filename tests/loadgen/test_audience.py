@@ -9,9 +9,9 @@ from collections import Counter
 import httpx
 import pytest
 
-from app.loadgen.audience import SHOWN, Audience, Visits
+from app.loadgen.audience import SHOWN, Audience, Film, Visits
 
-GENRES = {str(number): ["Comedy"] if number % 2 else ["Drama"] for number in range(100)}
+FILMS = {str(number): Film(["Comedy"] if number % 2 else ["Drama"]) for number in range(100)}
 
 
 class Service:
@@ -37,7 +37,7 @@ class Service:
 
 def audience(service: Service, seed: int = 0) -> Audience:
     http = httpx.Client(base_url="http://service", transport=httpx.MockTransport(service))
-    return Audience(http, ["1", "2"], GENRES, seed, random.Random(seed))
+    return Audience(http, ["1", "2"], FILMS, seed, random.Random(seed))
 
 
 def test_it_clicks_on_what_it_likes_and_sends_each_click_once() -> None:
@@ -57,7 +57,7 @@ def test_it_clicks_on_what_it_likes_and_sends_each_click_once() -> None:
 def test_clicks_over_expected_ones_are_one_where_the_probabilities_are_true() -> None:
     service = Service()
     crowd = audience(service)
-    service.score = sum(map(crowd.click_probability, GENRES)) / len(GENRES)
+    service.score = sum(map(crowd.click_probability, FILMS)) / len(FILMS)
     visits = crowd.visit(2000)
     assert visits.copc == pytest.approx(1, abs=0.1)
     assert visits.versions == (3,)
@@ -79,7 +79,7 @@ def test_a_service_that_refuses_ends_the_visit() -> None:
 def test_it_does_something_else_each_time_and_likes_the_same() -> None:
     services = Service(), Service()
     crowds = [
-        Audience(httpx.Client(base_url="http://service", transport=httpx.MockTransport(s)), ["1", "2"], GENRES)
+        Audience(httpx.Client(base_url="http://service", transport=httpx.MockTransport(s)), ["1", "2"], FILMS)
         for s in services
     ]
     for crowd in crowds:
