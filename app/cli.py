@@ -33,6 +33,7 @@ COMMANDS: dict[str, str] = {
     "events check": "app.commands.events:check",
     "skew": "app.commands.skew:skew",
     "key": "app.commands.key:key",
+    "check": "app.commands.check:check",
     "models": "app.commands.models:models",
     "schema infer": "app.commands.schema:infer",
     "serve": "app.commands.serve:serve",

@@ -55,7 +55,7 @@ def size(
     from app.features.loading.synthetic import MAX_FIELDS
     from app.features.schema import load_schema
     from app.models import model_class
-    from app.publishing.state_width import plain_schema, state_width
+    from app.models.state_width import plain_schema, state_width
 
     if fields + item_fields + 2 > MAX_FIELDS:
         raise ConfigError(f"--fields and --item-fields: a schema has at most {MAX_FIELDS:,} fields, both ids included")
