@@ -36,7 +36,8 @@ def listening_ports(pid: int) -> set[int]:
     """Return the ports of the sockets with which a process listens on IPv4 addresses."""
     inodes = set()
     for descriptor in Path(f"/proc/{pid}/fd").iterdir():
-        if (target := os.readlink(descriptor)).startswith("socket:["):
-            inodes.add(target[8:-1])
+        with contextlib.suppress(OSError):  # it was closed since the list was read
+            if (target := os.readlink(descriptor)).startswith("socket:["):
+                inodes.add(target[8:-1])
     rows = [line.split() for line in Path(f"/proc/{pid}/net/tcp").read_text().splitlines()[1:]]
     return {int(row[1].split(":")[1], 16) for row in rows if row[3] == "0A" and row[9] in inodes}
