@@ -55,7 +55,9 @@ MODEL_NAME = "deepfm"
 USERS, ITEMS = 40, 60
 
 
+@functools.cache
 def small_schema() -> FeatureSchema:
+    """Return the schema of SCHEMA_YAML; it is frozen, so that all may have the same."""
     return parse_schema(SCHEMA_YAML)
 
 

@@ -10,7 +10,7 @@ import hashlib
 from collections.abc import Mapping
 from functools import cached_property
 from pathlib import Path
-from typing import Annotated, Literal
+from typing import Annotated, Any, Literal
 
 import msgspec
 import yaml
@@ -134,14 +134,13 @@ def load_schema(path: Path) -> FeatureSchema:
 def parse_schema(text: str, origin: str = "features.yaml") -> FeatureSchema:
     """Parse and check the text of a `features.yaml`; `origin` names it in errors. Raises SchemaError."""
     try:
-        for token in yaml.scan(text, Loader=yaml.SafeLoader):
-            if isinstance(token, yaml.AliasToken):  # a few, nested, stand for gigabytes
-                line = token.start_mark.line + 1
-                raise SchemaError(
-                    f"{origin}:{line}: *{token.value}: aliases are not read; write out what it stands for"
-                )
-        root = yaml.compose(text, Loader=yaml.SafeLoader)
-        raw = yaml.safe_load(text)
+        loader = _LoaderWithoutAliases(text)
+        root = loader.get_single_node()
+        raw = None if root is None else loader.construct_document(root)
+    except _AliasError as error:
+        raise SchemaError(
+            f"{origin}:{error.line}: *{error}: aliases are not read; write out what it stands for"
+        ) from error
     except yaml.MarkedYAMLError as error:
         line = f":{error.problem_mark.line + 1}" if error.problem_mark else ""
         raise SchemaError(
@@ -150,6 +149,24 @@ def parse_schema(text: str, origin: str = "features.yaml") -> FeatureSchema:
     except (yaml.YAMLError, ValueError, RecursionError) as error:
         raise SchemaError(f"{origin}: not YAML: {' '.join(str(error).split())}") from error
     return _validate(raw, root, origin)
+
+
+class _AliasError(Exception):
+    """The text has an alias of this name."""
+
+    def __init__(self, name: str, line: int) -> None:
+        super().__init__(name)
+        self.line = line
+
+
+class _LoaderWithoutAliases(yaml.SafeLoader):
+    """Refuses aliases before it follows them: a few, nested, stand for gigabytes."""
+
+    def compose_node(self, parent: yaml.Node | None, index: Any) -> yaml.Node | None:
+        if self.check_event(yaml.AliasEvent):
+            event = self.peek_event()  # type: ignore[no-untyped-call]
+            raise _AliasError(event.anchor, event.start_mark.line + 1)
+        return super().compose_node(parent, index)
 
 
 def schema_from_json(raw: object) -> FeatureSchema:
