@@ -6,7 +6,7 @@ from typing import Annotated
 
 from fastapi import APIRouter, Depends, Response
 
-from app.api.kept_answers import KeptAnswers
+from app.api.kept_answers import TOO_OFTEN, KeptAnswers
 from app.api.service_state import ServiceState, service_of
 
 
@@ -18,7 +18,7 @@ def router() -> APIRouter:
     @routes.get(
         "/metrics",
         response_class=Response,
-        responses={200: {"content": {"text/plain": {}}, "description": "Prometheus text"}},
+        responses={200: {"content": {"text/plain": {}}, "description": "Prometheus text"}, **TOO_OFTEN},
     )
     async def metrics(service: Annotated[ServiceState, Depends(service_of)]) -> Response:
         """Answer with the metrics of all processes of the service."""

@@ -9,7 +9,7 @@ from fastapi import APIRouter, Depends, Query, Response
 from pydantic import Field
 
 from app.api.health import ModelProblem, problems_of
-from app.api.kept_answers import KeptAnswers
+from app.api.kept_answers import TOO_OFTEN, KeptAnswers
 from app.api.response_model import ResponseModel
 from app.api.service_state import ServiceState, service_of
 from app.ranking.routing import STABLE
@@ -96,7 +96,7 @@ def router() -> APIRouter:
     routes = APIRouter(tags=["models"])
     answers: KeptAnswers[bytes] = KeptAnswers()
 
-    @routes.get("/models", response_model=Models)
+    @routes.get("/models", response_model=Models, responses=TOO_OFTEN)
     async def models(
         service: Annotated[ServiceState, Depends(service_of)],
         limit: Annotated[int, Query(ge=1, le=1000, description="How many of the newest versions to list")] = 50,
