@@ -31,7 +31,7 @@ def score(
         bool, typer.Option("--allow-missing", help="Score though columns are missing; their fields are, too.")
     ] = False,
     max_bad: Annotated[
-        float, typer.Option(min=0.0, max=1.0, help="Share of unreadable rows above which it stops.")
+        float, typer.Option(min=0.0, max=1.0, help="Share of unreadable rows that are left out; more of them stop it.")
     ] = 0.0,
     quote_escape: QuoteEscape = None,
     as_json: AsJson = False,
@@ -41,7 +41,8 @@ def score(
     A row holds the features of a user, an item and the request, with the columns that the model was trained on. Files
     may be larger than memory. Written are the row's number, the ids, the columns to keep and the score.
 
-    Exit status: 0 all rows are scored; 1 anything else, and then nothing is written.
+    Exit status: 0 all rows are scored, or all but so many unreadable ones as --max-bad allows, which are named;
+    1 anything else, and then nothing is written.
 
     Example: ctr score --data candidates.parquet --out scores.parquet --keep at
     """
@@ -53,6 +54,8 @@ def score(
 
     if out.suffix.lower() not in SUFFIXES:
         raise ConfigError(f"--out {out}: name a file that ends in {' or '.join(SUFFIXES)}")
+    if data.exists() and out.exists() and out.samefile(data):
+        raise ConfigError(f"--out {out}: that is the table itself, which the scores would replace; name another file")
     settings = load_settings(model=model)
     store = ModelStore.from_settings(settings)
     number = version or store.pointer().stable

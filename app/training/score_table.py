@@ -72,7 +72,7 @@ def score_table(
         ConfigError: the kind of file is not known.
         DataError: it cannot be read, or lacks a column.
     """
-    bad, schema = BadRows(str(path), max_bad), artifact.schema
+    bad, schema = BadRows(str(path), max_bad, fewest=1), artifact.schema
     encoder = TableEncoder(schema, str(path), 1.0)
     ids = [layout.id_field.raw_name for side in SIDES if (layout := schema.layout(side)).id_field is not None]
     wanted = list(dict.fromkeys([*ids, *keep]))

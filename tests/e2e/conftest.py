@@ -161,6 +161,7 @@ class Shared:
     service: Running
     features: redis.Redis
     artifact: Artifact
+    model_store: ModelStore
 
 
 @pytest.fixture(scope="session")
@@ -179,4 +180,4 @@ def shared(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Shared]:
     ):
         fill(features, raw_users(SHARED_USERS), raw_items(SHARED_ITEMS))
         with services(store, valkey.url, folder / "data") as start:
-            yield Shared(start(), features, load(store.path(1)))
+            yield Shared(start(), features, load(store.path(1)), store)

@@ -56,6 +56,8 @@ class BadRows:
 
     source: str
     max_share: float = MAX_BAD_SHARE
+    fewest: int = MIN_BAD
+    """Fewer bad rows than these are never too many."""
     rows: int = 0
     """Counts the data rows read so far, good or bad."""
     by_reason: dict[str, SkippedRows] = field(default_factory=dict)
@@ -137,7 +139,7 @@ class BadRows:
 
     def too_many(self, fraction: float = 1.0) -> bool:
         """Tell whether more than `max_share` of the rows that the file is likely to have are bad."""
-        return self.count >= MIN_BAD and self.count > self.max_share * self.rows / max(fraction, 1e-9)
+        return self.count >= self.fewest and self.count > self.max_share * self.rows / max(fraction, 1e-9)
 
     @property
     def skipped(self) -> SkippedRows:
