@@ -31,6 +31,7 @@ COMMANDS: dict[str, str] = {
     "join": "app.commands.join:join",
     "events forget": "app.commands.events:forget",
     "events check": "app.commands.events:check",
+    "events drain": "app.commands.events:drain",
     "skew": "app.commands.skew:skew",
     "key": "app.commands.key:key",
     "check": "app.commands.check:check",
@@ -47,7 +48,7 @@ COMMANDS: dict[str, str] = {
 
 GROUPS = {
     "schema": "Propose a features.yaml for a file of your own: `ctr schema infer`.",
-    "events": "Look after the log of answers and feedback: `ctr events check`, `ctr events forget`.",
+    "events": "Look after the log of answers and feedback: `ctr events check`, `forget`, `drain`.",
     "bench": "Measure a running service: `ctr bench rank`.",
 }
 """What `ctr --help` says of a group of commands."""

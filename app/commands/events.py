@@ -1,15 +1,16 @@
-"""`ctr events check` scores what was answered again and compares; `ctr events forget` takes a user out of the log."""
+"""The commands that look after an event log: `ctr events check`, `ctr events forget`, `ctr events drain`."""
 
 from __future__ import annotations
 
 from datetime import UTC, datetime
+from pathlib import Path
 from typing import TYPE_CHECKING, Annotated
 
 import typer
 
 from app.commands.event_options import EventsOption, files_from, named_log
 from app.commands.join import TIME_FORMATS
-from app.commands.output import AsJson, console, emit, figures_table, notify, show_error
+from app.commands.output import AsJson, console, emit, figures_table, notify, show_error, warn
 
 if TYPE_CHECKING:
     from app.registry.artifact.artifact import Artifact
@@ -124,3 +125,47 @@ def forget(
     notify(f"{forgotten:,} answers, and the feedback on them, are forgotten")
     if as_json:
         emit({"forgotten": forgotten})
+
+
+def drain(
+    out: Annotated[Path, typer.Option(help="Folder that becomes the log; it is created, or gone on with.")],
+    events: Annotated[str | None, typer.Option(help="redis://HOST:PORT/STREAM.", show_default="CTR_EVENTS")] = None,
+    group: Annotated[str, typer.Option(help="Consumer group; each group is given everything.")] = "ctr-drain",
+    follow: Annotated[bool, typer.Option("--follow", help="Go on until Ctrl-C, whatever the server does.")] = False,
+    as_json: AsJson = False,
+) -> None:
+    """Write what a stream has of an event log into a folder, for all that reads a log in a folder.
+
+    What is written is acknowledged, and nothing else: one that was killed goes on where it was. Have one run for each
+    group, and often enough: a stream keeps CTR_EVENTS_STREAM_LENGTH files, read or not.
+
+    Example: ctr events drain --events redis://localhost:6379/ctr-events --out events --follow
+    """
+    from app.errors import ConfigError
+    from app.events.delivery.stream_drain import DrainCounts, drain_stream
+
+    place = named_log(events)
+    if place.kind != "stream":
+        raise ConfigError(f"{place} is no stream: it is read as it is, by ctr join for one")
+    counts = DrainCounts()
+    with console.status("reading the stream") as status:
+
+        def report(problem: str) -> None:
+            what = problem or f"{counts.files:,} files with {counts.records:,} records written"
+            status.update(what)
+
+        try:
+            drain_stream(place, out, counts, group=group, follow=follow, report=report)
+        except KeyboardInterrupt:
+            if not follow:
+                raise
+    notify(f"{counts.files:,} files with {counts.records:,} records written: {out}")
+    if counts.trimmed:
+        warn(
+            f"{counts.trimmed:,} files are lost: the stream dropped them unread; drain it more often, or raise "
+            "CTR_EVENTS_STREAM_LENGTH"
+        )
+    if counts.foreign:
+        warn(f"{counts.foreign:,} entries of the stream are no files of an event log")
+    if as_json:
+        emit({"files": counts.files, "records": counts.records, "trimmed": counts.trimmed, "foreign": counts.foreign})

@@ -84,7 +84,7 @@ class EventLog:
             )
         if settings.events_keep_days or settings.events_keep_mb:
             raise ConfigError(f"{place}: CTR_EVENTS_KEEP_DAYS and CTR_EVENTS_KEEP_MB are for a log in a folder; {KEEP}")
-        open_destination = functools.partial(open_destination_of, place, 10_000)
+        open_destination = functools.partial(open_destination_of, place, settings.events_stream_length)
         open_destination().close()  # connects to nothing, and says what is not installed
         return cls(
             queue,

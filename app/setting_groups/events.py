@@ -14,7 +14,8 @@ class EventSettings(BaseModel):
 
     events: str = Field(
         "",
-        description="Where answers and feedback are recorded: a folder or `s3://BUCKET/PREFIX`; empty records nothing.",
+        description="Where answers and feedback are recorded: a folder, `s3://BUCKET/PREFIX` or "
+        "`redis://HOST:PORT/STREAM`; empty records nothing.",
     )
     events_top: int = Field(50, ge=1, le=10_000, description="How many items of an answer are recorded.")
     events_buffer: int = Field(
@@ -35,10 +36,13 @@ class EventSettings(BaseModel):
     )
     events_spool: Path = Field(
         Path(".ctr/events-spool"),
-        description="Folder in which files wait for a bucket; best one that outlives processes.",
+        description="Folder in which files wait for a bucket or stream; best one that outlives processes.",
     )
     events_spool_mb: float = Field(
         1024.0, ge=1, description="Megabytes that may wait there; beyond them records are dropped and counted."
+    )
+    events_stream_length: int = Field(
+        10_000, ge=100, le=100_000_000, description="About how many files a stream keeps, read or not."
     )
     events_id_key: HeaderKey | None = Field(
         None, description="Key of a hash that is recorded in place of each user's id; unset, the ids are."

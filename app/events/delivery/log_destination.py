@@ -37,4 +37,6 @@ def open_destination(place: LogPlace, stream_length: int) -> LogDestination:
         except ImportError as error:
             raise ConfigError("CTR_EVENTS=s3://... needs `pip install ctr-serving[events-s3]`") from error
         return Bucket.open(place.url)
-    raise ConfigError(f"{place}: files of a log cannot be delivered there")
+    from app.events.delivery.stream import RedisStream
+
+    return RedisStream(place.url, place.stream, stream_length)
