@@ -13,7 +13,7 @@ import typer
 
 from app.commands.output import AsJson, emit
 from app.features.loading.synthetic import SyntheticCatalogue
-from benchmarks import batching, before, event_cost, latency, machine, million, precision, updates, workers
+from benchmarks import batching, before, event_cost, exploration, latency, machine, million, precision, updates, workers
 from benchmarks.agreement import check_rankings
 from benchmarks.capacity import measure_capacity
 from benchmarks.contenders import ALL, FLOOR, missing_packages, start_contender
@@ -132,6 +132,12 @@ def events_command(rounds: int = 15, seconds: float = 2.0, as_json: AsJson = Fal
     """Measure what the event log costs: processor time of an answer, requests a second and p99, with it and without."""
     with _testbed() as testbed:
         _show(event_cost.with_log_over_without(testbed, rounds=rounds, seconds=seconds, notify=_notify), as_json)
+
+
+@cli.command("exploration")
+def exploration_command(rounds: int = 500, as_json: AsJson = False) -> None:
+    """Measure what drawing the order of an answer adds to a request, in the process."""
+    _show(exploration.cost_of_exploring(rounds=rounds), as_json)
 
 
 @cli.command("million")

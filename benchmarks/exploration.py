@@ -1,12 +1,11 @@
-"""What exploration adds to a request, in the process: `python -m benchmarks.exploration`.
+"""Measures what exploration adds to a request, in the process.
 
 Requests of 500 cached candidates are ranked, recorded (50 items) and written as JSON, with exploration and without, in
-turns within one run; the least of the rounds of each counts, as what else runs on the machine only adds to it.
+turns within one run. The least time of each step counts, as what else runs on the machine only adds to it.
 """
 
 from __future__ import annotations
 
-import argparse
 import asyncio
 import tempfile
 import time
@@ -26,6 +25,7 @@ from app.ranking_policy import parse_label_policies
 from app.registry.artifact.load import load
 from app.registry.lifecycle.snapshot import LiveSnapshot
 from app.registry.store.model_store import ModelStore
+from benchmarks.figure import Figure
 from tests.factories import MODEL_NAME, publish_tiny, raw_items, raw_user
 
 RECORDED = 50
@@ -33,7 +33,7 @@ POLICIES = ("", "softmax:0.05", "softmax:1", "epsilon:0.02")
 
 
 async def measure(candidates: int, top_k: int | None, rounds: int) -> dict[str, float]:
-    """Return the least microseconds of a request by policy, over rounds of `AT_ONCE` requests each."""
+    """Return the least microseconds of a request by policy, of some requests that are recorded together each."""
     with tempfile.TemporaryDirectory() as folder:
         store = ModelStore(Path(folder), MODEL_NAME)
         artifact = load(store.path(publish_tiny(store, 0)))
@@ -57,32 +57,36 @@ async def measure(candidates: int, top_k: int | None, rounds: int) -> dict[str, 
         }
         ids = RequestIds.from_strings([str(number) for number in range(candidates)])
         request = RankRequest("4", ids, top_k=top_k)
-        least = dict.fromkeys(POLICIES, float("inf"))
+        answer_s, record_s = ({policy: [] for policy in POLICIES} for _ in range(2))  # type: ignore[var-annotated]
         for _ in range(rounds):
             for policy, ranker in rankers.items():
-                began = time.perf_counter()
-                for _ in range(AT_ONCE):
+                for _ in range(AT_ONCE - 1):
+                    began = time.perf_counter()
                     ranking = await ranker.rank(request, began + 10)
                     log.on_ranked(request, ranking)
                     encode_ranking(ranking, "request")
-                least[policy] = min(least[policy], (time.perf_counter() - began) / AT_ONCE * 1e6)
+                    answer_s[policy].append(time.perf_counter() - began)
+                began = time.perf_counter()
+                log.record_noted()
+                record_s[policy].append((time.perf_counter() - began) / (AT_ONCE - 1))
                 queue.take(10**6)
-        return least
+        return {policy: 1e6 * (min(answer_s[policy]) + min(record_s[policy])) for policy in POLICIES}
 
 
-def main() -> None:
-    """Print what each policy adds, for answers of all candidates and of the best 50."""
-    options = argparse.ArgumentParser(description=__doc__)
-    options.add_argument("--candidates", type=int, default=500)
-    options.add_argument("--rounds", type=int, default=400)
-    given = options.parse_args()
+def cost_of_exploring(*, candidates: int = 500, rounds: int = 500) -> list[Figure]:
+    """Measure what each policy adds to answers of the best 50 and of all candidates."""
+    figures = []
     for top_k in (RECORDED, None):
-        least = asyncio.run(measure(given.candidates, top_k, given.rounds))
-        for policy in POLICIES[1:]:
-            added = least[policy] - least[""]
-            shown = top_k or given.candidates
-            print(f"{given.candidates} candidates, {shown} shown, {policy}: {added:+.1f} of {least['']:.0f} us")
-
-
-if __name__ == "__main__":
-    main()
+        least = asyncio.run(measure(candidates, top_k, rounds))
+        figures += [
+            Figure(
+                f"{policy} of {candidates} candidates, {top_k or candidates} answered",
+                "at most",
+                15.0,
+                " us",
+                reached=least[policy] - least[""],
+                note=f"of {least['']:.0f} us without",
+            )
+            for policy in POLICIES[1:]
+        ]
+    return figures

@@ -44,8 +44,8 @@ def _encode_items(ranking: Ranking) -> bytes:
     ids, count = ranking.candidates, len(ranking.scores)
     order, scores, propensities, drawn = address_of(ranking.order), address_of(ranking.scores), None, 0
     if ranking.exploration is not None:
-        drawn = len(ranking.exploration.drawn.propensities)
-        propensities = address_of(ranking.exploration.drawn.propensities)
+        drawn = len(ranking.exploration.propensities)
+        propensities = address_of(ranking.exploration.propensities)
     most = bindings.max_items_bytes(ids.begins, ids.ends, order, count, drawn)
     buffer = ctypes.create_string_buffer(most)
     size = bindings.write_items(ids.json, ids.begins, ids.ends, order, scores, propensities, drawn, count, buffer)
@@ -58,7 +58,7 @@ def _encode_explained_items(ranking: Ranking) -> bytes:
         for item_id, score in zip(ranking.item_ids, ranking.scores.tolist(), strict=True)
     ]
     if ranking.exploration is not None:
-        for item, propensity in zip(items, ranking.exploration.drawn.propensities.tolist(), strict=False):
+        for item, propensity in zip(items, ranking.exploration.propensities.tolist(), strict=False):
             item["propensity"] = propensity
     for item, explanation in zip(items, ranking.explanations, strict=False):  # only the best items are explained
         item["explanation"] = explanation

@@ -6,7 +6,8 @@ All calls keep the interpreter's lock: each is shorter than releasing and taking
 from __future__ import annotations
 
 import ctypes
-from ctypes import POINTER, c_char_p, c_double, c_int64, c_uint64, c_void_p
+from collections.abc import Callable
+from ctypes import POINTER, c_char_p, c_int64, c_uint64, c_void_p
 from pathlib import Path
 from typing import Any
 
@@ -48,10 +49,13 @@ def compiled_layout(library: ctypes.PyDLL) -> dict[str, int]:
 library = _load()
 
 
-def address_of(array: npt.NDArray[np.generic]) -> int:
-    """Return where an array is that can be written to and is not empty: a third of the time of `array.ctypes.data`."""
-    buffer: Any = array  # which it is, though numpy's types do not say so before Python 3.12
-    return ctypes.addressof(ctypes.c_char.from_buffer(buffer))
+def address_of(
+    array: npt.NDArray[np.generic],
+    _of: Callable[[Any], int] = ctypes.addressof,
+    _start: Callable[[Any], Any] = ctypes.c_char.from_buffer,
+) -> int:
+    """Return where an array is that can be written to and is not empty, in a third of the time of `ctypes.data`."""
+    return _of(_start(array))
 
 
 def _function(name: str, result: type | None, *arguments: type) -> ctypes._NamedFuncPointer:
@@ -64,7 +68,7 @@ _P, _I = c_void_p, c_int64
 supported_isas = _function("ctr_supported_isas", _I)
 panel_columns = _function("ctr_panel_columns", _I, _I)
 ranked = _function("ctr_ranked", None, _P, _I, _P, _P, _I, _P, _P, _P, _P)
-explore = _function("ctr_explore", None, _I, _I, c_double, c_uint64, _P, _P, _I, _I, _P, _P, _P, _P)
+draw_order = _function("ctr_draw_order", None, _P, c_uint64, _P, _P, _I, _I, _P)
 encode_user = _function("ctr_encode_user", None, _P, _P, _P, _P)
 hash_id = _function("ctr_hash_id", c_uint64, c_char_p, _I, _P)
 scan_ids = _function("ctr_scan_ids", _I, c_char_p, _I, _I, _I, _P, _P, _P, _P)

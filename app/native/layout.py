@@ -8,7 +8,7 @@ from __future__ import annotations
 
 import ctypes
 from collections.abc import Mapping, Sequence
-from ctypes import c_float, c_int64, c_void_p
+from ctypes import c_double, c_float, c_int64, c_void_p
 from enum import IntEnum
 
 REBUILD = "build it again: `make setup`, `pip install .`, or in a checkout `python setup.py -q build_ext --inplace`"
@@ -101,7 +101,13 @@ class IndexEntry(ctypes.Structure):
     _fields_ = (("hash", ctypes.c_uint64), ("row", c_int64))
 
 
-STRUCTURES: tuple[type[ctypes.Structure], ...] = (Layer, TopMlp, NumericField, UserEncoder, IndexEntry)
+class Policy(ctypes.Structure):
+    """How an order is drawn: `Policy` in `src/explore.h`."""
+
+    _fields_ = (("kind", c_int64), ("isa", c_int64), ("parameter", c_double), ("scratch_4N", c_void_p))
+
+
+STRUCTURES: tuple[type[ctypes.Structure], ...] = (Layer, TopMlp, NumericField, UserEncoder, IndexEntry, Policy)
 CONSTANTS: Mapping[str, int] = {
     **{f"ISA_{isa.name}": isa.value for isa in Isa},
     **{f"TRANSFORM_{transform.name}": transform.value for transform in Transform},

@@ -6,13 +6,14 @@ docs/exploration.md is the page.
 
 from __future__ import annotations
 
+import time
 from collections.abc import Iterable
 from typing import NamedTuple
 
 from xxhash import xxh3_64_intdigest
 
-from app.events.impression_id import ImpressionIds, now_ms
-from app.native.exploration import Draw, draw
+from app.events.impression_id import ImpressionIds
+from app.native.exploration import OrderDrawer
 from app.native.scorer import Floats, Positions
 from app.ranking.request import RankRequest
 from app.ranking.routing import Route, arm
@@ -28,7 +29,8 @@ class Exploration(NamedTuple):
     impression_id: str
     """From which the draw follows."""
     policy: RankingPolicy
-    drawn: Draw
+    propensities: Floats
+    """[P] of the first items: the probability with which the policy puts each where it is, given those before it."""
     best_scores: Floats
     """[K] the highest scores, descending: what the answer would have had without."""
 
@@ -43,32 +45,35 @@ class Explorer:
             share: of the users, and of guests' requests, in [0, 1].
             top: of how many items of an answer the propensities are wanted.
         """
-        self._policies = {label: one.policy for one in policies for label in ([one.label] if one.label else LABELS)}
+        self._drawers = {
+            label: OrderDrawer(one.policy) for one in policies for label in ([one.label] if one.label else LABELS)
+        }
         self._share = share
         self._top = top
         self._ids = ImpressionIds()
 
     def explore(
-        self, request: RankRequest, chosen: Route, score_N: Floats, order_N: Positions, places: int
-    ) -> Exploration | None:
-        """Draw the first places of an answer.
+        self, request: RankRequest, chosen: Route, score_N: Floats, order_N: Positions, best_K: Floats
+    ) -> tuple[Exploration, Positions, Floats] | None:
+        """Draw the first K places of an answer: return how, the positions [K] in the request, and their scores [K].
 
         None where nothing is drawn: the caller chose the version, its label has no policy, or the user is not of the
         share.
 
         Args:
             score_N, order_N: probabilities, descending and without NaN, and each one's position in the request.
+            best_K: the first K of the scores.
         """
-        policy = self._policies.get(chosen.label)
-        if policy is None or request.model is not None or not self._is_of_share(request):
+        drawer = self._drawers.get(chosen.label)
+        if drawer is None or request.model is not None or (self._share < 1.0 and not self._is_of_share(request)):
             return None
-        impression_id = self._ids.next(now_ms(), chosen.artifact.version, chosen.label, user_id=request.user_id)
-        drawn = draw(policy, seed_of(impression_id), score_N, order_N, places, self._top)
-        return Exploration(impression_id, policy, drawn, score_N[:places])
+        at_ms = time.time_ns() // 1_000_000
+        impression_id = self._ids.next(at_ms, chosen.artifact.version, chosen.label, user_id=request.user_id)
+        drawn = drawer.draw(seed_of(impression_id), score_N, order_N, len(best_K), self._top)
+        order_K, score_K, propensity_P = drawn
+        return Exploration(impression_id, drawer.policy, propensity_P, best_K), order_K, score_K
 
     def _is_of_share(self, request: RankRequest) -> bool:
-        if self._share >= 1.0:
-            return True
         who = repr(request.guest_arm) if request.user_id is None else request.user_id
         return arm(who, SHARE_SALT) < self._share
 

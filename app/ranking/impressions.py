@@ -124,6 +124,6 @@ class ImpressionLog:
                 *scored.user_slots,
                 references,
                 ranking.scores[: self._top].copy(),  # a view would keep the scores of all candidates
-                None if exploration is None else exploration.drawn.propensities[: self._top].copy(),
+                None if exploration is None else exploration.propensities[: self._top].copy(),
             )
         )

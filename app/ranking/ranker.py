@@ -262,11 +262,10 @@ class Ranker:
         if chosen.fallback:
             degraded.append(MODEL_FALLBACK)
         score_K, order_K = score_N[: request.top_k], order_N[: request.top_k]
-        exploration = None
-        if explorer is not None:
-            exploration = explorer.explore(request, chosen, score_N, order_N, len(order_K))
-        if exploration is not None:
-            score_K, order_K, _ = exploration.drawn
+        impression_id = exploration = None
+        if explorer is not None and (drawn := explorer.explore(request, chosen, score_N, order_N, score_K)):
+            exploration, order_K, score_K = drawn
+            impression_id = exploration.impression_id
         sent = request.context or request.user_features or request.item_features
         return Ranking(
             artifact=artifact,
@@ -280,6 +279,6 @@ class Ranker:
             missing_items=features.missing_items,
             ignored=ignored_features(artifact, request) if sent else [],
             request_id=request.request_id,
-            impression_id=None if exploration is None else exploration.impression_id,
+            impression_id=impression_id,
             exploration=exploration,
         )

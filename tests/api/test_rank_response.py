@@ -11,7 +11,6 @@ from hypothesis import strategies as st
 
 from app.api.rank_response import encode_ranking
 from app.features.request_ids import RequestIds
-from app.native.exploration import Draw
 from app.ranking.explain import Explanation, FieldEffect, LogitCalibration
 from app.ranking.exploration import Exploration
 from app.ranking.logit_parts import LogitPart
@@ -61,9 +60,7 @@ def test_propensities_stand_beside_scores(pairs: list[tuple[float, float]]) -> N
     """Small ones are read as the same float32 too, explained or not."""
     propensities = np.array([propensity for _, propensity in pairs], np.float32)[:15]
     drawn = ranking([(str(n), value) for n, (value, _) in enumerate(pairs)])
-    drawn.exploration = Exploration(
-        "id", RankingPolicy("softmax", 0.05), Draw(drawn.scores, drawn.order, propensities), drawn.scores
-    )
+    drawn.exploration = Exploration("id", RankingPolicy("softmax", 0.05), propensities, drawn.scores)
     explanation = Explanation(None, LogitCalibration(1.0, -0.5), [], no_parts="why")
     for answer in (drawn, replace(drawn, explanations=[explanation])):
         read = json.loads(encode_ranking(answer, "x"))

@@ -6,6 +6,7 @@ import itertools
 import math
 from collections import Counter
 from collections.abc import Sequence
+from typing import NamedTuple
 
 import numpy as np
 import pytest
@@ -13,9 +14,9 @@ from hypothesis import given
 from hypothesis import strategies as st
 from xxhash import xxh3_64_intdigest
 
-from app.native.exploration import draw
+from app.native.exploration import OrderDrawer
 from app.native.layout import Isa
-from app.native.scorer import SUPPORTED_ISAS
+from app.native.scorer import BEST_FLOAT32_ISA, SUPPORTED_ISAS
 from app.ranking_policy import EPSILON, SOFTMAX, RankingPolicy, parse_policy
 
 DRAWS = 100_000
@@ -26,6 +27,23 @@ probabilities = st.lists(st.floats(0, 1, width=32), min_size=1, max_size=70).map
 seeds = st.integers(0, 2**64 - 1)
 softmax = st.floats(0.001, 100).map(lambda temperature: RankingPolicy(SOFTMAX, temperature))
 epsilon = st.floats(0, 1, exclude_min=True).map(lambda probability: RankingPolicy(EPSILON, probability))
+
+
+class Drawn(NamedTuple):
+    order: np.ndarray
+    scores: np.ndarray
+    propensities: np.ndarray
+
+
+def draw(
+    policy: RankingPolicy,
+    seed: int,
+    score_N: np.ndarray,
+    position_N: np.ndarray,
+    places: int,
+    isa: Isa = BEST_FLOAT32_ISA,
+) -> Drawn:
+    return Drawn(*OrderDrawer(policy, isa).draw(seed, score_N, position_N, places, places))
 
 
 def propensities(policy: RankingPolicy, score_N: np.ndarray, places: Sequence[int]) -> list[float]:
@@ -84,9 +102,10 @@ def test_orders_come_as_often_as_their_propensities_say(text: str) -> None:
     policy, places = parse_policy(text), 3
     score_N, position_N = np.array([0.32, 0.3, 0.28, 0.1, 0.01], np.float32), np.array([3, 0, 4, 1, 2])
     counts: Counter[tuple[int, ...]] = Counter()
+    drawer = OrderDrawer(policy)
     for number in range(DRAWS):
-        drawn = draw(policy, xxh3_64_intdigest(number.to_bytes(8)), score_N, position_N, places)
-        counts[tuple(drawn.order.tolist())] += 1
+        order, _, _ = drawer.draw(xxh3_64_intdigest(number.to_bytes(8)), score_N, position_N, places, places)
+        counts[tuple(order.tolist())] += 1
     rank_of = position_N.argsort()
     expected = {
         order: DRAWS * math.prod(propensities(policy, score_N, rank_of[list(order)].tolist()))
@@ -99,6 +118,16 @@ def test_orders_come_as_often_as_their_propensities_say(text: str) -> None:
     squared = sum((counts[order] - expected[order]) ** 2 / expected[order] for order in likely)
     freedom = len(likely) - 1
     assert squared < freedom + 4 * math.sqrt(2 * freedom), "four standard deviations of chi squared"
+
+
+def test_a_drawer_takes_any_number_of_candidates_after_any_other() -> None:
+    drawer = OrderDrawer(RankingPolicy(SOFTMAX, 1.0))
+    for n in (3, 2000, 1, 5000, 600):
+        score_N, position_N = np.linspace(0.9, 0.1, n, dtype=np.float32), np.arange(n)
+        drawn = Drawn(*drawer.draw(n, score_N, position_N, n, 40))
+        assert sorted(drawn.order.tolist()) == position_N.tolist()
+        assert len(drawn.propensities) == min(n, 40)
+        assert drawn.order.tolist() == draw(drawer.policy, n, score_N, position_N, n).order.tolist()
 
 
 def test_a_low_temperature_keeps_the_order_of_scores_that_differ() -> None:

@@ -15,7 +15,7 @@ from app.events.item_references import ItemReferences
 from app.events.records import Impression
 from app.features.item_cache import ItemCache
 from app.features.memory_store import MemoryFeatureStore
-from app.native.exploration import draw
+from app.native.exploration import OrderDrawer
 from app.ranking.batcher import Batcher
 from app.ranking.degraded import MODEL_FALLBACK, NOT_FINITE, USER_UNAVAILABLE
 from app.ranking.exploration import Explorer, seed_of
@@ -94,16 +94,22 @@ async def test_each_item_keeps_its_score_and_the_order_can_be_drawn_again(
     core: Core, policy: str, more: dict[str, Any]
 ) -> None:
     plain = await core.ask(core.ranker(), **{**more, "top_k": None})
-    drawn = await core.ask(core.ranker(policy), **more)
+    ranker = core.ranker(policy)
+    for _ in range(100):
+        drawn = await core.ask(ranker, **more)
+        best = plain.scores[: len(drawn.scores)].tolist()
+        assert scores(drawn).items() <= scores(plain).items()
+        assert drawn.best_scores.tolist() == best
+        if drawn.scores.tolist() != best:
+            break
+    else:
+        pytest.fail("a hundred orders are that of the scores")
     assert drawn.exploration is not None
     assert drawn.impression_id is not None
-    best = plain.scores[: len(drawn.scores)].tolist()
-    assert scores(drawn).items() <= scores(plain).items()
-    assert drawn.best_scores.tolist() == best
-    assert drawn.scores.tolist() != best, "an order of scores would be a rare chance"
-    again = draw(drawn.exploration.policy, seed_of(drawn.impression_id), plain.scores, plain.order, len(drawn.order))
-    assert again.order.tolist() == drawn.order.tolist()
-    assert again.propensities.tolist() == drawn.exploration.drawn.propensities.tolist()
+    drawer, places = OrderDrawer(drawn.exploration.policy), len(drawn.order)
+    order_K, _, propensity_K = drawer.draw(seed_of(drawn.impression_id), plain.scores, plain.order, places, places)
+    assert order_K.tolist() == drawn.order.tolist()
+    assert propensity_K.tolist() == drawn.exploration.propensities.tolist()
     assert len(drawn.explanations) == (20 if more.get("explain") else 0)
 
 
@@ -124,7 +130,7 @@ async def test_the_record_has_policy_and_propensities_of_what_was_shown(core: Co
         assert impression.impression_id == ranking.impression_id
         assert (impression.policy, impression.policy_parameter) == ("softmax", 2.0)
         assert impression.propensities is not None
-        assert impression.propensities.tolist() == ranking.exploration.drawn.propensities[:TOP].tolist()
+        assert impression.propensities.tolist() == ranking.exploration.propensities[:TOP].tolist()
         assert impression.scores.tolist() == ranking.scores[:TOP].tolist()
         assert abs(parse_impression_id(impression.impression_id).at_ms - impression.at_us // 1000) < 1000
     assert (last.impression_id, last.policy, last.policy_parameter) == (plain.impression_id, "", 0.0)

@@ -2,6 +2,13 @@
    candidate there, given those above it. The random numbers follow from a seed alone, so that an answer can be drawn again. */
 
 enum { POLICY_SOFTMAX = 1, POLICY_EPSILON = 2 };
+
+typedef struct {
+    int64_t kind, isa;
+    double parameter;   /* the temperature, or epsilon */
+    double *scratch_4N; /* for as many candidates as there may be in a call */
+} Policy;
+
 #define ALWAYS_INLINE inline __attribute__((always_inline))
 #define MIN_PROBABILITY 1e-12
 #define MAX_PROBABILITY (1.0 - 0x1p-25)
@@ -74,9 +81,10 @@ static ALWAYS_INLINE void exponentials(double *x_N, int64_t n) {
 }
 
 /* Write the weights of candidates and when they arrive, by times that have exponential distributions whose rates are the
-   weights. Where weights differ too much for numbers, both are logarithms; return whether they are. */
+   weights. Where weights differ too much for numbers, both are logarithms; return whether they are. The pairs are of the 16
+   upper bits in which arrivals differ, above, and of an index, below. */
 static ALWAYS_INLINE int weigh(double temperature, uint64_t seed, const float *score_N, const int64_t *position_N, int64_t n,
-                               double *weight_N, double *arrival_N) {
+                               double *weight_N, double *arrival_N, uint64_t *pair_N) {
     double scale = 1.0 / temperature;
     for (int64_t i = 0; i < n; i++) {
         double p = score_N[i];
@@ -89,20 +97,29 @@ static ALWAYS_INLINE int weigh(double temperature, uint64_t seed, const float *s
     double best = weight_N[0];
     for (int64_t i = 0; i < n; i++) weight_N[i] = (weight_N[i] - best) * scale;
     for (int64_t i = 0; i < n; i++) arrival_N[i] = -arrival_N[i];
-    if (weight_N[n - 1] >= WIDEST) {
+    int are_logs = weight_N[n - 1] < WIDEST;
+    if (are_logs) {
+        logs(arrival_N, n); /* above -37 */
+        for (int64_t i = 0; i < n; i++) arrival_N[i] += 64.0 - weight_N[i];
+    } else {
         exponentials(weight_N, n);
         for (int64_t i = 0; i < n; i++) arrival_N[i] /= weight_N[i];
-        return 0;
     }
-    logs(arrival_N, n); /* above -37 */
-    for (int64_t i = 0; i < n; i++) arrival_N[i] += 64.0 - weight_N[i];
-    return 1;
+    uint64_t least = UINT64_MAX, most = 0;
+    for (int64_t i = 0; i < n; i++) {
+        uint64_t bits = bits_of(arrival_N[i]);
+        least = bits < least ? bits : least;
+        most = bits > most ? bits : most;
+    }
+    int shift = 48 - __builtin_clzll((most - least) | 0xffff);
+    for (int64_t i = 0; i < n; i++) pair_N[i] = (bits_of(arrival_N[i]) - least) >> shift << 32 | (uint64_t)i;
+    return are_logs;
 }
 
 #define WEIGH(isa, target)                                                                                            \
     target static int isa##_weigh(double temperature, uint64_t seed, const float *score_N, const int64_t *position_N, \
-                                  int64_t n, double *weight_N, double *arrival_N) {                                   \
-        return weigh(temperature, seed, score_N, position_N, n, weight_N, arrival_N);                                 \
+                                  int64_t n, double *weight_N, double *arrival_N, uint64_t *pair_N) {                 \
+        return weigh(temperature, seed, score_N, position_N, n, weight_N, arrival_N, pair_N);                         \
     }
 WEIGH(base, )
 #ifdef __x86_64__
@@ -110,23 +127,22 @@ WEIGH(avx2, __attribute__((target("avx2,fma"))))
 WEIGH(avx512, __attribute__((target("avx512f,avx512vl,avx512bw,avx512dq,fma,no-prefer-256-bit"))))
 #endif
 
-/* Return the indices of N positive numbers in ascending order, in the lower 32 bits of each entry: a radix sort by the 16
-   upper bits in which they differ, after which few have to move. */
-static const uint64_t *ascending(const double *x_N, int64_t n, uint64_t *pair_2N) {
-    uint64_t *from = pair_2N, *to = pair_2N + n, least = UINT64_MAX, most = 0;
+/* Return the indices of N arrivals, in the lower 32 bits of each entry: those of the K first in order, then the others. By
+   the upper bits of their pairs, those that may be among the K are found and sorted, byte by byte, after which few have to
+   move. */
+static const uint64_t *first_arrivals(const double *arrival_N, int64_t n, int64_t k, uint64_t *pair_2N) {
+    uint64_t *from = pair_2N, *to = pair_2N + n, limit = 0;
     uint32_t counts[2][256] = {{0}};
+    for (int64_t i = 0; i < n; i++) counts[1][from[i] >> 40]++;
+    for (int64_t below = counts[1][0]; below < k; below += counts[1][limit]) limit++;
+    int64_t m = 0, others = 0;
     for (int64_t i = 0; i < n; i++) {
-        uint64_t bits = bits_of(x_N[i]);
-        least = bits < least ? bits : least;
-        most = bits > most ? bits : most;
+        uint64_t pair = from[i], is_among = pair >> 40 <= limit;
+        from[m] = to[n - 1 - others] = pair;
+        m += (int64_t)is_among;
+        others += (int64_t)!is_among;
     }
-    int shift = 48 - __builtin_clzll((most - least) | 0xffff);
-    for (int64_t i = 0; i < n; i++) {
-        uint64_t key = (bits_of(x_N[i]) - least) >> shift;
-        from[i] = key << 32 | (uint64_t)i;
-        counts[0][key & 0xff]++;
-        counts[1][key >> 8]++;
-    }
+    for (int64_t i = 0; i < m; i++) counts[0][from[i] >> 32 & 0xff]++;
     for (int byte = 0; byte < 2; byte++) {
         uint32_t sum = 0;
         for (int digit = 0; digit < 256; digit++) {
@@ -134,26 +150,33 @@ static const uint64_t *ascending(const double *x_N, int64_t n, uint64_t *pair_2N
             counts[byte][digit] = sum;
             sum += count;
         }
-        for (int64_t i = 0; i < n; i++) to[counts[byte][from[i] >> (32 + 8 * byte) & 0xff]++] = from[i];
+        for (int64_t i = 0; i < m; i++) to[counts[byte][from[i] >> (32 + 8 * byte) & 0xff]++] = from[i];
         uint64_t *swapped = from;
         from = to;
         to = swapped;
     }
-    for (int64_t i = 1; i < n; i++) {
+    memcpy(from + m, to + m, (size_t)others * sizeof(uint64_t));
+    for (int64_t i = 1; i < m; i++) {
         uint64_t pair = from[i];
         int64_t place = i;
-        for (; place && x_N[(uint32_t)from[place - 1]] > x_N[(uint32_t)pair]; place--) from[place] = from[place - 1];
+        for (; place && arrival_N[(uint32_t)from[place - 1]] > arrival_N[(uint32_t)pair]; place--) from[place] = from[place - 1];
         from[place] = pair;
     }
     return from;
 }
 
-/* Write the propensities of the first K of N candidates, who were drawn in this order: a weight over the sum of those that
+/* Write the propensities of the first K of N candidates, which were drawn in this order: a weight over the sum of those that
    were left. Sums begin at the end, so that small weights do not vanish beside large ones. */
 static ALWAYS_INLINE void softmax_propensities(const double *weight_N, const uint64_t *order_N, int64_t n, int64_t k,
                                                int are_logs, float *propensity_K) {
-    double sum = 0.0, largest = are_logs ? weight_N[(uint32_t)order_N[n - 1]] : 0.0;
-    for (int64_t place = n - 1; place >= 0; place--) {
+    double sum = 0.0, sums[4] = {0}, largest = are_logs ? weight_N[(uint32_t)order_N[n - 1]] : 0.0;
+    int64_t place = n - 1;
+    if (!are_logs) { /* four sums at a time, which do not wait for each other */
+        for (; place >= k + 3; place -= 4)
+            for (int part = 0; part < 4; part++) sums[part] += weight_N[(uint32_t)order_N[place - part]];
+        sum = sums[0] + sums[1] + (sums[2] + sums[3]);
+    }
+    for (; place >= 0; place--) {
         double weight = weight_N[(uint32_t)order_N[place]];
         if (are_logs && weight > largest) { /* weights are relative to the largest yet */
             sum *= exp(largest - weight);
@@ -167,20 +190,20 @@ static ALWAYS_INLINE void softmax_propensities(const double *weight_N, const uin
 
 /* Plackett-Luce: with weights w = (p / (1 - p))^(1 / temperature), each place takes one of the rest with a probability in
    proportion to its weight. That is the order in which they arrive by rates w, and that of Gumbel's top k. */
-static void draw_softmax(int64_t isa, double temperature, uint64_t seed, const float *score_N, const int64_t *position_N,
-                         int64_t n, int64_t k, float *drawn_score_K, int64_t *drawn_position_K, float *propensity_K,
-                         double *scratch_4N) {
-    double *weight_N = scratch_4N, *arrival_N = scratch_4N + n;
+static void draw_softmax(const Policy *policy, uint64_t seed, const float *score_N, const int64_t *position_N, int64_t n,
+                         int64_t k, float *drawn_score_K, int64_t *drawn_position_K, float *propensity_K) {
+    double *weight_N = policy->scratch_4N, *arrival_N = weight_N + n, temperature = policy->parameter;
+    uint64_t *pair_2N = (uint64_t *)(arrival_N + n);
     int are_logs;
-    switch (isa) {
+    switch (policy->isa) {
 #ifdef __x86_64__
     case ISA_BFLOAT16:
-    case ISA_AVX512: are_logs = avx512_weigh(temperature, seed, score_N, position_N, n, weight_N, arrival_N); break;
-    case ISA_AVX2: are_logs = avx2_weigh(temperature, seed, score_N, position_N, n, weight_N, arrival_N); break;
+    case ISA_AVX512: are_logs = avx512_weigh(temperature, seed, score_N, position_N, n, weight_N, arrival_N, pair_2N); break;
+    case ISA_AVX2: are_logs = avx2_weigh(temperature, seed, score_N, position_N, n, weight_N, arrival_N, pair_2N); break;
 #endif
-    default: are_logs = base_weigh(temperature, seed, score_N, position_N, n, weight_N, arrival_N);
+    default: are_logs = base_weigh(temperature, seed, score_N, position_N, n, weight_N, arrival_N, pair_2N);
     }
-    const uint64_t *order_N = ascending(arrival_N, n, (uint64_t *)(scratch_4N + 2 * n));
+    const uint64_t *order_N = first_arrivals(arrival_N, n, k, pair_2N);
     for (int64_t place = 0; place < k; place++) {
         uint32_t i = (uint32_t)order_N[place];
         drawn_score_K[place] = score_N[i];
@@ -193,8 +216,10 @@ static void draw_softmax(int64_t isa, double temperature, uint64_t seed, const f
 }
 
 /* Each place takes the best of the rest, or with probability epsilon one of all the rest, each as likely. */
-static void draw_epsilon(double epsilon, uint64_t seed, const float *score_N, const int64_t *position_N, int64_t n, int64_t k,
-                         float *drawn_score_K, int64_t *drawn_position_K, float *propensity_K, int64_t *rest_N) {
+static void draw_epsilon(const Policy *policy, uint64_t seed, const float *score_N, const int64_t *position_N, int64_t n,
+                         int64_t k, float *drawn_score_K, int64_t *drawn_position_K, float *propensity_K) {
+    int64_t *rest_N = (int64_t *)policy->scratch_4N;
+    double epsilon = policy->parameter;
     for (int64_t i = 0; i < n; i++) rest_N[i] = i;
     for (int64_t place = 0; place < k; place++) {
         double each = epsilon / (double)(n - place);
@@ -213,13 +238,12 @@ static void draw_epsilon(double epsilon, uint64_t seed, const float *score_N, co
 }
 
 /* Draw the first K places of an order of N candidates, given by their probabilities, highest first and none NaN, and their
-   positions in the request. */
-EXPORT void ctr_explore(int64_t isa, int64_t policy, double parameter, uint64_t seed, const float *score_N, const int64_t *position_N,
-                        int64_t n, int64_t k, float *drawn_score_K, int64_t *drawn_position_K, float *propensity_K,
-                        double *scratch_4N) {
-    if (policy == POLICY_SOFTMAX)
-        draw_softmax(isa, parameter, seed, score_N, position_N, n, k, drawn_score_K, drawn_position_K, propensity_K, scratch_4N);
+   positions in the request. Write K positions, and behind them K probabilities and K propensities. */
+EXPORT void ctr_draw_order(const Policy *policy, uint64_t seed, const float *score_N, const int64_t *position_N, int64_t n,
+                           int64_t k, int64_t *drawn_2K) {
+    float *drawn_score_K = (float *)(drawn_2K + k);
+    if (policy->kind == POLICY_SOFTMAX)
+        draw_softmax(policy, seed, score_N, position_N, n, k, drawn_score_K, drawn_2K, drawn_score_K + k);
     else
-        draw_epsilon(parameter, seed, score_N, position_N, n, k, drawn_score_K, drawn_position_K, propensity_K,
-                     (int64_t *)scratch_4N);
+        draw_epsilon(policy, seed, score_N, position_N, n, k, drawn_score_K, drawn_2K, drawn_score_K + k);
 }

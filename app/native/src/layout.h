@@ -38,6 +38,8 @@ static const LayoutEntry LAYOUT[] = {
     MEMBER(UserEncoder, clip),
 
     STRUCT(IndexEntry), MEMBER(IndexEntry, hash), MEMBER(IndexEntry, row),
+
+    STRUCT(Policy), MEMBER(Policy, kind), MEMBER(Policy, isa), MEMBER(Policy, parameter), MEMBER(Policy, scratch_4N),
 };
 
 /* Return the list, and write its length. */

@@ -42,16 +42,15 @@ static char *append_small(char *out, float p) {
 /* Append a probability in the fewest digits that are read as the same float32. */
 static char *append_score(char *out, float p) {
     if (p >= 1e-4f && p < 1.0f) {
-        int decimals = MIN_DIGITS;
-        for (double first = 0.1; (double)p < first; first /= 10) decimals++;
+        int decimals = MIN_DIGITS + (p < 0.1) + (p < 0.01) + (p < 0.001);
         for (int digits = MIN_DIGITS; digits <= MAX_FLOAT_DIGITS; digits++, decimals++) {
             uint32_t whole = (uint32_t)((double)p * POWERS[decimals] + 0.5);
             if ((float)((double)whole / POWERS[decimals]) != p) continue;
             while (whole % 10 == 0) whole /= 10, decimals--;
             *out++ = '0', *out++ = '.';
-            int left = decimals;
-            for (; left >= 2; left -= 2, whole /= 100) memcpy(out + left - 2, TWO_DIGITS + 2 * (whole % 100), 2);
-            if (left) *out = (char)('0' + whole);
+            char text[12]; /* always filled: how many digits there are could not be foretold, which costs more than zeros */
+            for (int left = 12; left; left -= 2, whole /= 100) memcpy(text + left - 2, TWO_DIGITS + 2 * (whole % 100), 2);
+            memcpy(out, text + 12 - decimals, 12); /* what is behind the last digit is written over */
             return out + decimals;
         }
     }
