@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import contextlib
 import json
 import os
 import re
@@ -34,6 +35,14 @@ Weight = Annotated[
     str | None,
     typer.Option(
         metavar="COLUMN", help="Column of a table that says how much a row counts.", show_default="all the same"
+    ),
+]
+NegativeRate = Annotated[
+    str | None,
+    typer.Option(
+        metavar="SHARE|COLUMN",
+        help="Share of the rows without a click that the data has, say 0.1, or a table's column of it.",
+        show_default="1, all of them",
     ),
 ]
 UNIT_SECONDS = {"s": 1, "m": 60, "h": 3600, "d": 86_400}
@@ -101,11 +110,14 @@ def name_and_value(text: str) -> tuple[str, Any]:
         return name, value
 
 
-def weight_columns(weight: str | None) -> WeightColumns:
-    """Make what the options say of how much rows count."""
+def weight_columns(weight: str | None, negative_rate: str | None) -> WeightColumns:
+    """Make what the options say of how much rows count. Raises ConfigError if they do not fit."""
     from app.training.data.weight_columns import WeightColumns
 
-    return WeightColumns(weight)
+    rate: float | str | None = negative_rate
+    with contextlib.suppress(ValueError, TypeError):
+        rate = float(negative_rate)  # type: ignore[arg-type]
+    return WeightColumns(weight, rate)
 
 
 def widths(text: str, example: str = "128,64") -> tuple[int, ...]:

@@ -12,7 +12,7 @@ from typing import TYPE_CHECKING, Annotated, Any, Literal
 import typer
 from rich.markup import escape
 
-from app.commands.options import Positive, QuoteEscape, Weight, interval_seconds, weight_columns
+from app.commands.options import NegativeRate, Positive, QuoteEscape, Weight, interval_seconds, weight_columns
 from app.commands.output import AsJson, ConsoleReporter, console, emit, notify, show_error
 from app.commands.store_options import Model, Store, open_store
 from app.errors import ConfigError, CtrError, DataError, NotPublished
@@ -35,6 +35,7 @@ def retrain(
     label: Annotated[str | None, typer.Option(help="Column of 0 or 1 of a table.", show_default="label")] = None,
     positive: Positive = None,
     weight: Weight = None,
+    negative_rate: NegativeRate = None,
     timestamp: Annotated[str | None, typer.Option(help="Time column of a table, numbers or ISO 8601.")] = None,
     features: Annotated[
         Path | None, typer.Option(help="features.yaml, to be told where it differs.", show_default="the live version's")
@@ -116,6 +117,7 @@ def _retrain(
     label: str | None,
     positive: str | None,
     weight: str | None,
+    negative_rate: str | None,
     timestamp: str | None,
     quote_escape: str | None,
     features: Path | None,
@@ -135,7 +137,7 @@ def _retrain(
     from app.publishing.gate_version import gate_version
     from app.publishing.publish import prune_old_versions
     from app.training.evaluation.comparison import is_better
-    from app.training.live_version import newest_time
+    from app.training.live_version import check_same_weighting, newest_time
     from app.training.loop.progress import TrainingProgress
     from app.training.retrain import RetrainOutcome, retraining_lock
     from app.training.retrain import retrain as retrain_version
@@ -160,7 +162,8 @@ def _retrain(
             config = _config(live, options)
             notify(f"Reading {dataset or live.manifest.data.get('dataset')}")
             columns = {"label": label, "timestamp": timestamp, "escape": quote_escape, "positive": positive}
-            weighting = weight_columns(weight)
+            weighting = weight_columns(weight, negative_rate)
+            check_same_weighting(live.manifest, weighting)
             rows = _read(live, dataset, data, features, **columns, weighting=weighting, max_bad=max_bad, cache=cache)
             live_newest = newest_time(live.manifest)
             times_N = rows.timestamps_N

@@ -9,7 +9,16 @@ from typing import TYPE_CHECKING, Annotated, Any, Literal
 
 import typer
 
-from app.commands.options import TUNING, Positive, QuoteEscape, Weight, job_config, quiet_threads, weight_columns
+from app.commands.options import (
+    TUNING,
+    NegativeRate,
+    Positive,
+    QuoteEscape,
+    Weight,
+    job_config,
+    quiet_threads,
+    weight_columns,
+)
 from app.commands.output import AsJson, ConsoleReporter, console, emit, notify, warn
 from app.commands.run_tracking import command_line, track_run
 from app.commands.runs_folder import runs_folder
@@ -42,6 +51,7 @@ def train(
     label: Annotated[str | None, typer.Option(help="Column of 0 or 1 of a table.", show_default="label")] = None,
     positive: Positive = None,
     weight: Weight = None,
+    negative_rate: NegativeRate = None,
     timestamp: Annotated[
         str | None, typer.Option(help="Time column of a table, numbers or ISO 8601, to split by.")
     ] = None,
@@ -224,7 +234,7 @@ def train(
             timestamp=timestamp,
             escape=quote_escape,
             positive=positive,
-            weighting=weight_columns(weight),
+            weighting=weight_columns(weight, negative_rate),
         )
 
         def read(path: Path | None) -> Dataset:

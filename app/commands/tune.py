@@ -10,7 +10,7 @@ import typer
 from rich.markup import escape
 from rich.table import Table
 
-from app.commands.options import Positive, QuoteEscape, Weight, job_config, quiet_threads, weight_columns
+from app.commands.options import NegativeRate, Positive, QuoteEscape, Weight, job_config, quiet_threads, weight_columns
 from app.commands.output import AsJson, console, emit, notify
 from app.errors import ConfigError, DataError
 
@@ -31,6 +31,7 @@ def tune(
     label: Annotated[str | None, typer.Option(help="Column of 0 or 1 of a table.", show_default="label")] = None,
     positive: Positive = None,
     weight: Weight = None,
+    negative_rate: NegativeRate = None,
     timestamp: Annotated[
         str | None, typer.Option(help="Time column of a table, numbers or ISO 8601, to split by.")
     ] = None,
@@ -79,7 +80,7 @@ def tune(
         timestamp=timestamp,
         escape=quote_escape,
         positive=positive,
-        weighting=weight_columns(weight),
+        weighting=weight_columns(weight, negative_rate),
     )
     rows = read(data)
     base = job_config(model, seed, split, epochs=epochs, effort="quick")
@@ -121,7 +122,8 @@ def tune(
     best = search.best
     if best is None:
         raise DataError("no trial came to an end; give it more --trials or --minutes")
-    chosen = best.options | {"escape": quote_escape, "positive": positive, "weight": weight}
+    chosen = best.options | {"escape": quote_escape, "positive": positive}
+    chosen |= {"weight": weight, "negative_rate": negative_rate}
     command = _command(chosen, dataset, data, test, features, label, timestamp, split, model, epochs, seed)
     console.print(_table(search))
     first = search.trials[0]

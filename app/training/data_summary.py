@@ -18,6 +18,8 @@ def summarise_data(parts: dict[str, Dataset]) -> dict[str, Any]:
         summary[name] = {"rows": len(part), "ctr": round(ctr, 6), **_window(part)}
     if parts["train"].weights:
         summary["weights"] = parts["train"].weights.note
+        if parts["train"].weights.negative_rate < 1:
+            summary["negative_rate"] = round(parts["train"].weights.negative_rate, 6)
     if parts["train"].skipped.count:
         summary["skipped"] = str(parts["train"].skipped)
     return summary

@@ -278,6 +278,8 @@ class TrainingJob:
             self.config.trainer.seed,
             prepared.encoded["validation"].learned_weighting,
         )
+        as_trained = Calibration(negatives_offset=prepared.negatives_offset)
+        calibration = replace(calibration, negatives_offset=prepared.negatives_offset)
         calibration.apply(model)
 
         def measure(with_calibration: Calibration) -> dict[str, Metrics]:
@@ -291,7 +293,7 @@ class TrainingJob:
                 for part in HELD_OUT
             }
 
-        return TrainedModel(model, fitted, calibration, logits, measure(calibration), measure(Calibration()))
+        return TrainedModel(model, fitted, calibration, logits, measure(calibration), measure(as_trained))
 
 
 def _losses(tried: Sequence[TriedFit]) -> str:

@@ -34,6 +34,12 @@ class PreparedData:
     preprocessing: Preprocessing
     rows: dict[str, ExpandedRows]
 
+    @property
+    def negatives_offset(self) -> float:
+        """Return ln R, where a share R of the rows without a click was kept: 0 where all were."""
+        weights = self.encoded["train"].weights
+        return 0.0 if weights is None else weights.negatives_offset
+
     def groups(self, part: str) -> npt.NDArray[np.int64] | None:
         """Return the user of each row of a part, for GAUC; None if the schema has no user id."""
         return user_groups(self.preprocessing.schema, self.encoded[part])

@@ -18,6 +18,7 @@ from app.registry.artifact.manifest import Manifest
 from app.registry.store.model_store import ModelStore
 from app.training.data.dataset import Dataset
 from app.training.data.split import PARTS
+from app.training.data.weight_columns import WeightColumns
 from app.training.evaluation.comparison import compare, is_better, probabilities
 from app.training.job_config import JobConfig
 from app.training.job_results import JobResult
@@ -81,6 +82,16 @@ def check_same_schema(schema: FeatureSchema, live: Artifact) -> None:
         f"the schema is not that of the live version {live.version} ({differences or 'their order or crosses differ'}"
         "): leave out --features to go on with the live one, or train anew with `ctr train --publish`"
     )
+
+
+def check_same_weighting(manifest: Manifest, weighting: WeightColumns) -> None:
+    """Raise ConfigError where the live version's rows lacked negatives, and nothing is said of these rows."""
+    rate = manifest.data.get("negative_rate")
+    if rate is not None and weighting.negative_rate is None:
+        raise ConfigError(
+            f"version {manifest.version} was trained on {rate:g} of the rows without a click: say --negative-rate "
+            f"{rate:g} of these rows too, or --negative-rate 1 if they are all"
+        )
 
 
 def newest_time(manifest: Manifest, part: str | None = None) -> float | None:

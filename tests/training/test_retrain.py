@@ -424,3 +424,12 @@ def test_the_newest_row_of_an_older_version_is_known_in_seconds(folder: Path, to
     store, _ = opened(folder)
     manifest = msgspec.structs.replace(store.manifest(1), data={"train": {"rows": 1, "to": to}})
     assert newest_time(manifest) == seconds
+
+
+def test_a_version_of_thinned_rows_asks_how_many_of_the_new_ones_were_kept(ctr: Ctr, folder: Path) -> None:
+    status, out, err = ctr(*TABLE, "--negative-rate", "0.25", "--min-gain", "-9", "--force", "--json")
+    assert status == 0, err
+    assert json.loads(out)["data"]["negative_rate"] == 0.25
+    status, _, err = ctr(*TABLE)
+    assert status == 2, err
+    assert "version 2 was trained on 0.25 of the rows without a click: say --negative-rate 0.25" in err

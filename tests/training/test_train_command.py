@@ -60,7 +60,7 @@ def test_the_document_is_the_contracts(ctr: Ctr) -> None:
     assert result["metrics_of"] == "the held-out model"
     assert result["refitted"]["has_seen_test"]
     assert result["refitted"]["test"] is None
-    assert set(result["calibration"]) == {"slope", "offset", "method", "gain", "reason"}
+    assert set(result["calibration"]) == {"slope", "offset", "method", "gain", "reason", "negatives_offset"}
     assert (result["model"], result["version"]) == ("deepfm", 0)
     assert set(result["metrics"]) == {"validation", "test"}
     for metrics in (*result["metrics"].values(), *result["baselines"].values()):

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from dataclasses import replace
 from pathlib import Path
 
 from app.errors import ConfigError
@@ -57,7 +58,7 @@ def open_dataset(
         timestamp: time column of a table.
         escape: what escapes quotes in the cells of a table, a backslash or a double quote.
         positive: the label that is a click, or a threshold such as `>=4`; None reads 0 and 1.
-        weighting: columns of a table that say how much a row counts.
+        weighting: columns of a table that say how much a row counts, and the share of negatives of any format.
         max_bad: share of bad rows above which the file is refused.
         cache: folder of the encoded forms of large files.
         report: receives the number of rows encoded so far and the share of the file read.
@@ -72,7 +73,7 @@ def open_dataset(
         _check_options(name, label, timestamp, escape, positive, weighting)
         if path is None:
             raise ConfigError("--dataset served needs --data DIR, where `ctr join` wrote the rows")
-        return open_served(path, features, cache, report=report, group=group, limits=limits)
+        return open_served(path, features, cache, report=report, group=group, limits=limits, weighting=weighting)
     source = group.run_all_or_raise(
         lambda: open_source(name, path, features, label, timestamp, limits, escape, positive, weighting)
     )
@@ -96,7 +97,8 @@ def open_source(
     _check_options(name, label, timestamp, escape, positive, weighting)
     labels = LabelReading(positive)
     if name == "movielens":
-        return movielens_source(path, _schema(name, features, path, limits), features is None, limits)
+        source = movielens_source(path, _schema(name, features, path, limits), features is None, limits)
+        return replace(source, weighting=weighting)
     if path is None and not (name == "table" and features is None):
         raise ConfigError(f"--dataset {name} needs --data PATH")
     schema = _schema(name, features, path, limits)
@@ -104,8 +106,10 @@ def open_source(
     if name == "table":
         return table_source(path, schema, label or LABEL, timestamp, limits, escape, labels, weighting)
     if name in SPARSE:
-        return sparse_source(path, schema, SPARSE[name], derived=features is None, labels=labels, limits=limits)
-    return SOURCES[name](path, schema, limits)
+        source = sparse_source(path, schema, SPARSE[name], derived=features is None, labels=labels, limits=limits)
+    else:
+        source = SOURCES[name](path, schema, limits)
+    return replace(source, weighting=weighting)
 
 
 def _check_options(
@@ -120,7 +124,9 @@ def _check_options(
     if name != "table" and (label or timestamp):
         raise ConfigError(f"--label and --timestamp are for --dataset table; {name} brings its own")
     if weighting.names and name != "table":
-        raise ConfigError(f"--weight {weighting.weight}: is for --dataset table; {name} has no such column")
+        raise ConfigError(
+            f"{weighting.names[0]}: columns that say how much a row counts are for --dataset table; {name} has none"
+        )
     if escape is not None and (name != "table" or escape not in ESCAPES):
         raise ConfigError(f"--escape {escape}: is for --dataset table, and one of {' '.join(ESCAPES)}")
     if positive is not None and name != "table" and name not in SPARSE:

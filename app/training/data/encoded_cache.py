@@ -99,7 +99,7 @@ def _file_identity(path: Path) -> dict[str, Any]:
 def _digest(source: Source, identity: dict[str, Any]) -> str:
     others = [_file_identity(path) for path in source.other_files]
     options = [source.name, source.label, source.timestamp, source.escape, source.labels.positive, others]
-    options += source.weighting.names
+    options += source.weighting.identity
     document = msgspec.json.encode([FORMAT, identity, source.schema.hash, options], order="sorted")
     return hashlib.sha256(document).hexdigest()[:32]
 
@@ -159,7 +159,7 @@ def _write(
             rows=encoded.rows,
             slots={str(side): width for side, width in encoded.slots.items()},
             timed=source.timestamp is not None,
-            weighted=bool(source.weighting.names),
+            weights=source.weighting.width,
             seen=encoded.bad.rows,
             skipped=msgspec.to_builtins(encoded.bad.skipped),
             unreadable=msgspec.to_builtins(encoded.unreadable),

@@ -2,7 +2,7 @@
 
 user_keys.bin int64 [N, S_u]     item_keys.bin int64 [N, S_i]     labels.bin float32 [N]
 user_values.bin float32 [N, S_u] item_values.bin float32 [N, S_i] times.bin int64 [N], if any
-weights.bin float32 [N], if any
+weights.bin float32 [N, C], if any
 user.parquet, item.parquet       some rows as they were read, for examples
 meta.json                        shapes, what was left out, and which file this is
 """
@@ -35,7 +35,8 @@ class EncodedFolderMeta(msgspec.Struct, frozen=True):
     rows: int
     slots: dict[str, int]
     timed: bool
-    weighted: bool
+    weights: int
+    """Counts what is kept of each row's weight: C."""
     seen: int
     """Counts the rows of the file, good or bad."""
     skipped: dict[str, Any]
@@ -59,7 +60,7 @@ class EncodedFolder:
             raise ValueError("another format")
         self.labels_N = self._map("labels", np.float32)
         self.times_N = self._map("times", np.int64) if self.meta.timed else None
-        self.weights_N = self._map("weights", np.float32) if self.meta.weighted else None
+        self.weights_NC = self._map("weights", np.float32, self.meta.weights) if self.meta.weights else None
         self._slots = {side: self._map_side(side) for side in SIDES}
 
     def slots(self, side: Side) -> Slots:

@@ -55,8 +55,8 @@ def load_dataset(
         return replace(data, user_states=source.states("user"), item_states=source.states("item"))
     folder = encode_file(source, cache, max_bad=max_bad, report=report, group=group.on_this_machine())
     labels_N = np.array(folder.labels_N)
-    weights_N = None if folder.weights_N is None else np.array(folder.weights_N)
-    digests = [xxhash.xxh3_64_hexdigest(array.data) for array in (labels_N, weights_N) if array is not None]
+    weights_NC = None if folder.weights_NC is None else np.array(folder.weights_NC)
+    digests = [xxhash.xxh3_64_hexdigest(array.data) for array in (labels_N, weights_NC) if array is not None]
     _check_same(source, (folder.meta.seen, digests), group)
     if not len(labels_N):
         raise DataError(f"{source.path}: has no usable rows")
@@ -72,7 +72,7 @@ def load_dataset(
         skipped=folder.skipped,
         max_bad=max_bad,
         notes=source.notes,
-        weights=source.weighting.weights_of(weights_N),
+        weights=source.weighting.weights_of(labels_N, weights_NC),
         origin=source,
         folder=folder,
     )
@@ -91,7 +91,7 @@ def read_into_memory(source: Source, max_bad: float = MAX_BAD_SHARE) -> Dataset:
     labels_N = np.concatenate([chunk.labels_N for chunk in chunks])
     _check_labels(source, labels_N)
     times = [chunk.times_N for chunk in chunks if chunk.times_N is not None]
-    weights = [chunk.weights_N for chunk in chunks if chunk.weights_N is not None]
+    weights = [chunk.weights_NC for chunk in chunks if chunk.weights_NC is not None]
     return Dataset(
         name=source.name,
         schema=source.schema,
@@ -103,7 +103,7 @@ def read_into_memory(source: Source, max_bad: float = MAX_BAD_SHARE) -> Dataset:
         skipped=bad.skipped,
         max_bad=max_bad,
         notes=source.notes,
-        weights=source.weighting.weights_of(np.concatenate(weights) if weights else None),
+        weights=source.weighting.weights_of(labels_N, np.concatenate(weights) if weights else None),
     )
 
 

@@ -34,6 +34,7 @@ from app.training.data.encoding_limits import DEFAULT_LIMITS, EncodingLimits
 from app.training.data.mapped_dataset import MappedDataset
 from app.training.data.readers.bad_rows import SkippedRows
 from app.training.data.shard_encoding import ARRAY_NAMES, ReportProgress
+from app.training.data.weight_columns import UNWEIGHTED, WeightColumns
 from app.training.distributed import SINGLE_PROCESS, ProcessGroup
 
 ANSWERS_AT_ONCE = 2_000
@@ -61,6 +62,7 @@ def open_served(
     report: ReportProgress | None = None,
     group: ProcessGroup = SINGLE_PROCESS,
     limits: EncodingLimits = DEFAULT_LIMITS,
+    weighting: WeightColumns = UNWEIGHTED,
 ) -> ServedDataset:
     """Open the rows that `ctr join` made.
 
@@ -69,6 +71,7 @@ def open_served(
         features: a `features.yaml` that has to be the schema of the rows; by default that of the newest.
         cache: folder of encoded folders.
         group: the processes that open it; the first of each machine writes the arrays.
+        weighting: the share of the rows without a click that were kept, if not all were.
 
     Raises:
         ConfigError: the cache cannot be written, or the schema is not that of the rows.
@@ -111,6 +114,7 @@ def open_served(
         timestamps_N=None if encoded.times_N is None else np.array(encoded.times_N),
         source=str(path),
         notes=(f"{left_out:,} rows by another schema are left out",) if left_out else (),
+        weights=weighting.weights_of(labels_N, None),
         folder=encoded,
         row_limits=limits,
     )
@@ -166,7 +170,7 @@ def _write(
             rows=rows,
             slots={str(side): schema.layout(side).width for side in SIDES},
             timed=True,
-            weighted=False,
+            weights=0,
             seen=rows + left_out,
             skipped=msgspec.to_builtins(SkippedRows()),
             unreadable={},

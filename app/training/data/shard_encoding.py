@@ -79,8 +79,8 @@ def encode_shard(
             files["labels"].write(chunk.labels_N.data)
             if chunk.times_N is not None:
                 files["times"].write(chunk.times_N.data)
-            if chunk.weights_N is not None:
-                files["weights"].write(chunk.weights_N.data)
+            if chunk.weights_NC is not None:
+                files["weights"].write(chunk.weights_NC.data)
             shard.rows += len(chunk.labels_N)
             encoder.check(bad.rows, chunk.fraction)
             examples.add(chunk.user, chunk.item)

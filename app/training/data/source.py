@@ -67,7 +67,8 @@ class Source:
     def __post_init__(self) -> None:
         """Check the schema. Raises ConfigError if it reads a target."""
         names = {name for side in SIDES for name in self.raw_names(side)}
-        leaks = sorted({self.label, *self.targets, *([self.timestamp] if self.timestamp else [])} & names)
+        answers = {self.label, *self.targets, *self.weighting.answers, *([self.timestamp] if self.timestamp else [])}
+        leaks = sorted(answers & names)
         if leaks:
             raise ConfigError(f"{leaks} tell the answer and cannot be features; remove them from the schema")
 
@@ -175,11 +176,10 @@ class Source:
         if self.timestamp:
             times = read_times(frame[self.timestamp], self.time_form(), good, chunk.rows_N, bad)
             good = good & times.is_not_null()
-        weights = self.weighting.read(frame, good, chunk.rows_N, bad)
-        good = good & (weights > 0).fill_null(False)  # a row of weight 0 is as if it were not there
-        if not good.all():
-            frame, labels, weights = frame.filter(good), labels.filter(good), weights.filter(good)
-            times = None if times is None else times.filter(good)
+        rows = self.weighting.select(frame, labels, good, chunk.rows_N, bad)
+        index_N = rows.index_N
+        if len(index_N) < len(frame):
+            frame = frame[index_N]
         user, item = (
             plain_frame(
                 frame.select(self.raw_names(side) or pl.repeat(None, len(frame), dtype=pl.Boolean).alias(PLACEHOLDER))
@@ -189,11 +189,11 @@ class Source:
         return UsableRows(
             user,
             item,
-            labels.to_numpy().astype(np.float32),
-            None if times is None else times.to_numpy().astype(np.int64),
-            chunk.rows_N[good.to_numpy()],
+            rows.labels_N,
+            None if times is None else times.to_numpy()[index_N].astype(np.int64),
+            chunk.rows_N[index_N],
             chunk.fraction,
-            weights.to_numpy().astype(np.float32) if self.weighting.names else None,
+            rows.weights_NC,
         )
 
     def _hint(self) -> str:

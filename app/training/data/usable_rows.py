@@ -31,8 +31,8 @@ class UsableRows(NamedTuple):
     rows_N: npt.NDArray[np.int64]
     fraction: float
     """Tells the share of the file that has been read, 0 to 1."""
-    weights_N: npt.NDArray[np.float32] | None = None
-    """Holds how much each row counts, above 0, as the file says it; None where it does not."""
+    weights_NC: npt.NDArray[np.float32] | None = None
+    """Holds what the file says of how much each row counts (`WeightColumns`); None where it says nothing."""
 
     def side(self, side: Side) -> pl.DataFrame:
         """Return the raw features of one side."""

@@ -1,20 +1,32 @@
-"""`WeightColumns`: which columns of a table say how much its rows count, and how they are read."""
+"""`WeightColumns`: what says how much the rows of a table count, and how it is read."""
 
 from __future__ import annotations
 
 from dataclasses import dataclass
+from typing import NamedTuple
 
 import numpy as np
 import numpy.typing as npt
 import polars as pl
 
+from app.errors import ConfigError
 from app.features.tables.plain_series import plain_series
 from app.training.data.readers.bad_rows import BadRows
-from app.training.data.row_weights import RowWeights, weights_of_column
+from app.training.data.row_weights import RowWeights, row_weights
 
 MAX_WEIGHT = float(np.finfo(np.float32).max)
 LEAST_WEIGHT = float(np.finfo(np.float32).tiny)
 """What is smaller counts as 0."""
+
+
+class WeighedRows(NamedTuple):
+    """Holds the usable ones of some rows, N of them."""
+
+    index_N: npt.NDArray[np.int64]
+    """Their positions among the rows that were read."""
+    labels_N: npt.NDArray[np.float32]
+    weights_NC: npt.NDArray[np.float32] | None
+    """What was read of how much they count, for `WeightColumns.weights_of`; None where nothing was."""
 
 
 @dataclass(frozen=True)
@@ -22,34 +34,97 @@ class WeightColumns:
     """Names the columns that say how much a row counts; with none all rows count the same."""
 
     weight: str | None = None
+    negative_rate: float | str | None = None
+    """The share of the rows without a click that were kept, above 0 and up to 1, or a column of it."""
+
+    def __post_init__(self) -> None:
+        """Raise ConfigError if the share is none."""
+        rate = self.negative_rate
+        if isinstance(rate, float) and not 0 < rate <= 1:
+            raise ConfigError(f"--negative-rate {rate:g}: expected the share of the negatives that were kept, say 0.1")
 
     @property
     def names(self) -> list[str]:
         """Return the columns that have to be there."""
-        return [name for name in (self.weight,) if name is not None]
+        return [name for name in (self.weight, self._rate_column) if name is not None]
 
-    def read(self, frame: pl.DataFrame, good: pl.Series, rows_N: npt.NDArray[np.int64], bad: BadRows) -> pl.Series:
-        """Return the weights of rows as Float64, null where there is none, and record the rows without one.
+    @property
+    def answers(self) -> list[str]:
+        """Return the columns that tell the answer, so that no field may read them."""
+        return [self._rate_column] if self._rate_column else []
+
+    @property
+    def identity(self) -> list[str | None]:
+        """Return what decides how rows are read."""
+        return [self.weight, self._rate_column]
+
+    @property
+    def width(self) -> int:
+        """Return C, the number of what is kept of each row."""
+        return len(self.names)
+
+    def select(
+        self, frame: pl.DataFrame, labels: pl.Series, good: pl.Series, rows_N: npt.NDArray[np.int64], bad: BadRows
+    ) -> WeighedRows:
+        """Return the usable rows with what they count, and record the rows that have no weight.
 
         Args:
+            labels: 0 and 1, null where there is none.
             good: flags of the rows that are not bad for another reason, of which alone is recorded.
             rows_N: the numbers of the rows.
         """
-        if self.weight is None:
-            return pl.repeat(1.0, len(frame), dtype=pl.Float64, eager=True)
-        weights = read_amounts(frame[self.weight])
-        absent_N = (good & weights.is_null()).to_numpy()
-        bad.add(f"{self.weight} is no weight, which is a number of 0 or more", rows_N[absent_N])
-        return weights
+        read = []
+        if self.weight is not None:
+            weights = read_amounts(frame[self.weight])
+            reason = f"{self.weight} is no weight, which is a number of 0 or more"
+            good = _without(weights.is_null(), reason, good, rows_N, bad)
+            good = good & (weights > 0).fill_null(False)  # a row of weight 0 is as if it were not there
+            read.append(weights)
+        if self._rate_column is not None:
+            rates = read_amounts(frame[self._rate_column])
+            unfit = (labels == 0) & ~((rates > 0) & (rates <= 1)).fill_null(False)
+            reason = f"{self._rate_column} is no share of negatives, which is above 0 and up to 1"
+            good = _without(unfit.fill_null(False), reason, good, rows_N, bad)
+            read.append(rates.fill_null(1.0))
+        index_N = good.arg_true().to_numpy().astype(np.int64)
+        columns = [column.to_numpy()[index_N].astype(np.float32) for column in read]
+        labels_N = labels.to_numpy()[index_N].astype(np.float32)
+        return WeighedRows(index_N, labels_N, np.stack(columns, 1) if columns else None)
 
-    def weights_of(self, weights_N: npt.NDArray[np.float32] | None) -> RowWeights | None:
+    def weights_of(
+        self, labels_N: npt.NDArray[np.float32], weights_NC: npt.NDArray[np.float32] | None
+    ) -> RowWeights | None:
         """Return the weights of all rows, given what was read of them; None where all count the same."""
-        if self.weight is None or weights_N is None or not len(weights_N):
+        if not len(labels_N) or (self.negative_rate in (None, 1.0) and not self.names):
             return None
-        return weights_of_column(self.weight, weights_N)
+        columns = {} if weights_NC is None else dict(zip(self.names, weights_NC.T, strict=True))
+        rates = columns[self._rate_column] if self._rate_column is not None else self.negative_rate
+        assert not isinstance(rates, str)
+        own = columns[self.weight] if self.weight is not None else None
+        return row_weights(labels_N, own, rates, self._note)
+
+    @property
+    def _rate_column(self) -> str | None:
+        return self.negative_rate if isinstance(self.negative_rate, str) else None
+
+    @property
+    def _note(self) -> str:
+        parts = []
+        if self.weight is not None:
+            parts.append(f"each row counts as its {self.weight} says")
+        if self.negative_rate not in (None, 1.0):
+            rate = self._rate_column or f"{self.negative_rate:g}"
+            parts.append(f"a row without a click stands for 1 / {rate} of them, as the others were left out")
+        return "; ".join(parts)
 
 
 UNWEIGHTED = WeightColumns()
+
+
+def _without(flags: pl.Series, reason: str, good: pl.Series, rows_N: npt.NDArray[np.int64], bad: BadRows) -> pl.Series:
+    """Record the good rows with a flag, and return which ones are left."""
+    bad.add(reason, rows_N[(good & flags).to_numpy()])
+    return good & ~flags
 
 
 def read_amounts(column: pl.Series) -> pl.Series:

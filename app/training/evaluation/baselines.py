@@ -9,6 +9,7 @@ import numpy as np
 import numpy.typing as npt
 
 from app.models.preprocessing import Preprocessing
+from app.training.data.row_weights import RowWeights
 from app.training.evaluation.baseline_fit import BaselineFit, Probabilities, fit_constant
 from app.training.evaluation.lightgbm_baseline import fit_lightgbm, has_lightgbm
 from app.training.evaluation.linear_baseline import fit_linear
@@ -71,7 +72,9 @@ def fit_baselines(
             continue
         fitted = fit_baseline()
         probabilities = {
-            part: fitted.predict_in_chunks(*held_out, chunk_rows) for part, held_out in parts.items() if part != "train"
+            part: _among_all_rows(fitted.predict_in_chunks(*held_out, chunk_rows), train.weights)
+            for part, held_out in parts.items()
+            if part != "train"
         }
         metrics = {
             part: evaluate(parts[part][0].labels_N, p_N, (groups or {}).get(part), parts[part][0].weighting)
@@ -79,3 +82,11 @@ def fit_baselines(
         }
         results[name] = BaselineResult(probabilities, metrics, fitted.note)
     return results
+
+
+def _among_all_rows(probabilities_N: Probabilities, weights: RowWeights | None) -> Probabilities:
+    """Return what probabilities among the rows that were kept are among all, those that were left out too."""
+    if weights is None or weights.negative_rate == 1:
+        return probabilities_N
+    clicks_N = probabilities_N * weights.negative_rate
+    return clicks_N / (clicks_N + 1 - probabilities_N)

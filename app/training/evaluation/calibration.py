@@ -2,6 +2,9 @@
 
     p = sigmoid(a * logit + b)                                                              (Platt 1999, eq. 1)
 
+Where a share R of the rows without a click was kept, the odds among these rows are 1 / R times those among all: ln R is
+added to b, after it was fitted on rows like those that were trained on (King & Zeng 2001, section 4.1).
+
 There are three candidates, the simplest first: the logits as they were trained (a = 1, b = 0), an offset alone (a = 1),
 and Platt scaling (a and b). `auto`, the default, takes the simplest that is not clearly worse than another: whose
 cross-fitted log loss is above no other's by more than a standard error of the difference (the one-standard-error rule,
@@ -65,6 +68,8 @@ class Calibration:
     """
     reason: str = "nothing was fitted"
     """Says in a sentence why it is this method."""
+    negatives_offset: float = 0.0
+    """Is ln R where a share R of the rows without a click was kept. It is no part of `offset`, and added to it."""
 
     @property
     def in_words(self) -> str:
@@ -74,12 +79,14 @@ class Calibration:
             "offset": f"an offset of {self.offset:+.3g}; ",
             "platt": f"slope {self.slope:.3g} and offset {self.offset:+.3g}; ",
         }
-        return done[self.method] + self.reason
+        kept = math.exp(self.negatives_offset)
+        added = f"; {self.negatives_offset:+.3g}, as {kept:.3g} of the negatives were kept" if kept < 1 else ""
+        return done[self.method] + self.reason + added
 
     def apply(self, model: CtrModel) -> None:
         """Put the two numbers into the model, in place."""
         with torch.no_grad():
-            model.calibration_2.copy_(torch.tensor([self.slope, self.offset]))
+            model.calibration_2.copy_(torch.tensor([self.slope, self.offset + self.negatives_offset]))
 
     def carried_over(
         self,
@@ -103,7 +110,8 @@ class Calibration:
             return self
         weighting = weighting or equal_weights(len(logits_N))
         other_weighting = other_weighting or equal_weights(len(other_logits_N))
-        means = [weighting.mean(p_N) for p_N in (self.probabilities(logits_N), sigmoid(logits_N.astype(np.float64)))]
+        as_kept = replace(self, negatives_offset=0.0)
+        means = [weighting.mean(p_N) for p_N in (as_kept.probabilities(logits_N), sigmoid(logits_N.astype(np.float64)))]
         change = log_odds(means[0]) - log_odds(means[1])
         level = log_odds(other_weighting.mean(other_labels_N)) + change
         offset = fit_level(other_logits_N, 1 / (1 + math.exp(-level)), self.slope, other_weighting.weights_N)
@@ -111,7 +119,7 @@ class Calibration:
 
     def probabilities(self, logits_N: Floats) -> npt.NDArray[np.float64]:
         """Return the calibrated probabilities [N]."""
-        return sigmoid(self.slope * logits_N.astype(np.float64) + self.offset)
+        return sigmoid(self.slope * logits_N.astype(np.float64) + self.offset + self.negatives_offset)
 
 
 def fit_calibration(

@@ -23,7 +23,6 @@ from app.training.evaluation.field_summary import field_summaries
 from app.training.evaluation.importance import MAX_ROWS, REPEATS, measure_importance
 from app.training.evaluation.interactions import measure_interactions
 from app.training.evaluation.metrics import group_aucs
-from app.training.evaluation.platt import sigmoid
 from app.training.evaluation.reliability import Floats, Reliability, reliability
 from app.training.evaluation.rows_digest import rows_digest
 from app.training.evaluation.user_groups import user_groups
@@ -137,7 +136,7 @@ def _diagrams(run: ReportInput) -> dict[str, Any]:
     for part in HELD_OUT:
         labels_N, logits_N = run.encoded[part].labels_N, run.logits[part]
         by_name = {
-            "before": sigmoid(logits_N.astype(np.float64)),
+            "before": Calibration(negatives_offset=run.calibration.negatives_offset).probabilities(logits_N),
             "after": run.calibration.probabilities(logits_N),
         }
         diagrams[part] = {

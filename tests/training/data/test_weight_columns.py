@@ -118,5 +118,48 @@ def test_a_missing_column_is_named(tmp_path: Path) -> None:
 
 
 def test_other_formats_have_no_such_column(tmp_path: Path) -> None:
-    with pytest.raises(ConfigError, match="--weight w: is for --dataset table"):
+    with pytest.raises(ConfigError, match="w: columns that say how much a row counts are for --dataset table"):
         open_dataset("movielens", None, weighting=WeightColumns(weight="w"))
+
+
+@pytest.mark.parametrize("limits", [IN_MEMORY, MAPPED], ids=["in memory", "mapped"])
+def test_a_column_of_shares_is_asked_for_rows_without_a_click_alone(tmp_path: Path, limits: Any) -> None:
+    """Every third row has a click."""
+    shares: list[Any] = [None if n % 3 == 0 else 0.5 if n % 2 else 0.25 for n in range(100)]
+    shares[4], shares[5], shares[7] = 0.0, 1.5, None
+    columns = WeightColumns(negative_rate="kept")
+    data = open_dataset("table", weighting=columns, limits=limits, max_bad=0.05, **write(tmp_path, kept=shares))
+    assert str(data.skipped) == (
+        "3 bad rows left out (kept is no share of negatives, which is above 0 and up to 1; rows 5, 6, 8)"
+    )
+    assert data.weights is not None
+    usable = [1.0 if share is None else 1 / share for n, share in enumerate(shares) if n not in (4, 5, 7)]
+    assert data.weights.evaluation_N == pytest.approx(np.array(usable))
+    assert 0.25 < data.weights.negative_rate < 0.5
+    assert data.weights.note == "a row without a click stands for 1 / kept of them, as the others were left out"
+
+
+def test_a_share_as_a_number_is_for_every_format(tmp_path: Path) -> None:
+    options = write(tmp_path)
+    data = open_dataset("table", weighting=WeightColumns(negative_rate=0.2), **options)
+    assert data.weights is not None
+    assert data.weights.negative_rate == pytest.approx(0.2)
+    assert set(data.weights.evaluation_N.tolist()) == {1.0, 5.0}
+    (tmp_path / "rows.svm").write_text("1 1:1\n0 2:1\n" * 20)
+    other = open_dataset("libsvm", tmp_path / "rows.svm", weighting=WeightColumns(negative_rate=0.2))
+    assert other.weights is not None
+    assert open_dataset("table", weighting=WeightColumns(negative_rate=1.0), **options).weights is None
+
+
+@pytest.mark.parametrize("share", [0.0, -0.5, 1.5, float("nan")])
+def test_what_is_no_share_is_refused(share: float) -> None:
+    with pytest.raises(ConfigError, match="--negative-rate"):
+        WeightColumns(negative_rate=share)
+
+
+def test_no_field_reads_the_share(tmp_path: Path) -> None:
+    """It may be 1 where there was a click."""
+    options = write(tmp_path, kept=[0.5] * 100)
+    (tmp_path / "features.yaml").write_text(FEATURES.replace("x,", "kept,"))
+    with pytest.raises(ConfigError, match=r"\['kept'\] tell the answer"):
+        open_dataset("table", weighting=WeightColumns(negative_rate="kept"), **options)

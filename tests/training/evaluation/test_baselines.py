@@ -15,7 +15,7 @@ from sklearn.metrics import log_loss
 from app.features.schema import parse_schema
 from app.models.preprocessing import Preprocessing
 from app.training.data.dataset import Dataset
-from app.training.data.row_weights import weights_of_column
+from app.training.data.row_weights import row_weights
 from app.training.evaluation import baselines, linear_baseline
 from app.training.evaluation.baselines import BASELINES, LIGHTGBM, fit_baselines
 from app.training.evaluation.inner_split import inner_folds, inner_split
@@ -185,7 +185,7 @@ def test_weights_count_in_every_baseline(name: str) -> None:
     """Rows with a click count five times: each baseline predicts as if there were so many."""
     data = by_gender(600)
     weights_N = np.where(data.labels_N > 0.5, 5.0, 1.0).astype(np.float32)
-    weighted = replace(data, weights=weights_of_column("w", weights_N))
+    weighted = replace(data, weights=row_weights(data.labels_N, weights_N, None, "weighed"))
     order = np.random.default_rng(1).permutation(600)
     means = []
     for rows in (data, weighted):

@@ -2,6 +2,9 @@
 
 from __future__ import annotations
 
+import math
+from dataclasses import replace
+
 import numpy as np
 import pytest
 import torch
@@ -219,3 +222,23 @@ def test_logits_without_a_slope_cost_nothing_and_keep_their_order(
     assert worst <= FLAT * np.sqrt(share * (1 - share)) + FLAT**2, "clicks are those of the lowest logits"
     served = torch.sigmoid(torch.from_numpy(logits) * np.float32(slope) + np.float32(calibration.offset)).numpy()
     assert roc_auc_score(labels, served) == pytest.approx(roc_auc_score(labels, logits), abs=1e-3)
+
+
+def test_the_share_of_negatives_is_added_to_what_was_fitted_and_stays_when_it_is_carried_over() -> None:
+    """Of draws of which a tenth of the negatives is kept, the probabilities are those of all."""
+    logits, labels = draw_labels(0.6, -2.5, 400_000)
+    kept = (labels > 0.5) | (np.random.default_rng(1).random(len(labels)) < 0.1)
+    fitted = fit_calibration("platt", logits[kept], labels[kept])
+    told = replace(fitted, negatives_offset=math.log(0.1))
+    assert told.probabilities(logits).mean() == pytest.approx(labels.mean(), rel=0.02)
+    assert reliability(labels, told.probabilities(logits)).ece < 0.003
+    assert reliability(labels, fitted.probabilities(logits)).ece > 0.2, "it would say so of the rows that were kept"
+    assert "-2.3, as 0.1 of the negatives were kept" in told.in_words
+    other = 2 * logits[kept] + 1
+    carried = told.carried_over(logits[kept], other, labels[kept])
+    assert carried.negatives_offset == told.negatives_offset
+    assert carried.offset == pytest.approx(fitted.carried_over(logits[kept], other, labels[kept]).offset)
+    data = some_data(50)
+    model = ModelConfig("lr").build(PreprocessingFit().fit(data.schema, encode(data)))
+    told.apply(model)
+    assert model.calibration_2.tolist() == pytest.approx([told.slope, told.offset + math.log(0.1)])
