@@ -38,6 +38,7 @@ from app.service_parts import (
     build_calibration_buckets,
     build_click_trial,
     build_connections,
+    build_field_drift,
     build_impression_log,
     build_lifecycle,
     build_load_shedder,
@@ -177,6 +178,7 @@ def build_service(settings: Settings, store: FeatureStore | None = None) -> Serv
     of_events: list[RankObserver] = []
     if events is not None and references is not None:
         of_events.append(build_impression_log(settings, events, references, cache).on_ranked)
+        of_events.append(build_field_drift(settings, events, lifecycle, cache, metrics).on_ranked)
         of_events.append(build_calibration_buckets(settings, events, metrics).on_ranked)
         if settings.canary_click_error:
             of_events.append(build_click_trial(settings, events, lifecycle, metrics, withdraw).on_ranked)

@@ -21,8 +21,15 @@ from app.ranking.admission import Admission
 from app.ranking.calibration_buckets import MAX_TOP, CalibrationBuckets
 from app.ranking.canary import CanaryFailure, CanaryLimits
 from app.ranking.click_trial import ClickTrial
+from app.ranking.field_drift import FieldDrift
 from app.ranking.impressions import ImpressionLog
-from app.ranking.metric_exporters import CalibrationExporter, MonitorExporter, RankingMetrics, export_click_interval
+from app.ranking.metric_exporters import (
+    CalibrationExporter,
+    FieldDriftExporter,
+    MonitorExporter,
+    RankingMetrics,
+    export_click_interval,
+)
 from app.ranking.monitor import ModelMonitor
 from app.ranking.warmup import Warmup
 from app.redis_url import parse_redis_url
@@ -156,6 +163,16 @@ def build_calibration_buckets(settings: Settings, events: EventLog, metrics: Met
     events.observe(buckets.add)
     CalibrationExporter(buckets, metrics)
     return buckets
+
+
+def build_field_drift(
+    settings: Settings, events: EventLog, lifecycle: Lifecycle, cache: ItemCache, metrics: Metrics
+) -> FieldDrift:
+    """Build what compares the fields that are scored with those of training."""
+    drift = FieldDrift(lambda: lifecycle.live, cache, settings.events_top)
+    events.observe(drift.add)
+    FieldDriftExporter(drift, metrics)
+    return drift
 
 
 def build_impression_log(

@@ -6,9 +6,9 @@ import numpy as np
 import pytest
 from hypothesis import given
 from hypothesis import strategies as st
-from scipy.stats import ks_2samp, spearmanr
+from scipy.stats import entropy, ks_2samp, spearmanr
 
-from app.stats import histogram_quantile, ks_distance, spearman
+from app.stats import histogram_quantile, ks_distance, population_stability, spearman
 
 BOUNDS = [0.1, 0.2, 0.5, 0.75]
 histograms = st.lists(st.integers(0, 20), min_size=len(BOUNDS) + 1, max_size=len(BOUNDS) + 1)
@@ -50,3 +50,18 @@ def test_a_quantile_lies_in_the_bucket_of_the_value_with_that_rank(counts: list[
 def test_a_quantile_is_interpolated_within_its_bucket() -> None:
     assert histogram_quantile([0, 4, 0, 0, 0], BOUNDS, 0.25, low=0.0, high=1.0) == pytest.approx(0.125)
     assert histogram_quantile([0, 0, 0, 0, 2], BOUNDS, 0.5, low=0.0, high=1.0) == pytest.approx(0.875)
+
+
+@given(st.lists(st.tuples(st.integers(1, 1000), st.integers(1, 1000)), min_size=2, max_size=20))
+def test_population_stability_is_the_symmetric_relative_entropy(counts: list[tuple[int, int]]) -> None:
+    expected, found = (1e6 * np.array(side, np.float64) for side in zip(*counts, strict=True))
+    share = expected / expected.sum()
+    index = population_stability(share, found)
+    assert index == pytest.approx(entropy(share, found) + entropy(found, share), rel=0.05, abs=0.01)
+    assert population_stability(share, expected) == pytest.approx(0, abs=1e-4)
+
+
+def test_population_stability_of_empty_bins_is_finite() -> None:
+    assert population_stability([1.0, 0.0], [0, 500]) > 5
+    assert population_stability([0.0, 1.0], [500, 0]) > 5
+    assert population_stability([1.0, 0.0], [0, 0]) < 10

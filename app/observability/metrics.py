@@ -181,6 +181,11 @@ class Metrics:
             "ctr_calibration_clicks", "Clicks on them that came to the process which gave the answer", *by_score
         )
 
+        self.field_psi = self._field_gauge(
+            "ctr_field_psi", "How far a field's values are from those of training: population stability index"
+        )
+        self.field_missing = self._field_gauge("ctr_field_missing_ratio", "Share of a field's values that are missing")
+
         self.key_requests = LabelledCounter(
             self._counter("ctr_key_requests", "Requests by the name of their API key", "key")
         )
@@ -199,6 +204,9 @@ class Metrics:
 
     def _counter(self, name: str, help_text: str, *labels: str) -> Counter:
         return Counter(name, help_text, labels, registry=self._registry)
+
+    def _field_gauge(self, name: str, help_text: str) -> Gauge:
+        return Gauge(name, help_text, ("field",), registry=self._registry, multiprocess_mode="livemax")
 
     def _histogram(self, name: str, help_text: str, bounds: Sequence[float], *labels: str) -> Histogram:
         return Histogram(name, help_text, labels, buckets=bounds, registry=self._registry)

@@ -21,6 +21,7 @@ from app.header_keys import KnownKeys
 from app.observability.metrics import SCORE_BOUNDS, Metrics
 from app.ranking.calibration_buckets import BUCKET_NAMES, BucketTotals, CalibrationBuckets
 from app.ranking.click_rates import ClickInterval
+from app.ranking.field_drift import FieldDrift
 from app.ranking.monitor import ModelMonitor
 from app.ranking.ranker import Ranking
 from app.ranking.request import RankRequest
@@ -110,6 +111,24 @@ def export_click_interval(interval: ClickInterval | None, metrics: Metrics) -> N
     )
     for bound, value in (("low", low), ("estimate", middle), ("high", high)):
         metrics.canary_clicks.labels(bound).set(value)
+
+
+class FieldDriftExporter:
+    """Shows how the fields of stable were in the last window. One per process; from any thread."""
+
+    def __init__(self, drift: FieldDrift, metrics: Metrics) -> None:
+        self._drift = drift
+        self._metrics = metrics
+        self._shown: set[str] = set()
+        metrics.sources.append(self.export)
+
+    def export(self) -> None:
+        states = self._drift.states()
+        self._shown |= states.keys()
+        for name in tuple(self._shown):
+            psi, missing = states.get(name, (math.nan, math.nan))  # where stable is another version
+            self._metrics.field_psi.labels(name).set(psi)
+            self._metrics.field_missing.labels(name).set(missing)
 
 
 class KeyUseExporter:

@@ -51,8 +51,8 @@ def export_version(folder: Path, model: CtrModel, validation: Dataset, *, name: 
     """Write a version into an existing folder.
 
     Args:
-        details: the manifest's `metrics`, `data` and `config`, and `extra_files`: names of further files in the folder
-            that the manifest proves as well.
+        details: the manifest's `metrics`, `data`, `config` and `histograms`, and `extra_files`: names of further files
+            in the folder that the manifest proves as well.
     """
     write(folder, model, validation.schema, name=name, golden=golden_requests(validation), **details)
 

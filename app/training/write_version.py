@@ -15,6 +15,7 @@ from app.training.evaluation.baselines import BaselineResult
 from app.training.evaluation.metrics import evaluate
 from app.training.evaluation.reliability import Floats
 from app.training.export import export_version, verify_export
+from app.training.field_histograms import field_histograms
 from app.training.job_config import JobConfig
 from app.training.job_results import JobResult, Metrics, PreparedData, TrainedModel
 from app.training.judgement import judge_trained
@@ -111,6 +112,7 @@ def write_version(
             "recipe": recipe,
             **(manifest_details or {}),
         },
+        histograms=field_histograms(prepared.preprocessing.schema, prepared.encoded["train"], config.trainer.seed),
         extra_files=report_files,
     )
     verify_export(folder, prepared.encoded["test"], probabilities_N)

@@ -67,6 +67,7 @@ def test_a_run_leaves_a_version_that_loads_and_says_where_it_came_from(tmp_path:
     assert manifest.data["train"]["from"] == "2020-09-13T12:26:40+00:00"
     assert manifest.data["test"]["to"] == "2020-09-13T12:31:39+00:00"
     assert manifest.config["trainer"]["batch_size"] == 64
+    assert manifest.histograms.keys() == {field.name for field in loaded.schema.fields}
     assert len(manifest.golden) == 8
     assert all(len(golden.items) == 20 == len(golden.scores) for golden in manifest.golden)
     assert any("liked_genres" in golden.user for golden in manifest.golden)

@@ -14,6 +14,7 @@ from safetensors import SafetensorError
 from safetensors.torch import save_file
 
 from app.errors import ArtifactError
+from app.features.field_histogram import FieldHistogram
 from app.features.schema import FeatureSchema
 from app.models.base import CtrModel
 from app.models.serving_form import serving_form
@@ -44,12 +45,14 @@ def write(
     metrics: dict[str, Any] | None = None,
     data: dict[str, Any] | None = None,
     config: dict[str, Any] | None = None,
+    histograms: dict[str, FieldHistogram] | None = None,
     extra_files: Sequence[str] = (),
 ) -> Manifest:
     """Write a version (numbered 0) into an existing folder and fsync its files.
 
     Args:
         golden: requests; their scores are computed here, by the program as it will be loaded.
+        histograms: of the fields in the training rows, by name.
         extra_files: files in the folder that are not served, such as a report; the manifest proves them, but a version
             that has lost them is still whole.
 
@@ -80,6 +83,7 @@ def write(
         metrics=metrics or {},
         data=data or {},
         config=config or {},
+        histograms=histograms or {},
     )
     loaded = ArtifactLoader().assemble(folder, manifest, torch.device("cpu"))
     manifest = msgspec.structs.replace(manifest, golden=[_with_scores(loaded, request) for request in golden])

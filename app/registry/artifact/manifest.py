@@ -9,6 +9,7 @@ from typing import Annotated, Any
 import msgspec
 
 from app.errors import ArtifactError
+from app.features.field_histogram import FieldHistogram
 
 FORMAT = "ctr-torchscript-1"
 """Named in every manifest; a service refuses a format it does not know."""
@@ -59,6 +60,8 @@ class Manifest(msgspec.Struct, frozen=True, kw_only=True):
     """Where the training rows came from, and the window of time that they span."""
     config: dict[str, Any] = {}
     """The hyper-parameters, with the seed."""
+    histograms: dict[str, FieldHistogram] = {}
+    """How the values of each field were spread in training; empty in versions of earlier releases."""
 
 
 def now() -> str:
