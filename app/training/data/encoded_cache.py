@@ -68,7 +68,9 @@ def encode_file(
         if not group.all_gather(encoded is not None)[0]:
             _write(source, folder, identity, max_bad, report, group)
         encoded = group.run_all_or_raise(lambda: encoded or open_written())
-    bad = BadRows(str(source.path), max_bad, encoded.meta.seen, {encoded.skipped.reason: encoded.skipped})
+    bad = BadRows(
+        str(source.path), max_bad, rows=encoded.meta.seen, by_reason={encoded.skipped.reason: encoded.skipped}
+    )
     bad.check()
     return encoded
 
