@@ -59,18 +59,16 @@ def _sources(archive: Archive) -> dict[str, str]:
 
 
 def _check(sources: dict[str, str]) -> None:
-    parts = list(_parse(sources))
-    defined = {
-        node.name for part in parts for node in ast.walk(part) if isinstance(node, ast.FunctionDef | ast.ClassDef)
-    }
+    parts = [_nodes(part) for part in _parse(sources)]
+    defined = {node.name for nodes in parts for node in nodes if isinstance(node, ast.FunctionDef | ast.ClassDef)}
     for name in defined:
         if name in ("__setstate__", "__getstate__"):
             raise ValueError(f"it defines {name}, which runs while it is loaded")
         # A method of a tensor is an operator, so one of this name would open a way to it.
         if _is_other_operator(name):
             raise ValueError(f"it defines {name}, the name of an operator")
-    for part in parts:
-        _check_names(part, defined)
+    for nodes in parts:
+        _check_names(nodes, defined)
         throttle()
 
 
@@ -85,9 +83,21 @@ def _parse(sources: dict[str, str]) -> Iterator[ast.Module]:
             throttle()
 
 
-def _check_names(part: ast.Module, defined: set[str]) -> None:
-    namespaces = {id(node.value) for node in ast.walk(part) if isinstance(node, ast.Attribute)}
-    for node in ast.walk(part):
+def _nodes(part: ast.Module) -> list[ast.AST]:
+    """Return what `ast.walk` yields, in half its time."""
+    nodes: list[ast.AST] = [part]
+    for node in nodes:  # which grows
+        for value in vars(node).values():
+            if isinstance(value, list):
+                nodes.extend(item for item in value if isinstance(item, ast.AST))
+            elif isinstance(value, ast.AST):
+                nodes.append(value)
+    return nodes
+
+
+def _check_names(nodes: list[ast.AST], defined: set[str]) -> None:
+    namespaces = {id(node.value) for node in nodes if isinstance(node, ast.Attribute)}
+    for node in nodes:
         if isinstance(node, _FOREIGN):
             raise ValueError(f"it holds a statement that no model has: {type(node).__name__}")
         if isinstance(node, ast.Attribute):
