@@ -19,6 +19,7 @@ from app.commands.unexpected_errors import in_one_line
 from app.errors import CtrError
 
 COMMANDS: dict[str, str] = {
+    "new": "app.commands.new:new",
     "demo": "app.commands.demo:demo",
     "audience": "app.commands.audience:audience",
     "load": "app.commands.load:load",
