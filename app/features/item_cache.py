@@ -224,13 +224,13 @@ class ItemCache:
         self._ages.on_reported(None)
         rows = self._hash_slots.rows(hash_slots, len(self._rows.ids))
         self.counts.invalidations += len(rows)
-        self._flags.set_stale(rows)
+        self._flags.doubt(rows)
 
     def on_disconnect(self) -> None:
         """Keep all items as stale ones until they are read again."""
         self._ages.on_reported(None)
         self.counts.invalidations += len(self._rows.index)
-        self._flags.set_stale(slice(len(self._rows.ids)))
+        self._flags.doubt(slice(len(self._rows.ids)))
 
     # Live versions
 

@@ -10,9 +10,9 @@ import numpy.typing as npt
 from app.features.item_index import Rows
 from app.runtime.huge_pages import zeros_on_huge_pages
 
-FRESH, KNOWN, VALID = 1, 2, 4
+FRESH, KNOWN, VALID, DOUBTED = 1, 2, 4, 8
 """Flags of a row: nothing was written since the item was read, as far as is known; the store had features of it; all of
-them fit their slots."""
+them fit their slots; it is not fresh because reports may have been missed, and not because one came."""
 
 
 class RowFlags:
@@ -45,8 +45,13 @@ class RowFlags:
         ]
 
     def set_stale(self, rows: Rows | Sequence[int] | slice) -> None:
-        """Let these rows be fresh no longer."""
-        self._flags_C[rows] &= ~np.uint8(FRESH)
+        """Let these rows be fresh no longer: they were written to, or are old."""
+        self._flags_C[rows] &= ~np.uint8(FRESH | DOUBTED)
+
+    def doubt(self, rows: Rows | slice) -> None:
+        """Let those of these rows that are fresh be so no longer, because reports of them may have been missed."""
+        flags = self._flags_C[rows]
+        self._flags_C[rows] = np.where(flags & FRESH, flags & ~np.uint8(FRESH) | np.uint8(DOUBTED), flags)
 
     def clear(self, rows: Sequence[int]) -> None:
         """Note that these rows have no item any more."""

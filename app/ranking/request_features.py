@@ -17,13 +17,17 @@ from app.errors import StoreError
 from app.features.item_cache import CacheLookup, ItemCache
 from app.features.item_index import ABSENT, Rows
 from app.features.request_ids import RequestIds
-from app.features.row_flags import FRESH, KNOWN, VALID
+from app.features.row_flags import DOUBTED, FRESH, KNOWN, VALID
 from app.features.store import FeatureStore, RawFeatures
 from app.ranking.degraded import INVALID_FEATURES, ITEMS_UNAVAILABLE, STALE_ITEMS, USER_UNAVAILABLE
 from app.runtime.loop_pacer import SliceTurns
 
 READ_AT_ONCE = 128
 """Most items that one round trip reads: the cache encodes them as they are read, which takes two milliseconds."""
+MAX_DOUBTED = 64
+"""Most items that a request reads because reports of them may have been missed, a millisecond. After a lost connection
+all items are so, and requests that read all of theirs would take twenty times as long, and many be refused; the rest
+is used as it is, marked as stale, until the refresher or another request has read it."""
 
 
 @dataclass(slots=True)
@@ -73,7 +77,8 @@ class FeatureReader:
     async def read(self, user_id: str | None, item_ids: Sequence[str], due: float) -> RequestFeatures:
         """Read the user, if it is no guest, and the items of which the cache holds nothing fresh.
 
-        That is one round trip, unless there are more than READ_AT_ONCE such items. Items that were fresh when the
+        That is one round trip, unless there are more than READ_AT_ONCE such items. Of those that are not fresh because
+        reports may have been missed, MAX_DOUBTED at most are read. Items that were fresh when the
         request began are not read again, whatever is written meanwhile: they are as fresh as the beginning of the
         request, and the user and the items read are as fresh as the store's reply.
 
@@ -90,9 +95,9 @@ class FeatureReader:
         if not lookup.distinct and len(set(ids)) != len(ids):
             ids = RequestIds.from_strings(list(dict.fromkeys(ids)))
             lookup = cache.find(ids)
-        unread = self._unread(lookup)
+        unread, doubted = self._unread(lookup)
         unread_ids = [ids[index] for index in unread]
-        cache.counts.hits += len(ids) - len(unread)
+        cache.counts.hits += len(ids) - len(unread) - doubted
         cache.counts.misses += len(unread)
         rows_N = lookup.rows
         cache.pin(rows_N)
@@ -112,6 +117,8 @@ class FeatureReader:
         features = RequestFeatures(ids, rows_N, user or {}, [], [], user is not None and not user)
         if user is None:
             features.degrade(USER_UNAVAILABLE)
+        if doubted:
+            features.degrade(STALE_ITEMS)
         if unread:  # the cache was given these, and may have evicted them again
             rows_N[unread] = cache.find(unread_ids).rows
             features.uncached = np.flatnonzero(rows_N == ABSENT).tolist()
@@ -138,13 +145,16 @@ class FeatureReader:
         """Whether what is cached and flagged as fresh is: the store reports changes, or what is old is stale."""
         return self._store.tracking or self._cache.aged
 
-    def _unread(self, lookup: CacheLookup) -> list[int]:
-        """Return the indices of the candidates that have to be read."""
+    def _unread(self, lookup: CacheLookup) -> tuple[list[int], int]:
+        """Return the indices of the candidates to read, and how many others are used though reports may be missed."""
         if not self._may_be_fresh:
-            return list(range(len(lookup.rows)))
+            return list(range(len(lookup.rows))), 0
         if lookup.flags_all & FRESH:
-            return []
-        return np.flatnonzero(self._cache.flags(lookup.rows) & FRESH == 0).tolist()
+            return [], 0
+        flags_N = self._cache.flags(lookup.rows)
+        doubted = np.flatnonzero(flags_N & DOUBTED)[MAX_DOUBTED:]
+        flags_N[doubted] |= FRESH
+        return np.flatnonzero(flags_N & FRESH == 0).tolist(), len(doubted)
 
     def _wait_s(self, due: float) -> float:
         return min(self._timeout_s, (due - time.perf_counter()) / 2)
