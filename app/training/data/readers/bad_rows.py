@@ -56,8 +56,6 @@ class BadRows:
 
     source: str
     max_share: float = MAX_BAD_SHARE
-    fewest: int = MIN_BAD
-    """Fewer bad rows than these are never too many."""
     rows: int = 0
     """Counts the data rows read so far, good or bad."""
     by_reason: dict[str, SkippedRows] = field(default_factory=dict)
@@ -69,6 +67,8 @@ class BadRows:
     """Lists the names of the files read so far, where there are several, each with the number of rows before it."""
     rows_before: Callable[[], int] = no_rows
     """Counts the rows before this shard. It is called for error messages only, since it may have to read them."""
+    fewest: int = MIN_BAD
+    """Fewer bad rows than these are never too many."""
 
     @classmethod
     def of_shards(cls, shards: Iterable[BadRows]) -> BadRows:
