@@ -13,7 +13,7 @@ from hypothesis import strategies as st
 
 from app.features.item_cache import ItemCache
 from app.features.item_index import ABSENT
-from app.features.row_flags import FRESH, KNOWN, VALID
+from app.features.row_flags import DOUBTED, FRESH, KNOWN, VALID
 from app.registry.artifact.artifact import Artifact
 from app.registry.artifact.load import load
 from app.registry.store.model_store import ModelStore
@@ -83,7 +83,7 @@ async def test_flags_follow_what_the_store_says(artifacts: list[Artifact]) -> No
     assert cache.flags(cache.find(["1", "2"]).rows).tolist() == [FRESH | KNOWN | VALID, VALID]
     assert cache.stale() == ["2"]
     cache.on_disconnect()
-    assert cache.flags(cache.find(["1"]).rows).tolist() == [KNOWN | VALID]
+    assert cache.flags(cache.find(["1", "2"]).rows).tolist() == [KNOWN | VALID | DOUBTED, VALID], "one was reported"
     assert sorted(cache.stale()) == ["1", "2"]
     fill(cache, range(1, 3))
     assert cache.stale() == []
