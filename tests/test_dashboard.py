@@ -1,4 +1,4 @@
-"""The Grafana dashboard asks for what is exported or recorded, by labels that there are, and every panel has its place."""
+"""The Grafana dashboard asks for what is exported or recorded, by labels there are; every panel has its place."""
 
 from __future__ import annotations
 
