@@ -29,6 +29,14 @@ from app.registry.store.model_store import ModelStore
 log = structlog.get_logger(__name__)
 
 
+MAX_READINGS = 5
+"""How often the store is read in a row where the pointer goes on while a version loads."""
+
+
+class _Superseded(Exception):
+    """A version cannot be loaded, and the pointer names another by now: it may have been removed for that one."""
+
+
 class Lifecycle:
     """Keeps the live versions of one worker as the model store asks. All methods belong to one event loop."""
 
@@ -100,8 +108,13 @@ class Lifecycle:
         async with self._lock:
             # Not the snapshot itself: it would keep the version before alive while the next one loads.
             before = self._in_service()
-            read_at = time.monotonic()
-            await self._reconcile(await self._loader.run(read_store_state, self.store), read_at)
+            for _ in range(MAX_READINGS):
+                read_at = time.monotonic()
+                try:
+                    await self._reconcile(await self._loader.run(read_store_state, self.store), read_at)
+                    break
+                except _Superseded:
+                    continue
             await self._loader.run(self._files.look, self._live.labels().values())
             return self._in_service() != before
 
@@ -195,6 +208,8 @@ class Lifecycle:
         try:
             artifact = await self._load_and_prepare(label, target)
         except Exception as error:
+            if outcome == "live" and isinstance(error, ArtifactError) and await self._is_superseded(label, target):
+                raise _Superseded from error
             reason, message = error.reason if isinstance(error, ArtifactError) else "prepare", str(error) or repr(error)
             self._refusals.record(target, reason, message)
             self._events.emit(SwapEvent("refused", label, target.version, reason, message, time.monotonic() - started))
@@ -205,6 +220,12 @@ class Lifecycle:
         self._swap(label, artifact)
         self._events.emit(SwapEvent(outcome, label, target.version, seconds=time.monotonic() - started))
         return True
+
+    async def _is_superseded(self, label: Label, target: TargetVersion) -> bool:
+        """Return whether the pointer, read again, names another version under the label."""
+        state = await self._loader.run(read_store_state, self.store)
+        now = state.targets.get(label)
+        return state.error is None and now is not None and now.version != target.version
 
     async def _load_and_prepare(self, label: Label, target: TargetVersion) -> Artifact:
         """Return the version loaded, checked and prepared. Raises ArtifactError, or what `prepare` raises."""
