@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from datetime import datetime, timedelta
+from datetime import datetime
 from typing import TYPE_CHECKING, Annotated
 
 import typer
@@ -14,8 +14,6 @@ EventsOption = Annotated[
     str | None,
     typer.Option("--events", help="Folder of the event log, or s3://BUCKET/PREFIX.", show_default="CTR_EVENTS"),
 ]
-SLOTS_BEFORE = timedelta(days=2)
-"""Items' slots may have been recorded so long before an answer that refers to them."""
 
 
 def named_log(events: str | None) -> LogPlace:
@@ -32,4 +30,6 @@ def named_log(events: str | None) -> LogPlace:
 
 def files_from(since: datetime | None) -> datetime | None:
     """Return from which hour on files of the log are needed for answers from a time on."""
-    return None if since is None else since - SLOTS_BEFORE
+    from app.events.delivery.open_log import FILES_BEFORE
+
+    return None if since is None else since - FILES_BEFORE

@@ -9,7 +9,7 @@ import contextlib
 import hashlib
 import os
 from collections.abc import Callable, Iterator
-from datetime import datetime
+from datetime import datetime, timedelta
 from pathlib import Path
 
 from app.errors import DataError
@@ -21,6 +21,7 @@ from app.events.segment import TEMPORARY, parse_segment_name
 from app.runtime.file_lock import locked
 
 LOCK = ".lock"
+HOUR = timedelta(hours=1)
 
 
 @contextlib.contextmanager
@@ -29,13 +30,14 @@ def bucket_copy(
     url: str,
     cache: Path,
     since: datetime | None = None,
+    until: datetime | None = None,
     report: Callable[[str], None] = lambda what: None,
 ) -> Iterator[Path]:
     """Yield a folder with the files of a log in a bucket; another process that wants it waits.
 
     Args:
         cache: folder of such copies.
-        since: files of earlier hours are left out.
+        since, until: files of earlier and of later hours are left out.
         report: told what is being fetched.
 
     Raises DataError if they cannot be fetched.
@@ -44,7 +46,7 @@ def bucket_copy(
     folder.mkdir(parents=True, exist_ok=True)
     with locked(folder / LOCK):
         try:
-            _fetch(bucket, folder, since, report)
+            _fetch(bucket, folder, since, until, report)
         except (DeliveryError, OSError) as error:
             raise DataError(f"{url}: cannot be read: {error}") from error
         yield folder
@@ -68,13 +70,16 @@ def file_times(folder: Path) -> dict[str, int]:
     return {path.relative_to(folder).as_posix(): path.stat().st_mtime_ns for path in paths}
 
 
-def _fetch(bucket: Bucket, folder: Path, since: datetime | None, report: Callable[[str], None]) -> None:
+def _fetch(
+    bucket: Bucket, folder: Path, since: datetime | None, until: datetime | None, report: Callable[[str], None]
+) -> None:
     wanted: dict[str, StoredFile] = {}
     for kind in KINDS:
         for file in bucket.files(kind):
             name = parse_segment_name(file.name)
-            if name is not None and (since is None or name.hour >= since):
-                wanted[file.name] = file
+            if name is None or (since and name.hour + HOUR <= since) or (until and name.hour > until):
+                continue
+            wanted[file.name] = file
     for file in bucket.files(SCHEMAS):
         if file.name.endswith(".json") and file.name.count("/") == 1:
             wanted[file.name] = file

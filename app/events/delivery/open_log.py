@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import contextlib
 from collections.abc import Callable, Iterator
-from datetime import datetime
+from datetime import datetime, timedelta
 from pathlib import Path
 from typing import TYPE_CHECKING
 
@@ -15,6 +15,9 @@ from app.events.delivery.log_place import LogPlace
 if TYPE_CHECKING:
     from app.events.delivery.bucket import Bucket
 
+FILES_BEFORE = timedelta(days=3)
+"""What belongs to an answer may be in a file of so many days before: its items' slots are recorded on the day before at
+the earliest, and a file may hold a day."""
 COPIES = Path(".ctr/events-copies")
 
 
@@ -23,13 +26,14 @@ def open_log(
     place: LogPlace,
     *,
     since: datetime | None = None,
+    until: datetime | None = None,
     copies: Path = COPIES,
     report: Callable[[str], None] = lambda what: None,
 ) -> Iterator[Path]:
     """Yield the folder of a log, or a copy of what is in a bucket.
 
     Args:
-        since: files of earlier hours are not needed.
+        since, until: files of earlier and of later hours are not needed.
         copies: folder of copies.
         report: told what is being fetched.
 
@@ -42,7 +46,7 @@ def open_log(
     elif place.kind == "bucket":
         from app.events.delivery.bucket_copy import bucket_copy
 
-        with bucket_copy(_bucket(place), place.url, copies, since, report) as folder:
+        with bucket_copy(_bucket(place), place.url, copies, since, until, report) as folder:
             yield folder
     else:
         raise ConfigError(

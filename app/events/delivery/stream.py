@@ -9,6 +9,7 @@ from __future__ import annotations
 import contextlib
 import os
 from pathlib import Path
+from typing import Any
 
 import pyarrow as pa
 import pyarrow.parquet as pq
@@ -40,12 +41,18 @@ class RedisStream:
     def deliver(self, name: str, path: Path) -> None:
         """Add a file to the stream; one that was added and not answered is added again. Raises DeliveryError."""
         data = path.read_bytes()
-        entry = {NAME: name, ROWS: rows_of(data), DATA: data, SENDER: self._sender, NUMBER: self._number + 1}
+        entry: dict[Any, Any] = {
+            NAME: name,
+            ROWS: rows_of(data),
+            DATA: data,
+            SENDER: self._sender,
+            NUMBER: self._number + 1,
+        }
         try:
             if self._client is None:
                 self._client = open_client(self._url)
             with store_errors():
-                self._client.xadd(self._stream, entry, maxlen=self._length, approximate=True)  # type: ignore[arg-type]
+                self._client.xadd(self._stream, entry, maxlen=self._length, approximate=True)
         except StoreError as error:
             raise DeliveryError(str(error)) from error
         self._number += 1

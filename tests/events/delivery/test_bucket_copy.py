@@ -76,8 +76,10 @@ def test_files_of_earlier_hours_are_left_out(tmp_path: Path) -> None:
     bucket = Counting(LocalStore(tmp_path / "log"))
     since = datetime.fromtimestamp(AT_US / 1e6, UTC) + timedelta(hours=1)
     with bucket_copy(bucket, "s3://shop", tmp_path / "copies", since) as folder:
+        assert len(file_times(folder)) == 6
+    assert bucket.fetched == 7
+    with bucket_copy(bucket, "s3://shop", tmp_path / "copies", since, since) as folder:
         assert len(file_times(folder)) == 3
-    assert bucket.fetched == 4
 
 
 def test_names_that_are_no_files_of_a_log_are_not_fetched(tmp_path: Path) -> None:
