@@ -275,3 +275,22 @@ def test_the_row_that_held_is_found_as_a_plain_search_finds_it(
     for position, (user, at) in zip(found.tolist(), asked, strict=True):
         held = [(since, row) for row, (one, since) in enumerate(rows) if one == user and since <= at]
         assert (table.row_P[position] if position >= 0 else None) == (max(held)[1] if held else None)
+
+
+@pytest.mark.parametrize("seed", range(3))
+def test_a_field_of_two_values_that_are_drawn_anew_is_not_called_late(tmp_path: Path, seed: int) -> None:
+    world = World(seed=seed)
+    two = pl.Series(np.random.default_rng(seed).choice(["yes", "no"], len(world.tables["user"])))
+    world.tables["user"] = world.tables["user"].with_columns(two.alias("user_word4"))
+    drawn: Corruption = lambda given: pl.Series(np.random.default_rng(seed).choice(["yes", "no"], len(given)))  # noqa: E731
+    [skewed] = compare(world, tmp_path, corrupt={"user_word4": drawn}).skewed
+    assert (skewed.field, skewed.causes[0].cause) == ("user_word4", "other")
+
+
+def test_a_field_of_two_values_that_are_late_is_called_so(tmp_path: Path) -> None:
+    world = World()
+    two = pl.Series(np.random.default_rng(0).choice(["yes", "no"], len(world.tables["user"])))
+    world.tables["user"] = world.tables["user"].with_columns(two.alias("user_word4"))
+    [skewed] = compare(world, tmp_path, lag_h={"user_word4": 6.0}).skewed
+    assert skewed.causes[0].cause == "stale"
+    assert skewed.causes[0].hours == pytest.approx(6.0, abs=0.1)
