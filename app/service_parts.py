@@ -31,6 +31,7 @@ from app.ranking.metric_exporters import (
     export_click_interval,
 )
 from app.ranking.monitor import ModelMonitor
+from app.ranking.shared_click_rates import FOLDER, SharedClickRates
 from app.ranking.warmup import Warmup
 from app.redis_url import parse_redis_url
 from app.registry.gate.gate_report import WITHDRAWN, GateCheck
@@ -143,14 +144,12 @@ def build_click_trial(
     metrics: Metrics,
     withdraw: Callable[[int, CanaryFailure], None],
 ) -> ClickTrial:
-    """Build what has a canary withdrawn that gets fewer clicks than stable.
-
-    Each worker judges alone by the clicks that it was sent, so each may be wrong with its part of the probability.
-    """
+    """Build what has a canary withdrawn that gets fewer clicks than stable, by what all workers here have counted."""
     trial = ClickTrial(
         lambda: lifecycle.live,
-        settings.canary_click_error / settings.workers,
+        settings.canary_click_error,
         withdraw if settings.canary_guard else lambda version, failure: None,
+        SharedClickRates(events.folder / FOLDER),
     )
     events.observe(trial.add)
     metrics.sources.append(lambda: export_click_interval(trial.interval(), metrics))

@@ -56,6 +56,7 @@ class EventLog:
         except ImportError as error:
             raise ConfigError("CTR_EVENTS needs `pip install ctr-serving[events]`") from error
         self.queue = queue
+        self.folder = folder
         retention = Retention(keep_days, keep_bytes)
         self._limit = SpoolLimit(folder, spool_bytes) if open_destination else None
         self._writer = EventWriter(

@@ -26,6 +26,7 @@ from app.events.retention import Retention
 from app.events.segment import segment_name, write_segment
 from app.events.segment_columns import to_batch
 from app.events.spool import SPOOL, SUFFIX, SpoolFile, hold_lock, orphans, read_spool
+from app.observability.logs import LogThrottle
 from app.runtime.durable_file import replace_file
 
 APPEND_EVERY_S = 0.4
@@ -68,6 +69,7 @@ class EventWriter:
         self.outcomes = OutcomeCounts()
         self.observers: list[Callable[[Sequence[Impression | Feedback]], None]] = []
         """Told, on the writer's thread, of impressions and new feedback once they are written."""
+        self._throttle = LogThrottle()
         self.problem = ""
         """Why nothing can be written now; empty while it can."""
         self._queue = queue
@@ -171,11 +173,18 @@ class EventWriter:
                 if records:
                     self._file(kind, records[0].at_us).append(to_batch(kind, records))
                     self.written[kind] += len(records)
-                    if counted := self.outcomes.add(records):
-                        for observer in self.observers:
-                            observer(counted)
                     del self._left[kind]
+                    if counted := self.outcomes.add(records):
+                        self._tell(counted)
             time.sleep(0)  # others may have the interpreter
+
+    def _tell(self, counted: Sequence[Impression | Feedback]) -> None:
+        for observer in self.observers:
+            try:
+                observer(counted)
+            except Exception as error:  # what is written is written, and the other observers are told
+                if self._throttle.admits():
+                    log.error("events_observer_failed", exc_info=error)
 
     def _file(self, kind: str, first_at_us: int) -> SpoolFile:
         file = self._open.get(kind)

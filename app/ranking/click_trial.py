@@ -17,6 +17,7 @@ from app.ranking.click_rates import CANARY_ARM, STABLE_ARM, ClickInterval, Click
 from app.ranking.ranker import Ranking
 from app.ranking.request import RankRequest
 from app.ranking.routing import CANARY, STABLE
+from app.ranking.shared_click_rates import SharedClickRates
 from app.registry.lifecycle.snapshot import LiveSnapshot
 
 CHECK_EVERY = 16
@@ -35,16 +36,19 @@ class ClickTrial:
         live: Callable[[], LiveSnapshot],
         error: float,
         on_worse: Callable[[int, CanaryFailure], None] = lambda version, failure: None,
+        shared: SharedClickRates | None = None,
     ) -> None:
         """
         Args:
             live: returns what is live now; called on the writer's thread.
             error: probability with which a canary that is as good as stable is ever found to differ.
             on_worse: called once per canary that is found worse, with its version, on the event loop's thread.
+            shared: adds what other workers have counted; None judges by what this one has.
         """
         self._live = live
         self._error = error
         self._on_worse = on_worse
+        self._shared = shared
         self._lock = threading.Lock()
         self._compared: tuple[str, str, float] | None = None
         """Hashes of the manifests of canary and stable, and the canary's share; None while there is no canary."""
@@ -116,7 +120,8 @@ class ClickTrial:
         return True
 
     def _look(self) -> None:
-        found = self._interval = self._rates.interval(self._error)
+        rates = self._rates if self._shared is None else self._shared.merged(repr(self._compared), self._rates)
+        found = self._interval = rates.interval(self._error)
         sign = 0 if found is None else (found.low > 0) - (found.high < 0)
         if found is None or sign in (0, self._sign):
             return

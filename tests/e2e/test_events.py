@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import itertools
 import os
 import signal
 from pathlib import Path
@@ -15,6 +16,7 @@ from app.events.records import FEEDBACK, IMPRESSIONS, ITEMS
 pq = pytest.importorskip("pyarrow.parquet", reason="pyarrow is not installed: pip install ctr-serving[events]")
 from app.events.segment import segments  # noqa: E402
 from app.registry.store.model_store import ModelStore  # noqa: E402
+from app.registry.store.pointer import Pointer  # noqa: E402
 from tests import loopback  # noqa: E402
 from tests.e2e.conftest import Running, Serve, workers_of  # noqa: E402
 from tests.factories import publish_tiny  # noqa: E402
@@ -79,3 +81,27 @@ def test_a_worker_that_is_killed_loses_a_second_at_most(store: ModelStore, serve
     service.wait_until(lambda health: health["status"] == "ok")
     assert service.stop() == 0
     assert len(rows(folder, IMPRESSIONS)) == 20
+
+
+@pytest.mark.usefixtures("loaded")
+def test_a_canary_whose_answers_nobody_clicks_is_taken_out(store: ModelStore, serve: Serve, tmp_path: Path) -> None:
+    publish_tiny(store)
+    service = serve("--workers", "2", EVENTS=str(tmp_path / "events"))
+    publish_tiny(store, 1, labels=("canary",), share=0.5)
+    service.wait_until(lambda health: "canary" in health["model"]["labels"])
+    users = itertools.count()
+
+    def is_out() -> bool:
+        """Ask for some answers, click on stable's, and look."""
+        bodies = [service.rank(f"new-{next(users)}").json() for _ in range(20)]
+        clicks = [
+            {"request_id": body["request_id"], "item_id": body["items"][0]["item_id"], "type": "click"}
+            for body in bodies
+            if body["label"] == "stable"
+        ]
+        loopback.post(f"{service.url}/feedback", json=clicks)
+        return store.pointer() == Pointer(1)
+
+    until(is_out)
+    service.wait_until(lambda health: health["reasons"] == ["canary_refused: clicks"])
+    assert counted(service, 'ctr_canary_withdrawn_total{reason="clicks"}') >= 1

@@ -6,18 +6,19 @@ import errno
 import os
 import subprocess
 import sys
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
 from pathlib import Path
 from typing import Any
 
 import numpy as np
 import pytest
+from structlog.testing import capture_logs
 
 pq = pytest.importorskip("pyarrow.parquet", reason="pyarrow is not installed: pip install ctr-serving[events]")
 
 from app.events.event_queue import EventQueue  # noqa: E402
 from app.events.event_writer import EventWriter, finish_orphans  # noqa: E402
-from app.events.records import FEEDBACK, IMPRESSIONS, ITEMS  # noqa: E402
+from app.events.records import FEEDBACK, IMPRESSIONS, ITEMS, Feedback, Impression  # noqa: E402
 from app.events.segment import SegmentName, parse_segment_name, segments  # noqa: E402
 from app.events.segment_columns import to_batch  # noqa: E402
 from app.events.spool import SPOOL, SpoolFile, read_spool  # noqa: E402
@@ -30,6 +31,25 @@ ROOT = Path(__file__).parents[2]
 def rows(folder: Path, kind: str) -> list[dict[str, Any]]:
     """Return all records of one kind in finished segments."""
     return [row for _, path in segments(folder, kind) for row in pq.read_table(path).to_pylist()]
+
+
+def test_an_observer_that_fails_costs_no_record_and_the_next_is_told(tmp_path: Path) -> None:
+    told: list[str] = []
+
+    def fail(records: Sequence[Impression | Feedback]) -> None:
+        raise ValueError("a fault of its own")
+
+    writer = EventWriter(queue := EventQueue(100), tmp_path)
+    writer.observers = [fail, lambda records: told.extend(type(record).__name__ for record in records)]
+    for record in (item(1), impression(1), click(1), click(1)):
+        queue.put(record)
+    with capture_logs() as lines:
+        writer.start()
+        writer.stop()
+    assert told == ["Impression", "Feedback"], "no slots, and no click that was sent before"
+    assert [len(rows(tmp_path, kind)) for kind in (ITEMS, IMPRESSIONS, FEEDBACK)] == [1, 1, 2]
+    assert {line["event"] for line in lines if line["log_level"] == "error"} == {"events_observer_failed"}
+    assert writer.problem == ""
 
 
 def test_every_record_is_in_a_segment_once_the_writer_has_stopped(tmp_path: Path) -> None:

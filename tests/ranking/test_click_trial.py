@@ -2,7 +2,9 @@
 
 from __future__ import annotations
 
+import itertools
 from dataclasses import replace
+from pathlib import Path
 from types import SimpleNamespace
 from typing import Any
 
@@ -13,6 +15,7 @@ from app.events.impression_id import ImpressionIds, now_ms
 from app.events.records import Feedback, Impression
 from app.ranking.canary import CanaryFailure
 from app.ranking.click_trial import CHECK_EVERY, ClickTrial
+from app.ranking.shared_click_rates import EXCHANGE_EVERY_S, SharedClickRates
 from app.registry.lifecycle.snapshot import LiveSnapshot
 from tests.events.records import impression
 from tests.ranking.test_monitor import Version, live
@@ -24,15 +27,15 @@ RANKING: Any = None
 class Traffic:
     """A trial, and records for it."""
 
-    def __init__(self) -> None:
+    def __init__(self, shared: SharedClickRates | None = None, first_user: int = 0) -> None:
         self.live: LiveSnapshot = live(stable=1, canary=2)
         self.failures: list[tuple[int, CanaryFailure]] = []
         self.trial = ClickTrial(
-            lambda: self.live, 0.05, lambda version, failure: self.failures.append((version, failure))
+            lambda: self.live, 0.05, lambda version, failure: self.failures.append((version, failure)), shared
         )
         self.trial.add([])  # so that it has begun
         self._ids = ImpressionIds()
-        self._user = 0
+        self._user = first_user
 
     def answer(self, label: str, version: int, *, pinned: bool = False, at_ms: int | None = None) -> Impression:
         self._user += 1
@@ -130,3 +133,15 @@ def test_without_a_canary_nothing_is_counted_or_said(traffic: Traffic) -> None:
     traffic.serve(1000, stable=0.2, canary=0.01)
     assert traffic.trial.interval() is None
     assert traffic.failures == []
+
+
+def test_workers_that_share_what_they_count_find_together_what_neither_finds_alone(tmp_path: Path) -> None:
+    alone = Traffic()
+    alone.serve(400, stable=0.2, canary=0.12)
+    assert alone.failures == []
+    clock = itertools.count(0.0, EXCHANGE_EVERY_S)  # each look is an exchange
+    workers = [Traffic(SharedClickRates(tmp_path, lambda: next(clock)), 100_000 * number) for number in range(3)]
+    for _ in range(40):
+        for worker in workers:
+            worker.serve(10, stable=0.2, canary=0.12)
+    assert [failure.reason for worker in workers for _, failure in worker.failures]
