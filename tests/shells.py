@@ -31,7 +31,7 @@ def make_shell(folder: Path) -> Shell:
         (commands / name).write_text(f"#!/bin/sh\nexec {shlex.quote(sys.executable)} {arguments}\n")
         (commands / name).chmod(0o755)
     environment = {name: value for name, value in os.environ.items() if not name.startswith("CTR_")}
-    paths = {"PATH": f"{commands}:{os.environ['PATH']}", "PYTHONPATH": str(ROOT), "OMP_NUM_THREADS": "1"}
+    paths = {"PATH": f"{commands}:{os.environ['PATH']}", "PYTHONPATH": str(ROOT)}
     return environment | paths | {"CTR_PORT": str(free_port())}
 
 

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import os
 import subprocess
 import sys
 from pathlib import Path
@@ -22,9 +21,8 @@ def train(folder: Path, processes: int) -> list[dict[str, Any]]:
     run = [sys.executable, "-m"]
     if processes > 1:
         run += ["torch.distributed.run", "--standalone", "--nproc-per-node", str(processes), "-m"]
-    environment = {**os.environ, "OMP_NUM_THREADS": "1"}
     command = [*run, "tests.training.training_process", str(folder)]
-    done = subprocess.run(command, cwd=ROOT, env=environment, capture_output=True, text=True, timeout=900)
+    done = subprocess.run(command, cwd=ROOT, capture_output=True, text=True, timeout=900)
     assert done.returncode == 0, done.stderr[-2000:]
     return [torch.load(folder / f"result-{rank}.pt", weights_only=True) for rank in range(processes)]
 

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import os
 import subprocess
 import sys
 from pathlib import Path
@@ -20,5 +19,4 @@ def leftovers(store: ModelStore) -> list[str]:
 def python(program: str, *arguments: object) -> subprocess.Popen[str]:
     """Start a program in this checkout."""
     command = [sys.executable, "-W", "ignore", "-c", program, *map(str, arguments)]
-    environment = {**os.environ, "OMP_NUM_THREADS": "1"}
-    return subprocess.Popen(command, cwd=ROOT, env=environment, stdout=subprocess.PIPE, text=True)
+    return subprocess.Popen(command, cwd=ROOT, stdout=subprocess.PIPE, text=True)

@@ -15,7 +15,9 @@ from tests.runtime.processes.conftest import until
 
 
 @pytest.mark.slow
-def test_it_has_one_thread_after_it_has_imported_the_service() -> None:
+def test_it_has_one_thread_after_it_has_imported_the_service(monkeypatch: pytest.MonkeyPatch) -> None:
+    for library in ("OMP", "OPENBLAS"):  # as tests/__init__.py has set it
+        monkeypatch.delenv(f"{library}_NUM_THREADS")
     fork_server = ForkServer(Settings(_env_file=None), APPLICATION)
     try:
         until(fork_server.imported)

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import os
 import signal
 import subprocess
 import sys
@@ -18,12 +17,11 @@ from app.training.loop.checkpoint import Checkpoint
 
 ROOT = Path(__file__).parents[3]
 COMMAND = [sys.executable, "-m", "tests.training.training_process"]
-ENVIRONMENT = {**os.environ, "OMP_NUM_THREADS": "1"}
 
 
 def train(folder: Path, *options: str) -> dict[str, Any]:
     folder.mkdir(exist_ok=True)
-    subprocess.run([*COMMAND, str(folder), *options], cwd=ROOT, env=ENVIRONMENT, check=True, timeout=900)
+    subprocess.run([*COMMAND, str(folder), *options], cwd=ROOT, check=True, timeout=900)
     result: dict[str, Any] = torch.load(folder / "result-0.pt", weights_only=True)
     return result
 
@@ -36,7 +34,7 @@ def test_a_killed_run_ends_with_the_same_metrics(tmp_path: Path) -> None:
     kills = 0
     for written in (2, 3):  # killed twice, the second time after it went on
         command = [*COMMAND, str(folder), "--resume", "--pause", "0.06"]
-        process = subprocess.Popen(command, cwd=ROOT, env=ENVIRONMENT)
+        process = subprocess.Popen(command, cwd=ROOT)
         write_times: set[int] = set()
         deadline = time.monotonic() + 600
         while len(write_times) <= written and process.poll() is None and time.monotonic() < deadline:
