@@ -54,10 +54,12 @@ GROUPS = {
 }
 """What `ctr --help` says of a group of commands."""
 
+COMPLETING = "_CTR_COMPLETE"
+"""Set by a shell that asks, at each press of Tab, how a command line may go on."""
 INTERRUPTED = 130
 """Exit status after Ctrl-C, as shells have it."""
 
-cli = typer.Typer(no_args_is_help=True, add_completion=False, pretty_exceptions_enable=False)
+cli = typer.Typer(no_args_is_help=True, pretty_exceptions_enable=False)
 
 
 def _print_version(asked: bool) -> None:
@@ -97,7 +99,8 @@ def main() -> None:
     """
     try:
         try:
-            if os.path.exists(".env") or any(name.upper().startswith("CTR_") for name in os.environ):
+            has_settings = os.path.exists(".env") or any(name.upper().startswith("CTR_") for name in os.environ)
+            if has_settings and COMPLETING not in os.environ:
                 # Takes longer than all else that `ctr --help` imports.
                 from app.commands.unknown_settings import unknown_settings
 

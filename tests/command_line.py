@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import io
+import re
 import sys
 from collections.abc import Callable
 
@@ -10,6 +12,19 @@ import pytest
 from app.cli import main
 
 Ctr = Callable[..., tuple[int, str, str]]
+
+
+class Terminal(io.StringIO):
+    """What is written to a terminal."""
+
+    def isatty(self) -> bool:
+        """Say that it is one."""
+        return True
+
+    @property
+    def shown(self) -> str:
+        """Return what is seen there, without colours."""
+        return re.sub(r"\x1b\[[0-9;]*m", "", self.getvalue())
 
 
 def command_line(monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]) -> Ctr:

@@ -66,12 +66,12 @@ def test_every_step_does_what_the_page_says(tmp_path: Path) -> None:
         assert float(aucs[0]) > float(aucs[1]) + 0.05, "crosses are worth something"
         clicks = pl.read_csv(folder / "clicks.csv")
         colours = dict(clicks["item_id", "colour"].iter_rows())
-        assert colours[int(re.findall(r"│ 1 │ (\d+)", ranked)[0])] == "green", "what user 7 likes"
+        assert colours[int(re.findall(r"^1\t(\d+)", ranked, re.MULTILINE)[0])] == "green", "what user 7 likes"
         answer = json.loads(answered)
         assert answer["missing"]["user"]
         assert colours[int(answer["items"][0]["item_id"])] == "red"
         assert re.search(r"likes \+\d\.\d+, colour \+|colour \+\d\.\d+, likes \+", explained)
-        parts = re.search(r"│ 1\d+ │" + r" ([+-][\d.]+) +│" * 5, explained)
+        parts = re.search(r"^1\d+" + r"\t([+-][\d.]+)" * 5, explained, re.MULTILINE)
         assert parts is not None
         *terms, logit = map(float, parts.groups())
         assert sum(terms) == pytest.approx(logit, abs=0.0025), "each is rounded to three places"

@@ -2,12 +2,11 @@
 
 from __future__ import annotations
 
-import asyncio
 from typing import Annotated
 
 import typer
 
-from app.commands.output import AsJson, console, emit
+from app.commands.output import AsJson, console, emit, show_table
 from app.commands.service_options import ApiKey, address_and_key
 
 
@@ -28,6 +27,8 @@ def rank(
 
     Example: ctr bench rank --candidates 500 --rate 200 --seconds 30
     """
+    import asyncio
+
     import uvloop
 
     from app.loadgen.generator import LoadGenerator
@@ -67,4 +68,4 @@ def _show(summary: dict[str, object]) -> None:
         figures = value.items() if isinstance(value, dict) else [("", value)]
         for suffix, figure in figures:
             table.add_row(f"{name} {suffix}".strip(), str(figure))
-    console.print(table)
+    show_table(table)

@@ -11,6 +11,7 @@ from typing import TYPE_CHECKING, Annotated
 
 import typer
 
+from app.commands.completion import versions
 from app.commands.feature_store import with_redis_url
 from app.commands.options import QuoteEscape
 from app.commands.output import AsJson, emit, notify
@@ -35,7 +36,9 @@ def check(
         Path | None,
         typer.Option("--schema", "--features", help="features.yaml to go by.", show_default="the version's"),
     ] = None,
-    version: Annotated[int | None, typer.Option(min=1, help="Which version.", show_default="the live one")] = None,
+    version: Annotated[
+        int | None, typer.Option(min=1, help="Which version.", show_default="the live one", autocompletion=versions)
+    ] = None,
     sample: Annotated[int, typer.Option(min=1, max=1_000_000, help="Users, items and rows to look at.")] = 1000,
     max_unknown: Annotated[
         float, typer.Option(min=0.0, max=1.0, help="Share of a field's values that the version may not know.")

@@ -10,7 +10,7 @@ import typer
 
 from app.commands.event_options import EventsOption, files_from, named_log
 from app.commands.join import TIME_FORMATS
-from app.commands.output import AsJson, console, emit, figures_table, notify, show_error, warn
+from app.commands.output import AsJson, console, emit, figures_table, notify, show_error, show_table, warn
 
 if TYPE_CHECKING:
     from app.registry.artifact.artifact import Artifact
@@ -84,7 +84,7 @@ def check(
         table = figures_table("scored again", "version", "items", "problem")
         for one in versions:
             table.add_row(f"{one['model']} {one['version']}", f"{one.get('rows', 0):,}", str(one.get("problem", "")))
-        console.print(table)
+        show_table(table)
         notify(f"the largest difference is {found.largest:.2g}; {found.without_slots:,} items have no slots in the log")
     if found.different:
         show_error(f"{found.different:,} of {found.rows:,} scores are not those recorded, as in {found.example}")

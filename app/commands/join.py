@@ -11,7 +11,7 @@ import typer
 
 from app.commands.event_options import EventsOption, files_from, named_log
 from app.commands.options import interval_seconds
-from app.commands.output import AsJson, console, emit, figures_table, notify
+from app.commands.output import AsJson, console, emit, figures_table, notify, show_table
 
 SHOWN = "%Y-%m-%d %H:%M:%S"
 TIME_FORMATS = ["%Y-%m-%dT%H:%M:%S", "%Y-%m-%dT%H:%M", "%Y-%m-%d"]
@@ -83,4 +83,4 @@ def join(
     for name, words in WORDS.items():
         if counts[name] or name in ("answers", "impressions", "positives"):
             table.add_row(words, f"{counts[name]:,}")
-    console.print(table)
+    show_table(table)

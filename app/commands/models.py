@@ -3,9 +3,10 @@
 from __future__ import annotations
 
 import re
+import sys
 from typing import TYPE_CHECKING, Any
 
-from app.commands.output import AsJson, emit, notify, warn
+from app.commands.output import AsJson, emit, notify, show_table, warn
 from app.commands.store_options import Model, Store, open_store
 
 if TYPE_CHECKING:
@@ -37,10 +38,10 @@ def models(model: Model = None, model_store: Store = None, as_json: AsJson = Fal
     if problem:
         warn(problem)
     if not rows:
-        Console().print(f"No version in {store.folder} yet: `ctr train --publish` makes one", soft_wrap=True)
+        notify(f"No version in {store.folder} yet: `ctr train --publish` makes one")
         return
-    Console().print(str(store.folder), markup=False, highlight=False, soft_wrap=True)
-    Console().print(_table(rows, narrow=Console().width < WIDE))
+    notify(str(store.folder))
+    show_table(_table(rows, narrow=sys.stdout.isatty() and Console().width < WIDE))
     if len({_test_rows(row) for row in rows} - {""}) > 1:
         notify(
             "AUC and log loss of different test rows cannot be compared: the rows differ, and not only the versions."

@@ -9,7 +9,7 @@ from typing import TYPE_CHECKING, Annotated, Any
 import msgspec
 import typer
 from rich.console import Console
-from rich.markup import escape
+from rich.markup import escape, render
 
 if TYPE_CHECKING:
     from collections.abc import Sequence
@@ -43,25 +43,25 @@ def show_error(message: str) -> None:
     console.print(f"[red]error:[/] {escape(message)}", highlight=False, soft_wrap=True)
 
 
-def show_rows(title: str, columns: Sequence[str], rows: Sequence[Sequence[str]], *, left: int = 1) -> None:
-    """Print a command's result on standard output: a table on a terminal, in a pipe a line a row with tabs between.
+def show_table(table: Table) -> None:
+    """Print a command's result on standard output: on a terminal as it is, in a pipe a line a row with tabs between.
 
-    Args:
-        title: above the table; a pipe has none.
-        left: how many columns are words and stand to the left; the others are figures.
+    What is piped on has no title, no colours, and cells that are neither cut nor wrapped.
     """
-    if not sys.stdout.isatty():
-        for row in (columns, *rows):
-            sys.stdout.write("\t".join(" ".join(cell.split()) for cell in row) + "\n")
+    if sys.stdout.isatty():
+        Console().print(table)
         return
-    from rich.table import Table
+    columns = [[str(column.header), *map(str, column.cells)] for column in table.columns]
+    for row in zip(*columns, strict=True):
+        sys.stdout.write("\t".join(" ".join(render(cell).plain.split()) for cell in row) + "\n")
 
-    table = Table(title=title, title_justify="left", collapse_padding=True, pad_edge=False)
-    for position, column in enumerate(columns):
-        table.add_column(column, justify="left" if position < left else "right", overflow="fold")
+
+def show_rows(title: str, columns: Sequence[str], rows: Sequence[Sequence[str]]) -> None:
+    """Print words and figures as `show_table` does, the first column to the left and the others to the right."""
+    table = figures_table(title, *columns)
     for row in rows:
-        table.add_row(*(escape(cell) for cell in row))
-    Console().print(table)
+        table.add_row(*map(escape, row))
+    show_table(table)
 
 
 def figures_table(title: str, first: str, *columns: str) -> Table:

@@ -6,12 +6,13 @@ from typing import Annotated
 
 import typer
 
+from app.commands.completion import versions
 from app.commands.output import AsJson, ConsoleReporter, emit, notify
 from app.commands.store_options import Force, LabelName, Model, Store, open_store
 
 
 def promote(
-    version: Annotated[int, typer.Argument(help="A number that `ctr models` lists.")],
+    version: Annotated[int, typer.Argument(help="A number that `ctr models` lists.", autocompletion=versions)],
     label: Annotated[LabelName, typer.Option("--as", help="Which traffic it gets.")] = LabelName.stable,
     share: Annotated[float, typer.Option(min=0.0, max=1.0, help="Share of users a canary answers.")] = 0.05,
     force: Force = False,

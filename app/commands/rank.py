@@ -3,12 +3,14 @@
 from __future__ import annotations
 
 import re
+import sys
 from typing import TYPE_CHECKING, Annotated, Any
 
 import msgspec
 import typer
 
-from app.commands.output import console, emit, notify
+from app.commands.completion import labels_and_versions
+from app.commands.output import emit, notify, show_table
 from app.commands.service_options import ApiKey, address_and_key
 from app.errors import ConfigError, CtrError
 
@@ -31,7 +33,9 @@ def rank(
     explain: Annotated[
         bool, typer.Option(help="Say why the first items got their scores: the parts of their logits, and the fields.")
     ] = False,
-    model: Annotated[str | None, typer.Option(help="A label or a version number.")] = None,
+    model: Annotated[
+        str | None, typer.Option(help="A label or a version number.", autocompletion=labels_and_versions)
+    ] = None,
     api_key: ApiKey = None,
     as_json: Annotated[bool, typer.Option("--json", help="The service's answer on standard output.")] = False,
 ) -> None:
@@ -106,10 +110,12 @@ def _show(answer: dict[str, Any], timing: str) -> None:
         cells = [str(position), item["item_id"] + unknown, f"{item['score']:.4f}"]
         reasons = ", ".join(f"{effect['field']} {effect['effect']:+.2f}" for effect in effects)
         table.add_row(*cells, *([reasons] if explained else []))
-    console.print(table)
+    show_table(table)
     notes = [f"{answer['model']} version {answer['version']}", timing]
     if split := [item for item in explained if "parts" in item["explanation"]]:
-        console.print(parts_table(split))
+        if not sys.stdout.isatty():
+            sys.stdout.write("\n")
+        show_table(parts_table(split))
     elif explained:
         notes.append(explained[0]["explanation"]["no_parts"])
     if answer["missing"]["user"]:

@@ -12,6 +12,7 @@ from typing import TYPE_CHECKING, Annotated, Any, Literal
 import typer
 from rich.markup import escape
 
+from app.commands.completion import datasets
 from app.commands.options import NegativeRate, Positive, QuoteEscape, Weight, interval_seconds, weight_columns
 from app.commands.output import AsJson, ConsoleReporter, console, emit, notify, show_error
 from app.commands.store_options import Model, Store, open_store
@@ -31,7 +32,9 @@ TUNING = "Training (as the live version was trained, unless said)"
 
 def retrain(
     data: Annotated[Path | None, typer.Option(help="File or folder; movielens can do without.")] = None,
-    dataset: Annotated[str | None, typer.Option(help="Format.", show_default="the live version's")] = None,
+    dataset: Annotated[
+        str | None, typer.Option(help="Format.", show_default="the live version's", autocompletion=datasets)
+    ] = None,
     label: Annotated[str | None, typer.Option(help="Column of 0 or 1 of a table.", show_default="label")] = None,
     positive: Positive = None,
     weight: Weight = None,

@@ -6,6 +6,7 @@ from typing import Annotated
 
 import typer
 
+from app.commands.completion import versions
 from app.commands.output import AsJson, ConsoleReporter, emit
 from app.commands.store_options import LabelName, Model, Store, open_store
 
@@ -15,7 +16,13 @@ def rollback(
         LabelName, typer.Option("--as", help="A canary or shadow is taken away; stable returns to the one before.")
     ] = LabelName.stable,
     to: Annotated[
-        int | None, typer.Option("--to", min=1, help="Return to this one, which was stable once; no other will do.")
+        int | None,
+        typer.Option(
+            "--to",
+            min=1,
+            help="Return to this one, which was stable once; no other will do.",
+            autocompletion=versions,
+        ),
     ] = None,
     model: Model = None,
     model_store: Store = None,

@@ -9,6 +9,7 @@ from typing import TYPE_CHECKING, Annotated
 
 import typer
 
+from app.commands.completion import published_models, versions
 from app.commands.options import QuoteEscape
 from app.commands.output import AsJson, console, emit, notify, warn
 from app.errors import ConfigError
@@ -24,8 +25,12 @@ SUFFIXES = (".csv", ".parquet")
 def score(
     data: Annotated[Path, typer.Option(help="CSV, TSV, JSON lines or Parquet: a row for each user and item.")],
     out: Annotated[Path, typer.Option(help="File to write, .csv or .parquet; one that exists is replaced once whole.")],
-    version: Annotated[int | None, typer.Option(min=1, help="Which version.", show_default="the live one")] = None,
-    model: Annotated[str | None, typer.Option(help="Of which model.", show_default="CTR_MODEL")] = None,
+    version: Annotated[
+        int | None, typer.Option(min=1, help="Which version.", show_default="the live one", autocompletion=versions)
+    ] = None,
+    model: Annotated[
+        str | None, typer.Option(help="Of which model.", show_default="CTR_MODEL", autocompletion=published_models)
+    ] = None,
     keep: Annotated[list[str] | None, typer.Option(help="A column to write beside the ids; repeatable.")] = None,
     allow_missing: Annotated[
         bool, typer.Option("--allow-missing", help="Score though columns are missing; their fields are, too.")

@@ -6,6 +6,7 @@ from typing import Annotated
 
 import typer
 
+from app.commands.completion import published_models
 from app.commands.feature_store import with_redis_url
 from app.commands.output import AsJson, emit, notify
 
@@ -17,7 +18,9 @@ def serve(
     host: Annotated[str | None, typer.Option(help="Address to listen on. [CTR_HOST]")] = None,
     port: Annotated[int | None, typer.Option(help="Port to listen on. [CTR_PORT]")] = None,
     workers: Annotated[int | None, typer.Option(help="Processes; one per free core. [CTR_WORKERS]")] = None,
-    model: Annotated[str | None, typer.Option(help="Model in the model store. [CTR_MODEL]")] = None,
+    model: Annotated[
+        str | None, typer.Option(help="Model in the model store. [CTR_MODEL]", autocompletion=published_models)
+    ] = None,
     as_json: AsJson = False,
 ) -> None:
     """Serve POST /rank until interrupted.

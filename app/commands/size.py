@@ -7,6 +7,7 @@ from typing import TYPE_CHECKING, Annotated, Any, Literal
 
 import typer
 
+from app.commands.completion import architectures
 from app.commands.options import widths
 from app.commands.output import AsJson, emit, notify, show_rows
 
@@ -32,7 +33,9 @@ def size(
         int | None, typer.Option(min=1, max=200, help="Letters of a field's name.", show_default="10, or of --features")
     ] = None,
     value_bytes: Annotated[int, typer.Option(min=1, max=65_536, help="Letters of a value.")] = 6,
-    model: Annotated[str, typer.Option(help="Architecture; docs/models.md says which when.")] = "deepfm",
+    model: Annotated[
+        str, typer.Option(help="Architecture; docs/models.md says which when.", autocompletion=architectures)
+    ] = "deepfm",
     dim: Annotated[int, typer.Option("--dim", "--embedding", min=1, max=4096, help="Embedding size.")] = 16,
     hidden: Annotated[str | None, typer.Option(help="Hidden layers, as 128,64.", show_default="the model's")] = None,
     keys: Annotated[

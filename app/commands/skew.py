@@ -12,7 +12,7 @@ import typer
 from app.commands.event_options import EventsOption, files_from, named_log
 from app.commands.join import TIME_FORMATS
 from app.commands.options import QuoteEscape
-from app.commands.output import AsJson, console, emit, figures_table, notify, show_error, warn
+from app.commands.output import AsJson, console, emit, figures_table, notify, show_error, show_table, warn
 
 if TYPE_CHECKING:
     from app.training.skew.causes import SkewCause
@@ -125,7 +125,7 @@ def _show(found: Skew) -> None:
     for one in sorted(found.fields, key=lambda one: -one.share):
         causes = "; ".join(f"{said(cause)} ({cause.share:.0%})" for cause in one.causes)
         table.add_row(one.field, one.side, f"{one.rows:,}", f"{one.share:.2%}", causes)
-    console.print(table)
+    show_table(table)
     for one in found.skewed:
         notify(f"{one.field}: as of {one.side if one.side == 'item' else 'answer'} {one.example}: {one.offline!r}")
     for side in found.sides:

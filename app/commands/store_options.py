@@ -8,10 +8,11 @@ from typing import TYPE_CHECKING, Annotated
 
 import typer
 
-from app.settings import Settings, load_settings
+from app.commands.completion import published_models
 
 if TYPE_CHECKING:
     from app.registry.store.model_store import ModelStore
+    from app.settings import Settings
 
 
 class LabelName(StrEnum):
@@ -22,7 +23,12 @@ class LabelName(StrEnum):
     shadow = "shadow"
 
 
-Model = Annotated[str | None, typer.Option("--model", help="Folder under the model store.", show_default="CTR_MODEL")]
+Model = Annotated[
+    str | None,
+    typer.Option(
+        "--model", help="Folder under the model store.", show_default="CTR_MODEL", autocompletion=published_models
+    ),
+]
 Store = Annotated[Path | None, typer.Option("--model-store", help="The model store.", show_default="CTR_MODEL_STORE")]
 Force = Annotated[
     bool, typer.Option("--force", help="Judge it again, and let it pass however it compares with the live version.")
@@ -32,6 +38,7 @@ Force = Annotated[
 def open_store(model: str | None, model_store: Path | None) -> tuple[Settings, ModelStore]:
     """Read the settings, with these two on top, and open the store that they name. Raises ConfigError."""
     from app.registry.store.model_store import ModelStore
+    from app.settings import load_settings
 
     settings = load_settings(model=model, model_store=model_store)
     return settings, ModelStore.from_settings(settings)

@@ -9,6 +9,7 @@ from typing import TYPE_CHECKING, Annotated, Any, Literal
 
 import typer
 
+from app.commands.completion import architectures, datasets
 from app.commands.options import (
     TUNING,
     NegativeRate,
@@ -41,7 +42,10 @@ INTERRUPTED = 130
 
 def train(
     dataset: Annotated[
-        str, typer.Option(help="Format: movielens, sparrow, criteo, avazu, libsvm, libffm, table, served.")
+        str,
+        typer.Option(
+            help="Format: movielens, sparrow, criteo, avazu, libsvm, libffm, table, served.", autocompletion=datasets
+        ),
     ],
     data: Annotated[
         Path | None, typer.Option(help="File, folder or pattern such as 'day_*.tsv'; movielens can do without.")
@@ -67,7 +71,10 @@ def train(
     ] = "auto",
     model: Annotated[
         str,
-        typer.Option(help="Architecture; docs/models.md says which when. Or package.module:Class, one of your own."),
+        typer.Option(
+            help="Architecture; docs/models.md says which when. Or package.module:Class, one of your own.",
+            autocompletion=architectures,
+        ),
     ] = "deepfm",
     effort: Annotated[
         Literal["quick", "default", "high"],

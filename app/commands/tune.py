@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import shlex
+import sys
 from pathlib import Path
 from typing import TYPE_CHECKING, Annotated, Any, Literal
 
@@ -10,6 +11,7 @@ import typer
 from rich.markup import escape
 from rich.table import Table
 
+from app.commands.completion import architectures, datasets
 from app.commands.options import NegativeRate, Positive, QuoteEscape, Weight, job_config, quiet_threads, weight_columns
 from app.commands.output import AsJson, console, emit, notify
 from app.errors import ConfigError, DataError
@@ -24,7 +26,7 @@ SHOWN = 5
 
 
 def tune(
-    dataset: Annotated[str, typer.Option(help="Format, as in `ctr train`.")],
+    dataset: Annotated[str, typer.Option(help="Format, as in `ctr train`.", autocompletion=datasets)],
     data: Annotated[Path | None, typer.Option(help="File or folder; movielens can do without.")] = None,
     test: Annotated[Path | None, typer.Option(help="As in `ctr train`; it is not looked at.")] = None,
     features: Annotated[Path | None, typer.Option(help="features.yaml; every format but table brings its own.")] = None,
@@ -37,7 +39,9 @@ def tune(
     ] = None,
     quote_escape: QuoteEscape = None,
     split: Annotated[Literal["auto", "time", "random"], typer.Option(help="As in `ctr train`.")] = "auto",
-    model: Annotated[str, typer.Option(help="Architecture; docs/models.md says which when.")] = "deepfm",
+    model: Annotated[
+        str, typer.Option(help="Architecture; docs/models.md says which when.", autocompletion=architectures)
+    ] = "deepfm",
     trials: Annotated[int, typer.Option(min=1, help="In all, those of earlier calls included.")] = 30,
     minutes: Annotated[float | None, typer.Option(min=0.01, help="Begin no further trial after this time.")] = None,
     study: Annotated[
@@ -129,8 +133,9 @@ def tune(
     first = search.trials[0]
     gain = f", {first.loss - best.loss:+.5f} to the defaults" if first.loss and best.loss else ""
     notify(f"Best validation log loss {best.loss:.5f} in trial {best.number}{gain}. To train it:")
-    console.print(command, markup=False, highlight=False, soft_wrap=True)
-    if as_json:
+    if not as_json:
+        sys.stdout.write(f"{command}\n")
+    else:
         states = [trial.state for trial in search.trials]
         emit(
             {
