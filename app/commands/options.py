@@ -115,8 +115,9 @@ def weight_columns(weight: str | None, negative_rate: str | None) -> WeightColum
     from app.training.data.weight_columns import WeightColumns
 
     rate: float | str | None = negative_rate
-    with contextlib.suppress(ValueError, TypeError):
-        rate = float(negative_rate)  # type: ignore[arg-type]
+    if negative_rate is not None:
+        with contextlib.suppress(ValueError):  # the name of a column
+            rate = float(negative_rate)
     return WeightColumns(weight, rate)
 
 
