@@ -34,6 +34,7 @@ from app.registry.store.pointer import CanaryPointer, Pointer
 from app.settings import Settings
 from tests.api.fakes import FakeService, application, client
 from tests.factories import publish_tiny
+from tests.waiting import HELD_S
 
 pytestmark = pytest.mark.anyio
 
@@ -268,11 +269,11 @@ async def test_a_second_action_is_refused_at_once_and_the_loop_turns(
 
     def wait() -> None:
         begun.set()
-        assert go_on.wait(20)
+        assert go_on.wait(HELD_S)
 
     actions.before = wait
     first = asyncio.create_task(post(app, "promote", {"version": 3}))
-    assert await asyncio.to_thread(begun.wait, 20)
+    assert await asyncio.to_thread(begun.wait, HELD_S)
     other_worker = FakeService(ModelStore(store.folder.parent, store.name))
     other_worker.admin = Admin(KEY, other_worker.model_store, actions, other_worker.metrics)  # type: ignore[attr-defined]
     elsewhere = application(other_worker)

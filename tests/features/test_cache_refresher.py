@@ -14,6 +14,7 @@ from app.features.memory_store import MemoryFeatureStore
 from app.features.row_flags import FRESH
 from app.features.store import Fetched
 from tests.factories import raw_item, raw_items
+from tests.waiting import async_until
 
 pytestmark = pytest.mark.anyio
 
@@ -81,8 +82,7 @@ async def test_no_item_is_fresh_for_longer_than_the_limit_whether_or_not_it_can_
     await until(lambda: refresher.filled)
     await until(lambda: set(store.read[ITEMS:]) == set(IDS))
     await store.stop()  # what is read reaches the cache no more
-    await asyncio.sleep(0.8)
-    assert sorted(cache.stale()) == sorted(IDS)
+    await async_until(lambda: sorted(cache.stale()) == sorted(IDS))
     await refresher.stop()
 
 

@@ -23,7 +23,7 @@ from app.registry.store.model_store import ModelStore
 from app.registry.store.pointer import CanaryPointer, Pointer
 from tests.factories import publish_tiny
 from tests.registry.lifecycle.lifecycles import Recorder, make, run, versions
-from tests.waiting import async_until
+from tests.waiting import HELD_S, async_until
 
 SHIFTED = GateCheck(
     WITHDRAWN, False, "shift", "its mean score is 2.00 times stable's", {"ctr_ratio": 2.0}, comparison=True
@@ -95,7 +95,7 @@ class PausedStore(ModelStore):
         content = super().pointer_bytes()
         if self.pause and threading.current_thread() is not threading.main_thread():
             self.has_read.set()
-            assert self.go_on.wait(20)
+            assert self.go_on.wait(HELD_S)
         return content
 
 
@@ -111,7 +111,7 @@ def test_a_refresh_under_way_does_not_bring_a_withdrawn_canary_back(store: Model
         store.update_pointer(canary=CanaryPointer(2, 0.4))
         paused.pause = True
         refreshing = asyncio.create_task(lifecycle.refresh())
-        assert await asyncio.to_thread(paused.has_read.wait, 20)
+        assert await asyncio.to_thread(paused.has_read.wait, HELD_S)
         withdrawing = asyncio.create_task(lifecycle.withdraw(2, SHIFTED))
         await asyncio.sleep(0)
         assert versions(lifecycle) == {"stable": 1, "shadow": 2}
