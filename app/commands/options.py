@@ -45,6 +45,22 @@ NegativeRate = Annotated[
         show_default="1, all of them",
     ),
 ]
+Impressions = Annotated[
+    str | None,
+    typer.Option(
+        metavar="COLUMN",
+        help="Table column that counts the impressions of a row, with --clicks.",
+        show_default="none",
+    ),
+]
+Clicks = Annotated[
+    str | None,
+    typer.Option(
+        metavar="COLUMN",
+        help="Column that counts those of them with a click; there is no label.",
+        show_default="none",
+    ),
+]
 UNIT_SECONDS = {"s": 1, "m": 60, "h": 3600, "d": 86_400}
 TUNING = "Model and training (the defaults are chosen to win without tuning)"
 MODEL_FIELDS = {"dim": "dim", "hidden": "hidden", "dropout": "dropout"}
@@ -110,7 +126,9 @@ def name_and_value(text: str) -> tuple[str, Any]:
         return name, value
 
 
-def weight_columns(weight: str | None, negative_rate: str | None) -> WeightColumns:
+def weight_columns(
+    weight: str | None, negative_rate: str | None, impressions: str | None, clicks: str | None
+) -> WeightColumns:
     """Make what the options say of how much rows count. Raises ConfigError if they do not fit."""
     from app.training.data.weight_columns import WeightColumns
 
@@ -118,7 +136,7 @@ def weight_columns(weight: str | None, negative_rate: str | None) -> WeightColum
     if negative_rate is not None:
         with contextlib.suppress(ValueError):  # the name of a column
             rate = float(negative_rate)
-    return WeightColumns(weight, rate)
+    return WeightColumns(weight, rate, impressions, clicks)
 
 
 def widths(text: str, example: str = "128,64") -> tuple[int, ...]:

@@ -13,7 +13,16 @@ import typer
 from rich.markup import escape
 
 from app.commands.completion import datasets
-from app.commands.options import NegativeRate, Positive, QuoteEscape, Weight, interval_seconds, weight_columns
+from app.commands.options import (
+    Clicks,
+    Impressions,
+    NegativeRate,
+    Positive,
+    QuoteEscape,
+    Weight,
+    interval_seconds,
+    weight_columns,
+)
 from app.commands.output import AsJson, ConsoleReporter, console, emit, notify, show_error
 from app.commands.store_options import Model, Store, open_store
 from app.errors import ConfigError, CtrError, DataError, NotPublished
@@ -39,6 +48,8 @@ def retrain(
     positive: Positive = None,
     weight: Weight = None,
     negative_rate: NegativeRate = None,
+    impressions: Impressions = None,
+    clicks: Clicks = None,
     timestamp: Annotated[str | None, typer.Option(help="Time column of a table, numbers or ISO 8601.")] = None,
     features: Annotated[
         Path | None, typer.Option(help="features.yaml, to be told where it differs.", show_default="the live version's")
@@ -121,6 +132,8 @@ def _retrain(
     positive: str | None,
     weight: str | None,
     negative_rate: str | None,
+    impressions: str | None,
+    clicks: str | None,
     timestamp: str | None,
     quote_escape: str | None,
     features: Path | None,
@@ -165,7 +178,7 @@ def _retrain(
             config = _config(live, options)
             notify(f"Reading {dataset or live.manifest.data.get('dataset')}")
             columns = {"label": label, "timestamp": timestamp, "escape": quote_escape, "positive": positive}
-            weighting = weight_columns(weight, negative_rate)
+            weighting = weight_columns(weight, negative_rate, impressions, clicks)
             check_same_weighting(live.manifest, weighting)
             rows = _read(live, dataset, data, features, **columns, weighting=weighting, max_bad=max_bad, cache=cache)
             live_newest = newest_time(live.manifest)

@@ -12,6 +12,8 @@ import typer
 from app.commands.completion import architectures, datasets
 from app.commands.options import (
     TUNING,
+    Clicks,
+    Impressions,
     NegativeRate,
     Positive,
     QuoteEscape,
@@ -56,6 +58,8 @@ def train(
     positive: Positive = None,
     weight: Weight = None,
     negative_rate: NegativeRate = None,
+    impressions: Impressions = None,
+    clicks: Clicks = None,
     timestamp: Annotated[
         str | None, typer.Option(help="Time column of a table, numbers or ISO 8601, to split by.")
     ] = None,
@@ -241,7 +245,7 @@ def train(
             timestamp=timestamp,
             escape=quote_escape,
             positive=positive,
-            weighting=weight_columns(weight, negative_rate),
+            weighting=weight_columns(weight, negative_rate, impressions, clicks),
         )
 
         def read(path: Path | None) -> Dataset:

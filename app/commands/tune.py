@@ -12,7 +12,17 @@ from rich.markup import escape
 from rich.table import Table
 
 from app.commands.completion import architectures, datasets
-from app.commands.options import NegativeRate, Positive, QuoteEscape, Weight, job_config, quiet_threads, weight_columns
+from app.commands.options import (
+    Clicks,
+    Impressions,
+    NegativeRate,
+    Positive,
+    QuoteEscape,
+    Weight,
+    job_config,
+    quiet_threads,
+    weight_columns,
+)
 from app.commands.output import AsJson, console, emit, notify
 from app.errors import ConfigError, DataError
 
@@ -34,6 +44,8 @@ def tune(
     positive: Positive = None,
     weight: Weight = None,
     negative_rate: NegativeRate = None,
+    impressions: Impressions = None,
+    clicks: Clicks = None,
     timestamp: Annotated[
         str | None, typer.Option(help="Time column of a table, numbers or ISO 8601, to split by.")
     ] = None,
@@ -84,7 +96,7 @@ def tune(
         timestamp=timestamp,
         escape=quote_escape,
         positive=positive,
-        weighting=weight_columns(weight, negative_rate),
+        weighting=weight_columns(weight, negative_rate, impressions, clicks),
     )
     rows = read(data)
     base = job_config(model, seed, split, epochs=epochs, effort="quick")
@@ -127,7 +139,7 @@ def tune(
     if best is None:
         raise DataError("no trial came to an end; give it more --trials or --minutes")
     chosen = best.options | {"escape": quote_escape, "positive": positive}
-    chosen |= {"weight": weight, "negative_rate": negative_rate}
+    chosen |= {"weight": weight, "negative_rate": negative_rate, "impressions": impressions, "clicks": clicks}
     command = _command(chosen, dataset, data, test, features, label, timestamp, split, model, epochs, seed)
     console.print(_table(search))
     first = search.trials[0]

@@ -16,6 +16,8 @@ def summarise_data(parts: dict[str, Dataset]) -> dict[str, Any]:
         weights = part.weights
         ctr = float(part.labels_N.mean()) if weights is None else weights.in_evaluation.mean(part.labels_N)
         summary[name] = {"rows": len(part), "ctr": round(ctr, 6), **_window(part)}
+        if weights is not None and weights.units_N is not None:
+            summary[name]["impressions"] = part.counts()[0]
     if parts["train"].weights:
         summary["weights"] = parts["train"].weights.note
         if parts["train"].weights.negative_rate < 1:

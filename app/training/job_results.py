@@ -76,8 +76,9 @@ class JobResult:
     fitted: FitResult
     seconds: float
     rows: dict[str, int]
+    """How many impressions each part has."""
     clicks: dict[str, int]
-    """How many rows of each part have a click."""
+    """How many of these have a click."""
     unreadable: dict[str, SkippedRows]
     calibration: Calibration
     uncalibrated: dict[str, Metrics]

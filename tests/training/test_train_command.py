@@ -8,6 +8,7 @@ from functools import partial
 from pathlib import Path
 from typing import Any
 
+import numpy as np
 import polars as pl
 import pytest
 
@@ -135,6 +136,29 @@ def test_weights_count_in_training_metrics_and_report(ctr: Ctr) -> None:
     scores = [score for request in manifest.golden for score in request.scores]
     assert min(scores) > 0.75
     assert "Weights: each row counts as its w says" in (folder / "report.html").read_text()
+
+
+def test_counted_rows_are_trained_on_as_their_impressions(ctr: Ctr) -> None:
+    """Items have click rates of 5 % and 20 %, by rows of 50 impressions: these are what the version says of them."""
+    rates = {item: 0.05 if item % 2 else 0.2 for item in range(9)}
+    frame = pl.read_csv("clicks.csv").drop("clicked")
+    clicked = np.random.default_rng(0).binomial(50, [rates[item] for item in frame["item"]])
+    frame.with_columns(shown=pl.lit(50), clicks=pl.Series(clicked)).write_csv("clicks.csv")
+    table = [part for part in TABLE if part not in ("--label", "clicked")]
+    counts = ("--impressions", "shown", "--clicks", "clicks", "--timestamp", "at")
+    status, out, err = ctr(*table, *SMALL[4:], "--epochs", "20", "--model", "lr", *counts, "--force", "--json")
+    assert status == 0, err
+    assert "The test part has" in err
+    assert "clicks in 1,500 rows" in " ".join(err.split())
+    result = json.loads(out)
+    manifest = read_manifest(Path(result["version_dir"]))
+    assert manifest.data["test"]["impressions"] == 1500
+    assert manifest.data["train"]["ctr"] == pytest.approx(0.13, abs=0.03)
+    assert result["metrics"]["test"]["calibration"] == pytest.approx(1.0, abs=0.15)
+    assert result["metrics"]["test"]["auc"] > 0.6
+    status, _, err = ctr(*TABLE, *SMALL, *counts)
+    assert status == 1
+    assert "--label and --positive: rows that count --impressions and --clicks have no label" in " ".join(err.split())
 
 
 def test_people_get_a_table_beside_the_baselines_on_standard_error(ctr: Ctr) -> None:

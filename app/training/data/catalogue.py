@@ -104,7 +104,8 @@ def open_source(
     schema = _schema(name, features, path, limits)
     assert path is not None
     if name == "table":
-        return table_source(path, schema, label or LABEL, timestamp, limits, escape, labels, weighting)
+        label = weighting.clicks or label or LABEL
+        return table_source(path, schema, label, timestamp, limits, escape, labels, weighting)
     if name in SPARSE:
         source = sparse_source(path, schema, SPARSE[name], derived=features is None, labels=labels, limits=limits)
     else:
@@ -123,6 +124,8 @@ def _check_options(
     """Raise ConfigError for an option that is not for this format."""
     if name != "table" and (label or timestamp):
         raise ConfigError(f"--label and --timestamp are for --dataset table; {name} brings its own")
+    if weighting.is_counted and (label or positive):
+        raise ConfigError("--label and --positive: rows that count --impressions and --clicks have no label")
     if weighting.names and name != "table":
         raise ConfigError(
             f"{weighting.names[0]}: columns that say how much a row counts are for --dataset table; {name} has none"

@@ -59,6 +59,14 @@ class Dataset:
     def __len__(self) -> int:
         return len(self.labels_N)
 
+    def counts(self) -> tuple[int, int]:
+        """Return how many impressions the rows are, and how many of these have a click."""
+        weights = self.weights
+        if weights is None or weights.units_N is None:
+            return len(self), int((self.labels_N > 0.5).sum())
+        counts_N = weights.training_N.astype(np.float64)
+        return round(float(counts_N.sum())), round(float(counts_N @ self.labels_N))
+
     def take(self, index: npt.NDArray[np.int64]) -> Dataset:
         """Return the rows at these positions, in this order."""
         times = None if self.timestamps_N is None else self.timestamps_N[index]

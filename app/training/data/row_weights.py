@@ -25,12 +25,18 @@ class RowWeights:
     """Says in a sentence where the weights come from."""
     negative_rate: float = 1.0
     """The share R of the rows without a click that were kept, as the rows that are trained on have it."""
-    is_counted: bool = False
-    """Tells that weights count impressions, and are not the weights of single ones."""
+    units_N: npt.NDArray[np.int64] | None = None
+    """Numbers the rows of the file of which these are the impressions with and without a click, counted; None where a
+    row is one impression. Halves of one row belong to one part of every split."""
 
     def take(self, index: npt.NDArray[np.int64] | slice) -> RowWeights:
         """Return the weights of the rows at these positions."""
-        return replace(self, training_N=self.training_N[index], evaluation_N=self.evaluation_N[index])
+        return replace(
+            self,
+            training_N=self.training_N[index],
+            evaluation_N=self.evaluation_N[index],
+            units_N=None if self.units_N is None else self.units_N[index],
+        )
 
     @property
     def in_training(self) -> Weighting:
@@ -49,7 +55,7 @@ class RowWeights:
 
     def _weighting(self, weights_N: Weights) -> Weighting:
         weights = weights_N.astype(np.float64)
-        return Weighting(weights, np.square(weights) / (self.training_N if self.is_counted else 1.0))
+        return Weighting(weights, np.square(weights) / (1.0 if self.units_N is None else self.training_N))
 
 
 def row_weights(
@@ -57,8 +63,7 @@ def row_weights(
     weights_N: Weights | None,
     rates_N: Weights | float | None,
     note: str,
-    *,
-    is_counted: bool = False,
+    units_N: npt.NDArray[np.int64] | None = None,
 ) -> RowWeights:
     """Return the weights of rows.
 
@@ -70,9 +75,10 @@ def row_weights(
             nothing, and it is divided by its mean.
         rates_N: the share r_i of the rows like this one that were kept; it is not looked at where there is a click.
         note: says in a sentence where the weights come from.
+        units_N: numbers the rows of the file where weights count their impressions.
     """
     own_N = np.ones(len(labels_N)) if weights_N is None else weights_N.astype(np.float64)
-    if not is_counted:
+    if units_N is None:
         own_N = own_N / own_N.mean()
     kept_N = np.where(labels_N > 0.5, 1.0, 1.0 if rates_N is None else rates_N).astype(np.float64)
     is_negative_N = labels_N <= 0.5
@@ -80,4 +86,4 @@ def row_weights(
     rate = negatives / float((own_N / kept_N)[is_negative_N].sum()) if negatives else 1.0
     evaluation_N = own_N / kept_N
     training_N = np.where(is_negative_N, evaluation_N * rate, own_N)
-    return RowWeights(training_N.astype(np.float32), evaluation_N.astype(np.float32), note, rate, is_counted)
+    return RowWeights(training_N.astype(np.float32), evaluation_N.astype(np.float32), note, rate, units_N)

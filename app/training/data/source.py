@@ -170,15 +170,17 @@ class Source:
 
     def _select_usable(self, chunk: TableChunk, bad: BadRows) -> UsableRows:
         frame = chunk.frame
-        labels = read_labels(frame[self.label], self.labels, chunk.rows_N, bad)
-        good = labels.is_not_null()
+        labels = None
+        if not self.weighting.is_counted:
+            labels = read_labels(frame[self.label], self.labels, chunk.rows_N, bad)
+        good = pl.repeat(True, len(frame), eager=True) if labels is None else labels.is_not_null()
         times: pl.Series | None = None
         if self.timestamp:
             times = read_times(frame[self.timestamp], self.time_form(), good, chunk.rows_N, bad)
             good = good & times.is_not_null()
         rows = self.weighting.select(frame, labels, good, chunk.rows_N, bad)
         index_N = rows.index_N
-        if len(index_N) < len(frame):
+        if labels is None or len(index_N) < len(frame):
             frame = frame[index_N]
         user, item = (
             plain_frame(

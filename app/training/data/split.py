@@ -80,11 +80,20 @@ class SplitConfig:
 
 def hold_out(data: Dataset, share: float, choice: SplitChoice, seed: int) -> tuple[Dataset, Dataset]:
     """Return the rows that stay and the rows that are held out, at least one, each in their old order."""
-    rows = max(1, round(share * len(data)))
-    held_out = _held_out(data, rows, choice, seed)
+    held_out = _whole_units(data, share, choice, seed)
     stays = np.ones(len(data), np.bool_)
     stays[held_out] = False
     return data.take(np.flatnonzero(stays)), data.take(held_out)
+
+
+def _whole_units(data: Dataset, share: float, choice: SplitChoice, seed: int) -> Codes:
+    """Return the positions of this share of the rows; both halves of a row that counts impressions, or neither."""
+    units_N = None if data.weights is None else data.weights.units_N
+    if units_N is None:
+        return _held_out(data, max(1, round(share * len(data))), choice, seed)
+    units, first = np.unique(units_N, return_index=True)
+    held_out = _held_out(data.take(first), max(1, round(share * len(units))), choice, seed)
+    return np.flatnonzero(np.isin(units_N, units[held_out]))
 
 
 def _held_out(data: Dataset, rows: int, choice: SplitChoice, seed: int) -> Codes:

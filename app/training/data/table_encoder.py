@@ -57,7 +57,7 @@ class TableEncoder:
                 field_encoder = Encoder(alone, side)
                 unfit_N, reason = _unfit_rows(field_encoder, table[field.raw_name], field.raw_name)
                 bad = self.unfit.setdefault(field.name, BadRows(self._describe(field.name), self._max_bad))
-                bad.add(UNFIT, rows_N[unfit_N])
+                bad.add(UNFIT, np.unique(rows_N[unfit_N]))  # of rows that count impressions there are two
                 bad.advice.setdefault(UNFIT, reason)
         return slots
 

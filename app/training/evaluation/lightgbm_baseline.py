@@ -40,7 +40,8 @@ def fit_lightgbm(
 
     columns = TreeColumns(schema, train)
     train_NC = columns.of(train)
-    fitted_N, held_out_N = inner_split(train.labels_N, seed)
+    units_N = None if train.weights is None else train.weights.units_N
+    fitted_N, held_out_N = inner_split(train.labels_N, seed, units_N=units_N)
     weights_N = None if train.weights is None else train.weights.training_N
     fitted_weights, held_out_weights = (
         None if weights_N is None else weights_N[rows_N] for rows_N in (fitted_N, held_out_N)

@@ -38,7 +38,8 @@ def fit_linear(preprocessing: Preprocessing, train: ExpandedRows, seed: int = 0)
     width = preprocessing.rows
     data, labels_N = _sparse(train, width), train.labels_N.numpy()
     weights_N = None if train.weights_N is None else train.weights_N.numpy().astype(np.float64)
-    model = _search(data, labels_N, weights_N, seed)
+    units_N = None if train.units_N is None else train.units_N.numpy()
+    model = _search(data, labels_N, weights_N, units_N, seed)
     model.tol = TOLERANCE
     has_converged = _fit(model, data, labels_N, weights_N)
 
@@ -49,13 +50,15 @@ def fit_linear(preprocessing: Preprocessing, train: ExpandedRows, seed: int = 0)
     return BaselineFit(predict, f"C = {model.C:g}, {outcome}")
 
 
-def _search(data: csr_matrix, labels_N: np.ndarray, weights_N: np.ndarray | None, seed: int) -> LogisticRegression:
+def _search(
+    data: csr_matrix, labels_N: np.ndarray, weights_N: np.ndarray | None, units_N: Index | None, seed: int
+) -> LogisticRegression:
     """Return a model that has the C of least log loss on the rows held out, and begins with weights near its own."""
     rarer_share = min(float(labels_N.mean()), 1 - float(labels_N.mean()))
     max_rows = max(MAX_SEARCH_ROWS, int(MIN_SEARCH_CLICKS / max(rarer_share, 1e-9)))
     searches = [
         _Search(data, labels_N, weights_N, fitted_N, held_out_N)
-        for fitted_N, held_out_N in inner_folds(labels_N, seed, max_rows)
+        for fitted_N, held_out_N in inner_folds(labels_N, seed, max_rows, units_N)
     ]
     best, least = GRID[0], np.inf
     for inverse_l2 in GRID:

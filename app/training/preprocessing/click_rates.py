@@ -20,6 +20,19 @@ Counts = npt.NDArray[np.int64]
 MIN_PRIOR_WEIGHT, MAX_PRIOR_WEIGHT = 1.0, 1e4
 
 
+def deal_folds(rows: int, folds: int, seed: int, units_N: Counts | None = None) -> Counts:
+    """Return a fold of each row at random [N], of about equal size.
+
+    Args:
+        units_N: numbers what belongs together, and so to one fold; None stands for rows by themselves.
+    """
+    generator = np.random.default_rng(seed)
+    if units_N is None:
+        return generator.permutation(rows) % folds
+    units, unit_N = np.unique(units_N, return_inverse=True)
+    return np.asarray((generator.permutation(len(units)) % folds)[unit_N])
+
+
 def example_weights(rows: ExpandedRows) -> Floats:
     """Return how much each row counts [N], in float64."""
     if rows.weights_N is None:

@@ -30,6 +30,8 @@ class ExpandedRows(NamedTuple):
     labels_N: Tensor
     weights_N: Tensor | None = None
     """Says how much each example counts in training [N]; None where all count the same."""
+    units_N: Tensor | None = None
+    """Numbers the rows of the file that examples are halves of [N]; None where they are whole rows."""
 
     @property
     def total_weight(self) -> float:
@@ -38,8 +40,8 @@ class ExpandedRows(NamedTuple):
 
     def take(self, index: Tensor | slice) -> ExpandedRows:
         """Return the examples at these positions."""
-        weights_N = None if self.weights_N is None else self.weights_N[index]
-        return ExpandedRows(self.rows_NT[index], self.x_NT[index], self.labels_N[index], weights_N)
+        weights_N, units_N = (None if part is None else part[index] for part in (self.weights_N, self.units_N))
+        return ExpandedRows(self.rows_NT[index], self.x_NT[index], self.labels_N[index], weights_N, units_N)
 
 
 def expand(
@@ -86,4 +88,5 @@ def expand(
     machine_group.barrier()
     weights = encoded.weights
     weights_N = None if weights is None else torch.from_numpy(weights.training_N)
-    return ExpandedRows(rows_NT, x_NT, torch.from_numpy(encoded.labels_N), weights_N)
+    units_N = None if weights is None or weights.units_N is None else torch.from_numpy(weights.units_N)
+    return ExpandedRows(rows_NT, x_NT, torch.from_numpy(encoded.labels_N), weights_N, units_N)

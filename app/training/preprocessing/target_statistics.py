@@ -22,7 +22,14 @@ from app.features.fields import SIDES, MultiCategorical, Numeric
 from app.features.slot_layout import bucket_name
 from app.models.preprocessing import Preprocessing
 from app.models.target_statistics import KeyStatistics, Scope, StatisticsLookup
-from app.training.preprocessing.click_rates import Counts, Floats, example_weights, out_of_fold, smoothed_rates
+from app.training.preprocessing.click_rates import (
+    Counts,
+    Floats,
+    deal_folds,
+    example_weights,
+    out_of_fold,
+    smoothed_rates,
+)
 from app.training.preprocessing.expand import ExpandedRows
 from app.training.preprocessing.row_chunks import row_chunks
 
@@ -68,7 +75,8 @@ class TargetStatisticsFit:
         """
         train = rows["train"]
         encoder = _Keys(preprocessing)
-        folds_N = np.random.default_rng(self.seed).permutation(len(train.labels_N)) % max(2, self.folds)
+        units_N = None if train.units_N is None else train.units_N.numpy()
+        folds_N = deal_folds(len(train.labels_N), max(2, self.folds), self.seed, units_N)
         labels_N = train.labels_N.numpy().astype(np.float64)
         weights_N = example_weights(train)
         pairs = self.known if self.known is not None else self._choose(encoder, train, labels_N, weights_N, folds_N)

@@ -24,6 +24,8 @@ class DataFacts:
     """Number of training rows."""
     unseen_users: float | None
     """Share of validation rows whose user id has no table row; None without a user id."""
+    impressions: int | None = None
+    """Number of impressions that the training rows count; None where each is one."""
 
 
 def measure(prepared: PreparedData) -> DataFacts:
@@ -31,7 +33,9 @@ def measure(prepared: PreparedData) -> DataFacts:
     slot = user_id_slot(prepared.preprocessing)
     rows_NT = prepared.rows["validation"].rows_NT
     unseen = float((rows_NT[:, slot[0]] == slot[1]).float().mean()) if slot else None
-    return DataFacts(len(prepared.rows["train"].labels_N), unseen)
+    train = prepared.rows["train"]
+    impressions = None if train.units_N is None else round(train.total_weight)
+    return DataFacts(len(train.labels_N), unseen, impressions)
 
 
 def validation_share(labels_N: npt.NDArray[np.float32]) -> float:

@@ -42,9 +42,14 @@ def apply_rules(config: JobConfig, facts: DataFacts) -> Recipe:
     batch = _batch_size(rows, STEPS_PER_EPOCH, MAX_BATCH)
     steps = -(-rows // batch)
     epochs = min(max(config.trainer.epochs, -(-MIN_STEPS // steps)), MAX_EPOCHS)
-    table_l2 = config.model.table_l2(rows)
-    why = {"batch_size": f"batch size {batch}", "table_l2": f"L2 {table_l2:.2g}"}
-    reasons = [f"{reason} for {rows:,} training rows" for name, reason in why.items() if name not in config.given]
+    seen = facts.impressions or rows
+    table_l2 = config.model.table_l2(seen)
+    counted = "training rows" if facts.impressions is None else "impressions"
+    why = {
+        "batch_size": f"batch size {batch} for {rows:,} training rows",
+        "table_l2": f"L2 {table_l2:.2g} for {seen:,} {counted}",
+    }
+    reasons = [reason for name, reason in why.items() if name not in config.given]
     values: dict[str, Any] = {"batch_size": batch, "table_l2": table_l2, "epochs": epochs}
     if "dim" not in config.model.takes:
         values["id_dropout"] = 0.0  # logistic regression: its other weights would only make up for the user's

@@ -44,7 +44,7 @@ def test_of_several_shares_negatives_count_as_if_one_had_been_kept_of_all(
 
 def test_counts_are_kept_and_each_impression_is_an_observation_of_its_own() -> None:
     labels_N, counts_N = np.array([1, 0, 0], np.float32), np.array([3, 40, 7], np.float32)
-    weights = row_weights(labels_N, counts_N, 0.5, "counted", is_counted=True)
+    weights = row_weights(labels_N, counts_N, 0.5, "counted", np.array([0, 0, 1]))
     assert weights.training_N.tolist() == [3, 40, 7]
     assert weights.evaluation_N.tolist() == [3, 80, 14]
     assert weights.in_training.squares_N.tolist() == [3, 40, 7]

@@ -163,3 +163,103 @@ def test_no_field_reads_the_share(tmp_path: Path) -> None:
     (tmp_path / "features.yaml").write_text(FEATURES.replace("x,", "kept,"))
     with pytest.raises(ConfigError, match=r"\['kept'\] tell the answer"):
         open_dataset("table", weighting=WeightColumns(negative_rate="kept"), **options)
+
+
+COUNTED = WeightColumns(impressions="n", clicks="k")
+
+
+def read_counted(options: dict[str, Any], limits: Any = IN_MEMORY, **more: Any) -> Dataset:
+    return open_dataset("table", weighting=COUNTED, limits=limits, **options, **more)
+
+
+@pytest.mark.parametrize("limits", [IN_MEMORY, MAPPED], ids=["in memory", "mapped"])
+def test_counted_rows_are_a_row_with_a_click_and_one_without(tmp_path: Path, limits: Any) -> None:
+    impressions = [10 + n % 7 for n in range(100)]
+    clicks = [n % 4 for n in range(100)]
+    impressions[5], clicks[5] = 0, 0
+    impressions[6], clicks[6] = 9, 9
+    data = read_counted(write(tmp_path, n=impressions, k=clicks), limits)
+    weights = data.weights
+    assert weights is not None
+    assert weights.units_N is not None
+    expected = []
+    for row, (n, k) in enumerate(zip(impressions, clicks, strict=True)):
+        expected += [(row, 1.0, float(k))] * (k > 0) + [(row, 0.0, float(n - k))] * (n > k)
+    rows = sorted({row for row, _, _ in expected})
+    assert weights.units_N.tolist() == [rows.index(row) for row, _, _ in expected]
+    assert data.labels_N.tolist() == [label for _, label, _ in expected]
+    assert weights.training_N.tolist() == weights.evaluation_N.tolist() == [count for _, _, count in expected]
+    assert data.counts() == (sum(impressions), sum(clicks))
+    assert weights.note == "each row counts as n and k say"
+    x = {f"x{n}": n for n in range(5)}
+    keys = encode(data).item.keys[:, 0]
+    assert [len(set(keys[[x[f"x{row % 5}"] == n for row, _, _ in expected]])) for n in range(5)] == [1] * 5
+
+
+@pytest.mark.parametrize("limits", [IN_MEMORY, MAPPED], ids=["in memory", "mapped"])
+def test_counts_that_are_none_are_named_once(tmp_path: Path, limits: Any) -> None:
+    impressions: list[Any] = [8] * 100
+    clicks: list[Any] = [3] * 100
+    clicks[2], clicks[30], impressions[31] = 9, None, "-1"
+    data = read_counted(write(tmp_path, n=map(str, impressions), k=clicks), limits, max_bad=0.05)
+    assert str(data.skipped) == (
+        "3 bad rows left out (n and k are no counts, of which the second is at most the first; rows 3, 31, 32)"
+    )
+    assert len(data) == 2 * 97
+
+
+def test_a_value_that_fits_no_slot_is_counted_once_for_a_counted_row(tmp_path: Path) -> None:
+    options = write(tmp_path, n=[8] * 100, k=[3] * 100, price=["cheap" if n == 50 else str(n) for n in range(100)])
+    (tmp_path / "features.yaml").write_text(FEATURES.replace("]", ", {name: price, entity: item, type: numeric}]"))
+    data = read_counted(options, MAPPED)
+    assert isinstance(data, MappedDataset)
+    assert str(data.unreadable["price"]) == "1 bad rows read as missing (the value fits no slot; rows 51)"
+
+
+@pytest.mark.parametrize("limits", [IN_MEMORY, MAPPED], ids=["in memory", "mapped"])
+@pytest.mark.parametrize("kind", ["random", "time"])
+def test_both_halves_of_a_counted_row_are_in_one_part(tmp_path: Path, kind: Any, limits: Any) -> None:
+    options = write(tmp_path, n=[8] * 100, k=[3] * 100, at=[1_700_000_000 + n // 3 for n in range(100)])
+    parts = SplitConfig(kind).parts(read_counted(options, limits, timestamp="at"), None)
+    units = []
+    for part, rows in zip(parts, (81, 9, 10), strict=True):
+        assert part.weights is not None
+        assert part.weights.units_N is not None
+        assert part.labels_N.mean() == 0.5
+        units.append(set(part.weights.units_N.tolist()))
+        assert len(units[-1]) == rows
+    assert len(set.union(*units)) == 100
+
+
+@pytest.mark.parametrize(
+    ("columns", "complaint"),
+    [
+        ({"impressions": "n"}, "--impressions and --clicks go together"),
+        ({"impressions": "n", "clicks": "k", "weight": "w"}, "--weight w"),
+        ({"impressions": "n", "clicks": "k", "negative_rate": "r"}, "--negative-rate r"),
+    ],
+)
+def test_what_does_not_go_together_is_refused(columns: dict[str, str], complaint: str) -> None:
+    with pytest.raises(ConfigError, match=complaint):
+        WeightColumns(**columns)  # type: ignore[arg-type]
+
+
+def test_counted_rows_have_no_label_and_no_field_reads_the_counts(tmp_path: Path) -> None:
+    options = write(tmp_path, n=[8] * 100, k=[3] * 100)
+    for more in ({"label": "label"}, {"positive": "1"}):
+        with pytest.raises(ConfigError, match="--label and --positive"):
+            read_counted(options, **more)
+    (tmp_path / "features.yaml").write_text(FEATURES.replace("x,", "k,"))
+    with pytest.raises(ConfigError, match=r"\['k'\] tell the answer"):
+        read_counted(options)
+
+
+def test_counted_rows_may_be_thinned_out_too(tmp_path: Path) -> None:
+    columns = WeightColumns(impressions="n", clicks="k", negative_rate=0.5)
+    data = open_dataset("table", weighting=columns, **write(tmp_path, n=[8] * 100, k=[3] * 100))
+    assert data.weights is not None
+    assert set(data.weights.training_N.tolist()) == {3.0, 5.0}
+    assert set(data.weights.evaluation_N.tolist()) == {3.0, 10.0}
+    assert data.weights.note.endswith(
+        "an impression without a click stands for 1 / 0.5 of them, as the others were left out"
+    )

@@ -194,3 +194,39 @@ def test_weights_count_in_every_baseline(name: str) -> None:
         assert result.metrics["test"]["calibration"] == pytest.approx(1.0, abs=0.2)
         means.append(float(result.probabilities["test"].mean()))
     assert means[1] > means[0] + 0.05
+
+
+@pytest.mark.parametrize("name", FITTED)
+def test_a_baseline_of_counted_rows_is_one_of_their_impressions(name: str) -> None:
+    """Nine halves of ten are held out together in every inner split, or the rates of a row would be its halves'."""
+    data = some_data(500)
+    shares = np.where((data.user["gender"] == "F").to_numpy(), 0.4, 0.1)
+    clicks = np.random.default_rng(0).binomial(20, shares)
+    index_N, column_N = np.nonzero(np.stack([clicks, 20 - clicks], 1))
+    counts_N = np.stack([clicks, 20 - clicks], 1)[index_N, column_N].astype(np.float32)
+    halves = replace(data.take(index_N), labels_N=(column_N == 0).astype(np.float32))
+    halves = replace(halves, weights=row_weights(halves.labels_N, counts_N, None, "counted", index_N))
+    is_test_N = index_N >= 400
+    made = parts_of(halves, train=np.flatnonzero(~is_test_N), test=np.flatnonzero(is_test_N))
+    result = fit_baselines(*made, names=(name,))[name]
+    assert result.metrics["test"]["calibration"] == pytest.approx(1.0, abs=0.1)
+    predicted = {
+        gender: float(
+            result.probabilities["test"][(data.user["gender"] == gender).to_numpy()[index_N[is_test_N]]].mean()
+        )
+        for gender in ("F", "M")
+    }
+    wanted = {"F": 0.4, "M": 0.1} if name != "constant" else {"F": shares.mean(), "M": shares.mean()}
+    assert predicted == pytest.approx(wanted, abs=0.06)
+
+
+def test_inner_splits_keep_together_what_belongs_together() -> None:
+    units_N = np.repeat(np.arange(300), 2)
+    labels_N = np.tile([1.0, 0.0], 300)
+    labels_N[:500] = 0.0
+    for fitted, held_out in [inner_split(labels_N, 0, units_N=units_N), *inner_folds(labels_N, 0, units_N=units_N)]:
+        assert not set(units_N[fitted]) & set(units_N[held_out])
+        assert len(fitted) + len(held_out) == 600
+    folds = inner_folds(labels_N, 0, units_N=units_N)
+    assert len(folds) == 5
+    assert sorted(np.concatenate([held_out for _, held_out in folds])) == list(range(600))

@@ -53,7 +53,7 @@ def by_hand(
     model: DeepFM, preprocessing: Preprocessing, batch: ExpandedRows, own: slice
 ) -> tuple[float, dict[str, Tensor]]:
     """Loss, and the gradient of every parameter."""
-    rows_BT, x_BT, labels_B, weights_B = batch
+    rows_BT, x_BT, labels_B, weights_B, _ = batch
     with torch.no_grad():
         lookup = EmbeddingLookup(preprocessing, len(model.table_RE), torch.device("cpu"))
         table = NumbaRowWiseRmsprop(model.table_RE.detach().clone(), lookup, RowWiseRmspropConfig(1e-3, 0.0, 0.9))
@@ -70,7 +70,7 @@ def by_hand(
 
 
 def plainly(model: DeepFM, batch: ExpandedRows, own: slice) -> tuple[float, dict[str, Tensor]]:
-    rows_BT, x_BT, labels_B, weights_B = batch
+    rows_BT, x_BT, labels_B, weights_B, _ = batch
     set_mask_source(model, DropoutMasks(7))
     logits_O = model.logits(rows_BT[own], x_BT[own], model.fields(rows_BT[own], x_BT[own]))
     set_mask_source(model, None)
@@ -143,7 +143,7 @@ def test_training_by_it_is_training_by_autograd(given: Given, batch_norm: bool, 
         losses = []
         for _ in range(30):
             chosen_B = torch.from_numpy(generator.choice(len(rows.labels_N), 32, replace=False))
-            losses.append(float(train_step.step(*rows.take(chosen_B))))
+            losses.append(float(train_step.step(*rows.take(chosen_B)[:4])))
         train_step.averaged_model()
         train_steps.append((train_step, losses))
         train_step.close()

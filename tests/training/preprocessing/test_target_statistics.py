@@ -24,6 +24,7 @@ from app.training.loop.trainer_config import TrainerConfig
 from app.training.preprocessing.click_rates import (
     MAX_PRIOR_WEIGHT,
     MIN_PRIOR_WEIGHT,
+    deal_folds,
     out_of_fold,
     prior_weight,
     smoothed_rates,
@@ -236,3 +237,25 @@ def test_training_rows_give_the_logits_that_serving_gives(name: str) -> None:
     model = ModelConfig(name).build(extended).eval()
     slots = [torch.from_numpy(part) for part in (*encoded.user, *encoded.item)]
     torch.testing.assert_close(predict(model, parts["test"]), model(*slots).detach())
+
+
+def test_of_a_row_that_counts_impressions_neither_half_knows_the_other() -> None:
+    """Each key has one row of the file: its rate in the other folds is that of a key that nobody has seen."""
+    units_N = np.repeat(np.arange(200), 2)
+    labels_N = np.tile([1.0, 0.0], 200)
+    folds_N = deal_folds(400, 10, 3, units_N)
+    assert (folds_N[::2] == folds_N[1::2]).all()
+    assert len(set(folds_N.tolist())) == 10
+    rate_N, others_N = out_of_fold(units_N, labels_N, folds_N, np.tile([1.0, 9.0], 200))
+    assert (others_N == 0).all()
+    assert np.abs(rate_N).max() < 1e-9
+    preprocessing, _, rows = rows_of(400, labels_N)
+    halves = rows.take(torch.arange(200).repeat_interleave(2))._replace(
+        labels_N=torch.from_numpy(labels_N).float(),
+        units_N=torch.from_numpy(units_N),
+        weights_N=torch.tensor([1.0, 9.0]).repeat(200),
+    )
+    _, parts = TargetStatisticsFit(known=PAIRS).extend(preprocessing, {"train": halves})
+    x_NT = parts["train"].x_NT
+    assert x_NT.shape[1] > rows.x_NT.shape[1]
+    assert torch.equal(x_NT[::2], x_NT[1::2]), "the numbers of both halves are the same"
