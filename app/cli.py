@@ -30,6 +30,7 @@ COMMANDS: dict[str, str] = {
     "promote": "app.commands.promote:promote",
     "rollback": "app.commands.rollback:rollback",
     "join": "app.commands.join:join",
+    "evaluate-policy": "app.commands.evaluate_policy:evaluate_policy",
     "events forget": "app.commands.events:forget",
     "events check": "app.commands.events:check",
     "events drain": "app.commands.events:drain",

@@ -5,12 +5,14 @@ That the scores are the same is the proof that training sees what was served: fe
 
 from __future__ import annotations
 
-from collections.abc import Callable
+from collections.abc import Callable, Iterator
 from dataclasses import dataclass, field
 from datetime import UTC, datetime, timedelta
 from pathlib import Path
+from typing import Any, NamedTuple
 
 import numpy as np
+import numpy.typing as npt
 import polars as pl
 import torch
 
@@ -18,6 +20,7 @@ from app.errors import ArtifactError
 from app.events.joining.log_reader import LogReader
 from app.events.records import IMPRESSIONS, ITEMS
 from app.features.slots import Slots
+from app.native.scorer import Floats
 from app.registry.artifact.artifact import Artifact
 
 SPAN = timedelta(hours=1)
@@ -90,6 +93,43 @@ def rescore(
     return result
 
 
+class ScoredAgain(NamedTuple):
+    """An answer with the scores that a version gives its items."""
+
+    answer: dict[str, Any]
+    is_there_K: npt.NDArray[np.bool_]
+    """Of which items the log has slots."""
+    scores: Floats
+    """Of these, probabilities in the order of the answer."""
+
+
+def score_again(
+    artifact: Artifact, answers: pl.DataFrame, items: pl.DataFrame, dtype: torch.dtype = torch.float32
+) -> Iterator[ScoredAgain]:
+    """Score recorded answers by a version of their schema, from nothing but the recorded slots.
+
+    Args:
+        items: the slots that they refer to, each once.
+        dtype: precision of the item states.
+    """
+    items = items.filter(pl.col("schema_hash") == artifact.schema_hash).sort("reference")
+    width = artifact.item_encoder.width
+    slots = Slots(*(items[name].list.to_array(width).to_numpy(writable=True) for name in ("keys", "values")))
+    reference_C = items["reference"].to_numpy()
+    with torch.inference_mode():
+        states_CD = artifact.encode_items(slots).to(dtype)
+        for answer in answers.iter_rows(named=True):
+            reference_K = np.array(answer["items"], np.int64)
+            row_K = np.searchsorted(reference_C, reference_K)
+            is_there_K = np.isin(reference_K, reference_C)
+            again = np.empty(int(is_there_K.sum()), np.float32)
+            if len(again):
+                user = Slots(np.array(answer["user_keys"], np.int64), np.array(answer["user_values"], np.float32))
+                scores, places = artifact.ranked(artifact.encode_user(user), states_CD, row_K[is_there_K])
+                again[places] = scores
+            yield ScoredAgain(answer, is_there_K, again)
+
+
 def _compare(
     artifact: Artifact,
     answers: pl.DataFrame,
@@ -100,29 +140,15 @@ def _compare(
 ) -> None:
     """Score the answers of one version again, and add what was found to the result."""
     key = artifact.manifest.name, artifact.version
-    items = items.filter(pl.col("schema_hash") == artifact.schema_hash).sort("reference")
-    width = artifact.item_encoder.width
-    slots = Slots(*(items[name].list.to_array(width).to_numpy(writable=True) for name in ("keys", "values")))
-    reference_C = items["reference"].to_numpy()
-    with torch.inference_mode():
-        states_CD = artifact.encode_items(slots).to(dtype)
-        for answer in answers.iter_rows(named=True):
-            if NOT_FINITE in answer["degraded"]:
-                continue
-            reference_K = np.array(answer["items"], np.int64)
-            row_K = np.searchsorted(reference_C, reference_K)
-            there_K = np.isin(reference_K, reference_C)
-            result.without_slots += int((~there_K).sum())
-            if not there_K.any():
-                continue
-            user = Slots(np.array(answer["user_keys"], np.int64), np.array(answer["user_values"], np.float32))
-            scores, places = artifact.ranked(artifact.encode_user(user), states_CD, row_K[there_K])
-            again = np.empty_like(scores)
-            again[places] = scores
-            off = np.abs(again - np.array(answer["scores"], np.float32)[there_K])
-            result.rows += len(off)
-            result.by_version[key] = result.by_version.get(key, 0) + len(off)
-            result.different += int((off > tolerance).sum())
-            if off.max() > result.largest:
-                result.largest = float(off.max())
-                result.example = answer["impression_id"] if result.largest > tolerance else ""
+    finite = answers.filter(~pl.col("degraded").list.contains(NOT_FINITE))
+    for answer, is_there_K, again in score_again(artifact, finite, items, dtype):
+        result.without_slots += int((~is_there_K).sum())
+        if not len(again):
+            continue
+        off = np.abs(again - np.array(answer["scores"], np.float32)[is_there_K])
+        result.rows += len(off)
+        result.by_version[key] = result.by_version.get(key, 0) + len(off)
+        result.different += int((off > tolerance).sum())
+        if off.max() > result.largest:
+            result.largest = float(off.max())
+            result.example = answer["impression_id"] if result.largest > tolerance else ""

@@ -1,0 +1,1 @@
+"""What an order would have brought that was not shown, from answers whose order was drawn."""
