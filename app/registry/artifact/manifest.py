@@ -48,7 +48,7 @@ class Manifest(msgspec.Struct, frozen=True, kw_only=True):
     created_at: str
     """The time in UTC, ISO 8601."""
     architecture: str
-    """The name of the model class, `deepfm` for example; `name` is the folder it is served under."""
+    """The model class: `deepfm`, or `package.module:Class` of the user's own; `name` is the folder that it is in."""
     files: dict[str, FileProof]
     tables: dict[str, list[int]] = {}
     """The shape of each table by its name."""
