@@ -103,11 +103,16 @@ def _show(answer: dict[str, Any], timing: str) -> None:
     from rich.table import Table
 
     explained = [item for item in answer["items"] if "explanation" in item]
-    table = Table("", "item", "probability", *(["what fields change"] if explained else []))
+    is_drawn = "exploration" in answer
+    table = Table(
+        "", "item", "probability", *(["propensity"] if is_drawn else []), *(["what fields change"] if explained else [])
+    )
     for position, item in enumerate(answer["items"], 1):
         effects = item.get("explanation", {}).get("effects", [])[:SHOWN]
         unknown = " (unknown)" if item["item_id"] in answer["missing"]["items"] else ""
         cells = [str(position), item["item_id"] + unknown, f"{item['score']:.4f}"]
+        if is_drawn:
+            cells.append(f"{item['propensity']:.4f}" if "propensity" in item else "")
         reasons = ", ".join(f"{effect['field']} {effect['effect']:+.2f}" for effect in effects)
         table.add_row(*cells, *([reasons] if explained else []))
     show_table(table)
@@ -118,6 +123,8 @@ def _show(answer: dict[str, Any], timing: str) -> None:
         show_table(parts_table(split))
     elif explained:
         notes.append(explained[0]["explanation"]["no_parts"])
+    if is_drawn:
+        notes.append("drawn by {policy}:{parameter:g}".format(**answer["exploration"]))
     if answer["missing"]["user"]:
         notes.append("the store does not know this user")
     if answer["degraded"]:

@@ -105,3 +105,12 @@ def test_where_the_time_went_is_said_in_words() -> None:
     header = "decode;dur=0.126, features;dur=5.972, score;dur=3.355"
     assert timing_in_words(header) == "9.5 ms in the service (decode 0.1, features 6.0, score 3.4)"
     assert timing_in_words("") == "", "a proxy may take the header away"
+
+
+def test_propensities_are_shown_where_the_order_was_drawn(ctr: Ctr, monkeypatch: pytest.MonkeyPatch) -> None:
+    items = [{"item_id": "2", "score": 0.25, "propensity": 0.125}, {"item_id": "1", "score": 0.5}]
+    answer = {**ANSWER, "items": items, "exploration": {"policy": "softmax", "parameter": 0.05}}
+    monkeypatch.setattr(httpx, "post", lambda url, **options: httpx.Response(200, json=answer))
+    words = " ".join(ctr("rank", "1", "2", "1")[2].split())
+    assert "0.2500 │ 0.1250" in words
+    assert "drawn by softmax:0.05" in words

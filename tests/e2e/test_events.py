@@ -64,6 +64,31 @@ def test_what_was_answered_and_sent_is_in_the_files_once_the_service_has_ended(
 
 
 @pytest.mark.usefixtures("loaded")
+def test_what_an_explored_answer_says_is_what_is_recorded(store: ModelStore, serve: Serve, tmp_path: Path) -> None:
+    publish_tiny(store)
+    folder = tmp_path / "events"
+    service = serve(EVENTS=str(folder), EVENTS_TOP="5", EXPLORE="softmax:1", EXPLORE_SHARE="0.5")
+    bodies = [service.rank(str(number)).json() for number in range(40)]
+    pinned = service.rank("1", model="stable").json()
+    assert service.stop() == 0
+    shown = {row["impression_id"]: row for row in rows(folder, IMPRESSIONS)}
+    explored = [body for body in bodies if "exploration" in body]
+    assert 5 < len(explored) < 35
+    assert any(body["items"] != sorted(body["items"], key=lambda item: -item["score"]) for body in explored)
+    for body in [*bodies, pinned]:
+        row, items = shown[body["request_id"]], body["items"]
+        assert row["scores"] == pytest.approx([item["score"] for item in items[:5]], abs=1e-7)
+        if "exploration" in body:
+            assert body["exploration"] == {"policy": "softmax", "parameter": 1.0}
+            assert (row["policy"], row["policy_parameter"]) == ("softmax", 1.0)
+            assert row["propensities"] == pytest.approx([item["propensity"] for item in items[:5]], rel=1e-6)
+        else:
+            assert (row["policy"], row["propensities"]) == ("", None)
+        assert ["propensity" in item for item in items] == ["exploration" in body] * 5 + [False] * (len(items) - 5)
+    assert "exploration" not in pinned
+
+
+@pytest.mark.usefixtures("loaded")
 def test_a_worker_that_is_killed_loses_a_second_at_most(store: ModelStore, serve: Serve, tmp_path: Path) -> None:
     publish_tiny(store)
     folder = tmp_path / "events"
