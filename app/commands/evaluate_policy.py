@@ -10,10 +10,11 @@ from typing import TYPE_CHECKING, Annotated
 
 import typer
 
+from app.commands.completion import published_models, versions
 from app.commands.event_options import EventsOption, files_from, named_log
 from app.commands.join import TIME_FORMATS
 from app.commands.options import interval_seconds
-from app.commands.output import AsJson, console, emit, figures_table, notify, warn
+from app.commands.output import AsJson, console, emit, figures_table, notify, show_table, warn
 from app.errors import ConfigError
 
 if TYPE_CHECKING:
@@ -38,9 +39,14 @@ def evaluate_policy(
         str, typer.Option(help="The order to evaluate: greedy (descending scores), softmax:0.1 or epsilon:0.05.")
     ] = "greedy",
     version: Annotated[
-        int | None, typer.Option(min=1, help="The version whose scores it orders by.", show_default="as recorded")
+        int | None,
+        typer.Option(
+            min=1, help="The version whose scores it orders by.", show_default="as recorded", autocompletion=versions
+        ),
     ] = None,
-    model: Annotated[str | None, typer.Option(help="Of which model.", show_default="CTR_MODEL")] = None,
+    model: Annotated[
+        str | None, typer.Option(help="Of which model.", show_default="CTR_MODEL", autocompletion=published_models)
+    ] = None,
     places: Annotated[int, typer.Option(min=1, max=100, help="How many places of an answer count.")] = 3,
     window: Annotated[
         str, typer.Option(help="Of a log: how long after an answer feedback counts, as 30m, 12h or 2d.")
@@ -159,7 +165,7 @@ def _show(found: Evaluation, policy: str, estimates: dict[str, Estimate]) -> Non
         low, high = estimates[name].interval
         sign = "+" if name == "gain" else ""
         table.add_row(words, f"{estimates[name].value:{sign}.4f}", f"{low:{sign}.4f} to {high:{sign}.4f}", count)
-    console.print(table)
+    show_table(table)
     for number, words in (
         (found.left_out, "answers in descending order of scores are left out: they have no propensities"),
         (found.other_schemas, "answers by another schema are left out"),

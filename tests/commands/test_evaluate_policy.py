@@ -54,11 +54,15 @@ def test_estimates_are_printed_with_what_they_rest_on(ctr: Ctr, tmp_path: Path) 
     assert document["logged"]["low"] < 0.5 < document["logged"]["high"]
     assert document["mean_weights"] == pytest.approx([2.0, 4.0])
     assert "weights average 4.00 and not 1: the order in question takes items that are not recorded" in err
-    status, _, err = ctr(*arguments)
-    words = " ".join(err.split())
+    status, out, _ = ctr(*arguments)
     assert status == 0
-    assert "as shown: softmax:0.05" in words
-    assert "greedy: SNIPS" in words
+    assert [line.split("\t")[:2] for line in out.splitlines()] == [
+        ["", "clicks"],
+        ["as shown: softmax:0.05", "0.5000"],
+        ["greedy: SNIPS", "0.5000"],
+        ["greedy: IPS", "1.0000"],
+        ["greedy over what was shown", "+0.0000"],
+    ]
 
 
 def test_few_effective_answers_are_warned_of(ctr: Ctr, tmp_path: Path) -> None:

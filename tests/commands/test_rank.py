@@ -111,6 +111,10 @@ def test_propensities_are_shown_where_the_order_was_drawn(ctr: Ctr, monkeypatch:
     items = [{"item_id": "2", "score": 0.25, "propensity": 0.125}, {"item_id": "1", "score": 0.5}]
     answer = {**ANSWER, "items": items, "exploration": {"policy": "softmax", "parameter": 0.05}}
     monkeypatch.setattr(httpx, "post", lambda url, **options: httpx.Response(200, json=answer))
-    words = " ".join(ctr("rank", "1", "2", "1")[2].split())
-    assert "0.2500 │ 0.1250" in words
-    assert "drawn by softmax:0.05" in words
+    _, out, err = ctr("rank", "1", "2", "1")
+    assert [line.split("\t") for line in out.splitlines()] == [
+        ["", "item", "probability", "propensity"],
+        ["1", "2", "0.2500", "0.1250"],
+        ["2", "1", "0.5000", ""],
+    ]
+    assert "drawn by softmax:0.05" in err
