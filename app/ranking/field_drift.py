@@ -1,13 +1,13 @@
 """`FieldDrift` compares the values of fields that stable scores with those that it was trained on, field by field.
 
-It looks at the users of all recorded answers and at some of their items, on the thread that writes the event log.
+It looks at users and items of some of the recorded answers, on the thread that writes the event log.
 """
 
 from __future__ import annotations
 
 import threading
 from collections import deque
-from collections.abc import Callable, Iterable
+from collections.abc import Callable, Sequence
 from random import random
 from typing import NamedTuple, Protocol
 
@@ -18,7 +18,7 @@ from app.events.records import Impression, Record
 from app.features.field_histogram import Counts, SideBins
 from app.features.item_index import Rows
 from app.features.item_tables import ItemModel
-from app.features.slots import Slots
+from app.features.slots import Keys, Slots, Values
 from app.ranking.ranker import Ranking
 from app.ranking.request import RankRequest
 from app.ranking.routing import STABLE
@@ -27,6 +27,10 @@ from app.stats import population_stability
 
 WINDOW = 5000
 """Answers that are compared at once: a change is seen whole in the second window from then at the latest."""
+USERS_EVERY = 2
+"""One of so many answers is looked at for its user."""
+AT_ONCE = 1000
+"""Users whose slots are counted at once."""
 ITEMS_EVERY, ITEMS = 32, 16
 """Of one answer in so many, so many items are looked at, spread over its order."""
 MIN_VALUES = 1000
@@ -65,6 +69,7 @@ class FieldDrift:
         self._window = window
         self._lock = threading.Lock()
         self._waiting: deque[tuple[str, Slots]] = deque(maxlen=MAX_WAITING)
+        self._next_user = 0
         self._until_items = 1
         self._manifest_sha256 = ""
         self._arm = ""
@@ -72,6 +77,7 @@ class FieldDrift:
         self._bins: dict[str, SideBins] = {}
         self._shares: dict[str, tuple[float, ...]] = {}
         self._answers = 0
+        self._users: list[tuple[Keys, Values]] = []
         self._counts: dict[str, Counts] = {}
         self._states: dict[str, FieldState] = {}
 
@@ -89,27 +95,24 @@ class FieldDrift:
         slots = self._cache.slots(ranking.artifact, ranking.scored.row_N[chosen])
         self._waiting.append((ranking.artifact.manifest_sha256, slots))
 
-    def add(self, records: Iterable[Record]) -> None:
-        """Count the users of stable's answers among these records, and the items that were taken."""
+    def add(self, records: Sequence[Record]) -> None:
+        """Count users of stable's answers among these records, and the items that were taken."""
         with self._lock:
             self._follow()
             if not self._bins:
                 self._waiting.clear()
                 return
+            first = self._next_user
+            self._next_user = (first - len(records)) % USERS_EVERY
             users = [
                 (record.user_keys, record.user_values)
-                for record in records
+                for record in records[first::USERS_EVERY]
                 if isinstance(record, Impression) and record.impression_id[10:15] == self._arm
             ]
-            if users:
-                keys, values = zip(*users, strict=True)
-                self._count("user", Slots(np.stack(keys), np.stack(values)))
-            taken = [self._waiting.popleft() for _ in range(len(self._waiting))]
-            items = [slots for manifest_sha256, slots in taken if manifest_sha256 == self._manifest_sha256]
-            if items:
-                keys, values = zip(*items, strict=True)
-                self._count("item", Slots(np.concatenate(keys), np.concatenate(values)))
-            self._answers += len(users)
+            self._users += users
+            self._answers += USERS_EVERY * len(users)
+            if len(self._users) >= AT_ONCE or self._answers >= self._window:
+                self._count_taken()
             if self._answers >= self._window:
                 self._compare()
 
@@ -125,13 +128,25 @@ class FieldDrift:
         manifest_sha256 = "" if stable is None else stable.manifest_sha256
         if manifest_sha256 == self._manifest_sha256:
             return
-        self._manifest_sha256, self._answers = manifest_sha256, 0
+        self._manifest_sha256, self._answers, self._users = manifest_sha256, 0, []
         self._bins, self._shares, self._counts, self._states = {}, {}, {}, {}
         if stable is not None and stable.manifest.histograms:
             self._arm = arm_code(stable.version, STABLE)
             histograms = stable.manifest.histograms
             self._shares = {name: histogram.shares for name, histogram in histograms.items()}
             self._bins = {side: SideBins(stable.schema, side, histograms) for side in ("user", "item")}
+
+    def _count_taken(self) -> None:
+        """Count the users and items that were taken, many at once: that costs hardly more than one."""
+        if self._users:
+            keys, values = zip(*self._users, strict=True)
+            self._count("user", Slots(np.stack(keys), np.stack(values)))
+            self._users = []
+        taken = [self._waiting.popleft() for _ in range(len(self._waiting))]
+        items = [slots for manifest_sha256, slots in taken if manifest_sha256 == self._manifest_sha256]
+        if items:
+            keys, values = zip(*items, strict=True)
+            self._count("item", Slots(np.concatenate(keys), np.concatenate(values)))
 
     def _count(self, side: str, slots: Slots) -> None:
         for name, count_B in self._bins[side].counts(slots).items():

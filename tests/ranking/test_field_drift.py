@@ -215,7 +215,7 @@ async def test_what_a_real_ranker_scored_is_compared_with_what_its_version_was_t
     logged = Logged(features, cache, live, batched=False)
     drift = FieldDrift(lambda: live[0], cache, top=ITEMS, window=200)
     features.users = {user: {k: v for k, v in raw.items() if k != "age"} for user, raw in features.users.items()}
-    for _ in range(ITEMS_EVERY * 50):
+    for _ in range(ITEMS_EVERY * 130):
         request = RankRequest(
             str(rng.integers(USERS)), [str(n) for n in range(ITEMS)], context={"hour": 12, "session_length": 3.0}
         )
@@ -223,7 +223,7 @@ async def test_what_a_real_ranker_scored_is_compared_with_what_its_version_was_t
         logged.log.on_ranked(request, ranking)
         drift.on_ranked(request, ranking)
         if not ranking.missing_items:
-            drift.add(logged.taken()[0].values())
+            drift.add(list(logged.taken()[0].values()))
     states = drift.states()
     assert states.keys() == histograms.keys()
     assert {name for name, state in states.items() if state.psi > ALERT} == {"age", "age_group", "session_length"}
