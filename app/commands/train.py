@@ -206,7 +206,7 @@ def train(
         precision=precision,
     )
     if recipe:
-        from app.registry.artifact.load import read_manifest
+        from app.registry.artifact.manifest_file import read_manifest
         from app.training.live_version import repeat_choice
 
         config = repeat_choice(config, read_manifest(recipe))

@@ -14,9 +14,8 @@ from pathlib import Path
 
 import msgspec
 
-from app.registry.artifact.export import write_manifest
-from app.registry.artifact.load import read_manifest
 from app.registry.artifact.manifest import PROGRAM, FileProof
+from app.registry.artifact.manifest_file import read_manifest, write_manifest
 from app.registry.store.model_store import ModelStore
 from benchmarks.faults.bed import FaultBed
 from benchmarks.faults.live_tables import NAME, copied_store

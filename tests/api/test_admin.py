@@ -27,7 +27,7 @@ from app.main import create_app
 from app.publishing.promote import Promotion
 from app.publishing.refuse import BY_OPERATOR
 from app.publishing.rollback import Rollback
-from app.registry.artifact.load import read_manifest_bytes
+from app.registry.artifact.manifest_file import read_manifest_bytes
 from app.registry.gate.gate_report import GateCheck, read_report, write_refusal
 from app.registry.store.model_store import ModelStore
 from app.registry.store.pointer import CanaryPointer, Pointer

@@ -10,7 +10,7 @@ from pathlib import Path
 
 import pytest
 
-from app.registry.artifact.load import read_manifest
+from app.registry.artifact.manifest_file import read_manifest
 from tests.command_line import Ctr
 from tests.models.user_models import BILINEAR, write_module
 from tests.pages import DOCS, blocks

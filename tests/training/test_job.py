@@ -16,7 +16,8 @@ import torch
 from app.errors import ArtifactError
 from app.features.schema import parse_schema
 from app.features.slots import Slots
-from app.registry.artifact.load import load, read_manifest
+from app.registry.artifact.load import load
+from app.registry.artifact.manifest_file import read_manifest
 from app.registry.store.model_store import ModelStore
 from app.training.architectures import ModelConfig
 from app.training.data.dataset import Dataset

@@ -12,7 +12,8 @@ import numpy as np
 import polars as pl
 import pytest
 
-from app.registry.artifact.load import load, read_manifest
+from app.registry.artifact.load import load
+from app.registry.artifact.manifest_file import read_manifest
 from app.registry.gate.gate_report import read_report
 from app.registry.store.model_store import ModelStore
 from app.training.evaluation.verdict import Verdict

@@ -22,15 +22,14 @@ from app.registry.artifact.artifact import Artifact
 from app.registry.artifact.load import ArtifactLoader
 from app.registry.artifact.manifest import (
     FORMAT,
-    MANIFEST,
     PROGRAM,
     TABLES,
     FileProof,
     GoldenRequest,
     Manifest,
-    encode_manifest,
     now,
 )
+from app.registry.artifact.manifest_file import write_manifest
 from app.registry.torchscript.scripting import script
 from app.runtime.durable_file import fsync_path
 
@@ -89,17 +88,6 @@ def write(
     manifest = msgspec.structs.replace(manifest, golden=[_with_scores(loaded, request) for request in golden])
     write_manifest(folder, manifest)
     return manifest
-
-
-def write_manifest(folder: Path, manifest: Manifest) -> bytes:
-    """Write the manifest and return its bytes. Raises ArtifactError("file")."""
-    path, raw = folder / MANIFEST, encode_manifest(manifest)
-    try:
-        path.write_bytes(raw)
-        fsync_path(path)
-    except OSError as error:
-        raise ArtifactError("file", f"{path} cannot be written: {error.strerror}") from error
-    return raw
 
 
 def _with_scores(artifact: Artifact, request: GoldenRequest) -> GoldenRequest:

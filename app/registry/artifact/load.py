@@ -15,19 +15,12 @@ from torch import Tensor
 from app.errors import ArtifactError, SchemaError
 from app.features.schema import FeatureSchema, schema_from_json
 from app.registry.artifact.artifact import Artifact
-from app.registry.artifact.manifest import (
-    MANIFEST,
-    MAX_MANIFEST_BYTES,
-    PROGRAM,
-    TABLES,
-    FileProof,
-    Manifest,
-    decode_manifest,
-)
+from app.registry.artifact.manifest import MANIFEST, PROGRAM, TABLES, Manifest, decode_manifest
+from app.registry.artifact.manifest_file import proof_of, read_manifest_bytes
 from app.registry.artifact.self_check import last_line, replay_golden_requests
 from app.registry.artifact.signing import Trust
 from app.registry.artifact.tables_file import load_tables
-from app.registry.artifact.version_file import read_version_file, verify_bytes, verify_file
+from app.registry.artifact.version_file import read_version_file, verify_bytes
 from app.registry.artifact.version_lock import VersionLock
 from app.registry.torchscript.loader import ProgramLoader
 from app.registry.torchscript.served_program import ServedProgram, attach_tables
@@ -92,8 +85,8 @@ class ArtifactLoader:
         """Verify what the manifest proves and put it together, without scoring anything. Raises ArtifactError."""
         schema = _schema(manifest)
         program_bytes = read_version_file(folder / PROGRAM, MAX_PROGRAM_BYTES)
-        verify_bytes(program_bytes, PROGRAM, _proof_of(manifest, PROGRAM))
-        tables = load_tables(folder / TABLES, _proof_of(manifest, TABLES))
+        verify_bytes(program_bytes, PROGRAM, proof_of(manifest, PROGRAM))
+        tables = load_tables(folder / TABLES, proof_of(manifest, TABLES))
         if {name: list(table.shape) for name, table in tables.items()} != manifest.tables:
             raise ArtifactError("tables", f"{TABLES} does not hold the tables the manifest names")
         try:
@@ -115,26 +108,6 @@ def load(
     return ArtifactLoader().load(folder, device, version=version, manifest_sha256=manifest_sha256)
 
 
-def verify_files(folder: Path) -> None:
-    """Check that the files are those the manifest names; nothing of the version is run. Raises ArtifactError."""
-    manifest = read_manifest(folder)
-    for name in (PROGRAM, TABLES):
-        verify_file(folder / name, _proof_of(manifest, name))
-
-
-def read_manifest(folder: Path, trust: Trust | None = None) -> Manifest:
-    """Read a version's manifest, whose signature is checked with `trust`. Raises ArtifactError."""
-    raw = read_manifest_bytes(folder)
-    if trust is not None:
-        trust.check_manifest(folder, raw)
-    return decode_manifest(raw)
-
-
-def read_manifest_bytes(folder: Path) -> bytes:
-    """Read the bytes of a version's manifest. Raises ArtifactError("file")."""
-    return read_version_file(folder / MANIFEST, MAX_MANIFEST_BYTES)
-
-
 def _schema(manifest: Manifest) -> FeatureSchema:
     try:
         schema = schema_from_json(manifest.feature_schema)
@@ -143,12 +116,6 @@ def _schema(manifest: Manifest) -> FeatureSchema:
     if schema.hash != manifest.schema_hash:
         raise ArtifactError("schema", "the feature schema does not have the hash the manifest says")
     return schema
-
-
-def _proof_of(manifest: Manifest, file: str) -> FileProof:
-    if file not in manifest.files:
-        raise ArtifactError("manifest", f"the manifest names no {file}")
-    return manifest.files[file]
 
 
 def _check_finite(program: ServedProgram) -> None:

@@ -12,8 +12,8 @@ import signal
 import time
 
 from app.errors import ArtifactError
-from app.registry.artifact.load import read_manifest_bytes
 from app.registry.artifact.manifest import now
+from app.registry.artifact.manifest_file import read_manifest_bytes
 from app.registry.gate.gate_report import GateCheck, GateReport, write_report
 from app.registry.gate.gate_task import FeatureSample, GateLimits, GateTask, GateThresholds
 from app.registry.store.model_store import ModelStore

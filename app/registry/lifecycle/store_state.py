@@ -8,7 +8,7 @@ from dataclasses import dataclass, field
 
 from app.errors import ArtifactError
 from app.registry.artifact.artifact import Artifact
-from app.registry.artifact.load import read_manifest_bytes
+from app.registry.artifact.manifest_file import read_manifest_bytes
 from app.registry.lifecycle.snapshot import LABELS, Label
 from app.registry.store.model_store import ModelStore
 from app.registry.store.pointer import POINTER, decode_pointer

@@ -14,17 +14,15 @@ import contextlib
 import os
 import re
 from collections.abc import Sequence
+from functools import cached_property
 from pathlib import Path
 from typing import TYPE_CHECKING
 
 import msgspec
-import torch
 
 from app.errors import ArtifactError, ConfigError
-from app.registry.artifact.artifact import Artifact
-from app.registry.artifact.export import write_manifest
-from app.registry.artifact.load import ArtifactLoader, read_manifest, read_manifest_bytes
 from app.registry.artifact.manifest import Manifest
+from app.registry.artifact.manifest_file import read_manifest, read_manifest_bytes, write_manifest
 from app.registry.artifact.signing import MANIFEST_CONTEXT, SIGNATURE, Signer, Trust
 from app.registry.gate.gate_report import GateCheck, recorded_refusal, write_refusal
 from app.registry.store.history import StableHistory
@@ -34,6 +32,10 @@ from app.registry.store.staging import copy_version, remove_version, rename_dura
 from app.registry.store.store_lock import action_lock, store_lock
 
 if TYPE_CHECKING:
+    import torch
+
+    from app.registry.artifact.artifact import Artifact
+    from app.registry.artifact.load import ArtifactLoader
     from app.settings import Settings
 
 VERSION = re.compile(r"[1-9][0-9]{0,14}")
@@ -58,7 +60,6 @@ class ModelStore:
         self.folder = root / name
         self.trust = trust
         self._signer = signer
-        self._loader = ArtifactLoader()
         self._history = StableHistory(self.folder)
         self._pointer_file = PointerFile(self.folder, name, self._history, signer)
 
@@ -109,6 +110,13 @@ class ModelStore:
         if refusal is not None:
             raise ArtifactError("gate", f"it was refused ({refusal.reason}): {refusal.detail}")
         return self._loader.load(self.path(version), device, version=version, name=self.name, trust=self.trust)
+
+    @cached_property
+    def _loader(self) -> ArtifactLoader:
+        # Imports torch, which takes longer than all that a command does that loads no version.
+        from app.registry.artifact.load import ArtifactLoader
+
+        return ArtifactLoader()
 
     # Publishing
 

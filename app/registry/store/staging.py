@@ -11,8 +11,8 @@ from collections.abc import Iterator
 from pathlib import Path
 
 from app.errors import ArtifactError
-from app.registry.artifact.load import verify_files
 from app.registry.artifact.manifest import MANIFEST, PROGRAM, TABLES
+from app.registry.artifact.manifest_file import verify_files
 from app.registry.store.store_lock import store_lock
 from app.runtime import file_lock
 from app.runtime.durable_file import fsync_path

@@ -12,14 +12,13 @@ import msgspec
 import numpy as np
 import torch
 
-from app.registry.artifact.export import write_manifest
-from app.registry.artifact.load import read_manifest
 from app.registry.artifact.manifest import (
     MANIFEST,
     PROGRAM,
     TABLES,
     FileProof,
 )
+from app.registry.artifact.manifest_file import read_manifest, write_manifest
 from tests.factories import small_schema, write_tiny
 
 FILES = (PROGRAM, TABLES, MANIFEST)

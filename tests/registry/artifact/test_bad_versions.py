@@ -16,9 +16,9 @@ import pytest
 
 from app.errors import ArtifactError
 from app.registry.artifact.artifact import Artifact
-from app.registry.artifact.export import write_manifest
-from app.registry.artifact.load import load, read_manifest
+from app.registry.artifact.load import load
 from app.registry.artifact.manifest import MANIFEST, PROGRAM, TABLES, FileProof
+from app.registry.artifact.manifest_file import read_manifest, write_manifest
 from app.registry.artifact.signing import SIGNATURE
 from app.registry.gate.gate import run_gate
 from app.registry.gate.gate_task import GateLimits

@@ -9,11 +9,11 @@ import torch
 
 from app.errors import ArtifactError
 from app.registry.artifact.export import write
-from app.registry.artifact.load import read_manifest
 from app.registry.artifact.manifest import (
     PROGRAM,
     TABLES,
 )
+from app.registry.artifact.manifest_file import read_manifest
 from tests.factories import golden, small_schema, tiny_model, write_tiny
 
 

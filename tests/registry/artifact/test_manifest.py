@@ -7,13 +7,13 @@ from pathlib import Path
 import pytest
 
 from app.errors import ArtifactError
-from app.registry.artifact.load import read_manifest
 from app.registry.artifact.manifest import (
     MANIFEST,
     Manifest,
     decode_manifest,
     encode_manifest,
 )
+from app.registry.artifact.manifest_file import read_manifest
 
 
 def test_the_manifest_proves_every_byte_of_itself(pristine: Path) -> None:

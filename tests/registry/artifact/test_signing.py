@@ -12,9 +12,9 @@ import pytest
 
 from app.errors import ArtifactError, ConfigError
 from app.registry.artifact.artifact import Artifact
-from app.registry.artifact.export import write_manifest
 from app.registry.artifact.load import load
 from app.registry.artifact.manifest import MANIFEST, PROGRAM
+from app.registry.artifact.manifest_file import write_manifest
 from app.registry.artifact.signing import SIGNATURE, Signer, Trust
 from app.registry.gate.gate import run_gate
 from app.registry.gate.gate_report import WITHDRAWN, GateCheck
@@ -115,7 +115,7 @@ def test_what_was_changed_after_signing_is_refused(
 
 
 def _manifest(folder: Path) -> msgspec.Struct:
-    from app.registry.artifact.load import read_manifest
+    from app.registry.artifact.manifest_file import read_manifest
 
     return read_manifest(folder)
 

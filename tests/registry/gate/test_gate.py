@@ -11,8 +11,8 @@ import pytest
 
 from app.errors import ArtifactError
 from app.models.base import CtrModel
-from app.registry.artifact.export import write_manifest
 from app.registry.artifact.manifest import MANIFEST, PROGRAM
+from app.registry.artifact.manifest_file import write_manifest
 from app.registry.gate.gate import run_gate
 from app.registry.gate.gate_report import REPORT, GateCheck, GateReport, read_report, write_report
 from app.registry.gate.gate_task import FeatureSample, GateLimits, GateThresholds

@@ -10,8 +10,8 @@ import msgspec
 import pytest
 
 from app.errors import ArtifactError, StoreError
-from app.registry.artifact.export import write_manifest
 from app.registry.artifact.manifest import MANIFEST, PROGRAM, TABLES
+from app.registry.artifact.manifest_file import write_manifest
 from app.registry.lifecycle.lifecycle import Lifecycle
 from app.registry.store.history import HISTORY
 from app.registry.store.model_store import ModelStore

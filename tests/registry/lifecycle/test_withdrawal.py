@@ -8,7 +8,8 @@ import threading
 import pytest
 
 from app.errors import ArtifactError
-from app.registry.artifact.load import load, read_manifest_bytes
+from app.registry.artifact.load import load
+from app.registry.artifact.manifest_file import read_manifest_bytes
 from app.registry.gate.gate_report import (
     WITHDRAWN,
     GateCheck,

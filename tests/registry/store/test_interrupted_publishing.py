@@ -28,10 +28,8 @@ from tests.registry.store.publishers import leftovers, python
 KILLED = """
 import os, random, signal, sys, time
 from pathlib import Path
-import torch
 from app.registry.store.model_store import ModelStore
 
-torch.set_num_threads(1)
 store, source = ModelStore(Path(sys.argv[1]), "deepfm"), Path(sys.argv[2])
 for seed in range(int(sys.argv[3])):
     child = os.fork()

@@ -116,3 +116,18 @@ def test_publishers_in_several_processes_get_distinct_numbers(store: ModelStore,
     assert store.versions() == sorted(numbers)
     assert store.pointer().stable in numbers
     assert leftovers(store) == []
+
+
+LIGHT = """
+import sys
+import app.publishing.isolated_actions, app.registry.store.version_table, app.commands.load, app.features.loading
+from app.registry.store.model_store import ModelStore
+from pathlib import Path
+print(ModelStore(Path(sys.argv[1]), "deepfm").manifest(1).version, "torch" in sys.modules)
+"""
+
+
+def test_what_loads_no_version_does_not_wait_for_torch(store: ModelStore, source: Path) -> None:
+    """Its import takes longer than `ctr load`, `ctr models`, or all of a promotion but the gate's process."""
+    store.publish_copy(source)
+    assert python(LIGHT, store.folder.parent).communicate(timeout=900)[0].split() == ["1", "False"]
