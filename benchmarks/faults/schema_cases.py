@@ -33,6 +33,11 @@ CONFORMANCE = (
 """Checks of schemathesis. Not all that fits the document is accepted: a feature may fit no slot of the version."""
 GENERATION = {"allow-extra-parameters": False, "with-security-parameters": False}
 """A parameter that no route knows is ignored, as proxies add some; cases without a key would not reach what parses."""
+PROBLEM = {"application/problem+json": {"schema": {"$ref": "#/components/schemas/Problem"}}}
+OF_CONNECTIONS = ("408", "431")
+"""Statuses of any route, which the document has in what it says of all others; a long parameter makes a 431."""
+TOO_LARGE = (413, 431)
+"""Refusals that schemathesis does not count as such."""
 MAX_SHOWN, MAX_SAID = 5, 300
 BOUNDS_S = 300
 
@@ -76,6 +81,8 @@ def strict_document(document: dict[str, Any]) -> dict[str, Any]:
     for operations in document["paths"].values():
         for operation in operations.values():
             operation["responses"].pop("default", None)
+            for status in OF_CONNECTIONS:
+                operation["responses"].setdefault(status, {"description": "", "content": PROBLEM})
     return document
 
 
@@ -131,8 +138,8 @@ def _drawn(
             answer = case.call(base_url=service.url, headers=headers, timeout=60)
             seen.add(case.path, answer.status_code, answer.content)
             try:
-                # A 413 is a refusal too, which schemathesis does not count as one.
-                case.validate_response(answer, chosen, excluded_checks=rejection * (answer.status_code == 413))
+                excluded = rejection if answer.status_code in TOO_LARGE else []
+                case.validate_response(answer, chosen, excluded_checks=excluded)
             except (Failure, FailureGroup) as error:
                 said = " ".join(str(error).split())[:MAX_SAID]
                 seen.wrong.append(f"{case.method} {case.path}: {answer.status_code}: {said}")
