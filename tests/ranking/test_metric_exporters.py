@@ -107,7 +107,9 @@ def test_guests_are_counted_apart_from_unknown_users(metrics: Metrics) -> None:
 
 def test_what_the_event_log_counted_is_exported_once_and_begins_at_nothing(metrics: Metrics) -> None:
     counted = OutcomeCounts()
-    log: Any = SimpleNamespace(written=Counter, lost=Counter, outcomes=counted.totals)
+    log: Any = SimpleNamespace(
+        written=Counter, lost=Counter, deliveries=Counter, spool_bytes=int, outcomes=counted.totals
+    )
     EventsExporter(log, metrics)
     text = metrics.render()[0].decode()
     assert 'ctr_expected_clicks_total{label="stable",version=""} 0.0' in text
