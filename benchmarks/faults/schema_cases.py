@@ -1,7 +1,7 @@
 """Requests that schemathesis makes of the OpenAPI document: valid ones, ones that break it, and those at its bounds.
 
-The service records answers and has an admin, so that all routes are there; the pages, which the document leaves out,
-are added to it. What answers, also with an error, must answer what the document says of that route.
+The service records answers, has a catalogue and an admin, so that all routes answer; the pages, which the document
+leaves out, are added to it. What answers, also with an error, must answer what the document says of that route.
 """
 
 from __future__ import annotations
@@ -92,7 +92,16 @@ def _schema_cases(bed: FaultBed) -> Sequence[Check]:
     except ImportError as error:
         raise Skipped(f"{error.name} is not installed: pip install 'ctr-serving[dev]'") from error
     secrets = bed.secrets
-    settings = {"CTR_EVENTS": str(bed.testbed.folder / "schema-events"), "CTR_ADMIN_KEY": secrets.admin_key}
+    catalogue = bed.testbed.folder / "schema-catalogue"
+    catalogue.mkdir(exist_ok=True)
+    for kind in ("users", "items"):
+        lines = ({"id": str(number), "title": f"Number {number}", "year": 1900 + number} for number in range(100))
+        (catalogue / f"{kind}.jsonl").write_text("".join(json.dumps(line) + "\n" for line in lines))
+    settings = {
+        "CTR_EVENTS": str(bed.testbed.folder / "schema-events"),
+        "CTR_CATALOGUE": str(catalogue),
+        "CTR_ADMIN_KEY": secrets.admin_key,
+    }
     with bed.service("schema", settings=settings) as service:
         document = strict_document(service.get("/openapi.json").json())
         headers = service.headers | {"X-Admin-Key": secrets.admin_key}
