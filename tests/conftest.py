@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import functools
 import signal
 from collections.abc import Iterator
 from pathlib import Path
@@ -11,6 +12,8 @@ import pytest
 import redis
 import structlog
 import torch
+import typer.main
+import typer.testing
 from hypothesis import HealthCheck, settings
 
 from app.features.loading.embedded_valkey import EmbeddedValkey
@@ -42,6 +45,16 @@ def _plain_tracebacks() -> None:
     """structlog by default draws the local variables of every frame, which takes seconds where they are tables."""
     renderer = structlog.dev.ConsoleRenderer(exception_formatter=structlog.dev.plain_traceback)
     structlog.configure(processors=[*structlog.get_config()["processors"][:-1], renderer])
+
+
+@pytest.fixture(scope="session", autouse=True)
+def _commands_are_built_once() -> Iterator[None]:
+    """Typer builds all commands of `ctr` anew for each that is run, which takes as long as many a test."""
+    built_once = functools.cache(typer.main.get_command)
+    with pytest.MonkeyPatch.context() as patch:
+        patch.setattr(typer.main, "get_command", built_once)
+        patch.setattr(typer.testing, "_get_command", built_once)
+        yield
 
 
 @pytest.fixture

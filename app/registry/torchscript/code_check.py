@@ -12,6 +12,7 @@ import ast
 import functools
 import hashlib
 import re
+import threading
 from collections import OrderedDict
 from collections.abc import Iterator
 
@@ -30,10 +31,11 @@ _file = re.compile(r"code/[\w./]+\.py")
 
 
 class CodeCheck:
-    """Checks the code of archives, and remembers what passed. It is not thread-safe."""
+    """Checks the code of archives, and remembers what passed. Any thread may call it."""
 
     def __init__(self) -> None:
         self._passed: OrderedDict[bytes, None] = OrderedDict()
+        self._lock = threading.Lock()
 
     def __call__(self, archive: Archive) -> None:
         """Check the code of an archive. Raises ValueError, which names what it may not do."""
@@ -41,9 +43,10 @@ class CodeCheck:
         digest = hashlib.sha256("\0".join(f"{name}\0{source}" for name, source in sources.items()).encode()).digest()
         if digest not in self._passed:
             _check(sources)
-            self._passed[digest] = None
-            if len(self._passed) > REMEMBERED:
-                self._passed.popitem(last=False)
+            with self._lock:
+                self._passed[digest] = None
+                if len(self._passed) > REMEMBERED:
+                    self._passed.popitem(last=False)
 
 
 def _sources(archive: Archive) -> dict[str, str]:

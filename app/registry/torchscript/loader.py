@@ -28,6 +28,10 @@ TESTED_TORCH = frozenset({"2.13.0"})
 """Versions of torch whose importer and executor the accelerators were tested with."""
 
 
+_check_code = CodeCheck()
+"""Of all loaders: a process that writes a version, loads it and tries it has parsed its code once."""
+
+
 class ProgramLoader:
     """Loads programs, one at a time, and remembers the code of the latest. Any thread may call it."""
 
@@ -38,7 +42,6 @@ class ProgramLoader:
         """
         self.accelerated = torch_version.partition("+")[0] in TESTED_TORCH
         self._lock = threading.Lock()
-        self._check = CodeCheck()
         self._cache = ProgramCache(load_incrementally)
 
     def load(self, archive: bytes, device: torch.device) -> ServedProgram:
@@ -70,7 +73,7 @@ class ProgramLoader:
         """
         try:
             archive = Archive(raw)
-            self._check(archive)
+            _check_code(archive)
             return archive.packed()
         except (zipfile.BadZipFile, EOFError, NotImplementedError, zlib.error) as error:
             raise ValueError(f"it is no archive: {error}") from error

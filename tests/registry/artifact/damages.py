@@ -12,6 +12,7 @@ import msgspec
 import numpy as np
 import torch
 
+from app.features.schema import FeatureSchema
 from app.registry.artifact.manifest import (
     MANIFEST,
     PROGRAM,
@@ -101,7 +102,7 @@ def break_schema(folder: Path) -> None:
 
 def use_another_models_schema(folder: Path) -> None:
     """Write a schema that is consistent in itself, but not the one that the program was made for."""
-    schema = small_schema().model_copy(update={"fields": small_schema().fields[1:]})
+    schema = FeatureSchema(fields=small_schema().fields[1:])
     rewrite_manifest(folder, feature_schema=schema.model_dump(mode="json"), schema_hash=schema.hash)
 
 
