@@ -55,7 +55,7 @@ def fit_catboost(schema: FeatureSchema, train: EncodedRows, seed: int) -> Baseli
 
 
 PEERS: dict[str, Fit] = {
-    "constant": lambda preprocessing, train, rows, seed: fit_constant(train.labels_N),
+    "constant": lambda preprocessing, train, rows, seed: fit_constant(train),
     "logistic_regression": lambda preprocessing, train, rows, seed: fit_linear(preprocessing, rows, seed),
     "lightgbm": lambda preprocessing, train, rows, seed: fit_lightgbm(
         preprocessing.schema, train, seed, LIGHTGBM_RATE, MAX_TREES, PATIENCE

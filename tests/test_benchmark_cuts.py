@@ -98,4 +98,4 @@ def test_the_table_flags_what_is_too_far_below() -> None:
 
 
 def test_the_page_has_a_place_for_it() -> None:
-    assert insert_between_marks(PAGE.read_text(), "anew", MARKS).count("anew") == 1
+    assert insert_between_marks(PAGE.read_text(), "A NEW TABLE", MARKS).count("A NEW TABLE") == 1

@@ -190,9 +190,9 @@ def test_what_is_wrong_is_flagged_and_nothing_else() -> None:
 
 
 def test_the_page_has_a_place_for_it_and_one_without_is_refused() -> None:
-    assert insert_between_marks(PAGE.read_text(), "anew").count("anew") == 1
+    assert insert_between_marks(PAGE.read_text(), "A NEW TABLE").count("A NEW TABLE") == 1
     with pytest.raises(ValueError, match="no place for the table"):
-        insert_between_marks("# Models\n", "anew")
+        insert_between_marks("# Models\n", "A NEW TABLE")
 
 
 @pytest.mark.parametrize("name", ["lightgbm", "catboost"])
