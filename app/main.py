@@ -152,8 +152,13 @@ def create_app(settings: Settings | None = None, *, store: FeatureStore | None =
     )
     fastapi.state.service = service
     install_problem_handlers(fastapi, docs=settings.docs)
-    has_admin = service.admin is not None and settings.admin_port is None
-    routers = [health.router, models.router(), page.router(settings.root_path, docs=settings.docs, admin=has_admin)]
+    pages = page.router(
+        settings.root_path,
+        docs=settings.docs,
+        metrics=settings.metrics != "off",
+        admin=service.admin is not None and settings.admin_port is None,
+    )
+    routers = [health.router, models.router(), pages]
     titles = Catalogue(Path(settings.catalogue)) if settings.catalogue else None
     routers.append(catalogue.router(titles, service.store, settings.redis_timeout_ms / 1000))
     intake = FeedbackIntake(service.events.queue, settings.feedback_types) if service.events else None

@@ -23,7 +23,7 @@ PAGES = {"/": "index.html", "/docs": "docs.html", "/redoc": "docs.html"}
 TYPES = {".css": "text/css; charset=utf-8", ".js": "text/javascript; charset=utf-8"}
 FILES = {f"/web/{file.name}": file for file in sorted(WEB.iterdir()) if file.suffix in TYPES}
 """Path to the file that is served there."""
-LINK_TO_DOCS = '<a href="docs">API</a>'
+LINK_TO_DOCS, LINK_TO_METRICS = '<a href="docs">API</a>', '<a href="metrics">Metrics</a>'
 HEADERS = {
     "Content-Security-Policy": "default-src 'none'; style-src 'self'; script-src 'self'; connect-src 'self'; "
     "img-src 'self' data:; base-uri 'self'; form-action 'none'; frame-ancestors 'none'",
@@ -45,13 +45,14 @@ NO_REPORT: dict[int | str, dict[str, Any]] = {
 MAX_REPORT_BYTES = 20_000_000
 
 
-def router(root_path: str = "", *, docs: bool = True, admin: bool = False) -> APIRouter:
+def router(root_path: str = "", *, docs: bool = True, metrics: bool = True, admin: bool = False) -> APIRouter:
     """Return the routes of the pages.
 
     Args:
         root_path: the sub-path below which a proxy shows them. Their links are relative, so they work behind a proxy
             that nobody told the service about; with a `<base>` also where the path has no slash at its end.
         docs: show the page about the routes.
+        metrics: whether there are metrics to link to.
         admin: whether the port has the admin's routes, so that the page offers to promote and to roll back.
     """
     routes = APIRouter()
@@ -61,6 +62,8 @@ def router(root_path: str = "", *, docs: bool = True, admin: bool = False) -> AP
         text = (WEB / name).read_text(encoding="utf-8")
         if not docs:
             text = text.replace(LINK_TO_DOCS, "")
+        if not metrics:
+            text = text.replace(LINK_TO_METRICS, "")
         if admin:
             text = text.replace("<html ", "<html data-admin ", 1)
         if root_path:

@@ -5,12 +5,14 @@ It is for people who look something up, and not for ranking, which reads feature
 
 from __future__ import annotations
 
+import math
 from array import array
 from collections.abc import Iterator, Mapping, Sequence
 from pathlib import Path
 from typing import Any, Literal, NamedTuple
 
 import msgspec
+import structlog
 
 from app.errors import ConfigError, DataError
 from app.features.loading.record_file import RecordFile
@@ -22,10 +24,13 @@ MAX_ENTRIES = 100_000
 """Entries of a kind that are held, about 50 MB of them; the rest of a file is not read."""
 MAX_FACETS = 60
 """Values of a column that can be chosen from; a column with more is none to choose by."""
+MAX_FACET_COLUMNS = 20
 MAX_TEXT = 200
 """Characters of a value that are kept."""
 ID_NAMES: Mapping[Kind, tuple[str, ...]] = {"items": ("id", "item_id"), "users": ("id", "user_id")}
 TITLE_NAMES = ("title", "name")
+
+log = structlog.get_logger(__name__)
 
 _encode = msgspec.json.Encoder().encode
 _decode = msgspec.json.Decoder(dict[str, str]).decode
@@ -75,14 +80,15 @@ class Entries:
             self._titles.append(title)
             self._searched.append(title.casefold())
             self._features.append(_encode(features))
-            for column in words.keys() - many:
+            for column in [name for name in words if name not in many]:
                 of_column = members.setdefault(column, {})
                 for word in dict.fromkeys(words[column]):
                     of_column.setdefault(word, array("I")).append(number)
                 if len(of_column) > MAX_FACETS:
                     many.add(column)
                     del members[column]
-        self._members = {column: values for column, values in members.items() if len(values) > 1}
+        chosen = [column for column, values in members.items() if len(values) > 1][:MAX_FACET_COLUMNS]
+        self._members = {column: members[column] for column in chosen}
 
     def __len__(self) -> int:
         return len(self._ids)
@@ -154,7 +160,7 @@ def _files_of(path: Path) -> dict[Kind, Path]:
     files: dict[Kind, Path] = {}
     for kind in KINDS:
         named = sorted(path.glob(f"{kind}.*")) if path.is_dir() else []
-        if tables := [file for file in named if table_kind(file) is not None]:
+        if tables := [file for file in named if _is_called(file, kind)]:
             files[kind] = tables[0]
     if "items" not in files:
         raise ConfigError(
@@ -164,24 +170,36 @@ def _files_of(path: Path) -> dict[Kind, Path]:
     return files
 
 
+def _is_called(file: Path, name: str) -> bool:
+    """Return whether a file is a table of exactly this name; `items.backup.csv` is not one called items."""
+    kind = table_kind(file)
+    return kind is not None and file.name == name + kind.suffix + (".gz" if kind.gzipped else "")
+
+
 def _rows(file: Path, kind: Kind) -> Iterator[tuple[str, str, dict[str, str], dict[str, list[str]]]]:
     """Yield the id, title, features and words of the rows that can be read. Raises what `Catalogue.entries` does."""
-    id_name: str | None = None
+    has_ids, skipped, first = False, 0, ""
     for record in RecordFile(file):
-        if record.problem:
-            continue
-        if id_name is None:
-            id_name = next((name for name in ID_NAMES[kind] if name in record.values), None)
-            if id_name is None:
-                raise DataError(f"{file}: has no column id, which says whose titles and features its rows are")
-        values = {name: value for name, value in record.values.items() if value not in (None, "", [], {})}
-        entry_id = _text(values.pop(id_name, ""))
+        values = {name: value for name, value in record.values.items() if not _is_missing(value)}
+        id_name = next((name for name in ID_NAMES[kind] if name in values), "")
+        entry_id = _text(values.pop(id_name)) if id_name else ""
         if not entry_id:
+            skipped += 1
+            first = first or f"{record.place} {record.problem or 'has no id'}"
             continue
+        has_ids = True
         title = next((_text(values.pop(name)) for name in TITLE_NAMES if name in values), "")
         words = {name: _words(value) for name, value in values.items()}
         features = {name: ", ".join(words[name])[:MAX_TEXT] for name in values}
         yield entry_id, title[:MAX_TEXT], features, words
+    if skipped and not has_ids:
+        raise DataError(f"{file}: no row can be read and has an id, which says whose title it is: {first}")
+    if skipped:
+        log.warning("catalogue_rows_skipped", file=str(file), rows=skipped, first=first)
+
+
+def _is_missing(value: Any) -> bool:
+    return value in (None, "", [], {}) or (isinstance(value, float) and math.isnan(value))
 
 
 def _words(value: Any) -> list[str]:
@@ -189,13 +207,13 @@ def _words(value: Any) -> list[str]:
     if isinstance(value, str) and value[:1] in "[{":
         try:
             value = msgspec.json.decode(value)
-        except msgspec.DecodeError:
-            return [value]
+        except (msgspec.DecodeError, RecursionError):
+            return [value[:MAX_TEXT]]
     if isinstance(value, str) and "|" in value:
         value = value.split("|")
     if isinstance(value, list | tuple | dict):
-        return [_text(word) for word in value]
-    return [_text(value)]
+        return [text for word in value if (text := _text(word)[:MAX_TEXT].strip())]
+    return [_text(value)[:MAX_TEXT]]
 
 
 def _text(value: Any) -> str:

@@ -16,8 +16,8 @@ import httpx
 
 SHOWN = 20
 """Films of a request, all of which the audience looks at."""
-USUAL_LOGIT = -1.7
-"""What a film that four in ten viewers like is clicked with: one time in six."""
+USUAL_LOGIT = -1.35
+"""What a film that four in ten viewers like is clicked with: one time in five."""
 USUAL_SHARE, BY_SHARE = 0.4, 4.0
 """The usual share of viewers who like a film, and how much the logit rises with that share."""
 BY_GENRE = 1.0

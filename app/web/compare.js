@@ -1,10 +1,12 @@
 // The view that compares two live versions: the order and the scores that each gives the same candidates.
 
 import {$, make, percent, showProblem, signed} from "./dom.js";
-import {learnTitles, requestBody, titleOf} from "./request.js";
+import {learnTitles, requestBody, settled, titleOf} from "./request.js";
 import {get, post} from "./service.js";
 
 const SIDES = ["left", "right"];
+
+let comparisons = 0;
 
 export function startCompare() {
   $("compare-form").addEventListener("submit", async event => {
@@ -13,6 +15,8 @@ export function startCompare() {
       await compare();
       showProblem($("compare-error"), "");
     } catch (error) {
+      $("compare-table").hidden = true;
+      $("compare-facts").textContent = "";
       showProblem($("compare-error"), error.message);
     }
   });
@@ -28,7 +32,7 @@ export async function showCompare() {
       $(side).value = live.some(([label]) => label === chosen) ? chosen : live[Math.min(n, live.length - 1)]?.[0];
     });
     $("compare-button").disabled = !live.length;
-    if (live.length < 2) $("compare-facts").textContent = "One version is live. `ctr promote N --as canary` or `--as shadow` brings another beside it.";
+    $("compare-note").hidden = live.length > 1;
     showProblem($("compare-error"), "");
   } catch (error) {
     showProblem($("compare-error"), error.message);
@@ -36,9 +40,12 @@ export async function showCompare() {
 }
 
 async function compare() {
+  const number = ++comparisons;
+  await settled();
   const body = requestBody();
   const answers = await Promise.all(SIDES.map(async side => (await post("rank", {...body, model: $(side).value})).answer));
   await learnTitles(body.item_ids);
+  if (number !== comparisons) return;
   const [left, right] = answers.map(answer => new Map(answer.items.map((item, place) => [item.item_id, {place, score: item.score}])));
   SIDES.forEach((side, n) => {
     $(`${side}-place`).textContent = `# in ${answers[n].version}`;

@@ -5,7 +5,7 @@ import {get, getText} from "./service.js";
 
 const EVERY_MS = 2000;
 const KEPT = 60;
-const WINDOW = 5; // samples, ten seconds
+const WINDOW_MS = 10_500;
 const EVENTS = 30;
 
 const samples = [];
@@ -52,7 +52,8 @@ const total = (sample, name, holds = () => true) =>
   (sample.metrics[name] ?? []).filter(([labels]) => holds(labels)).reduce((sum, [, value]) => sum + value, 0);
 
 function draw() {
-  const now = samples.at(-1), then = samples[Math.max(0, samples.length - 1 - WINDOW)];
+  const now = samples.at(-1), then = samples.find(sample => now.at - sample.at <= WINDOW_MS);
+  if (then === now) return; // this view was not looked at for a while
   const seconds = (now.at - then.at) / 1000;
   const grown = (name, holds) => Math.max(0, total(now, name, holds) - total(then, name, holds));
   const answers = grown("ctr_rank_requests_total");

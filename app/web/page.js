@@ -11,7 +11,7 @@ const HEALTH_MS = 5000;
 
 function showView() {
   const wanted = location.hash.slice(1);
-  const name = wanted in VIEWS ? wanted : "rank";
+  const name = Object.hasOwn(VIEWS, wanted) ? wanted : "rank";
   for (const view of Object.keys(VIEWS)) $(view).hidden = view !== name;
   for (const link of document.querySelectorAll("nav a[href^='#']")) {
     if (link.getAttribute("href") === `#${name}`) link.setAttribute("aria-current", "page");

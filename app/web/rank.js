@@ -1,7 +1,7 @@
 // The view that ranks: the answer, how it moves when a feature is changed, and why an item got its score.
 
 import {$, bar, make, percent, showProblem} from "./dom.js";
-import {featureValues, featuresOf, learnTitles, requestBody, restoreFeatures, startRequest, titleOf} from "./request.js";
+import {featureValues, featuresOf, learnTitles, requestBody, restoreFeatures, settled, startRequest, titleOf} from "./request.js";
 import {post} from "./service.js";
 import {explanation} from "./why.js";
 
@@ -15,10 +15,7 @@ let asked = 0;
 export function startRank() {
   $("form").addEventListener("submit", async event => {
     event.preventDefault();
-    const button = event.submitter ?? event.target.querySelector("button:not([type])");
-    button.disabled = true;
     await rank(false);
-    button.disabled = false;
   });
   startRequest(() => { if (before) rank(true); });
 }
@@ -27,14 +24,16 @@ export function startRank() {
 async function rank(whatIf) {
   const number = ++asked;
   try {
+    await settled();
     const body = requestBody(), values = featureValues();
     const began = performance.now();
     const {answer, headers} = await post("rank", body);
     const whole = performance.now() - began;
     await learnTitles(answer.items.map(item => item.item_id));
     if (number !== asked) return; // a later one is on its way
-    if (!whatIf || before?.user !== body.user_id) {
-      before = {user: body.user_id, values, places: new Map(answer.items.map((item, place) => [item.item_id, place]))};
+    const same = JSON.stringify([body.user_id, body.item_ids, body.model, answer.version]);
+    if (!whatIf || before?.same !== same) { // arrows tell of features alone
+      before = {same, values, places: new Map(answer.items.map((item, place) => [item.item_id, place]))};
       whatIf = false;
     }
     showAnswer(answer, body, whatIf);
@@ -60,8 +59,8 @@ function showChanges(changed) {
   if (!changed.length) return;
   const keep = make("button", {type: "button", class: "quiet"}, "Compare with this from now on");
   const undo = make("button", {type: "button", class: "quiet"}, "Undo");
-  keep.addEventListener("click", () => rank(false));
-  undo.addEventListener("click", () => { restoreFeatures(before.values); rank(true); });
+  keep.addEventListener("click", () => { $("answer-title").focus(); rank(false); });
+  undo.addEventListener("click", () => { $("answer-title").focus(); restoreFeatures(before.values); rank(true); });
   $("what-if").replaceChildren(make("strong", {}, "What if "), changed.join(", "), " ", undo, " ", keep);
 }
 
@@ -80,7 +79,11 @@ function showAnswer(answer, body, whatIf) {
   $("rows").replaceChildren(...rows.slice(0, ROWS));
   $("more").hidden = rows.length <= ROWS;
   $("more").textContent = `Show all ${rows.length}`;
-  $("more").onclick = () => { $("rows").append(...rows.slice(ROWS)); $("more").hidden = true; };
+  $("more").onclick = () => {
+    $("rows").append(...rows.slice(ROWS));
+    rows[ROWS].querySelector("button").focus();
+    $("more").hidden = true;
+  };
 }
 
 function row(item, place, {best, missing, body, whatIf}) {
@@ -89,8 +92,7 @@ function row(item, place, {best, missing, body, whatIf}) {
   const node = make("tr", {class: missing.has(item.item_id) ? "missing" : ""},
     make("td", {class: "place"}, String(place + 1)),
     make("td", {class: "move"}, ...(whatIf ? [movement(before.places.get(item.item_id), place)] : [])),
-    make("td", {class: "item", title: Object.entries(featuresOf(item.item_id)).map(pair => pair.join(": ")).join("\n")},
-      ...(title ? [title, " ", make("small", {}, item.item_id)] : [item.item_id])),
+    make("td", {class: "item"}, ...(title ? [title, " ", make("small", {}, item.item_id)] : [item.item_id])),
     make("td", {class: "bars"}, bar(item.score / best)),
     make("td", {class: "number"}, percent(item.score)),
     make("td", {}, why));
@@ -99,7 +101,8 @@ function row(item, place, {best, missing, body, whatIf}) {
 }
 
 function movement(was, place) {
-  const steps = was === undefined ? 0 : was - place;
+  if (was === undefined) return make("span", {class: "same"}, "new");
+  const steps = was - place;
   if (!steps) return make("span", {class: "same", title: "where it was"}, "·");
   const [className, sign, word] = steps > 0 ? ["up", "▲", "up"] : ["down", "▼", "down"];
   return make("span", {class: className}, make("span", {"aria-hidden": "true"}, sign), make("span", {class: "unseen"}, `${word} `), String(Math.abs(steps)));
@@ -116,7 +119,8 @@ async function toggleWhy(button, node, body) {
   node.after(make("tr", {class: "why"}, cell));
   try {
     const {answer} = await post("rank", body);
-    cell.replaceChildren(explanation(answer.items[0]));
+    const features = Object.entries(featuresOf(answer.items[0].item_id)).map(pair => pair.join(": ")).join(" · ");
+    cell.replaceChildren(...(features ? [make("p", {class: "note"}, features)] : []), explanation(answer.items[0]));
   } catch (error) {
     cell.replaceChildren(make("p", {class: "error", role: "alert"}, error.message));
   }

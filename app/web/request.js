@@ -5,6 +5,8 @@ import {get} from "./service.js";
 
 const SEARCH_MS = 150;
 const FOUND = 200;
+const ASKED_CHARACTERS = 6000;
+const MAX_VALUE = 500;
 const SHOWN = 8;
 const MAX_FIELDS = 40;
 
@@ -15,7 +17,15 @@ let hasCatalogue = false;
 export const titleOf = id => titles.get(id)?.title ?? "";
 /** The features of an item as the catalogue has them. */
 export const featuresOf = id => titles.get(id)?.features ?? {};
-export const itemIds = () => $("items").value.split(/[\s,]+/).filter(Boolean);
+/** The ids that are typed, apart by blanks, commas or lines; one that holds such a thing is in double quotes. */
+export const itemIds = () => ($("items").value.match(/"(?:[^"\\]|\\.)*"|[^\s,]+/g) ?? []).map(unquoted).filter(Boolean);
+
+function unquoted(word) {
+  if (!word.startsWith('"')) return word;
+  try { return JSON.parse(word); } catch { return word; }
+}
+
+const quoted = id => /[\s,"]/.test(id) ? JSON.stringify(id) : id;
 
 /** The body of POST /rank. */
 export function requestBody() {
@@ -84,7 +94,10 @@ async function fill() {
 
 async function fillFromModels() {
   let models;
-  try { models = await get("models", {limit: 1}); } catch { return; }
+  try { models = await get("models", {limit: 1}); } catch (error) {
+    if (error.status === 401) $("options").open = true; // where the key goes
+    return;
+  }
   const live = models.versions.find(version => version.live.includes("stable"));
   $("models").replaceChildren(...Object.entries(models.live).map(([label, version]) =>
     make("option", {value: label, label: `version ${version}`})));
@@ -110,19 +123,31 @@ async function fillFromCatalogue() {
 
 /** Learn the titles of items, for the answer. */
 export async function learnTitles(ids) {
-  const unknown = ids.filter(id => !titles.has(id) && !id.includes(",")).slice(0, FOUND);
-  if (!hasCatalogue || !unknown.length) return;
-  for (const id of unknown) titles.set(id, {title: "", features: {}});
-  try { learn((await get("catalogue/items", {ids: unknown.join(",")})).entries); } catch { /* ids are shown */ }
+  const unknown = hasCatalogue ? ids.filter(id => !titles.has(id)) : [];
+  while (unknown.length) {
+    const some = [];
+    for (let left = ASKED_CHARACTERS; unknown.length && some.length < FOUND && (left > 0 || !some.length);) {
+      left -= encodeURIComponent(unknown[0]).length + 5;
+      some.push(unknown.shift());
+    }
+    let answer;
+    try { answer = await get("catalogue/items", {ids: some, limit: FOUND}); } catch { return; /* ids are shown, and asked for again */ }
+    for (const id of some) titles.set(id, {title: "", features: {}});
+    learn(answer.entries);
+  }
 }
 
 function learn(entries) {
   for (const entry of entries) titles.set(entry.id, entry);
 }
 
+let userSearches = 0, itemSearches = 0; // a late answer to an earlier search is not shown
+
 async function findUsers() {
+  const number = ++userSearches;
   try {
     const {entries} = await get("catalogue/users", {q: $("user").value.trim(), limit: 20});
+    if (number !== userSearches) return;
     $("users").replaceChildren(...entries.map(entry => make("option", {
       value: entry.id, label: [entry.title, ...Object.values(entry.features).slice(0, 4)].filter(Boolean).join(" · ")})));
   } catch { /* there is no catalogue of users: ids are typed */ }
@@ -132,11 +157,13 @@ let found = [];
 
 async function findItems() {
   const [facet, value] = $("facet").value ? JSON.parse($("facet").value) : ["", ""];
-  let answer;
-  try { answer = await get("catalogue/items", {q: $("search").value, facet, value, limit: FOUND}); } catch { return; }
+  const number = ++itemSearches;
+  let answer = {total: 0, entries: []}, problem = "";
+  try { answer = await get("catalogue/items", {q: $("search").value, facet, value, limit: FOUND}); } catch (error) { problem = error.message; }
+  if (number !== itemSearches) return;
   found = answer.entries;
   learn(found);
-  $("found-count").textContent = answer.total > SHOWN ? `${answer.total.toLocaleString("en")} found, the first:` : `${answer.total} found`;
+  $("found-count").textContent = problem || (answer.total > SHOWN ? `${answer.total.toLocaleString("en")} found, the first:` : `${answer.total} found`);
   $("found").replaceChildren(...found.slice(0, SHOWN).map(entry => {
     const add = make("button", {type: "button", class: "quiet", "aria-label": `Add ${entry.title || entry.id}`}, "Add");
     add.addEventListener("click", () => addItems([entry.id]));
@@ -148,7 +175,7 @@ async function findItems() {
 }
 
 function addItems(ids) {
-  $("items").value = [...new Set([...itemIds(), ...ids])].join(" ");
+  $("items").value = [...new Set([...itemIds(), ...ids])].map(quoted).join(" ");
   countItems();
 }
 
@@ -158,27 +185,47 @@ function countItems() {
 }
 
 function showFields(fields) {
-  const shown = fields.filter(field => field.entity === "user" || field.entity === "context").slice(0, MAX_FIELDS);
-  $("features").hidden = !shown.length;
-  $("feature-inputs").replaceChildren(...["user", "context"].filter(entity => shown.some(field => field.entity === entity)).map(entity =>
-    make("fieldset", {}, make("legend", {}, entity === "user" ? "Of the user" : "Of the context"),
-      ...shown.filter(field => field.entity === entity).map(field => {
+  if (inputs().length) return; // another key was typed: what was changed stays
+  const kinds = ["user", "context"].map(entity => [entity, fields.filter(field => field.entity === entity)]).filter(([, some]) => some.length);
+  $("features").hidden = !kinds.length;
+  $("feature-inputs").replaceChildren(...kinds.map(([entity, some]) =>
+    make("fieldset", {}, make("legend", {}, (entity === "user" ? "Of the user" : "Of the context") +
+      (some.length > MAX_FIELDS ? `, the first ${MAX_FIELDS} of ${some.length}` : "")),
+      ...some.slice(0, MAX_FIELDS).map(field => {
         const input = make("input", {autocomplete: "off", placeholder: entity === "user" && !hasCatalogue ? "as stored" : "missing"});
         Object.assign(input.dataset, {entity, field: field.name, type: field.type, stored: ""});
         return make("label", {}, `${field.name} `, input);
       }))));
 }
 
+let shown = Promise.resolve();
+let readings = 0;
+
+/** Wait until the features of the user who is typed are shown. */
+export const settled = () => shown;
+
 /** Show what the store has of the user; what is typed over it is sent with the request. */
-async function showStored() {
+function showStored() {
+  shown = readStored(++readings);
+  return shown;
+}
+
+async function readStored(number) {
   const user = $("user").value.trim();
+  setStored({}); // at once: another user's features are not his
+  if (!user || !hasCatalogue) return;
   let stored = {};
-  if (user && hasCatalogue) {
-    try { stored = (await get("catalogue/features", {user_id: user})).features; } catch { /* typed values are sent all the same */ }
-  }
+  try { stored = (await get("catalogue/features", {user_id: user})).features; } catch { /* typed values are sent all the same */ }
+  if (number === readings) setStored(stored);
+}
+
+function setStored(features) {
   for (const input of inputs()) {
     if (input.dataset.entity !== "user") continue;
-    input.dataset.stored = input.value = stored[input.dataset.field] ?? "";
+    const text = features[input.dataset.field] ?? "";
+    input.value = text;
+    input.dataset.stored = input.value; // without the line ends that an input cannot hold
+    input.readOnly = text.length >= MAX_VALUE; // shown in part
     mark(input);
   }
 }

@@ -2,9 +2,10 @@
 
 import {$} from "./dom.js";
 
-/** A path of the service, with parameters. */
+/** A path of the service, with parameters; one that is a list is repeated. */
 export function address(path, parameters = {}) {
-  const query = new URLSearchParams(Object.entries(parameters).filter(([, value]) => value !== ""));
+  const query = new URLSearchParams(Object.entries(parameters).flatMap(([name, value]) => [value].flat().map(one => [name, one]))
+    .filter(([, value]) => value !== ""));
   return query.size ? `${path}?${query}` : path;
 }
 

@@ -9,7 +9,7 @@ const LISTED = 20;
 export function startVersions() {
   $("admin").hidden = !("admin" in document.documentElement.dataset);
   $("admin").addEventListener("submit", event => event.preventDefault());
-  $("rollback").addEventListener("click", () => act("rollback", undefined, $("rollback")));
+  $("rollback").addEventListener("click", () => act("rollback", undefined));
 }
 
 export async function showVersions() {
@@ -35,7 +35,7 @@ function card(version, models) {
   buttons[0].addEventListener("click", event => { if ($("key").value) { event.preventDefault(); download(version.version); } });
   if (!$("admin").hidden && !version.live.includes("stable") && !version.error) {
     const promote = make("button", {type: "button", class: "quiet"}, `Promote ${version.version}`);
-    promote.addEventListener("click", () => act("promote", version.version, promote));
+    promote.addEventListener("click", () => act("promote", version.version));
     buttons.push(promote);
   }
   return make("article", {class: "version", "aria-label": `Version ${version.version}`},
@@ -69,8 +69,11 @@ async function download(version) {
   }
 }
 
-async function act(action, version, button) {
-  button.disabled = true;
+let acting = false;
+
+async function act(action, version) {
+  if (acting) return;
+  acting = true;
   $("versions-done").textContent = action === "promote" ? `The gate looks at version ${version}…` : "rolling back…";
   try {
     const {answer} = await post(`admin/${action}`, version === undefined ? {} : {version}, {"X-Admin-Key": $("admin-key").value});
@@ -81,5 +84,5 @@ async function act(action, version, button) {
     $("versions-done").textContent = "";
     showProblem($("versions-error"), error.message);
   }
-  button.disabled = false;
+  acting = false;
 }

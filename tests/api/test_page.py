@@ -48,6 +48,12 @@ async def test_the_page_offers_the_admins_actions_where_its_port_has_them(settin
     assert ("<html data-admin" in page) == (settings.keys() == {"admin_key"})
 
 
+@pytest.mark.parametrize("metrics", ["open", "off"])
+async def test_the_page_links_to_metrics_where_there_are_some(metrics: str) -> None:
+    async with client(create_app(Settings(_env_file=None, metrics=metrics), store=MemoryFeatureStore())) as http:
+        assert ('href="metrics"' in (await http.get("/")).text) == (metrics == "open")
+
+
 async def test_a_report_is_shown_and_none_of_its_scripts_may_run(store: ModelStore) -> None:
     version = publish_files(store, {**written(0, "deepfm"), "report.html": b"<title>r</title><script>1</script>"})
     without = publish_files(store, written(1, "deepfm"))

@@ -126,6 +126,35 @@ def test_a_changed_feature_moves_the_ranking_and_can_be_undone(
         assert (places(page), hour.input_value()) == (before, "")
 
 
+def test_what_is_changed_of_one_user_is_not_sent_for_another(
+    browser: Browser, service: tuple[Running, ModelStore]
+) -> None:
+    with opened(browser, service[0].url) as page:
+        bodies: list[str] = []
+        page.on("request", lambda request: bodies.append(request.post_data) if request.url.endswith("/rank") else None)
+        page.get_by_label("User one of").fill("5")
+        rank(page)
+        page.get_by_text("what if they were others").click()
+        page.get_by_label("age", exact=False).first.fill("77")
+        expect(page.locator("#what-if")).to_contain_text("→ 77")
+        page.get_by_label("User one of").fill("6")
+        page.locator("#user").press("Enter")
+        expect(page.locator("#what-if")).to_be_hidden()
+        page.get_by_label("hour").fill("3")
+        expect(page.locator("#what-if")).to_have_text(re.compile(r"What if context\.hour missing → 3 "))
+        sent = [json.loads(body) for body in bodies]
+        assert sent[1]["user_features"] == {"age": 77}
+        assert all("user_features" not in body for body in sent if body["user_id"] == "6")
+
+
+def test_ids_with_blanks_and_commas_are_candidates(browser: Browser, service: tuple[Running, ModelStore]) -> None:
+    with opened(browser, service[0].url) as page:
+        page.locator("#items").fill('1, "a b" "c,d"\n2')
+        page.get_by_label("User one of").fill("4")
+        rank(page)
+        assert sorted(page.locator("#rows td.item").all_inner_texts())[-2:] == ["a b", "c,d"]
+
+
 def test_why_an_item_comes_first_adds_up(browser: Browser, service: tuple[Running, ModelStore]) -> None:
     with opened(browser, service[0].url) as page:
         page.get_by_label("User one of").fill("4")

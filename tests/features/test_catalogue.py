@@ -1,6 +1,7 @@
 from __future__ import annotations
 
 import json
+import math
 from pathlib import Path
 
 import pytest
@@ -54,6 +55,31 @@ def test_more_than_is_held_is_left_out_and_said(folder: Path, monkeypatch: pytes
     assert Catalogue(folder).entries("users").complete
 
 
+def test_a_file_of_nearly_the_name_is_passed_over(folder: Path) -> None:
+    (folder / "items.backup.csv").write_text("id,title\n9,Old\n")
+    (folder / "users.csv.bak").write_text("id\n9\n")
+    assert [entry.id for entry in Catalogue(folder).entries("items").search("old").entries] == []
+    assert len(Catalogue(folder).entries("users")) == 2
+
+
+def test_odd_cells_are_shown_and_harm_nobody(tmp_path: Path) -> None:
+    file = tmp_path / "items.jsonl"
+    rows = [{"id": 1, "title": "a" * 5000, "deep": "[" * 100_000, "tags": "Drama|", "long": "x" * 300_000}]
+    rows += [{"id": 2, "title": math.nan, "deep": "[1]", "tags": ["Drama"], "long": "y" * 300_000}]
+    file.write_text("".join(json.dumps(row) + "\n" for row in rows).replace("NaN", "null"))
+    items = Catalogue(file).entries("items")
+    assert [(entry.id, len(entry.title)) for entry in items.search().entries] == [("1", 200), ("2", 0)]
+    assert "tags" not in items.facets, "both have the one value that is none of blanks"
+    assert all(len(value) <= 200 for values in items.facets.values() for value in values)
+    assert max(len(text) for entry in items.search().entries for text in entry.features.values()) == 200
+
+
+def test_facets_are_in_the_order_of_the_columns_and_not_too_many() -> None:
+    columns = [f"c{number}" for number in range(30)]
+    rows = [(str(n), "", {}, {name: [str(n % 2)] for name in columns}) for n in range(4)]
+    assert list(Entries(iter(rows)).facets) == columns[:20]
+
+
 def test_columns_of_many_values_are_none_to_choose_by() -> None:
     rows = [(str(n), f"film {n}", {}, {"colour": [str(n % 3)], "code": [str(n)], "same": ["x"]}) for n in range(200)]
     assert list(Entries(iter(rows)).facets) == ["colour"]
@@ -77,7 +103,7 @@ def test_a_catalogue_without_items_is_refused_with_what_to_write(named: str, tmp
 def test_a_file_without_ids_says_so(tmp_path: Path) -> None:
     file = tmp_path / "items.csv"
     file.write_text("film,title\n1,Alien\n")
-    with pytest.raises(DataError, match="no column id"):
+    with pytest.raises(DataError, match="no row can be read and has an id"):
         Catalogue(file).entries("items")
 
 
