@@ -143,10 +143,10 @@ def _fields(artifact: Artifact | None) -> list[InputField]:
         return []
     fields = {
         (field.entity, field.raw_name): InputField(name=field.raw_name, entity=field.entity, type=field.type)
-        for field in artifact.schema.fields
+        for field in reversed(artifact.schema.fields)  # of two that read one raw field the first says what it is
         if not field.is_id
     }
-    return list(fields.values())
+    return list(reversed(fields.values()))
 
 
 def _live_version(label: str, version: int, stats: ScoreStats) -> LiveVersion:

