@@ -70,10 +70,9 @@ def rescore(
     """
     log, result = LogReader(events), Rescoring()
     artifacts: dict[tuple[str, int], Artifact] = {}
-    start = since or log.first or datetime.now(UTC)
+    first = since or log.first or datetime.now(UTC)
     stop = until or datetime.now(UTC)
-    while start < stop:
-        end = min(start + SPAN, stop)
+    for start, end in log.spans(IMPRESSIONS, first, stop, SPAN):
         answers = log.records(IMPRESSIONS, start, end).collect().unique("impression_id", maintain_order=True)
         refer_to = answers.select(pl.col("items").explode().drop_nulls().unique().alias("reference"))
         recorded = log.records(ITEMS, start - timedelta(days=2), end)
@@ -89,7 +88,6 @@ def rescore(
                 continue
             _compare(artifact, of_version, items, dtype, tolerance, result)
             report(result.rows)
-        start = end
     return result
 
 

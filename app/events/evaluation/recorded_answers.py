@@ -13,6 +13,7 @@ from app.errors import DataError
 from app.events.joining.bucket_join import join_bucket
 from app.events.joining.join import APPEND_LAG, STATE, parts, read_answers
 from app.events.joining.log_reader import LogReader
+from app.events.records import IMPRESSIONS
 
 SPAN = timedelta(hours=1)
 
@@ -52,13 +53,11 @@ def logged_answers(events: Path, period: Period, *, window: timedelta, label: st
     """
     log = LogReader(events)
     over = datetime.now(UTC) - APPEND_LAG - window
-    start, stop = period.since or log.first or over, min(period.until or over, over)
-    while start < stop:
-        end = min(start + SPAN, stop)
+    first, stop = period.since or log.first or over, min(period.until or over, over)
+    for start, end in log.spans(IMPRESSIONS, first, stop, SPAN):
         bucket = join_bucket(log, start, end, window, label)
         if len(bucket.answers):
             yield LabelledAnswers(bucket.answers, bucket.items)
-        start = end
 
 
 def _within(answers: pl.DataFrame, period: Period) -> pl.DataFrame:

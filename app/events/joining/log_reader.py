@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Iterator
-from datetime import datetime
+from datetime import datetime, timedelta
 from pathlib import Path
 from typing import NamedTuple, cast
 
@@ -41,9 +41,29 @@ class LogReader:
     @property
     def first(self) -> datetime | None:
         """When the first answer was given; None if there is none."""
-        firsts = [extent.first for extent in self._extents[IMPRESSIONS]]
-        firsts += [cast(datetime, frame["at"].min()) for frame in self._spooled[IMPRESSIONS]]
-        return min(firsts, default=None)
+        return min((first for first, _ in self._times(IMPRESSIONS)), default=None)
+
+    def spans(
+        self, kind: str, start: datetime, stop: datetime, length: timedelta
+    ) -> Iterator[tuple[datetime, datetime]]:
+        """Part [start, stop) into spans, from the start on, and yield those that may have records of a kind, in order.
+
+        A log may have rested for months: hours without records are not looked at one by one.
+        """
+        numbers: set[int] = set()
+        for first, last in self._times(kind):
+            if first < stop and last >= start:
+                numbers.update(range((max(first, start) - start) // length, (min(last, stop) - start) // length + 1))
+        for number in sorted(numbers):
+            begin = start + number * length
+            if begin < stop:
+                yield begin, min(begin + length, stop)
+
+    def _times(self, kind: str) -> Iterator[tuple[datetime, datetime]]:
+        for extent in self._extents[kind]:
+            yield extent.first, extent.last
+        for frame in self._spooled[kind]:
+            yield cast(datetime, frame["at"].min()), cast(datetime, frame["at"].max())
 
     def records(self, kind: str, start: datetime, stop: datetime) -> pl.LazyFrame:
         """Return the records of one kind with a time in [start, stop); some may be there twice."""

@@ -44,17 +44,15 @@ def served_slots(
     log: LogReader, tables: Sequence[OfflineTable], schema_hash: str, start: datetime, stop: datetime
 ) -> Iterator[ServedPart]:
     """Yield what was served in [start, stop) by a schema, for each side of which there is a table."""
-    while start < stop:
-        end = min(start + SPAN, stop)
-        answers = log.records(IMPRESSIONS, start, end).filter(pl.col("schema_hash") == schema_hash).collect()
+    for begin, end in log.spans(IMPRESSIONS, start, stop, SPAN):
+        answers = log.records(IMPRESSIONS, begin, end).filter(pl.col("schema_hash") == schema_hash).collect()
         answers = answers.unique("impression_id", maintain_order=True)
         for table in tables:
             if table.compared.side == "user":
                 for part in answers.iter_slices(ANSWERS_AT_ONCE) if len(answers) else ():
                     yield _users(part, table)
             elif len(answers):
-                yield from _items(log, answers, table, start, end)
-        start = end
+                yield from _items(log, answers, table, begin, end)
 
 
 def schema_rows(log: LogReader, start: datetime, stop: datetime) -> pl.DataFrame:
