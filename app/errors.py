@@ -150,7 +150,7 @@ class InvalidRequest(RequestError):
     """The body or a header does not have the shape or the values that are accepted."""
 
     status = 422
-    title = "The request does not fit the schema"
+    title = "The request is not valid"
 
 
 class EncodingError(InvalidRequest):

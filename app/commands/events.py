@@ -110,6 +110,7 @@ def forget(
     from app.events.event_writer import finish_orphans
     from app.events.hashed_id import hashed_id
     from app.events.retention import forget as forget_user
+    from app.events.spool import SPOOL, SUFFIX
     from app.settings import load_settings
 
     settings, place = load_settings(), named_log(events)
@@ -122,9 +123,15 @@ def forget(
     ):
         finish_orphans(folder)
         forgotten = forget_user(folder, recorded, lambda looked: status.update(f"{looked:,} files looked at"))
+        open_files = len(list((folder / SPOOL).glob(f"*{SUFFIX}")))
     notify(f"{forgotten:,} answers, and the feedback on them, are forgotten")
+    if open_files:
+        warn(
+            f"{open_files} files are not finished yet and were not looked at: run this again "
+            f"{settings.events_segment_s:g} s from now, or after the next start of the service"
+        )
     if as_json:
-        emit({"forgotten": forgotten})
+        emit({"forgotten": forgotten, "open_files": open_files})
 
 
 def drain(

@@ -24,6 +24,7 @@ def models(model: Model = None, model_store: Store = None, as_json: AsJson = Fal
 
     Example: ctr models --json
     """
+    from app.registry.store.pointer import POINTER
     from app.registry.store.version_table import read_row, read_serving
 
     _, store = open_store(model, model_store)
@@ -38,7 +39,9 @@ def models(model: Model = None, model_store: Store = None, as_json: AsJson = Fal
     if problem:
         warn(problem)
     if not rows:
-        notify(f"No version in {store.folder} yet: `ctr train --publish` makes one")
+        others = sorted(each.parent.name for each in store.folder.parent.glob(f"*/{POINTER}"))
+        other = f"; {store.folder.parent} has {', '.join(others)}, which CTR_MODEL or --model names" if others else ""
+        notify(f"No version in {store.folder} yet: `ctr train --publish` makes one{other}")
         return
     notify(str(store.folder))
     show_table(_table(rows, narrow=sys.stdout.isatty() and Console().width < WIDE))

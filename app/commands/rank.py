@@ -117,6 +117,11 @@ def _show(answer: dict[str, Any], timing: str) -> None:
         table.add_row(*cells, *([reasons] if explained else []))
     show_table(table)
     notes = [f"{answer['model']} version {answer['version']}", timing]
+    if explained:
+        scale, offset = (explained[0]["explanation"]["calibration"][name] for name in ("scale", "offset"))
+        notes.append(
+            f"the probability is 1 / (1 + exp(-({scale:.3f} x logit {offset:+.3f}))), which is the calibration"
+        )
     if split := [item for item in explained if "parts" in item["explanation"]]:
         if not sys.stdout.isatty():
             sys.stdout.write("\n")
@@ -127,6 +132,8 @@ def _show(answer: dict[str, Any], timing: str) -> None:
         notes.append("drawn by {policy}:{parameter:g}".format(**answer["exploration"]))
     if answer["missing"]["user"]:
         notes.append("the store does not know this user")
+    if ignored := answer.get("ignored"):
+        notes.append(f"read by no field of version {answer['version']}: {', '.join(ignored)}")
     if answer["degraded"]:
         notes.append("degraded: " + ", ".join(answer["degraded"]))
     for note in filter(None, notes):

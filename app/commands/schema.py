@@ -40,6 +40,10 @@ def infer(
         try:
             with out.open("x", encoding="utf-8") as target:
                 target.write(proposal.text)
+        except FileExistsError:
+            raise ConfigError(
+                f"{out} is there already, and is kept, as somebody may have mended it: name another --out, or delete it"
+            ) from None
         except OSError as error:
             raise ConfigError(f"{out}: cannot be written: {error.strerror}") from error
     for note in proposal.notes:

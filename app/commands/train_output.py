@@ -91,5 +91,9 @@ def _table(model: str, result: JobResult) -> Table:
         rows[f"{model}, refitted"] = result.refitted_metrics
     for name, metrics in {**rows, **result.baselines}.items():
         style = "bold" if name in rows else ""
-        table.add_row(name.replace("_", " "), *(f"{metrics[metric]:.4f}" for metric in shown), style=style)
+        table.add_row(
+            name if name in rows else name.replace("_", " "),
+            *(f"{metrics[metric]:.4f}" for metric in shown),
+            style=style,
+        )
     return table

@@ -54,9 +54,9 @@ def route(live: LiveSnapshot, user_id: str | None, choice: str | int | None = No
         return Route(labels[choice], choice, choice == STABLE and live.fallback)
     if str(choice).isdecimal() and (pinned := live.by_version(int(choice))) is not None:
         return Route(pinned, next((label for label, artifact in labels.items() if artifact is pinned), ""))
-    live_names = [*labels, *(str(artifact.version) for artifact in labels.values())]
+    live_names = [f"{label} (version {artifact.version})" for label, artifact in labels.items()]
     raise InvalidRequest(
-        f"that model is not live; live are {', '.join(live_names) or 'none'}",
+        f"that model is not live; live are {', '.join(live_names) or 'none'}: name a label or a version",
         errors=[("model", "not a live label or version")],
     )
 

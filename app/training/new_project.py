@@ -121,7 +121,10 @@ def _commands(
     timed = [*reading, *(["--timestamp", timestamp] if timestamp else [])]
     train = ["ctr", "train", "--dataset", "table", "--data", data, "--features", FEATURES, *timed, "--effort", "quick"]
     given = [word for field, value in context.items() for word in ("--context", f"{field}={value}")]
-    again = ["ctr", "retrain", "--data", data, *timed], "the scheduled job: on the newest rows, unless it is worse"
+    again = (
+        ["ctr", "retrain", "--data", data, *timed],
+        "later, with newer rows in the file: the scheduled job, which publishes nothing that is worse",
+    )
     score = ["ctr", "score", "--data", data, "--out", "scores.csv"], "every row scored as requests are"
     lines = (
         ([*train, "--name", name, "--publish", "--load"], "a version, live; users and items in the store"),

@@ -53,7 +53,7 @@ def test_a_problem_has_the_members_of_the_contract() -> None:
     error = InvalidRequest("item_ids: too many", errors=[("item_ids", "too many")])
     assert document(problem_response(error, "abc")) == {
         "type": "urn:ctr-serving:problem:invalid-request",
-        "title": "The request does not fit the schema",
+        "title": "The request is not valid",
         "status": 422,
         "detail": "item_ids: too many",
         "request_id": "abc",

@@ -44,7 +44,10 @@ MISTAKES: dict[str, tuple[tuple[str, ...], str]] = {
     "one class": ((*TRAIN, "--data", "same.csv", *OK[2:]), "every clicked is 0; there is nothing to learn from"),
     "an export into a file": ((*TRAIN, *OK, "--export", "ok.csv"), "--export ok.csv: no file can be written there"),
     "a device that is not here": ((*TRAIN, *OK, "--device", "tpu"), "torch finds no such GPU here"),
-    "a file that is there": (("schema", "infer", "ok.csv", "--out", "ok.yaml"), "ok.yaml: cannot be written"),
+    "a file that is there": (
+        ("schema", "infer", "ok.csv", "--out", "ok.yaml"),
+        "ok.yaml is there already, and is kept",
+    ),
     "a folder that is not there": (("schema", "infer", "ok.csv", "--out", "no/x.yaml"), "No such file or directory"),
     "no version in a folder": (("publish", "folder.csv"), "holds no version (no manifest.json)"),
     "no version in a store": (("promote", "3"), "has no version 3"),

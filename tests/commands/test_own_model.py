@@ -45,7 +45,7 @@ def example() -> list[str]:
     """Return the arguments of the page's `ctr train`."""
     (block,) = (b for b in blocks((DOCS / "models.md").read_text(), "sh") if "shop_models:Bilinear" in b)
     train, serve = block.replace("\\\n", " ").strip().splitlines()
-    assert serve == "CTR_MODEL=own ctr serve"
+    assert serve.startswith("CTR_MODEL=own CTR_PORT=8001 ctr serve")
     return shlex.split(train)[1:]
 
 

@@ -254,7 +254,7 @@ async def test_labels_and_versions_can_be_pinned(
     for choice, artifact in (("canary", versions[1]), (versions[2].version, versions[2]), ("stable", versions[0])):
         assert (await ask(ranker, RankRequest("4", ["1"], model=choice))).artifact is artifact
     for unknown in ("champion", 99, "99"):
-        with pytest.raises(InvalidRequest, match="live are stable, canary, shadow"):
+        with pytest.raises(InvalidRequest, match=r"live are stable \(version \d\), canary \(version \d\), shadow"):
             await ask(ranker, RankRequest("4", ["1"], model=unknown))
 
 
