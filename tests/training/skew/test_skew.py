@@ -15,7 +15,7 @@ pytest.importorskip("pyarrow", reason="pyarrow is not installed: pip install ctr
 from app.features.encoder import Encoder
 from app.training.skew.offline_table import ComparedSide, OfflineTable
 from app.training.skew.skew import Skew, find_skew
-from tests.training.skew.worlds import FEATURES, SCHEMA, Corruption, Service, World
+from tests.training.skew.worlds import FEATURES, SCHEMA, UNTIL_H, Corruption, Service, World
 
 
 @pytest.fixture(scope="module")
@@ -32,8 +32,10 @@ def table(world: World, folder: Path, side: str = "both") -> Path:
     return path
 
 
-def compare(world: World, folder: Path, answers: int = 1500, at: str | None = "at", **service: object) -> Skew:
-    Service(world, folder / "events", **service).record(answers)  # type: ignore[arg-type]
+def compare(
+    world: World, folder: Path, answers: int = 1500, at: str | None = "at", until_h: float = UNTIL_H, **service: object
+) -> Skew:
+    Service(world, folder / "events", **service).record(answers, hours=until_h)  # type: ignore[arg-type]
     return find_skew(folder / "events", table(world, folder), at=at)
 
 
@@ -165,7 +167,8 @@ CORRUPTIONS: dict[str, tuple[str, Corruption, str, str]] = {
 @pytest.mark.parametrize("name", CORRUPTIONS)
 def test_a_corruption_is_named(world: World, tmp_path: Path, name: str) -> None:
     field, corruption, cause, detail = CORRUPTIONS[name]
-    found = compare(world, tmp_path, answers=400, corrupt={field: corruption})
+    # The files of ten hours, and not of forty: values that are corrupted are so at any time.
+    found = compare(world, tmp_path, answers=400, until_h=40, corrupt={field: corruption})
     assert [one.field for one in found.fields if one.different] == [field]
     [skewed] = found.skewed
     assert (skewed.causes[0].cause, skewed.causes[0].detail) == (cause, detail)
@@ -176,7 +179,7 @@ def test_a_corruption_is_named(world: World, tmp_path: Path, name: str) -> None:
 @pytest.mark.parametrize("lag_h", [2.0, 5.0, 24.0])
 @pytest.mark.parametrize("field", ["user_word1", "item_number0", "user_tags"])
 def test_late_values_are_late_by_the_right_time(world: World, tmp_path: Path, field: str, lag_h: float) -> None:
-    [skewed] = compare(world, tmp_path, answers=1000, lag_h={field: lag_h}).skewed
+    [skewed] = compare(world, tmp_path, answers=1000, until_h=50, lag_h={field: lag_h}).skewed
     assert skewed.causes[0].cause == "stale"
     assert skewed.causes[0].hours == pytest.approx(lag_h, abs=0.1)
     assert skewed.causes[0].share > 0.95

@@ -28,6 +28,8 @@ BEGAN = datetime(2026, 9, 20, tzinfo=UTC)
 STEP_H = 2
 """Features are computed anew so often."""
 STEPS = 36
+UNTIL_H = STEP_H * STEPS - 1
+"""When a service answers for the last time, as long as its features are known."""
 SCHEMA = parse_schema(
     "fields:\n"
     + "".join(
@@ -116,7 +118,7 @@ class Service:
     """By field, how much too late its values come."""
     schema: FeatureSchema = SCHEMA
 
-    def record(self, answers: int, *, items: int = 4, seed: int = 1, hours: float = STEP_H * STEPS - 1) -> None:
+    def record(self, answers: int, *, items: int = 4, seed: int = 1, hours: float = UNTIL_H) -> None:
         """Record answers at random times, each of some items."""
         random = np.random.default_rng(seed)
         path = self.folder / schema_file(self.schema.hash)
