@@ -144,7 +144,7 @@ def _fields(artifact: Artifact | None) -> list[InputField]:
     fields = {
         (field.entity, field.raw_name): InputField(name=field.raw_name, entity=field.entity, type=field.type)
         for field in reversed(artifact.schema.fields)  # of two that read one raw field the first says what it is
-        if not field.is_id
+        if not field.is_id and not field.is_position
     }
     return list(reversed(fields.values()))
 

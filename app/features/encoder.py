@@ -22,13 +22,15 @@ import numpy as np
 from app.errors import EncodingError, SchemaError
 from app.features.columns import Column, PythonColumn
 from app.features.field_encoders import FieldEncoder, field_encoder
-from app.features.fields import Side
+from app.features.fields import AnyField, Side
 from app.features.schema import FeatureSchema
 from app.features.slots import FieldSlots, Slots
 
 OnInvalid = Callable[[str], None]
 """Called with a field's name if its value fits no slot."""
 
+HELD = "\x1f"
+"""Raw name of a field that is held at a value. No raw field is called so."""
 LEAST_ROWS = 64
 """From so many entities on they are encoded field by field, each distinct value once; fewer are faster one by one."""
 
@@ -47,8 +49,16 @@ class _EncodedField(NamedTuple):
 class Encoder:
     """Encodes one side of a schema. It is immutable; any thread may call it."""
 
-    def __init__(self, schema: FeatureSchema, side: Side) -> None:
-        """Raise SchemaError if a declared default does not fit its own field."""
+    def __init__(self, schema: FeatureSchema, side: Side, *, logged: bool = False) -> None:
+        """Prepare an encoder of requests, or of rows that were shown.
+
+        Args:
+            logged: whether fields of the position are read, as rows to train on have them. Else they are held at
+                their `serve_as`, whatever is given.
+
+        Raises:
+            SchemaError: a declared default, or `serve_as`, does not fit its own field.
+        """
         self.side = side
         self.layout = schema.layout(side)
         self.fields = self.layout.fields
@@ -65,17 +75,22 @@ class Encoder:
                     encoder.absent = encoder.encode(field.default)
             except EncodingError as error:
                 raise SchemaError(f"field {field.name!r}, default: {error}") from error
-            self._fields.append(_EncodedField(field.raw_name, field is id_field, slots, encoder, encoder.absent))
+            raw_name = field.raw_name
+            if field.is_position:
+                held = _held_slots(field, encoder)
+                if not logged:
+                    raw_name, encoder.absent = HELD, held
+            self._fields.append(_EncodedField(raw_name, field is id_field, slots, encoder, encoder.absent))
 
     @functools.cached_property
     def overridable(self) -> frozenset[str]:
         """The raw fields that `patch` reads: all but the id, unless another field has it as its source too."""
-        return frozenset(field.raw_name for field in self._fields if not field.is_id)
+        return frozenset(field.raw_name for field in self._fields if not field.is_id and field.raw_name != HELD)
 
     @property
     def raw_names(self) -> list[str]:
         """The distinct raw fields that this side reads, in declared order."""
-        return list(dict.fromkeys(field.raw_name for field in self._fields))
+        return list(dict.fromkeys(field.raw_name for field in self._fields if field.raw_name != HELD))
 
     def encode(self, raw: Mapping[str, object], entity_id: object = None, on_invalid: OnInvalid | None = None) -> Slots:
         """Encode one entity to slots [S].
@@ -189,6 +204,8 @@ class Encoder:
         names = self.raw_names
         keys, values = np.repeat(slots.keys[None], len(names), 0), np.repeat(slots.values[None], len(names), 0)
         for field in self._fields:
+            if field.raw_name == HELD:
+                continue
             row = names.index(field.raw_name)
             keys[row, field.slots], values[row, field.slots] = field.encoder.missing()
         same = (values == slots.values) | (np.isnan(values) & np.isnan(slots.values))
@@ -222,6 +239,17 @@ class Encoder:
         keys_D = np.array([keys for keys, _ in encoded], np.int64).reshape(shape)
         values_D = np.array([values for _, values in encoded], np.float32).reshape(shape)
         return Slots(keys_D[distinct.codes_N], values_D[distinct.codes_N])
+
+
+def _held_slots(field: AnyField, encoder: FieldEncoder) -> FieldSlots:
+    """Return the slots that a position is held at. Raises SchemaError if its `serve_as` is no value of the field."""
+    try:
+        held = encoder.encode(field.serve_as)
+    except EncodingError as error:
+        raise SchemaError(f"field {field.name!r}, serve_as: {error}") from error
+    if held == encoder.absent:
+        raise SchemaError(f"field {field.name!r}, serve_as: {field.serve_as!r} counts as missing")
+    return held
 
 
 def _is_missing(value: object) -> bool:

@@ -2,15 +2,23 @@
 
 from __future__ import annotations
 
-from typing import Annotated, Literal
+from typing import Annotated, Any, Literal
 
-from pydantic import BaseModel, BeforeValidator, ConfigDict, Field, StringConstraints
+from pydantic import (
+    BaseModel,
+    BeforeValidator,
+    ConfigDict,
+    Field,
+    SerializerFunctionWrapHandler,
+    StringConstraints,
+    model_serializer,
+)
 
 from app.features.values import FLOAT32_MAX
 
-Entity = Literal["user", "item", "context"]
+Entity = Literal["user", "item", "context", "position"]
 Side = Literal["user", "item"]
-"""The two halves of a model's input. Context fields come with the request and belong to the user side."""
+"""The two halves of a model's input. Context and position fields belong to the user side."""
 SIDES: tuple[Side, Side] = ("user", "item")
 WITHOUT_ID: dict[Side, str] = {
     "user": "each request sends what is known of the user, as `user_features`",
@@ -54,6 +62,17 @@ class _Field(Declaration):
     missing: MissingWords = ()
     """Values of this field that count as missing, beside those of the schema: `"-1"`, `unknown`."""
 
+    serve_as: str | int | float | bool | None = None
+    """Of a position: the raw value that it is held at when ranking, whatever is sent or stored."""
+
+    @model_serializer(mode="wrap")
+    def _without_what_is_none(self, dump: SerializerFunctionWrapHandler) -> dict[str, Any]:
+        """Leave out what only a position has: schemas without one are as they were before there were any."""
+        dumped: dict[str, Any] = dump(self)
+        if dumped.get("serve_as") is None:
+            dumped.pop("serve_as", None)
+        return dumped
+
     @property
     def raw_name(self) -> str:
         """Name of the raw field that this field reads."""
@@ -63,6 +82,16 @@ class _Field(Declaration):
     def is_id(self) -> bool:
         """Whether the field is its entity's own id."""
         return False
+
+    @property
+    def is_position(self) -> bool:
+        """Whether the field says where a row was shown, which training reads and ranking holds at `serve_as`."""
+        return self.entity == "position"
+
+    @property
+    def is_stored(self) -> bool:
+        """Whether the store has it: what comes with a request, or with a row to train on, is not there."""
+        return self.entity in ("user", "item")
 
     @property
     def side(self) -> Side:

@@ -29,6 +29,7 @@ from app.features.fields import (
     Numeric,
     Side,
 )
+from app.features.positions import check_positions
 from app.features.slot_layout import SlotLayout, vectors_of
 from app.features.values import Reading
 
@@ -66,8 +67,9 @@ class FeatureSchema(Declaration):
             if len(ids) > 1:
                 raise ValueError(f"fields {ids} both claim to be the {entity} id")
         for field in self.fields:
-            if field.is_id and field.entity == "context":
-                raise ValueError(f"field {field.name!r}: context has no id")
+            if field.is_id and not field.is_stored:
+                raise ValueError(f"field {field.name!r}: {field.entity} has no id")
+        check_positions(self.fields)
         crossable = {field.name for field in self.fields if not isinstance(field, Numeric) or field.buckets}
         pairs: set[frozenset[str]] = set()
         for cross in self.crosses:
@@ -81,6 +83,16 @@ class FeatureSchema(Declaration):
                 raise ValueError(f"cross {list(cross.fields)}: two different fields, and every pair once")
             pairs.add(pair)
         return self
+
+    @cached_property
+    def without_positions(self) -> FeatureSchema:
+        """The schema without fields of the position, and the crosses of them; itself where it has none."""
+        fields = tuple(field for field in self.fields if not field.is_position)
+        names = {field.name for field in fields}
+        if len(fields) == len(self.fields):
+            return self
+        crosses = tuple(cross for cross in self.crosses if names.issuperset(cross.fields))
+        return FeatureSchema(fields=fields, crosses=crosses, missing=self.missing, reading=self.reading)
 
     def side(self, side: Side) -> tuple[Categorical | MultiCategorical | Numeric, ...]:
         """Return the fields of the request side (user and context) or of the item side, in declared order."""

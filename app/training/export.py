@@ -31,6 +31,8 @@ def golden_requests(data: Dataset, seed: int = 0) -> list[GoldenRequest]:
     schema = data.schema
     user_id, item_id = (schema.layout(side).id_field for side in SIDES)
     users, items = without_nan(data.user), without_nan(data.item)
+    positions = {field.raw_name for field in schema.fields if field.is_position}
+    named = [name for name in users.columns if name not in positions]
     requests = []
     for number, row in enumerate(rng.choice(len(data), min(GOLDEN_USERS, len(data)), replace=False)):
         raw_user = users.row(int(row), named=True)
@@ -38,7 +40,7 @@ def golden_requests(data: Dataset, seed: int = 0) -> list[GoldenRequest]:
         requests.append(
             GoldenRequest(
                 user_id=str(raw_user[user_id.raw_name]) if user_id else str(number),
-                user=raw_features(raw_user, schema.side("user")),
+                user=raw_features({name: raw_user[name] for name in named}, schema.side("user")),
                 item_ids=[str(raw[item_id.raw_name]) if item_id else str(n) for n, raw in enumerate(chosen)],
                 items=[raw_features(raw, schema.side("item")) for raw in chosen],
                 scores=[],

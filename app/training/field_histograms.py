@@ -15,7 +15,10 @@ MAX_ROWS = 100_000
 
 
 def field_histograms(schema: FeatureSchema, rows: EncodedRows, seed: int = 0) -> dict[str, FieldHistogram]:
-    """Return the histogram of each field by name, in a sample of the rows, as often as each counts in metrics."""
+    """Return the histogram of each field by name, in a sample of the rows, as often as each counts in metrics.
+
+    Fields of the position have none: requests are all scored at one.
+    """
     total, weighting = len(rows.labels_N), rows.weighting
     chosen = np.arange(total)
     if weighting is not None or total > MAX_ROWS:
@@ -30,5 +33,7 @@ def field_histograms(schema: FeatureSchema, rows: EncodedRows, seed: int = 0) ->
         slots = rows.side(side)
         sample = Slots(slots.keys[chosen], slots.values[chosen])
         for field, field_slots in schema.layout(side):
+            if field.is_position:
+                continue
             histograms[field.name] = histogram_of(field, field_slots, sample)
     return histograms

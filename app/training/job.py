@@ -27,6 +27,7 @@ from app.training.loop.trainer import FitResult, Trainer
 from app.training.model_contract import check_user_model
 from app.training.preprocessing.encode import encode
 from app.training.preprocessing.expand import expand
+from app.training.preprocessing.held_positions import check_held_positions
 from app.training.recipe.facts import measure, validation_share
 from app.training.recipe.rules import apply_rules
 from app.training.recipe.search import RULES, FittedModel, RecipeSearch, SearchResult, TriedFit
@@ -174,6 +175,7 @@ class TrainingJob:
         notify("Encoding " + ", ".join(f"{len(part):,} {part_name}" for part_name, part in parts.items()) + " rows")
         encoded = {part: encode(rows, machine_group) for part, rows in parts.items()}
         preprocessing = self.config.preparation.fit(data.schema, encoded["train"], group)
+        check_held_positions(preprocessing)
         rows = {part: expand(preprocessing, slots, machine_group) for part, slots in encoded.items()}
         return self.with_target_statistics(PreparedData(parts, encoded, preprocessing, rows))
 

@@ -73,14 +73,14 @@ def score_table(
         DataError: it cannot be read, or lacks a column.
     """
     bad, schema = BadRows(str(path), max_bad, fewest=1), artifact.schema
-    encoder = TableEncoder(schema, str(path), 1.0)
+    encoder = TableEncoder(schema, str(path), 1.0, logged=False)
     ids = [layout.id_field.raw_name for side in SIDES if (layout := schema.layout(side)).id_field is not None]
     wanted = list(dict.fromkeys([*ids, *keep]))
     total = 0.0
     for chunk in table_files(path, limits, escape)(bad):
         frame = chunk.frame
         if len(frame):
-            needed = list(dict.fromkeys(field.raw_name for field in schema.fields))
+            needed = [name for side in SIDES for name in _raw_names(artifact, side)]
             absent = [name for name in needed if name not in frame.columns]
             unknown = [name for name in keep if name not in frame.columns and not chunk.open_ended]
             if unknown or (absent and not allow_missing and not chunk.open_ended):
@@ -118,7 +118,8 @@ def _scores(artifact: Artifact, user: Slots, item: Slots) -> npt.NDArray[np.floa
 
 
 def _raw_names(artifact: Artifact, side: str) -> list[str]:
-    return list(dict.fromkeys(field.raw_name for field in artifact.schema.fields if field.side == side))
+    fields = (field for field in artifact.schema.fields if field.side == side and not field.is_position)
+    return list(dict.fromkeys(field.raw_name for field in fields))
 
 
 def _lacks(path: Path, names: Sequence[str], columns: Sequence[str], kept: bool) -> DataError:

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import pytest
 
-from benchmarks.honest_labels import Audience, compare_thinned
+from benchmarks.honest_labels import Audience, compare_positions, compare_thinned
 
 
 def test_a_tenth_of_the_negatives_gives_the_probabilities_and_the_order_of_all() -> None:
@@ -14,3 +14,12 @@ def test_a_tenth_of_the_negatives_gives_the_probabilities_and_the_order_of_all()
     assert told["calibration"] == pytest.approx(1.0, abs=0.1)
     assert untold["ece"] > 0.1
     assert untold["calibration"] > 4
+
+
+def test_a_field_of_the_position_orders_as_clicks_that_do_not_depend_on_it_would() -> None:
+    audience = Audience(0, users=30, items=30, level=-2.2, spread=1.0)
+    result = compare_positions(audience, 1500, 100, "lr")
+    unbiased = result["unbiased clicks"]
+    assert result["any order"] < unbiased - 0.2, "there is something to order"
+    assert result["clicks by place, with the position"] > 0.97 * unbiased
+    assert result["clicks by place"] < 0.93 * unbiased

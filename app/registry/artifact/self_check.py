@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import numpy as np
+import numpy.typing as npt
 import torch
 from torch import Tensor
 
@@ -30,6 +31,7 @@ def replay_golden_requests(artifact: Artifact) -> None:
             split_N, plain_N, served_2N = _score(artifact, golden)
         except (RuntimeError, ValueError, IndexError, EncodingError) as error:
             raise ArtifactError("golden", f"golden request {number} fails: {last_line(error)}") from error
+        _check_positions(artifact, golden, number)
         if not bool(torch.isfinite(split_N).all()):
             raise ArtifactError("finite", f"golden request {number} has scores that are not finite")
         if len(golden.scores) != len(split_N):
@@ -44,6 +46,23 @@ def replay_golden_requests(artifact: Artifact) -> None:
         difference = _difference(served_2N, split_N)
         if not difference <= SPLIT_TOLERANCE:
             raise ArtifactError("split", f"ranked and score differ by {difference:.2g} on golden request {number}")
+
+
+def _check_positions(artifact: Artifact, golden: GoldenRequest, number: int) -> None:
+    """Raise ArtifactError if what a request sends or the store has for a position changes what is scored."""
+    encoder = artifact.user_encoder
+    held = encoder.encode(golden.user, golden.user_id)
+    for name in dict.fromkeys(field.raw_name for field in encoder.fields if field.is_position):
+        for sent in ("1", 2, 1000, None):
+            given = {**golden.user, name: sent}
+            for slots in (encoder.encode(given, golden.user_id), encoder.patch(held, {name: sent})):
+                if not (np.array_equal(slots.keys, held.keys) and _same_values(slots.values, held.values)):
+                    message = f"golden request {number}: its scores depend on {name}, which is held at its serve_as"
+                    raise ArtifactError("golden", message)
+
+
+def _same_values(values_S: npt.NDArray[np.float32], others_S: npt.NDArray[np.float32]) -> bool:
+    return np.array_equal(values_S, others_S, equal_nan=True)
 
 
 def _score(artifact: Artifact, golden: GoldenRequest) -> tuple[Tensor, Tensor, Tensor]:

@@ -124,7 +124,7 @@ def _known(encoder: Encoder, raws: Entities, vocabulary_V: npt.NDArray[np.int64]
     known_NS = np.isin(slots.keys, vocabulary_V)
     fields = {}
     for field, columns in encoder.layout:
-        if field.entity == "context":
+        if not field.is_stored:
             continue
         if isinstance(field, Numeric):
             values_NS = slots.values[:, columns]

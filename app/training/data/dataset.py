@@ -92,7 +92,7 @@ class Dataset:
         id_field = self.schema.layout(side).id_field
         if states is not None or id_field is None:
             return states
-        frame, context = self.side(side), {f.raw_name for f in self.schema.fields if f.entity == "context"}
+        frame, context = self.side(side), {f.raw_name for f in self.schema.fields if not f.is_stored}
         if self.timestamps_N is not None:
             frame = frame[np.argsort(self.timestamps_N, kind="stable")]
         frame = frame.drop(context & set(frame.columns)).drop_nulls(id_field.raw_name)

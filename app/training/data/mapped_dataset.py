@@ -93,7 +93,7 @@ class MappedDataset(Dataset):
         id_field = self.schema.layout(side).id_field
         if id_field is None:
             return None
-        context = {f.raw_name for f in self.schema.fields if f.entity == "context"}
+        context = {f.raw_name for f in self.schema.fields if not f.is_stored}
         newest: pl.DataFrame | None = None
         for chunk in self._origin.usable_rows(BadRows(self.source, 1.0)):
             times_N = np.zeros(len(chunk.rows_N), np.int64) if chunk.times_N is None else chunk.times_N

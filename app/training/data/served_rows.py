@@ -27,12 +27,14 @@ from app.events.logged_schema import Entity, LoggedSchema, read_logged_schema
 from app.events.records import SERVED
 from app.features.fields import SIDES, AnyField, Side
 from app.features.schema import FeatureSchema, load_schema
+from app.features.slot_layout import SlotLayout
 from app.features.slots import Slots
 from app.runtime.file_lock import locked
 from app.training.data.encoded_folder import FORMAT, META_FILE, EncodedFolder, EncodedFolderMeta
 from app.training.data.encoding_limits import DEFAULT_LIMITS, EncodingLimits
 from app.training.data.mapped_dataset import MappedDataset
 from app.training.data.readers.bad_rows import SkippedRows
+from app.training.data.served_schema import ServedSchema
 from app.training.data.shard_encoding import ARRAY_NAMES, ReportProgress
 from app.training.data.weight_columns import UNWEIGHTED, WeightColumns
 from app.training.distributed import SINGLE_PROCESS, ProcessGroup
@@ -82,11 +84,10 @@ def open_served(
     files = parts(path)
     if not files:
         raise DataError(f"{path}: no answers are joined yet; a span is joined once it and the window after it are over")
-    schema_hash = _schema_hash(files, features)
-    logged = read_logged_schema(path, schema_hash)
-    schema = logged.to_schema()
+    served = _newest_schema(path, files, features)
+    schema = served.schema
     state = (path / STATE).read_bytes()
-    digest = hashlib.sha256(msgspec.json.encode([FORMAT, str(path.resolve()), schema_hash]) + state).hexdigest()[:32]
+    digest = hashlib.sha256(msgspec.json.encode([FORMAT, str(path.resolve()), schema.hash]) + state).hexdigest()[:32]
     folder, machine = cache / digest, group.on_this_machine()
 
     def write() -> None:
@@ -95,7 +96,7 @@ def open_served(
                 cache.mkdir(parents=True, exist_ok=True)
                 with locked(folder.with_suffix(".lock")):
                     if not (folder / META_FILE).is_file():
-                        _write(files, schema, schema_hash, path, folder, limits, report)
+                        _write(files, served, path, folder, limits, report)
 
     machine.run_all_or_raise(write)
     encoded = group.run_all_or_raise(lambda: EncodedFolder(folder))
@@ -104,7 +105,7 @@ def open_served(
         which = "no rows" if not len(labels_N) else f"only labels of {labels_N[0]:.0f}"
         raise DataError(f"{path}: has {which}: there is nothing to learn from yet")
     left_out = encoded.meta.seen - encoded.meta.rows
-    user, item = (_examples(logged, schema, side) for side in SIDES)
+    user, item = (_examples(served.logged, schema, side) for side in SIDES)
     return ServedDataset(
         name=SERVED,
         schema=schema,
@@ -120,22 +121,26 @@ def open_served(
     )
 
 
-def _schema_hash(files: Sequence[tuple[Path, Path]], features: Path | None) -> str:
+def _newest_schema(path: Path, files: Sequence[tuple[Path, Path]], features: Path | None) -> ServedSchema:
+    """Return the schema of the newest rows, or one that differs from it in the fields of the position alone."""
     newest = read_answers(files[-1][0])["schema_hash"]
     if features is None:
-        return str(newest[-1])
-    wanted = load_schema(features).hash
-    if wanted not in newest.to_list():
-        raise ConfigError(
-            f"{features}: is not the schema by which the rows were served; leave --features out to take that"
-        )
-    return wanted
+        logged = read_logged_schema(path, str(newest[-1]))
+        return ServedSchema(path, logged.to_schema(), logged)
+    wanted = load_schema(features)
+    for schema_hash in reversed(newest.unique(maintain_order=True).to_list()):
+        logged = read_logged_schema(path, schema_hash)
+        if logged.to_schema().without_positions.hash == wanted.without_positions.hash:
+            return ServedSchema(path, wanted, logged)
+    raise ConfigError(
+        f"{features}: is not the schema by which the rows were served, fields of the position aside; leave --features "
+        "out to take that"
+    )
 
 
 def _write(
     files: Sequence[tuple[Path, Path]],
-    schema: FeatureSchema,
-    schema_hash: str,
+    served: ServedSchema,
     path: Path,
     folder: Path,
     limits: EncodingLimits,
@@ -150,13 +155,16 @@ def _write(
             arrays = {name: stack.enter_context((aside / f"{name}.bin").open("wb")) for name in ARRAY_NAMES}
             for number, (answers_file, items_file) in enumerate(files, 1):
                 answers = read_answers(answers_file)
-                of_schema = answers.filter(pl.col("schema_hash") == schema_hash)
-                others = answers.filter(pl.col("schema_hash") != schema_hash)
-                left_out += int(others["items"].list.len().sum())
-                for part in _rows(of_schema, read_answers(items_file), schema_hash):
-                    for name, array in part.items():
-                        arrays[name].write(np.ascontiguousarray(array).data)
-                    rows += len(part["labels"])
+                items = read_answers(items_file)
+                for (schema_hash,), of_schema in answers.group_by("schema_hash", maintain_order=True):
+                    as_served = served.layout_of(str(schema_hash))
+                    if as_served is None:
+                        left_out += int(of_schema["items"].list.len().sum())
+                        continue
+                    for part in _rows(of_schema, items, str(schema_hash), served, as_served):
+                        for name, array in part.items():
+                            arrays[name].write(np.ascontiguousarray(array).data)
+                        rows += len(part["labels"])
                 if report:
                     report(rows, number / len(files))
             for file in arrays.values():
@@ -168,7 +176,7 @@ def _write(
             size=0,
             modified_ns=0,
             rows=rows,
-            slots={str(side): schema.layout(side).width for side in SIDES},
+            slots={str(side): served.schema.layout(side).width for side in SIDES},
             timed=True,
             weights=0,
             seen=rows + left_out,
@@ -183,24 +191,28 @@ def _write(
         raise
 
 
-def _rows(answers: pl.DataFrame, items: pl.DataFrame, schema_hash: str) -> Iterator[dict[str, Any]]:
+def _rows(
+    answers: pl.DataFrame, items: pl.DataFrame, schema_hash: str, served: ServedSchema, as_served: SlotLayout
+) -> Iterator[dict[str, Any]]:
     """Yield the arrays of rows, those of some answers at a time."""
     if not len(answers):
         return
     items = items.filter(pl.col("schema_hash") == schema_hash).sort("reference")
     reference_C, item_slots = items["reference"].to_numpy(), _slots(items, "keys", "values")
     for chunk in answers.iter_slices(ANSWERS_AT_ONCE):
-        lengths = chunk["items"].list.len().to_numpy()
+        lengths = chunk["items"].list.len().to_numpy().astype(np.int64)
         label_N = chunk["labels"].explode().to_numpy()
         shown_N = label_N != NOT_SHOWN
         row_N = np.searchsorted(reference_C, chunk["items"].explode().to_numpy())[shown_N]
         answer_N = np.repeat(np.arange(len(chunk)), lengths)[shown_N]
         user_slots = _slots(chunk, "user_keys", "user_values")
+        position_N = (np.arange(len(label_N)) - np.repeat(np.cumsum(lengths) - lengths, lengths))[shown_N] + 1
+        user_slots = served.user_slots(as_served, Slots(*(part[answer_N] for part in user_slots)), position_N)
         yield {
             "labels": label_N[shown_N].astype(np.float32),
             "times": chunk["at"].dt.epoch("s").to_numpy()[answer_N],
-            "user_keys": user_slots.keys[answer_N],
-            "user_values": user_slots.values[answer_N],
+            "user_keys": user_slots.keys,
+            "user_values": user_slots.values,
             "item_keys": item_slots.keys[row_N],
             "item_values": item_slots.values[row_N],
         }

@@ -29,6 +29,8 @@ class TableEncoder:
         source: str,
         max_bad: float = MAX_BAD_SHARE,
         rows_before: Callable[[], int] = no_rows,
+        *,
+        logged: bool = True,
     ) -> None:
         """Prepare an encoder for each side.
 
@@ -36,9 +38,10 @@ class TableEncoder:
             source: the name of the data in messages.
             max_bad: share of the rows that may have an unfit value, in each field.
             rows_before: counts the rows before the ones that are encoded here; called for error messages only.
+            logged: whether fields of the position are read, as in training, or held at their `serve_as`.
         """
         self._schema, self._source, self._max_bad, self._rows_before = schema, source, max_bad, rows_before
-        self._encoders = {side: Encoder(schema, side) for side in SIDES}
+        self._encoders = {side: Encoder(schema, side, logged=logged) for side in SIDES}
         self.unfit: dict[str, BadRows] = {}
         """Records the rows with an unfit value, by field name."""
 
@@ -54,7 +57,7 @@ class TableEncoder:
         for field in self._schema.side(side):
             if field.name in refused:
                 alone = FeatureSchema(fields=(field,), missing=self._schema.missing, reading=self._schema.reading)
-                field_encoder = Encoder(alone, side)
+                field_encoder = Encoder(alone, side, logged=True)
                 unfit_N, reason = _unfit_rows(field_encoder, table[field.raw_name], field.raw_name)
                 bad = self.unfit.setdefault(field.name, BadRows(self._describe(field.name), self._max_bad))
                 bad.add(UNFIT, np.unique(rows_N[unfit_N]))  # of rows that count impressions there are two

@@ -34,7 +34,7 @@ def field_summaries(
     sampled = {part: _sample(encoded, seed, max_rows) for part, encoded in parts.items()}
     summaries = []
     for side in SIDES:
-        absent = Encoder(schema, side).encode({}, None, _ignore)
+        absent = Encoder(schema, side, logged=True).encode({}, None, _ignore)
         for field, field_slots in schema.layout(side):
             summary: dict[str, Any] = {"name": field.name, "entity": field.entity, "type": field.type}
             missing, unseen = {}, {}

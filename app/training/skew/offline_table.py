@@ -57,7 +57,7 @@ class ComparedSide:
         id_field = layout.id_field
         if id_field is None or id_field.raw_name not in columns:
             return None
-        stored = [(field, slots) for field, slots in layout if not field.is_id and field.entity != "context"]
+        stored = [(field, slots) for field, slots in layout if not field.is_id and field.is_stored]
         compared = [(field, slots) for field, slots in stored if field.raw_name in columns]
         if not compared:
             return None
@@ -147,7 +147,7 @@ def read_tables(
         ConfigError: the kind of file is not known, or there is no room for the slots.
         DataError: it cannot be read, or lacks the columns.
     """
-    encoder = TableEncoder(schema, str(path), 1.0)
+    encoder = TableEncoder(schema, str(path), 1.0, logged=False)
     sides: list[ComparedSide] = []
     times: list[Times] = []
     form: TimeForm | None = None
@@ -214,7 +214,7 @@ def _sides(path: Path, schema: FeatureSchema, columns: list[str], at: str | None
 
 
 def _raw_names(schema: FeatureSchema, side: ComparedSide) -> list[str]:
-    return [field.raw_name for field in schema.side(side.side)]
+    return [field.raw_name for field in schema.side(side.side) if not field.is_position]
 
 
 class _Scratch:

@@ -214,6 +214,8 @@ def _not_compared(schema: FeatureSchema, compared: Sequence[AnyField], sides: Se
             continue
         if one.entity == "context":
             reasons[one.name] = "comes with each request"
+        elif one.is_position:
+            reasons[one.name] = "is held at its serve_as"
         elif one.side not in sides:
             reasons[one.name] = f"the table has no {one.side} ids"
         else:

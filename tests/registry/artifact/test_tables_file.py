@@ -44,8 +44,10 @@ sys.stdin.read()
 
 @pytest.fixture
 def tables_file(tmp_path: Path) -> Path:
+    """Tables like no others: what another test still holds in this process would be shared."""
     path = tmp_path / TABLES
-    save_file({"table_RE": torch.rand(20_000, 16, generator=torch.Generator().manual_seed(os.getpid()))}, path)
+    seed = int.from_bytes(os.urandom(4))
+    save_file({"table_RE": torch.rand(20_000, 16, generator=torch.Generator().manual_seed(seed))}, path)
     return path
 
 

@@ -141,7 +141,7 @@ def test_the_text_goes_to_standard_output_or_to_a_new_file(ctr: Ctr, tmp_path: P
     assert (tmp_path / "features.yaml").read_text() == out
     status, _, err = ctr("schema", "infer", "clicks.csv", "--out", "features.yaml")
     assert status == 1
-    assert "File exists" in err
+    assert "is there already" in err
 
 
 def test_what_it_cannot_know_it_asks_for(tmp_path: Path) -> None:

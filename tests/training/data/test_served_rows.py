@@ -21,6 +21,7 @@ from app.events.item_references import ItemReferences
 from app.events.joining.join import join
 from app.events.logged_schema import logged_schema, schema_file
 from app.events.records import Feedback
+from app.features.encoder import Encoder
 from app.features.item_cache import ItemCache
 from app.features.memory_store import MemoryFeatureStore
 from app.ranking.impressions import ImpressionLog
@@ -34,7 +35,7 @@ from app.training.data.catalogue import open_dataset
 from app.training.data.served_rows import ServedDataset
 from app.training.preprocessing.encode import encode
 from tests.command_line import command_line
-from tests.factories import MODEL_NAME, publish_tiny, raw_item, raw_items, raw_user, raw_users
+from tests.factories import MODEL_NAME, SCHEMA_YAML, publish_tiny, raw_item, raw_items, raw_user, raw_users
 
 USERS, ITEMS, TOP = 120, 30, 20
 WINDOW, EVERY = timedelta(seconds=1), timedelta(minutes=1)
@@ -148,3 +149,28 @@ def test_what_cannot_be_done_with_them_is_said(served: Served, tmp_path: Path) -
     other.write_text("fields:\n  - {name: user_id, entity: user, type: categorical, id: true}\n")
     with pytest.raises((ConfigError, DataError)):
         open_dataset("served", served.joined, features=other, cache=tmp_path)
+
+
+def test_each_row_has_the_place_that_its_item_had(served: Served, tmp_path: Path) -> None:
+    """The rows were served before the schema had a field of the position; ranking holds it at 1."""
+    place = "  - {name: place, entity: position, type: categorical, serve_as: 1}\n"
+    depth = "  - {name: depth, source: place, entity: position, type: numeric, serve_as: 1}\n"
+    head, first, rest = SCHEMA_YAML.partition("  - {name: age,")
+    features = tmp_path / "features.yaml"
+    features.write_text(head + place + first + rest + depth)
+    data = open_dataset("served", served.joined, features=features, cache=tmp_path)
+    assert (len(data), data.notes) == (USERS * TOP, ())
+    plain, rows = encode(open_dataset("served", served.joined, cache=tmp_path)), encode(data)
+    layout, before = data.schema.layout("user"), served.artifact.user_encoder.layout
+    for name, columns in before.slots.items():
+        np.testing.assert_array_equal(rows.user.keys[:, layout.slots[name]], plain.user.keys[:, columns])
+        np.testing.assert_array_equal(rows.user.values[:, layout.slots[name]], plain.user.values[:, columns])
+    np.testing.assert_array_equal(rows.item.keys, plain.item.keys)
+    places = rows.user.values[:, layout.slots["depth"]].ravel().tolist()
+    assert places == list(range(1, TOP + 1)) * USERS, "in the order of the answers"
+    encoder = Encoder(data.schema, "user", logged=True)
+    expected = {n: encoder.encode({"place": n}).keys[layout.slots["place"]].item() for n in range(1, TOP + 1)}
+    assert rows.user.keys[:, layout.slots["place"]].ravel().tolist() == [expected[int(n)] for n in places]
+    features.write_text(SCHEMA_YAML.replace("buckets: 4", "buckets: 5") + depth)
+    with pytest.raises(ConfigError, match="fields of the position aside"):
+        open_dataset("served", served.joined, features=features, cache=tmp_path)
