@@ -59,6 +59,12 @@ def service(catalogue: Path, tmp_path_factory: pytest.TempPathFactory) -> Iterat
         yield running, store
 
 
+def choose(page: Page, items: str) -> None:
+    """Type candidates, once the page has put its own there."""
+    expect(page.locator("#item-count")).to_have_text(re.compile(r"\d+ items?"))
+    page.locator("#items").fill(items)
+
+
 def rank(page: Page) -> None:
     expect(page.locator("#item-count")).to_have_text(re.compile(r"\d+ items?"))
     page.get_by_role("button", name="Rank", exact=True).click()
@@ -75,7 +81,7 @@ def test_a_user_and_candidates_are_found_by_title_and_ranked_as_by_the_service(
 ) -> None:
     with opened(browser, service[0].url) as page:
         expect(page.locator("#user-hint")).to_contain_text(f"one of {USERS}")
-        page.locator("#items").fill("")
+        choose(page, "")
         page.get_by_label("Title or id").fill("film no. 1")
         expect(page.locator("#found-count")).to_have_text("11 found, the first:")
         page.get_by_role("button", name="Add Film No. 12").click()
@@ -96,7 +102,7 @@ def test_a_user_and_candidates_are_found_by_title_and_ranked_as_by_the_service(
 def test_candidates_are_taken_by_genre(browser: Browser, service: tuple[Running, ModelStore]) -> None:
     dramas = [number for number, raw in raw_items().items() if "Drama" in raw["genres"]]
     with opened(browser, service[0].url) as page:
-        page.locator("#items").fill("")
+        choose(page, "")
         page.get_by_label("Only").select_option('["genres","Drama"]')
         page.get_by_role("button", name=f"Add these {len(dramas)}").click()
         assert sorted(page.locator("#items").input_value().split()) == sorted(dramas)
@@ -107,7 +113,7 @@ def test_a_changed_feature_moves_the_ranking_and_can_be_undone(
 ) -> None:
     with opened(browser, service[0].url) as page:
         page.get_by_label("User one of").fill("4")
-        page.locator("#items").fill(" ".join(str(n) for n in range(25)))
+        choose(page, " ".join(str(n) for n in range(25)))
         rank(page)
         before = places(page)
         page.get_by_text("what if they were others").click()
@@ -149,7 +155,7 @@ def test_what_is_changed_of_one_user_is_not_sent_for_another(
 
 def test_ids_with_blanks_and_commas_are_candidates(browser: Browser, service: tuple[Running, ModelStore]) -> None:
     with opened(browser, service[0].url) as page:
-        page.locator("#items").fill('1, "a b" "c,d"\n2')
+        choose(page, '1, "a b" "c,d"\n2')
         page.get_by_label("User one of").fill("4")
         rank(page)
         assert sorted(page.locator("#rows td.item").all_inner_texts())[-2:] == ["a b", "c,d"]
@@ -199,7 +205,7 @@ def test_a_swap_and_a_canary_are_seen_live_and_a_version_is_promoted_and_rolled_
 ) -> None:
     publish_model(store, retrained_model(), live=True)
     service = serve(ADMIN_KEY=ADMIN_KEY)
-    with opened(browser, f"{service.url}/#live", refused=3) as page:  # there is no catalogue
+    with opened(browser, f"{service.url}/#live", refused=10) as page:  # there is no catalogue
         events = page.locator("#events")
         expect(events).to_contain_text("Version 1 is stable.")
         store.promote(publish_model(store, retrained_model(seed=1)), "canary", 0.25)
@@ -235,7 +241,7 @@ def test_a_version_shows_the_report_of_its_training(
     version = publish_files(store, {**written(0, "deepfm"), "report.html": page_of_training})
     store.update_pointer(stable=version)
     service = serve()
-    with opened(browser, f"{service.url}/#versions", refused=3) as page:
+    with opened(browser, f"{service.url}/#versions", refused=10) as page:
         with page.expect_popup() as popup:
             page.get_by_role("link", name="Report of its training").click()
         assert popup.value.title() == "How it was trained"

@@ -150,11 +150,17 @@ def write_segment_of(at_us: int) -> Path:
 
 def test_a_user_is_forgotten_in_the_bucket(ctr: Ctr, server: ObjectServer) -> None:
     before = dict(server.objects)
-    assert json.loads(ctr("events", "forget", "4", "--events", "s3://shop/events", "--json")[1]) == {"forgotten": 3}
+    assert json.loads(ctr("events", "forget", "4", "--events", "s3://shop/events", "--json")[1]) == {
+        "forgotten": 3,
+        "open_files": 0,
+    }
     changed = {name for name, body in server.objects.items() if before[name] != body}
     assert {name.split("/")[2] for name in changed} == {"impressions"}
     assert len(before) - len(server.objects) == 3, "no feedback is left on the answers"
-    assert json.loads(ctr("events", "forget", "4", "--events", "s3://shop/events", "--json")[1]) == {"forgotten": 0}
+    assert json.loads(ctr("events", "forget", "4", "--events", "s3://shop/events", "--json")[1]) == {
+        "forgotten": 0,
+        "open_files": 0,
+    }
 
 
 def test_a_bucket_that_is_away_is_said(ctr: Ctr, server: ObjectServer) -> None:

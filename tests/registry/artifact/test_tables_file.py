@@ -25,7 +25,7 @@ from tests.registry.lifecycle.lifecycles import score
 ROOT = Path(__file__).parents[3]
 PRIVATE, SHARED = 1 << 40, 0
 LOAD = """
-import os, resource, sys
+import fcntl, os, resource, sys
 from pathlib import Path
 from app.registry.artifact.manifest import FileProof
 from app.registry.artifact.tables_file import load_tables
@@ -35,8 +35,10 @@ path, sha256, size, may_write = sys.argv[1:]
 if may_write == "no":
     resource.setrlimit(resource.RLIMIT_FSIZE, (0, 0))
 tables = load_tables(Path(path), FileProof(sha256, int(size)), 0)
-links = [f"/proc/self/fd/{number}" for number in os.listdir("/proc/self/fd")]
-print({os.stat(link).st_ino for link in links if os.path.islink(link) and sha256 in os.readlink(link)},
+links = {number: f"/proc/self/fd/{number}" for number in map(int, os.listdir("/proc/self/fd"))}
+named = [number for number, link in links.items() if os.path.islink(link) and sha256 in os.readlink(link)]
+# Memory that could not be filled is not sealed; a thread may be about to close it.
+print({os.fstat(number).st_ino for number in named if fcntl.fcntl(number, fcntl.F_GET_SEALS)},
       float(tables["table_RE"].double().sum()), flush=True)
 sys.stdin.read()
 """
