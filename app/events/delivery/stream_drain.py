@@ -32,7 +32,9 @@ CONSUMER = "drain"
 AT_ONCE = 8
 """Entries that are read at once; each has up to some megabytes."""
 MOST_SENDERS = 1000
-WAIT_S, LONGEST_WAIT_S = 1.0, 60.0
+WAIT_S = 1.0
+FIRST_PAUSE_S, LONGEST_PAUSE_S = 2.0, 60.0
+"""After a failure of the server; each pause is twice the one before."""
 SCHEMA_NAME = re.compile(r"schemas/[0-9a-f]{64}\.json")
 
 Entry = tuple[bytes, Mapping[bytes, bytes]]
@@ -71,7 +73,7 @@ def drain_stream(
         StoreError: of the server, unless it follows.
     """
     folder.mkdir(parents=True, exist_ok=True)
-    failures = 0
+    pause_s = FIRST_PAUSE_S
     try:
         with locked(folder / LOCK, blocking=False):
             while True:
@@ -79,15 +81,15 @@ def drain_stream(
                     with contextlib.closing(open_client(place.url)) as client:
                         drain = StreamDrain(client, place.stream, folder, group, counts)
                         while drain.take(WAIT_S if follow else 0.0) or follow:
-                            failures = 0
+                            pause_s = FIRST_PAUSE_S
                             report("")
                     return
                 except StoreError as error:
                     if not follow:
                         raise
                     report(str(error))
-                    failures += 1
-                    time.sleep(min(2.0**failures, LONGEST_WAIT_S))
+                    time.sleep(pause_s)
+                    pause_s = min(2 * pause_s, LONGEST_PAUSE_S)
     except BlockingIOError as error:
         raise ConfigError(f"{folder}: another `ctr events drain` is at work there") from error
 

@@ -10,6 +10,7 @@ import time
 from collections.abc import Iterator
 from pathlib import Path
 from typing import Any
+from unittest.mock import Mock
 
 import pytest
 
@@ -211,6 +212,24 @@ def test_a_second_drain_of_a_folder_is_refused(server: RedisServer, tmp_path: Pa
 def test_a_server_that_is_not_there_is_said(tmp_path: Path) -> None:
     with pytest.raises(StoreError):
         drained(free_port(), tmp_path / "log")
+
+
+def test_one_that_follows_outlives_a_server_that_is_away_for_days(
+    monkeypatch: pytest.MonkeyPatch, tmp_path: Path
+) -> None:
+    pauses_s: list[float] = []
+
+    def sleep(pause_s: float) -> None:
+        pauses_s.append(pause_s)
+        if len(pauses_s) == 3000:
+            raise KeyboardInterrupt
+
+    monkeypatch.setattr("app.events.delivery.stream_drain.time.sleep", sleep)
+    monkeypatch.setattr("app.events.delivery.stream_drain.open_client", Mock(side_effect=StoreError("away")))
+    with pytest.raises(KeyboardInterrupt):
+        drain_stream(place(free_port()), tmp_path / "log", DrainCounts(), group=GROUP, follow=True)
+    assert pauses_s[:7] == [2, 4, 8, 16, 32, 60, 60]
+    assert set(pauses_s[6:]) == {60}
 
 
 @pytest.fixture
