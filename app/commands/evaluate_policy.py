@@ -4,15 +4,14 @@ from __future__ import annotations
 
 import contextlib
 from collections.abc import Iterator
-from datetime import UTC, datetime, timedelta
+from datetime import timedelta
 from pathlib import Path
 from typing import TYPE_CHECKING, Annotated
 
 import typer
 
 from app.commands.completion import published_models, versions
-from app.commands.event_options import EventsOption, files_from, named_log
-from app.commands.join import TIME_FORMATS
+from app.commands.event_options import EventsOption, Since, Until, files_from, in_utc, named_log
 from app.commands.options import interval_seconds
 from app.commands.output import AsJson, console, emit, figures_table, notify, show_table, warn
 from app.errors import ConfigError
@@ -52,13 +51,8 @@ def evaluate_policy(
         str, typer.Option(help="Of a log: how long after an answer feedback counts, as 30m, 12h or 2d.")
     ] = "30m",
     label: Annotated[str, typer.Option(help="Of a log: type of feedback that counts as a click.")] = "click",
-    since: Annotated[
-        datetime | None,
-        typer.Option(help="Answers from then on, in UTC.", show_default="all", formats=TIME_FORMATS),
-    ] = None,
-    until: Annotated[
-        datetime | None, typer.Option(help="Answers before then, in UTC.", show_default="now", formats=TIME_FORMATS)
-    ] = None,
+    since: Since = None,
+    until: Until = None,
     as_json: AsJson = False,
 ) -> None:
     """Estimate the clicks that another order or another version would have brought in an answer's first places.
@@ -81,7 +75,7 @@ def evaluate_policy(
     settings, chosen = load_settings(model=model), parse_policy(policy)
     artifact = None if version is None else _load(settings, version)
     dtype: torch.dtype = torch.bfloat16 if settings.precision == "bf16" else torch.float32
-    period = Period(since and since.replace(tzinfo=UTC), until and until.replace(tzinfo=UTC))
+    period = Period(in_utc(since), in_utc(until))
     with (
         console.status("reading answers") as status,
         _answers(data, events, period, timedelta(seconds=interval_seconds(window, "--window")), label) as source,

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from datetime import datetime
+from datetime import UTC, datetime
 from typing import TYPE_CHECKING, Annotated
 
 import typer
@@ -14,6 +14,20 @@ EventsOption = Annotated[
     str | None,
     typer.Option("--events", help="Folder of the event log, or s3://BUCKET/PREFIX.", show_default="CTR_EVENTS"),
 ]
+TIME_FORMATS = ["%Y-%m-%dT%H:%M:%S", "%Y-%m-%dT%H:%M", "%Y-%m-%d"]
+Since = Annotated[
+    datetime | None,
+    typer.Option("--since", help="Answers from then on, in UTC.", show_default="all", formats=TIME_FORMATS),
+]
+Until = Annotated[
+    datetime | None,
+    typer.Option("--until", help="Answers before then, in UTC.", show_default="now", formats=TIME_FORMATS),
+]
+
+
+def in_utc(option: datetime | None) -> datetime | None:
+    """Return the time that an option names, which has no time zone, as one in UTC."""
+    return None if option is None else option.replace(tzinfo=UTC)
 
 
 def named_log(events: str | None) -> LogPlace:

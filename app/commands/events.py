@@ -2,14 +2,12 @@
 
 from __future__ import annotations
 
-from datetime import UTC, datetime
 from pathlib import Path
 from typing import TYPE_CHECKING, Annotated
 
 import typer
 
-from app.commands.event_options import EventsOption, files_from, named_log
-from app.commands.join import TIME_FORMATS
+from app.commands.event_options import EventsOption, Since, Until, files_from, in_utc, named_log
 from app.commands.output import AsJson, console, emit, figures_table, notify, show_error, show_table, warn
 
 if TYPE_CHECKING:
@@ -21,13 +19,8 @@ DIFFERENT = 1
 
 def check(
     events: EventsOption = None,
-    since: Annotated[
-        datetime | None,
-        typer.Option(help="Answers from then on, in UTC.", show_default="all", formats=TIME_FORMATS),
-    ] = None,
-    until: Annotated[
-        datetime | None, typer.Option(help="Answers before then, in UTC.", show_default="now", formats=TIME_FORMATS)
-    ] = None,
+    since: Since = None,
+    until: Until = None,
     tolerance: Annotated[float, typer.Option(min=0.0, max=1.0, help="Greatest difference that counts as none.")] = 1e-6,
     as_json: AsJson = False,
 ) -> None:
@@ -49,7 +42,7 @@ def check(
     from app.settings import load_settings
 
     settings, place = load_settings(), named_log(events)
-    since = since and since.replace(tzinfo=UTC)
+    since = in_utc(since)
     loader = ArtifactLoader()
 
     def load(model: str, version: int) -> Artifact:
@@ -64,7 +57,7 @@ def check(
             folder,
             load,
             since=since,
-            until=until and until.replace(tzinfo=UTC),
+            until=in_utc(until),
             dtype=torch.bfloat16 if settings.precision == "bf16" else torch.float32,
             tolerance=tolerance,
             report=lambda rows: status.update(f"{rows:,} items scored again"),

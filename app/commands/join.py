@@ -9,12 +9,11 @@ from typing import Annotated
 
 import typer
 
-from app.commands.event_options import EventsOption, files_from, named_log
+from app.commands.event_options import TIME_FORMATS, EventsOption, files_from, in_utc, named_log
 from app.commands.options import interval_seconds
 from app.commands.output import AsJson, console, emit, figures_table, notify, show_table
 
 SHOWN = "%Y-%m-%d %H:%M:%S"
-TIME_FORMATS = ["%Y-%m-%dT%H:%M:%S", "%Y-%m-%dT%H:%M", "%Y-%m-%d"]
 WORDS = {
     "answers": "answers",
     "impressions": "impressions",
@@ -68,7 +67,7 @@ def join(
             window=waits,
             every=timedelta(seconds=interval_seconds(every)),
             label=label,
-            until=until.replace(tzinfo=UTC) if until else datetime.now(UTC) - timedelta(seconds=late),
+            until=in_utc(until) or datetime.now(UTC) - timedelta(seconds=late),
             report=lambda start, stop: status.update(f"joining {start:{SHOWN}} of what is over by {stop:{SHOWN}}"),
         )
     counts = asdict(result.counts)

@@ -3,14 +3,12 @@
 from __future__ import annotations
 
 from dataclasses import asdict
-from datetime import UTC, datetime
 from pathlib import Path
 from typing import TYPE_CHECKING, Annotated
 
 import typer
 
-from app.commands.event_options import EventsOption, files_from, named_log
-from app.commands.join import TIME_FORMATS
+from app.commands.event_options import EventsOption, Since, Until, files_from, in_utc, named_log
 from app.commands.options import QuoteEscape
 from app.commands.output import AsJson, console, emit, figures_table, notify, show_error, show_table, warn
 
@@ -44,13 +42,8 @@ def skew(
             help="Column that says from when on a row holds.", show_default="none: the last row of each id holds always"
         ),
     ] = None,
-    since: Annotated[
-        datetime | None,
-        typer.Option(help="Answers from then on, in UTC.", show_default="all", formats=TIME_FORMATS),
-    ] = None,
-    until: Annotated[
-        datetime | None, typer.Option(help="Answers before then, in UTC.", show_default="now", formats=TIME_FORMATS)
-    ] = None,
+    since: Since = None,
+    until: Until = None,
     tolerance: Annotated[
         float, typer.Option(min=0.0, max=1.0, help="Share of the rows that may differ in a field.")
     ] = 0.01,
@@ -73,7 +66,7 @@ def skew(
     from app.events.delivery.open_log import open_log
     from app.training.skew.skew import find_skew
 
-    place, since = named_log(events), since and since.replace(tzinfo=UTC)
+    place, since = named_log(events), in_utc(since)
     with (
         console.status("reading the table") as status,
         open_log(place, since=files_from(since), report=status.update) as folder,
@@ -83,7 +76,7 @@ def skew(
             data,
             at=at,
             since=since,
-            until=until and until.replace(tzinfo=UTC),
+            until=in_utc(until),
             tolerance=tolerance,
             escape=quote_escape,
             max_bad=max_bad,
