@@ -15,7 +15,7 @@ from app.commands.completion import versions
 from app.commands.feature_store import with_redis_url
 from app.commands.options import QuoteEscape
 from app.commands.output import AsJson, emit, notify
-from app.commands.store_options import Model, Store, open_store
+from app.commands.store_options import Model, Store, known_versions, open_store
 from app.errors import ConfigError
 
 if TYPE_CHECKING:
@@ -67,8 +67,7 @@ def check(
             f"no version of {store.name} is live in {settings.model_store}: name one with --version, or a --schema"
         )
     if version is not None and version not in store.versions():
-        known = ", ".join(map(str, store.versions()[-10:])) or "none"
-        raise ConfigError(f"there is no version {version} of {store.name}; there are {known}")
+        raise ConfigError(f"there is no version {version} of {store.name}; there are {known_versions(store)}")
     live = None if number is None else store.load(number)
     schema = load_schema(schema_file) if schema_file else live.schema if live else None
     assert schema is not None

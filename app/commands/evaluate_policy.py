@@ -14,6 +14,7 @@ from app.commands.completion import published_models, versions
 from app.commands.event_options import EventsOption, Since, Until, files_from, in_utc, named_log
 from app.commands.options import interval_seconds
 from app.commands.output import AsJson, console, emit, figures_table, notify, show_table, warn
+from app.commands.store_options import load_version
 from app.errors import ConfigError
 
 if TYPE_CHECKING:
@@ -22,8 +23,6 @@ if TYPE_CHECKING:
     from app.events.evaluation.estimates import Estimate
     from app.events.evaluation.evaluate import Evaluation
     from app.events.evaluation.recorded_answers import LabelledAnswers, Period
-    from app.registry.artifact.artifact import Artifact
-    from app.settings import Settings
 
 FEW = 100
 """Effective answers below which intervals are too narrow."""
@@ -68,12 +67,13 @@ def evaluate_policy(
     from app.events.evaluation.evaluate import evaluate
     from app.events.evaluation.recorded_answers import Period
     from app.ranking_policy import parse_policy
+    from app.registry.store.model_store import ModelStore
     from app.settings import load_settings
 
     if data is not None and events is not None:
         raise ConfigError("--data and --events are two sources; give one of them")
     settings, chosen = load_settings(model=model), parse_policy(policy)
-    artifact = None if version is None else _load(settings, version)
+    artifact = None if version is None else load_version(ModelStore.from_settings(settings), version)
     dtype: torch.dtype = torch.bfloat16 if settings.precision == "bf16" else torch.float32
     period = Period(in_utc(since), in_utc(until))
     with (
@@ -125,18 +125,6 @@ def _answers(
         return
     with open_log(named_log(events), since=files_from(period.since)) as folder:
         yield logged_answers(folder, period, window=window, label=label)
-
-
-def _load(settings: Settings, version: int) -> Artifact:
-    """Load a version. Raises ConfigError if there is none of that number."""
-    from app.registry.artifact.load import ArtifactLoader
-    from app.registry.store.model_store import ModelStore
-
-    store = ModelStore.from_settings(settings)
-    if version not in store.versions():
-        known = ", ".join(map(str, store.versions()[-10:])) or "none"
-        raise ConfigError(f"{settings.model} {version} is not in {settings.model_store}; there are {known}")
-    return ArtifactLoader().load(store.path(version), trust=store.trust)
 
 
 def _as_document(estimate: Estimate) -> dict[str, float]:

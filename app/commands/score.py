@@ -12,12 +12,11 @@ import typer
 from app.commands.completion import published_models, versions
 from app.commands.options import QuoteEscape
 from app.commands.output import AsJson, console, emit, notify, warn
+from app.commands.store_options import load_version, open_store
 from app.errors import ConfigError
 
 if TYPE_CHECKING:
     import polars as pl
-
-    from app.registry.artifact.artifact import Artifact
 
 SUFFIXES = (".csv", ".parquet")
 
@@ -51,9 +50,6 @@ def score(
 
     Example: ctr score --data candidates.parquet --out scores.parquet --keep at
     """
-    from app.registry.artifact.load import ArtifactLoader
-    from app.registry.store.model_store import ModelStore
-    from app.settings import load_settings
     from app.training.data.encoding_progress import EncodingProgress
     from app.training.score_table import TableScores, score_table
 
@@ -61,15 +57,11 @@ def score(
         raise ConfigError(f"--out {out}: name a file that ends in {' or '.join(SUFFIXES)}")
     if data.exists() and out.exists() and out.samefile(data):
         raise ConfigError(f"--out {out}: that is the table itself, which the scores would replace; name another file")
-    settings = load_settings(model=model)
-    store = ModelStore.from_settings(settings)
+    settings, store = open_store(model, None)
     number = version or store.pointer().stable
     if number is None:
         raise ConfigError(f"no version of {settings.model} is live in {settings.model_store}; name one with --version")
-    if number not in store.versions():
-        known = ", ".join(map(str, store.versions()[-10:])) or "none"
-        raise ConfigError(f"{settings.model} {number} is not in {settings.model_store}; there are {known}")
-    artifact: Artifact = ArtifactLoader().load(store.path(number), trust=store.trust)
+    artifact = load_version(store, number)
     totals = TableScores()
     with EncodingProgress(console, data.name, "scoring") as progress, _writer(out) as write:
         for frame in score_table(

@@ -9,8 +9,10 @@ from typing import TYPE_CHECKING, Annotated
 import typer
 
 from app.commands.completion import published_models
+from app.errors import ConfigError
 
 if TYPE_CHECKING:
+    from app.registry.artifact.artifact import Artifact
     from app.registry.store.model_store import ModelStore
     from app.settings import Settings
 
@@ -42,3 +44,20 @@ def open_store(model: str | None, model_store: Path | None) -> tuple[Settings, M
 
     settings = load_settings(model=model, model_store=model_store)
     return settings, ModelStore.from_settings(settings)
+
+
+def load_version(store: ModelStore, version: int) -> Artifact:
+    """Load a version to score with offline, a refused one, too.
+
+    Raises ConfigError if there is none of that number, and ArtifactError if it cannot be loaded.
+    """
+    from app.registry.artifact.load import ArtifactLoader
+
+    if version not in store.versions():
+        raise ConfigError(f"{store.name} {version} is not in {store.folder.parent}; there are {known_versions(store)}")
+    return ArtifactLoader().load(store.path(version), trust=store.trust)
+
+
+def known_versions(store: ModelStore) -> str:
+    """Say which versions there are, the last ten of them."""
+    return ", ".join(map(str, store.versions()[-10:])) or "none"
