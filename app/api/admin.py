@@ -17,7 +17,7 @@ from fastapi.security import APIKeyHeader
 
 from app.api.admin_actions import Admin, AdminResult
 from app.api.content_coding import decoded
-from app.api.problems import MEDIA_TYPE, TYPES
+from app.api.problems import TYPES, documented_problems
 from app.api.schemas import whole
 from app.errors import BodyTooLarge, InvalidRequest, NotJson, RequestError, Unauthorized
 
@@ -61,17 +61,18 @@ def _documented(body: type[msgspec.Struct], required: bool) -> dict[str, Any]:
     return {"requestBody": {"required": required, "content": content}}
 
 
-_problem = {"content": {MEDIA_TYPE: {"schema": {"$ref": "#/components/schemas/Problem"}}}}
-PROBLEMS: dict[int | str, dict[str, Any]] = {
-    400: _problem | {"description": "Not JSON"},
-    401: _problem | {"description": "Not the admin key"},
-    404: _problem | {"description": "No such version"},
-    409: _problem | {"description": "Another action is at work, or it cannot be done as things are"},
-    413: _problem | {"description": f"More than {MAX_BODY_BYTES} bytes"},
-    415: _problem | {"description": "A Content-Encoding other than gzip"},
-    422: _problem | {"description": "The version is refused, or the body does not fit"},
-    503: _problem | {"description": "It could not be carried out; nothing was changed"},
-}
+PROBLEMS = documented_problems(
+    {
+        400: "Not JSON",
+        401: "Not the admin key",
+        404: "No such version",
+        409: "Another action is at work, or it cannot be done as things are",
+        413: f"More than {MAX_BODY_BYTES} bytes",
+        415: "A Content-Encoding other than gzip",
+        422: "The version is refused, or the body does not fit",
+        503: "It could not be carried out; nothing was changed",
+    }
+)
 router = APIRouter(prefix="/admin", tags=["admin"], responses=PROBLEMS)
 
 

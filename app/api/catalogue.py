@@ -3,13 +3,13 @@
 from __future__ import annotations
 
 import asyncio
-from typing import Annotated, Any, Literal
+from typing import Annotated, Literal
 
 import structlog
 from fastapi import APIRouter, Query
 from pydantic import Field
 
-from app.api.problems import MEDIA_TYPE
+from app.api.problems import documented_problems
 from app.api.response_model import ResponseModel
 from app.api.schemas import MAX_ID
 from app.errors import ActionFailed, ConfigError, DataError, NotFound, StoreError
@@ -23,11 +23,12 @@ MAX_QUERY = 200
 MAX_VALUE = 500
 """Characters that are shown of a stored value."""
 
-_problem = {"content": {MEDIA_TYPE: {"schema": {"$ref": "#/components/schemas/Problem"}}}}
-PROBLEMS: dict[int | str, dict[str, Any]] = {
-    404: _problem | {"description": "There is no catalogue"},
-    503: _problem | {"description": "The catalogue or the feature store cannot be read"},
-}
+PROBLEMS = documented_problems(
+    {
+        404: "There is no catalogue",
+        503: "The catalogue or the feature store cannot be read",
+    }
+)
 
 
 class CatalogueEntry(ResponseModel):

@@ -17,7 +17,7 @@ from msgspec import Meta
 from pydantic import Field
 
 from app.api.content_coding import decoded
-from app.api.problems import MEDIA_TYPE
+from app.api.problems import documented_problems
 from app.api.response_model import ResponseModel
 from app.api.schemas import Id, Integer, RequestId, whole
 from app.errors import MAX_REPORTED, InvalidRequest, NotFound, NotJson, Overloaded
@@ -158,15 +158,16 @@ def _documented() -> dict[str, Any]:
     }
 
 
-_problem = {"content": {MEDIA_TYPE: {"schema": {"$ref": "#/components/schemas/Problem"}}}}
-PROBLEMS: dict[int | str, dict[str, Any]] = {
-    400: _problem | {"description": "Not JSON"},
-    404: _problem | {"description": "Nothing is recorded here: CTR_EVENTS is not set"},
-    413: _problem | {"description": "More than CTR_MAX_BODY_BYTES"},
-    415: _problem | {"description": "A Content-Encoding other than gzip"},
-    422: _problem | {"description": "No record fits; `errors` names the first"},
-    503: _problem | {"description": "No room for more now; nothing was taken, send it again"},
-}
+PROBLEMS = documented_problems(
+    {
+        400: "Not JSON",
+        404: "Nothing is recorded here: CTR_EVENTS is not set",
+        413: "More than CTR_MAX_BODY_BYTES",
+        415: "A Content-Encoding other than gzip",
+        422: "No record fits; `errors` names the first",
+        503: "No room for more now; nothing was taken, send it again",
+    }
+)
 
 
 def router(intake: FeedbackIntake | None, max_body_bytes: int) -> APIRouter:

@@ -9,21 +9,16 @@ from __future__ import annotations
 import asyncio
 import time
 from collections.abc import Callable, Hashable
-from typing import Any, Generic, TypeVar
+from typing import Generic, TypeVar
 
-from app.api.problems import MEDIA_TYPE
+from app.api.problems import documented_problems
 from app.errors import Overloaded
 
 MAX_SHARE = 0.05
 BURST_S = 1.0
 """How far ahead of MAX_SHARE the making may be: after a quiet time, what it gives in so long is used at once."""
 MAX_KEPT = 16
-TOO_OFTEN: dict[int | str, dict[str, Any]] = {
-    503: {
-        "description": "Asked for more often than it can be answered",
-        "content": {MEDIA_TYPE: {"schema": {"$ref": "#/components/schemas/Problem"}}},
-    }
-}
+TOO_OFTEN = documented_problems({503: "Asked for more often than it can be answered"})
 """What OpenAPI says of it."""
 
 Answer = TypeVar("Answer")

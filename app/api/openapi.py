@@ -12,7 +12,7 @@ from fastapi import FastAPI, Response
 from app.api.headers import MIN_TIMEOUT_MS
 from app.api.middleware import OPEN_PATHS
 from app.api.openapi_schemas import REF, referred, schemas
-from app.api.problems import MEDIA_TYPE, TYPES
+from app.api.problems import MEDIA_TYPE, PROBLEM_CONTENT, TYPES
 from app.errors import ActionFailed, Conflict, InvalidRequest, NotFound, Unauthorized, VersionRefused
 from app.observability.metrics import STAGES
 
@@ -63,7 +63,6 @@ ERROR_HEADERS = {
 }
 NOT_OF_RANK = (NotFound, Conflict, VersionRefused, ActionFailed)
 """Errors of other routes."""
-PROBLEM_CONTENT = {MEDIA_TYPE: {"schema": {"$ref": REF + "Problem"}}}
 API_KEY = {
     "type": "apiKey",
     "in": "header",

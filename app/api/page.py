@@ -8,12 +8,12 @@ from __future__ import annotations
 import hashlib
 from html import escape
 from pathlib import Path
-from typing import Annotated, Any
+from typing import Annotated
 
 from fastapi import APIRouter, Depends, Request
 from starlette.responses import HTMLResponse, Response
 
-from app.api.problems import MEDIA_TYPE
+from app.api.problems import documented_problems
 from app.api.service_state import ServiceState, service_of
 from app.errors import NotFound
 from app.runtime.durable_file import read_regular_file
@@ -36,12 +36,7 @@ REPORT_HEADERS = {
     "Cache-Control": "no-cache",
 }
 """A report is a page of a version, which holds its own style; no script of it runs."""
-NO_REPORT: dict[int | str, dict[str, Any]] = {
-    404: {
-        "description": "The version has no report",
-        "content": {MEDIA_TYPE: {"schema": {"$ref": "#/components/schemas/Problem"}}},
-    }
-}
+NO_REPORT = documented_problems({404: "The version has no report"})
 MAX_REPORT_BYTES = 20_000_000
 
 

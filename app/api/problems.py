@@ -91,9 +91,16 @@ TYPES: dict[type[RequestError], str] = {
     ActionFailed: "action-failed",
     DeadlinePassed: "deadline-passed",
 }
+PROBLEM_CONTENT = {MEDIA_TYPE: {"schema": {"$ref": "#/components/schemas/Problem"}}}
+"""What OpenAPI says of a problem's body."""
 BY_STATUS = {404: "not-found", 405: "method-not-allowed", 413: "body-too-large", 500: "internal-error"}
 
 log = structlog.get_logger(__name__)
+
+
+def documented_problems(descriptions: Mapping[int, str]) -> dict[int | str, dict[str, Any]]:
+    """Return what OpenAPI says of a route's problems, whose descriptions are given by status."""
+    return {status: {"content": PROBLEM_CONTENT, "description": text} for status, text in descriptions.items()}
 
 
 def problem_response(error: RequestError, request_id: str) -> Response:
