@@ -14,8 +14,9 @@ from typing import Any, Literal, NamedTuple
 import msgspec
 import structlog
 
-from app.errors import ConfigError, DataError
+from app.errors import ConfigError, DataError, EncodingError
 from app.features.loading.record_file import RecordFile
+from app.features.loading.stored_text import stored_id
 from app.features.tables.table_kind import table_kind
 
 Kind = Literal["items", "users"]
@@ -182,10 +183,11 @@ def _rows(file: Path, kind: Kind) -> Iterator[tuple[str, str, dict[str, str], di
     for record in RecordFile(file):
         values = {name: value for name, value in record.values.items() if not _is_missing(value)}
         id_name = next((name for name in ID_NAMES[kind] if name in values), "")
-        entry_id = _text(values.pop(id_name)) if id_name else ""
-        if not entry_id:
+        try:
+            entry_id = stored_id(values.pop(id_name, None), id_name or "id")
+        except EncodingError as error:
             skipped += 1
-            first = first or f"{record.place} {record.problem or 'has no id'}"
+            first = first or f"{record.place} {record.problem or (error if id_name else 'has no id')}"
             continue
         has_ids = True
         title = next((_text(values.pop(name)) for name in TITLE_NAMES if name in values), "")

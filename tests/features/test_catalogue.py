@@ -91,6 +91,14 @@ def test_bad_rows_are_passed_over(tmp_path: Path) -> None:
     assert [entry.title for entry in Catalogue(file).entries("items").search().entries] == ["a", ""]
 
 
+def test_ids_are_spelled_as_the_store_spells_them(tmp_path: Path) -> None:
+    (tmp_path / "items.csv").write_text("id,title\n7.0,a\nTRUE,b\n")
+    (tmp_path / "items.jsonl").write_text('{"id": [1], "title": "none"}\n{"id": 7.0, "title": "a"}\n')
+    for file in ("items.csv", "items.jsonl"):
+        (entry,) = Catalogue(tmp_path / file).entries("items").by_ids(["7"])
+        assert entry.title == "a"
+
+
 @pytest.mark.parametrize("named", ["none", "users.csv", "films.csv"])
 def test_a_catalogue_without_items_is_refused_with_what_to_write(named: str, tmp_path: Path) -> None:
     (tmp_path / named).write_text("id\n1\n")
