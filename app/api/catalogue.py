@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import asyncio
-from typing import Annotated, Literal
+from typing import Annotated
 
 import structlog
 from fastapi import APIRouter, Query
@@ -78,12 +78,16 @@ def router(catalogue: Catalogue | None, store: FeatureStore, timeout_s: float) -
     routes = APIRouter(prefix="/catalogue", tags=["catalogue"], responses=PROBLEMS)
     reading = asyncio.Lock()
 
-    async def entries(kind: Kind) -> Entries:
+    def existing() -> Catalogue:
         if catalogue is None:
             raise NotFound("there is no catalogue here: CTR_CATALOGUE names one")
+        return catalogue
+
+    async def entries(kind: Kind) -> Entries:
+        files = existing()
         async with reading:
             try:
-                return await asyncio.to_thread(catalogue.entries, kind)
+                return await asyncio.to_thread(files.entries, kind)
             except (ConfigError, DataError) as error:
                 log.warning("catalogue_unreadable", kind=kind, error=str(error))
                 raise ActionFailed(f"the {kind} of the catalogue cannot be read; the log says why") from error
@@ -97,8 +101,7 @@ def router(catalogue: Catalogue | None, store: FeatureStore, timeout_s: float) -
     @routes.get("/features")
     async def stored_user(user_id: Annotated[str, Query(min_length=1, max_length=MAX_ID)]) -> StoredUser:
         """Answer with the features of a user as a request would read them, though they be not in the catalogue."""
-        if catalogue is None:
-            raise NotFound("there is no catalogue here: CTR_CATALOGUE names one")
+        existing()
         try:
             user = (await store.fetch(user_id, [], timeout_s)).user
         except StoreError as error:
@@ -107,7 +110,7 @@ def router(catalogue: Catalogue | None, store: FeatureStore, timeout_s: float) -
 
     @routes.get("/{kind}")
     async def search_catalogue(
-        kind: Literal["items", "users"],
+        kind: Kind,
         q: Annotated[str, Query(max_length=MAX_QUERY, description="A part of the title, or an id")] = "",
         facet: Annotated[str, Query(max_length=MAX_QUERY, description="Column that must have the value")] = "",
         value: Annotated[str, Query(max_length=MAX_QUERY, description="Value of the facet's column")] = "",
