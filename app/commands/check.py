@@ -99,10 +99,11 @@ def check(
 @contextlib.contextmanager
 def _open(settings: Settings) -> Iterator[redis.Redis]:
     """Open the configured store, or the embedded one if it was used before. Raises CtrError."""
+    from app.features.loading.embedded_valkey import was_used
     from app.features.redis_client import open_client
 
     folder = settings.data_dir / "valkey"
-    if not settings.redis_url and not any((folder / name).exists() for name in ("server.json", "features.rdb")):
+    if not settings.redis_url and not was_used(folder):
         raise ConfigError(f"no feature store: CTR_REDIS_URL is empty, and none was used in {folder}")
     with with_redis_url(settings) as opened, contextlib.closing(open_client(opened.redis_url)) as client:
         yield client

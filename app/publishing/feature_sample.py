@@ -9,7 +9,7 @@ import redis
 
 from app.errors import CtrError
 from app.features.key_template import KeyTemplate
-from app.features.loading.embedded_valkey import EmbeddedValkey
+from app.features.loading.embedded_valkey import EmbeddedValkey, was_used
 from app.features.redis_client import CLIENT_ERRORS, nodes_of, open_client, reply_text, store_error
 from app.publishing.reporter import Reporter
 from app.registry.artifact.manifest import GoldenRequest
@@ -32,7 +32,7 @@ def read_feature_sample(
     An embedded Valkey is started only if one was used before.
     """
     folder = settings.data_dir / "valkey"
-    if not settings.redis_url and not any((folder / name).exists() for name in ("server.json", "features.rdb")):
+    if not settings.redis_url and not was_used(folder):
         return None
     try:
         with contextlib.ExitStack() as stack:

@@ -36,6 +36,11 @@ STOP_S = 60.0
 PORT_TRIES = 5
 
 
+def was_used(data_dir: Path) -> bool:
+    """Return whether a server has run in a folder, so that there may be features to read."""
+    return any((data_dir / name).exists() for name in ("server.json", "features.rdb"))
+
+
 class EmbeddedValkey:
     """`with EmbeddedValkey(folder) as server: server.url` starts a server, or joins the one that runs there."""
 
