@@ -6,7 +6,6 @@ import asyncio
 from dataclasses import dataclass
 
 import structlog
-import torch
 
 from app.api.admin_actions import Admin
 from app.api.load_shedder import LoadShedder
@@ -16,6 +15,7 @@ from app.events.item_references import ItemReferences
 from app.features.cache_refresher import CacheRefresher
 from app.features.item_cache import ItemCache
 from app.features.item_rows import UNKNOWN_DIVISOR
+from app.features.item_tables import STATE_DTYPES
 from app.features.store import FeatureStore
 from app.observability.metrics import Metrics
 from app.publishing.isolated_actions import IsolatedActions
@@ -125,12 +125,11 @@ def build_service(settings: Settings, store: FeatureStore | None = None) -> Serv
     store = build_redis_store(settings) if store is None else store
     # At least the candidates of two requests fit in; in a smaller cache nearly every request would read its items.
     least = 2 * settings.max_candidates
-    dtype = torch.bfloat16 if settings.precision == "bf16" else torch.float32
     cache = ItemCache(
         max(settings.item_cache_size, least),
         unknown_capacity=max(settings.item_cache_size // UNKNOWN_DIVISOR, least),
         device=device,
-        dtype=dtype,
+        dtype=STATE_DTYPES[settings.precision],
         aged=settings.item_max_age_s is not None,
     )
     CacheExporter(cache.counts, metrics)

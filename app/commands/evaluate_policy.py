@@ -18,8 +18,6 @@ from app.commands.store_options import load_version
 from app.errors import ConfigError
 
 if TYPE_CHECKING:
-    import torch
-
     from app.events.evaluation.estimates import Estimate
     from app.events.evaluation.evaluate import Evaluation
     from app.events.evaluation.recorded_answers import LabelledAnswers, Period
@@ -62,10 +60,9 @@ def evaluate_policy(
 
     Example: ctr evaluate-policy --data joined --version 8
     """
-    import torch
-
     from app.events.evaluation.evaluate import evaluate
     from app.events.evaluation.recorded_answers import Period
+    from app.features.item_tables import STATE_DTYPES
     from app.ranking_policy import parse_policy
     from app.registry.store.model_store import ModelStore
     from app.settings import load_settings
@@ -74,7 +71,6 @@ def evaluate_policy(
         raise ConfigError("--data and --events are two sources; give one of them")
     settings, chosen = load_settings(model=model), parse_policy(policy)
     artifact = None if version is None else load_version(ModelStore.from_settings(settings), version)
-    dtype: torch.dtype = torch.bfloat16 if settings.precision == "bf16" else torch.float32
     period = Period(in_utc(since), in_utc(until))
     with (
         console.status("reading answers") as status,
@@ -85,7 +81,7 @@ def evaluate_policy(
             chosen,
             places,
             artifact=artifact,
-            dtype=dtype,
+            dtype=STATE_DTYPES[settings.precision],
             report=lambda answers: status.update(f"{answers:,} answers"),
         )
     sums = found.sums

@@ -33,10 +33,9 @@ def check(
 
     Example: ctr events check --events events --since 2026-11-29
     """
-    import torch
-
     from app.events.delivery.open_log import open_log
     from app.events.rescoring import rescore
+    from app.features.item_tables import STATE_DTYPES
     from app.registry.artifact.load import ArtifactLoader
     from app.registry.store.model_store import ModelStore
     from app.settings import load_settings
@@ -58,7 +57,7 @@ def check(
             load,
             since=since,
             until=in_utc(until),
-            dtype=torch.bfloat16 if settings.precision == "bf16" else torch.float32,
+            dtype=STATE_DTYPES[settings.precision],
             tolerance=tolerance,
             report=lambda rows: status.update(f"{rows:,} items scored again"),
         )

@@ -22,6 +22,9 @@ from app.features.slots import Slots
 from app.features.store import RawFeatures
 from app.runtime.huge_pages import zeros_on_huge_pages
 
+STATE_DTYPES = {"fp32": torch.float32, "bf16": torch.bfloat16}
+"""By the values of CTR_PRECISION."""
+
 
 class ItemModel(Protocol):
     """The part of a version that the tables need; `app.registry.artifact.artifact.Artifact` implements it."""
