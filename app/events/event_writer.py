@@ -6,7 +6,6 @@ become finished segments. What it cannot write, because the disk is full say, st
 
 from __future__ import annotations
 
-import contextlib
 import os
 import threading
 import time
@@ -28,14 +27,13 @@ from app.events.segment_columns import to_batch
 from app.events.spool import SPOOL, SUFFIX, SpoolFile, hold_lock, orphans, read_spool
 from app.observability.logs import LogThrottle
 from app.runtime.durable_file import replace_file
+from app.runtime.thread_priority import yield_to_requests
 
 APPEND_EVERY_S = 0.4
 """A worker that is killed loses the records of so many seconds at most, while the disk keeps up."""
 APPEND_AT_ONCE = 512
 """Records that become columns at once: in a millisecond, during which requests may take the interpreter."""
 RETRY_EVERY_S = 1.0
-NICENESS = 10
-"""Requests go before the writing of segments where both want the core."""
 
 log = structlog.get_logger(__name__)
 
@@ -112,8 +110,7 @@ class EventWriter:
         self._beside.append((name, content))
 
     def _run(self) -> None:
-        with contextlib.suppress(OSError):
-            os.setpriority(os.PRIO_PROCESS, threading.get_native_id(), NICENESS)
+        yield_to_requests()
         while not self._stopping.wait(RETRY_EVERY_S if self.problem else APPEND_EVERY_S):
             self._attempt(self._turn)
         self._attempt(lambda: self._turn(last=True))

@@ -20,11 +20,11 @@ from pathlib import Path
 import structlog
 
 from app.events.delivery.log_destination import DeliveryError, LogDestination
-from app.events.event_writer import NICENESS
 from app.events.logged_schema import SCHEMAS
 from app.events.records import KINDS
 from app.events.segment import segments
 from app.runtime.file_lock import try_lock
+from app.runtime.thread_priority import yield_to_requests
 
 LOCK = ".delivering.lock"
 LOOK_EVERY_S = 1.0
@@ -84,8 +84,7 @@ class Shipper:
             self._thread.join(timeout_s)
 
     def _run(self) -> None:
-        with contextlib.suppress(OSError):
-            os.setpriority(os.PRIO_PROCESS, threading.get_native_id(), NICENESS)
+        yield_to_requests()
         while not self._stopping.wait(self._wait_s()):
             self._attempt()
         self._attempt()
