@@ -84,6 +84,11 @@ def arm_code(version: int, label: str, *, pinned: bool = False) -> str:
     return encode(number << 3 | _PINNED * pinned | ARMS.index(label), 5)
 
 
+def arm_of(impression_id: str) -> str:
+    """Return the characters that `arm_code` gives, of an id's version and label; of ids of this service alone."""
+    return impression_id[10:15]
+
+
 def group_of(impression_id: str) -> int:
     """Return the group of users that an id names, in [0, GROUPS); of ids of this service alone."""
     return _PAIR_VALUES[impression_id[15:17]]
@@ -116,7 +121,7 @@ def parse_impression_id(text: str) -> ImpressionId:
     """Return what an id says. Raises InvalidRequest if it is not one of the service's own."""
     if not is_impression_id(text):
         raise InvalidRequest("not an id of an answer of this service", errors=[("request_id", "not an impression id")])
-    arm = decode(text[10:15])
+    arm = decode(arm_of(text))
     return ImpressionId(decode(text[:10]), arm >> 3, ARMS[arm & 3], bool(arm & _PINNED), group_of(text))
 
 

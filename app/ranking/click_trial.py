@@ -10,7 +10,7 @@ from collections.abc import Callable, Iterable
 
 import structlog
 
-from app.events.impression_id import GROUPS, arm_code, encode, group_of, is_impression_id, now_ms
+from app.events.impression_id import GROUPS, arm_code, arm_of, encode, group_of, is_impression_id, now_ms
 from app.events.records import CLICK, Feedback, Impression, Record
 from app.ranking.canary import CanaryFailure
 from app.ranking.click_rates import CANARY_ARM, STABLE_ARM, ClickInterval, ClickRates, Counts
@@ -113,7 +113,7 @@ class ClickTrial:
 
     def _count(self, impression_id: str, counts: Counts) -> bool:
         """Count an answer, or a click on one, by arm and group; return whether it belongs to the trial."""
-        arm = self._arms.get(impression_id[10:15])
+        arm = self._arms.get(arm_of(impression_id))
         if arm is None or impression_id < self._began:
             return False
         counts[arm, group_of(impression_id)] += 1

@@ -6,13 +6,12 @@ docs/exploration.md is the page.
 
 from __future__ import annotations
 
-import time
 from collections.abc import Iterable
 from typing import NamedTuple
 
 from xxhash import xxh3_64_intdigest
 
-from app.events.impression_id import ImpressionIds
+from app.events.impression_id import ImpressionIds, now_ms
 from app.native.exploration import OrderDrawer
 from app.native.scorer import Floats, Positions
 from app.ranking.request import RankRequest
@@ -67,8 +66,7 @@ class Explorer:
         drawer = self._drawers.get(chosen.label)
         if drawer is None or request.model is not None or (self._share < 1.0 and not self._is_of_share(request)):
             return None
-        at_ms = time.time_ns() // 1_000_000
-        impression_id = self._ids.next(at_ms, chosen.artifact.version, chosen.label, user_id=request.user_id)
+        impression_id = self._ids.next(now_ms(), chosen.artifact.version, chosen.label, user_id=request.user_id)
         drawn = drawer.draw(seed_of(impression_id), score_N, order_N, len(best_K), self._top)
         order_K, score_K, propensity_P = drawn
         return Exploration(impression_id, drawer.policy, propensity_P, best_K), order_K, score_K

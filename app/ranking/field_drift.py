@@ -13,7 +13,7 @@ from typing import NamedTuple, Protocol
 
 import numpy as np
 
-from app.events.impression_id import arm_code
+from app.events.impression_id import arm_code, arm_of
 from app.events.records import Impression, Record
 from app.features.field_histogram import Counts, SideBins
 from app.features.item_index import Rows
@@ -107,7 +107,7 @@ class FieldDrift:
             users = [
                 (record.user_keys, record.user_values)
                 for record in records[first::USERS_EVERY]
-                if isinstance(record, Impression) and record.impression_id[10:15] == self._arm
+                if isinstance(record, Impression) and arm_of(record.impression_id) == self._arm
             ]
             self._users += users
             self._answers += USERS_EVERY * len(users)
