@@ -3,10 +3,13 @@
 from __future__ import annotations
 
 from pathlib import Path
-from typing import Protocol
+from typing import TYPE_CHECKING, Protocol
 
 from app.errors import ConfigError, CtrError
 from app.events.delivery.log_place import LogPlace
+
+if TYPE_CHECKING:
+    from app.events.delivery.bucket import Bucket
 
 
 class DeliveryError(CtrError):
@@ -32,11 +35,16 @@ def open_destination(place: LogPlace, stream_length: int) -> LogDestination:
     Raises ConfigError if a package is not installed, or the place has no meaning.
     """
     if place.kind == "bucket":
-        try:
-            from app.events.delivery.bucket import Bucket
-        except ImportError as error:
-            raise ConfigError("CTR_EVENTS=s3://... needs `pip install ctr-serving[events-s3]`") from error
-        return Bucket.open(place.url)
+        return open_bucket(place)
     from app.events.delivery.stream import RedisStream
 
     return RedisStream(place.url, place.stream, stream_length)
+
+
+def open_bucket(place: LogPlace) -> Bucket:
+    """Return a log in a bucket. Raises ConfigError if a package is not installed, or the place has no meaning."""
+    try:
+        from app.events.delivery.bucket import Bucket
+    except ImportError as error:
+        raise ConfigError(f"{place}: needs `pip install ctr-serving[events-s3]`") from error
+    return Bucket.open(place.url)

@@ -6,14 +6,10 @@ import contextlib
 from collections.abc import Callable, Iterator
 from datetime import datetime, timedelta
 from pathlib import Path
-from typing import TYPE_CHECKING
 
 from app.errors import ConfigError, DataError
-from app.events.delivery.log_destination import DeliveryError
+from app.events.delivery.log_destination import DeliveryError, open_bucket
 from app.events.delivery.log_place import LogPlace
-
-if TYPE_CHECKING:
-    from app.events.delivery.bucket import Bucket
 
 FILES_BEFORE = timedelta(days=3)
 """What belongs to an answer may be in a file of so many days before: its items' slots are recorded on the day before at
@@ -46,7 +42,7 @@ def open_log(
     elif place.kind == "bucket":
         from app.events.delivery.bucket_copy import bucket_copy
 
-        with bucket_copy(_bucket(place), place.url, copies, since, until, report) as folder:
+        with bucket_copy(open_bucket(place), place.url, copies, since, until, report) as folder:
             yield folder
     else:
         raise ConfigError(
@@ -70,7 +66,7 @@ def open_log_to_change(
 
         before = file_times(folder)
         yield folder
-        bucket = _bucket(place)
+        bucket = open_bucket(place)
         written, gone = changed_files(folder, before)
         try:
             for name in written:
@@ -81,11 +77,3 @@ def open_log_to_change(
             for name in written:  # the next copy has what is in the bucket
                 (folder / name).unlink(missing_ok=True)
             raise DataError(f"{place}: cannot be changed: {error}; run it again") from error
-
-
-def _bucket(place: LogPlace) -> Bucket:
-    try:
-        from app.events.delivery.bucket import Bucket
-    except ImportError as error:
-        raise ConfigError(f"{place}: needs `pip install ctr-serving[events-s3]`") from error
-    return Bucket.open(place.url)
