@@ -27,8 +27,15 @@ Answer = TypeVar("Answer")
 class KeptAnswers(Generic[Answer]):
     """The last answers of a route by what was asked, for use on one event loop."""
 
-    def __init__(self, clock: Callable[[], float] = time.monotonic) -> None:
-        self._clock = clock
+    def __init__(
+        self, clock: Callable[[], float] = time.monotonic, worked: Callable[[], float] = time.thread_time
+    ) -> None:
+        """
+        Args:
+            worked: seconds of a core that the calling thread has had; a thread that is held up takes nothing from
+                requests.
+        """
+        self._clock, self._worked = clock, worked
         self._kept: dict[Hashable, Answer] = {}
         self._making: dict[Hashable, asyncio.Task[Answer]] = {}
         self._one_at_a_time = asyncio.Lock()
@@ -52,11 +59,7 @@ class KeptAnswers(Generic[Answer]):
             async with self._one_at_a_time:
                 if self._exhausted():
                     raise Overloaded("this is asked for more often than it can be answered")
-                began = self._clock()
-                try:
-                    answer = await asyncio.to_thread(make)
-                finally:
-                    self._paid_at = max(self._paid_at, began) + (self._clock() - began) / MAX_SHARE
+                answer = await asyncio.to_thread(self._make_and_count, self._clock(), make)
         finally:
             del self._making[asked]
         self._kept.pop(asked, None)
@@ -64,6 +67,13 @@ class KeptAnswers(Generic[Answer]):
         if len(self._kept) > MAX_KEPT:
             del self._kept[next(iter(self._kept))]
         return answer
+
+    def _make_and_count(self, began: float, make: Callable[[], Answer]) -> Answer:
+        worked = self._worked()
+        try:
+            return make()
+        finally:
+            self._paid_at = max(self._paid_at, began) + (self._worked() - worked) / MAX_SHARE
 
     def _exhausted(self) -> bool:
         return self._paid_at > self._clock() + BURST_S

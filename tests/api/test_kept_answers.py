@@ -32,7 +32,7 @@ class Maker:
 
 async def test_who_asks_now_and_then_has_an_answer_of_the_moment() -> None:
     maker = Maker(0.01)
-    answers: KeptAnswers[int] = KeptAnswers(maker.clock)
+    answers: KeptAnswers[int] = KeptAnswers(maker.clock, maker.clock)
     for number in range(1, 20):
         assert await answers.get("", maker) == number
         maker.now += 0.01 / MAX_SHARE
@@ -40,7 +40,7 @@ async def test_who_asks_now_and_then_has_an_answer_of_the_moment() -> None:
 
 async def test_a_flood_has_a_share_of_a_core_and_the_last_answer() -> None:
     maker = Maker(0.01)
-    answers: KeptAnswers[int] = KeptAnswers(maker.clock)
+    answers: KeptAnswers[int] = KeptAnswers(maker.clock, maker.clock)
     began, last = maker.now, 0
     while maker.now < began + 60:
         answer = await answers.get("", maker)
@@ -67,9 +67,15 @@ async def test_those_who_ask_at_the_same_time_have_the_same_answer() -> None:
     assert await asyncio.gather(*asking[1:]) == [1] * 7
 
 
+async def test_a_thread_that_is_held_up_takes_nothing_from_requests() -> None:
+    maker = Maker(takes_s=10.0)
+    answers: KeptAnswers[int] = KeptAnswers(maker.clock, lambda: 0.0)
+    assert [await answers.get(limit, maker) for limit in range(5)] == [1, 2, 3, 4, 5]
+
+
 async def test_many_different_questions_have_no_more_time_than_one() -> None:
     maker = Maker(0.02)
-    answers: KeptAnswers[int] = KeptAnswers(maker.clock)
+    answers: KeptAnswers[int] = KeptAnswers(maker.clock, maker.clock)
     asked = await asyncio.gather(*[answers.get(limit, maker) for limit in range(100)], return_exceptions=True)
     refused = [answer for answer in asked if isinstance(answer, Overloaded)]
     assert len(refused) == 100 - maker.made
