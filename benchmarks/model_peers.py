@@ -56,7 +56,7 @@ def fit_catboost(schema: FeatureSchema, train: EncodedRows, seed: int) -> Baseli
 
 PEERS: dict[str, Fit] = {
     "constant": lambda preprocessing, train, rows, seed: fit_constant(train),
-    "logistic_regression": lambda preprocessing, train, rows, seed: fit_linear(preprocessing, rows, seed),
+    "logistic_regression": lambda preprocessing, train, rows, seed: fit_linear(preprocessing, rows, seed).as_baseline(),
     "lightgbm": lambda preprocessing, train, rows, seed: fit_lightgbm(
         preprocessing.schema, train, seed, LIGHTGBM_RATE, MAX_TREES, PATIENCE
     ),

@@ -75,7 +75,7 @@ TRAINER_FIELDS = {
     "precision": "precision",
 }
 """Map an option to the field of the configuration that it sets."""
-JOB_FIELDS = ("calibration", "refit")
+JOB_FIELDS = ("calibration", "refit", "linear_share")
 PREPARATION_FIELDS = ("min_count", "target_statistics")
 
 
@@ -110,7 +110,11 @@ def job_config(model: str, seed: int, split: Literal["auto", "time", "random"] =
         split=SplitConfig(kind=split, seed=seed),
         preparation=PreprocessingFit(**{option: given[option] for option in PREPARATION_FIELDS if option in given}),
         effort=given.get("effort"),
-        given=tuple(sorted({*shape, *chosen, *(given.keys() & {*PREPARATION_FIELDS}), *(["own"] if own else [])})),
+        given=tuple(
+            sorted(
+                {*shape, *chosen, *(given.keys() & {*PREPARATION_FIELDS, "linear_share"}), *(["own"] if own else [])}
+            )
+        ),
         **{option: given[option] for option in JOB_FIELDS if option in given},
     )
 

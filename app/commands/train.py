@@ -149,6 +149,16 @@ def train(
             rich_help_panel=TUNING,
         ),
     ] = None,
+    linear_share: Annotated[
+        float | None,
+        typer.Option(
+            min=0.0,
+            max=0.9,
+            help="Share of logistic regression in the average with it that is served.",
+            show_default="as validation says",
+            rich_help_panel=TUNING,
+        ),
+    ] = None,
     calibration: Annotated[
         Literal["auto", "platt", "offset", "none"],
         typer.Option(help="auto does what the validation part supports, and says what.", rich_help_panel=TUNING),
@@ -200,6 +210,7 @@ def train(
         option=option,
         target_statistics=target_statistics,
         calibration=calibration,
+        linear_share=linear_share,
         effort=effort,
         refit=refit,
         device=device,

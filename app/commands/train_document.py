@@ -33,4 +33,5 @@ def train_document(model: str, destination: Destination, result: JobResult, repo
         "metrics_of": result.metrics_of,
         "refitted": {**result.refitted, "test": result.refitted_metrics} if result.refitted else None,
         "recipe": result.recipe,
+        "linear_share": result.config.linear_share,
     }

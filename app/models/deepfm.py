@@ -26,6 +26,7 @@ class DeepFM(CtrModel):
     """DeepFM as in the paper; see the module for its formula and split."""
 
     name = "deepfm"
+    has_first_order = True
     reads_across = True
 
     def __init__(

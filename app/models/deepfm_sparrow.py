@@ -30,6 +30,7 @@ class DeepFMSparrow(CtrModel):
     """SparrowRecSys's DeepFM; see the module for its formula and split."""
 
     name = "deepfm_sparrow"
+    has_first_order = True
 
     def __init__(
         self,

@@ -28,6 +28,7 @@ class DeepFMSparrowV2(CtrModel):
     """SparrowRecSys's second DeepFM; see the module for its formula and split."""
 
     name = "deepfm_sparrow_v2"
+    has_first_order = True
 
     def __init__(
         self,

@@ -25,6 +25,7 @@ class FM(CtrModel):
     """The factorisation machine; see the module for its formula and split."""
 
     name = "fm"
+    has_first_order = True
 
     def __init__(
         self,

@@ -30,6 +30,7 @@ class Fusion(CtrModel):
     """Four models under one output neuron; see the module for its formula and split."""
 
     name = "fusion"
+    has_first_order = True
     reads_across = True
     tables = (*CtrModel.tables, "cross_table_C1")
 

@@ -22,6 +22,7 @@ class HOFM(CtrModel):
     """The factorisation machine of a higher order; see the module for its formula and split."""
 
     name = "hofm"
+    has_first_order = True
 
     def __init__(self, preprocessing: Preprocessing, dim: int = 8, order: int = 3) -> None:
         """Raise ConfigError if the order is below 2."""

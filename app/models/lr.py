@@ -16,6 +16,7 @@ class LogisticRegression(CtrModel):
     """The bias plus one weight per slot; see the module for its formula and split."""
 
     name = "lr"
+    has_first_order = True
 
     def __init__(self, preprocessing: Preprocessing) -> None:
         super().__init__(preprocessing, dim=0)

@@ -24,6 +24,7 @@ class NFM(CtrModel):
     """The neural factorisation machine; see the module for its formula and split."""
 
     name = "nfm"
+    has_first_order = True
 
     def __init__(
         self,

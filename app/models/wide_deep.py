@@ -22,6 +22,7 @@ class WideDeep(CtrModel):
     """Wide & Deep; see the module for its formula and split."""
 
     name = "wide_deep"
+    has_first_order = True
     tables = (*CtrModel.tables, "cross_table_C1")
     reads_across = True
 

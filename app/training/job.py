@@ -15,12 +15,15 @@ from app.training.data.dataset import Dataset
 from app.training.data.split import HELD_OUT, PARTS
 from app.training.distributed import SINGLE_PROCESS, ProcessGroup
 from app.training.evaluation.calibration import Calibration, fit_calibration
+from app.training.evaluation.linear_baseline import LinearFit
 from app.training.evaluation.metrics import evaluate
 from app.training.evaluation.predict import predict
 from app.training.evaluation.reliability import Floats
+from app.training.evaluation.weighting import equal_weights
 from app.training.job_config import JobConfig
 from app.training.job_results import JobResult, Metrics, PreparedData, TrainedModel
 from app.training.judgement import fit_baselines_on
+from app.training.linear_average import LinearAverage, average, choose_share, fit_regression
 from app.training.loop.checkpoint import Checkpoint
 from app.training.loop.epochs import ProgressUpdate
 from app.training.loop.trainer import FitResult, Trainer
@@ -78,8 +81,18 @@ class TrainingJob:
         started = time.perf_counter()
         searched = self.fit_best(data, test, notify, on_progress, checkpoint, group)
         job, prepared = TrainingJob(searched.config), searched.best.prepared
-        trained = job.calibrate_and_measure(prepared, searched.best.model, searched.best.fitted)
-        baselines = fit_baselines_on(prepared, job.config.trainer.seed, notify)
+        linear = fit_regression(
+            job.config.linear_share,
+            searched.best.model,
+            prepared.preprocessing,
+            prepared.rows["train"],
+            job.config.trainer.seed,
+        )
+        trained = job.calibrate_and_measure(prepared, searched.best.model, searched.best.fitted, linear)
+        if trained.average.in_words:
+            notify(f"Chosen: {trained.average.in_words}")
+        job = TrainingJob(replace(job.config, linear_share=trained.average.share))
+        baselines = fit_baselines_on(prepared, job.config.trainer.seed, notify, linear=linear)
         refitted = job.refit(data, test, prepared, trained, notify, on_progress, checkpoint, group)
         result = write_version(
             job.config,
@@ -116,12 +129,14 @@ class TrainingJob:
         config = self.config
         if config.effort:
             split = replace(config.split, validation=validation_share(data.labels_N))
-            config = replace(config, split=split)
+            share = config.linear_share if "linear_share" in config.given else None
+            config = replace(config, split=split, linear_share=share if group.size == 1 else 0.0)
         prepared = TrainingJob(config).prepare(data, test, notify, group)
+        facts = measure(prepared)
         if config.effort:
             if group.size > 1:
                 config = replace(config, effort="quick")  # a search in several processes has not been tried
-            recipe = apply_rules(config, measure(prepared))
+            recipe = apply_rules(config, facts)
             config = recipe.config
             for reason in recipe.reasons:
                 notify(f"Chosen: {reason}")
@@ -134,7 +149,7 @@ class TrainingJob:
             model, fitted = job._fit(rows, on_progress, checkpoint and _checkpoint_of(checkpoint, fit_name), group)
             return FittedModel(rows, model, fitted)
 
-        searched = RecipeSearch(config, len(prepared.rows["train"].labels_N), fit, notify).run()
+        searched = RecipeSearch(config, facts, fit, notify).run()
         if len(searched.tried) > 1:
             notify(f"Chosen: {searched.chosen}, of {_losses(searched.tried)}")
         return searched
@@ -149,7 +164,9 @@ class TrainingJob:
         """
         searched = self.fit_best(data, test, checkpoint=checkpoint, group=group)
         best = searched.best
-        TrainingJob(searched.config)._refit(data, test, best.prepared, best.fitted, None, checkpoint, group)
+        TrainingJob(searched.config)._refit(
+            data, test, best.prepared, best.fitted, LinearAverage(), None, checkpoint, group
+        )
 
     def prepare(
         self,
@@ -239,7 +256,7 @@ class TrainingJob:
         """
         if self.config.refit:
             notify(f"Fitting it again on all {len(data):,} rows, for {trained.fitted.best_epoch + 1} epochs")
-        refitted = self._refit(data, test, prepared, trained.fitted, on_progress, checkpoint, group)
+        refitted = self._refit(data, test, prepared, trained.fitted, trained.average, on_progress, checkpoint, group)
         return refitted and refitted.calibrated(
             trained.calibration, trained.logits["validation"], prepared.encoded["validation"].learned_weighting
         )
@@ -250,6 +267,7 @@ class TrainingJob:
         test: Dataset | None,
         prepared: PreparedData,
         fitted: FitResult,
+        averaged: LinearAverage,
         on_progress: OnProgress | None,
         checkpoint: Checkpoint | None,
         group: ProcessGroup,
@@ -263,25 +281,39 @@ class TrainingJob:
             fitted,
             prepared.preprocessing,
             has_seen_test=test is None,
+            averaged=averaged,
             on_progress=on_progress,
             checkpoint=checkpoint and _checkpoint_of(checkpoint, REFIT),
             group=group,
         )
 
-    def calibrate_and_measure(self, prepared: PreparedData, model: CtrModel, fitted: FitResult) -> TrainedModel:
-        """Calibrate a trained model, in place, and measure it."""
+    def calibrate_and_measure(
+        self, prepared: PreparedData, model: CtrModel, fitted: FitResult, linear: LinearFit | None = None
+    ) -> TrainedModel:
+        """Average a trained model with logistic regression, if there is one, and calibrate it, in place; measure it."""
         labels = {part: prepared.encoded[part].labels_N for part in HELD_OUT}
-        with torch.inference_mode():
-            logits: dict[str, Floats] = {part: predict(model, prepared.rows[part]).numpy() for part in HELD_OUT}
+
+        def predict_held_out() -> dict[str, Floats]:
+            with torch.inference_mode():
+                return {part: predict(model, prepared.rows[part]).numpy() for part in HELD_OUT}
+
+        logits, averaged = predict_held_out(), LinearAverage()
+        weighting = prepared.encoded["validation"].learned_weighting or equal_weights(len(labels["validation"]))
+        if linear and self.config.linear_share is not None:
+            averaged = LinearAverage(self.config.linear_share, linear.inverse_l2)
+        elif linear:
+            averaged = choose_share(linear, logits["validation"], prepared.rows["validation"], weighting)
+        if linear and averaged.share:
+            average(model, linear, averaged.share)
+            logits = predict_held_out()
         calibration = fit_calibration(
             self.config.calibration,
-            logits["validation"],
+            averaged.scale * logits["validation"],
             labels["validation"],
             self.config.trainer.seed,
-            prepared.encoded["validation"].learned_weighting,
+            weighting,
         )
-        as_trained = Calibration(negatives_offset=prepared.negatives_offset)
-        calibration = replace(calibration, negatives_offset=prepared.negatives_offset)
+        calibration = replace(calibration, negatives_offset=prepared.negatives_offset, scale=averaged.scale)
         calibration.apply(model)
 
         def measure(with_calibration: Calibration) -> dict[str, Metrics]:
@@ -295,7 +327,8 @@ class TrainingJob:
                 for part in HELD_OUT
             }
 
-        return TrainedModel(model, fitted, calibration, logits, measure(calibration), measure(as_trained))
+        uncalibrated = measure(calibration.as_trained)
+        return TrainedModel(model, fitted, calibration, logits, measure(calibration), uncalibrated, averaged)
 
 
 def _losses(tried: Sequence[TriedFit]) -> str:

@@ -28,6 +28,8 @@ class JobConfig:
     calibration: Method = "auto"
     refit: bool = True
     """Whether the version that is written is trained again on all rows; metrics stay those of the held-out model."""
+    linear_share: float | None = 0.0
+    """Share of logistic regression in the average that is served (`app.training.linear_average`); None chooses it."""
     effort: Effort | None = None
     """How much is done to adapt the options to the data (`app.training.recipe`); None trains with them as they are."""
     given: tuple[str, ...] = ()

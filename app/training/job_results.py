@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any
 
@@ -18,6 +18,7 @@ from app.training.evaluation.reliability import Floats
 from app.training.evaluation.user_groups import user_groups
 from app.training.evaluation.verdict import Verdict
 from app.training.job_config import JobConfig
+from app.training.linear_average import LinearAverage
 from app.training.loop.trainer import FitResult
 from app.training.preprocessing.encode import EncodedRows
 from app.training.preprocessing.expand import ExpandedRows
@@ -55,6 +56,8 @@ class TrainedModel:
     logits: dict[str, Floats]
     metrics: dict[str, Metrics]
     uncalibrated: dict[str, Metrics]
+    average: LinearAverage = field(default_factory=LinearAverage)
+    """How it was averaged with logistic regression."""
 
     def probabilities(self, part: str) -> Floats:
         """Compute calibrated probabilities [N], in float64, of a held-out part's rows."""

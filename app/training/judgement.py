@@ -8,6 +8,7 @@ import structlog
 
 from app.training.data.split import HELD_OUT, PARTS
 from app.training.evaluation.baselines import BASELINES, BaselineResult, fit_baselines
+from app.training.evaluation.linear_baseline import LinearFit
 from app.training.evaluation.verdict import Verdict, judge
 from app.training.job_results import PreparedData, TrainedModel
 
@@ -19,13 +20,18 @@ def fit_baselines_on(
     seed: int,
     notify: Callable[[str], None] = lambda message: None,
     names: tuple[str, ...] = BASELINES,
+    linear: LinearFit | None = None,
 ) -> dict[str, BaselineResult]:
-    """Fit and measure the baselines; return none if they fail, as the trained model must not be lost."""
+    """Fit and measure the baselines; return none if they fail, as the trained model must not be lost.
+
+    Args:
+        linear: logistic regression, where it was fitted already.
+    """
     notify("Fitting the baselines on the same rows")
     rows = {part: (prepared.encoded[part], prepared.rows[part]) for part in PARTS}
     groups = {part: prepared.groups(part) for part in HELD_OUT}
     try:
-        return fit_baselines(prepared.preprocessing, rows, seed, groups, names=names)
+        return fit_baselines(prepared.preprocessing, rows, seed, groups, names=names, linear=linear)
     except Exception as error:
         log.exception("baselines_failed")
         notify(f"The baselines could not be fitted, the model is: {type(error).__name__}: {error}")

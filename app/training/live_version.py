@@ -62,6 +62,7 @@ def repeat_choice(config: JobConfig, manifest: Manifest) -> JobConfig:
         model=replace(chosen.model, **own(config.model)),
         trainer=replace(chosen.trainer, **own(config.trainer)),
         preparation=replace(chosen.preparation, **own(config.preparation)),
+        linear_share=config.linear_share if "linear_share" in kept else chosen.linear_share,
         split=split,
         effort=None,
     )

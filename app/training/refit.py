@@ -17,10 +17,12 @@ from app.training.data.dataset import Dataset
 from app.training.data.row_weights import RowWeights
 from app.training.distributed import SINGLE_PROCESS, ProcessGroup
 from app.training.evaluation.calibration import Calibration
+from app.training.evaluation.linear_baseline import fit_linear
 from app.training.evaluation.predict import predict
 from app.training.evaluation.reliability import Floats
 from app.training.evaluation.weighting import Weighting
 from app.training.job_config import JobConfig
+from app.training.linear_average import LinearAverage, average
 from app.training.loop.checkpoint import Checkpoint
 from app.training.loop.epochs import ProgressUpdate
 from app.training.loop.trainer import FitResult, Trainer
@@ -79,6 +81,7 @@ def refit(
     *,
     has_seen_test: bool,
     start: Start | None = None,
+    averaged: LinearAverage | None = None,
     on_progress: Callable[[ProgressUpdate], None] | None = None,
     checkpoint: Checkpoint | None = None,
     group: ProcessGroup = SINGLE_PROCESS,
@@ -91,6 +94,7 @@ def refit(
         fitted: how the held-out model was trained.
         like: the preprocessing of the held-out model, which has the target statistics that are learned.
         start: gives the model its first weights; None begins with fresh ones.
+        averaged: how the held-out model was averaged with logistic regression.
         checkpoint: where to keep the state of this fit, in a file other than the held-out model's.
 
     Raises:
@@ -114,4 +118,7 @@ def refit(
     )
     if after:
         after()
+    if averaged and averaged.share:
+        linear = fit_linear(preprocessing, rows["train"], config.trainer.seed, averaged.inverse_l2)
+        average(model, linear, averaged.share)
     return RefittedModel(model, epochs, rows, has_seen_test, weights=encoded.weights)

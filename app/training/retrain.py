@@ -33,6 +33,7 @@ from app.training.evaluation.comparison import compare, probabilities, shortfall
 from app.training.evaluation.verdict import JUDGES
 from app.training.job import Notify, OnProgress, TrainingJob
 from app.training.judgement import fit_baselines_on, judge_trained
+from app.training.linear_average import fit_regression
 from app.training.live_version import check_same_schema, seen_share
 from app.training.loop.trainer import FitResult, Trainer
 from app.training.preprocessing.expand import ExpandedRows
@@ -140,7 +141,9 @@ def retrain(
     else:
         without_row = restore_unused_rows(model, prepared.preprocessing, warm, train)
         outcome.keys = {"known": warm.known_keys, "new": warm.new_keys, "without a row": without_row}
-    trained = TrainingJob(job).calibrate_and_measure(prepared, model, outcome.fitted)
+    share = job.linear_share if config.fresh else 0.0
+    linear = fit_regression(share, model, prepared.preprocessing, train, job.trainer.seed)
+    trained = TrainingJob(job).calibrate_and_measure(prepared, model, outcome.fitted, linear)
 
     test = prepared.encoded["test"]
     new_N, live_N = trained.calibration.probabilities(trained.logits["test"]), probabilities(live, test)
@@ -154,7 +157,7 @@ def retrain(
     if reason:
         raise NotPublished("gain", reason + _few_rows(config, outcome.rows["train"], live.manifest))
 
-    baselines = fit_baselines_on(prepared, job.trainer.seed, notify, JUDGES)
+    baselines = fit_baselines_on(prepared, job.trainer.seed, notify, JUDGES, linear)
     poor = judge_trained(prepared, trained, baselines).poor
     outcome.evaluation["poor"] = poor
     if poor and not config.force:
@@ -176,6 +179,7 @@ def retrain(
             prepared.preprocessing,
             has_seen_test=True,
             start=None if config.fresh else start,
+            averaged=trained.average,
             on_progress=on_progress,
         ).calibrated(
             trained.calibration, trained.logits["validation"], prepared.encoded["validation"].learned_weighting

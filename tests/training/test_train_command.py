@@ -58,11 +58,11 @@ def test_the_document_is_the_contracts(ctr: Ctr) -> None:
     result = json.loads(out)
     contract = ["model", "version_dir", "version", "metrics", "baselines", "seconds", "samples_per_second"]
     added = ["report", "calibration", "poor", "comparisons", "baseline_notes", "metrics_of", "refitted", "recipe"]
-    assert list(result) == [*contract, *added]
+    assert list(result) == [*contract, *added, "linear_share"]
     assert result["metrics_of"] == "the held-out model"
     assert result["refitted"]["has_seen_test"]
     assert result["refitted"]["test"] is None
-    assert set(result["calibration"]) == {"slope", "offset", "method", "gain", "reason", "negatives_offset"}
+    assert set(result["calibration"]) == {"slope", "offset", "method", "gain", "reason", "negatives_offset", "scale"}
     assert (result["model"], result["version"]) == ("deepfm", 0)
     assert set(result["metrics"]) == {"validation", "test"}
     for metrics in (*result["metrics"].values(), *result["baselines"].values()):
@@ -124,7 +124,9 @@ def test_weights_count_in_training_metrics_and_report(ctr: Ctr) -> None:
     """Rows with a click are half of all, and nine tenths of the weight: that is what the version predicts."""
     frame = pl.read_csv("clicks.csv").with_columns(w=pl.when(pl.col("clicked") == 1).then(9.0).otherwise(1.0))
     frame.write_csv("clicks.csv")
-    status, out, err = ctr(*TABLE, *SMALL[4:], "--model", "lr", "--weight", "w", "--force", "--json")
+    status, out, err = ctr(
+        *TABLE, *SMALL[4:], "--model", "lr", "--linear-share", "0", "--weight", "w", "--force", "--json"
+    )
     assert status == 0, err
     assert "Metrics are weighted: each row counts as its w says." in " ".join(err.split())
     result = json.loads(out)

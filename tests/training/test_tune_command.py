@@ -39,7 +39,7 @@ def test_the_command_that_it_prints_trains_the_best(ctr: Ctr) -> None:
     assert result["best"]["validation_log_loss"] <= result["default"]["validation_log_loss"]
     program, *words = shlex.split(result["command"])
     assert program == "ctr"
-    status, out, err = ctr(*words, "--calibration", "none", "--force", "--json")
+    status, out, err = ctr(*words, "--linear-share", "0", "--calibration", "none", "--force", "--json")
     assert status == 0, err
     trained = json.loads(out)["metrics"]["validation"]["log_loss"]
     assert trained == pytest.approx(result["best"]["validation_log_loss"], abs=1e-6)

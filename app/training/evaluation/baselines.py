@@ -12,7 +12,7 @@ from app.models.preprocessing import Preprocessing
 from app.training.data.row_weights import RowWeights
 from app.training.evaluation.baseline_fit import BaselineFit, Probabilities, fit_constant
 from app.training.evaluation.lightgbm_baseline import fit_lightgbm, has_lightgbm
-from app.training.evaluation.linear_baseline import fit_linear
+from app.training.evaluation.linear_baseline import LinearFit, fit_linear
 from app.training.evaluation.metrics import evaluate
 from app.training.evaluation.tree_baseline import fit_trees
 from app.training.preprocessing.encode import EncodedRows
@@ -47,6 +47,7 @@ def fit_baselines(
     groups: Mapping[str, npt.NDArray[np.int64] | None] | None = None,
     *,
     names: tuple[str, ...] = BASELINES,
+    linear: LinearFit | None = None,
     max_rows: int = MAX_ROWS,
     chunk_rows: int = CHUNK_ROWS,
 ) -> dict[str, BaselineResult]:
@@ -55,13 +56,14 @@ def fit_baselines(
     Args:
         groups: the user of each row by part; with it the metrics have GAUC.
         names: which baselines to fit.
+        linear: logistic regression, where it was fitted already.
         max_rows: the number of training rows to fit on, drawn at random if there are more.
         chunk_rows: the number of held-out rows that are predicted at a time.
     """
     train, rows = sample_both(*parts["train"], seed, max_rows)
     fits: dict[str, Callable[[], BaselineFit]] = {
         CONSTANT: lambda: fit_constant(parts["train"][0]),
-        LOGISTIC_REGRESSION: lambda: fit_linear(preprocessing, rows, seed),
+        LOGISTIC_REGRESSION: lambda: (linear or fit_linear(preprocessing, rows, seed)).as_baseline(),
         GRADIENT_BOOSTING: lambda: fit_trees(preprocessing.schema, train, seed),
     }
     if has_lightgbm():

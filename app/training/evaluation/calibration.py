@@ -70,6 +70,8 @@ class Calibration:
     """Says in a sentence why it is this method."""
     negatives_offset: float = 0.0
     """Is ln R where a share R of the rows without a click was kept. It is no part of `offset`, and added to it."""
+    scale: float = 1.0
+    """Multiplies the logits before all else: less than 1 in a model that was averaged with logistic regression."""
 
     @property
     def in_words(self) -> str:
@@ -83,10 +85,15 @@ class Calibration:
         added = f"; {self.negatives_offset:+.3g}, as {kept:.3g} of the negatives were kept" if kept < 1 else ""
         return done[self.method] + self.reason + added
 
+    @property
+    def as_trained(self) -> Calibration:
+        """Return what there is without the two numbers: what the training rows and the averaging make of logits."""
+        return Calibration(negatives_offset=self.negatives_offset, scale=self.scale)
+
     def apply(self, model: CtrModel) -> None:
         """Put the two numbers into the model, in place."""
         with torch.no_grad():
-            model.calibration_2.copy_(torch.tensor([self.slope, self.offset + self.negatives_offset]))
+            model.calibration_2.copy_(torch.tensor([self.slope * self.scale, self.offset + self.negatives_offset]))
 
     def carried_over(
         self,
@@ -111,15 +118,16 @@ class Calibration:
         weighting = weighting or equal_weights(len(logits_N))
         other_weighting = other_weighting or equal_weights(len(other_logits_N))
         as_kept = replace(self, negatives_offset=0.0)
-        means = [weighting.mean(p_N) for p_N in (as_kept.probabilities(logits_N), sigmoid(logits_N.astype(np.float64)))]
+        means = [weighting.mean(kept.probabilities(logits_N)) for kept in (as_kept, as_kept.as_trained)]
         change = log_odds(means[0]) - log_odds(means[1])
         level = log_odds(other_weighting.mean(other_labels_N)) + change
-        offset = fit_level(other_logits_N, 1 / (1 + math.exp(-level)), self.slope, other_weighting.weights_N)
+        share, slope = 1 / (1 + math.exp(-level)), self.slope * self.scale
+        offset = fit_level(other_logits_N, share, slope, other_weighting.weights_N)
         return replace(self, offset=offset)
 
     def probabilities(self, logits_N: Floats) -> npt.NDArray[np.float64]:
         """Return the calibrated probabilities [N]."""
-        return sigmoid(self.slope * logits_N.astype(np.float64) + self.offset + self.negatives_offset)
+        return sigmoid(self.slope * self.scale * logits_N.astype(np.float64) + self.offset + self.negatives_offset)
 
 
 def fit_calibration(

@@ -37,12 +37,21 @@ class FieldImportance:
 
 
 def measure_importance(
-    model: CtrModel, preprocessing: Preprocessing, rows: ExpandedRows, *, seed: int = 0, max_rows: int = MAX_ROWS
+    model: CtrModel,
+    preprocessing: Preprocessing,
+    rows: ExpandedRows,
+    *,
+    seed: int = 0,
+    max_rows: int = MAX_ROWS,
+    scale: float = 1.0,
 ) -> list[FieldImportance]:
     """Measure every field on a sample of the rows and return the most important first.
 
     A number and its bucket are shuffled together, and a field with its target statistic. The statistic of a pair is
     shuffled by itself; its field is called `<field>+<field>`.
+
+    Args:
+        scale: what the model's logits are multiplied by, before any calibration.
     """
     rows = sample(rows, seed, max_rows)
     labels = rows.labels_N.numpy()
@@ -50,7 +59,7 @@ def measure_importance(
     has_both_labels = labels.min() < labels.max()
 
     def measure(examples: ExpandedRows) -> tuple[float, float]:
-        logits_N = predict(model, examples)
+        logits_N = scale * predict(model, examples)
         auc = (
             float(roc_auc_score(labels, logits_N.numpy(), sample_weight=weights_N)) if has_both_labels else float("nan")
         )

@@ -3,6 +3,8 @@
 from __future__ import annotations
 
 import warnings
+from dataclasses import dataclass
+from functools import cached_property
 
 import numpy as np
 import torch
@@ -14,6 +16,7 @@ from sklearn.metrics import log_loss
 from app.models.preprocessing import Preprocessing
 from app.training.evaluation.baseline_fit import BaselineFit, Probabilities
 from app.training.evaluation.inner_split import Index, inner_folds
+from app.training.evaluation.platt import sigmoid
 from app.training.preprocessing.encode import EncodedRows
 from app.training.preprocessing.expand import ExpandedRows
 
@@ -29,25 +32,68 @@ SOLVER = "newton-cg"
 """A truncated Newton method: it converges on sparse columns in 3 to 6 steps where L-BFGS takes a hundred."""
 
 
-def fit_linear(preprocessing: Preprocessing, train: ExpandedRows, seed: int = 0) -> BaselineFit:
-    """Fit it over the one-hot slots, buckets of numbers included.
+@dataclass(frozen=True, eq=False)
+class LinearFit:
+    """Holds logistic regression as it was fitted: logit = intercept + sum_s w_s x_s."""
+
+    model: LogisticRegression
+    width: int
+    """Number of table rows that have a weight: all but those of target statistics."""
+    has_converged: bool
+
+    @property
+    def inverse_l2(self) -> float:
+        """Return scikit-learn's C."""
+        return float(self.model.C)
+
+    @cached_property
+    def weights_R(self) -> Probabilities:
+        """Return the weight of each of these table rows, in float64."""
+        return np.asarray(self.model.coef_[0], np.float64)
+
+    @property
+    def intercept(self) -> float:
+        """Return the intercept."""
+        return float(self.model.intercept_[0])
+
+    def logits(self, rows: ExpandedRows) -> Probabilities:
+        """Return the logits [N] of rows, in float64."""
+        return np.asarray(self.model.decision_function(_sparse(rows, self.width)), np.float64)
+
+    def as_baseline(self) -> BaselineFit:
+        """Return it as a baseline."""
+
+        def predict(encoded: EncodedRows, rows: ExpandedRows) -> Probabilities:
+            return sigmoid(self.logits(rows))
+
+        outcome = "converged" if self.has_converged else f"not converged after {MAX_ITERATIONS} iterations"
+        return BaselineFit(predict, f"C = {self.inverse_l2:g}, {outcome}")
+
+
+def fit_linear(
+    preprocessing: Preprocessing, train: ExpandedRows, seed: int = 0, inverse_l2: float | None = None
+) -> LinearFit:
+    """Fit it over the one-hot slots, buckets of numbers included, target statistics not.
+
+    A training row's statistics are of other rows than a held-out row's: where a user has as many rows with a click as
+    without, they tell the training row's label inversely, and no choice of C on training rows sees that.
 
     C is the value of least log loss on rows held out; the search ends where a larger C is worse. Then all rows are
     fitted with it.
+
+    Args:
+        inverse_l2: C, where it is known.
     """
-    width = preprocessing.rows
+    width = preprocessing.statistic_rows("user").start
     data, labels_N = _sparse(train, width), train.labels_N.numpy()
     weights_N = None if train.weights_N is None else train.weights_N.numpy().astype(np.float64)
     units_N = None if train.units_N is None else train.units_N.numpy()
-    model = _search(data, labels_N, weights_N, units_N, seed)
+    if inverse_l2 is None:
+        model = _search(data, labels_N, weights_N, units_N, seed)
+    else:
+        model = LogisticRegression(C=inverse_l2, solver=SOLVER, max_iter=MAX_ITERATIONS)
     model.tol = TOLERANCE
-    has_converged = _fit(model, data, labels_N, weights_N)
-
-    def predict(encoded: EncodedRows, rows: ExpandedRows) -> Probabilities:
-        return np.asarray(model.predict_proba(_sparse(rows, width))[:, 1])
-
-    outcome = "converged" if has_converged else f"not converged after {MAX_ITERATIONS} iterations"
-    return BaselineFit(predict, f"C = {model.C:g}, {outcome}")
+    return LinearFit(model, width, _fit(model, data, labels_N, weights_N))
 
 
 def _search(
@@ -106,8 +152,10 @@ def _fit(model: LogisticRegression, data: csr_matrix, labels_N: np.ndarray, weig
 
 
 def _sparse(rows: ExpandedRows, width: int) -> csr_matrix:
-    """Return the slots as a matrix [N, R] in float64: float32 does not reach the tolerance."""
+    """Return the slots of table rows below `width` as a matrix [N, width] in float64: float32 misses the tolerance."""
     count, slots = rows.rows_NT.shape
-    starts = np.arange(count + 1) * slots
-    values = rows.x_NT[:, :slots].to(torch.float64).numpy().ravel()  # what follows are target statistics
-    return csr_matrix((values, rows.rows_NT.numpy().ravel(), starts), shape=(count, width))
+    rows_NT, x_NT = rows.rows_NT.numpy(), rows.x_NT[:, :slots].to(torch.float64).numpy()
+    is_kept_T = (rows_NT < width).all(0)  # a statistic has a slot of its own, with one table row
+    kept = int(is_kept_T.sum())
+    starts = np.arange(count + 1) * kept
+    return csr_matrix((x_NT[:, is_kept_T].ravel(), rows_NT[:, is_kept_T].ravel(), starts), shape=(count, width))

@@ -22,6 +22,8 @@ class DataFacts:
 
     rows: int
     """Number of training rows."""
+    rarer_class: int
+    """Number of those with a click, or of those without one, whichever are fewer."""
     unseen_users: float | None
     """Share of validation rows whose user id has no table row; None without a user id."""
     impressions: int | None = None
@@ -35,7 +37,8 @@ def measure(prepared: PreparedData) -> DataFacts:
     unseen = float((rows_NT[:, slot[0]] == slot[1]).float().mean()) if slot else None
     train = prepared.rows["train"]
     impressions = None if train.units_N is None else round(train.total_weight)
-    return DataFacts(len(train.labels_N), unseen, impressions)
+    rows, clicks = len(train.labels_N), int(train.labels_N.sum())
+    return DataFacts(rows, min(clicks, rows - clicks), unseen, impressions)
 
 
 def validation_share(labels_N: npt.NDArray[np.float32]) -> float:

@@ -18,13 +18,15 @@ from app.models.base import CtrModel
 from app.training.job_config import JobConfig
 from app.training.job_results import PreparedData
 from app.training.loop.trainer import FitResult
+from app.training.recipe.facts import DataFacts
 from app.training.recipe.rules import PAIRS, alternatives, further_alternatives, target_statistics
 
 RULES = "rules"
 FEW_ROWS = 10_000
 """With fewer rows a fit takes a second or less, and everything is tried in full."""
-STATISTICS_ROWS = 1_500
-"""With fewer rows validation cannot tell whether target statistics help, and chance chooses them too often."""
+STATISTICS_ROWS, STATISTICS_OF_A_CLASS = 1_500, 100
+"""With fewer rows, or fewer of the rarer class, validation cannot tell whether target statistics help, and chance
+chooses them too often."""
 BUDGET = 2.75
 """The default search takes so many times the epochs of its first whole fit, that one included."""
 LARGE_BATCH_COST = 0.9
@@ -82,15 +84,16 @@ class RecipeSearch:
     """Tries one configuration after the other until the budget is spent, and keeps the best."""
 
     def __init__(
-        self, config: JobConfig, rows: int, fit: Fit, notify: Callable[[str], None] = lambda message: None
+        self, config: JobConfig, facts: DataFacts, fit: Fit, notify: Callable[[str], None] = lambda message: None
     ) -> None:
         """Prepare a search.
 
         Args:
             config: what the rules chose.
-            rows: number of training rows.
+            facts: what the training rows are.
         """
-        self._config, self._rows, self._fit, self._notify = config, rows, fit, notify
+        self._config, self._facts, self._fit, self._notify = config, facts, fit, notify
+        self._rows = facts.rows
         self._tried: list[TriedFit] = []
 
     def run(self) -> SearchResult:
@@ -103,7 +106,8 @@ class RecipeSearch:
         if config.effort in (None, "quick"):
             return self._first(config, RULES)
         has_time = config.effort == "high" or self._rows < FEW_ROWS
-        statistics = target_statistics(config) if self._rows >= STATISTICS_ROWS else {}
+        has_enough = self._rows >= STATISTICS_ROWS and self._facts.rarer_class >= STATISTICS_OF_A_CLASS
+        statistics = target_statistics(config) if has_enough else {}
         if statistics and not has_time and self._is_promising(statistics[PAIRS]):
             return self._first(statistics[PAIRS], PAIRS)
         best = self._first(config, RULES)

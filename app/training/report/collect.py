@@ -136,7 +136,7 @@ def _diagrams(run: ReportInput) -> dict[str, Any]:
     for part in HELD_OUT:
         labels_N, logits_N = run.encoded[part].labels_N, run.logits[part]
         by_name = {
-            "before": Calibration(negatives_offset=run.calibration.negatives_offset).probabilities(logits_N),
+            "before": run.calibration.as_trained.probabilities(logits_N),
             "after": run.calibration.probabilities(logits_N),
         }
         diagrams[part] = {
@@ -182,7 +182,7 @@ def _users(
 
 def _importance(run: ReportInput) -> dict[str, Any]:
     rows = run.rows["validation"]
-    fields = measure_importance(run.model, run.preprocessing, rows, seed=run.seed)
+    fields = measure_importance(run.model, run.preprocessing, rows, seed=run.seed, scale=run.calibration.scale)
     return {
         "part": "validation",
         "rows": min(len(rows.labels_N), MAX_ROWS),
@@ -195,7 +195,7 @@ def _crosses(run: ReportInput) -> dict[str, Any]:
     crosses = measure_interactions(run.model, run.preprocessing, run.rows["validation"], seed=run.seed)
     if isinstance(crosses, str):
         return {"omitted": f"{run.model.name}: {crosses}"}
-    return {"fields": crosses.fields, "strength": np.round(crosses.strength_FF, 5).tolist()}
+    return {"fields": crosses.fields, "strength": np.round(run.calibration.scale * crosses.strength_FF, 5).tolist()}
 
 
 def _versions() -> Mapping[str, str]:

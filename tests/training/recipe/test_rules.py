@@ -27,7 +27,7 @@ NAMES = st.sampled_from(sorted(MODELS))
 @given(name=NAMES, rows=st.integers(2, 10**9), unseen=st.none() | st.floats(0, 1))
 def test_the_rules_stay_within_their_bounds(name: str, rows: int, unseen: float | None) -> None:
     config = job_config(name, 0, effort="default")
-    trainer = apply_rules(config, DataFacts(rows, unseen)).config.trainer
+    trainer = apply_rules(config, DataFacts(rows, rows // 2, unseen)).config.trainer
     assert MIN_BATCH <= trainer.batch_size <= MAX_BATCH
     assert trainer.table_l2 == config.model.table_l2(rows) > 0
     assert config.trainer.epochs <= trainer.epochs <= MAX_EPOCHS
@@ -45,7 +45,7 @@ def test_the_rules_stay_within_their_bounds(name: str, rows: int, unseen: float 
 def test_given_options_are_left_alone(name: str, rows: int) -> None:
     options = {"batch_size": 333, "l2": 0.123, "learning_rate": 0.0123, "id_dropout": 0.45, "epochs": 7}
     config = job_config(name, 0, effort="high", target_statistics="none", **options)
-    ruled = apply_rules(config, DataFacts(rows, 0.01)).config
+    ruled = apply_rules(config, DataFacts(rows, rows // 2, 0.01)).config
     others = [*alternatives(ruled, rows).values(), *further_alternatives(ruled).values()]
     for adapted in (ruled, *others):
         trainer = adapted.trainer
@@ -56,7 +56,7 @@ def test_given_options_are_left_alone(name: str, rows: int) -> None:
 
 @pytest.mark.parametrize("name", MODELS)
 def test_alternatives_differ_from_the_rules_and_from_each_other(name: str) -> None:
-    config = apply_rules(job_config(name, 0, effort="high"), DataFacts(40_000, 0.1)).config
+    config = apply_rules(job_config(name, 0, effort="high"), DataFacts(40_000, 20_000, 0.1)).config
     others = [
         config,
         *alternatives(config, 40_000).values(),

@@ -11,6 +11,7 @@ from app.errors import DataError
 from app.training.job_config import Effort, JobConfig
 from app.training.loop.epochs import EpochResult
 from app.training.loop.trainer import FitResult
+from app.training.recipe.facts import DataFacts
 from app.training.recipe.rules import PAIRS
 from app.training.recipe.search import (
     BUDGET,
@@ -46,8 +47,12 @@ class Fits:
         return [name for name, *_ in self.tried]
 
 
+def facts(rows: int, rarer_class: int | None = None) -> DataFacts:
+    return DataFacts(rows, rows // 3 if rarer_class is None else rarer_class, None)
+
+
 def search(fits: Fits, effort: Effort | None = "default", model: str = "deepfm", rows: int = MANY_ROWS) -> RecipeSearch:
-    return RecipeSearch(job_config(model, 0, effort=effort), rows, fits)
+    return RecipeSearch(job_config(model, 0, effort=effort), facts(rows), fits)
 
 
 @pytest.mark.parametrize("effort", [None, "quick"])
@@ -62,7 +67,7 @@ def test_without_a_search_there_is_one_fit(effort: Effort | None) -> None:
 def test_the_budget_holds(model: str, first_epochs: int) -> None:
     fits = Fits({}, first_epochs)
     config = job_config(model, 0, effort="default")
-    RecipeSearch(config, MANY_ROWS, fits).run()
+    RecipeSearch(config, facts(MANY_ROWS), fits).run()
     whole = [fit for fit in fits.tried if "at first" not in fit[0]]
     large = config.trainer.batch_size
     cost = sum(epochs * (LARGE_BATCH_COST if tried.trainer.batch_size > large else 1.0) for _, tried, epochs in whole)
@@ -115,7 +120,7 @@ def test_an_alternative_that_diverges_is_passed_over() -> None:
     messages: list[str] = []
     fits = Fits({RULES: 0.5, "steady, stronger penalty": None, "steady": 0.4})
     config = job_config("deepfm", 0, effort="default")
-    assert RecipeSearch(config, MANY_ROWS, fits, messages.append).run().chosen == "steady"
+    assert RecipeSearch(config, facts(MANY_ROWS), fits, messages.append).run().chosen == "steady"
     assert any("not finite" in message for message in messages)
     with pytest.raises(DataError, match="not finite"):
         search(Fits({RULES: None})).run()
@@ -124,6 +129,6 @@ def test_an_alternative_that_diverges_is_passed_over() -> None:
 @pytest.mark.parametrize("rows", [FEW_ROWS - 1, MANY_ROWS])
 def test_given_options_bound_every_fit(rows: int) -> None:
     fits = Fits({})
-    RecipeSearch(job_config("deepfm", 0, effort="high", epochs=3, target_statistics="none"), rows, fits).run()
+    RecipeSearch(job_config("deepfm", 0, effort="high", epochs=3, target_statistics="none"), facts(rows), fits).run()
     assert all(config.trainer.epochs <= 3 for _, config, _ in fits.tried)
     assert all(config.preparation.target_statistics == "none" for _, config, _ in fits.tried)
