@@ -53,7 +53,7 @@ TABLE = (
 
 
 def test_the_document_is_the_contracts(ctr: Ctr) -> None:
-    status, out, err = ctr(*TABLE, *FORCED, "--seed", "3", "--json")
+    status, out, err = ctr(*TABLE, *FORCED, "--linear-share", "0", "--seed", "3", "--json")
     assert status == 0, err
     result = json.loads(out)
     contract = ["model", "version_dir", "version", "metrics", "baselines", "seconds", "samples_per_second"]
