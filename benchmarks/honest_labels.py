@@ -21,6 +21,7 @@ import torch
 
 from app.features.schema import FeatureSchema, parse_schema
 from app.training.architectures import ModelConfig
+from app.training.calibrated_model import calibrate_and_measure
 from app.training.data.dataset import Dataset
 from app.training.data.row_weights import row_weights
 from app.training.job import TrainingJob
@@ -99,7 +100,7 @@ def trained(data: Dataset, test: Dataset, model: str, seed: int) -> TrainedModel
     config = replace(config, trainer=replace(config.trainer, seed=seed))
     searched = TrainingJob(config).fit_best(data, test)
     best = searched.best
-    return TrainingJob(searched.config).calibrate_and_measure(best.prepared, best.model, best.fitted)
+    return calibrate_and_measure(searched.config, best.prepared, best.model, best.fitted)
 
 
 def compare_thinned(

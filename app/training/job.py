@@ -7,23 +7,16 @@ from collections.abc import Callable, Sequence
 from dataclasses import dataclass, replace
 from pathlib import Path
 
-import torch
-
 from app.errors import ConfigError
 from app.models.base import CtrModel
+from app.training.calibrated_model import calibrate_and_measure
 from app.training.data.dataset import Dataset
-from app.training.data.split import HELD_OUT, PARTS
+from app.training.data.split import PARTS
 from app.training.distributed import SINGLE_PROCESS, ProcessGroup
-from app.training.evaluation.calibration import Calibration, fit_calibration
-from app.training.evaluation.linear_baseline import LinearFit
-from app.training.evaluation.metrics import evaluate
-from app.training.evaluation.predict import predict
-from app.training.evaluation.reliability import Floats
-from app.training.evaluation.weighting import equal_weights
 from app.training.job_config import JobConfig
-from app.training.job_results import JobResult, Metrics, PreparedData, TrainedModel
+from app.training.job_results import JobResult, PreparedData, TrainedModel
 from app.training.judgement import fit_baselines_on
-from app.training.linear_average import LinearAverage, average, choose_share, fit_regression
+from app.training.linear_average import LinearAverage, fit_regression
 from app.training.loop.checkpoint import Checkpoint
 from app.training.loop.epochs import ProgressUpdate
 from app.training.loop.trainer import FitResult, Trainer
@@ -88,7 +81,7 @@ class TrainingJob:
             prepared.rows["train"],
             job.config.trainer.seed,
         )
-        trained = job.calibrate_and_measure(prepared, searched.best.model, searched.best.fitted, linear)
+        trained = calibrate_and_measure(job.config, prepared, searched.best.model, searched.best.fitted, linear)
         if trained.average.in_words:
             notify(f"Chosen: {trained.average.in_words}")
         job = TrainingJob(replace(job.config, linear_share=trained.average.share))
@@ -219,7 +212,7 @@ class TrainingJob:
         group: ProcessGroup = SINGLE_PROCESS,
     ) -> TrainedModel:
         """Train a fresh model, calibrate it on the validation part and measure it. Raises DataError if it diverges."""
-        return self.calibrate_and_measure(prepared, *self._fit(prepared, on_progress, checkpoint, group))
+        return calibrate_and_measure(self.config, prepared, *self._fit(prepared, on_progress, checkpoint, group))
 
     def _fit(
         self,
@@ -286,49 +279,6 @@ class TrainingJob:
             checkpoint=checkpoint and _checkpoint_of(checkpoint, REFIT),
             group=group,
         )
-
-    def calibrate_and_measure(
-        self, prepared: PreparedData, model: CtrModel, fitted: FitResult, linear: LinearFit | None = None
-    ) -> TrainedModel:
-        """Average a trained model with logistic regression, if there is one, and calibrate it, in place; measure it."""
-        labels = {part: prepared.encoded[part].labels_N for part in HELD_OUT}
-
-        def predict_held_out() -> dict[str, Floats]:
-            with torch.inference_mode():
-                return {part: predict(model, prepared.rows[part]).numpy() for part in HELD_OUT}
-
-        logits, averaged = predict_held_out(), LinearAverage()
-        weighting = prepared.encoded["validation"].learned_weighting or equal_weights(len(labels["validation"]))
-        if linear and self.config.linear_share is not None:
-            averaged = LinearAverage(self.config.linear_share, linear.inverse_l2)
-        elif linear:
-            averaged = choose_share(linear, logits["validation"], prepared.rows["validation"], weighting)
-        if linear and averaged.share:
-            average(model, linear, averaged.share)
-            logits = predict_held_out()
-        calibration = fit_calibration(
-            self.config.calibration,
-            averaged.scale * logits["validation"],
-            labels["validation"],
-            self.config.trainer.seed,
-            weighting,
-        )
-        calibration = replace(calibration, negatives_offset=prepared.negatives_offset, scale=averaged.scale)
-        calibration.apply(model)
-
-        def measure(with_calibration: Calibration) -> dict[str, Metrics]:
-            return {
-                part: evaluate(
-                    labels[part],
-                    with_calibration.probabilities(logits[part]),
-                    prepared.groups(part),
-                    prepared.encoded[part].weighting,
-                )
-                for part in HELD_OUT
-            }
-
-        uncalibrated = measure(calibration.as_trained)
-        return TrainedModel(model, fitted, calibration, logits, measure(calibration), uncalibrated, averaged)
 
 
 def _losses(tried: Sequence[TriedFit]) -> str:

@@ -26,6 +26,7 @@ from app.registry.artifact.manifest import Manifest
 from app.registry.store.model_store import ModelStore
 from app.registry.store.store_lock import writing_to
 from app.runtime.file_lock import try_lock
+from app.training.calibrated_model import calibrate_and_measure
 from app.training.data.dataset import Dataset
 from app.training.data_summary import summarise_data
 from app.training.evaluation.baselines import BaselineResult
@@ -143,7 +144,7 @@ def retrain(
         outcome.keys = {"known": warm.known_keys, "new": warm.new_keys, "without a row": without_row}
     share = job.linear_share if config.fresh else 0.0
     linear = fit_regression(share, model, prepared.preprocessing, train, job.trainer.seed)
-    trained = TrainingJob(job).calibrate_and_measure(prepared, model, outcome.fitted, linear)
+    trained = calibrate_and_measure(job, prepared, model, outcome.fitted, linear)
 
     test = prepared.encoded["test"]
     new_N, live_N = trained.calibration.probabilities(trained.logits["test"]), probabilities(live, test)

@@ -13,6 +13,7 @@ import torch
 from app.models import MODELS, build
 from app.registry.artifact.load import load
 from app.training import linear_average
+from app.training.calibrated_model import calibrate_and_measure
 from app.training.data.dataset import Dataset
 from app.training.distributed import SINGLE_PROCESS
 from app.training.evaluation.linear_baseline import fit_linear
@@ -115,7 +116,7 @@ def test_a_version_that_was_fitted_again_is_the_mean_of_both_fits(tmp_path: Path
     alone = TrainingJob(replace(job, linear_share=0.0)).train(prepared)
     linear = fit_linear(prepared.preprocessing, prepared.rows["train"], job.trainer.seed)
     model, fitted = TrainingJob(job)._fit(prepared, None, None, SINGLE_PROCESS)
-    both = TrainingJob(job).calibrate_and_measure(prepared, model, fitted, linear)
+    both = calibrate_and_measure(job, prepared, model, fitted, linear)
     expected_N = sigmoid((alone.logits["test"] + linear.logits(prepared.rows["test"])) / 2)
     np.testing.assert_allclose(both.probabilities("test"), expected_N, atol=1e-6)
     again, again_alone = (
