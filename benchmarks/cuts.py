@@ -7,7 +7,6 @@ The table in docs/models.md shows what there is so far.
 from __future__ import annotations
 
 import math
-import os
 import time
 from pathlib import Path
 from typing import Annotated
@@ -15,6 +14,7 @@ from typing import Annotated
 import msgspec
 import typer
 
+from app.commands.options import quiet_threads
 from benchmarks.model_options import DATA, PAGE, ROOT, check_fresh, check_names, check_sets, console, notify, write_page
 
 RUNS = ROOT / "runs" / "cuts"
@@ -40,9 +40,7 @@ def main(
 
     Example: python -m benchmarks.cuts --sets frappe86k --rows 500 --cuts 3
     """
-    os.environ.setdefault("OMP_WAIT_POLICY", "passive")
-    import torch
-
+    quiet_threads(1)
     from app.models import MODELS
     from benchmarks.cut_table import MARKS, table
     from benchmarks.machine import describe
@@ -52,7 +50,6 @@ def main(
     check_fresh(fresh, seconds, runs)
     check_names("--model", [model], list(MODELS))
     sizes = [_positive(size) for size in rows.split(",")]
-    torch.set_num_threads(1)
     chosen_sets = check_sets(sets, data)
     machine = describe()
     began = time.perf_counter()

@@ -7,7 +7,6 @@ A run whose settings or data have changed is trained again. Run it on a quiet ma
 from __future__ import annotations
 
 import math
-import os
 import time
 from pathlib import Path
 from typing import Annotated, Any
@@ -15,6 +14,7 @@ from typing import Annotated, Any
 import msgspec
 import typer
 
+from app.commands.options import quiet_threads
 from benchmarks.model_options import (
     DATA,
     PAGE,
@@ -54,9 +54,7 @@ def main(
 
     Example: python -m benchmarks.models --models fm,deepfm --sets frappe86k --seeds 0
     """
-    os.environ.setdefault("OMP_WAIT_POLICY", "passive")
-    import torch
-
+    quiet_threads(1)
     from app.models import MODELS
     from benchmarks.machine import describe
     from benchmarks.model_peers import PEERS
@@ -69,7 +67,6 @@ def main(
     aside = "-".join(["models", *(["quick"] if quick else []), *([effort] if effort != DEFAULT_EFFORT else [])])
     runs = runs or (RUNS if is_default else RUNS.with_name(aside))
     check_fresh(fresh, seconds, runs)
-    torch.set_num_threads(1)
     all_models = [*MODELS, *PEERS]
     chosen_models = check_names("--models", all_models if models == "all" else models.split(","), all_models)
     chosen_sets = check_sets(sets, data)

@@ -166,18 +166,22 @@ class ScoreTest:
             p_N = model.predict_proba(x_NC)[:, 1]
         else:
             p_N = np.full(len(labels_N), np.average(labels_N, weights=weights_N))
+        x_NC = np.column_stack([np.ones(len(labels_N)), x_NC])
         self._residual_N = weights_N * (labels_N - p_N)
         self._weight_N = weights_N * p_N * (1 - p_N)
-        self._x_NC = np.column_stack([np.ones(len(labels_N)), x_NC])
-        self._weighted_NC = self._x_NC * self._weight_N[:, None]
-        self._inverse_CC = np.linalg.pinv(self._x_NC.T @ self._weighted_NC)
+        self._weighted_CN = np.ascontiguousarray((x_NC * self._weight_N[:, None]).T)
+        self._inverse_CC = np.linalg.pinv(self._weighted_CN @ x_NC)
+        self._gradient_C = self._residual_N @ x_NC
 
     def __call__(self, x_N: Floats) -> float:
         """Return about twice the rise of the log likelihood by this number; 0 if it would count against clicks."""
-        rest_N = x_N - self._x_NC @ (self._inverse_CC @ (self._weighted_NC.T @ x_N))
-        slope = float(self._residual_N @ rest_N)
-        information = float(self._weight_N @ np.square(rest_N))
-        return slope * slope / information if slope > 0 and information > 1e-9 else 0.0
+        # What is left of the number beside the others, x - X b, is not computed: X^T W x gives its products.
+        products_C = self._weighted_CN @ x_N
+        b_C = self._inverse_CC @ products_C
+        squares = float(self._weight_N @ np.square(x_N))
+        slope = float(self._residual_N @ x_N - self._gradient_C @ b_C)
+        information = squares - float(products_C @ b_C)
+        return slope * slope / information if slope > 0 and information > 1e-9 * squares else 0.0
 
 
 def _learn(

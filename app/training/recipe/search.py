@@ -27,8 +27,9 @@ FEW_ROWS = 10_000
 STATISTICS_ROWS, STATISTICS_OF_A_CLASS = 1_500, 100
 """With fewer rows, or fewer of the rarer class, validation cannot tell whether target statistics help, and chance
 chooses them too often."""
-BUDGET = 2.75
-"""The default search takes so many times the epochs of its first whole fit, that one included."""
+BUDGET = 2.5
+"""The default search takes so many times the epochs of its first whole fit, that one included; the first epochs that
+tell whether statistics help are up to half a fit more."""
 LARGE_BATCH_COST = 0.9
 """An epoch in larger batches costs so much of another one."""
 EPOCHS_MORE = 1.25
