@@ -5,6 +5,7 @@ from __future__ import annotations
 import ctypes
 
 import msgspec
+import numpy as np
 import orjson
 
 from app.native import bindings
@@ -47,9 +48,10 @@ def _encode_items(ranking: Ranking) -> bytes:
         drawn = len(ranking.exploration.propensities)
         propensities = address_of(ranking.exploration.propensities)
     most = bindings.max_items_bytes(ids.begins, ids.ends, order, count, drawn)
-    buffer = ctypes.create_string_buffer(most)
-    size = bindings.write_items(ids.json, ids.begins, ids.ends, order, scores, propensities, drawn, count, buffer)
-    return ctypes.string_at(buffer, size)
+    buffer = np.empty(most, np.uint8)  # ctypes would make a type of its own for each size
+    begin = address_of(buffer)
+    size = bindings.write_items(ids.json, ids.begins, ids.ends, order, scores, propensities, drawn, count, begin)
+    return ctypes.string_at(begin, size)
 
 
 def _encode_explained_items(ranking: Ranking) -> bytes:
