@@ -12,7 +12,7 @@ from typing import NamedTuple
 import pyarrow as pa
 import pyarrow.parquet as pq
 
-from app.events.segment_columns import SCHEMAS
+from app.events.segment_columns import SCHEMAS, dictionary_columns
 
 SUFFIX = ".parquet"
 TEMPORARY = ".tmp-"
@@ -57,7 +57,13 @@ def write_segment(folder: Path, name: SegmentName, batches: Iterable[pa.RecordBa
     temporary = path.with_name(f"{TEMPORARY}{name.file}")  # no suffix: readers look for that
     rows = 0
     try:
-        with pq.ParquetWriter(temporary, SCHEMAS[name.kind], compression="zstd", compression_level=1) as writer:
+        with pq.ParquetWriter(
+            temporary,
+            SCHEMAS[name.kind],
+            compression="zstd",
+            compression_level=1,
+            use_dictionary=dictionary_columns(name.kind),
+        ) as writer:
             for table in _row_groups(batches):
                 writer.write_table(table)
                 rows += table.num_rows

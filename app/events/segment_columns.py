@@ -59,11 +59,22 @@ SCHEMAS: dict[str, pa.Schema] = {
         ("feedback_id", pa.string(), True),
     ),
 }
+_DISTINCT = {"impression_id", "reference", "at", "scores", "propensities"}
+"""Columns in which values hardly repeat: a dictionary of them takes as long as all else of a segment, for nothing."""
 _tuples: dict[str, type[Impression | ItemSlots | Feedback]] = {
     IMPRESSIONS: Impression,
     ITEMS: ItemSlots,
     FEEDBACK: Feedback,
 }
+
+
+def dictionary_columns(kind: str) -> list[str]:
+    """Return the columns of a segment that are written by a dictionary of their values, as Parquet names them."""
+    return [
+        f"{field.name}.list.element" if pa.types.is_list(field.type) else field.name
+        for field in SCHEMAS[kind]
+        if field.name not in _DISTINCT
+    ]
 
 
 def to_batch(kind: str, records: Sequence[Record]) -> pa.RecordBatch:
