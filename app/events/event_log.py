@@ -15,7 +15,7 @@ from app.events.delivery.spool_limit import SpoolLimit
 from app.events.event_queue import EventQueue
 from app.events.logged_schema import logged_schema, schema_file
 from app.events.outcome_counts import Outcomes
-from app.events.records import Feedback, Impression
+from app.events.records import Feedback, ImpressionBlock
 from app.registry.artifact.manifest import Manifest
 from app.settings import Settings
 
@@ -127,7 +127,7 @@ class EventLog:
         if self._shipper is not None:
             self._shipper.stop()
 
-    def observe(self, observer: Callable[[Sequence[Impression | Feedback]], None]) -> None:
+    def observe(self, observer: Callable[[Sequence[ImpressionBlock | Feedback]], None]) -> None:
         """Have an observer told, on the writer's thread, of impressions and new feedback once they are written."""
         self._writer.observers.append(observer)
 

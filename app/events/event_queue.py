@@ -7,7 +7,7 @@ from __future__ import annotations
 
 from collections import Counter, deque
 
-from app.events.records import FEEDBACK, IMPRESSIONS, ITEMS, Feedback, Impression, ItemSlots, Record
+from app.events.records import FEEDBACK, IMPRESSIONS, ITEMS, Feedback, ImpressionBlock, ItemSlots, Record
 
 
 class EventQueue:
@@ -16,28 +16,40 @@ class EventQueue:
     def __init__(self, limit: int) -> None:
         """
         Args:
-            limit: records held at most; about two kilobytes each.
+            limit: records held at most, but for the rest of a block; about a kilobyte each.
         """
         self.limit = limit
         self.dropped: Counter[str] = Counter()
         """Records that found the queue full, by kind."""
         self._records: deque[Record] = deque()
+        self._put = self._taken = 0  # each is written by one thread alone
 
     def __len__(self) -> int:
-        return len(self._records)
+        return self._put - self._taken
 
     def put(self, record: Record) -> bool:
-        """Add a record; return False if there was no room."""
-        if len(self._records) >= self.limit:
-            self.dropped[kind_of(record)] += 1
+        """Add a record, or a block of them; return False if there was no room."""
+        if len(self) >= self.limit:
+            self.dropped[kind_of(record)] += size_of(record)
             return False
+        self._put += size_of(record)
         self._records.append(record)
         return True
 
     def take(self, count: int) -> list[Record]:
-        """Take the oldest records, `count` of them or all there are."""
-        records = self._records
-        return [records.popleft() for _ in range(min(count, len(records)))]
+        """Take the oldest records, until there are `count` of them or none is left."""
+        taken: list[Record] = []
+        size = 0
+        while self._records and size < count:
+            taken.append(self._records.popleft())
+            size += size_of(taken[-1])
+        self._taken += size
+        return taken
+
+
+def size_of(record: Record) -> int:
+    """Return how many records a block is of; 1 for any other."""
+    return len(record.impression_ids) if isinstance(record, ImpressionBlock) else 1
 
 
 def kind_of(record: Record) -> str:
@@ -45,4 +57,4 @@ def kind_of(record: Record) -> str:
     return _KINDS[type(record)]
 
 
-_KINDS = {Impression: IMPRESSIONS, ItemSlots: ITEMS, Feedback: FEEDBACK}
+_KINDS = {ImpressionBlock: IMPRESSIONS, ItemSlots: ITEMS, Feedback: FEEDBACK}

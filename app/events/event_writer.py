@@ -20,7 +20,7 @@ from app.events.delivery.spool_limit import SpoolLimit
 from app.events.event_queue import EventQueue, kind_of
 from app.events.impression_id import encode, now_ms
 from app.events.outcome_counts import OutcomeCounts
-from app.events.records import KINDS, Feedback, Impression, Record
+from app.events.records import KINDS, Feedback, ImpressionBlock, Record
 from app.events.retention import Retention
 from app.events.segment import segment_name, write_segment
 from app.events.segment_columns import to_batch
@@ -65,7 +65,7 @@ class EventWriter:
         self.lost: Counter[str] = Counter()
         """Records that could not be read back from a spool file, by kind."""
         self.outcomes = OutcomeCounts()
-        self.observers: list[Callable[[Sequence[Impression | Feedback]], None]] = []
+        self.observers: list[Callable[[Sequence[ImpressionBlock | Feedback]], None]] = []
         """Told, on the writer's thread, of impressions and new feedback once they are written."""
         self._throttle = LogThrottle()
         self.problem = ""
@@ -168,14 +168,15 @@ class EventWriter:
             for kind in KINDS:
                 records = self._left.get(kind)
                 if records:
-                    self._file(kind, records[0].at_us).append(to_batch(kind, records))
-                    self.written[kind] += len(records)
+                    batch = to_batch(kind, records)
+                    self._file(kind, _first_us(records[0])).append(batch)
+                    self.written[kind] += batch.num_rows
                     del self._left[kind]
                     if counted := self.outcomes.add(records):
                         self._tell(counted)
             time.sleep(0)  # others may have the interpreter
 
-    def _tell(self, counted: Sequence[Impression | Feedback]) -> None:
+    def _tell(self, counted: Sequence[ImpressionBlock | Feedback]) -> None:
         for observer in self.observers:
             try:
                 observer(counted)
@@ -220,6 +221,10 @@ class EventWriter:
     def _adopt_orphans(self) -> None:
         """Finish the segments of workers that were killed."""
         finish_orphans(self._folder)
+
+
+def _first_us(record: Record) -> int:
+    return record.at_us[0] if isinstance(record, ImpressionBlock) else record.at_us
 
 
 def finish(folder: Path, path: Path, kind: str, first_at_us: int) -> int:

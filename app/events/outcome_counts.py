@@ -11,9 +11,11 @@ from collections import Counter, OrderedDict, defaultdict
 from collections.abc import Iterable
 from dataclasses import dataclass, field
 
+import numpy as np
+
 from app.errors import InvalidRequest
 from app.events.impression_id import parse_impression_id
-from app.events.records import Feedback, Impression, Record
+from app.events.records import Feedback, ImpressionBlock, Record
 
 REMEMBERED = 100_000
 """Names of feedback that are known again, so that what is sent twice counts once."""
@@ -44,15 +46,15 @@ class OutcomeCounts:
         self._seen: OrderedDict[tuple[str, ...], None] = OrderedDict()
         self._lock = threading.Lock()
 
-    def add(self, records: Iterable[Record]) -> list[Impression | Feedback]:
+    def add(self, records: Iterable[Record]) -> list[ImpressionBlock | Feedback]:
         """Count records and return those that counted: not items' slots, and not feedback that was sent before."""
-        counted: list[Impression | Feedback] = []
+        counted: list[ImpressionBlock | Feedback] = []
         with self._lock:
             for record in records:
-                if isinstance(record, Impression):
+                if isinstance(record, ImpressionBlock):
                     arm = str(record.version), record.label
                     self._totals.impressions[arm] += len(record.scores)
-                    self._totals.expected[arm] += float(record.scores.sum())
+                    self._totals.expected[arm] += float(record.scores.sum(dtype=np.float64))
                     counted.append(record)
                 elif isinstance(record, Feedback) and self._is_new(record):
                     self._totals.feedback[*_arm_of(record.request_id), record.type] += 1

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections.abc import Sequence
 from typing import NamedTuple
 
 import numpy as np
@@ -17,15 +18,12 @@ KINDS = (ITEMS, IMPRESSIONS, FEEDBACK)
 """The kinds of records, in the order in which they are written: impressions refer to items written before."""
 
 
-class Impression(NamedTuple):
-    """One answer of POST /rank with the features as they were scored, and the first K of its items."""
+class ImpressionBlock(NamedTuple):
+    """N answers of POST /rank by one version under one label and policy, column by column.
 
-    impression_id: str
-    caller_id: str | None
-    """The caller's own name for the request."""
-    at_us: int
-    """Microseconds since 1970."""
-    user_id: str | None
+    Each has the features as they were scored, and its first items.
+    """
+
     model: str
     version: int
     label: str
@@ -33,18 +31,30 @@ class Impression(NamedTuple):
     policy: str
     """How the order was drawn from the scores; empty for descending scores."""
     policy_parameter: float
-    degraded: list[str]
-    candidates: int
-    """The number of distinct items that were ranked."""
+    impression_ids: Sequence[str]
+    """[N]."""
+    caller_ids: Sequence[str | None]
+    """[N] the callers' own names for the requests."""
+    at_us: Sequence[int]
+    """[N] microseconds since 1970."""
+    user_ids: Sequence[str | None]
+    """[N]."""
+    degraded: Sequence[Sequence[str]]
+    """[N]."""
+    candidates: Sequence[int]
+    """[N] the number of distinct items that were ranked."""
+    items: Sequence[int]
+    """[N] the number of its first items that are recorded; I are those of all answers together."""
     user_keys: Keys
-    """[S] of the user's slots as they were scored, with what the request sent."""
+    """[N, S] of the user's slots as they were scored, with what the request sent."""
     user_values: Values
+    """[N, S]."""
     item_references: References
-    """[K] which `ItemSlots` each item had."""
+    """[I] which `ItemSlots` each item had, answer after answer."""
     scores: Scores
-    """[K] probabilities."""
+    """[I] probabilities."""
     propensities: Scores | None
-    """[K] probabilities with which the policy put each item where it is, given those before it; None without one."""
+    """[I] probabilities with which the policy put each item where it is, given those before it; None without one."""
 
 
 class ItemSlots(NamedTuple):
@@ -79,4 +89,4 @@ CLICK = "click"
 """The type of feedback that says an item was clicked."""
 SERVED = "served"
 """The name of data that training reads from a joined log."""
-Record = Impression | ItemSlots | Feedback
+Record = ImpressionBlock | ItemSlots | Feedback

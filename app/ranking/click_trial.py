@@ -11,7 +11,7 @@ from collections.abc import Callable, Iterable
 import structlog
 
 from app.events.impression_id import GROUPS, arm_code, arm_of, encode, group_of, is_impression_id, now_ms
-from app.events.records import CLICK, Feedback, Impression, Record
+from app.events.records import CLICK, Feedback, ImpressionBlock, Record
 from app.ranking.canary import CanaryFailure
 from app.ranking.click_rates import CANARY_ARM, STABLE_ARM, ClickInterval, ClickRates, Counts
 from app.ranking.ranker import Ranking
@@ -78,8 +78,9 @@ class ClickTrial:
             if self._compared is None:
                 return
             for record in records:
-                if isinstance(record, Impression):
-                    self._count(record.impression_id, self._rates.requests)
+                if isinstance(record, ImpressionBlock):
+                    for impression_id in record.impression_ids:
+                        self._count(impression_id, self._rates.requests)
                 elif isinstance(record, Feedback) and record.type == CLICK and is_impression_id(record.request_id):
                     self._since_look += self._count(record.request_id, self._rates.clicks)
             if self._since_look >= CHECK_EVERY:

@@ -14,7 +14,7 @@ from typing import NamedTuple, Protocol
 import numpy as np
 
 from app.events.impression_id import arm_code, arm_of
-from app.events.records import Impression, Record
+from app.events.records import ImpressionBlock, Record
 from app.features.field_histogram import Counts, SideBins
 from app.features.item_index import Rows
 from app.features.item_tables import ItemModel
@@ -78,6 +78,7 @@ class FieldDrift:
         self._shares: dict[str, tuple[float, ...]] = {}
         self._answers = 0
         self._users: list[tuple[Keys, Values]] = []
+        """[n, S] of users of stable's answers that are not counted yet."""
         self._counts: dict[str, Counts] = {}
         self._states: dict[str, FieldState] = {}
 
@@ -102,16 +103,10 @@ class FieldDrift:
             if not self._bins:
                 self._waiting.clear()
                 return
-            first = self._next_user
-            self._next_user = (first - len(records)) % USERS_EVERY
-            users = [
-                (record.user_keys, record.user_values)
-                for record in records[first::USERS_EVERY]
-                if isinstance(record, Impression) and arm_of(record.impression_id) == self._arm
-            ]
-            self._users += users
-            self._answers += USERS_EVERY * len(users)
-            if len(self._users) >= AT_ONCE or self._answers >= self._window:
+            for record in records:
+                if isinstance(record, ImpressionBlock):
+                    self._take_users(record)
+            if sum(len(keys) for keys, _ in self._users) >= AT_ONCE or self._answers >= self._window:
                 self._count_taken()
             if self._answers >= self._window:
                 self._compare()
@@ -136,11 +131,20 @@ class FieldDrift:
             self._shares = {name: histogram.shares for name, histogram in histograms.items()}
             self._bins = {side: SideBins(stable.schema, side, histograms) for side in ("user", "item")}
 
+    def _take_users(self, block: ImpressionBlock) -> None:
+        """Take the users of every other answer of stable."""
+        ids, first = block.impression_ids, self._next_user
+        self._next_user = (first - len(ids)) % USERS_EVERY
+        taken = [place for place in range(first, len(ids), USERS_EVERY) if arm_of(ids[place]) == self._arm]
+        if taken:
+            self._users.append((block.user_keys[taken], block.user_values[taken]))
+            self._answers += USERS_EVERY * len(taken)
+
     def _count_taken(self) -> None:
         """Count the users and items that were taken, many at once: that costs hardly more than one."""
         if self._users:
             keys, values = zip(*self._users, strict=True)
-            self._count("user", Slots(np.stack(keys), np.stack(values)))
+            self._count("user", Slots(np.concatenate(keys), np.concatenate(values)))
             self._users = []
         taken = [self._waiting.popleft() for _ in range(len(self._waiting))]
         items = [slots for manifest_sha256, slots in taken if manifest_sha256 == self._manifest_sha256]

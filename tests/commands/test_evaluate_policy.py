@@ -14,7 +14,7 @@ from app.events.records import FEEDBACK, IMPRESSIONS, ITEMS
 from app.events.segment import segment_name, write_segment
 from app.events.segment_columns import to_batch
 from tests.command_line import Ctr, command_line
-from tests.events.records import AT_US, click, impression, item
+from tests.events.records import AT_US, blocks, click, impression, item
 
 UNTIL = ["--until", "2026-09-22"]
 """After the records, whose windows are over by then."""
@@ -32,7 +32,7 @@ def joined(ctr: Ctr, folder: Path, count: int) -> str:
     answers = [impression(number, propensities=True) for number in range(count)]
     records = {
         ITEMS: [item(reference) for reference in range(10 * count + 3)],
-        IMPRESSIONS: [one._replace(scores=np.array([0.3, 0.2, 0.1], np.float32)) for one in answers],
+        IMPRESSIONS: blocks(one._replace(scores=np.array([0.3, 0.2, 0.1], np.float32)) for one in answers),
         FEEDBACK: [click(number) for number in range(0, count, 2)],
     }
     for kind, of_kind in records.items():

@@ -14,7 +14,7 @@ from app.events.records import IMPRESSIONS
 from app.events.segment import segment_name, segments, write_segment
 from app.events.segment_columns import to_batch
 from tests.command_line import Ctr, command_line
-from tests.events.records import AT_US, impression
+from tests.events.records import AT_US, blocks, impression
 
 
 @pytest.fixture
@@ -26,7 +26,7 @@ def ctr(monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str], tmp
 
 def write(folder: Path, *users: str) -> None:
     records = [impression(number)._replace(user_id=user) for number, user in enumerate(users)]
-    write_segment(folder, segment_name(IMPRESSIONS, AT_US, "w"), [to_batch(IMPRESSIONS, records)])
+    write_segment(folder, segment_name(IMPRESSIONS, AT_US, "w"), [to_batch(IMPRESSIONS, blocks(records))])
 
 
 @pytest.mark.parametrize("command", [("check",), ("forget", "42")])

@@ -18,11 +18,11 @@ pq = pytest.importorskip("pyarrow.parquet", reason="pyarrow is not installed: pi
 
 from app.events.event_queue import EventQueue  # noqa: E402
 from app.events.event_writer import EventWriter, finish_orphans  # noqa: E402
-from app.events.records import FEEDBACK, IMPRESSIONS, ITEMS, Feedback, Impression  # noqa: E402
+from app.events.records import FEEDBACK, IMPRESSIONS, ITEMS, Feedback, ImpressionBlock  # noqa: E402
 from app.events.segment import SegmentName, parse_segment_name, segments  # noqa: E402
 from app.events.segment_columns import to_batch  # noqa: E402
 from app.events.spool import SPOOL, SpoolFile, read_spool  # noqa: E402
-from tests.events.records import AT_US, click, impression, item  # noqa: E402
+from tests.events.records import AT_US, block, click, impression, item  # noqa: E402
 from tests.waiting import until  # noqa: E402
 
 ROOT = Path(__file__).parents[2]
@@ -36,17 +36,17 @@ def rows(folder: Path, kind: str) -> list[dict[str, Any]]:
 def test_an_observer_that_fails_costs_no_record_and_the_next_is_told(tmp_path: Path) -> None:
     told: list[str] = []
 
-    def fail(records: Sequence[Impression | Feedback]) -> None:
+    def fail(records: Sequence[ImpressionBlock | Feedback]) -> None:
         raise ValueError("a fault of its own")
 
     writer = EventWriter(queue := EventQueue(100), tmp_path)
     writer.observers = [fail, lambda records: told.extend(type(record).__name__ for record in records)]
-    for record in (item(1), impression(1), click(1), click(1)):
+    for record in (item(1), block(impression(1)), click(1), click(1)):
         queue.put(record)
     with capture_logs() as lines:
         writer.start()
         writer.stop()
-    assert told == ["Impression", "Feedback"], "no slots, and no click that was sent before"
+    assert told == ["ImpressionBlock", "Feedback"], "no slots, and no click that was sent before"
     assert [len(rows(tmp_path, kind)) for kind in (ITEMS, IMPRESSIONS, FEEDBACK)] == [1, 1, 2]
     assert {line["event"] for line in lines if line["log_level"] == "error"} == {"events_observer_failed"}
     assert writer.problem == ""
@@ -58,7 +58,7 @@ def test_every_record_is_in_a_segment_once_the_writer_has_stopped(tmp_path: Path
     writer.start()
     for number in range(1300):
         queue.put(item(number))
-        queue.put(impression(number, items=number % 4, propensities=number % 7 == 0))
+        queue.put(block(impression(number, items=number % 4, propensities=number % 7 == 0)))
     queue.put(click(1))
     writer.stop()
     shown = rows(tmp_path, IMPRESSIONS)
@@ -99,7 +99,7 @@ def test_old_or_large_files_become_segments_while_the_writer_runs(tmp_path: Path
     writer.start()
     try:
         for number in range(3):
-            queue.put(impression(number))
+            queue.put(block(impression(number)))
             until(lambda count=number + 1: len(rows(tmp_path, IMPRESSIONS)) == count)  # type: ignore[misc]
     finally:
         writer.stop()
@@ -127,10 +127,10 @@ def test_a_full_disk_loses_nothing_that_the_queue_still_holds(tmp_path: Path, mo
 
     monkeypatch.setattr(os, "write", write_if_there_is_room)
     monkeypatch.setattr("app.events.event_writer.RETRY_EVERY_S", 0.05)
-    queue.put(impression(1))
+    queue.put(block(impression(1)))
     writer.start()
     until(lambda: "space" in writer.problem)
-    queue.put(impression(2))
+    queue.put(block(impression(2)))
     full = False
     until(lambda: not writer.problem)
     writer.stop()
@@ -142,14 +142,14 @@ import os, sys
 from pathlib import Path
 from app.events.event_queue import EventQueue
 from app.events.event_writer import EventWriter
-from tests.events.records import impression, item
+from tests.events.records import block, impression, item
 from tests.waiting import until
 queue = EventQueue(1000)
 writer = EventWriter(queue, Path(sys.argv[1]))
 writer.start()
 for number in range(100):
     queue.put(item(number))
-    queue.put(impression(number))
+    queue.put(block(impression(number)))
 until(lambda: writer.written["impressions"] == 100)
 os.kill(os.getpid(), 9)
 """
@@ -172,7 +172,7 @@ def test_the_files_of_a_worker_that_lives_are_left_alone(tmp_path: Path) -> None
     writer = EventWriter(queue, tmp_path)
     writer.start()
     try:
-        queue.put(impression(1))
+        queue.put(block(impression(1)))
         until(lambda: writer.written[IMPRESSIONS] == 1)
         assert finish_orphans(tmp_path) == 0
     finally:

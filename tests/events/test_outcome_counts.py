@@ -7,7 +7,7 @@ import pytest
 from app.events.impression_id import ImpressionIds
 from app.events.outcome_counts import UNKNOWN, OutcomeCounts
 from app.events.records import Feedback, Record
-from tests.events.records import impression, item
+from tests.events.records import block, blocks, impression, item
 
 
 def feedback(request_id: str, item_id: str = "1", type_: str = "click", name: str | None = None) -> Feedback:
@@ -16,8 +16,8 @@ def feedback(request_id: str, item_id: str = "1", type_: str = "click", name: st
 
 def test_clicks_and_expected_clicks_are_of_the_version_that_answered() -> None:
     ids, counts = ImpressionIds(), OutcomeCounts()
-    shown: list[Record] = [impression(number, items=3) for number in range(4)]
-    shown.append(impression(5)._replace(version=8, label="canary"))
+    shown: list[Record] = [*blocks(impression(number, items=3) for number in range(4))]
+    shown.append(block(impression(5)._replace(version=8, label="canary")))
     counts.add([*shown, item(1)])
     counts.add([feedback(ids.next(1, 7, "stable"), type_=kind) for kind in ("click", "click", "shown")])
     counts.add([feedback(ids.next(1, 8, "canary")), feedback("own-1")])
@@ -46,5 +46,5 @@ def test_what_is_sent_twice_counts_once(monkeypatch: pytest.MonkeyPatch) -> None
 def test_totals_are_a_copy() -> None:
     counts = OutcomeCounts()
     before = counts.totals()
-    counts.add([impression(1)])
+    counts.add([block(impression(1))])
     assert not before.impressions

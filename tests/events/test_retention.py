@@ -16,7 +16,7 @@ from app.events.records import FEEDBACK, IMPRESSIONS, ITEMS  # noqa: E402
 from app.events.retention import Retention, forget  # noqa: E402
 from app.events.segment import segment_name, segments, write_segment  # noqa: E402
 from app.events.segment_columns import to_batch  # noqa: E402
-from tests.events.records import AT_US, click, impression, item  # noqa: E402
+from tests.events.records import AT_US, block, blocks, click, impression, item  # noqa: E402
 
 DAY_US = 86_400_000_000
 NOW = datetime.fromtimestamp(AT_US / 1e6, UTC)
@@ -28,7 +28,7 @@ def write_days(folder: Path, days: int) -> None:
         at_us = AT_US - day * DAY_US
         for kind, record in (
             (ITEMS, item(day, at_us=at_us)),
-            (IMPRESSIONS, impression(day, at_us=at_us)),
+            (IMPRESSIONS, block(impression(day, at_us=at_us))),
             (FEEDBACK, click(day, at_us=at_us)),
         ):
             write_segment(folder, segment_name(kind, at_us, f"worker-{day}"), [to_batch(kind, [record])])
@@ -77,7 +77,7 @@ def test_a_forgotten_user_is_in_no_answer_and_no_feedback(tmp_path: Path) -> Non
         ]
         by_own_id = click(10 * part + 1)._replace(request_id=f"own-{10 * part + 1}")
         sent = [click(number) for number in range(10 * part, 10 * part + 10)] + [by_own_id]
-        for kind, records in ((IMPRESSIONS, shown), (FEEDBACK, sent)):
+        for kind, records in ((IMPRESSIONS, blocks(shown)), (FEEDBACK, sent)):
             write_segment(tmp_path, segment_name(kind, AT_US + part, f"w-{part}"), [to_batch(kind, records)])
     forgotten = {row["impression_id"] for row in rows(tmp_path, IMPRESSIONS) if row["user_id"] == "42"}
     assert forget(tmp_path, "42") == len(forgotten) == 9
@@ -91,13 +91,13 @@ def test_a_forgotten_user_is_in_no_answer_and_no_feedback(tmp_path: Path) -> Non
 
 def test_a_segment_with_nothing_else_is_deleted(tmp_path: Path) -> None:
     record = impression(1)._replace(user_id="42")
-    write_segment(tmp_path, segment_name(IMPRESSIONS, AT_US, "w"), [to_batch(IMPRESSIONS, [record])])
+    write_segment(tmp_path, segment_name(IMPRESSIONS, AT_US, "w"), [to_batch(IMPRESSIONS, blocks([record]))])
     assert forget(tmp_path, "42") == 1
     assert not list(segments(tmp_path, IMPRESSIONS))
 
 
 def test_a_segment_that_cannot_be_read_is_named(tmp_path: Path) -> None:
-    write_segment(tmp_path, segment_name(IMPRESSIONS, AT_US, "w"), [to_batch(IMPRESSIONS, [impression(1)])])
+    write_segment(tmp_path, segment_name(IMPRESSIONS, AT_US, "w"), [to_batch(IMPRESSIONS, blocks([impression(1)]))])
     next(tmp_path.rglob("*.parquet")).write_bytes(b"no")
     with pytest.raises(DataError, match=r"w\.parquet"):
         forget(tmp_path, "42")

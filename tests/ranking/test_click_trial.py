@@ -12,12 +12,12 @@ import pytest
 from structlog.testing import capture_logs
 
 from app.events.impression_id import ImpressionIds, now_ms
-from app.events.records import Feedback, Impression
+from app.events.records import Feedback, ImpressionBlock
 from app.ranking.canary import CanaryFailure
 from app.ranking.click_trial import CHECK_EVERY, ClickTrial
 from app.ranking.shared_click_rates import EXCHANGE_EVERY_S, SharedClickRates
 from app.registry.lifecycle.snapshot import LiveSnapshot
-from tests.events.records import impression
+from tests.events.records import Impression, block, impression
 from tests.ranking.test_monitor import Version, live
 
 REQUEST: Any = None
@@ -48,10 +48,10 @@ class Traffic:
     def serve(self, requests: int, *, stable: float, canary: float) -> None:
         """Answer so many requests of each, with clicks on these shares of them, evenly spread."""
         for number in range(requests):
-            records: list[Impression | Feedback] = []
+            records: list[ImpressionBlock | Feedback] = []
             for label, version, rate in (("stable", 1, stable), ("canary", 2, canary)):
                 answer = self.answer(label, version)
-                records.append(answer)
+                records.append(block(answer))
                 if int((number + 1) * rate) > int(number * rate):
                     records.append(self.click(answer))
             self.trial.add(records)

@@ -12,7 +12,6 @@ import torch
 from app.events.event_queue import EventQueue
 from app.events.impression_id import parse_impression_id
 from app.events.item_references import ItemReferences
-from app.events.records import Impression
 from app.features.item_cache import ItemCache
 from app.features.memory_store import MemoryFeatureStore
 from app.native.exploration import OrderDrawer
@@ -27,6 +26,7 @@ from app.ranking.request import RankRequest
 from app.ranking_policy import RankingPolicy, parse_label_policies
 from app.registry.artifact.artifact import Artifact
 from app.registry.lifecycle.snapshot import LiveSnapshot
+from tests.events.records import Impression, impressions_of
 
 WIDE = "softmax:2"
 """A temperature at which the order is hardly ever that of the scores."""
@@ -81,7 +81,7 @@ class Core:
 
     def recorded(self) -> list[Impression]:
         self.log.record_noted()
-        return [record for record in self.queue.take(10**6) if isinstance(record, Impression)]
+        return impressions_of(self.queue.take(10**6))
 
 
 def scores(ranking: Ranking) -> dict[str, float]:

@@ -11,7 +11,7 @@ import numpy as np
 import pytest
 
 from app.events.impression_id import ImpressionIds
-from app.events.records import Impression
+from app.events.records import ImpressionBlock
 from app.features.encoder import Encoder
 from app.features.field_histogram import histogram_of
 from app.features.fields import SIDES
@@ -26,7 +26,7 @@ from app.ranking.request import RankRequest
 from app.registry.artifact.load import load
 from app.registry.lifecycle.snapshot import LiveSnapshot
 from app.registry.store.model_store import ModelStore
-from tests.events.records import impression
+from tests.events.records import block, blocks, impression
 from tests.factories import (
     ITEMS,
     MODEL_NAME,
@@ -115,10 +115,9 @@ class Traffic:
                 records.append(self._record(keys, values))
             self.drift.add(records)
 
-    def _record(self, keys: Keys, values: Values, label: str = "stable", version: int = 1) -> Impression:
-        return impression(1)._replace(
-            impression_id=self._ids.next(1, version, label), user_keys=keys, user_values=values, label=label
-        )
+    def _record(self, keys: Keys, values: Values, label: str = "stable", version: int = 1) -> ImpressionBlock:
+        name = self._ids.next(1, version, label)
+        return block(impression(1)._replace(impression_id=name, user_keys=keys, user_values=values, label=label))
 
     def named(self) -> set[str]:
         return {name for name, state in self.drift.states().items() if state.psi > ALERT}
@@ -223,7 +222,7 @@ async def test_what_a_real_ranker_scored_is_compared_with_what_its_version_was_t
         logged.log.on_ranked(request, ranking)
         drift.on_ranked(request, ranking)
         if not ranking.missing_items:
-            drift.add(list(logged.taken()[0].values()))
+            drift.add(blocks(logged.taken()[0].values()))
     states = drift.states()
     assert states.keys() == histograms.keys()
     assert {name for name, state in states.items() if state.psi > ALERT} == {"age", "age_group", "session_length"}

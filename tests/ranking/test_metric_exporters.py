@@ -19,7 +19,7 @@ from app.ranking.monitor import MAX_COUNTED, ModelMonitor
 from app.ranking.request import RankRequest
 from app.ranking.shadow_stats import ShadowComparison
 from app.registry.lifecycle.snapshot import LiveSnapshot
-from tests.events.records import impression
+from tests.events.records import blocks, impression
 
 
 @pytest.fixture
@@ -114,7 +114,7 @@ def test_what_the_event_log_counted_is_exported_once_and_begins_at_nothing(metri
     text = metrics.render()[0].decode()
     assert 'ctr_expected_clicks_total{label="stable",version=""} 0.0' in text
     assert 'ctr_feedback_total{label="stable",type="click",version=""} 0.0' in text
-    counted.add([impression(1, items=3), impression(2, items=3)])
+    counted.add(blocks([impression(1, items=3), impression(2, items=3)]))
     for _ in range(2):
         text = metrics.render()[0].decode()
         assert 'ctr_impressions_total{label="stable",version="7"} 6.0' in text

@@ -23,7 +23,7 @@ from app.events.segment import segment_name, write_segment
 from app.events.segment_columns import to_batch
 from tests.command_line import Ctr, command_line
 from tests.events.delivery.object_server import ObjectServer, object_server
-from tests.events.records import AT_US, click, impression, item
+from tests.events.records import AT_US, block, blocks, click, impression, item
 
 HOUR_US = 3_600_000_000
 
@@ -34,7 +34,7 @@ def write(folder: Path, hours: int = 3) -> None:
         kinds: dict[str, list[Record]] = {
             ITEMS: [item(10 * n + k, at_us=at_us) for n in range(20) for k in range(3)],
             IMPRESSIONS: [
-                impression(n, at_us=at_us)._replace(impression_id=f"impression-{hour}-{n}") for n in range(20)
+                block(impression(n, at_us=at_us)._replace(impression_id=f"impression-{hour}-{n}")) for n in range(20)
             ],
             FEEDBACK: [click(4, at_us=at_us)._replace(request_id=f"impression-{hour}-4", feedback_id=f"{hour}")],
         }
@@ -144,7 +144,7 @@ def test_records_that_may_still_be_on_their_way_are_waited_for(ctr: Ctr, server:
 
 def write_segment_of(at_us: int) -> Path:
     name = segment_name(IMPRESSIONS, at_us, "w-9")
-    write_segment(Path(), name, [to_batch(IMPRESSIONS, [impression(1, items=0, at_us=at_us)])])
+    write_segment(Path(), name, [to_batch(IMPRESSIONS, blocks([impression(1, items=0, at_us=at_us)]))])
     return Path(str(name))
 
 

@@ -27,7 +27,7 @@ from app.events.event_writer import EventWriter
 from app.events.records import FEEDBACK, IMPRESSIONS, ITEMS
 from app.settings import Settings
 from tests.events.delivery.object_server import ObjectServer, object_server
-from tests.events.records import click, impression, item
+from tests.events.records import block, click, impression, item
 from tests.events.test_event_writer import rows
 from tests.waiting import until
 
@@ -68,7 +68,7 @@ def event_log(spool: Path, destination: Away, *, spool_bytes: int = 1 << 30, buf
 def put(log: EventLog, first: int, count: int) -> None:
     for number in range(first, first + count):
         log.queue.put(item(number))
-        log.queue.put(impression(number))
+        log.queue.put(block(impression(number)))
         log.queue.put(click(number))
 
 

@@ -31,7 +31,7 @@ from app.features.loading.valkey_server import free_port
 from app.settings import Settings
 from tests.command_line import Ctr, command_line
 from tests.events.delivery.test_shipper import ROOT, ids, put
-from tests.events.records import AT_US, impression
+from tests.events.records import AT_US, blocks, impression
 from tests.events.test_event_writer import rows
 from tests.redis_servers import RedisServer, servers
 from tests.waiting import until
@@ -71,7 +71,7 @@ def files(folder: Path, count: int) -> list[tuple[str, Path]]:
     """Write files of one answer each."""
     names = [segment_name(IMPRESSIONS, AT_US, f"w-{number}") for number in range(count)]
     for number, name in enumerate(names):
-        write_segment(folder, name, [to_batch(IMPRESSIONS, [impression(number)])])
+        write_segment(folder, name, [to_batch(IMPRESSIONS, blocks([impression(number)]))])
     return [(str(name), folder / str(name)) for name in names]
 
 

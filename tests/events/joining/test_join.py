@@ -15,16 +15,19 @@ import pytest
 pytest.importorskip("pyarrow", reason="pyarrow is not installed: pip install ctr-serving[events]")
 
 from app.errors import ConfigError, DataError
-from app.events.event_queue import EventQueue, kind_of
+from app.events.event_queue import EventQueue
 from app.events.event_writer import EventWriter
 from app.events.impression_id import ImpressionIds
 from app.events.joining.bucket_join import NOT_SHOWN, JoinCounts
 from app.events.joining.join import join, parts, read_state
-from app.events.records import KINDS, Feedback, Impression, ItemSlots, Record
+from app.events.records import FEEDBACK, IMPRESSIONS, ITEMS, Feedback, ImpressionBlock, ItemSlots
 from app.events.segment import segment_name, write_segment
 from app.events.segment_columns import to_batch
-from tests.events.records import impression, item
+from tests.events.records import Impression, block, impression, item
 from tests.waiting import until
+
+Record = Impression | ItemSlots | Feedback
+TYPES: dict[str, type[Record]] = {ITEMS: ItemSlots, IMPRESSIONS: Impression, FEEDBACK: Feedback}
 
 BEGAN_US = 1_790_000_000_000_000 // 3_600_000_000 * 3_600_000_000
 WINDOW, EVERY = timedelta(minutes=30), timedelta(hours=1)
@@ -37,13 +40,18 @@ def at(hours: float) -> datetime:
 
 def write(folder: Path, records: list[Record]) -> None:
     """Write records to segments of some minutes each."""
-    for kind in KINDS:
-        mine = sorted((record for record in records if kind_of(record) == kind), key=lambda record: record.at_us)
+    for kind, type_ in TYPES.items():
+        mine = sorted((record for record in records if isinstance(record, type_)), key=lambda record: record.at_us)
         by_segment: dict[int, list[Record]] = {}
         for record in mine:
             by_segment.setdefault(record.at_us // (17 * 60_000_000), []).append(record)
         for number, part in by_segment.items():
-            write_segment(folder, segment_name(kind, part[0].at_us, f"worker-{number}"), [to_batch(kind, part)])
+            batch = to_batch(kind, [_recorded(record) for record in part])
+            write_segment(folder, segment_name(kind, part[0].at_us, f"worker-{number}"), [batch])
+
+
+def _recorded(record: Record) -> ImpressionBlock | ItemSlots | Feedback:
+    return block(record) if isinstance(record, Impression) else record
 
 
 def log_of(seed: int, answers: int = 200, hours: float = 3) -> list[Record]:
@@ -174,7 +182,7 @@ def test_what_is_still_in_the_spool_of_a_living_worker_is_joined(tmp_path: Path)
     try:
         records = log_of(3, answers=20)
         for record in records:
-            queue.put(record)
+            queue.put(_recorded(record))
         until(lambda: sum(writer.written.values()) == len(records))
         join(tmp_path / "events", tmp_path / "out", until=at(4))
         assert labels(tmp_path / "out") == expected(records, BEGAN_US + 4 * HOUR_US)

@@ -17,7 +17,7 @@ from app.events.records import FEEDBACK, IMPRESSIONS
 from app.events.segment import segment_name, write_segment
 from app.events.segment_columns import to_batch
 from app.events.spool import SPOOL, SUFFIX, SpoolFile
-from tests.events.records import AT_US, impression
+from tests.events.records import AT_US, blocks, impression
 
 DAY_S = 86_400
 seconds = st.integers(0, 2 * DAY_S)
@@ -39,7 +39,9 @@ def test_spans_part_the_time_and_those_without_records_are_passed_over(
     start, stop, length = at(bounds[0]), at(bounds[1]), timedelta(seconds=length_s)
     with tempfile.TemporaryDirectory() as folder:
         for number, times in enumerate(segments):
-            batch = to_batch(IMPRESSIONS, [impression(n, at_us=AT_US + s * 10**6) for n, s in enumerate(sorted(times))])
+            batch = to_batch(
+                IMPRESSIONS, blocks([impression(n, at_us=AT_US + s * 10**6) for n, s in enumerate(sorted(times))])
+            )
             write_segment(Path(folder), segment_name(IMPRESSIONS, AT_US, f"w{number}"), [batch])
         log = LogReader(Path(folder))
         spans = list(log.spans(IMPRESSIONS, start, stop, length))
@@ -64,7 +66,9 @@ def test_what_is_not_finished_counts_too(tmp_path: Path) -> None:
     )
     (tmp_path / SPOOL).mkdir()
     file = SpoolFile(tmp_path / SPOOL / f"w-1.{IMPRESSIONS}{SUFFIX}", IMPRESSIONS)
-    file.append(to_batch(IMPRESSIONS, [impression(0, at_us=AT_US + second * 10**6) for second in (9_000, 12_000)]))
+    file.append(
+        to_batch(IMPRESSIONS, blocks(impression(0, at_us=AT_US + second * 10**6) for second in (9_000, 12_000)))
+    )
     file.close()
     log = LogReader(tmp_path)
     assert log.first == at(9_000)

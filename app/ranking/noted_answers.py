@@ -1,0 +1,102 @@
+"""`NotedAnswers` copies what the event log wants of an answer to the end of columns, and makes a block of them."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+
+import numpy as np
+
+from app.events.item_references import ItemReferences
+from app.events.records import ImpressionBlock, References
+from app.features.item_index import Rows
+from app.ranking.ranker import Ranking, ScoredSlots
+from app.ranking.request import RankRequest
+
+
+class NotedAnswers:
+    """Answers by one version under one label and policy, either all with rows of the item cache or all without.
+
+    Nothing of a ranking is kept: its arrays would be out of the processor's caches when the next ones need them.
+    """
+
+    def __init__(self, first: Ranking, limit: int, top: int) -> None:
+        """
+        Args:
+            first: the answer that these have version, label and policy of.
+            limit: answers at most.
+            top: items of an answer at most.
+        """
+        assert first.scored is not None
+        self.count = 0
+        self._artifact, self._label, self._exploration = first.artifact, first.label, first.exploration
+        self._has_rows = first.scored.row_N is not None
+        self._top = top
+        slots = len(first.scored.user_slots.keys)
+        # A list a column, of objects that the garbage collector does not follow: tuples of them would make it run.
+        self._impression_ids: list[str] = []
+        self._caller_ids: list[str | None] = []
+        self._at_us: list[int] = []
+        self._user_ids: list[str | None] = []
+        self._degraded: list[Sequence[str]] = []
+        self._candidates: list[int] = []
+        self._items: list[int] = []
+        self._user_keys_NS = np.empty((limit, slots), np.int64)
+        self._user_values_NS = np.empty((limit, slots), np.float32)
+        self._stop = 0
+        """Items of all answers so far, I."""
+        self._item_I: Rows | References = np.empty(limit * top, np.int64)
+        """Rows of the cache, if they have them; otherwise references."""
+        self._score_I = np.empty(limit * top, np.float32)
+        self._propensity_I = None if first.exploration is None else np.empty(limit * top, np.float32)
+
+    def add(self, at_us: int, user_id: str | None, request: RankRequest, ranking: Ranking, scored: ScoredSlots) -> None:
+        """Copy what is wanted of an answer; of `limit` answers at most."""
+        assert ranking.impression_id is not None
+        row, start = self.count, self._stop
+        best_K = ranking.order[: self._top]
+        stop = start + len(best_K)
+        self._user_keys_NS[row], self._user_values_NS[row] = scored.user_slots
+        if scored.row_N is not None:
+            scored.row_N.take(best_K, out=self._item_I[start:stop], mode="wrap")  # any other mode copies once more
+        elif scored.item_references is not None:
+            self._item_I[start:stop] = scored.item_references
+        self._score_I[start:stop] = ranking.scores[: self._top]
+        if self._propensity_I is not None and ranking.exploration is not None:
+            self._propensity_I[start:stop] = ranking.exploration.propensities[: self._top]
+        self._impression_ids.append(ranking.impression_id)
+        self._caller_ids.append(request.request_id)
+        self._at_us.append(at_us)
+        self._user_ids.append(user_id)
+        self._degraded.append(ranking.degraded or ())
+        self._candidates.append(len(ranking.candidates))
+        self._items.append(len(best_K))
+        self.count, self._stop = row + 1, stop
+
+    def to_block(self, references: ItemReferences) -> ImpressionBlock | None:
+        """Return the answers; None if the log has no room for the slots of their items."""
+        row, stop = self.count, self._stop
+        item_I = self._item_I[:stop]
+        reference_I = references.of_rows(self._artifact, item_I) if self._has_rows else item_I.copy()
+        if reference_I is None:
+            return None
+        policy, parameter = ("", 0.0) if self._exploration is None else self._exploration.policy
+        return ImpressionBlock(
+            self._artifact.manifest.name,
+            self._artifact.version,
+            self._label,
+            self._artifact.schema_hash,
+            policy,
+            parameter,
+            self._impression_ids,
+            self._caller_ids,
+            self._at_us,
+            self._user_ids,
+            self._degraded,
+            self._candidates,
+            self._items,
+            self._user_keys_NS[:row].copy(),  # a view would keep the room for `limit` answers
+            self._user_values_NS[:row].copy(),
+            reference_I,
+            self._score_I[:stop].copy(),
+            None if self._propensity_I is None else self._propensity_I[:stop].copy(),
+        )
