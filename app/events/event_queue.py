@@ -16,7 +16,7 @@ class EventQueue:
     def __init__(self, limit: int) -> None:
         """
         Args:
-            limit: records held at most, but for the rest of a block; about a kilobyte each.
+            limit: records held at most, but for the rest of a block; two kilobytes each at most.
         """
         self.limit = limit
         self.dropped: Counter[str] = Counter()

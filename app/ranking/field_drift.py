@@ -85,11 +85,13 @@ class FieldDrift:
     def on_ranked(self, request: RankRequest, ranking: Ranking) -> None:
         """Take the slots of some items of an answer that are in the cache; this is a `RankObserver`."""
         self._until_items -= 1
-        if self._until_items > 0 or ranking.label != STABLE or ranking.scored is None or ranking.scored.row_N is None:
+        if self._until_items > 0:
+            return
+        self._until_items = ITEMS_EVERY
+        if ranking.label != STABLE or ranking.scored is None or ranking.scored.row_N is None:
             return
         if request.model is not None or not ranking.artifact.manifest.histograms:
             return
-        self._until_items = ITEMS_EVERY
         best_K = ranking.order[: self._top]
         step = max(1, len(best_K) // ITEMS)
         chosen = best_K[int(random() * step) :: step]
