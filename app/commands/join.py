@@ -76,7 +76,14 @@ def join(
         emit({"joined_until": until_text, "spans": result.spans, **counts})
         return
     if not result.spans:
-        notify(f"nothing to join yet: a span of {every} is joined {window} after its end")
+        if result.next_at is None:
+            notify(f"nothing to join yet: {place} has no answers")
+        else:
+            at = result.next_at + timedelta(seconds=late)
+            notify(
+                f"nothing to join yet: a span of {every} is joined {window} after its end, the next one from "
+                f"{at:{SHOWN}} UTC on; a shorter --window and --every, and another --out, have rows sooner"
+            )
         return
     table = figures_table(f"joined until {result.joined_until:{SHOWN}} UTC", "", "in this run")
     for name, words in WORDS.items():

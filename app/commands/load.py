@@ -107,8 +107,12 @@ def load_file(
     ignored: Iterable[str] = (),
     newest: str | None = None,
     quote_escape: str | None = None,
+    called: str | None = None,
 ) -> LoadSummary:
     """Load one file into the configured Redis, or the embedded Valkey, with a progress bar.
+
+    Args:
+        called: what messages name in place of a file that the user does not know.
 
     Raises:
         CtrError: the file cannot be read, has too many bad rows or a misspelt column, or the store does not take it.
@@ -136,12 +140,12 @@ def load_file(
     for problem in result.problems:
         console.print(f"[yellow]left out:[/] {escape(problem)}", highlight=False, soft_wrap=True)
     if result.lacking:
-        lacking = ", ".join(result.lacking)
-        warn(f"{file} has no {lacking}: these {entity} are served without; --merge keeps what is stored of them")
+        lacking = f"{called or file} has no {', '.join(result.lacking)}"
+        warn(f"{lacking}: these {entity} are served without; --merge keeps what is stored of them")
     if result.unread:
         warn(f"no field reads {', '.join(result.unread)}")
     console.print(
-        f"loaded {result.loaded:,} {entity} from {escape(str(file))} in {result.seconds:.1f} s, "
+        f"loaded {result.loaded:,} {entity} from {escape(called or str(file))} in {result.seconds:.1f} s, "
         f"{result.rows_per_second:,.0f} rows/s; {result.bad} bad",
         highlight=False,
         soft_wrap=True,

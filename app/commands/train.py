@@ -315,7 +315,7 @@ def train(
             with tempfile.TemporaryDirectory() as states:
                 if not export:
                     export_states_of(rows, Path(states), "--load")
-                load_states(settings, rows, export or Path(states))
+                load_states(settings, rows, export or Path(states), None if export else f"the rows of {rows.source}")
         if is_published and name != load_settings().model:
             notify(f"To serve it: CTR_MODEL={name} ctr serve")
         if tracking:

@@ -41,12 +41,16 @@ def check_folder(folder: Path) -> None:
         raise ConfigError(f"--export {folder}: no file can be written there; name a folder that is yours")
 
 
-def load_states(settings: Settings, rows: Dataset, folder: Path) -> None:
-    """Load what was exported to the folder into the feature store."""
+def load_states(settings: Settings, rows: Dataset, folder: Path, called: str | None = None) -> None:
+    """Load what was exported to the folder into the feature store.
+
+    Args:
+        called: what messages name in place of a folder that the user does not know.
+    """
     from app.commands.load import load_file
 
     entities: tuple[Literal["users", "items"], ...] = ("users", "items")
     for entity in entities:
         file = folder / f"{entity}.jsonl"
         if file.is_file() and file.stat().st_size:
-            load_file(settings, entity, file, schema=rows.schema)
+            load_file(settings, entity, file, schema=rows.schema, called=called)

@@ -47,7 +47,10 @@ def route(live: LiveSnapshot, user_id: str | None, choice: str | int | None = No
         if live.canary is not None and (guest_arm if user_id is None else arm(user_id)) < live.canary_share:
             return Route(live.canary, CANARY)
         if live.stable is None:
-            raise NoModel("no model is live yet; publish one with `ctr train --publish`")
+            raise NoModel(
+                f"no version of {live.model} is live yet; publish one with `ctr train --name {live.model} --publish`, "
+                "or name another model by CTR_MODEL"
+            )
         return Route(live.stable, STABLE, live.fallback)
     labels = live.labels()
     if isinstance(choice, str) and choice in labels:

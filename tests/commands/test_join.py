@@ -33,7 +33,16 @@ def test_it_joins_what_is_over_and_goes_on_from_there(
     assert document["joined_until"] == "2026-09-21T17:00:00+00:00"
     status, out, err = ctr("join", "--out", str(tmp_path / "out"), "--until", UNTIL)
     assert (status, out) == (0, "")
-    assert "nothing to join yet" in err
+    assert "nothing to join yet: a span of 1h is joined 30m after its end" in " ".join(err.split())
+    assert "from 2026-09-21 18:30:05 UTC on" in " ".join(err.split())
+
+
+def test_a_log_without_answers_is_said_to_have_none(ctr: Ctr, tmp_path: Path) -> None:
+    (tmp_path / "events").mkdir()
+    status, out, err = ctr("join", "--events", str(tmp_path / "events"), "--out", str(tmp_path / "out"))
+    assert (status, out) == (0, "")
+    assert "nothing to join yet" in " ".join(err.split())
+    assert "has no answers" in " ".join(err.split())
 
 
 def test_what_does_not_fit_is_one_line_that_says_what_to_do(ctr: Ctr, tmp_path: Path) -> None:

@@ -86,8 +86,8 @@ def test_callers_may_ask_for_a_label_or_a_version(versions: tuple[Artifact, Arti
     for unknown in ("shadow", 9, "9", "best", "", "²"):
         with pytest.raises(InvalidRequest, match=r"live are stable \(version 1\), canary \(version 2\)"):
             route(snapshot, "1", unknown)
-    with pytest.raises(NoModel):
-        route(LiveSnapshot(), "1")
+    with pytest.raises(NoModel, match=r"no version of shop is live yet.*--name shop"):
+        route(LiveSnapshot(model="shop"), "1")
 
 
 def test_who_is_answered_by_a_fallback_is_told(versions: tuple[Artifact, Artifact]) -> None:

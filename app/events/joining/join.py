@@ -51,6 +51,8 @@ class JoinResult(msgspec.Struct):
     spans: int
     counts: JoinCounts
     """Of this run's spans."""
+    next_at: datetime | None = None
+    """When the first span that is not joined yet can be; None where the log has no answers."""
 
 
 def join(
@@ -120,7 +122,8 @@ def _join_locked(
         counts, spans, start = counts + bucket.counts, spans + 1, start + every
         state = msgspec.structs.replace(state, next=start.isoformat(), counts=state.counts + bucket.counts)
         replace_file(out / STATE, msgspec.json.format(msgspec.json.encode(state)) + b"\n")
-    return JoinResult(None if state.next is None else datetime.fromisoformat(state.next), spans, counts)
+    joined_until = None if state.next is None else datetime.fromisoformat(state.next)
+    return JoinResult(joined_until, spans, counts, None if first is None else start + every + window)
 
 
 def read_state(out: Path) -> JoinState | None:

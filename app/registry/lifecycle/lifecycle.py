@@ -61,7 +61,7 @@ class Lifecycle:
         self.store = store
         self._prepare, self._device, self._poll_s = prepare, device, poll_s
         self._events = SwapLog(store.name, on_event)
-        self._live = LiveSnapshot()
+        self._live = LiveSnapshot(model=store.name)
         self._lock = asyncio.Lock()
         self._loader = LoaderThread()
         self._files = LiveFiles(store)

@@ -25,6 +25,8 @@ class LiveSnapshot:
     """The stable version before this one: loaded, so that a rollback is quick, but not prepared to serve."""
     fallback: bool = False
     """True if `stable` is not the version that the pointer asks for, because that one was refused."""
+    model: str = ""
+    """Name of the model whose versions these are."""
 
     def labels(self) -> dict[str, Artifact]:
         """Map each label that some version has to that version."""
