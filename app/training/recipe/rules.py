@@ -81,8 +81,11 @@ def alternatives(config: JobConfig, rows: int) -> dict[str, JobConfig]:
 
 
 def target_statistics(config: JobConfig) -> dict[str, JobConfig]:
-    """Return the configuration with target statistics of each kind, by name; none if the user said which to have."""
-    if "target_statistics" in config.given:
+    """Return the configuration with target statistics of each kind, by name.
+
+    There are none if the user said which to have, or for a model that is not to have any.
+    """
+    if "target_statistics" in config.given or not config.model.family.tries_statistics:
         return {}
     return {
         name: replace(config, preparation=replace(config.preparation, target_statistics=kind))

@@ -18,6 +18,7 @@ from app.training.recipe.search import (
     FEW_ROWS,
     LARGE_BATCH_COST,
     RULES,
+    STATISTICS_OF_A_CLASS,
     STATISTICS_ROWS,
     FittedModel,
     RecipeSearch,
@@ -114,6 +115,14 @@ def test_too_few_rows_try_no_target_statistics() -> None:
     fits = Fits({RULES: 0.5, PAIRS: 0.1})
     assert search(fits, rows=STATISTICS_ROWS - 1).run().chosen == RULES
     assert not any("statistics" in name for name in fits.names)
+
+
+def test_few_clicks_and_towers_try_no_target_statistics() -> None:
+    few, towers = Fits({}), Fits({})
+    few_clicks = facts(MANY_ROWS, STATISTICS_OF_A_CLASS - 1)
+    RecipeSearch(job_config("deepfm", 0, effort="high"), few_clicks, few).run()
+    search(towers, "high", "neural_cf_towers").run()
+    assert not any("statistics" in name for name in (*few.names, *towers.names))
 
 
 def test_an_alternative_that_diverges_is_passed_over() -> None:
