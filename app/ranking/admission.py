@@ -122,8 +122,15 @@ class Admission:
         self._announced_cost += min(REQUEST_COST + BYTE_COST * size, HEAVY_COST - 1)
         return False
 
-    def correct(self, cost: float, decoded_cost: float, left_s: float) -> float:
+    def let_others_first(self, cost: float) -> None:
+        """Take the cost of an admitted request off the work before others: it is begun once there are none."""
+        self._backlog -= cost
+
+    def correct(self, cost: float, decoded_cost: float, left_s: float, *, is_before_others: bool = True) -> float:
         """Replace the cost of an admitted request, and return the new one, for `leave`.
+
+        Args:
+            is_before_others: whether the request counts as work before others; not after `let_others_first`.
 
         Raises Overloaded, and leaves the cost as it is, if the request is heavy and too many of those are at work.
         """
@@ -133,18 +140,18 @@ class Admission:
             if decoded_cost * self.seconds_per_cost > left_s:
                 raise Overloaded("a request as large as this one takes longer than its deadline leaves")
             self.heavy += 1
-            self._backlog -= cost
+            self._backlog -= cost * is_before_others
         else:
-            self._backlog += decoded_cost - cost
+            self._backlog += (decoded_cost - cost) * is_before_others
         return decoded_cost
 
-    def leave(self, cost: float) -> None:
-        """Note that a request has ended."""
+    def leave(self, cost: float, *, is_before_others: bool = True) -> None:
+        """Note that a request has ended; `is_before_others` is that of `correct`."""
         self.inflight -= 1
         if cost >= HEAVY_COST:
             self.heavy -= 1
         else:
-            self._backlog -= cost
+            self._backlog -= cost * is_before_others
         self._sampled_requests += 1
         self._sampled_cost += cost
         if self.inflight < 2:  # what the loop does between requests would be taken for theirs

@@ -22,8 +22,8 @@ from app.features.store import FeatureStore, RawFeatures
 from app.ranking.degraded import INVALID_FEATURES, ITEMS_UNAVAILABLE, STALE_ITEMS, USER_UNAVAILABLE
 from app.runtime.loop_pacer import SliceTurns
 
-READ_AT_ONCE = 128
-"""Most items that one round trip reads: the cache encodes them as they are read, which takes two milliseconds."""
+READ_AT_ONCE = 64
+"""Most items that one round trip reads: the cache encodes them as they are read, which takes a millisecond."""
 MAX_DOUBTED = 64
 """Most items that a request reads because reports of them may have been missed, a millisecond. After a lost connection
 all items are so, and requests that read all of theirs would take twenty times as long, and many be refused; the rest
@@ -110,6 +110,8 @@ class FeatureReader:
                 await self._turns.next()
                 following = unread_ids[len(items) : len(items) + READ_AT_ONCE]
                 items += (await self._store.fetch(None, following, self._wait_s(due))).items
+            if len(unread) > READ_AT_ONCE:
+                await self._turns.next()  # what follows takes a millisecond of so many
         except StoreError:
             return self._from_cache(ids, {} if user_id is None else user)
         finally:

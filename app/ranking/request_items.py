@@ -73,14 +73,14 @@ class RequestItems:
         return Slots(self._slots.keys[indices], self._slots.values[indices])
 
     async def encode(self, turns: SliceTurns, due: float) -> None:
-        """Compute the states of `own` in slices.
+        """Compute the states of `own` in slices, with a turn before and behind each where there are several.
 
         Raises:
             EncodingError: a value that was sent fits no slot.
             DeadlinePassed: `time.perf_counter()` reached `due` before all states were there.
         """
         for start in range(0, len(self.own), SLICE):
-            if start:
+            if len(self.own) > SLICE:
                 await turns.next()
             own = self.own[start : start + SLICE]
             held = own if self._held is not self.own else list(range(start, start + len(own)))
@@ -91,6 +91,8 @@ class RequestItems:
                 self.states[own] = self._artifact.encode_items(slots).to(self.states.dtype)
             if time.perf_counter() >= due:
                 raise DeadlinePassed("the time was over before scoring")
+        if len(self.own) > SLICE:
+            await turns.next()
 
     def _on_invalid(self, field: str) -> None:
         self._count_invalid(field)

@@ -22,8 +22,13 @@ from app.ranking.ranker import Ranking
 from app.ranking.request import RankRequest
 from app.runtime.loop_pacer import SliceTurns
 
-LARGE_BODY = 64_000
-"""Bytes from which on a body is decoded in a turn of its own: that takes milliseconds."""
+LEAST_LARGE, LARGE_BODY = 8_000, 64_000
+"""A body of fewer bytes than the first never waits for a turn, one of more than the second always does: decoding it
+alone takes milliseconds."""
+LARGE_RATIO = 8.0
+"""Between them a body waits if it has so many times the bytes of a usual one, the median: then others' requests would
+wait for it and not it for theirs, and where all are as large none waits."""
+MEDIAN_STEP = 0.01
 
 log = structlog.get_logger(__name__)
 
@@ -33,6 +38,18 @@ class RankObserver(Protocol):
 
     def __call__(self, request: RankRequest, ranking: Ranking, /) -> None:
         """Take note of an answer; called on the event loop's thread, so it must be quick."""
+
+
+class BodySizes:
+    """Tells large bodies by the median of those before, which goes up or down by a hundredth at each."""
+
+    def __init__(self) -> None:
+        self._median = float(LARGE_BODY)
+
+    def is_large(self, size: int) -> bool:
+        """Return whether a body of so many bytes is large beside the others, and count it."""
+        self._median *= 1 + MEDIAN_STEP if size > self._median else 1 - MEDIAN_STEP
+        return size > min(max(LARGE_RATIO * self._median, LEAST_LARGE), LARGE_BODY)
 
 
 class RankService:
@@ -50,7 +67,8 @@ class RankService:
     ) -> None:
         """
         Args:
-            turns: in which large bodies are decoded; those of the ranker, or by default of their own.
+            turns: in which requests of large bodies are decoded and begun; those of the ranker, or by default of their
+                own.
             observers: told of each ranking, in this order, before it is returned; what one raises is logged.
             on_refused: told of each request that ended with a RequestError.
         """
@@ -58,6 +76,7 @@ class RankService:
         self._admission = admission
         self._fallback = fallback
         self._turns = turns or SliceTurns()
+        self._body_sizes = BodySizes()
         self._observers = tuple(observers)
         self._on_refused = on_refused
         self._log_throttle = LogThrottle()
@@ -89,20 +108,24 @@ class RankService:
             cost = admission.enter(
                 REQUEST_COST + BYTE_COST * size, 0.0 if received_at is None else began - received_at, due - began
             )
+            is_large = self._body_sizes.is_large(size)
             try:
-                if size > LARGE_BODY:
+                if is_large:
+                    admission.let_others_first(cost)
                     await self._turns.next()
                     began = time.perf_counter()
                 request = decode()
                 decoded = time.perf_counter()
-                cost = admission.correct(cost, cost_of(request), due - decoded)
+                cost = admission.correct(cost, cost_of(request), due - decoded, is_before_others=not is_large)
+                if is_large:
+                    await self._turns.next()
                 live = self._fallback.snapshot()
                 try:
                     ranking = await self._ranker.rank(request, due)
                 except Exception as error:
                     ranking = await self._fallback.rank(request, due, error, live)
             finally:
-                admission.leave(cost)
+                admission.leave(cost, is_before_others=not is_large)
         except RequestError as error:
             self._on_refused(error)
             raise

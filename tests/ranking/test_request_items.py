@@ -94,7 +94,9 @@ async def test_many_items_that_are_not_cached_are_read_a_part_at_a_time(
     ranker: Ranker, store: Recording, versions: list[Artifact]
 ) -> None:
     ranking = await rank(ranker, RankRequest("4", IDS))
-    assert [(user, items) for user, items, _ in store.asked] == [("4", 128), (None, 128), (None, 5)]
+    parts = [READ_AT_ONCE] * (len(IDS) // READ_AT_ONCE) + [len(IDS) % READ_AT_ONCE]
+    assert [items for _, items, _ in store.asked] == parts
+    assert [user for user, _, _ in store.asked] == ["4", *[None] * (len(parts) - 1)]
     items = {item_id: raw_item(int(item_id)) for item_id in IDS}
     assert scores(ranking) == pytest.approx(expected(versions[0], "4", raw_user(4), items), abs=1e-5)
     await rank(ranker, RankRequest("4", IDS))

@@ -18,7 +18,7 @@ from app.ranking.monitor import ModelMonitor
 from app.ranking.ranker import Ranker, Ranking
 from app.ranking.request import RankRequest
 from app.ranking.routing import arm, route
-from app.ranking.service import LARGE_BODY, RankService
+from app.ranking.service import LARGE_BODY, LARGE_RATIO, LEAST_LARGE, BodySizes, RankService
 from app.registry.artifact.artifact import Artifact
 from app.registry.lifecycle.snapshot import LiveSnapshot
 
@@ -182,6 +182,33 @@ async def test_a_large_body_is_decoded_in_a_turn_of_its_own(core: Core) -> None:
         core.service.rank(lambda: decode("small"), 10, size=100),
     )
     assert decoded == ["small", "large"]
+
+
+def test_a_body_is_large_beside_usual_ones_and_not_among_its_like() -> None:
+    sizes = BodySizes()
+    assert not sizes.is_large(LARGE_BODY), "nothing is known yet"
+    assert sizes.is_large(LARGE_BODY + 1)
+    for number in range(2000):  # a third of them large
+        large = sizes.is_large(20_000) if number % 3 == 0 else sizes.is_large(700)
+    assert sizes.is_large(20_000)
+    assert not sizes.is_large(LEAST_LARGE)
+    assert not large
+    for _ in range(2000):
+        sizes.is_large(20_000)
+    assert not sizes.is_large(round(LARGE_RATIO * 20_000 / 4)), "where most are as large none waits for others"
+
+
+async def test_requests_of_large_bodies_are_no_work_before_others(core: Core) -> None:
+    core.admission.limit = 100
+    core.open.clear()
+    large = [asyncio.create_task(core.service.rank(lambda: RankRequest("1", IDS), 10, size=10 * LARGE_BODY))]
+    await asyncio.sleep(0)
+    assert core.admission.inflight == 1
+    assert core.admission._backlog == pytest.approx(0.0, abs=1e-9)
+    core.open.set()
+    await asyncio.gather(*large)
+    assert core.admission.inflight == 0
+    assert core.admission._backlog == pytest.approx(0.0, abs=1e-9)
 
 
 async def test_stable_answers_what_a_canary_cannot_and_the_canary_is_withdrawn(core: Core) -> None:
