@@ -77,11 +77,13 @@ class Explainer:
             self._parts = error
 
     async def explain(self, item: Slots) -> Explanation:
-        """Explain the score of an item (slots [S]) in one slice, or in several if there are many fields."""
+        """Explain the score of an item (slots [S]) in two slices, or in more if there are many fields."""
         await self._turns.next()
         logit, effects = await self._effects(item)
         if not math.isfinite(logit):
             return Explanation(None, self._calibration, [], no_parts="the logit is not finite")
+        if not isinstance(self._parts, NoLogitParts):
+            await self._turns.next()
         try:
             parts = self._split(item, logit)
         except NoLogitParts as error:

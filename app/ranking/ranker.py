@@ -242,6 +242,7 @@ class Ranker:
             explanations.append(await explainer.explain(items.slots_of(index)))
             if time.perf_counter() >= due:
                 raise DeadlinePassed(f"the time was over with {len(explanations)} items explained")
+        await self._turns.next()  # to write the answer takes a millisecond of so many parts
         return explanations
 
     def _ranking(
