@@ -32,8 +32,9 @@ class KeptAnswers(Generic[Answer]):
     ) -> None:
         """
         Args:
-            worked: seconds of a core that the calling thread has had; a thread that is held up takes nothing from
-                requests.
+            clock: gives the time, in seconds.
+            worked: gives the processor time of the calling thread, in seconds; time in which it is held up costs
+                requests nothing.
         """
         self._clock, self._worked = clock, worked
         self._kept: dict[Hashable, Answer] = {}

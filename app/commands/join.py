@@ -79,10 +79,11 @@ def join(
         if result.next_at is None:
             notify(f"nothing to join yet: {place} has no answers")
         else:
-            at = result.next_at + timedelta(seconds=late)
+            at = result.next_at if until else result.next_at + timedelta(seconds=late)
+            when = f"give --until {at:{SHOWN}} or later" if until else f"the next one from {at:{SHOWN}} UTC on"
             notify(
-                f"nothing to join yet: a span of {every} is joined {window} after its end, the next one from "
-                f"{at:{SHOWN}} UTC on; a shorter --window and --every, and another --out, have rows sooner"
+                f"nothing to join yet: a span of {every} is joined {window} after its end, {when}; "
+                "a shorter --window and --every give rows sooner, into another --out"
             )
         return
     table = figures_table(f"joined until {result.joined_until:{SHOWN}} UTC", "", "in this run")

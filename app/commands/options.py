@@ -77,6 +77,8 @@ TRAINER_FIELDS = {
 """Map an option to the field of the configuration that it sets."""
 JOB_FIELDS = ("calibration", "refit", "linear_share")
 PREPARATION_FIELDS = ("min_count", "target_statistics")
+ADAPTED_FIELDS = (*PREPARATION_FIELDS, "linear_share")
+"""Options beside those of the model and the trainer that follow the data unless they are given."""
 
 
 def job_config(model: str, seed: int, split: Literal["auto", "time", "random"] = "auto", **given: Any) -> JobConfig:
@@ -100,6 +102,8 @@ def job_config(model: str, seed: int, split: Literal["auto", "time", "random"] =
     for option in shape:
         if option not in takes:
             raise ConfigError(f"--{option}: {model} has none; leave it out")
+    if given.get("linear_share") and not model_class(model).has_first_order:
+        raise ConfigError(f"--linear-share: {model} has no first-order part to add a regression to; leave it out")
     own = dict(map(name_and_value, given.get("option", ())))
     architecture = ModelConfig(name=model, seed=seed, own=own, **shape)
     chosen = {field: given[option] for option, field in TRAINER_FIELDS.items() if option in given}
@@ -110,11 +114,7 @@ def job_config(model: str, seed: int, split: Literal["auto", "time", "random"] =
         split=SplitConfig(kind=split, seed=seed),
         preparation=PreprocessingFit(**{option: given[option] for option in PREPARATION_FIELDS if option in given}),
         effort=given.get("effort"),
-        given=tuple(
-            sorted(
-                {*shape, *chosen, *(given.keys() & {*PREPARATION_FIELDS, "linear_share"}), *(["own"] if own else [])}
-            )
-        ),
+        given=tuple(sorted({*shape, *chosen, *(given.keys() & {*ADAPTED_FIELDS}), *(["own"] if own else [])})),
         **{option: given[option] for option in JOB_FIELDS if option in given},
     )
 

@@ -16,7 +16,7 @@ class EventQueue:
     def __init__(self, limit: int) -> None:
         """
         Args:
-            limit: records held at most, but for the rest of a block; two kilobytes each at most.
+            limit: records held at most, of two kilobytes or less; the last block may exceed it.
         """
         self.limit = limit
         self.dropped: Counter[str] = Counter()
@@ -37,7 +37,7 @@ class EventQueue:
         return True
 
     def take(self, count: int) -> list[Record]:
-        """Take the oldest records, until there are `count` of them or none is left."""
+        """Take the oldest records, until there are `count` of them, or a few more of a block, or none is left."""
         taken: list[Record] = []
         size = 0
         while self._records and size < count:

@@ -32,23 +32,23 @@ class ImpressionBlock(NamedTuple):
     """How the order was drawn from the scores; empty for descending scores."""
     policy_parameter: float
     impression_ids: Sequence[str]
-    """[N]."""
+    """[N] the answers' ids, by which feedback finds them."""
     caller_ids: Sequence[str | None]
     """[N] the callers' own names for the requests."""
     at_us: Sequence[int]
     """[N] microseconds since 1970."""
     user_ids: Sequence[str | None]
-    """[N]."""
+    """[N] the users' ids as they are recorded, None for guests."""
     degraded: Sequence[Sequence[str]]
-    """[N]."""
+    """[N] the reasons for which an answer is degraded."""
     candidates: Sequence[int]
     """[N] the number of distinct items that were ranked."""
     items: Sequence[int]
-    """[N] the number of its first items that are recorded; I are those of all answers together."""
+    """[N] how many of an answer's first items are recorded; I is their sum."""
     user_keys: Keys
     """[N, S] of the user's slots as they were scored, with what the request sent."""
     user_values: Values
-    """[N, S]."""
+    """[N, S] of the same slots."""
     item_references: References
     """[I] which `ItemSlots` each item had, answer after answer."""
     scores: Scores

@@ -70,7 +70,7 @@ class Admission:
         self._interval_began = now()
         self._arrivals = self._late_arrivals = 0
         self._backlog = 0.0
-        """The cost of the requests at work that are not heavy."""
+        """The cost of the requests at work that are not heavy, and let no others go first."""
         self._announced, self._announced_cost = 0, 0.0
         """Requests that `sheds` has let through and the event loop has not begun, and what they cost."""
         self._sampled_requests = 0
@@ -123,7 +123,7 @@ class Admission:
         return False
 
     def let_others_first(self, cost: float) -> None:
-        """Take the cost of an admitted request off the work before others: it is begun once there are none."""
+        """Take the cost of an admitted request off the work before others, because it waits for a turn."""
         self._backlog -= cost
 
     def correct(self, cost: float, decoded_cost: float, left_s: float, *, is_before_others: bool = True) -> float:
@@ -140,9 +140,10 @@ class Admission:
             if decoded_cost * self.seconds_per_cost > left_s:
                 raise Overloaded("a request as large as this one takes longer than its deadline leaves")
             self.heavy += 1
-            self._backlog -= cost * is_before_others
-        else:
-            self._backlog += (decoded_cost - cost) * is_before_others
+            if is_before_others:
+                self._backlog -= cost
+        elif is_before_others:
+            self._backlog += decoded_cost - cost
         return decoded_cost
 
     def leave(self, cost: float, *, is_before_others: bool = True) -> None:
@@ -150,8 +151,8 @@ class Admission:
         self.inflight -= 1
         if cost >= HEAVY_COST:
             self.heavy -= 1
-        else:
-            self._backlog -= cost * is_before_others
+        elif is_before_others:
+            self._backlog -= cost
         self._sampled_requests += 1
         self._sampled_cost += cost
         if self.inflight < 2:  # what the loop does between requests would be taken for theirs

@@ -77,7 +77,7 @@ class Explainer:
             self._parts = error
 
     async def explain(self, item: Slots) -> Explanation:
-        """Explain the score of an item (slots [S]) in two slices, or in more if there are many fields."""
+        """Explain the score of an item (slots [S]) in a slice, one more for its parts, and more for many fields."""
         await self._turns.next()
         logit, effects = await self._effects(item)
         if not math.isfinite(logit):

@@ -28,7 +28,8 @@ class NotedAnswers:
         """
         assert first.scored is not None
         self.count = 0
-        self._artifact, self._label, self._exploration = first.artifact, first.label, first.exploration
+        self._artifact, self._label = first.artifact, first.label
+        self._policy = None if first.exploration is None else first.exploration.policy
         self._has_rows = first.scored.row_N is not None
         self._top = top
         slots = len(first.scored.user_slots.keys)
@@ -47,7 +48,7 @@ class NotedAnswers:
         self._item_I: Rows | References = np.empty(limit * top, np.int64)
         """Rows of the cache, if they have them; otherwise references."""
         self._score_I = np.empty(limit * top, np.float32)
-        self._propensity_I = None if first.exploration is None else np.empty(limit * top, np.float32)
+        self._propensity_I = None if self._policy is None else np.empty(limit * top, np.float32)
 
     def add(self, at_us: int, user_id: str | None, request: RankRequest, ranking: Ranking, scored: ScoredSlots) -> None:
         """Copy what is wanted of an answer; of `limit` answers at most."""
@@ -79,7 +80,7 @@ class NotedAnswers:
         reference_I = references.of_rows(self._artifact, item_I) if self._has_rows else item_I.copy()
         if reference_I is None:
             return None
-        policy, parameter = ("", 0.0) if self._exploration is None else self._exploration.policy
+        policy, parameter = ("", 0.0) if self._policy is None else self._policy
         return ImpressionBlock(
             self._artifact.manifest.name,
             self._artifact.version,

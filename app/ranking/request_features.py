@@ -111,7 +111,7 @@ class FeatureReader:
                 following = unread_ids[len(items) : len(items) + READ_AT_ONCE]
                 items += (await self._store.fetch(None, following, self._wait_s(due))).items
             if len(unread) > READ_AT_ONCE:
-                await self._turns.next()  # what follows takes a millisecond of so many
+                await self._turns.next()  # to look so many up takes a millisecond
         except StoreError:
             return self._from_cache(ids, {} if user_id is None else user)
         finally:

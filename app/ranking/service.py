@@ -14,7 +14,7 @@ from typing import Protocol
 
 import structlog
 
-from app.errors import RequestError
+from app.errors import DeadlinePassed, RequestError
 from app.observability.logs import LogThrottle
 from app.ranking.admission import BYTE_COST, REQUEST_COST, Admission, cost_of
 from app.ranking.fallback import Fallback, SupportsRank
@@ -29,6 +29,7 @@ LARGE_RATIO = 8.0
 """Between them a body waits if it has so many times the bytes of a usual one, the median: then others' requests would
 wait for it and not it for theirs, and where all are as large none waits."""
 MEDIAN_STEP = 0.01
+"""Each body moves the median by this share of itself, up or down: a few hundred bodies make a new one."""
 
 log = structlog.get_logger(__name__)
 
@@ -44,12 +45,13 @@ class BodySizes:
     """Tells large bodies by the median of those before, which goes up or down by a hundredth at each."""
 
     def __init__(self) -> None:
-        self._median = float(LARGE_BODY)
+        self._median = LARGE_BODY / LARGE_RATIO
 
     def is_large(self, size: int) -> bool:
-        """Return whether a body of so many bytes is large beside the others, and count it."""
-        self._median *= 1 + MEDIAN_STEP if size > self._median else 1 - MEDIAN_STEP
-        return size > min(max(LARGE_RATIO * self._median, LEAST_LARGE), LARGE_BODY)
+        """Count a body of so many bytes, and return whether it is large beside the others."""
+        median = self._median * (1 + MEDIAN_STEP if size > self._median else 1 - MEDIAN_STEP)
+        self._median = min(max(median, LEAST_LARGE / LARGE_RATIO), LARGE_BODY / LARGE_RATIO)
+        return size > LARGE_RATIO * self._median
 
 
 class RankService:
@@ -99,6 +101,7 @@ class RankService:
 
         Raises:
             Overloaded: too many requests are at work; nothing was decoded, unless the request is a heavy one.
+            DeadlinePassed: its time was over before it was begun, or before it was ranked.
             RequestError: what `decode` raises, or one of those of `Ranker.rank`.
         """
         began = time.perf_counter()
@@ -112,13 +115,13 @@ class RankService:
             try:
                 if is_large:
                     admission.let_others_first(cost)
-                    await self._turns.next()
+                    await self._next_turn(due)
                     began = time.perf_counter()
                 request = decode()
                 decoded = time.perf_counter()
                 cost = admission.correct(cost, cost_of(request), due - decoded, is_before_others=not is_large)
                 if is_large:
-                    await self._turns.next()
+                    await self._next_turn(due)
                 live = self._fallback.snapshot()
                 try:
                     ranking = await self._ranker.rank(request, due)
@@ -137,3 +140,9 @@ class RankService:
                 if self._log_throttle.admits():
                     log.error("rank_observer_failed", exc_info=error)
         return ranking
+
+    async def _next_turn(self, due: float) -> None:
+        """Wait for a turn. Raises DeadlinePassed if it comes too late, before anything more is done in vain."""
+        await self._turns.next()
+        if time.perf_counter() >= due:
+            raise DeadlinePassed("the time was over before the request's turn came")

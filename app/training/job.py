@@ -84,6 +84,8 @@ class TrainingJob:
         trained = calibrate_and_measure(job.config, prepared, searched.best.model, searched.best.fitted, linear)
         if trained.average.in_words:
             notify(f"Chosen: {trained.average.in_words}")
+        elif job.config.linear_share and not trained.average.share:
+            notify("Not averaged with logistic regression: there are too many rows, or it could not be fitted")
         job = TrainingJob(replace(job.config, linear_share=trained.average.share))
         baselines = fit_baselines_on(prepared, job.config.trainer.seed, notify, linear=linear)
         refitted = job.refit(data, test, prepared, trained, notify, on_progress, checkpoint, group)
@@ -123,7 +125,9 @@ class TrainingJob:
         if config.effort:
             split = replace(config.split, validation=validation_share(data.labels_N))
             share = config.linear_share if "linear_share" in config.given else None
-            config = replace(config, split=split, linear_share=share if group.size == 1 else 0.0)
+            config = replace(config, split=split, linear_share=share)
+        if group.size > 1:
+            config = replace(config, linear_share=0.0)  # nor was an average
         prepared = TrainingJob(config).prepare(data, test, notify, group)
         facts = measure(prepared)
         if config.effort:

@@ -30,8 +30,8 @@ SHARES = (0.0, 0.25, 0.5, 0.75)
 PRIOR_SHARE, PRIOR_STRENGTH = 0.5, 8.0
 """Validation has to gain 2 nats, summed over its rows, to leave the prior's share for none: few rows say little."""
 MAX_ROWS, MAX_ROWS_WITH_STATISTICS = 200_000, 10_000
-"""With more training rows no set was seen where logistic regression adds anything, and its fit takes long. It does not
-have a model's target statistics, whose numbers differ between training rows and others."""
+"""Most training rows, and most where the model has target statistics, which the regression lacks: with more no set was
+seen where it adds anything, and its fit takes long."""
 
 
 @dataclass(frozen=True)
@@ -44,10 +44,11 @@ class LinearAverage:
     alone_loss: float | None = None
     """Validation log loss of the model alone, in nats; None where no share was to be chosen."""
     loss: float | None = None
+    """Validation log loss of the average, in nats; None where no share was to be chosen."""
 
     @property
     def scale(self) -> float:
-        """Return the factor of the logit of the model that has the other's weights."""
+        """Return 1 - share, by which the logit is multiplied once the regression's weights are added."""
         return 1.0 - self.share
 
     @property
@@ -57,9 +58,10 @@ class LinearAverage:
             return ""
         if self.share == 0:
             return f"no average with logistic regression, as it does not lower the log loss {self.alone_loss:.4f}"
+        why = "" if self.loss < self.alone_loss else "; validation has too few rows to tell"
         return (
             f"the average with logistic regression, of share {self.share:g}: "
-            f"log loss {self.loss:.4f}, alone {self.alone_loss:.4f}"
+            f"log loss {self.loss:.4f}, alone {self.alone_loss:.4f}{why}"
         )
 
 

@@ -101,7 +101,13 @@ class _Contract:
         self._check_shape("logits", logits_B, (len(rows_BT),))
         if not logits_B.requires_grad:
             raise self._error("logits depends on no weight, so that there is nothing to train")
-        (slope_RE,) = torch.autograd.grad(logits_B.sum(), [model.table_RE], allow_unused=True)
+        slope_RE, slope_BFE, slope_1 = torch.autograd.grad(
+            logits_B.sum(), [model.table_RE, fields_BFE, model.bias], allow_unused=True
+        )
+        if model.has_first_order and not (_is(slope_BFE, 1.0, column=0) and _is(slope_1, float(len(rows_BT)))):
+            raise self._error(
+                "has_first_order says that logits adds the bias and column 0 of each field vector once, and it does not"
+            )
         if slope_RE is not None:
             raise self._error(
                 "logits looks rows of the table up by itself: use the field vectors fields_BFE that it is given, as "
@@ -174,6 +180,11 @@ class _Contract:
         difference = float((one_N - other_N).abs().max())
         if not difference <= TOLERANCE * max(1.0, float(other_N.abs().max())):
             raise self._error(f"{name} differs from {other_name} by {difference:.2g}, and has to agree{hint}")
+
+
+def _is(slope: Tensor | None, value: float, column: int | None = None) -> bool:
+    """Return whether a gradient, or a column of it, has this value everywhere."""
+    return slope is not None and bool(((slope if column is None else slope[..., column]) - value).abs().max() < 1e-4)
 
 
 def _with_random_weights(model: CtrModel) -> CtrModel:

@@ -99,6 +99,7 @@ def refit(
 
     Raises:
         DataError: the training diverges, or the checkpoint is of another run.
+        MemoryError and the like: the regression that the model is averaged with cannot be fitted to all rows.
     """
     machine_group = group.on_this_machine()
     encoded = encode(data, machine_group)

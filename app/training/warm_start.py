@@ -149,8 +149,10 @@ def warm_start(model: CtrModel, preprocessing: Preprocessing, live: Artifact, tr
         for name, parameter in model.named_parameters():
             if name != "table_RE" and not _is_folded(model, name):
                 parameter.copy_(_live_weight(learned, name, parameter))
+        # An averaged version serves 1 - a times its logit, and has a / (1 - a) times a regression's weights in it. The
+        # first-order part is brought to what is served; the rest stays as it was trained, to be trained on.
         scale = live.manifest.config.get("calibrated", {}).get("scale", 1.0)
-        for first_order in (model.table_RE[:, 0], model.bias):  # in which a regression of a larger weight may be
+        for first_order in (model.table_RE[:, 0], model.bias):
             first_order.mul_(scale)
         for name, module in model.named_modules():
             if isinstance(module, nn.BatchNorm1d) and f"{name}.running_mean" in learned:  # one that is not folded

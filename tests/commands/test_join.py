@@ -34,7 +34,10 @@ def test_it_joins_what_is_over_and_goes_on_from_there(
     status, out, err = ctr("join", "--out", str(tmp_path / "out"), "--until", UNTIL)
     assert (status, out) == (0, "")
     assert "nothing to join yet: a span of 1h is joined 30m after its end" in " ".join(err.split())
-    assert "from 2026-09-21 18:30:05 UTC on" in " ".join(err.split())
+    assert "give --until 2026-09-21 18:30:00 or later" in " ".join(err.split())
+    for _ in range(2):
+        status, out, err = ctr("join", "--out", str(tmp_path / "all"))
+    assert "the next one from 20" in " ".join(err.split())
 
 
 def test_a_log_without_answers_is_said_to_have_none(ctr: Ctr, tmp_path: Path) -> None:

@@ -35,6 +35,7 @@ def test_the_example_of_the_documentation_keeps_it() -> None:
 LOGITS = "self.bias + user_BE[:, 0] + item_BE[:, 0] + self.scale * cross_BK.sum(1)"
 SCORE = "torch.mv(items_ND[:, :-1], user_D[:-1]) + items_ND[:, -1] + user_D[-1]"
 BROKEN = {
+    "first order": ("self.bias + user_BE[:, 0] +", "self.bias + 2 * user_BE[:, 0] +", "has_first_order says that"),
     "split": ("items_ND[:, -1] + user_D[-1]", "items_ND[:, -1]", "differs from forward by"),
     "state of a user": ("self.scale * self.matrix(user_BE[:, 1:]), ", "self.matrix(user_BE[:, 1:]), ", "differs from"),
     "a term that begins at zero": ("+ self.scale * cross_BK.sum(1)", "+ self.bias * cross_BK.sum(1)", "differs"),

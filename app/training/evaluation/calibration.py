@@ -11,7 +11,8 @@ cross-fitted log loss is above no other's by more than a standard error of the d
 Hastie, Tibshirani & Friedman 2009, section 7.10). Candidates that do not beat a constant are none where another does;
 where none does, all but a constant is left. docs/training.md measures that it chooses well.
 
-The model keeps (a, b) in `calibration_2`, so they are in the artifact and every score that is served is calibrated.
+The model keeps (a, b) in `calibration_2`, a times `scale`, so they are in the artifact and every score that is served
+is calibrated.
 a is above 0 and changes no order: AUC is what it was. Where clicks do not rise with the logits the best a would be 0 or
 less; a is then the least that keeps the order, `least_slope`, which leaves all but a constant.
 
@@ -87,11 +88,11 @@ class Calibration:
 
     @property
     def as_trained(self) -> Calibration:
-        """Return what there is without the two numbers: what the training rows and the averaging make of logits."""
+        """Return the same without what was fitted: slope 1 and offset 0."""
         return Calibration(negatives_offset=self.negatives_offset, scale=self.scale)
 
     def apply(self, model: CtrModel) -> None:
-        """Put the two numbers into the model, in place."""
+        """Put slope and offset into the model, in place, with the scale and the kept negatives."""
         with torch.no_grad():
             model.calibration_2.copy_(torch.tensor([self.slope * self.scale, self.offset + self.negatives_offset]))
 

@@ -7,6 +7,7 @@ from dataclasses import dataclass
 from functools import cached_property
 
 import numpy as np
+import numpy.typing as npt
 import torch
 from scipy.sparse import csr_matrix
 from sklearn.exceptions import ConvergenceWarning
@@ -47,8 +48,8 @@ class LinearFit:
         return float(self.model.C)
 
     @cached_property
-    def weights_R(self) -> Probabilities:
-        """Return the weight of each of these table rows, in float64."""
+    def weights_R(self) -> npt.NDArray[np.float64]:
+        """Return the weights [R] of the first `width` table rows, in float64."""
         return np.asarray(self.model.coef_[0], np.float64)
 
     @property
@@ -56,7 +57,7 @@ class LinearFit:
         """Return the intercept."""
         return float(self.model.intercept_[0])
 
-    def logits(self, rows: ExpandedRows) -> Probabilities:
+    def logits(self, rows: ExpandedRows) -> npt.NDArray[np.float64]:
         """Return the logits [N] of rows, in float64."""
         return np.asarray(self.model.decision_function(_sparse(rows, self.width)), np.float64)
 

@@ -94,7 +94,6 @@ class RecipeSearch:
             facts: what the training rows are.
         """
         self._config, self._facts, self._fit, self._notify = config, facts, fit, notify
-        self._rows = facts.rows
         self._tried: list[TriedFit] = []
 
     def run(self) -> SearchResult:
@@ -106,8 +105,8 @@ class RecipeSearch:
         config = self._config
         if config.effort in (None, "quick"):
             return self._first(config, RULES)
-        has_time = config.effort == "high" or self._rows < FEW_ROWS
-        has_enough = self._rows >= STATISTICS_ROWS and self._facts.rarer_class >= STATISTICS_OF_A_CLASS
+        has_time = config.effort == "high" or self._facts.rows < FEW_ROWS
+        has_enough = self._facts.rows >= STATISTICS_ROWS and self._facts.rarer_class >= STATISTICS_OF_A_CLASS
         statistics = target_statistics(config) if has_enough else {}
         if statistics and not has_time and self._is_promising(statistics[PAIRS]):
             return self._first(statistics[PAIRS], PAIRS)
@@ -116,7 +115,7 @@ class RecipeSearch:
         left = math.inf if has_time else (BUDGET - 1) * first_epochs
         for name, other in statistics.items() if has_time else ():
             best = self._better(best, name, other, 2 * first_epochs, STATISTICS_GAIN)
-        for name, other in alternatives(best.config, self._rows).items():
+        for name, other in alternatives(best.config, self._facts.rows).items():
             cost = LARGE_BATCH_COST if other.trainer.batch_size > config.trainer.batch_size else 1.0
             epochs = int(min(math.ceil(EPOCHS_MORE * first_epochs), left / cost))
             if epochs >= MIN_EPOCHS:
@@ -129,7 +128,7 @@ class RecipeSearch:
 
     def _is_promising(self, with_statistics: JobConfig) -> bool:
         """Tell whether target statistics gain at once: they are numbers, from which nothing has to be learned first."""
-        steps = -(-self._rows // self._config.trainer.batch_size)
+        steps = -(-self._facts.rows // self._config.trainer.batch_size)
         epochs = -(-PROBE_STEPS // steps)
         losses = []
         for name, config in ((RULES, self._config), (PAIRS, with_statistics)):
