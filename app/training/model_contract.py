@@ -74,6 +74,7 @@ class _Contract:
         served = serving_form(_with_random_weights(model))
         with torch.no_grad():
             self._check_split(model, served)
+        self._check_first_order(model)
         self._check_program(served)
 
     def _run(self, method: str, call: Callable[[], _Result]) -> _Result:
@@ -101,17 +102,26 @@ class _Contract:
         self._check_shape("logits", logits_B, (len(rows_BT),))
         if not logits_B.requires_grad:
             raise self._error("logits depends on no weight, so that there is nothing to train")
-        slope_RE, slope_BFE, slope_1 = torch.autograd.grad(
-            logits_B.sum(), [model.table_RE, fields_BFE, model.bias], allow_unused=True
-        )
-        if model.has_first_order and not (_is(slope_BFE, 1.0, column=0) and _is(slope_1, float(len(rows_BT)))):
-            raise self._error(
-                "has_first_order says that logits adds the bias and column 0 of each field vector once, and it does not"
-            )
+        (slope_RE,) = torch.autograd.grad(logits_B.sum(), [model.table_RE], allow_unused=True)
         if slope_RE is not None:
             raise self._error(
                 "logits looks rows of the table up by itself: use the field vectors fields_BFE that it is given, as "
                 "training updates the table through them alone"
+            )
+
+    def _check_first_order(self, model: CtrModel) -> None:
+        """Check that logits rise by as much as the bias does, or a weight of column 0, if the class says so."""
+        if not model.has_first_order:
+            return
+        expanded = expand(self.preprocessing, self.rows)
+        with torch.no_grad():
+            fields_BFE = model.fields(expanded.rows_NT, expanded.x_NT)
+        fields_BFE = fields_BFE.detach().requires_grad_()
+        logits_B = model.logits(expanded.rows_NT, expanded.x_NT, fields_BFE)
+        slope_BFE, slope_1 = torch.autograd.grad(logits_B.sum(), [fields_BFE, model.bias], allow_unused=True)
+        if not (_is(slope_BFE, 1.0, column=0) and _is(slope_1, float(len(logits_B)))):
+            raise self._error(
+                "has_first_order says that logits adds the bias and column 0 of each field vector once, and it does not"
             )
 
     def _check_split(self, model: CtrModel, served: CtrModel) -> None:

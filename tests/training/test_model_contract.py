@@ -35,7 +35,6 @@ def test_the_example_of_the_documentation_keeps_it() -> None:
 LOGITS = "self.bias + user_BE[:, 0] + item_BE[:, 0] + self.scale * cross_BK.sum(1)"
 SCORE = "torch.mv(items_ND[:, :-1], user_D[:-1]) + items_ND[:, -1] + user_D[-1]"
 BROKEN = {
-    "first order": ("self.bias + user_BE[:, 0] +", "self.bias + 2 * user_BE[:, 0] +", "has_first_order says that"),
     "split": ("items_ND[:, -1] + user_D[-1]", "items_ND[:, -1]", "differs from forward by"),
     "state of a user": ("self.scale * self.matrix(user_BE[:, 1:]), ", "self.matrix(user_BE[:, 1:]), ", "differs from"),
     "a term that begins at zero": ("+ self.scale * cross_BK.sum(1)", "+ self.bias * cross_BK.sum(1)", "differs"),
@@ -77,6 +76,16 @@ def test_what_is_not_kept_is_named(case: str) -> None:
     line = BILINEAR[: BILINEAR.index(old)].count("\n") + 1
     assert said.replace("MODULE", module).replace("LINE", str(line)) in message
     assert "\n" not in message
+
+
+def test_a_first_order_part_that_is_said_to_be_there_is_looked_for() -> None:
+    source = BILINEAR.replace("user_BE[:, 0]", "2 * user_BE[:, 0]").replace("user_BE[:, :1]", "2 * user_BE[:, :1]")
+    assert source != BILINEAR
+    write_module("contract_first_order.py", source)
+    with pytest.raises(ConfigError, match="has_first_order says that logits adds the bias and column 0"):
+        check_user_model(ModelConfig("contract_first_order:Bilinear", dim=4), DATA)
+    write_module("contract_without.py", source.replace("has_first_order = True", "has_first_order = False"))
+    check_user_model(ModelConfig("contract_without:Bilinear", dim=4), DATA)
 
 
 def test_scores_that_are_compiled_for_a_base_are_not_taken_for_the_class_s_own() -> None:
