@@ -40,6 +40,8 @@ from app.settings import Settings, load_settings
 SWITCH_INTERVAL_S = 0.0005
 """Python's default of 5 ms is what a request waits for the interpreter, again and again, while a version loads on a
 thread."""
+PROBES = {"/health/live", "/health/ready"}
+"""Paths whose answers decide whether the process is restarted, or sent requests at all."""
 EXPOSED_HEADERS = ["X-Request-ID", "X-Model-Version", "Server-Timing", "Retry-After", "WWW-Authenticate"]
 """What a page of an origin in CTR_CORS_ORIGINS may read of an answer's headers."""
 
@@ -108,8 +110,18 @@ class Application:
                 raise NotFound("this port does not serve it")  # answered by the edge
             if scope["path"] == "/rank" and scope["method"] == "POST":
                 return self._rank(scope, receive, send)
-            if scope["method"] == "HEAD":
-                return as_get(self.fastapi, scope, receive, send)
+            if scope["path"] not in PROBES:
+                return self._answer_in_turn(scope, receive, send)
+        return self._answer(scope, receive, send)
+
+    async def _answer_in_turn(self, scope: Scope, receive: Receive, send: Send) -> None:
+        """Answer once usual requests rest: pages and metrics are asked for by many who are in no hurry."""
+        await self.service.turns.next()
+        await self._answer(scope, receive, send)
+
+    def _answer(self, scope: Scope, receive: Receive, send: Send) -> Awaitable[None]:
+        if scope["type"] == "http" and scope["method"] == "HEAD":
+            return as_get(self.fastapi, scope, receive, send)
         return self.fastapi(scope, receive, send)
 
 

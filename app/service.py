@@ -71,6 +71,8 @@ class Service:
     shadow: Shadow
     load_shedder: LoadShedder
     connections: Connections
+    turns: SliceTurns
+    """Of what may wait for usual requests: slices of heavy ones, and other routes."""
     events: EventLog | None = None
     """Records answers and feedback; None where CTR_EVENTS is empty."""
     isolated_actions: IsolatedActions | None = None
@@ -209,6 +211,7 @@ def build_service(settings: Settings, store: FeatureStore | None = None) -> Serv
         shadow,
         build_load_shedder(admission, metrics, ranking_metrics),
         connections,
+        turns,
         events,
     )
     if events is not None:

@@ -245,3 +245,22 @@ async def test_the_admin_is_on_a_port_of_its_own_and_on_no_other(make: Make) -> 
         for path in ("/rank", "/models", "/metrics", "/"):
             answer = await operators.request("POST" if path == "/rank" else "GET", path)
             assert (answer.status_code, answer.json()["detail"]) == (404, "this port does not serve it")
+
+
+async def test_all_but_ranking_and_probes_wait_for_a_turn(make: Make, monkeypatch: pytest.MonkeyPatch) -> None:
+    app, waited = make(), 0
+
+    async def next_turn() -> None:
+        nonlocal waited
+        waited += 1
+
+    monkeypatch.setattr(app.service.turns, "next", next_turn)
+    async with client(app) as http:
+        for path in ("/health/live", "/health/ready"):
+            await http.get(path)
+        assert reached_rank(await http.post("/rank", json=BODY))
+        assert waited == 0
+        for path in ("/health", "/metrics", "/models", "/docs", "/openapi.json", "/"):
+            assert (await http.get(path)).status_code in (200, 503)
+            assert (await http.head(path)).status_code in (200, 503)
+    assert waited == 12

@@ -111,10 +111,13 @@ def router(catalogue: Catalogue | None, store: FeatureStore, timeout_s: float) -
     @routes.get("/{kind}")
     async def search_catalogue(
         kind: Kind,
+        *,
+        ids: Annotated[
+            list[str], Query(default_factory=list, max_length=MAX_LIMIT, description="Ids, in place of a search")
+        ],
         q: Annotated[str, Query(max_length=MAX_QUERY, description="A part of the title, or an id")] = "",
         facet: Annotated[str, Query(max_length=MAX_QUERY, description="Column that must have the value")] = "",
         value: Annotated[str, Query(max_length=MAX_QUERY, description="Value of the facet's column")] = "",
-        ids: Annotated[list[str] | None, Query(max_length=MAX_LIMIT, description="Ids, in place of a search")] = None,
         limit: Annotated[int, Query(ge=1, le=MAX_LIMIT)] = 20,
     ) -> CatalogueEntries:
         """Search items or users by title and by a column."""
