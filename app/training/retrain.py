@@ -142,9 +142,11 @@ def retrain(
     else:
         without_row = restore_unused_rows(model, prepared.preprocessing, warm, train)
         outcome.keys = {"known": warm.known_keys, "new": warm.new_keys, "without a row": without_row}
-    share = job.linear_share if config.fresh else 0.0
-    linear = fit_regression(share, model, prepared.preprocessing, train, job.trainer.seed)
+    if "linear_share" not in job.given:  # windows have other numbers of rows than the live version had
+        job = replace(job, linear_share=None)
+    linear = fit_regression(job.linear_share, model, prepared.preprocessing, train, job.trainer.seed)
     trained = calibrate_and_measure(job, prepared, model, outcome.fitted, linear)
+    job, fresh_job = (replace(one, linear_share=trained.average.share) for one in (job, fresh_job))
 
     test = prepared.encoded["test"]
     new_N, live_N = trained.calibration.probabilities(trained.logits["test"]), probabilities(live, test)
