@@ -9,27 +9,29 @@ import torch
 from app.models.base import CtrModel
 from app.training.data.split import HELD_OUT
 from app.training.evaluation.calibration import Calibration, fit_calibration
-from app.training.evaluation.linear_baseline import LinearFit
 from app.training.evaluation.metrics import evaluate
 from app.training.evaluation.predict import predict
 from app.training.evaluation.reliability import Floats
 from app.training.evaluation.weighting import equal_weights
 from app.training.job_config import JobConfig
 from app.training.job_results import Metrics, PreparedData, TrainedModel
-from app.training.linear_average import LinearAverage, average, choose_share
+from app.training.linear_average import LinearAverage, average, choose_share, fit_regression
 from app.training.loop.trainer import FitResult
 
 
 def calibrate_and_measure(
-    config: JobConfig, prepared: PreparedData, model: CtrModel, fitted: FitResult, linear: LinearFit | None = None
+    config: JobConfig, prepared: PreparedData, model: CtrModel, fitted: FitResult
 ) -> TrainedModel:
-    """Average a trained model with logistic regression, if there is one, and calibrate it, in place; measure it."""
+    """Average a trained model with logistic regression, if the job says so, and calibrate it, in place; measure it."""
     labels = {part: prepared.encoded[part].labels_N for part in HELD_OUT}
 
     def predict_held_out() -> dict[str, Floats]:
         with torch.inference_mode():
             return {part: predict(model, prepared.rows[part]).numpy() for part in HELD_OUT}
 
+    linear = fit_regression(
+        config.linear_share, model, prepared.preprocessing, prepared.rows["train"], config.trainer.seed
+    )
     logits, averaged = predict_held_out(), LinearAverage()
     weighting = prepared.encoded["validation"].learned_weighting or equal_weights(len(labels["validation"]))
     if linear and config.linear_share is not None:
@@ -61,4 +63,4 @@ def calibrate_and_measure(
         }
 
     uncalibrated = measure(calibration.as_trained)
-    return TrainedModel(model, fitted, calibration, logits, measure(calibration), uncalibrated, averaged)
+    return TrainedModel(model, fitted, calibration, logits, measure(calibration), uncalibrated, averaged, linear)

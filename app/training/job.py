@@ -16,7 +16,7 @@ from app.training.distributed import SINGLE_PROCESS, ProcessGroup
 from app.training.job_config import JobConfig
 from app.training.job_results import JobResult, PreparedData, TrainedModel
 from app.training.judgement import fit_baselines_on
-from app.training.linear_average import LinearAverage, fit_regression
+from app.training.linear_average import LinearAverage
 from app.training.loop.checkpoint import Checkpoint
 from app.training.loop.epochs import ProgressUpdate
 from app.training.loop.trainer import FitResult, Trainer
@@ -74,20 +74,13 @@ class TrainingJob:
         started = time.perf_counter()
         searched = self.fit_best(data, test, notify, on_progress, checkpoint, group)
         job, prepared = TrainingJob(searched.config), searched.best.prepared
-        linear = fit_regression(
-            job.config.linear_share,
-            searched.best.model,
-            prepared.preprocessing,
-            prepared.rows["train"],
-            job.config.trainer.seed,
-        )
-        trained = calibrate_and_measure(job.config, prepared, searched.best.model, searched.best.fitted, linear)
+        trained = calibrate_and_measure(job.config, prepared, searched.best.model, searched.best.fitted)
         if trained.average.in_words:
             notify(f"Chosen: {trained.average.in_words}")
         elif job.config.linear_share and not trained.average.share:
             notify("Not averaged with logistic regression: there are too many rows, or it could not be fitted")
         job = TrainingJob(replace(job.config, linear_share=trained.average.share))
-        baselines = fit_baselines_on(prepared, job.config.trainer.seed, notify, linear=linear)
+        baselines = fit_baselines_on(prepared, job.config.trainer.seed, notify, linear=trained.linear)
         refitted = job.refit(data, test, prepared, trained, notify, on_progress, checkpoint, group)
         result = write_version(
             job.config,

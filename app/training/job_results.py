@@ -14,6 +14,7 @@ from app.models.preprocessing import Preprocessing
 from app.training.data.dataset import Dataset
 from app.training.data.readers.bad_rows import SkippedRows
 from app.training.evaluation.calibration import Calibration
+from app.training.evaluation.linear_baseline import LinearFit
 from app.training.evaluation.reliability import Floats
 from app.training.evaluation.user_groups import user_groups
 from app.training.evaluation.verdict import Verdict
@@ -58,6 +59,8 @@ class TrainedModel:
     uncalibrated: dict[str, Metrics]
     average: LinearAverage = field(default_factory=LinearAverage)
     """How it was averaged with logistic regression."""
+    linear: LinearFit | None = None
+    """The regression, which is a baseline too; None where it was not fitted."""
 
     def probabilities(self, part: str) -> Floats:
         """Compute calibrated probabilities [N], in float64, of a held-out part's rows."""

@@ -92,11 +92,7 @@ class _Contract:
 
     def _check_training(self, model: CtrModel) -> None:
         """Check that a step of training would reach the weights."""
-        expanded = expand(self.preprocessing, self.rows)
-        rows_BT, x_BT = expanded.rows_NT, expanded.x_NT
-        with torch.no_grad():
-            fields_BFE = model.fields(rows_BT, x_BT)
-        fields_BFE = fields_BFE.detach().requires_grad_()
+        rows_BT, x_BT, fields_BFE = self._inputs(model)
         model.train()
         logits_B = self._run("logits", lambda: model.logits(rows_BT, x_BT, fields_BFE))
         self._check_shape("logits", logits_B, (len(rows_BT),))
@@ -109,15 +105,19 @@ class _Contract:
                 "training updates the table through them alone"
             )
 
+    def _inputs(self, model: CtrModel) -> tuple[Tensor, Tensor, Tensor]:
+        """Return what `logits` takes of the rows, with field vectors that a gradient can be had of."""
+        expanded = expand(self.preprocessing, self.rows)
+        with torch.no_grad():
+            fields_BFE = model.fields(expanded.rows_NT, expanded.x_NT)
+        return expanded.rows_NT, expanded.x_NT, fields_BFE.detach().requires_grad_()
+
     def _check_first_order(self, model: CtrModel) -> None:
         """Check that logits rise by as much as the bias does, or a weight of column 0, if the class says so."""
         if not model.has_first_order:
             return
-        expanded = expand(self.preprocessing, self.rows)
-        with torch.no_grad():
-            fields_BFE = model.fields(expanded.rows_NT, expanded.x_NT)
-        fields_BFE = fields_BFE.detach().requires_grad_()
-        logits_B = model.logits(expanded.rows_NT, expanded.x_NT, fields_BFE)
+        rows_BT, x_BT, fields_BFE = self._inputs(model)
+        logits_B = model.logits(rows_BT, x_BT, fields_BFE)
         slope_BFE, slope_1 = torch.autograd.grad(logits_B.sum(), [fields_BFE, model.bias], allow_unused=True)
         if not (_is(slope_BFE, 1.0, column=0) and _is(slope_1, float(len(logits_B)))):
             raise self._error(

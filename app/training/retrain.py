@@ -34,7 +34,6 @@ from app.training.evaluation.comparison import compare, probabilities, shortfall
 from app.training.evaluation.verdict import JUDGES
 from app.training.job import Notify, OnProgress, TrainingJob
 from app.training.judgement import fit_baselines_on, judge_trained
-from app.training.linear_average import fit_regression
 from app.training.live_version import check_same_schema, seen_share
 from app.training.loop.trainer import FitResult, Trainer
 from app.training.preprocessing.expand import ExpandedRows
@@ -144,9 +143,7 @@ def retrain(
         outcome.keys = {"known": warm.known_keys, "new": warm.new_keys, "without a row": without_row}
     if "linear_share" not in job.given:  # windows have other numbers of rows than the live version had
         job = replace(job, linear_share=None)
-    linear = fit_regression(job.linear_share, model, prepared.preprocessing, train, job.trainer.seed)
-    trained = calibrate_and_measure(job, prepared, model, outcome.fitted, linear)
-    job, fresh_job = (replace(one, linear_share=trained.average.share) for one in (job, fresh_job))
+    trained = calibrate_and_measure(job, prepared, model, outcome.fitted)
 
     test = prepared.encoded["test"]
     new_N, live_N = trained.calibration.probabilities(trained.logits["test"]), probabilities(live, test)
@@ -160,7 +157,7 @@ def retrain(
     if reason:
         raise NotPublished("gain", reason + _few_rows(config, outcome.rows["train"], live.manifest))
 
-    baselines = fit_baselines_on(prepared, job.trainer.seed, notify, JUDGES, linear)
+    baselines = fit_baselines_on(prepared, job.trainer.seed, notify, JUDGES, trained.linear)
     poor = judge_trained(prepared, trained, baselines).poor
     outcome.evaluation["poor"] = poor
     if poor and not config.force:
@@ -207,7 +204,7 @@ def retrain(
     with store.staging() as staged:
         baselines[f"version {live.version}"] = BaselineResult({"test": live_N}, {"test": outcome.evaluation["live"]})
         write_version(
-            fresh_job,
+            replace(fresh_job, linear_share=trained.average.share),
             prepared,
             trained,
             baselines,

@@ -26,6 +26,7 @@ from app.training.linear_average import average, choose_share, fit_regression
 from app.training.preprocessing.encode import encode
 from app.training.preprocessing.expand import ExpandedRows, expand
 from app.training.preprocessing.preprocessing_fit import PreprocessingFit
+from tests.training.evaluation.test_baselines import by_gender
 from tests.training.preprocessing.test_preprocessing_fit import some_data
 from tests.training.test_job import labelled, paired, small_job
 
@@ -82,13 +83,6 @@ def test_the_share_is_what_validation_says_and_a_half_where_that_says_little() -
     assert chosen(signal_N[few], 0.9 * signal_N[few], labels_N[few]) == 0.5
 
 
-def by_gender(rows: int) -> Dataset:
-    """Rows whose label is a sum over fields, which a regression learns from few of them."""
-    data = some_data(rows)
-    labels_N = (data.user["gender"] == "F").to_numpy() ^ (np.random.default_rng(0).random(rows) < 0.2)
-    return replace(data, labels_N=labels_N.astype(np.float32), timestamps_N=np.arange(rows, dtype=np.int64) + 1.6e9)
-
-
 def run(job: JobConfig, data: Dataset, folder: Path) -> tuple[float, dict[str, Any]]:
     """Return the share that was taken, and what the manifest says of the job."""
     folder.mkdir()
@@ -116,7 +110,7 @@ def test_a_version_that_was_fitted_again_is_the_mean_of_both_fits(tmp_path: Path
     alone = TrainingJob(replace(job, linear_share=0.0)).train(prepared)
     linear = fit_linear(prepared.preprocessing, prepared.rows["train"], job.trainer.seed)
     model, fitted = TrainingJob(job)._fit(prepared, None, None, SINGLE_PROCESS)
-    both = calibrate_and_measure(job, prepared, model, fitted, linear)
+    both = calibrate_and_measure(job, prepared, model, fitted)
     expected_N = sigmoid((alone.logits["test"] + linear.logits(prepared.rows["test"])) / 2)
     np.testing.assert_allclose(both.probabilities("test"), expected_N, atol=1e-6)
     again, again_alone = (
