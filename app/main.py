@@ -27,6 +27,7 @@ from app.api.plain_requests import as_get, plain_path
 from app.api.problems import install_problem_handlers, problem_response
 from app.api.rank import RankEndpoint
 from app.api.request_log import RequestLog
+from app.api.spaced_answers import SpacedAnswers
 from app.errors import NotFound, RequestError
 from app.features.catalogue import Catalogue
 from app.features.store import FeatureStore
@@ -42,6 +43,7 @@ SWITCH_INTERVAL_S = 0.0005
 thread."""
 PROBES = {"/health/live", "/health/ready"}
 """Paths whose answers decide whether the process is restarted, or sent requests at all."""
+READS = {"GET", "HEAD"}
 EXPOSED_HEADERS = ["X-Request-ID", "X-Model-Version", "Server-Timing", "Retry-After", "WWW-Authenticate"]
 """What a page of an origin in CTR_CORS_ORIGINS may read of an answer's headers."""
 
@@ -56,6 +58,7 @@ class Application:
         self.fastapi = fastapi
         self.service = service
         self._rank = rank
+        self._spaced = SpacedAnswers()
         api_keys = KnownKeys(key.get_secret_value() for key in settings.api_keys)
         KeyUseExporter(api_keys, service.metrics)
         self._edge: ASGIApp = Edge(
@@ -116,6 +119,8 @@ class Application:
 
     async def _answer_in_turn(self, scope: Scope, receive: Receive, send: Send) -> None:
         """Answer once usual requests rest: pages and metrics are asked for by many who are in no hurry."""
+        if scope["method"] in READS and scope["path"] != "/health":
+            await self._spaced.next()
         await self.service.turns.next()
         await self._answer(scope, receive, send)
 
@@ -148,6 +153,7 @@ def create_app(settings: Settings | None = None, *, store: FeatureStore | None =
         max_candidates=settings.max_candidates,
         max_body_bytes=settings.max_body_bytes,
         deadline_s=settings.deadline_ms / 1000,
+        turns=service.turns,
         key_rates=KeyRates(settings.key_rate) if settings.key_rate and settings.api_keys else None,
     )
     fastapi = FastAPI(

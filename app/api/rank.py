@@ -15,14 +15,15 @@ from app.api.bounded_body import read_body
 from app.api.content_coding import decoded
 from app.api.headers import Headers, timeout_s_of
 from app.api.key_rates import KeyRates
+from app.api.large_bodies import parse_rank_in_slices
 from app.api.problems import problem_response
-from app.api.rank_response import encode_ranking
+from app.api.rank_response import encode_explained, encode_ranking
 from app.api.schemas import parse_rank
 from app.errors import RateLimited, RequestError
 from app.observability.metrics import Metrics
-from app.ranking.request import RankRequest
 from app.ranking.service import RankService
 from app.runtime.http_protocol import RECEIVED_AT
+from app.runtime.loop_pacer import SliceTurns
 
 SERVER_TIMING = b"decode;dur=%.3f, features;dur=%.3f, encode;dur=%.3f, score;dur=%.3f, respond;dur=%.3f"
 """Milliseconds per stage, in the order of `STAGES`."""
@@ -39,12 +40,14 @@ class RankEndpoint:
         max_candidates: int,
         max_body_bytes: int,
         deadline_s: float,
+        turns: SliceTurns,
         key_rates: KeyRates | None = None,
     ) -> None:
         """
         Args:
             max_body_bytes: most bytes of a body once its Content-Encoding is undone.
             deadline_s: seconds after which every request is given up; clients may ask for less.
+            turns: in which explained answers are written, those of the ranker.
             key_rates: bounds what each key asks for; None where there are no keys, or no bounds.
         """
         self._service = service
@@ -52,6 +55,7 @@ class RankEndpoint:
         self._max_candidates = max_candidates
         self._max_body_bytes = max_body_bytes
         self._deadline_s = deadline_s
+        self._turns = turns
         self._key_rates = key_rates
 
     async def __call__(self, scope: Scope, receive: Receive, send: Send) -> None:
@@ -66,10 +70,20 @@ class RankEndpoint:
                 self._key_rates.take(headers[b"x-api-key"], len(body))
             began = time.perf_counter()  # a slow body is not the service's delay, but it takes of the request's time
             ranking = await self._service.rank(
-                lambda: self._decode(body, headers), deadline_s, received_at=received_at, size=len(body)
+                lambda: parse_rank(self._plain(body, headers), self._max_candidates),
+                deadline_s,
+                received_at=received_at,
+                size=len(body),
+                decode_in_slices=lambda turns: parse_rank_in_slices(
+                    self._plain(body, headers), self._max_candidates, turns
+                ),
             )
             ranked = time.perf_counter()
-            content = encode_ranking(ranking, ranking.request_id or ranking.impression_id or request_id)
+            name = ranking.request_id or ranking.impression_id or request_id
+            if ranking.explanations:
+                content = await encode_explained(ranking, name, self._turns)
+            else:
+                content = encode_ranking(ranking, name)
         except RequestError as error:
             if isinstance(error, RateLimited):
                 self._metrics.rejected["rate_limited"].inc()
@@ -94,7 +108,6 @@ class RankEndpoint:
         await send({"type": "http.response.body", "body": content})
         self._metrics.observe_request(stages_s, finished - began, len(ranking.candidates), version)
 
-    def _decode(self, body: bytes, headers: Headers) -> RankRequest:
-        if b"content-encoding" in headers:
-            body = decoded(body, headers, self._max_body_bytes)
-        return parse_rank(body, self._max_candidates)
+    def _plain(self, body: bytes, headers: Headers) -> bytes:
+        """Return the body without its Content-Encoding."""
+        return decoded(body, headers, self._max_body_bytes) if b"content-encoding" in headers else body

@@ -11,11 +11,30 @@ import orjson
 from app.native import bindings
 from app.native.bindings import address_of
 from app.ranking.ranker import Ranking
+from app.runtime.loop_pacer import SliceTurns
+
+SLICE = 4
+"""Explained items written at a time: each has some hundred parts, 20 kB."""
 
 
 def encode_ranking(ranking: Ranking, request_id: str) -> bytes:
     """Return the JSON document. Scores are written in the fewest digits that give the same float32."""
-    items = _encode_explained_items(ranking) if ranking.explanations else _encode_items(ranking)
+    return _document(ranking, request_id, _encode_items(ranking))
+
+
+async def encode_explained(ranking: Ranking, request_id: str, turns: SliceTurns) -> bytes:
+    """Return the JSON document of a ranking with explanations, with a turn before each slice of them."""
+    explained: list[bytes] = []
+    for start in range(0, len(ranking.explanations), SLICE):
+        await turns.next()
+        explained.append(_encode_explained_items(ranking, slice(start, start + SLICE))[1:-1])
+    await turns.next()
+    if others := _encode_items(ranking, len(ranking.explanations))[1:-1]:
+        explained.append(others)
+    return _document(ranking, request_id, b"[%b]" % b",".join(explained))
+
+
+def _document(ranking: Ranking, request_id: str, items: bytes) -> bytes:
     rest: dict[str, object] = {
         "degraded": ranking.degraded,
         "missing": {"user": ranking.missing_user, "items": ranking.missing_items},
@@ -37,16 +56,19 @@ def encode_ranking(ranking: Ranking, request_id: str) -> bytes:
     )
 
 
-def _encode_items(ranking: Ranking) -> bytes:
-    """Return `[{"item_id":"20","score":0.1321},...]`, with each id in the very bytes of the request.
+def _encode_items(ranking: Ranking, first: int = 0) -> bytes:
+    """Return `[{"item_id":"20","score":0.1321},...]` from one item on, each id in the very bytes of the request.
 
-    Where the order was drawn, the first have their propensities too.
+    Where the order was drawn, the first of all have their propensities too.
     """
-    ids, count = ranking.candidates, len(ranking.scores)
-    order, scores, propensities, drawn = address_of(ranking.order), address_of(ranking.scores), None, 0
-    if ranking.exploration is not None:
-        drawn = len(ranking.exploration.propensities)
-        propensities = address_of(ranking.exploration.propensities)
+    ids, count = ranking.candidates, len(ranking.scores) - first
+    if not count:
+        return b"[]"
+    order, scores = address_of(ranking.order[first:]), address_of(ranking.scores[first:])
+    propensities, drawn = None, 0
+    if ranking.exploration is not None and len(ranking.exploration.propensities) > first:
+        drawn = len(ranking.exploration.propensities) - first
+        propensities = address_of(ranking.exploration.propensities[first:])
     most = bindings.max_items_bytes(ids.begins, ids.ends, order, count, drawn)
     buffer = np.empty(most, np.uint8)  # ctypes would make a type of its own for each size
     begin = address_of(buffer)
@@ -54,14 +76,16 @@ def _encode_items(ranking: Ranking) -> bytes:
     return ctypes.string_at(begin, size)
 
 
-def _encode_explained_items(ranking: Ranking) -> bytes:
+def _encode_explained_items(ranking: Ranking, some: slice) -> bytes:
+    """Return some of the best items, with their explanations."""
+    explanations, ids = ranking.explanations[some], ranking.candidates.to_list()
+    # In the fewest digits, as `_encode_items` writes them.
+    scores = [float(str(score)) for score in ranking.scores[some]]
     items: list[dict[str, object]] = [
-        {"item_id": item_id, "score": score}
-        for item_id, score in zip(ranking.item_ids, ranking.scores.tolist(), strict=True)
+        {"item_id": ids[index], "score": score, "explanation": explanation}
+        for index, score, explanation in zip(ranking.order[some].tolist(), scores, explanations, strict=False)
     ]
     if ranking.exploration is not None:
-        for item, propensity in zip(items, ranking.exploration.propensities.tolist(), strict=False):
+        for item, propensity in zip(items, ranking.exploration.propensities[some].tolist(), strict=False):
             item["propensity"] = propensity
-    for item, explanation in zip(items, ranking.explanations, strict=False):  # only the best items are explained
-        item["explanation"] = explanation
     return msgspec.json.encode(items)

@@ -12,7 +12,7 @@ from __future__ import annotations
 import codecs
 import difflib
 import re
-from collections.abc import Iterator
+from collections.abc import Iterator, Mapping
 from random import random
 from typing import Annotated, Any, NoReturn
 
@@ -21,6 +21,7 @@ from msgspec import Meta
 
 from app.errors import InvalidRequest, NotJson
 from app.features.request_ids import RequestIds
+from app.features.store import RawFeatures
 from app.features.values import FLOAT_EXACT, INT64_MAX, UINT64_MAX
 from app.ranking.request import RankRequest
 
@@ -111,7 +112,9 @@ def parse_rank(raw: bytes, max_candidates: int) -> RankRequest:
         if len(rest) < len(raw) and not rest.startswith(codecs.BOM_UTF8):
             return parse_rank(rest, max_candidates)
         _refuse(raw, error)
-    return _parse_fully(raw, max_candidates) if item_ids is None else _request(body, item_ids)
+    if item_ids is None:
+        return _parse_fully(raw, max_candidates)
+    return to_request(body, item_ids, body.item_features)
 
 
 def _parse_fully(raw: bytes, max_candidates: int) -> RankRequest:
@@ -124,7 +127,9 @@ def _parse_fully(raw: bytes, max_candidates: int) -> RankRequest:
             raise _invalid(location, "an integer of more than 64 bits; send it as a string")
     if len(body.item_ids) > max_candidates:
         raise _invalid("item_ids", f"{len(body.item_ids)} ids, at most {max_candidates} in one request; send several")
-    return _request(body, RequestIds.from_strings([str(item_id) for item_id in body.item_ids]))
+    ids = RequestIds.from_strings([str(item_id) for item_id in body.item_ids])
+    sent = {item_id: features or {} for item_id, features in (body.item_features or {}).items()}
+    return to_request(body, ids, sent)
 
 
 def _with_whole_numbers(raw: bytes, error: Exception) -> RankBody:
@@ -175,7 +180,10 @@ def _integers(body: RankBody) -> Iterator[tuple[str, int]]:
                 )
 
 
-def _request(body: PlainRankBody | RankBody, item_ids: RequestIds) -> RankRequest:
+def to_request(
+    body: PlainRankBody | RankBody, item_ids: RequestIds, item_features: Mapping[str, RawFeatures]
+) -> RankRequest:
+    """Return what a body asks for, with its ids and its features of items as they were read."""
     model = body.model
     if isinstance(model, str) and model.isdecimal() and model.isascii():
         model = int(model)
@@ -185,7 +193,7 @@ def _request(body: PlainRankBody | RankBody, item_ids: RequestIds) -> RankReques
         item_ids=item_ids,
         context=body.context or {},
         user_features=body.user_features or {},
-        item_features={item_id: features or {} for item_id, features in (body.item_features or {}).items()},
+        item_features=item_features,
         top_k=body.top_k,
         model=model,
         explain=bool(body.explain),

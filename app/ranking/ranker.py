@@ -9,7 +9,7 @@ they may be stale. `degraded` says so; only a missing model, a bad request and a
 from __future__ import annotations
 
 import time
-from collections.abc import Awaitable, Callable, Sequence
+from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 from typing import NamedTuple
 
@@ -27,6 +27,7 @@ from app.features.slots import Slots
 from app.features.store import FeatureStore
 from app.native.scorer import Floats, Positions
 from app.ranking.batcher import Batcher
+from app.ranking.candidate_scorer import CandidateScorer, Scored, StateRows
 from app.ranking.degraded import INVALID_FEATURES, MODEL_FALLBACK, NOT_FINITE
 from app.ranking.explain import MAX_EXPLAINED, Explainer, Explanation
 from app.ranking.exploration import Exploration, Explorer
@@ -35,7 +36,7 @@ from app.ranking.request import RankRequest
 from app.ranking.request_features import FeatureReader, RequestFeatures
 from app.ranking.request_items import RequestItems
 from app.ranking.routing import Route, route_request
-from app.registry.artifact.artifact import Artifact, sort_descending
+from app.registry.artifact.artifact import Artifact
 from app.registry.lifecycle.snapshot import LiveSnapshot
 from app.runtime.loop_pacer import SliceTurns
 
@@ -126,9 +127,9 @@ class Ranker:
         """
         self._turns = turns or SliceTurns()
         self._features = FeatureReader(store, cache, store_timeout_s, self._turns)
+        self._scorer = CandidateScorer(cache, self._turns, batcher, references)
         self._cache = cache
         self._live = live
-        self._batcher = batcher
         self._references = references
         self._references_top = references_top
         self._explorer = explorer
@@ -145,7 +146,7 @@ class Ranker:
         """
         began = time.perf_counter()
         chosen = route_request(self._live(), request)
-        features = await self._features.read(request.user_id, request.item_ids, due)
+        features = await self._features.read(request.user_id, request.item_ids, due, in_slices=request.in_slices)
         fetched = time.perf_counter()
         if fetched >= due:
             raise DeadlinePassed(f"{(fetched - began) * 1000:.0f} ms went by before scoring")
@@ -154,8 +155,9 @@ class Ranker:
         except KeyError:  # the version was retired while the store was slow to answer
             chosen = route_request(self._live(), request)
             states_CD = self._cache.states(chosen.artifact)
-        # Nothing is awaited while the cache's rows are in use: they stay what they are, and the version stays attached.
-        artifact, rows_N, items = chosen.artifact, features.rows_N, None
+        # Nothing is awaited while the cache's rows are in use, or they are pinned: they stay what they are.
+        artifact, items = chosen.artifact, None
+        rows = StateRows(states_CD, features.rows_N, are_cached=True)
         with torch.inference_mode():  # once a usual request: entering it costs as much as an operator
             user_slots, user_D = self._encode_user(artifact, request, features)
             encoded = time.perf_counter()
@@ -163,29 +165,31 @@ class Ranker:
                 items = RequestItems(
                     artifact, self._cache, states_CD, features, request, hold=self._references is not None
                 )
-                states_CD, rows_N = items.states, items.rows_N
+                rows = items.rows
             if items is None or not items.own:
-                scoring = self._score(artifact, user_D, states_CD, rows_N)
+                hold = items.hold if items is not None and request.explain else None
+                scoring = self._scorer.score(artifact, user_D, rows, due, in_slices=request.in_slices, hold=hold)
         if items is not None and items.own:
             await items.encode(self._turns, due)
             with torch.inference_mode():
-                scoring = self._score(artifact, user_D, states_CD, rows_N)
-        reference_N = None
-        if isinstance(scoring, Awaitable):
-            if self._references is not None and (items is None or not items.own):
-                reference_N = self._references.of_rows(artifact, rows_N)  # the rows may be other items' afterwards
-            scoring = await scoring
-        ranking = self._ranking(chosen, request, features, *scoring)
+                scoring = self._scorer.score(artifact, user_D, rows, due, in_slices=request.in_slices)
+        scored = scoring if isinstance(scoring, Scored) else await scoring
+        has_waited = scored is not scoring
+        if request.in_slices and request.item_features:
+            await self._turns.next()  # to see what of so much was ignored takes a millisecond
+        ranking = self._ranking(chosen, request, features, scored)
         if self._references is not None:
             best_K = ranking.order[: self._references_top]
-            if reference_N is not None:
-                ranking.scored = ScoredSlots(user_slots, None, reference_N[best_K])
-            elif items is not None and items.own:
+            if items is not None and items.own:
                 ranking.scored = ScoredSlots(user_slots, None, self._own_references(artifact, items, ranking, best_K))
+            elif has_waited:
+                numbered_N = scored.reference_N
+                ranking.scored = ScoredSlots(user_slots, None, None if numbered_N is None else numbered_N[best_K])
             elif request.explain:  # which waits again
-                ranking.scored = ScoredSlots(user_slots, None, self._references.of_rows(artifact, rows_N[best_K]))
+                of_best = self._references.of_rows(artifact, features.rows_N[best_K])
+                ranking.scored = ScoredSlots(user_slots, None, of_best)
             else:
-                ranking.scored = ScoredSlots(user_slots, rows_N)
+                ranking.scored = ScoredSlots(user_slots, rows.row_N)
         if items is not None and request.explain:
             ranking.explanations = await self._explanations(artifact, user_slots, items, ranking.order, due)
         ranking.features_s = fetched - began
@@ -215,21 +219,6 @@ class Ranker:
             slots = encoder.patch(slots, {**request.user_features, **request.context})
         return slots, artifact.encode_user(slots)
 
-    def _score(
-        self, artifact: Artifact, user_D: Tensor, states_CD: Tensor, rows_N: Rows
-    ) -> tuple[Floats, Positions] | Awaitable[tuple[Floats, Positions]]:
-        """Return the scores [N] and their order [N], or what to await for them once the cache's rows are not needed."""
-        if self._batcher is None:
-            return artifact.ranked(user_D, states_CD, rows_N)
-        items_ND = states_CD.index_select(0, torch.from_numpy(rows_N).to(states_CD.device))
-        return self._score_in_batch(self._batcher, artifact, user_D, items_ND)
-
-    @staticmethod
-    async def _score_in_batch(
-        batcher: Batcher, artifact: Artifact, user_D: Tensor, items_ND: Tensor
-    ) -> tuple[Floats, Positions]:
-        return sort_descending(await batcher.probabilities(artifact, user_D, items_ND))
-
     async def _explanations(
         self, artifact: Artifact, user_slots: Slots, items: RequestItems, order_K: Positions, due: float
     ) -> list[Explanation]:
@@ -242,7 +231,6 @@ class Ranker:
             explanations.append(await explainer.explain(items.slots_of(index)))
             if time.perf_counter() >= due:
                 raise DeadlinePassed(f"the time was over with {len(explanations)} items explained")
-        await self._turns.next()  # to write the answer takes a millisecond of so many parts
         return explanations
 
     def _ranking(
@@ -250,10 +238,10 @@ class Ranker:
         chosen: Route,
         request: RankRequest,
         features: RequestFeatures,
-        score_N: Floats,
-        order_N: Positions,
+        scored: Scored,
     ) -> Ranking:
         artifact, degraded, explorer = chosen.artifact, features.degraded, self._explorer
+        score_N, order_N = scored.score_N, scored.position_N
         if score_N[0] != score_N[0]:  # NaN sorts first, so the first score tells whether there is any
             degraded.append(NOT_FINITE)
             count = int(np.isnan(score_N).sum())

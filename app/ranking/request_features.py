@@ -22,8 +22,9 @@ from app.features.store import FeatureStore, RawFeatures
 from app.ranking.degraded import INVALID_FEATURES, ITEMS_UNAVAILABLE, STALE_ITEMS, USER_UNAVAILABLE
 from app.runtime.loop_pacer import SliceTurns
 
-READ_AT_ONCE = 64
-"""Most items that one round trip reads: the cache encodes them as they are read, which takes a millisecond."""
+READ_AT_ONCE, READ_IN_SLICE = 64, 32
+"""Most items that one round trip reads: the cache encodes them as they are read, which takes a millisecond. A request
+in slices, which has time, reads fewer."""
 MAX_DOUBTED = 64
 """Most items that a request reads because reports of them may have been missed, a millisecond. After a lost connection
 all items are so, and requests that read all of theirs would take twenty times as long, and many be refused; the rest
@@ -74,7 +75,9 @@ class FeatureReader:
         self._timeout_s = timeout_s
         self._turns = turns
 
-    async def read(self, user_id: str | None, item_ids: Sequence[str], due: float) -> RequestFeatures:
+    async def read(
+        self, user_id: str | None, item_ids: Sequence[str], due: float, *, in_slices: bool = False
+    ) -> RequestFeatures:
         """Read the user, if it is no guest, and the items of which the cache holds nothing fresh.
 
         That is one round trip, unless there are more than READ_AT_ONCE such items. Of those that are not fresh because
@@ -85,6 +88,7 @@ class FeatureReader:
         Args:
             due: `time.perf_counter()` at which the answer is no longer wanted. A store that does not answer takes half
                 of what is left until then at most, so that there is time to score from defaults.
+            in_slices: read fewer items at once, for a request that lets others go first.
 
         Returns:
             The features of the user and of the distinct ids, in their order; `degraded` names what could not be read.
@@ -100,17 +104,18 @@ class FeatureReader:
         cache.counts.hits += len(ids) - len(unread) - doubted
         cache.counts.misses += len(unread)
         rows_N = lookup.rows
+        at_once = READ_IN_SLICE if in_slices else READ_AT_ONCE
         cache.pin(rows_N)
         user: RawFeatures | None = None
         items: list[RawFeatures | None] = []
         try:
-            user, first = await self._store.fetch(user_id, unread_ids[:READ_AT_ONCE], self._wait_s(due))
+            user, first = await self._store.fetch(user_id, unread_ids[:at_once], self._wait_s(due))
             items += first
             while len(items) < len(unread):
                 await self._turns.next()
-                following = unread_ids[len(items) : len(items) + READ_AT_ONCE]
+                following = unread_ids[len(items) : len(items) + at_once]
                 items += (await self._store.fetch(None, following, self._wait_s(due))).items
-            if len(unread) > READ_AT_ONCE:
+            if len(unread) > at_once:
                 await self._turns.next()  # to look so many up takes a millisecond
         except StoreError:
             return self._from_cache(ids, {} if user_id is None else user)

@@ -9,14 +9,14 @@ protection, the shadow and the metrics of ranking come with this class, whatever
 from __future__ import annotations
 
 import time
-from collections.abc import Callable, Sequence
+from collections.abc import Awaitable, Callable, Sequence
 from typing import Protocol
 
 import structlog
 
 from app.errors import DeadlinePassed, RequestError
 from app.observability.logs import LogThrottle
-from app.ranking.admission import BYTE_COST, REQUEST_COST, Admission, cost_of
+from app.ranking.admission import BYTE_COST, HEAVY_COST, REQUEST_COST, Admission, cost_of
 from app.ranking.fallback import Fallback, SupportsRank
 from app.ranking.ranker import Ranking
 from app.ranking.request import RankRequest
@@ -90,6 +90,7 @@ class RankService:
         *,
         received_at: float | None = None,
         size: int = 0,
+        decode_in_slices: Callable[[SliceTurns], Awaitable[RankRequest]] | None = None,
     ) -> Ranking:
         """Rank one request.
 
@@ -98,6 +99,7 @@ class RankService:
             deadline_s: seconds from `received_at` after which the answer is no longer wanted.
             received_at: `time.perf_counter()` at which the first byte of the request came; by default now.
             size: the bytes that are to be decoded.
+            decode_in_slices: makes the request of a large body in place of `decode`.
 
         Raises:
             Overloaded: too many requests are at work; nothing was decoded, unless the request is a heavy one.
@@ -117,10 +119,11 @@ class RankService:
                     admission.let_others_first(cost)
                     await self._next_turn(due)
                     began = time.perf_counter()
-                request = decode()
+                request = await decode_in_slices(self._turns) if is_large and decode_in_slices else decode()
                 decoded = time.perf_counter()
                 cost = admission.correct(cost, cost_of(request), due - decoded, is_before_others=not is_large)
-                if is_large:
+                if is_large or cost >= HEAVY_COST:
+                    request = request.replace(in_slices=True)
                     await self._next_turn(due)
                 live = self._fallback.snapshot()
                 try:

@@ -6,7 +6,7 @@ import asyncio
 import gzip
 import json
 import re
-from collections.abc import Callable
+from collections.abc import Awaitable, Callable
 from types import SimpleNamespace
 from typing import Any
 
@@ -24,11 +24,14 @@ from app.header_keys import KnownKeys
 from app.observability.metrics import STAGES, Metrics
 from app.ranking.ranker import Ranking
 from app.ranking.request import RankRequest
+from app.runtime.loop_pacer import SliceTurns
 from tests.api.fakes import client
 
 pytestmark = pytest.mark.anyio
 
 BODY = {"user_id": "42", "item_ids": ["10", "20"]}
+LARGE = 500
+"""Bytes from which on the fake service decodes a body in slices."""
 
 
 class FakeRankService:
@@ -39,9 +42,15 @@ class FakeRankService:
         self.received: list[tuple[RankRequest, float]] = []
 
     async def rank(
-        self, decode: Callable[[], RankRequest], deadline_s: float, *, received_at: float, size: int
+        self,
+        decode: Callable[[], RankRequest],
+        deadline_s: float,
+        *,
+        received_at: float,
+        size: int,
+        decode_in_slices: Callable[[SliceTurns], Awaitable[RankRequest]],
     ) -> Ranking:
-        request = decode()
+        request = decode() if size < LARGE else await decode_in_slices(SliceTurns())
         self.received.append((request, deadline_s))
         if self.error is not None:
             raise self.error
@@ -74,7 +83,13 @@ def metrics() -> Metrics:
 def edge(service: FakeRankService, metrics: Metrics, *, key_rates: KeyRates | None = None, **options: Any) -> Edge:
     ranking: Any = service
     endpoint = RankEndpoint(
-        ranking, metrics, max_candidates=100, max_body_bytes=5000, deadline_s=1.0, key_rates=key_rates
+        ranking,
+        metrics,
+        max_candidates=100,
+        max_body_bytes=5000,
+        deadline_s=1.0,
+        turns=SliceTurns(),
+        key_rates=key_rates,
     )
     return Edge(endpoint, **{"max_body_bytes": 1000, "body_timeout_s": 5.0, **options})
 

@@ -1,5 +1,6 @@
 from __future__ import annotations
 
+import asyncio
 import json
 from dataclasses import replace
 from types import SimpleNamespace
@@ -9,13 +10,14 @@ import numpy as np
 from hypothesis import given
 from hypothesis import strategies as st
 
-from app.api.rank_response import encode_ranking
+from app.api.rank_response import encode_explained, encode_ranking
 from app.features.request_ids import RequestIds
 from app.ranking.explain import Explanation, FieldEffect, LogitCalibration
 from app.ranking.exploration import Exploration
 from app.ranking.logit_parts import LogitPart
 from app.ranking.ranker import Ranking
 from app.ranking_policy import RankingPolicy
+from app.runtime.loop_pacer import SliceTurns
 
 ids = st.text(st.characters(exclude_categories=("Cs",)), min_size=1, max_size=8)
 score = st.floats(0, 1, width=32)
@@ -34,6 +36,14 @@ def ranking(items: list[tuple[str, float]], **changes: Any) -> Ranking:
         "explanations": [],
     }
     return Ranking(**(values | changes))
+
+
+def read_answer(answer: Ranking) -> dict[str, Any]:
+    if answer.explanations:
+        content = asyncio.run(encode_explained(answer, "x", SliceTurns()))
+    else:
+        content = encode_ranking(answer, "x")
+    return json.loads(content)  # type: ignore[no-any-return]
 
 
 @given(st.lists(st.tuples(ids, score), min_size=1, max_size=20), ids)
@@ -63,7 +73,7 @@ def test_propensities_stand_beside_scores(pairs: list[tuple[float, float]]) -> N
     drawn.exploration = Exploration("id", RankingPolicy("softmax", 0.05), propensities, drawn.scores)
     explanation = Explanation(None, LogitCalibration(1.0, -0.5), [], no_parts="why")
     for answer in (drawn, replace(drawn, explanations=[explanation])):
-        read = json.loads(encode_ranking(answer, "x"))
+        read = read_answer(answer)
         assert read["exploration"] == {"policy": "softmax", "parameter": 0.05}
         assert [np.float32(item["score"]) for item in read["items"]] == [np.float32(value) for value, _ in pairs]
         assert [np.float32(item["propensity"]) for item in read["items"][:15]] == propensities.tolist()
@@ -82,7 +92,7 @@ def test_explanations_follow_their_items() -> None:
         Explanation(None, LogitCalibration(1.0, -0.5), [], no_parts="why"),
     ]
     explained = ranking([("a", 0.5), ("b", 0.25), ("c", 0.0)], explanations=explanations)
-    read = json.loads(encode_ranking(explained, "x"))
+    read = read_answer(explained)
     assert [item.get("explanation") for item in read["items"]] == [
         {
             "logit": 0.125,
@@ -97,3 +107,13 @@ def test_explanations_follow_their_items() -> None:
         {"logit": None, "calibration": {"scale": 1.0, "offset": -0.5}, "effects": [], "no_parts": "why"},
         None,
     ]
+
+
+@given(st.lists(st.tuples(ids, score), min_size=1, max_size=20), st.integers(1, 20))
+def test_items_are_written_alike_explained_or_not(items: list[tuple[str, float]], explained: int) -> None:
+    explanation = Explanation(None, LogitCalibration(1.0, 0.0), [], no_parts="why")
+    read = read_answer(ranking(items, explanations=[explanation] * min(explained, len(items))))
+    assert [item.pop("explanation", None) is not None for item in read["items"]] == [
+        number < explained for number in range(len(items))
+    ]
+    assert read == json.loads(encode_ranking(ranking(items), "x"))

@@ -17,6 +17,7 @@ from app.events.records import IMPRESSIONS, ItemSlots
 from app.features.item_cache import ItemCache
 from app.features.memory_store import MemoryFeatureStore
 from app.features.slots import Slots
+from app.ranking import candidate_scorer
 from app.ranking.batcher import Batcher
 from app.ranking.impressions import ImpressionLog
 from app.ranking.ranker import Ranker
@@ -74,11 +75,13 @@ class Logged:
 @pytest.fixture(params=[False, True], ids=["alone", "batched"])
 async def logged(
     request: pytest.FixtureRequest,
+    monkeypatch: pytest.MonkeyPatch,
     features: MemoryFeatureStore,
     cache: ItemCache,
     live: list[LiveSnapshot],
     versions: list[Artifact],
 ) -> Logged:
+    monkeypatch.setattr(candidate_scorer, "SLICE", 8)
     await features.start(cache)
     for artifact in versions:
         await cache.attach(artifact)
@@ -106,6 +109,9 @@ REQUESTS: list[dict[str, Any]] = [
     {"top_k": 3},
     {"explain": True},
     {"item_ids": ["8"]},
+    {"in_slices": True},
+    {"in_slices": True, "explain": True},
+    {"in_slices": True, "item_features": {"3": {"genres": ["Horror"]}}},
 ]
 
 
@@ -129,9 +135,9 @@ async def test_recorded_slots_give_the_recorded_scores(
 async def test_changes_between_requests_at_work_are_recorded_as_they_were_scored(
     logged: Logged, versions: list[Artifact], features: MemoryFeatureStore
 ) -> None:
-    async def ask_again_and_again() -> None:
+    async def ask_again_and_again(**request: Any) -> None:
         for _ in range(20):
-            await logged.ask()
+            await logged.ask(**request)
             await asyncio.sleep(0)
 
     async def change() -> None:
@@ -139,9 +145,10 @@ async def test_changes_between_requests_at_work_are_recorded_as_they_were_scored
             features.put_item(str(number % 30), raw_item(number + 7))
             await asyncio.sleep(0)
 
-    await asyncio.gather(ask_again_and_again(), ask_again_and_again(), change())
+    in_slices = ask_again_and_again(in_slices=True)
+    await asyncio.gather(ask_again_and_again(), ask_again_and_again(), in_slices, change())
     impressions, items = logged.taken()
-    assert len(impressions) == 40
+    assert len(impressions) == 60
     for impression in impressions.values():
         assert impression.scores.tolist() == pytest.approx(scored_again(versions[0], impression, items), abs=1e-6)
 

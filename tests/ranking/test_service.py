@@ -21,6 +21,7 @@ from app.ranking.routing import arm, route
 from app.ranking.service import LARGE_BODY, LARGE_RATIO, LEAST_LARGE, BodySizes, RankService
 from app.registry.artifact.artifact import Artifact
 from app.registry.lifecycle.snapshot import LiveSnapshot
+from app.runtime.loop_pacer import SliceTurns
 
 IDS = [str(number) for number in range(10)]
 CANARY_USER = next(str(n) for n in range(100) if arm(str(n)) < 0.5)
@@ -182,6 +183,20 @@ async def test_a_large_body_is_decoded_in_a_turn_of_its_own(core: Core) -> None:
         core.service.rank(lambda: decode("small"), 10, size=100),
     )
     assert decoded == ["small", "large"]
+
+
+async def test_what_is_large_is_decoded_and_ranked_in_slices(core: Core) -> None:
+    async def decode_in_slices(turns: SliceTurns) -> RankRequest:
+        await turns.next()
+        return RankRequest("1", IDS)
+
+    def decode() -> RankRequest:
+        raise AssertionError("it was decoded at once")
+
+    await core.service.rank(decode, 10, size=10 * LARGE_BODY, decode_in_slices=decode_in_slices)
+    await core.ask(lambda: RankRequest("1", IDS, explain=True))
+    await core.ask()
+    assert [request.in_slices for request, _ in core.seen] == [True, True, False]
 
 
 def test_a_body_is_large_beside_usual_ones_and_not_among_its_like() -> None:

@@ -1,0 +1,156 @@
+"""`CandidateScorer` scores the candidates of one request: at once, in slices, or in one batch with other requests'."""
+
+from __future__ import annotations
+
+import time
+from collections.abc import Awaitable, Callable
+from typing import NamedTuple
+
+import numpy as np
+import torch
+from torch import Tensor
+
+from app.errors import DeadlinePassed
+from app.events.item_references import ItemReferences
+from app.events.records import References
+from app.features.item_cache import ItemCache
+from app.features.item_index import Rows
+from app.native.scorer import Floats, Positions
+from app.ranking.batcher import Batcher
+from app.registry.artifact.artifact import Artifact, sort_descending
+from app.runtime.loop_pacer import SliceTurns
+
+SLICE = 256
+"""Candidates scored at a time where others have their turn between: a tenth of a millisecond, two on an old core."""
+
+
+class StateRows(NamedTuple):
+    """Where the states of N candidates are."""
+
+    states_CD: Tensor
+    """A table of item states."""
+    row_N: Rows
+    """The candidates' rows in it."""
+    are_cached: bool
+    """Whether the table is the item cache's, so that its rows may be other items' once something was awaited."""
+
+
+class Scored(NamedTuple):
+    """The scores of N candidates."""
+
+    score_N: Floats
+    """Highest first."""
+    position_N: Positions
+    """The position that each had among the candidates."""
+    reference_N: References | None = None
+    """By which references the event log has what was scored, in the candidates' order; None where the rows still tell,
+    nothing is logged, or the log has no room."""
+
+
+class CandidateScorer:
+    """Scores with a version's states. One per process, for use on its event loop."""
+
+    def __init__(
+        self,
+        cache: ItemCache,
+        turns: SliceTurns,
+        batcher: Batcher | None = None,
+        references: ItemReferences | None = None,
+    ) -> None:
+        """
+        Args:
+            batcher: scores several requests' candidates together; None scores each request alone.
+            references: number what was scored, where a request waits before the event log sees its rows.
+        """
+        self._cache = cache
+        self._turns = turns
+        self._batcher = batcher
+        self._references = references
+
+    def score(
+        self,
+        artifact: Artifact,
+        user_D: Tensor,
+        candidates: StateRows,
+        due: float,
+        *,
+        in_slices: bool,
+        hold: Callable[[slice], None] | None = None,
+    ) -> Scored | Awaitable[Scored]:
+        """Return the scores, or what to await for them.
+
+        Args:
+            due: `time.perf_counter()` at which no more slices are begun.
+            hold: called before some of the candidates are scored, while the item cache has what they are scored by.
+
+        What is awaited raises DeadlinePassed.
+        """
+        states_CD, row_N, are_cached = candidates
+        if in_slices and len(row_N) > SLICE and self._batcher is None:
+            return self._in_slices(artifact, user_D, candidates, due, hold)
+        if hold is not None:
+            hold(slice(len(row_N)))
+        if self._batcher is not None:
+            items_ND = states_CD.index_select(0, torch.from_numpy(row_N).to(states_CD.device))
+            references = self._references_of(artifact, row_N) if are_cached else None
+            return _in_batch(self._batcher, artifact, user_D, items_ND, references)
+        return Scored(*artifact.ranked(user_D, states_CD, row_N))
+
+    async def _in_slices(
+        self,
+        artifact: Artifact,
+        user_D: Tensor,
+        candidates: StateRows,
+        due: float,
+        hold: Callable[[slice], None] | None,
+    ) -> Scored:
+        states_CD, row_N, are_cached = candidates
+        slices = [slice(start, start + SLICE) for start in range(0, len(row_N), SLICE)]
+        scores: list[Floats] = []
+        positions: list[Positions] = []
+        references: list[References | None] = []
+        if are_cached:
+            self._cache.pin(row_N)
+        try:
+            for some in slices:
+                if some.start:
+                    await self._next_turn(due)
+                if hold is not None:
+                    hold(some)
+                # An item that is written meanwhile is logged as it was scored.
+                references.append(self._references_of(artifact, row_N[some]) if are_cached else None)
+                with torch.inference_mode():
+                    score_S, position_S = artifact.ranked(user_D, states_CD, row_N[some])
+                scores.append(score_S)
+                positions.append(position_S + some.start)
+        finally:
+            if are_cached:
+                self._cache.unpin(row_N)
+        await self._next_turn(due)
+        # The slices are sorted, and one behind the other, so that a stable sort leaves ties in the candidates' order.
+        score_N, sorted_N = sort_descending(torch.from_numpy(np.concatenate(scores)))
+        return Scored(score_N, np.concatenate(positions)[sorted_N], _joined(references))
+
+    async def _next_turn(self, due: float) -> None:
+        await self._turns.next()
+        if time.perf_counter() >= due:
+            raise DeadlinePassed("the time was over before all candidates were scored")
+
+    def _references_of(self, artifact: Artifact, row_N: Rows) -> References | None:
+        if self._references is None:
+            return None
+        try:
+            return self._references.of_rows(artifact, row_N)
+        except KeyError:  # the version was retired between two slices
+            return None
+
+
+def _joined(references: list[References | None]) -> References | None:
+    known = [some for some in references if some is not None]
+    return np.concatenate(known) if len(known) == len(references) else None
+
+
+async def _in_batch(
+    batcher: Batcher, artifact: Artifact, user_D: Tensor, items_ND: Tensor, references: References | None
+) -> Scored:
+    return Scored(*sort_descending(await batcher.probabilities(artifact, user_D, items_ND)), references)
