@@ -80,6 +80,8 @@ class ItemCache:
         self._next_row = 0
         self.before_change: Callable[[], None] = lambda: None
         """Called before rows change or a version goes, for who has noted rows and not yet looked what they hold."""
+        self.on_written: Callable[[Sequence[str]], None] = lambda item_ids: None
+        """Called with the cached items that the store reports as written."""
 
     def __len__(self) -> int:
         return len(self._rows.index)
@@ -214,10 +216,11 @@ class ItemCache:
             self.on_disconnect()
             return
         self._ages.on_reported(item_ids)
-        rows = [row for item_id in item_ids if (row := self._rows.index.get(item_id)) is not None]
-        if rows:
-            self.counts.invalidations += len(rows)
-            self._flags.set_stale(rows)
+        row_of = {item_id: row for item_id in item_ids if (row := self._rows.index.get(item_id)) is not None}
+        if row_of:
+            self.counts.invalidations += len(row_of)
+            self._flags.set_stale(list(row_of.values()))
+            self.on_written(list(row_of))
 
     def on_hash_slots_lost(self, hash_slots: Sequence[int]) -> None:
         """Keep the items of these hash slots as stale ones until they are read again."""

@@ -8,6 +8,7 @@ from collections.abc import AsyncIterator, Callable, Sequence
 import pytest
 
 from app.errors import StoreError
+from app.features import cache_refresher
 from app.features.cache_refresher import BATCH, CacheRefresher
 from app.features.item_cache import ItemCache
 from app.features.memory_store import MemoryFeatureStore
@@ -54,6 +55,27 @@ async def test_it_fills_the_cache_and_reads_again_what_was_written(store: Record
     assert cache.stale() == ["3"]
     await until(lambda: "3" in store.read[ITEMS:])
     assert cache.stale() == []
+    await refresher.stop()
+
+
+async def test_what_is_written_is_read_at_once_and_together(
+    store: RecordingStore, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    cache = ItemCache(2 * ITEMS)
+    await store.start(cache)
+    cache.on_items(IDS, [raw_item(number) for number in range(ITEMS)])
+    refresher = CacheRefresher(store, cache, fill=False)
+    monkeypatch.setattr(cache_refresher, "POLL_S", 1000.0)
+    refresher.start()
+    await async_until(lambda: len(store.read) == cache_refresher.MIN_ROUND)  # those that poll sleep now
+    store.read.clear()
+    store.fetches = 0
+    for number in range(5):
+        store.put_item(str(number), raw_item(number + 1))
+    store.put_item("never cached", raw_item(1))
+    await async_until(lambda: len(store.read) == 5)
+    assert (sorted(store.read), store.fetches) == (IDS[:5], 1)
+    assert not any(cache.is_stale(item_id) for item_id in IDS[:5])
     await refresher.stop()
 
 
