@@ -55,10 +55,12 @@ class ClusterFetch:
         self._results: list[RawFeatures | None] = []
         self._redirected: dict[Address, list[_Read]] = {}
         self._reasons: list[str] = []
+        self._user_id = ""
 
     def add_user(self, user_id: str) -> None:
         """Read a user."""
-        self._add(None, self._hashes.user_hash, self._hashes.user_key.key(user_id))
+        self._user_id = user_id
+        self._add(None, self._hashes.user_command(user_id), self._hashes.user_key.key(user_id))
 
     def add_item(self, item_id: str) -> None:
         """Read an item."""
@@ -129,6 +131,7 @@ class ClusterFetch:
                 continue
             self._results[read.position] = features
             if read.item_id is None:
+                self._hashes.note_user(self._user_id, read.command, features)
                 continue
             ids.append(read.item_id)
             items.append(features)

@@ -6,6 +6,7 @@ from collections.abc import Sequence
 from typing import Any, Final
 
 from app.features.resp_commands import key_command
+from app.features.resp_reader import OVERSIZED
 from app.features.store import RawFeatures
 
 WITHOUT_FIELDS: Final[RawFeatures] = {"": None}
@@ -15,15 +16,22 @@ WITHOUT_FIELDS: Final[RawFeatures] = {"": None}
 class HashCommand:
     """HMGET of some fields, since a hash may hold any number of others; HLEN where there are none to read."""
 
-    def __init__(self, fields: Sequence[str]) -> None:
-        """Args: fields: names within the hash, each once."""
+    def __init__(self, fields: Sequence[str], oversized: Sequence[str] = ()) -> None:
+        """
+        Args:
+            fields: names within the hash, each once.
+            oversized: other fields, which are not read because their values are known to be too large.
+        """
         self.fields = tuple(fields)
         self.pack = key_command("HMGET", self.fields) if fields else key_command("HLEN")
+        self._oversized: RawFeatures = dict.fromkeys(oversized, OVERSIZED)
 
     def features(self, reply: Any) -> RawFeatures | None:
         """Return what a reply holds, None if it is an error. Without any of the fields an entity counts as unknown."""
         if reply.__class__ is list:
+            if self._oversized:
+                return {**dict(zip(self.fields, reply, strict=True)), **self._oversized}
             return {} if reply.count(None) == len(reply) else dict(zip(self.fields, reply, strict=True))
         if reply.__class__ is int:
-            return WITHOUT_FIELDS if reply else {}
+            return self._oversized or WITHOUT_FIELDS if reply else {}
         return None

@@ -7,7 +7,7 @@ says so once a connection.
 from __future__ import annotations
 
 import asyncio
-from collections.abc import AsyncIterator, Callable, Sequence
+from collections.abc import AsyncIterator, Sequence
 from typing import Any
 
 from app.errors import StoreError
@@ -91,23 +91,29 @@ class RedisFeatureStore:
         """Read a user and items in one pipeline; see `FeatureStore.fetch`. Raises StoreError."""
         if user_id is None and not item_ids:
             return Fetched({}, ())
-        hashes = self._hashes
-        user_hash, item_hash = hashes.user_hash, hashes.item_hash
-        commands = [] if user_id is None else [user_hash.pack(hashes.user_key.key(user_id))]
+        hashes, item_hash = self._hashes, self._hashes.item_hash
+        commands: list[bytes] = []
+        user: RawFeatures = {}
         items: list[RawFeatures] = []
-        on_replies: Callable[[list[Any]], None] | None = None  # none for the usual request: its items are cached
-        if item_ids:
-            commands += [item_hash.pack(hashes.item_key.key(item_id)) for item_id in item_ids]
+        if user_id is not None:
+            user_hash = hashes.user_command(user_id)
+            commands.append(user_hash.pack(hashes.user_key.key(user_id)))
+        commands += [item_hash.pack(hashes.item_key.key(item_id)) for item_id in item_ids]
 
-            def on_replies(replies: list[Any]) -> None:
+        def on_replies(replies: list[Any]) -> None:
+            nonlocal user
+            if item_ids:  # none for the usual request: its items are cached
                 items.extend(self._features(item_hash, reply) for reply in replies[-len(item_ids) :])
                 if self._listener is not None:
                     self._listener.on_items(item_ids, items)
                     if item_hash is not hashes.item_hash:  # a version that went live meanwhile reads other fields
                         self._listener.on_invalidate(item_ids)
+            if user_id is not None:
+                user = self._features(user_hash, replies[0])
+                hashes.note_user(user_id, user_hash, user)
 
-        replies = await self._link.send(b"".join(commands), len(commands), timeout_s, on_replies)
-        return Fetched({} if user_id is None else self._features(user_hash, replies[0]), items)
+        await self._link.send(b"".join(commands), len(commands), timeout_s, on_replies)
+        return Fetched(user, items)
 
     async def scan(self) -> AsyncIterator[list[str]]:
         """Iterate over the ids of all keys that fit the item template. Raises StoreError."""

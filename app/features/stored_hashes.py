@@ -7,6 +7,8 @@ from typing import Any
 
 from app.features.hash_command import HashCommand
 from app.features.key_template import KeyTemplate
+from app.features.oversized_users import OversizedUsers
+from app.features.resp_reader import OVERSIZED
 from app.features.store import RawFeatures
 from app.features.store_errors import explain_reply
 from app.features.store_problem import StoreProblem
@@ -22,16 +24,27 @@ class StoredHashes:
         """Select no fields yet. Args: user_key, item_key: key templates, such as `ctr:v1:user:{id}`."""
         self.user_key, self.item_key = KeyTemplate(user_key), KeyTemplate(item_key)
         self.user_hash, self.item_hash = HashCommand(()), HashCommand(())
+        self._oversized_users = OversizedUsers()
         self.wrong_type = ""
         """What is to be said of keys that hold something else; empty if none was met."""
 
     def select(self, user: Sequence[str], item: Sequence[str]) -> bool:
         """Read these fields from now on; return whether those of items are others than before."""
         self.user_hash = HashCommand(user)
+        self._oversized_users.forget()
         if set(item) == set(self.item_hash.fields):
             return False
         self.item_hash = HashCommand(item)
         return True
+
+    def user_command(self, user_id: str) -> HashCommand:
+        """Return the command that reads a user, without values that were too large a moment ago."""
+        return self._oversized_users.command(user_id, self.user_hash)
+
+    def note_user(self, user_id: str, command: HashCommand, features: RawFeatures) -> None:
+        """Take note of what a command has read of a user."""
+        if OVERSIZED in features.values() and command is self.user_hash:
+            self._oversized_users.note(user_id, command, features)
 
     def probe(self, count: int) -> list[bytes]:
         """Return commands that read `count` keys of each template which nobody has."""

@@ -10,6 +10,7 @@ import redis
 from structlog.testing import capture_logs
 
 from app.errors import StoreError
+from app.features import oversized_users
 from app.features.item_cache import ItemCache
 from app.features.loading.valkey_server import free_port
 from app.features.redis_client import open_client, store_error
@@ -179,6 +180,32 @@ async def test_only_the_selected_fields_are_read_and_a_value_beyond_the_bound_is
         store.select_fields([], [])
         fetched = await store.fetch("1", ["1", "none"], 5.0)
         assert [bool(one) for one in (fetched.user, *fetched.items)] == [True, True, False]
+
+
+async def test_a_value_that_was_too_large_is_not_asked_for_again_for_a_while(
+    server: RedisServer, features: redis.Redis, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    features.hset("user:1", mapping={"large": bytes(MAX_VALUE_BYTES + 1), "age": "30"})
+    features.hset("user:2", mapping={"large": bytes(MAX_VALUE_BYTES + 1)})
+    monkeypatch.setattr(oversized_users, "KEPT_S", 1.0)
+    async with connected(f"redis://127.0.0.1:{server.port}") as store:
+        assert await reads(store)
+        for fields, expected in (
+            (["large", "age"], {"large": OVERSIZED, "age": "30"}),
+            (["large"], {"large": OVERSIZED}),
+        ):
+            store.select_fields(fields, [])
+            assert (await store.fetch("1", [], 30.0)).user == expected
+            sent = features.info("stats")["total_net_output_bytes"]
+            assert (await store.fetch("1", [], 30.0)).user == expected
+            assert features.info("stats")["total_net_output_bytes"] - sent < MAX_VALUE_BYTES
+        store.select_fields(["large", "age"], [])
+        assert (await store.fetch("2", [], 30.0)).user == {"large": OVERSIZED, "age": None}
+        assert (await store.fetch("2", [], 30.0)).user == {"large": OVERSIZED, "age": None}
+        features.hset("user:2", "large", "small now")
+        await asyncio.sleep(1.1)
+        assert (await store.fetch("2", [], 30.0)).user == {"large": "small now", "age": None}
+        assert (await store.fetch("none", [], 30.0)).user == {}
 
 
 async def test_items_read_for_other_fields_than_are_selected_now_are_stale(

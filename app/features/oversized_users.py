@@ -1,0 +1,54 @@
+"""`OversizedUsers` remembers which fields of which users hold values that are too large to be read.
+
+Such a value is dropped as it arrives, but while the server sends 30 MB of it the replies behind it wait, of every
+request that shares the connection. So it is not asked for again for a while.
+"""
+
+from __future__ import annotations
+
+import time
+from collections.abc import Callable
+
+from app.features.hash_command import HashCommand
+from app.features.resp_reader import OVERSIZED
+from app.features.store import RawFeatures
+
+KEPT_S = 30.0
+"""After so long the field is read again: its value may have been mended."""
+MAX_USERS = 1000
+
+
+class OversizedUsers:
+    """By user, the command that reads all other fields, and until when it is used."""
+
+    def __init__(self, clock: Callable[[], float] = time.monotonic) -> None:
+        """
+        Args:
+            clock: gives the time, in seconds.
+        """
+        self._clock = clock
+        self._known: dict[str, tuple[HashCommand, float]] = {}
+
+    def command(self, user_id: str, usual: HashCommand) -> HashCommand:
+        """Return the command that reads a user: `usual`, unless some of its values are known to be too large."""
+        if not self._known or (known := self._known.get(user_id)) is None:
+            return usual
+        command, until = known
+        if self._clock() < until:
+            return command
+        del self._known[user_id]
+        return usual
+
+    def note(self, user_id: str, command: HashCommand, features: RawFeatures) -> None:
+        """Note which values of a user were too large when `command` read them."""
+        oversized = [field for field in command.fields if features.get(field) is OVERSIZED]
+        if not oversized:
+            return
+        if len(self._known) >= MAX_USERS:
+            del self._known[next(iter(self._known))]
+        others = [field for field in command.fields if field not in oversized]
+        self._known[user_id] = HashCommand(others, oversized), self._clock() + KEPT_S
+
+    def forget(self) -> None:
+        """Forget all, because other fields are read from now on."""
+        self._known.clear()
