@@ -18,9 +18,6 @@ from app.runtime.http_protocol import HttpProtocol
 
 BACKLOG = 2048
 """Connections that the kernel keeps until they are taken."""
-BATCH = 32
-"""Connections taken in one turn of the event loop; less than the reserve of descriptors, as those evicted for them are
-only gone after it."""
 PAUSE_S = 0.1
 """How long no connection is taken after accept() failed: it would fail again at once."""
 
@@ -46,7 +43,7 @@ class Acceptor:
         self._log_throttle = LogThrottle()
         listener.setblocking(False)
         listener.listen(BACKLOG)
-        self._loop.add_reader(listener, self._accept)
+        self._loop.add_reader(listener, self._accept_one)
 
     def close(self) -> None:
         """Take the connections that wait to be accepted, and close the listener; those that were taken go on.
@@ -66,13 +63,11 @@ class Acceptor:
         """Wait until connections that were just taken are known to the server."""
         await asyncio.gather(*self._tasks, return_exceptions=True)
 
-    def _accept(self) -> None:
-        for _ in range(BATCH):
-            if not self._accept_one():
-                return
-
     def _accept_one(self) -> bool:
-        """Take a connection; return whether there may be more."""
+        """Take a connection; return whether there may be more.
+
+        One in each turn of the event loop: it takes a quarter of a millisecond, so that requests have their turn.
+        """
         try:
             client, (address, *_) = self._listener.accept()
         except (InterruptedError, ConnectionAbortedError):
@@ -108,4 +103,4 @@ class Acceptor:
 
     def _resume(self) -> None:
         if not self._closed:
-            self._loop.add_reader(self._listener, self._accept)
+            self._loop.add_reader(self._listener, self._accept_one)

@@ -6,11 +6,12 @@ import asyncio
 import ipaddress
 from dataclasses import dataclass, field
 
+import numpy as np
 import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from app.runtime.connections import ConnectionLimits, Connections, Queue
+from app.runtime.connections import SWEEP_AT_ONCE, ConnectionLimits, Connections, Queue
 from tests.waiting import async_until
 
 pytestmark = pytest.mark.anyio
@@ -89,6 +90,20 @@ async def test_a_proxy_may_open_connections_ahead_of_requests() -> None:
     connections, _ = table(proxies="10.1.0.0/16")
     assert connections.opened(Waiting(), "10.1.2.3") is connections.idle
     assert connections.opened(Waiting(), "10.2.2.3") is connections.opening
+
+
+async def test_many_whose_time_is_over_are_ended_a_few_at_a_time() -> None:
+    connections, _ = table(total=100, per_address=100)
+    connections.opening.timeout_s = 0.0
+    waiting = [Waiting() for _ in range(5 * SWEEP_AT_ONCE + 1)]
+    for connection in waiting:
+        connections.opened(connection, "10.0.0.1")
+    ended = [0]
+    while ended[-1] < len(waiting):
+        await asyncio.sleep(0)
+        ended.append(sum(bool(connection.ended) for connection in waiting))
+    assert max(np.diff(ended)) == SWEEP_AT_ONCE
+    assert waiting[0].ended == ["timeout"]
 
 
 async def test_a_fault_while_one_connection_ends_leaves_none_open_for_ever() -> None:
