@@ -8,6 +8,7 @@ from __future__ import annotations
 
 import asyncio
 import socket
+import time
 from collections.abc import Callable
 
 import structlog
@@ -18,6 +19,9 @@ from app.runtime.http_protocol import HttpProtocol
 
 BACKLOG = 2048
 """Connections that the kernel keeps until they are taken."""
+ACCEPT_SHARE, ACCEPT_MOST_S = 0.25, 0.001
+"""Share of the event loop's time that new connections take, and how much at a stretch: each takes a quarter of a
+millisecond, and those that come by the hundred would hold requests up."""
 PAUSE_S = 0.1
 """How long no connection is taken after accept() failed: it would fail again at once."""
 
@@ -43,7 +47,8 @@ class Acceptor:
         self._log_throttle = LogThrottle()
         listener.setblocking(False)
         listener.listen(BACKLOG)
-        self._loop.add_reader(listener, self._accept_one)
+        self._accepted_at = 0.0
+        self._loop.add_reader(listener, self._accept)
 
     def close(self) -> None:
         """Take the connections that wait to be accepted, and close the listener; those that were taken go on.
@@ -63,11 +68,16 @@ class Acceptor:
         """Wait until connections that were just taken are known to the server."""
         await asyncio.gather(*self._tasks, return_exceptions=True)
 
-    def _accept_one(self) -> bool:
-        """Take a connection; return whether there may be more.
+    def _accept(self) -> None:
+        """Take a connection, and more where the turns of the loop take long."""
+        began = time.perf_counter()
+        until = began + min(ACCEPT_MOST_S, ACCEPT_SHARE * (began - self._accepted_at))
+        while self._accept_one() and time.perf_counter() < until:
+            pass
+        self._accepted_at = time.perf_counter()
 
-        One in each turn of the event loop: it takes a quarter of a millisecond, so that requests have their turn.
-        """
+    def _accept_one(self) -> bool:
+        """Take a connection; return whether there may be more."""
         try:
             client, (address, *_) = self._listener.accept()
         except (InterruptedError, ConnectionAbortedError):
@@ -103,4 +113,4 @@ class Acceptor:
 
     def _resume(self) -> None:
         if not self._closed:
-            self._loop.add_reader(self._listener, self._accept_one)
+            self._loop.add_reader(self._listener, self._accept)
