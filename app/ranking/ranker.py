@@ -162,9 +162,7 @@ class Ranker:
             user_slots, user_D = self._encode_user(artifact, request, features)
             encoded = time.perf_counter()
             if features.uncached or request.item_features or request.explain:
-                items = RequestItems(
-                    artifact, self._cache, states_CD, features, request, hold=self._references is not None
-                )
+                items = RequestItems(artifact, self._cache, states_CD, features, request, self._references)
                 rows = items.rows
             if items is None or not items.own:
                 hold = items.hold if items is not None and request.explain else None
@@ -181,7 +179,7 @@ class Ranker:
         if self._references is not None:
             best_K = ranking.order[: self._references_top]
             if items is not None and items.own:
-                ranking.scored = ScoredSlots(user_slots, None, self._own_references(artifact, items, ranking, best_K))
+                ranking.scored = ScoredSlots(user_slots, None, items.references_of(best_K))
             elif has_waited:
                 numbered_N = scored.reference_N
                 ranking.scored = ScoredSlots(user_slots, None, None if numbered_N is None else numbered_N[best_K])
@@ -196,15 +194,6 @@ class Ranker:
         ranking.encode_s = encoded - fetched
         ranking.score_s = time.perf_counter() - encoded
         return ranking
-
-    def _own_references(
-        self, artifact: Artifact, items: RequestItems, ranking: Ranking, best_K: Positions
-    ) -> References | None:
-        """Return the references of slots that this request alone had, None if the log has no room for them."""
-        assert self._references is not None
-        ids = ranking.candidates.to_list()
-        best_ids = [ids[index] for index in best_K.tolist()]
-        return self._references.of_slots(artifact, best_ids, items.slots_of_all(best_K))
 
     def _encode_user(self, artifact: Artifact, request: RankRequest, features: RequestFeatures) -> tuple[Slots, Tensor]:
         """Return the user's slots [S] and user state [D]."""

@@ -14,6 +14,8 @@ import torch
 from torch import Tensor
 
 from app.errors import DeadlinePassed
+from app.events.item_references import ItemReferences
+from app.events.records import References
 from app.features.item_cache import ItemCache
 from app.features.item_index import ABSENT, Rows
 from app.features.slots import Slots
@@ -40,13 +42,12 @@ class RequestItems:
         states_CD: Tensor,
         features: RequestFeatures,
         request: RankRequest,
-        *,
-        hold: bool = False,
+        references: ItemReferences | None = None,
     ) -> None:
         """Copy what the cache has of the candidates if some states are computed; its rows may become other items'.
 
         Args:
-            hold: keep the slots of all candidates if this request computes the states of some.
+            references: number the slots of candidates for the event log; None where nothing is logged.
         """
         self._artifact = artifact
         self._cache = cache
@@ -58,11 +59,16 @@ class RequestItems:
         self.rows = StateRows(states_CD, features.rows_N, are_cached=True)
         """Where the candidates' states are; copied if the request computes some of them."""
         self._held: Sequence[int] = self.own
-        """Indices of the candidates whose slots are held: all of them, if some are to be explained or logged."""
+        """Indices of the candidates whose slots are held: all of them, if some are to be explained."""
+        self._log = references
+        self._reference_N: References | None = None
+        """The numbers of the slots of candidates that the cache has, 0 for `own`; None where the log has no room."""
         cached_N = np.maximum(features.rows_N, 0)
         if self.own:
+            if references is not None:
+                self._reference_N = self._numbered(references)
             self.rows = StateRows(self._copy(states_CD, cached_N), np.arange(len(cached_N)), are_cached=False)
-            if request.explain or hold:
+            if request.explain:
                 self._held = range(len(cached_N))
             self._slots = cache.slots(artifact, cached_N[self._held])
         elif request.explain:
@@ -78,9 +84,25 @@ class RequestItems:
         """Return the slots [S] of one candidate of a request that is to be explained, once all are scored."""
         return Slots(self._slots.keys[index], self._slots.values[index])
 
-    def slots_of_all(self, indices: Positions) -> Slots:
-        """Return the slots [K, S] of candidates of a request for which those of all are held, once `encode` is done."""
-        return Slots(self._slots.keys[indices], self._slots.values[indices])
+    def references_of(self, best_K: Positions) -> References | None:
+        """Return the numbers [K] by which the log has the slots of some candidates, once `encode` is done.
+
+        Those that this request alone had are written, unless the log has no room for them: then it is None.
+        """
+        if self._log is None or self._reference_N is None:
+            return None
+        reference_K = self._reference_N[best_K]
+        of_own = np.flatnonzero(reference_K == 0)
+        own = best_K[of_own]
+        if len(own):
+            held = own if self._held is not self.own else np.searchsorted(self.own, own)
+            ids = [self._features.item_ids[index] for index in own.tolist()]
+            slots = Slots(self._slots.keys[held], self._slots.values[held])
+            written = self._log.of_slots(self._artifact, ids, slots)
+            if written is None:
+                return None
+            reference_K[of_own] = written
+        return reference_K
 
     async def encode(self, turns: SliceTurns, due: float) -> None:
         """Compute the states of `own` in slices, with a turn before and behind each where there are several.
@@ -108,6 +130,17 @@ class RequestItems:
         if len(self.own) == len(rows_N):
             return states_CD.new_empty((len(rows_N), states_CD.shape[1]))
         return states_CD.index_select(0, torch.from_numpy(rows_N).to(states_CD.device))
+
+    def _numbered(self, references: ItemReferences) -> References | None:
+        """Return the numbers [N] of what the cache has, 0 for `own`; None if the log has no room."""
+        reference_N = np.zeros(len(self._features.rows_N), np.int64)
+        others = np.delete(np.arange(len(reference_N)), self.own)
+        if len(others):
+            of_others = references.of_rows(self._artifact, self._features.rows_N[others])
+            if of_others is None:
+                return None
+            reference_N[others] = of_others
+        return reference_N
 
     def _on_invalid(self, field: str) -> None:
         self._count_invalid(field)

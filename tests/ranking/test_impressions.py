@@ -160,6 +160,20 @@ async def test_an_items_slots_are_recorded_once(logged: Logged) -> None:
     assert len(items) == len({record.item_id for record in items.values()})
 
 
+async def test_values_sent_for_some_items_write_the_slots_of_these_alone(logged: Logged) -> None:
+    sent = {"3": {"year": 1950}, "7": {"year": 1951}, "unknown": {"year": 1952}}
+    await logged.ask(item_features=sent)
+    for explain in (False, True):
+        logged.taken()
+        await logged.ask(item_features=sent, explain=explain)
+        impressions, items = logged.taken()
+        (impression,) = impressions.values()
+        shown = set(impression.item_references.tolist())
+        assert {record.item_id for record in items.values()} <= {"3", "7"}
+        assert items.keys() <= shown
+        assert len(shown) == TOP
+
+
 async def test_where_there_is_no_room_the_answer_goes_out_and_the_loss_is_counted(
     features: MemoryFeatureStore, cache: ItemCache, live: list[LiveSnapshot], versions: list[Artifact]
 ) -> None:
