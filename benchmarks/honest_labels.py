@@ -25,7 +25,7 @@ from app.training.calibrated_model import calibrate_and_measure
 from app.training.data.dataset import Dataset
 from app.training.data.row_weights import row_weights
 from app.training.job import TrainingJob
-from app.training.job_config import JobConfig
+from app.training.job_config import Effort, JobConfig
 from app.training.job_results import TrainedModel
 
 FIELDS = """\
@@ -94,9 +94,9 @@ def thinned(data: Dataset, share: float, seed: int) -> Dataset:
     return data.take(np.flatnonzero(kept))
 
 
-def trained(data: Dataset, test: Dataset, model: str, seed: int) -> TrainedModel:
-    """Train a model of some rows as `ctr train --effort quick --no-refit` does; it is measured on others."""
-    config = JobConfig(model=ModelConfig(model, seed=seed), effort="quick")
+def trained(data: Dataset, test: Dataset, model: str, seed: int, effort: Effort) -> TrainedModel:
+    """Train a model of some rows as `ctr train --no-refit` does with this effort; it is measured on others."""
+    config = JobConfig(model=ModelConfig(model, seed=seed), effort=effort)
     config = replace(config, trainer=replace(config.trainer, seed=seed))
     searched = TrainingJob(config).fit_best(data, test)
     best = searched.best
@@ -105,7 +105,7 @@ def trained(data: Dataset, test: Dataset, model: str, seed: int) -> TrainedModel
 
 
 def compare_thinned(
-    audience: Audience, rows: int, test_rows: int, model: str = "deepfm"
+    audience: Audience, rows: int, test_rows: int, model: str = "deepfm", effort: Effort = "quick"
 ) -> dict[str, dict[str, float]]:
     """Return metrics on all rows of models of all rows, of a tenth of the negatives, and of these as if they were all.
 
@@ -117,7 +117,7 @@ def compare_thinned(
     kept = thinned(data, KEPT, seed)
     told = replace(kept, weights=row_weights(kept.labels_N, None, KEPT, "kept"))
     named = {"all rows": data, "a tenth of the negatives, told": told, "a tenth of the negatives": kept}
-    return {name: trained(part, test, model, seed).metrics["test"] for name, part in named.items()}
+    return {name: trained(part, test, model, seed, effort).metrics["test"] for name, part in named.items()}
 
 
 class Lists(NamedTuple):
@@ -151,7 +151,9 @@ def mean_ndcg(scores_N: Floats, likes_N: Floats, items: int) -> float:
     return float((ranked / best).mean())
 
 
-def compare_positions(audience: Audience, lists: int, users: int, model: str = "deepfm") -> dict[str, float]:
+def compare_positions(
+    audience: Audience, lists: int, users: int, model: str = "deepfm", effort: Effort = "quick"
+) -> dict[str, float]:
     """Return NDCG@10 against the truth of models of unbiased clicks, and of those that depend on places.
 
     Args:
@@ -175,7 +177,7 @@ def compare_positions(audience: Audience, lists: int, users: int, model: str = "
     for name, (schema, clicked_N) in ranked.items():
         data = dataset(schema, *shown[:3], clicked_N, shown.position_N)
         test = dataset(schema, user_N, item_N, hour_N, drawn_N, first_N)  # as ranking holds it
-        result = trained(data, test, model, audience.seed)
+        result = trained(data, test, model, audience.seed, effort)
         results[name] = mean_ndcg(result.probabilities("test").astype(np.float64), likes_N, audience.items)
     return results
 
@@ -188,17 +190,20 @@ def main() -> None:
     parser.add_argument("--users", type=int, default=Audience.users)
     parser.add_argument("--items", type=int, default=Audience.items)
     parser.add_argument("--model", default="deepfm")
+    parser.add_argument("--effort", choices=["quick", "default"], default="default")
     options = parser.parse_args()
     torch.set_num_threads(1)
     for seed in SEEDS:
         audience = Audience(seed, options.users, options.items)
         if options.what == "negatives":
-            for name, metrics in compare_thinned(audience, options.rows, 300_000, options.model).items():
+            for name, metrics in compare_thinned(
+                audience, options.rows, 300_000, options.model, options.effort
+            ).items():
                 shown = ", ".join(f"{one} {metrics[one]:.5f}" for one in ("auc", "log_loss", "ece", "calibration"))
                 print(f"seed {seed}, {name}: {shown}", flush=True)
         else:
-            audience = replace(audience, level=-2.2, spread=1.0)
-            for name, ndcg in compare_positions(audience, options.rows // PLACES, 500, options.model).items():
+            audience, lists = replace(audience, level=-2.2, spread=1.0), options.rows // PLACES
+            for name, ndcg in compare_positions(audience, lists, 500, options.model, options.effort).items():
                 print(f"seed {seed}, {name}: NDCG@{TOP} {ndcg:.4f}", flush=True)
 
 

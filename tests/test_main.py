@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import re
+import time
 from collections.abc import Callable
 from typing import Any
 
@@ -264,3 +265,17 @@ async def test_all_but_ranking_and_probes_wait_for_a_turn(make: Make, monkeypatc
             assert (await http.get(path)).status_code in (200, 503)
             assert (await http.head(path)).status_code in (200, 503)
     assert waited == 12
+
+
+async def test_pages_that_are_asked_for_too_often_are_refused_and_probes_and_health_are_not(make: Make) -> None:
+    app = make()
+    app._spaced._next_at = time.monotonic() + 1000
+    async with client(app) as http:
+        for path in ("/metrics", "/models", "/docs", "/"):
+            refused = await http.get(path)
+            assert (refused.status_code, refused.json()["status"]) == (503, 503)
+            assert int(refused.headers["Retry-After"]) >= 1
+        for path in ("/health/live", "/health", "/health/ready"):
+            answer = await http.get(path)
+            assert "more often" not in answer.text
+        assert reached_rank(await http.post("/rank", json=BODY))

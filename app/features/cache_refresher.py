@@ -55,6 +55,8 @@ class CacheRefresher:
         self._written: set[str] = set()
         """Items to read again."""
         self._any_written = asyncio.Event()
+        self._one_at_a_time = asyncio.Lock()
+        """Held for a batch of stale items: whoever reads them, they take BUSY_SHARE together."""
         self._tasks: list[asyncio.Task[None]] = []
 
     @property
@@ -85,7 +87,8 @@ class CacheRefresher:
         Raises StoreError.
         """
         for start in range(0, len(item_ids), BATCH):
-            await self._read([i for i in item_ids[start : start + BATCH] if self._cache.is_stale(i)])
+            async with self._one_at_a_time:
+                await self._read([i for i in item_ids[start : start + BATCH] if self._cache.is_stale(i)])
 
     async def _run(self) -> None:
         """Fill the cache, and read again what is stale."""

@@ -33,5 +33,5 @@ class HashCommand:
                 return {**dict(zip(self.fields, reply, strict=True)), **self._oversized}
             return {} if reply.count(None) == len(reply) else dict(zip(self.fields, reply, strict=True))
         if reply.__class__ is int:
-            return self._oversized or WITHOUT_FIELDS if reply else {}
+            return (self._oversized or WITHOUT_FIELDS) if reply else {}
         return None

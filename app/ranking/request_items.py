@@ -60,13 +60,13 @@ class RequestItems:
         """Where the candidates' states are; copied if the request computes some of them."""
         self._held: Sequence[int] = self.own
         """Indices of the candidates whose slots are held: all of them, if some are to be explained."""
-        self._log = references
+        self._references = references
         self._reference_N: References | None = None
         """The numbers of the slots of candidates that the cache has, 0 for `own`; None where the log has no room."""
         cached_N = np.maximum(features.rows_N, 0)
         if self.own:
             if references is not None:
-                self._reference_N = self._numbered(references)
+                self._reference_N = self._number_cached(references)
             self.rows = StateRows(self._copy(states_CD, cached_N), np.arange(len(cached_N)), are_cached=False)
             if request.explain:
                 self._held = range(len(cached_N))
@@ -89,7 +89,7 @@ class RequestItems:
 
         Those that this request alone had are written, unless the log has no room for them: then it is None.
         """
-        if self._log is None or self._reference_N is None:
+        if self._references is None or self._reference_N is None:
             return None
         reference_K = self._reference_N[best_K]
         of_own = np.flatnonzero(reference_K == 0)
@@ -98,7 +98,7 @@ class RequestItems:
             held = own if self._held is not self.own else np.searchsorted(self.own, own)
             ids = [self._features.item_ids[index] for index in own.tolist()]
             slots = Slots(self._slots.keys[held], self._slots.values[held])
-            written = self._log.of_slots(self._artifact, ids, slots)
+            written = self._references.of_slots(self._artifact, ids, slots)
             if written is None:
                 return None
             reference_K[of_own] = written
@@ -131,7 +131,7 @@ class RequestItems:
             return states_CD.new_empty((len(rows_N), states_CD.shape[1]))
         return states_CD.index_select(0, torch.from_numpy(rows_N).to(states_CD.device))
 
-    def _numbered(self, references: ItemReferences) -> References | None:
+    def _number_cached(self, references: ItemReferences) -> References | None:
         """Return the numbers [N] of what the cache has, 0 for `own`; None if the log has no room."""
         reference_N = np.zeros(len(self._features.rows_N), np.int64)
         others = np.delete(np.arange(len(reference_N)), self.own)
