@@ -43,7 +43,8 @@ SWITCH_INTERVAL_S = 0.0005
 thread."""
 PROBES = {"/health/live", "/health/ready"}
 """Paths whose answers decide whether the process is restarted, or sent requests at all."""
-READS = {"GET", "HEAD"}
+READ_METHODS = {"GET", "HEAD"}
+"""Methods of what anybody may ask for again and again."""
 EXPOSED_HEADERS = ["X-Request-ID", "X-Model-Version", "Server-Timing", "Retry-After", "WWW-Authenticate"]
 """What a page of an origin in CTR_CORS_ORIGINS may read of an answer's headers."""
 
@@ -118,8 +119,12 @@ class Application:
         return self._answer(scope, receive, send)
 
     async def _answer_in_turn(self, scope: Scope, receive: Receive, send: Send) -> None:
-        """Answer once usual requests rest: pages and metrics are asked for by many who are in no hurry."""
-        if scope["method"] in READS and scope["path"] != "/health":
+        """Answer once usual requests rest: pages and metrics are asked for by many who are in no hurry.
+
+        Those are spaced out too, but for `/health`, which is looked at when the process is overloaded. Raises
+        Overloaded where too many of them wait.
+        """
+        if scope["method"] in READ_METHODS and scope["path"] != "/health":
             await self._spaced.next()
         await self.service.turns.next()
         await self._answer(scope, receive, send)

@@ -32,7 +32,10 @@ _features_decoder = msgspec.json.Decoder(Features)
 
 
 async def parse_rank_in_slices(raw: bytes, max_candidates: int, turns: SliceTurns) -> RankRequest:
-    """Parse a body as `app.api.schemas.parse_rank` does, with a turn before each slice but the first."""
+    """Parse a body as `app.api.schemas.parse_rank` does, with a turn before each slice but the first.
+
+    A body that is not plain (`PlainRankBody`) is parsed at once all the same. Raises what `parse_rank` raises.
+    """
     try:
         body = _decoder.decode(raw)
         item_ids = RequestIds.from_json(bytes(body.item_ids), max_candidates)
@@ -43,9 +46,7 @@ async def parse_rank_in_slices(raw: bytes, max_candidates: int, turns: SliceTurn
         read: dict[str, RawFeatures] = {}
         while some := dict(islice(unread, SLICE)):
             await turns.next()
-            read.update(
-                (item_id, features) for item_id, text in some.items() if (features := _features_decoder.decode(text))
-            )
-    except (msgspec.DecodeError, UnicodeDecodeError, RecursionError):  # which it refuses, or takes with a second pass
-        return parse_rank(raw, max_candidates)
+            read.update((item_id, _features_decoder.decode(text)) for item_id, text in some.items())
+    except (msgspec.DecodeError, UnicodeDecodeError, RecursionError):
+        return parse_rank(raw, max_candidates)  # which says what is wrong with it, or takes it with its second pass
     return to_request(body, item_ids, read)

@@ -70,12 +70,12 @@ class RankEndpoint:
                 self._key_rates.take(headers[b"x-api-key"], len(body))
             began = time.perf_counter()  # a slow body is not the service's delay, but it takes of the request's time
             ranking = await self._service.rank(
-                lambda: parse_rank(self._plain(body, headers), self._max_candidates),
+                lambda: parse_rank(self._without_coding(body, headers), self._max_candidates),
                 deadline_s,
                 received_at=received_at,
                 size=len(body),
                 decode_in_slices=lambda turns: parse_rank_in_slices(
-                    self._plain(body, headers), self._max_candidates, turns
+                    self._without_coding(body, headers), self._max_candidates, turns
                 ),
             )
             ranked = time.perf_counter()
@@ -108,6 +108,6 @@ class RankEndpoint:
         await send({"type": "http.response.body", "body": content})
         self._metrics.observe_request(stages_s, finished - began, len(ranking.candidates), version)
 
-    def _plain(self, body: bytes, headers: Headers) -> bytes:
-        """Return the body without its Content-Encoding."""
+    def _without_coding(self, body: bytes, headers: Headers) -> bytes:
+        """Return the body with its Content-Encoding undone. Raises RequestError if that cannot be done."""
         return decoded(body, headers, self._max_body_bytes) if b"content-encoding" in headers else body

@@ -1,4 +1,7 @@
-"""`encode_ranking` writes a ranking as the JSON answer of POST /rank, without a Python object per item."""
+"""`encode_ranking` writes a ranking as the JSON answer of POST /rank, without a Python object per item.
+
+`encode_explained` does so with explanations, which are a hundred times as long, and lets others have their turn.
+"""
 
 from __future__ import annotations
 
@@ -18,7 +21,7 @@ SLICE = 4
 
 
 def encode_ranking(ranking: Ranking, request_id: str) -> bytes:
-    """Return the JSON document. Scores are written in the fewest digits that give the same float32."""
+    """Return the JSON document, without explanations. Scores have the fewest digits that give the same float32."""
     return _document(ranking, request_id, _encode_items(ranking))
 
 
@@ -77,7 +80,7 @@ def _encode_items(ranking: Ranking, first: int = 0) -> bytes:
 
 
 def _encode_explained_items(ranking: Ranking, some: slice) -> bytes:
-    """Return some of the best items, with their explanations."""
+    """Return the JSON array of some of the best items, with their explanations."""
     explanations, ids = ranking.explanations[some], ranking.candidates.to_list()
     # In the fewest digits, as `_encode_items` writes them.
     scores = [float(str(score)) for score in ranking.scores[some]]

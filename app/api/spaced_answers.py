@@ -1,7 +1,7 @@
 """`SpacedAnswers` spaces out the answers of routes that anybody may ask for again and again.
 
-To route and to write such an answer takes the event loop a millisecond, as much as two rankings. A browser, a scraper
-or an operator does not notice the gaps; a crowd of them does, and rankings do not notice the crowd.
+To route and to write such an answer takes the event loop a millisecond, as much as two rankings. One client does not
+notice the gaps; many at once wait for each other, and rankings do not wait for them.
 """
 
 from __future__ import annotations
@@ -13,7 +13,7 @@ from collections.abc import Callable
 from app.errors import Overloaded
 
 GAP_S = 0.008
-"""From the beginning of one answer to that of the next: they take a tenth of the loop's time."""
+"""From the beginning of one answer to that of the next: they take an eighth of the loop's time."""
 MOST_WAIT_S = 2.0
 """Answers whose turn is further away than this are refused: their clients would have given up."""
 

@@ -28,7 +28,8 @@ GATHER_S = 0.005
 """How long written items are gathered before they are read again. Each reading takes the event loop a quarter of a
 millisecond, however few they are, and a request that comes before it reads for itself."""
 BUSY_SHARE = 0.3
-"""Share of the time that refreshing may keep the event loop and the store busy."""
+"""Share of the time that reading stale items may keep the event loop and the store busy, and filling the cache or
+reading fresh ones again beside it."""
 MIN_ROUND = 16
 """Fresh items read again each time at least, so that a few thousand items are gone through in a minute."""
 AGE_SHARE = 0.7
@@ -53,10 +54,10 @@ class CacheRefresher:
         self._fill_due, self._fill_retry_s = 0.0, FILL_RETRY_FIRST_S
         self._warn_due = 0.0
         self._written: set[str] = set()
-        """Items to read again."""
+        """Items that the store has reported as written, and that are not read again yet."""
         self._any_written = asyncio.Event()
         self._one_at_a_time = asyncio.Lock()
-        """Held for a batch of stale items: whoever reads them, they take BUSY_SHARE together."""
+        """Held while a batch of stale items is read, so that `_run` and `_reread_written` take BUSY_SHARE together."""
         self._tasks: list[asyncio.Task[None]] = []
 
     @property
@@ -69,7 +70,7 @@ class CacheRefresher:
         self._cache.on_written = self._on_written
         self._tasks = [
             asyncio.create_task(self._run(), name="item-cache-refresher"),
-            asyncio.create_task(self._reread_written(), name="item-cache-follower"),
+            asyncio.create_task(self._reread_written(), name="item-cache-written"),
             asyncio.create_task(self._reread_fresh(), name="item-cache-rereader"),
             asyncio.create_task(self._mark_stale(), name="item-cache-ages"),
         ]

@@ -27,7 +27,11 @@ class HashCommand:
         self._oversized: RawFeatures = dict.fromkeys(oversized, OVERSIZED)
 
     def features(self, reply: Any) -> RawFeatures | None:
-        """Return what a reply holds, None if it is an error. Without any of the fields an entity counts as unknown."""
+        """Return what a reply holds, None if it is an error.
+
+        Without any of the fields an entity counts as unknown, unless some are left out as too large: whether those are
+        still there is not asked.
+        """
         if reply.__class__ is list:
             if self._oversized:
                 return {**dict(zip(self.fields, reply, strict=True)), **self._oversized}

@@ -126,7 +126,15 @@ class ItemCache:
 
     def slots(self, model: ItemModel, rows: Rows) -> Slots:
         """Return the encoded slots [N, S] of rows, under the schema of an attached version."""
-        return self._tables.by_model[id(model)].slot_table.slots(rows)
+        return self.slot_table(model).slots(rows)
+
+    def slot_table(self, model: ItemModel) -> SlotTable:
+        """Return the table of slots under the schema of an attached version.
+
+        It may be read as long as the rows are pinned, also once the version is not attached any more. Raises KeyError
+        if it is not attached.
+        """
+        return self._tables.by_model[id(model)].slot_table
 
     def log_references(self, model: ItemModel) -> npt.NDArray[np.int64]:
         """Return the table [C] of references by which the event log has rows' slots, for the log to write to.

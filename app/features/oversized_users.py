@@ -16,10 +16,11 @@ from app.features.store import RawFeatures
 KEPT_S = 30.0
 """After so long the field is read again: its value may have been mended."""
 MAX_USERS = 1000
+"""So many are remembered; the one that was noted first is forgotten for another."""
 
 
 class OversizedUsers:
-    """By user, the command that reads all other fields, and until when it is used."""
+    """Keeps, by user, the command that reads all other fields, and until when it is used."""
 
     def __init__(self, clock: Callable[[], float] = time.monotonic) -> None:
         """
@@ -44,7 +45,7 @@ class OversizedUsers:
         oversized = [field for field in command.fields if features.get(field) is OVERSIZED]
         if not oversized:
             return
-        if len(self._known) >= MAX_USERS:
+        if user_id not in self._known and len(self._known) >= MAX_USERS:
             del self._known[next(iter(self._known))]
         others = [field for field in command.fields if field not in oversized]
         self._known[user_id] = HashCommand(others, oversized), self._clock() + KEPT_S

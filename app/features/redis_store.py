@@ -102,13 +102,13 @@ class RedisFeatureStore:
 
         def on_replies(replies: list[Any]) -> None:
             nonlocal user
-            if item_ids:  # none for the usual request: its items are cached
+            if item_ids:  # seldom: a usual request's items are cached
                 items.extend(self._features(item_hash, reply) for reply in replies[-len(item_ids) :])
                 if self._listener is not None:
                     self._listener.on_items(item_ids, items)
                     if item_hash is not hashes.item_hash:  # a version that went live meanwhile reads other fields
                         self._listener.on_invalidate(item_ids)
-            if user_id is not None:
+            if user_id is not None:  # noted here, as a value of 30 MB comes after its request has given up
                 user = self._features(user_hash, replies[0])
                 hashes.note_user(user_id, user_hash, user)
 

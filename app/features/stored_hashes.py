@@ -42,7 +42,7 @@ class StoredHashes:
         return self._oversized_users.command(user_id, self.user_hash)
 
     def note_user(self, user_id: str, command: HashCommand, features: RawFeatures) -> None:
-        """Take note of what a command has read of a user."""
+        """Remember which values of a user were too large, if the usual command has read them."""
         if OVERSIZED in features.values() and command is self.user_hash:
             self._oversized_users.note(user_id, command, features)
 

@@ -21,7 +21,7 @@ from app.registry.artifact.artifact import Artifact, sort_descending
 from app.runtime.loop_pacer import SliceTurns
 
 SLICE = 256
-"""Candidates scored at a time where others have their turn between: a tenth of a millisecond, two on an old core."""
+"""Candidates scored at a time where others have their turn between: in 0.1 ms, on an old core 0.2."""
 
 
 class StateRows(NamedTuple):
@@ -43,8 +43,8 @@ class Scored(NamedTuple):
     position_N: Positions
     """The position that each had among the candidates."""
     reference_N: References | None = None
-    """By which references the event log has what was scored, in the candidates' order; None where the rows still tell,
-    nothing is logged, or the log has no room."""
+    """By which references the event log has what was scored, in the candidates' order. None where the rows still tell,
+    the states are not the cache's, nothing is logged, the log has no room, or the version was retired meanwhile."""
 
 
 class CandidateScorer:
@@ -81,6 +81,7 @@ class CandidateScorer:
 
         Args:
             due: `time.perf_counter()` at which no more slices are begun.
+            in_slices: let others have their turn after every SLICE candidates, unless there is a batcher.
             hold: called before some of the candidates are scored, while the item cache has what they are scored by.
 
         What is awaited raises DeadlinePassed.

@@ -155,7 +155,7 @@ class Ranker:
         except KeyError:  # the version was retired while the store was slow to answer
             chosen = route_request(self._live(), request)
             states_CD = self._cache.states(chosen.artifact)
-        # Nothing is awaited while the cache's rows are in use, or they are pinned: they stay what they are.
+        # Nothing is awaited between the look-up and what scores, copies or pins the rows, nor before they are noted.
         artifact, items = chosen.artifact, None
         rows = StateRows(states_CD, features.rows_N, are_cached=True)
         with torch.inference_mode():  # once a usual request: entering it costs as much as an operator
@@ -172,22 +172,23 @@ class Ranker:
             with torch.inference_mode():
                 scoring = self._scorer.score(artifact, user_D, rows, due, in_slices=request.in_slices)
         scored = scoring if isinstance(scoring, Scored) else await scoring
-        has_waited = scored is not scoring
-        if request.in_slices and request.item_features:
-            await self._turns.next()  # to see what of so much was ignored takes a millisecond
         ranking = self._ranking(chosen, request, features, scored)
         if self._references is not None:
             best_K = ranking.order[: self._references_top]
             if items is not None and items.own:
                 ranking.scored = ScoredSlots(user_slots, None, items.references_of(best_K))
-            elif has_waited:
-                numbered_N = scored.reference_N
-                ranking.scored = ScoredSlots(user_slots, None, None if numbered_N is None else numbered_N[best_K])
-            elif request.explain:  # which waits again
+            elif scored is not scoring:  # it has waited, so that the rows may be other items'
+                reference_N = scored.reference_N
+                ranking.scored = ScoredSlots(user_slots, None, None if reference_N is None else reference_N[best_K])
+            elif request.explain or request.item_features:  # which may wait again
                 of_best = self._references.of_rows(artifact, features.rows_N[best_K])
                 ranking.scored = ScoredSlots(user_slots, None, of_best)
             else:
-                ranking.scored = ScoredSlots(user_slots, rows.row_N)
+                ranking.scored = ScoredSlots(user_slots, features.rows_N)
+        if request.context or request.user_features or request.item_features:
+            if request.in_slices:
+                await self._turns.next()  # to go through the values of thousands of items takes a millisecond
+            ranking.ignored = ignored_features(artifact, request)
         if items is not None and request.explain:
             ranking.explanations = await self._explanations(artifact, user_slots, items, ranking.order, due)
         ranking.features_s = fetched - began
@@ -244,7 +245,6 @@ class Ranker:
         if explorer is not None and (drawn := explorer.explore(request, chosen, score_N, order_N, score_K)):
             exploration, order_K, score_K = drawn
             impression_id = exploration.impression_id
-        sent = request.context or request.user_features or request.item_features
         return Ranking(
             artifact=artifact,
             label=chosen.label,
@@ -255,7 +255,6 @@ class Ranker:
             invalid_fields=features.invalid_fields,
             missing_user=features.missing_user,
             missing_items=features.missing_items,
-            ignored=ignored_features(artifact, request) if sent else [],
             request_id=request.request_id,
             impression_id=impression_id,
             exploration=exploration,

@@ -36,7 +36,8 @@ class RankRequest(msgspec.Struct, frozen=True, gc=False):
     guest_arm: float = 1.0
     """Where this request stands in [0, 1) among those of guests, who are spread over the canary's share by request."""
     in_slices: bool = False
-    """Whether it is worked on in slices, between which other requests have their turn: it is large beside theirs."""
+    """Whether it is worked on in slices, between which other requests have their turn: it is heavy, or large
+    beside theirs."""
 
     def replace(self, **changes: Any) -> RankRequest:
         """Return a copy in which these fields have other values."""

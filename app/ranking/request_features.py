@@ -80,10 +80,10 @@ class FeatureReader:
     ) -> RequestFeatures:
         """Read the user, if it is no guest, and the items of which the cache holds nothing fresh.
 
-        That is one round trip, unless there are more than READ_AT_ONCE such items. Of those that are not fresh because
-        reports may have been missed, MAX_DOUBTED at most are read. Items that were fresh when the
-        request began are not read again, whatever is written meanwhile: they are as fresh as the beginning of the
-        request, and the user and the items read are as fresh as the store's reply.
+        That is one round trip, unless there are more than READ_AT_ONCE such items (READ_IN_SLICE for `in_slices`). Of
+        those that are not fresh because reports may have been missed, MAX_DOUBTED at most are read. Items that were
+        fresh when the request began are not read again, whatever is written meanwhile: they are as fresh as the
+        beginning of the request, and the user and the items read are as fresh as the store's reply.
 
         Args:
             due: `time.perf_counter()` at which the answer is no longer wanted. A store that does not answer takes half

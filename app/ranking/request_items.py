@@ -44,13 +44,12 @@ class RequestItems:
         request: RankRequest,
         references: ItemReferences | None = None,
     ) -> None:
-        """Copy what the cache has of the candidates if some states are computed; its rows may become other items'.
+        """Copy what the cache has of the candidates if some states are computed: its rows may become other items'.
 
         Args:
             references: number the slots of candidates for the event log; None where nothing is logged.
         """
         self._artifact = artifact
-        self._cache = cache
         self._features = features
         self._count_invalid = cache.counts.count_invalid
         self._overrides = overrides_of(artifact, features, request)
@@ -58,36 +57,35 @@ class RequestItems:
         """Indices of the candidates whose states are computed here."""
         self.rows = StateRows(states_CD, features.rows_N, are_cached=True)
         """Where the candidates' states are; copied if the request computes some of them."""
-        self._held: Sequence[int] = self.own
+        cached_N = np.maximum(features.rows_N, 0)
+        self._held: Sequence[int] = range(len(cached_N)) if request.explain else self.own
         """Indices of the candidates whose slots are held: all of them, if some are to be explained."""
         self._references = references
         self._reference_N: References | None = None
-        """The numbers of the slots of candidates that the cache has, 0 for `own`; None where the log has no room."""
-        cached_N = np.maximum(features.rows_N, 0)
+        """By which references the log has what is cached, 0 for `own`; None where it has no room."""
+        # Bound here, because a version may be retired while a request of it is worked on in slices.
+        self._slots_of_rows = cache.slot_table(artifact).slots
         if self.own:
             if references is not None:
-                self._reference_N = self._number_cached(references)
-            self.rows = StateRows(self._copy(states_CD, cached_N), np.arange(len(cached_N)), are_cached=False)
-            if request.explain:
-                self._held = range(len(cached_N))
-            self._slots = cache.slots(artifact, cached_N[self._held])
-        elif request.explain:
-            shape = len(cached_N), artifact.item_encoder.width
+                self._reference_N = self._references_of_cached(references)
+            self.rows = StateRows(self._own_table(states_CD, cached_N), np.arange(len(cached_N)), are_cached=False)
+            self._slots = self._slots_of_rows(cached_N[self._held])
+        else:
+            shape = len(self._held), artifact.item_encoder.width
             self._slots = Slots(np.empty(shape, np.int64), np.empty(shape, np.float32))
 
     def hold(self, some: slice) -> None:
         """Copy the slots of some candidates of a request that is to be explained and computes none itself."""
-        copied = self._cache.slots(self._artifact, self._features.rows_N[some])
-        self._slots.keys[some], self._slots.values[some] = copied
+        self._slots.keys[some], self._slots.values[some] = self._slots_of_rows(self._features.rows_N[some])
 
     def slots_of(self, index: int) -> Slots:
         """Return the slots [S] of one candidate of a request that is to be explained, once all are scored."""
         return Slots(self._slots.keys[index], self._slots.values[index])
 
     def references_of(self, best_K: Positions) -> References | None:
-        """Return the numbers [K] by which the log has the slots of some candidates, once `encode` is done.
+        """Return the references [K] by which the log has the slots of some candidates, once `encode` is done.
 
-        Those that this request alone had are written, unless the log has no room for them: then it is None.
+        The slots that this request alone had are written. None if the log has no room for them.
         """
         if self._references is None or self._reference_N is None:
             return None
@@ -95,7 +93,7 @@ class RequestItems:
         of_own = np.flatnonzero(reference_K == 0)
         own = best_K[of_own]
         if len(own):
-            held = own if self._held is not self.own else np.searchsorted(self.own, own)
+            held = np.searchsorted(self._held, own)
             ids = [self._features.item_ids[index] for index in own.tolist()]
             slots = Slots(self._slots.keys[held], self._slots.values[held])
             written = self._references.of_slots(self._artifact, ids, slots)
@@ -115,7 +113,7 @@ class RequestItems:
             if len(self.own) > SLICE:
                 await turns.next()
             own = self.own[start : start + SLICE]
-            held = own if self._held is not self.own else list(range(start, start + len(own)))
+            held = np.searchsorted(self._held, own)
             slots = Slots(self._slots.keys[held], self._slots.values[held])
             self._encode_features(slots, own)
             self._slots.keys[held], self._slots.values[held] = slots
@@ -126,13 +124,14 @@ class RequestItems:
         if len(self.own) > SLICE:
             await turns.next()
 
-    def _copy(self, states_CD: Tensor, rows_N: Rows) -> Tensor:
+    def _own_table(self, states_CD: Tensor, rows_N: Rows) -> Tensor:
+        """Return a table [N, D] for the candidates' states, with those that the cache has."""
         if len(self.own) == len(rows_N):
             return states_CD.new_empty((len(rows_N), states_CD.shape[1]))
         return states_CD.index_select(0, torch.from_numpy(rows_N).to(states_CD.device))
 
-    def _number_cached(self, references: ItemReferences) -> References | None:
-        """Return the numbers [N] of what the cache has, 0 for `own`; None if the log has no room."""
+    def _references_of_cached(self, references: ItemReferences) -> References | None:
+        """Return the references [N] of what the cache has, 0 for `own`; None if the log has no room."""
         reference_N = np.zeros(len(self._features.rows_N), np.int64)
         others = np.delete(np.arange(len(reference_N)), self.own)
         if len(others):

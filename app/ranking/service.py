@@ -23,11 +23,11 @@ from app.ranking.request import RankRequest
 from app.runtime.loop_pacer import SliceTurns
 
 LEAST_LARGE, LARGE_BODY = 8_000, 64_000
-"""A body of fewer bytes than the first never waits for a turn, one of more than the second always does: decoding it
-alone takes milliseconds."""
+"""A request of fewer bytes than the first is not worked on in slices for its size, one of more than the second always:
+decoding it alone takes milliseconds."""
 LARGE_RATIO = 8.0
-"""Between them a body waits if it has so many times the bytes of a usual one, the median: then others' requests would
-wait for it and not it for theirs, and where all are as large none waits."""
+"""Between them it is if it has so many times the bytes of a usual one, the median: then others' requests would wait for
+it and not it for theirs, and where all are as large none waits."""
 MEDIAN_STEP = 0.01
 """Each body moves the median by this share of itself, up or down: a few hundred bodies make a new one."""
 
@@ -69,7 +69,7 @@ class RankService:
     ) -> None:
         """
         Args:
-            turns: in which requests of large bodies are decoded and begun; those of the ranker, or by default of their
+            turns: in which large and heavy requests are decoded and begun; those of the ranker, or by default of their
                 own.
             observers: told of each ranking, in this order, before it is returned; what one raises is logged.
             on_refused: told of each request that ended with a RequestError.
@@ -99,12 +99,13 @@ class RankService:
             deadline_s: seconds from `received_at` after which the answer is no longer wanted.
             received_at: `time.perf_counter()` at which the first byte of the request came; by default now.
             size: the bytes that are to be decoded.
-            decode_in_slices: makes the request of a large body in place of `decode`.
+            decode_in_slices: makes the request in place of `decode` if the body is large beside others'; by default
+                `decode` does.
 
         Raises:
             Overloaded: too many requests are at work; nothing was decoded, unless the request is a heavy one.
             DeadlinePassed: its time was over before it was begun, or before it was ranked.
-            RequestError: what `decode` raises, or one of those of `Ranker.rank`.
+            RequestError: what `decode` and `decode_in_slices` raise, or one of those of `Ranker.rank`.
         """
         began = time.perf_counter()
         due = (began if received_at is None else received_at) + deadline_s

@@ -19,9 +19,10 @@ from app.runtime.http_protocol import HttpProtocol
 
 BACKLOG = 2048
 """Connections that the kernel keeps until they are taken."""
-ACCEPT_SHARE, ACCEPT_MOST_S = 0.25, 0.001
-"""Share of the event loop's time that new connections take, and how much at a stretch: each takes a quarter of a
-millisecond, and those that come by the hundred would hold requests up."""
+ACCEPT_EVERY_S, ACCEPT_MOST = 0.001, 8
+"""A turn of the event loop takes a connection, and another for so long that has passed since the last ones, up to so
+many: each takes a fifth of a millisecond to set up, and those that come by the hundred would hold requests up. The
+number is less than the reserve of descriptors, as those that are evicted for new ones are only gone after the turn."""
 PAUSE_S = 0.1
 """How long no connection is taken after accept() failed: it would fail again at once."""
 
@@ -36,8 +37,13 @@ class Acceptor:
         listener: socket.socket,
         connections: Connections,
         create_protocol: Callable[[], HttpProtocol],
+        clock: Callable[[], float] = time.perf_counter,
     ) -> None:
-        """Listen with a socket that is bound, and take its connections from now on."""
+        """Listen with a socket that is bound, and take its connections from now on.
+
+        Args:
+            clock: gives the time, in seconds.
+        """
         self._listener = listener
         self._connections = connections
         self._create_protocol = create_protocol
@@ -47,7 +53,8 @@ class Acceptor:
         self._log_throttle = LogThrottle()
         listener.setblocking(False)
         listener.listen(BACKLOG)
-        self._accepted_at = 0.0
+        self._clock = clock
+        self._accepted_at = clock()
         self._loop.add_reader(listener, self._accept)
 
     def close(self) -> None:
@@ -70,11 +77,11 @@ class Acceptor:
 
     def _accept(self) -> None:
         """Take a connection, and more where the turns of the loop take long."""
-        began = time.perf_counter()
-        until = began + min(ACCEPT_MOST_S, ACCEPT_SHARE * (began - self._accepted_at))
-        while self._accept_one() and time.perf_counter() < until:
-            pass
-        self._accepted_at = time.perf_counter()
+        now = self._clock()
+        count, self._accepted_at = min(1 + int((now - self._accepted_at) / ACCEPT_EVERY_S), ACCEPT_MOST), now
+        for _ in range(count):
+            if not self._accept_one():
+                return
 
     def _accept_one(self) -> bool:
         """Take a connection; return whether there may be more."""

@@ -16,6 +16,7 @@ from app.api.schemas import parse_rank
 from app.errors import RequestError
 from app.ranking.request import RankRequest
 from app.runtime.loop_pacer import SliceTurns
+from tests.turns import CountedTurns
 
 LIMIT = 50
 
@@ -48,9 +49,7 @@ def test_it_gives_what_parsing_at_once_gives(body: dict[str, Any]) -> None:
     results: list[Any] = []
     for parse_it in (parse, lambda text: parse_rank(text, LIMIT)):
         try:
-            request = parse_it(raw)
-            features = {item_id: sent for item_id, sent in request.item_features.items() if sent}
-            results.append(request.replace(guest_arm=0.0, item_features=features))
+            results.append(parse_it(raw).replace(guest_arm=0.0))
         except RequestError as error:
             results.append((type(error), str(error)))
     assert results[0] == results[1]
@@ -67,17 +66,11 @@ def test_what_is_no_request_is_refused_as_at_once(raw: bytes) -> None:
     assert str(sliced.value) == str(at_once.value)
 
 
-def test_features_are_read_in_slices_and_empty_ones_left_out(monkeypatch: pytest.MonkeyPatch) -> None:
+def test_features_are_read_in_slices(monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr(large_bodies, "SLICE", 10)
-    turns = 0
-
-    class Counted(SliceTurns):
-        async def next(self) -> None:
-            nonlocal turns
-            turns += 1
-
+    turns = CountedTurns()
     sent = {str(number): {"year": number} if number % 2 else {} for number in range(35)}
     raw = json.dumps({"user_id": "42", "item_ids": list(sent), "item_features": sent}).encode()
-    request = asyncio.run(parse_rank_in_slices(raw, LIMIT, Counted()))
-    assert request.item_features == {item_id: features for item_id, features in sent.items() if features}
-    assert turns == 1 + 4
+    request = asyncio.run(parse_rank_in_slices(raw, LIMIT, turns))
+    assert request.item_features == sent
+    assert turns.count == 1 + 4

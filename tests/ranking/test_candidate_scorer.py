@@ -14,6 +14,8 @@ from hypothesis import strategies as st
 from torch import Tensor
 
 from app.errors import DeadlinePassed
+from app.events.event_queue import EventQueue
+from app.events.item_references import ItemReferences
 from app.features.item_cache import ItemCache
 from app.features.memory_store import MemoryFeatureStore
 from app.native.scorer import Floats, Positions
@@ -22,6 +24,7 @@ from app.ranking.candidate_scorer import CandidateScorer, Scored, StateRows
 from app.ranking.ranker import Ranker
 from app.ranking.request import RankRequest
 from app.registry.artifact.artifact import Artifact, sort_descending
+from app.registry.lifecycle.snapshot import LiveSnapshot
 from app.runtime.loop_pacer import SliceTurns
 from tests.factories import ITEMS, raw_item
 from tests.ranking.conftest import expected
@@ -65,7 +68,7 @@ def test_no_slice_begins_after_the_deadline() -> None:
         asyncio.run(score([0.5] * (SLICE + 1), np.arange(SLICE + 1), due=time.perf_counter()))
 
 
-class Crowded:
+class FullCache:
     """A cache as large as the catalogue, all of it cached, and the version that is live."""
 
     def __init__(self, artifact: Artifact, features: MemoryFeatureStore) -> None:
@@ -91,34 +94,58 @@ class Crowded:
 async def test_items_keep_their_rows_until_all_are_scored(
     versions: list[Artifact], features: MemoryFeatureStore
 ) -> None:
-    crowded = Crowded(versions[0], features)
-    await crowded.start()
+    full = FullCache(versions[0], features)
+    await full.start()
     reference = expected(versions[0], "4", features.users["4"], {item_id: raw_item(int(item_id)) for item_id in IDS})
-    scoring = crowded.begin()
+    scoring = full.begin()
     await asyncio.sleep(0)
     others = [f"other{number}" for number in range(ITEMS)]
-    crowded.cache.on_items(others, [raw_item(number) for number in range(ITEMS)])
+    full.cache.on_items(others, [raw_item(number) for number in range(ITEMS)])
     scored = await scoring
     for position, probability in zip(scored.position_N.tolist(), scored.score_N.tolist(), strict=True):
         assert probability == pytest.approx(reference[IDS[position]], abs=1e-5)
-    crowded.cache.on_items(others, [raw_item(number) for number in range(ITEMS)])
-    assert all(item_id in crowded.cache for item_id in others), "no row is pinned afterwards"
+    full.cache.on_items(others, [raw_item(number) for number in range(ITEMS)])
+    assert all(item_id in full.cache for item_id in others), "no row is pinned afterwards"
 
 
 @pytest.mark.anyio
 async def test_rows_are_free_again_after_a_failure(versions: list[Artifact], features: MemoryFeatureStore) -> None:
-    crowded = Crowded(versions[0], features)
-    await crowded.start()
+    full = FullCache(versions[0], features)
+    await full.start()
 
     def fail_at_second(some: slice) -> None:
         if some.start:
             raise RuntimeError("index out of range")
 
     with pytest.raises(RuntimeError):
-        await crowded.begin(fail_at_second)
+        await full.begin(fail_at_second)
     others = [f"other{number}" for number in range(ITEMS)]
-    crowded.cache.on_items(others, [raw_item(number) for number in range(ITEMS)])
-    assert all(item_id in crowded.cache for item_id in others)
+    full.cache.on_items(others, [raw_item(number) for number in range(ITEMS)])
+    assert all(item_id in full.cache for item_id in others)
+
+
+@pytest.mark.anyio
+@pytest.mark.parametrize("more", [{}, {"explain": True}, {"item_features": {"3": {"year": 1950}}}], ids=str)
+async def test_a_version_that_is_retired_between_slices_answers_what_it_has_begun(
+    versions: list[Artifact], features: MemoryFeatureStore, more: dict[str, Any]
+) -> None:
+    full = FullCache(versions[0], features)
+    await full.start()
+    ranker = Ranker(
+        features,
+        full.cache,
+        lambda: LiveSnapshot(stable=versions[0]),
+        store_timeout_s=1.0,
+        references=ItemReferences(full.cache, EventQueue(1000)),
+        references_top=5,
+    )
+    request = RankRequest("4", IDS, in_slices=True, **more)
+    at_once = await ranker.rank(request.replace(in_slices=False), time.perf_counter() + 60)
+    answer = asyncio.create_task(ranker.rank(request, time.perf_counter() + 60))
+    await asyncio.sleep(0)
+    full.cache.detach(versions[0])
+    assert (await answer).item_ids == at_once.item_ids
+    assert (await answer).explanations == at_once.explanations
 
 
 @pytest.mark.anyio

@@ -112,6 +112,8 @@ REQUESTS: list[dict[str, Any]] = [
     {"in_slices": True},
     {"in_slices": True, "explain": True},
     {"in_slices": True, "item_features": {"3": {"genres": ["Horror"]}}},
+    {"in_slices": True, "item_features": {"no candidate": {"year": 1}}},
+    {"in_slices": True, "item_features": {"3": {}}, "explain": True},
 ]
 
 
@@ -146,9 +148,11 @@ async def test_changes_between_requests_at_work_are_recorded_as_they_were_scored
             await asyncio.sleep(0)
 
     in_slices = ask_again_and_again(in_slices=True)
-    await asyncio.gather(ask_again_and_again(), ask_again_and_again(), in_slices, change())
+    at_once = ask_again_and_again(in_slices=True, item_ids=IDS[:6], item_features={"no candidate": {"year": 1}})
+    explained = ask_again_and_again(in_slices=True, explain=True)
+    await asyncio.gather(ask_again_and_again(), ask_again_and_again(), in_slices, at_once, explained, change())
     impressions, items = logged.taken()
-    assert len(impressions) == 60
+    assert len(impressions) == 100
     for impression in impressions.values():
         assert impression.scores.tolist() == pytest.approx(scored_again(versions[0], impression, items), abs=1e-6)
 

@@ -33,6 +33,7 @@ from tests.models.reference import Example, Vector
 from tests.models.test_hashed_crosses import CROSSES, DECLARED
 from tests.models.test_options import CHOSEN, DIMS, randomised, weights_of
 from tests.ranking.explanations import PartKey, effects_of, key_of, parts_of
+from tests.turns import CountedTurns
 
 MODELS_OF_PARTS = ("lr", "fm", "hofm", "deepfm", "wide_deep", "nfm")
 OPTIONS: list[tuple[str, dict[str, Any]]] = [
@@ -50,16 +51,6 @@ def published(folder: Path, model: CtrModel, preprocessing: Preprocessing) -> Ar
     """Write a version and load it, so that its program is read and not the module."""
     write(folder, model, preprocessing.schema, name="m", golden=golden())
     return load(folder)
-
-
-class CountedTurns(SliceTurns):
-    """Counts the turns that were asked for."""
-
-    count = 0
-
-    async def next(self) -> None:
-        self.count += 1
-        await super().next()
 
 
 @pytest.fixture(scope="module")

@@ -1,0 +1,15 @@
+"""`CountedTurns`: turns of slices that are counted."""
+
+from __future__ import annotations
+
+from app.runtime.loop_pacer import SliceTurns
+
+
+class CountedTurns(SliceTurns):
+    """Counts the turns that were asked for."""
+
+    count = 0
+
+    async def next(self) -> None:
+        self.count += 1
+        await super().next()
