@@ -44,7 +44,10 @@ thread."""
 PROBES = {"/health/live", "/health/ready"}
 """Paths whose answers decide whether the process is restarted, or sent requests at all."""
 READ_METHODS = {"GET", "HEAD"}
-"""Methods of what anybody may ask for again and again."""
+"""Methods of what may be asked for again and again."""
+READ_GAP_S, HEALTH_GAP_S = 0.016, 0.002
+"""From the beginning of one answer to a read to that of the next: of what is open to all, of what asks for a key, and
+of `/health`, which is looked at when the process is overloaded. None of them waits for another kind."""
 EXPOSED_HEADERS = ["X-Request-ID", "X-Model-Version", "Server-Timing", "Retry-After", "WWW-Authenticate"]
 """What a page of an origin in CTR_CORS_ORIGINS may read of an answer's headers."""
 
@@ -59,7 +62,9 @@ class Application:
         self.fastapi = fastapi
         self.service = service
         self._rank = rank
-        self._spaced = SpacedAnswers()
+        self._spaced_health = SpacedAnswers(HEALTH_GAP_S)
+        self._spaced_open, self._spaced_keyed = SpacedAnswers(READ_GAP_S), SpacedAnswers(READ_GAP_S)
+        self._open_paths = _open_paths(service)
         api_keys = KnownKeys(key.get_secret_value() for key in settings.api_keys)
         KeyUseExporter(api_keys, service.metrics)
         self._edge: ASGIApp = Edge(
@@ -67,7 +72,7 @@ class Application:
             max_body_bytes=settings.max_body_bytes,
             body_timeout_s=settings.body_timeout_s,
             api_keys=api_keys,
-            open_paths=_open_paths(service),
+            open_paths=self._open_paths,
         )
         if settings.log_requests:
             self._edge = RequestLog(self._edge)
@@ -121,13 +126,17 @@ class Application:
     async def _answer_in_turn(self, scope: Scope, receive: Receive, send: Send) -> None:
         """Answer once usual requests rest: pages and metrics are asked for by many who are in no hurry.
 
-        Those are spaced out too, but for `/health`, which is looked at when the process is overloaded. Raises
-        Overloaded where too many of them wait.
+        Raises Overloaded where too many of them wait.
         """
-        if scope["method"] in READ_METHODS and scope["path"] != "/health":
-            await self._spaced.next()
+        if scope["method"] in READ_METHODS:
+            await self._spaced(scope["path"]).next()
         await self.service.turns.next()
         await self._answer(scope, receive, send)
+
+    def _spaced(self, path: str) -> SpacedAnswers:
+        if path == "/health":
+            return self._spaced_health
+        return self._spaced_open if path in self._open_paths else self._spaced_keyed
 
     def _answer(self, scope: Scope, receive: Receive, send: Send) -> Awaitable[None]:
         if scope["type"] == "http" and scope["method"] == "HEAD":

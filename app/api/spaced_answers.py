@@ -12,8 +12,6 @@ from collections.abc import Callable
 
 from app.errors import Overloaded
 
-GAP_S = 0.008
-"""From the beginning of one answer to that of the next: they take an eighth of the loop's time."""
 MOST_WAIT_S = 2.0
 """Answers whose turn is further away than this are refused: their clients would have given up."""
 
@@ -21,11 +19,13 @@ MOST_WAIT_S = 2.0
 class SpacedAnswers:
     """Tells each answer when to begin, in the order asked for. For one event loop."""
 
-    def __init__(self, clock: Callable[[], float] = time.monotonic) -> None:
+    def __init__(self, gap_s: float, clock: Callable[[], float] = time.monotonic) -> None:
         """
         Args:
+            gap_s: from the beginning of one answer to that of the next.
             clock: gives the time, in seconds.
         """
+        self._gap_s = gap_s
         self._clock = clock
         self._next_at = 0.0
 
@@ -35,6 +35,6 @@ class SpacedAnswers:
         wait_s = max(0.0, self._next_at - now)
         if wait_s > MOST_WAIT_S:
             raise Overloaded("pages, metrics and descriptions are asked for more often than they can be answered")
-        self._next_at = now + wait_s + GAP_S
+        self._next_at = now + wait_s + self._gap_s
         if wait_s:
             await asyncio.sleep(wait_s)

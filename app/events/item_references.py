@@ -65,6 +65,12 @@ class ItemReferences:
             reference_K = table_C[rows]
         return reference_K
 
+    def known(self, model: ItemModel, rows: Rows) -> References:
+        """Return the references [K] that rows of the cache have already, 0 for those that have none."""
+        self._renew_if_due()
+        reference_K = self._cache.log_references(model)[rows]
+        return np.where(reference_K < self._base, 0, reference_K)
+
     def of_slots(self, model: ItemModel, item_ids: Sequence[str], slots: Slots) -> References | None:
         """Return new references [K] of items as one request alone had them [K, S], say with values that it sent.
 

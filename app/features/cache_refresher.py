@@ -113,6 +113,8 @@ class CacheRefresher:
             written, self._written = list(self._written), set()
             with self._logging_errors():
                 await self.refresh(written)
+            # Of some the reply is in doubt, as while a cluster moves them; `_run` reads those, a few times a second.
+            self._written.difference_update(written)
 
     async def _reread_fresh(self) -> None:
         """Read fresh items again in turn, beside what may take long."""

@@ -131,7 +131,7 @@ class ClusterFetch:
                 continue
             self._results[read.position] = features
             if read.item_id is None:
-                self._hashes.note_user(self._user_id, read.command, features)
+                self._hashes.note_user(self._user_id, read.command, reply)
                 continue
             ids.append(read.item_id)
             items.append(features)

@@ -24,7 +24,8 @@ class HashCommand:
         """
         self.fields = tuple(fields)
         self.pack = key_command("HMGET", self.fields) if fields else key_command("HLEN")
-        self._oversized: RawFeatures = dict.fromkeys(oversized, OVERSIZED)
+        self.oversized: RawFeatures = dict.fromkeys(oversized, OVERSIZED)
+        self.all_fields = frozenset([*fields, *oversized])
 
     def features(self, reply: Any) -> RawFeatures | None:
         """Return what a reply holds, None if it is an error.
@@ -33,9 +34,9 @@ class HashCommand:
         still there is not asked.
         """
         if reply.__class__ is list:
-            if self._oversized:
-                return {**dict(zip(self.fields, reply, strict=True)), **self._oversized}
+            if self.oversized:
+                return {**dict(zip(self.fields, reply, strict=True)), **self.oversized}
             return {} if reply.count(None) == len(reply) else dict(zip(self.fields, reply, strict=True))
         if reply.__class__ is int:
-            return (self._oversized or WITHOUT_FIELDS) if reply else {}
+            return (self.oversized or WITHOUT_FIELDS) if reply else {}
         return None

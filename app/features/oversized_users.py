@@ -7,11 +7,10 @@ request that shares the connection. So it is not asked for again for a while.
 from __future__ import annotations
 
 import time
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
 
 from app.features.hash_command import HashCommand
 from app.features.resp_reader import OVERSIZED
-from app.features.store import RawFeatures
 
 KEPT_S = 30.0
 """After so long the field is read again: its value may have been mended."""
@@ -40,15 +39,13 @@ class OversizedUsers:
         del self._known[user_id]
         return usual
 
-    def note(self, user_id: str, command: HashCommand, features: RawFeatures) -> None:
-        """Note which values of a user were too large when `command` read them."""
-        oversized = [field for field in command.fields if features.get(field) is OVERSIZED]
-        if not oversized:
-            return
+    def note(self, user_id: str, command: HashCommand, reply: Sequence[object]) -> None:
+        """Note which values of a user were too large in the reply to `command`, beside those that it leaves out."""
+        too_large = {field for field, value in zip(command.fields, reply, strict=True) if value is OVERSIZED}
         if user_id not in self._known and len(self._known) >= MAX_USERS:
             del self._known[next(iter(self._known))]
-        others = [field for field in command.fields if field not in oversized]
-        self._known[user_id] = HashCommand(others, oversized), self._clock() + KEPT_S
+        others = [field for field in command.fields if field not in too_large]
+        self._known[user_id] = HashCommand(others, [*command.oversized, *too_large]), self._clock() + KEPT_S
 
     def forget(self) -> None:
         """Forget all, because other fields are read from now on."""

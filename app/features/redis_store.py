@@ -93,7 +93,6 @@ class RedisFeatureStore:
             return Fetched({}, ())
         hashes, item_hash = self._hashes, self._hashes.item_hash
         commands: list[bytes] = []
-        user: RawFeatures = {}
         items: list[RawFeatures] = []
         if user_id is not None:
             user_hash = hashes.user_command(user_id)
@@ -101,19 +100,17 @@ class RedisFeatureStore:
         commands += [item_hash.pack(hashes.item_key.key(item_id)) for item_id in item_ids]
 
         def on_replies(replies: list[Any]) -> None:
-            nonlocal user
             if item_ids:  # seldom: a usual request's items are cached
                 items.extend(self._features(item_hash, reply) for reply in replies[-len(item_ids) :])
                 if self._listener is not None:
                     self._listener.on_items(item_ids, items)
                     if item_hash is not hashes.item_hash:  # a version that went live meanwhile reads other fields
                         self._listener.on_invalidate(item_ids)
-            if user_id is not None:  # noted here, as a value of 30 MB comes after its request has given up
-                user = self._features(user_hash, replies[0])
-                hashes.note_user(user_id, user_hash, user)
+            if user_id is not None:  # here, as a value of 30 MB comes after its request has given up
+                hashes.note_user(user_id, user_hash, replies[0])
 
-        await self._link.send(b"".join(commands), len(commands), timeout_s, on_replies)
-        return Fetched(user, items)
+        replies = await self._link.send(b"".join(commands), len(commands), timeout_s, on_replies)
+        return Fetched({} if user_id is None else self._features(user_hash, replies[0]), items)
 
     async def scan(self) -> AsyncIterator[list[str]]:
         """Iterate over the ids of all keys that fit the item template. Raises StoreError."""

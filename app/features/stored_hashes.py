@@ -41,10 +41,10 @@ class StoredHashes:
         """Return the command that reads a user, without values that were too large a moment ago."""
         return self._oversized_users.command(user_id, self.user_hash)
 
-    def note_user(self, user_id: str, command: HashCommand, features: RawFeatures) -> None:
-        """Remember which values of a user were too large, if the usual command has read them."""
-        if OVERSIZED in features.values() and command is self.user_hash:
-            self._oversized_users.note(user_id, command, features)
+    def note_user(self, user_id: str, command: HashCommand, reply: Any) -> None:
+        """Remember which values of a user were too large, unless other fields are read by now."""
+        if reply.__class__ is list and OVERSIZED in reply and command.all_fields == self.user_hash.all_fields:
+            self._oversized_users.note(user_id, command, reply)
 
     def probe(self, count: int) -> list[bytes]:
         """Return commands that read `count` keys of each template which nobody has."""

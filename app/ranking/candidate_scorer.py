@@ -43,7 +43,8 @@ class Scored(NamedTuple):
     position_N: Positions
     """The position that each had among the candidates."""
     reference_N: References | None = None
-    """By which references the event log has what was scored, in the candidates' order. None where the rows still tell,
+    """By which references the event log has what was scored, in the candidates' order, 0 for what is none of the best.
+    None where the rows still tell,
     the states are not the cache's, nothing is logged, the log has no room, or the version was retired meanwhile."""
 
 
@@ -56,16 +57,19 @@ class CandidateScorer:
         turns: SliceTurns,
         batcher: Batcher | None = None,
         references: ItemReferences | None = None,
+        references_top: int | None = None,
     ) -> None:
         """
         Args:
             batcher: scores several requests' candidates together; None scores each request alone.
             references: number what was scored, where a request waits before the event log sees its rows.
+            references_top: how many of the best of a slice are numbered; None where any may be shown.
         """
         self._cache = cache
         self._turns = turns
         self._batcher = batcher
         self._references = references
+        self._references_top = references_top
 
     def score(
         self,
@@ -109,7 +113,8 @@ class CandidateScorer:
         slices = [slice(start, start + SLICE) for start in range(0, len(row_N), SLICE)]
         scores: list[Floats] = []
         positions: list[Positions] = []
-        references: list[References | None] = []
+        is_logged = are_cached and self._references is not None
+        reference_N: References | None = np.zeros(len(row_N), np.int64) if is_logged else None
         if are_cached:
             self._cache.pin(row_N)
         try:
@@ -118,19 +123,24 @@ class CandidateScorer:
                     await self._next_turn(due)
                 if hold is not None:
                     hold(some)
-                # An item that is written meanwhile is logged as it was scored.
-                references.append(self._references_of(artifact, row_N[some]) if are_cached else None)
                 with torch.inference_mode():
                     score_S, position_S = artifact.ranked(user_D, states_CD, row_N[some])
                 scores.append(score_S)
                 positions.append(position_S + some.start)
+                if reference_N is not None:  # an item that is written meanwhile is logged as it was scored
+                    best = positions[-1][: self._references_top]
+                    numbered = self._references_of(artifact, row_N[best])
+                    if numbered is None:
+                        reference_N = None
+                    else:
+                        reference_N[best] = numbered
         finally:
             if are_cached:
                 self._cache.unpin(row_N)
         await self._next_turn(due)
         # The slices are sorted, and one behind the other, so that a stable sort leaves ties in the candidates' order.
         score_N, sorted_N = sort_descending(torch.from_numpy(np.concatenate(scores)))
-        return Scored(score_N, np.concatenate(positions)[sorted_N], _joined(references))
+        return Scored(score_N, np.concatenate(positions)[sorted_N], reference_N)
 
     async def _next_turn(self, due: float) -> None:
         await self._turns.next()
@@ -144,11 +154,6 @@ class CandidateScorer:
             return self._references.of_rows(artifact, row_N)
         except KeyError:  # the version was retired between two slices
             return None
-
-
-def _joined(references: list[References | None]) -> References | None:
-    known = [some for some in references if some is not None]
-    return np.concatenate(known) if len(known) == len(references) else None
 
 
 async def _in_batch(

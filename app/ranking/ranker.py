@@ -127,7 +127,8 @@ class Ranker:
         """
         self._turns = turns or SliceTurns()
         self._features = FeatureReader(store, cache, store_timeout_s, self._turns)
-        self._scorer = CandidateScorer(cache, self._turns, batcher, references)
+        # Where orders are drawn, any candidate may be shown.
+        self._scorer = CandidateScorer(cache, self._turns, batcher, references, None if explorer else references_top)
         self._cache = cache
         self._live = live
         self._references = references
@@ -178,8 +179,10 @@ class Ranker:
             if items is not None and items.own:
                 ranking.scored = ScoredSlots(user_slots, None, items.references_of(best_K))
             elif scored is not scoring:  # it has waited, so that the rows may be other items'
-                reference_N = scored.reference_N
-                ranking.scored = ScoredSlots(user_slots, None, None if reference_N is None else reference_N[best_K])
+                reference_K = None if scored.reference_N is None else scored.reference_N[best_K]
+                if reference_K is not None and not reference_K.all():  # scores that are no numbers came before them
+                    reference_K = None
+                ranking.scored = ScoredSlots(user_slots, None, reference_K)
             elif request.explain or request.item_features:  # which may wait again
                 of_best = self._references.of_rows(artifact, features.rows_N[best_K])
                 ranking.scored = ScoredSlots(user_slots, None, of_best)

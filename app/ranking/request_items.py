@@ -58,16 +58,16 @@ class RequestItems:
         self.rows = StateRows(states_CD, features.rows_N, are_cached=True)
         """Where the candidates' states are; copied if the request computes some of them."""
         cached_N = np.maximum(features.rows_N, 0)
-        self._held: Sequence[int] = range(len(cached_N)) if request.explain else self.own
-        """Indices of the candidates whose slots are held: all of them, if some are to be explained."""
+        holds_all = request.explain or (references is not None and bool(self.own))
+        self._held: Sequence[int] = range(len(cached_N)) if holds_all else self.own
+        """Indices of the candidates whose slots are held: all of them, if some are to be explained or logged."""
         self._references = references
-        self._reference_N: References | None = None
-        """By which references the log has what is cached, 0 for `own`; None where it has no room."""
         # Bound here, because a version may be retired while a request of it is worked on in slices.
         self._slots_of_rows = cache.slot_table(artifact).slots
         if self.own:
             if references is not None:
-                self._reference_N = self._references_of_cached(references)
+                self._reference_N = references.known(artifact, features.rows_N)
+                self._reference_N[self.own] = 0
             self.rows = StateRows(self._own_table(states_CD, cached_N), np.arange(len(cached_N)), are_cached=False)
             self._slots = self._slots_of_rows(cached_N[self._held])
         else:
@@ -85,21 +85,19 @@ class RequestItems:
     def references_of(self, best_K: Positions) -> References | None:
         """Return the references [K] by which the log has the slots of some candidates, once `encode` is done.
 
-        The slots that this request alone had are written. None if the log has no room for them.
+        Those that it does not have are written. None if it has no room for them.
         """
-        if self._references is None or self._reference_N is None:
-            return None
+        assert self._references is not None
         reference_K = self._reference_N[best_K]
-        of_own = np.flatnonzero(reference_K == 0)
-        own = best_K[of_own]
-        if len(own):
-            held = np.searchsorted(self._held, own)
-            ids = [self._features.item_ids[index] for index in own.tolist()]
-            slots = Slots(self._slots.keys[held], self._slots.values[held])
+        unknown = np.flatnonzero(reference_K == 0)
+        if len(unknown):
+            indices = best_K[unknown]
+            ids = [self._features.item_ids[index] for index in indices.tolist()]
+            slots = Slots(self._slots.keys[indices], self._slots.values[indices])
             written = self._references.of_slots(self._artifact, ids, slots)
             if written is None:
                 return None
-            reference_K[of_own] = written
+            reference_K[unknown] = written
         return reference_K
 
     async def encode(self, turns: SliceTurns, due: float) -> None:
@@ -129,17 +127,6 @@ class RequestItems:
         if len(self.own) == len(rows_N):
             return states_CD.new_empty((len(rows_N), states_CD.shape[1]))
         return states_CD.index_select(0, torch.from_numpy(rows_N).to(states_CD.device))
-
-    def _references_of_cached(self, references: ItemReferences) -> References | None:
-        """Return the references [N] of what the cache has, 0 for `own`; None if the log has no room."""
-        reference_N = np.zeros(len(self._features.rows_N), np.int64)
-        others = np.delete(np.arange(len(reference_N)), self.own)
-        if len(others):
-            of_others = references.of_rows(self._artifact, self._features.rows_N[others])
-            if of_others is None:
-                return None
-            reference_N[others] = of_others
-        return reference_N
 
     def _on_invalid(self, field: str) -> None:
         self._count_invalid(field)

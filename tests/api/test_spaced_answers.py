@@ -6,10 +6,12 @@ import asyncio
 
 import pytest
 
-from app.api.spaced_answers import GAP_S, MOST_WAIT_S, SpacedAnswers
+from app.api.spaced_answers import MOST_WAIT_S, SpacedAnswers
 from app.errors import Overloaded
 
 pytestmark = pytest.mark.anyio
+
+GAP_S = 0.01
 
 
 class Clock:
@@ -31,7 +33,7 @@ def clock(monkeypatch: pytest.MonkeyPatch) -> Clock:
 
 
 async def test_an_answer_now_and_then_begins_at_once(clock: Clock) -> None:
-    spaced = SpacedAnswers(clock)
+    spaced = SpacedAnswers(GAP_S, clock)
     for _ in range(5):
         await spaced.next()
         clock.now += GAP_S
@@ -39,14 +41,14 @@ async def test_an_answer_now_and_then_begins_at_once(clock: Clock) -> None:
 
 
 async def test_many_at_once_begin_one_gap_after_the_other(clock: Clock) -> None:
-    spaced = SpacedAnswers(clock)
+    spaced = SpacedAnswers(GAP_S, clock)
     for _ in range(4):
         await spaced.next()
     assert clock.slept == pytest.approx([GAP_S, 2 * GAP_S, 3 * GAP_S])
 
 
 async def test_what_would_wait_too_long_is_refused_and_moves_nobody(clock: Clock) -> None:
-    spaced = SpacedAnswers(clock)
+    spaced = SpacedAnswers(GAP_S, clock)
     for _ in range(int(MOST_WAIT_S / GAP_S)):
         await spaced.next()
     clock.now -= GAP_S

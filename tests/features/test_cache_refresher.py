@@ -79,6 +79,24 @@ async def test_what_is_written_is_read_at_once_and_together(
     await refresher.stop()
 
 
+async def test_an_item_that_is_in_doubt_whenever_it_is_read_is_not_read_all_the_time() -> None:
+    class Doubtful(RecordingStore):
+        async def fetch(self, user_id: str | None, item_ids: Sequence[str], timeout_s: float) -> Fetched:
+            fetched = await super().fetch(user_id, item_ids, timeout_s)
+            cache.on_invalidate(item_ids)  # as while a cluster moves them
+            return fetched
+
+    doubtful, cache = Doubtful(), ItemCache(2 * ITEMS)
+    await doubtful.start(cache)
+    cache.on_items(["1"], [raw_item(1)])
+    refresher = CacheRefresher(doubtful, cache, fill=False)
+    refresher.start()
+    doubtful.put_item("1", raw_item(2))
+    await asyncio.sleep(1.0)
+    assert 1 <= len(doubtful.read) <= 10
+    await refresher.stop()
+
+
 async def test_a_change_that_is_not_reported_is_found_and_makes_all_items_stale(store: RecordingStore) -> None:
     cache = ItemCache(2 * ITEMS)
     await store.start(cache)

@@ -182,6 +182,30 @@ async def test_only_the_selected_fields_are_read_and_a_value_beyond_the_bound_is
         assert [bool(one) for one in (fetched.user, *fetched.items)] == [True, True, False]
 
 
+async def test_users_that_may_not_be_read_do_not_make_the_server_late(
+    server: RedisServer, features: redis.Redis
+) -> None:
+    features.execute_command("ACL", "SETUSER", "items", "on", ">secret", "+@all", "~item:*")
+    async with connected(f"redis://items:secret@127.0.0.1:{server.port}") as store:
+        for _ in range(30):
+            with pytest.raises(StoreError, match="NOPERM"):
+                await store.fetch("1", [], 5.0)
+        assert (await store.fetch(None, ["1"], 5.0)).items == [{"year": "1990"}]
+
+
+async def test_a_value_that_comes_too_late_is_remembered_as_too_large(
+    server: RedisServer, features: redis.Redis
+) -> None:
+    features.hset("user:1", "large", bytes(30_000_000))
+    async with connected(f"redis://127.0.0.1:{server.port}") as store:
+        assert await reads(store)
+        store.select_fields(["large"], [])
+        with pytest.raises(StoreError):
+            await store.fetch("1", [], 0.0)
+        command = store._hashes.user_hash
+        await async_until(lambda: store._hashes.user_command("1") is not command, 10.0)
+
+
 async def test_a_value_that_was_too_large_is_not_asked_for_again_for_a_while(
     server: RedisServer, features: redis.Redis, monkeypatch: pytest.MonkeyPatch
 ) -> None:

@@ -164,18 +164,30 @@ async def test_an_items_slots_are_recorded_once(logged: Logged) -> None:
     assert len(items) == len({record.item_id for record in items.values()})
 
 
-async def test_values_sent_for_some_items_write_the_slots_of_these_alone(logged: Logged) -> None:
-    sent = {"3": {"year": 1950}, "7": {"year": 1951}, "unknown": {"year": 1952}}
-    await logged.ask(item_features=sent)
+async def test_values_sent_for_some_items_write_the_slots_of_these_and_of_none_that_the_log_has(logged: Logged) -> None:
+    impression, items = await asked_once(logged)
+    best = [items[reference].item_id for reference in impression.item_references.tolist()]
+    sent = {item_id: {"year": 1950} for item_id in best[:2]}
     for explain in (False, True):
-        logged.taken()
-        await logged.ask(item_features=sent, explain=explain)
-        impressions, items = logged.taken()
-        (impression,) = impressions.values()
-        shown = set(impression.item_references.tolist())
-        assert {record.item_id for record in items.values()} <= {"3", "7"}
-        assert items.keys() <= shown
-        assert len(shown) == TOP
+        impression, items = await asked_once(logged, item_ids=best, item_features=sent, explain=explain)
+        assert {record.item_id for record in items.values()} == set(sent)
+        assert items.keys() <= set(impression.item_references.tolist())
+        assert len(impression.item_references) == TOP
+
+
+async def test_a_request_in_slices_writes_the_slots_of_the_best_of_each_slice_alone(logged: Logged) -> None:
+    _, items = await asked_once(logged, in_slices=True)
+    assert len(items) <= 30 // 8 * TOP
+    _, items = await asked_once(logged, in_slices=True)
+    assert items == {}
+
+
+async def asked_once(logged: Logged, **request: Any) -> tuple[Impression, dict[int, ItemSlots]]:
+    """Rank, and return what was recorded of it."""
+    await logged.ask(**request)
+    impressions, items = logged.taken()
+    (impression,) = impressions.values()
+    return impression, items
 
 
 async def test_where_there_is_no_room_the_answer_goes_out_and_the_loss_is_counted(
