@@ -91,7 +91,7 @@ def _killed(bed: FaultBed) -> Sequence[Check]:
         Check(
             f"{killed} of {times} publications ended by the kill, of {whole_s:.2f} s each", killed > 0 and not unharmed
         ),
-        Check(f"the next publication: exit {last.returncode} {last.stderr.strip()[-100:]}", last.returncode == 0),
+        Check(f"the next publication: exit {last.returncode} {_said(bed, last.stderr)}", last.returncode == 0),
         *_whole_store(store),
         Check(
             f"version {stable} is live {health['status']}, {health['reasons']}",
@@ -116,6 +116,11 @@ def _kill_command(bed: FaultBed, command: list[str], after_s: float) -> bool:
             return False
         os.killpg(process.pid, signal.SIGKILL)
         return True
+
+
+def _said(bed: FaultBed, text: str) -> str:
+    """Return the last line that a command wrote, without the folder that only this machine has."""
+    return text.strip().replace(f"{bed.testbed.folder}/", "").splitlines()[-1][:150]
 
 
 def _whole_store(store: ModelStore) -> list[Check]:
@@ -155,7 +160,7 @@ def _disk_full(bed: FaultBed) -> Sequence[Check]:
         health = service.health()
         left = sorted(entry.name for entry in store.folder.iterdir() if entry.name.startswith(".tmp-"))
         return [
-            Check(f"exit {done.returncode}: {done.stderr.strip().splitlines()[-1][:150]}", done.returncode == 1),
+            Check(f"exit {done.returncode}: {_said(bed, done.stderr)}", done.returncode == 1),
             Check(
                 "the error says so" if "space" in done.stderr else "the error does not say why", "space" in done.stderr
             ),
