@@ -10,7 +10,7 @@ from itertools import islice
 
 import msgspec
 
-from app.api.schemas import Features, Id, PlainRankBody, parse_rank, to_request
+from app.api.schemas import Features, Id, PlainBody, parse_rank, to_request
 from app.features.request_ids import RequestIds
 from app.features.store import RawFeatures
 from app.ranking.request import RankRequest
@@ -20,10 +20,10 @@ SLICE = 256
 """Items whose features are read at a time: a tenth of a millisecond with four values each."""
 
 
-class UnreadRankBody(PlainRankBody, forbid_unknown_fields=True):
-    """A body whose features of items are not read yet."""
+class UnreadRankBody(PlainBody, forbid_unknown_fields=True):
+    """A plain body whose features of items are not read yet."""
 
-    item_features: msgspec.Raw = msgspec.Raw(b"{}")  # type: ignore[assignment]
+    item_features: msgspec.Raw = msgspec.Raw(b"{}")
 
 
 _decoder = msgspec.json.Decoder(UnreadRankBody)
@@ -34,7 +34,7 @@ _features_decoder = msgspec.json.Decoder(Features)
 async def parse_rank_in_slices(raw: bytes, max_candidates: int, turns: SliceTurns) -> RankRequest:
     """Parse a body as `app.api.schemas.parse_rank` does, with a turn before each slice but the first.
 
-    A body that is not plain (`PlainRankBody`) is parsed at once all the same. Raises what `parse_rank` raises.
+    A body that is not plain (`PlainBody`) is parsed at once all the same. Raises what `parse_rank` raises.
     """
     try:
         body = _decoder.decode(raw)

@@ -58,18 +58,23 @@ AnyFeature = (
 AnyFeatures = Annotated[dict[Id, AnyFeature], Meta(max_length=MAX_ENTRIES)]
 
 
-class PlainRankBody(msgspec.Struct, forbid_unknown_fields=True):
+class PlainBody(msgspec.Struct, forbid_unknown_fields=True):
     """The body as nearly every client sends it: without nulls. Its ids stay unparsed, for `RequestIds` to scan."""
 
     item_ids: msgspec.Raw
     user_id: UserId | Int64 = ""
     context: Features = {}
     user_features: Features = {}
-    item_features: dict[Id, Features] = {}
     top_k: Count | None = None
     model: ModelChoice | None = None
     explain: bool = False
     request_id: RequestId | None = None
+
+
+class PlainRankBody(PlainBody, forbid_unknown_fields=True):
+    """A plain body that is parsed at once; `app.api.large_bodies` has the other."""
+
+    item_features: dict[Id, Features] = {}
 
 
 class RankBody(msgspec.Struct, forbid_unknown_fields=True):
@@ -181,7 +186,7 @@ def _integers(body: RankBody) -> Iterator[tuple[str, int]]:
 
 
 def to_request(
-    body: PlainRankBody | RankBody, item_ids: RequestIds, item_features: Mapping[str, RawFeatures]
+    body: PlainBody | RankBody, item_ids: RequestIds, item_features: Mapping[str, RawFeatures]
 ) -> RankRequest:
     """Return what a body asks for, with its ids and its features of items as they were read."""
     model = body.model

@@ -112,9 +112,9 @@ class FeatureReader:
             user, first = await self._store.fetch(user_id, unread_ids[:at_once], self._wait_s(due))
             items += first
             while len(items) < len(unread):
-                await self._turns.next()
                 following = unread_ids[len(items) : len(items) + at_once]
-                items += (await self._store.fetch(None, following, self._wait_s(due))).items
+                async with self._turns.turn():  # the work comes with the reply: those of several would come together
+                    items += (await self._store.fetch(None, following, self._wait_s(due))).items
             if len(unread) > at_once:
                 await self._turns.next()  # to look so many up takes a millisecond
         except StoreError:

@@ -3,8 +3,9 @@
 from __future__ import annotations
 
 import asyncio
+import contextlib
 import time
-from collections.abc import Callable
+from collections.abc import AsyncIterator, Callable
 
 SHARE_OF_IDLE = 0.75
 """Share of the time that requests leave which the work may take; the rest lets requests begin at once."""
@@ -78,8 +79,15 @@ class SliceTurns:
 
     async def next(self) -> None:
         """Wait for a turn: until no other slice is before this one, and the loop is idle or MOST_WAIT_S have passed."""
+        async with self.turn():
+            pass
+
+    @contextlib.asynccontextmanager
+    async def turn(self) -> AsyncIterator[None]:
+        """Wait for a turn, and let no other slice begin before the block ends, as what is awaited in it makes work."""
         async with self._lock:
             await until_idle(time.perf_counter() + MOST_WAIT_S)
+            yield
 
 
 async def until_idle(due: float) -> None:
