@@ -8,7 +8,6 @@ from __future__ import annotations
 
 import asyncio
 import socket
-import time
 from collections.abc import Callable
 
 import structlog
@@ -19,10 +18,9 @@ from app.runtime.http_protocol import HttpProtocol
 
 BACKLOG = 2048
 """Connections that the kernel keeps until they are taken."""
-ACCEPT_EVERY_S, ACCEPT_MOST = 0.001, 8
-"""A turn of the event loop takes a connection, and another for so long that has passed since the last ones, up to so
-many: each takes a fifth of a millisecond to set up, and those that come by the hundred would hold requests up. The
-number is less than the reserve of descriptors, as those that are evicted for new ones are only gone after the turn."""
+BATCH = 32
+"""Connections taken in one turn of the event loop; less than the reserve of descriptors, as those evicted for them are
+only gone after it."""
 PAUSE_S = 0.1
 """How long no connection is taken after accept() failed: it would fail again at once."""
 
@@ -37,13 +35,8 @@ class Acceptor:
         listener: socket.socket,
         connections: Connections,
         create_protocol: Callable[[], HttpProtocol],
-        clock: Callable[[], float] = time.perf_counter,
     ) -> None:
-        """Listen with a socket that is bound, and take its connections from now on.
-
-        Args:
-            clock: gives the time, in seconds.
-        """
+        """Listen with a socket that is bound, and take its connections from now on."""
         self._listener = listener
         self._connections = connections
         self._create_protocol = create_protocol
@@ -53,8 +46,6 @@ class Acceptor:
         self._log_throttle = LogThrottle()
         listener.setblocking(False)
         listener.listen(BACKLOG)
-        self._clock = clock
-        self._accepted_at = clock()
         self._loop.add_reader(listener, self._accept)
 
     def close(self) -> None:
@@ -76,10 +67,7 @@ class Acceptor:
         await asyncio.gather(*self._tasks, return_exceptions=True)
 
     def _accept(self) -> None:
-        """Take a connection, and more where the turns of the loop take long."""
-        now = self._clock()
-        count, self._accepted_at = min(1 + int((now - self._accepted_at) / ACCEPT_EVERY_S), ACCEPT_MOST), now
-        for _ in range(count):
+        for _ in range(BATCH):
             if not self._accept_one():
                 return
 

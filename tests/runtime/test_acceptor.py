@@ -16,7 +16,7 @@ import pytest
 from starlette.types import Receive, Scope, Send
 from uvicorn.server import ServerState
 
-from app.runtime.acceptor import ACCEPT_EVERY_S, ACCEPT_MOST, Acceptor
+from app.runtime.acceptor import Acceptor
 from app.runtime.connections import ConnectionLimits, Connections
 from app.runtime.descriptors import RESERVE, connections_that_fit, raise_limit
 from app.runtime.http_protocol import HttpProtocol
@@ -42,29 +42,6 @@ class FailingListener(socket.socket):
             self.failures -= 1
             raise OSError(errno.EMFILE, os.strerror(errno.EMFILE))
         return super().accept()
-
-
-async def test_a_turn_takes_one_connection_and_another_for_each_millisecond_since_the_last() -> None:
-    listener = FailingListener(socket.AF_INET, socket.SOCK_STREAM)
-    listener.bind(("127.0.0.1", 0))
-    now = [100.0]
-    taken: list[socket.socket] = []
-
-    class Counting(Acceptor):
-        def _accept_one(self) -> bool:
-            taken.append(self._listener.accept()[0])
-            return True
-
-    connections = Connections(ConnectionLimits(99, 99, 60, 60), [].append)
-    acceptor = Counting(listener, connections, lambda: None, lambda: now[0])  # type: ignore[arg-type, return-value]
-    asyncio.get_running_loop().remove_reader(listener)
-    clients = [socket.create_connection(listener.getsockname()) for _ in range(20)]
-    for passed_s, expected in ((0.0, 1), (0.0005, 1), (3.5 * ACCEPT_EVERY_S, 4), (100.0, ACCEPT_MOST)):
-        before, now[0] = len(taken), now[0] + passed_s
-        acceptor._accept()
-        assert len(taken) - before == expected
-    for one in (*clients, *taken, listener):
-        one.close()
 
 
 class HeldApp(App):
