@@ -28,7 +28,7 @@ from app.events.records import IMPRESSIONS
 from app.events.segment import segments
 from app.features.loading.synthetic import SyntheticCatalogue
 from benchmarks import machine
-from benchmarks.process import ctr
+from benchmarks.process import Process, ctr
 from benchmarks.soak.recording import RecordedLoad, Recording
 from benchmarks.soak.versions import publish, store_of
 from benchmarks.testbed import Testbed, set_up
@@ -92,7 +92,7 @@ def score_again(testbed: Testbed, rows: int) -> dict[str, Any]:
     with testbed.service("logged", settings=settings) as (process, url):
         for part in range(1, parts + 1):
             if part <= VERSIONS:
-                make_live(testbed, url, part)
+                make_live(testbed, process, url, part)
             elif testbed.store is not None:
                 testbed.store.kill()
             recording = answered(url, bodies, lambda sent: len(sent.status) * CANDIDATES * parts >= rows)
@@ -155,14 +155,10 @@ def impressions(folder: Path) -> Iterator[pl.DataFrame]:
         yield pl.read_parquet(path, columns=["impression_id"])
 
 
-def make_live(testbed: Testbed, url: str, version: int) -> None:
+def make_live(testbed: Testbed, process: Process, url: str, version: int) -> None:
     """Make a version the stable one, and wait until it answers."""
     store_of(testbed, "bench").update_pointer(stable=version)
-    due = time.monotonic() + LIVE_S
-    while httpx.get(f"{url}/health").json()["model"]["version"] != version:
-        if time.monotonic() > due:
-            raise SystemExit(f"error: version {version} does not go live")
-        time.sleep(0.1)
+    process.wait_until(lambda: httpx.get(f"{url}/health").json()["model"]["version"] == version, LIVE_S)
 
 
 def main() -> None:

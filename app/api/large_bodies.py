@@ -44,9 +44,9 @@ async def parse_rank_in_slices(raw: bytes, max_candidates: int, turns: SliceTurn
         await turns.next()
         unread = iter(_items_decoder.decode(body.item_features).items())
         read: dict[str, RawFeatures] = {}
-        while some := dict(islice(unread, SLICE)):
+        while some := list(islice(unread, SLICE)):
             await turns.next()
-            read.update((item_id, _features_decoder.decode(text)) for item_id, text in some.items())
+            read.update((item_id, _features_decoder.decode(text)) for item_id, text in some)
     except (msgspec.DecodeError, UnicodeDecodeError, RecursionError):
         return parse_rank(raw, max_candidates)  # which says what is wrong with it, or takes it with its second pass
     return to_request(body, item_ids, read)

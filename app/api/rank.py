@@ -47,7 +47,7 @@ class RankEndpoint:
         Args:
             max_body_bytes: most bytes of a body once its Content-Encoding is undone.
             deadline_s: seconds after which every request is given up; clients may ask for less.
-            turns: in which explained answers are written, those of the ranker.
+            turns: in which large bodies are parsed and explained answers written; those of the ranker.
             key_rates: bounds what each key asks for; None where there are no keys, or no bounds.
         """
         self._service = service
@@ -74,8 +74,8 @@ class RankEndpoint:
                 deadline_s,
                 received_at=received_at,
                 size=len(body),
-                decode_in_slices=lambda turns: parse_rank_in_slices(
-                    self._without_coding(body, headers), self._max_candidates, turns
+                decode_in_slices=lambda: parse_rank_in_slices(
+                    self._without_coding(body, headers), self._max_candidates, self._turns
                 ),
             )
             ranked = time.perf_counter()

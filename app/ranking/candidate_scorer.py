@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import time
 from collections.abc import Awaitable, Callable
 from typing import NamedTuple
 
@@ -10,7 +9,6 @@ import numpy as np
 import torch
 from torch import Tensor
 
-from app.errors import DeadlinePassed
 from app.events.item_references import ItemReferences
 from app.events.records import References
 from app.features.item_cache import ItemCache
@@ -44,8 +42,8 @@ class Scored(NamedTuple):
     """The position that each had among the candidates."""
     reference_N: References | None = None
     """By which references the event log has what was scored, in the candidates' order, 0 for what is none of the best.
-    None where the rows still tell,
-    the states are not the cache's, nothing is logged, the log has no room, or the version was retired meanwhile."""
+    None where the rows still tell, the states are not the cache's, nothing is logged, the log has no room, or the
+    version was retired meanwhile."""
 
 
 class CandidateScorer:
@@ -120,7 +118,7 @@ class CandidateScorer:
         try:
             for some in slices:
                 if some.start:
-                    await self._next_turn(due)
+                    await self._turns.next_before(due, "all candidates were scored")
                 if hold is not None:
                     hold(some)
                 with torch.inference_mode():
@@ -137,15 +135,10 @@ class CandidateScorer:
         finally:
             if are_cached:
                 self._cache.unpin(row_N)
-        await self._next_turn(due)
+        await self._turns.next_before(due, "all candidates were scored")
         # The slices are sorted, and one behind the other, so that a stable sort leaves ties in the candidates' order.
         score_N, sorted_N = sort_descending(torch.from_numpy(np.concatenate(scores)))
         return Scored(score_N, np.concatenate(positions)[sorted_N], reference_N)
-
-    async def _next_turn(self, due: float) -> None:
-        await self._turns.next()
-        if time.perf_counter() >= due:
-            raise DeadlinePassed("the time was over before all candidates were scored")
 
     def _references_of(self, artifact: Artifact, row_N: Rows) -> References | None:
         if self._references is None:

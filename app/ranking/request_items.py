@@ -59,7 +59,7 @@ class RequestItems:
         """Where the candidates' states are; copied if the request computes some of them."""
         cached_N = np.maximum(features.rows_N, 0)
         holds_all = request.explain or (references is not None and bool(self.own))
-        self._held: Sequence[int] = range(len(cached_N)) if holds_all else self.own
+        self._held: Positions = np.arange(len(cached_N)) if holds_all else np.array(self.own, np.int64)
         """Indices of the candidates whose slots are held: all of them, if some are to be explained or logged."""
         self._references = references
         # Bound here, because a version may be retired while a request of it is worked on in slices.

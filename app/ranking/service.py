@@ -14,7 +14,7 @@ from typing import Protocol
 
 import structlog
 
-from app.errors import DeadlinePassed, RequestError
+from app.errors import RequestError
 from app.observability.logs import LogThrottle
 from app.ranking.admission import BYTE_COST, HEAVY_COST, REQUEST_COST, Admission, cost_of
 from app.ranking.fallback import Fallback, SupportsRank
@@ -30,6 +30,8 @@ LARGE_RATIO = 8.0
 it and not it for theirs, and where all are as large none waits."""
 MEDIAN_STEP = 0.01
 """Each body moves the median by this share of itself, up or down: a few hundred bodies make a new one."""
+
+TURN_CAME = "the request's turn came"
 
 log = structlog.get_logger(__name__)
 
@@ -90,7 +92,7 @@ class RankService:
         *,
         received_at: float | None = None,
         size: int = 0,
-        decode_in_slices: Callable[[SliceTurns], Awaitable[RankRequest]] | None = None,
+        decode_in_slices: Callable[[], Awaitable[RankRequest]] | None = None,
     ) -> Ranking:
         """Rank one request.
 
@@ -118,14 +120,14 @@ class RankService:
             try:
                 if is_large:
                     admission.let_others_first(cost)
-                    await self._next_turn(due)
+                    await self._turns.next_before(due, TURN_CAME)
                     began = time.perf_counter()
-                request = await decode_in_slices(self._turns) if is_large and decode_in_slices else decode()
+                request = await decode_in_slices() if is_large and decode_in_slices else decode()
                 decoded = time.perf_counter()
                 cost = admission.correct(cost, cost_of(request), due - decoded, is_before_others=not is_large)
                 if is_large or cost >= HEAVY_COST:
                     request = request.replace(in_slices=True)
-                    await self._next_turn(due)
+                    await self._turns.next_before(due, TURN_CAME)
                 live = self._fallback.snapshot()
                 try:
                     ranking = await self._ranker.rank(request, due)
@@ -144,9 +146,3 @@ class RankService:
                 if self._log_throttle.admits():
                     log.error("rank_observer_failed", exc_info=error)
         return ranking
-
-    async def _next_turn(self, due: float) -> None:
-        """Wait for a turn. Raises DeadlinePassed if it comes too late, before anything more is done in vain."""
-        await self._turns.next()
-        if time.perf_counter() >= due:
-            raise DeadlinePassed("the time was over before the request's turn came")

@@ -7,6 +7,8 @@ import contextlib
 import time
 from collections.abc import AsyncIterator, Callable
 
+from app.errors import DeadlinePassed
+
 SHARE_OF_IDLE = 0.75
 """Share of the time that requests leave which the work may take; the rest lets requests begin at once."""
 LEAST_SHARE = 0.1
@@ -81,6 +83,15 @@ class SliceTurns:
         """Wait for a turn: until no other slice is before this one, and the loop is idle or MOST_WAIT_S have passed."""
         async with self.turn():
             pass
+
+    async def next_before(self, due: float, what: str) -> None:
+        """Wait for a turn in which `what` is to be done.
+
+        Raises DeadlinePassed if `time.perf_counter()` is at `due` or later then, before anything is done in vain.
+        """
+        await self.next()
+        if time.perf_counter() >= due:
+            raise DeadlinePassed(f"the time was over before {what}")
 
     @contextlib.asynccontextmanager
     async def turn(self) -> AsyncIterator[None]:

@@ -48,9 +48,9 @@ class FakeRankService:
         *,
         received_at: float,
         size: int,
-        decode_in_slices: Callable[[SliceTurns], Awaitable[RankRequest]],
+        decode_in_slices: Callable[[], Awaitable[RankRequest]],
     ) -> Ranking:
-        request = decode() if size < LARGE else await decode_in_slices(SliceTurns())
+        request = decode() if size < LARGE else await decode_in_slices()
         self.received.append((request, deadline_s))
         if self.error is not None:
             raise self.error

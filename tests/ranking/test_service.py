@@ -186,8 +186,8 @@ async def test_a_large_body_is_decoded_in_a_turn_of_its_own(core: Core) -> None:
 
 
 async def test_what_is_large_is_decoded_and_ranked_in_slices(core: Core) -> None:
-    async def decode_in_slices(turns: SliceTurns) -> RankRequest:
-        await turns.next()
+    async def decode_in_slices() -> RankRequest:
+        await SliceTurns().next()
         return RankRequest("1", IDS)
 
     def decode() -> RankRequest:
