@@ -118,7 +118,7 @@ def test_a_changed_feature_moves_the_ranking_and_can_be_undone(
         before = places(page)
         page.get_by_text("what if they were others").click()
         age, hour = page.get_by_label("age", exact=False), page.get_by_label("hour")
-        assert age.first.input_value() == str(raw_users()["4"]["age"]), "what the store has is shown"
+        expect(age.first, "what the store has is shown").to_have_value(str(raw_users()["4"]["age"]))
         hour.fill("21")
         expect(page.locator("#what-if")).to_contain_text("context.hour missing → 21")
         after = places(page)
