@@ -200,8 +200,9 @@ async def test_a_value_that_comes_too_late_is_remembered_as_too_large(
     async with connected(f"redis://127.0.0.1:{server.port}") as store:
         assert await reads(store)
         store.select_fields(["large"], [])
+        features.client_pause(500)
         with pytest.raises(StoreError):
-            await store.fetch("1", [], 0.0)
+            await store.fetch("1", [], 0.05)
         command = store._hashes.user_hash
         await async_until(lambda: store._hashes.user_command("1") is not command, 10.0)
 
