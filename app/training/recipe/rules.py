@@ -13,6 +13,9 @@ from app.training.recipe.facts import DataFacts
 STEPS_PER_EPOCH = 80
 MIN_BATCH, MAX_BATCH = 64, 512
 STEADY_STEPS_PER_EPOCH, MAX_STEADY_BATCH = 30, 2048
+RARE_CLICKS, RARE_STEPS_PER_EPOCH, RARE_AVERAGING = 0.1, 400, 0.998
+"""Where fewer rows than this share are clicks, a step sees a handful of them, and the weights follow the last few.
+With enough rows for so many steps an epoch, larger batches and a longer average cost nothing."""
 MAX_ID_DROPOUT = 0.2
 PAIRS = "target statistics of pairs"
 STATISTICS: dict[str, TargetStatistics] = {PAIRS: "pairs", "target statistics of fields": "fields"}
@@ -40,17 +43,22 @@ def apply_rules(config: JobConfig, facts: DataFacts) -> Recipe:
     """Choose batch size, epochs, L2 factor and id dropout."""
     rows = facts.rows
     batch = _batch_size(rows, STEPS_PER_EPOCH, MAX_BATCH)
+    rare_batch = _batch_size(rows, RARE_STEPS_PER_EPOCH, MAX_STEADY_BATCH)
+    is_rare = facts.rarer_class < RARE_CLICKS * rows and rare_batch > batch
+    batch = rare_batch if is_rare else batch
     steps = -(-rows // batch)
     epochs = min(max(config.trainer.epochs, -(-MIN_STEPS // steps)), MAX_EPOCHS)
     seen = facts.impressions or rows
     table_l2 = config.model.table_l2(seen)
     counted = "training rows" if facts.impressions is None else "impressions"
     why = {
-        "batch_size": f"batch size {batch} for {rows:,} training rows",
+        "batch_size": f"batch size {batch} for {rows:,} training rows" + (", few of them clicks" if is_rare else ""),
         "table_l2": f"L2 {table_l2:.2g} for {seen:,} {counted}",
     }
     reasons = [reason for name, reason in why.items() if name not in config.given]
     values: dict[str, Any] = {"batch_size": batch, "table_l2": table_l2, "epochs": epochs}
+    if is_rare:
+        values["averaging"] = RARE_AVERAGING
     if "dim" not in config.model.takes:
         values["id_dropout"] = 0.0  # logistic regression: its other weights would only make up for the user's
     elif facts.unseen_users is not None:

@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import math
+
 import numpy as np
 import pytest
 from hypothesis import given
@@ -15,6 +17,8 @@ from app.training.recipe.rules import (
     MAX_EPOCHS,
     MIN_BATCH,
     MIN_STEPS,
+    RARE_CLICKS,
+    RARE_STEPS_PER_EPOCH,
     alternatives,
     apply_rules,
     further_alternatives,
@@ -41,11 +45,25 @@ def test_the_rules_stay_within_their_bounds(name: str, rows: int, unseen: float 
         assert trainer.id_dropout == pytest.approx(min(unseen, 0.2), abs=1e-3)
 
 
+@given(name=NAMES, rows=st.integers(2, 10**9), share=st.floats(0, 0.09) | st.floats(0.1, 0.5))
+def test_many_rows_with_few_clicks_have_larger_batches_and_a_longer_average(name: str, rows: int, share: float) -> None:
+    config = job_config(name, 0, effort="default")
+    many, few = (
+        apply_rules(config, DataFacts(rows, math.ceil(rows * part), None)).config.trainer for part in (0.5, share)
+    )
+    if share < RARE_CLICKS and rows >= 2 * RARE_STEPS_PER_EPOCH * MAX_BATCH:
+        assert MAX_BATCH < few.batch_size <= rows / RARE_STEPS_PER_EPOCH * 2**0.5
+        assert few.averaging > many.averaging
+        assert few.epochs * rows / few.batch_size >= MIN_STEPS
+    elif share >= RARE_CLICKS or rows <= RARE_STEPS_PER_EPOCH * MAX_BATCH:
+        assert few == many
+
+
 @given(name=NAMES, rows=st.integers(2, 10**7))
 def test_given_options_are_left_alone(name: str, rows: int) -> None:
     options = {"batch_size": 333, "l2": 0.123, "learning_rate": 0.0123, "id_dropout": 0.45, "epochs": 7}
     config = job_config(name, 0, effort="high", target_statistics="none", **options)
-    ruled = apply_rules(config, DataFacts(rows, rows // 2, 0.01)).config
+    ruled = apply_rules(config, DataFacts(rows, rows // 20, 0.01)).config
     others = [*alternatives(ruled, rows).values(), *further_alternatives(ruled).values()]
     for adapted in (ruled, *others):
         trainer = adapted.trainer
