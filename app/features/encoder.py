@@ -81,6 +81,7 @@ class Encoder:
                 if not logged:
                     raw_name, encoder.absent = HELD, held
             self._fields.append(_EncodedField(raw_name, field is id_field, slots, encoder, encoder.absent))
+        self._absent = self.encode({})
 
     @functools.cached_property
     def overridable(self) -> frozenset[str]:
@@ -128,17 +129,20 @@ class Encoder:
     ) -> Slots:
         """Encode N entities to slots [N, S], each as `encode` does. Raises EncodingError if a value fits no slot."""
         slots = Slots(np.empty((len(raws), self.width), np.int64), np.empty((len(raws), self.width), np.float32))
-        if len(raws) < LEAST_ROWS:
+        named = set().union(*raws)
+        if named and len(raws) < LEAST_ROWS:
             for row, (raw, entity_id) in enumerate(zip(raws, ids, strict=True)):
                 slots.keys[row], slots.values[row] = self.encode(raw, entity_id, on_invalid)
             return slots
-        named = set().union(*raws)
+        slots.keys[:], slots.values[:] = self._absent
         columns: dict[str, Column] = {
             name: PythonColumn([raw.get(name) for raw in raws]) for name in self.raw_names if name in named
         }
         for field in self._fields:
             column = PythonColumn(ids) if field.is_id else columns.get(field.raw_name)
-            slots.keys[:, field.slots], slots.values[:, field.slots] = self._encode_column(field, column, on_invalid)
+            if column is not None:
+                encoded = self._encode_column(field, column, on_invalid)
+                slots.keys[:, field.slots], slots.values[:, field.slots] = encoded
         return slots
 
     def encode_columns(

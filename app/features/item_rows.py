@@ -2,7 +2,8 @@
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+import time
+from collections.abc import Callable, Sequence
 
 import numpy as np
 
@@ -13,6 +14,9 @@ UNKNOWN_DIVISOR = 64
 """By default there is a row for an item that the store does not know for so many rows of those that it knows."""
 EVICTION_DIVISOR = 16
 """At least a capacity divided by this number is evicted at a time."""
+UNKNOWN_KEPT_S = 1.0
+"""Items that the store does not know are evicted this long after others of them were at the earliest. Invented ids are
+never asked for again: to cache them all costs more than to encode them for their requests."""
 
 
 class ItemRows:
@@ -22,8 +26,14 @@ class ItemRows:
     alone: whoever asks for invented items takes no row from the catalogue.
     """
 
-    def __init__(self, capacity: int, unknown_capacity: int | None = None) -> None:
-        """Begin with all rows free."""
+    def __init__(
+        self, capacity: int, unknown_capacity: int | None = None, clock: Callable[[], float] = time.monotonic
+    ) -> None:
+        """Begin with all rows free.
+
+        Args:
+            clock: gives the time, in seconds.
+        """
         self.capacity = capacity
         self.unknown_capacity = max(1, capacity // UNKNOWN_DIVISOR) if unknown_capacity is None else unknown_capacity
         self.count = capacity + self.unknown_capacity
@@ -38,6 +48,9 @@ class ItemRows:
         self.used_address: int = self._used_C.ctypes.data
         """The address of int64 [C + 1]: the number of each row's last use."""
         self._free: list[int] = []
+        self._clock = clock
+        self._next_unknown = 0.0
+        """Time from which on items that the store does not know may be evicted."""
         self._unknown: set[int] = set()
         """The rows of items that the store does not know."""
         self._pinned: dict[int, Rows] = {}
@@ -77,9 +90,10 @@ class ItemRows:
         }
         new_known = sum(lacking.values())
         evicted = self._evict(self.known + new_known - self.capacity, cached, known=True)
-        evicted += self._evict(
-            len(self._unknown) + len(lacking) - new_known - self.unknown_capacity, cached, known=False
-        )
+        unknown_beyond = len(self._unknown) + len(lacking) - new_known - self.unknown_capacity
+        if unknown_beyond > 0 and (now := self._clock()) >= self._next_unknown:
+            evicted += self._evict(unknown_beyond, cached, known=False)
+            self._next_unknown = now + UNKNOWN_KEPT_S
         rows = np.full(len(item_ids), ABSENT)
         for position, (item_id, is_known) in enumerate(zip(item_ids, known, strict=True)):
             row = self.index.get(item_id)

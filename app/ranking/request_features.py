@@ -53,7 +53,8 @@ class RequestFeatures:
     uncached: Sequence[int] = ()
     """Indices of the candidates that are not cached."""
     items_read: Mapping[int, RawFeatures] | None = None
-    """The features that this request read, by the index of the candidate."""
+    """The features that this request read of candidates that are not cached, by their index; none of those that the
+    store does not know."""
 
     def degrade(self, reason: str) -> None:
         """Name a reason once."""
@@ -126,18 +127,21 @@ class FeatureReader:
             features.degrade(USER_UNAVAILABLE)
         if doubted:
             features.degrade(STALE_ITEMS)
-        if unread:  # the cache was given these, and may have evicted them again
-            rows_N[unread] = cache.find(unread_ids).rows
+        if unread:  # the cache was given these, and may not have taken them, or have evicted them again
+            rows_N = features.rows_N = cache.find(ids).rows
             features.uncached = np.flatnonzero(rows_N == ABSENT).tolist()
-            features.items_read = {i: item for i, item in zip(unread, items, strict=True) if item is not None}
+            read = dict(zip(unread, items, strict=True))
+            features.items_read = {index: item for index in features.uncached if (item := read.get(index))}
         if unread or lookup.flags_all & (KNOWN | VALID) != KNOWN | VALID:
             flags_N = cache.flags(rows_N)
             known_N = flags_N & KNOWN != 0
             if unread:
-                for index, item in zip(unread, items, strict=True):
-                    if item is not None:
-                        known_N[index] = bool(item)
-                    elif rows_N[index] == ABSENT:
+                unanswered = [index for index, item in zip(unread, items, strict=True) if item is None]
+                was_known = known_N[unanswered]
+                known_N[unread] = list(map(bool, items))
+                known_N[unanswered] = was_known
+                for index in unanswered:
+                    if rows_N[index] == ABSENT:
                         features.degrade(ITEMS_UNAVAILABLE)
                         known_N[index] = True  # nobody knows
                     elif not (self._may_be_fresh and flags_N[index] & FRESH):  # no other request has read it meanwhile

@@ -8,7 +8,7 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from app.features.item_index import ABSENT
-from app.features.item_rows import ItemRows
+from app.features.item_rows import UNKNOWN_KEPT_S, ItemRows
 
 CAPACITY, UNKNOWN = 12, 4
 
@@ -21,8 +21,31 @@ def invented(start: int, count: int) -> dict[str, bool]:
     return {f"invented{number}": False for number in range(start, start + count)}
 
 
+class Clock:
+    """A time that goes on by one eviction of unknown items with each look at it."""
+
+    now_s = 0.0
+
+    def __call__(self) -> float:
+        self.now_s += UNKNOWN_KEPT_S
+        return self.now_s
+
+
+def test_unknown_items_are_not_evicted_as_fast_as_they_can_be_invented() -> None:
+    now = [100.0]
+    rows = ItemRows(CAPACITY, UNKNOWN, lambda: now[0])
+    first = assign(rows, invented(0, UNKNOWN))
+    assert set(assign(rows, invented(10, UNKNOWN))) == set(first), "none were evicted for a while"
+    assert assign(rows, invented(20, UNKNOWN)) == [ABSENT] * UNKNOWN
+    assert all(item_id in rows.index for item_id in invented(10, UNKNOWN))
+    assert ABSENT not in assign(rows, {str(number): True for number in range(CAPACITY)})
+    assert ABSENT not in assign(rows, {f"new{number}": True for number in range(CAPACITY)}), "the catalogue goes on"
+    now[0] += UNKNOWN_KEPT_S
+    assert set(assign(rows, invented(20, UNKNOWN))) == set(first)
+
+
 def test_items_that_the_store_does_not_know_take_no_row_from_those_that_it_knows() -> None:
-    rows = ItemRows(CAPACITY, UNKNOWN)
+    rows = ItemRows(CAPACITY, UNKNOWN, Clock())
     catalogue = {str(number): True for number in range(CAPACITY)}
     before = assign(rows, catalogue)
     for start in range(0, 10_000, 100):
@@ -41,7 +64,7 @@ def test_items_that_the_store_knows_take_no_row_from_those_that_it_does_not_know
 
 
 def test_an_item_that_appears_keeps_its_row_and_leaves_room_for_another_unknown_one() -> None:
-    rows = ItemRows(CAPACITY, UNKNOWN)
+    rows = ItemRows(CAPACITY, UNKNOWN, Clock())
     (row, *_) = assign(rows, invented(0, UNKNOWN))
     assert assign(rows, {"invented0": True}) == [row]
     assert rows.known == 1
@@ -55,7 +78,7 @@ def test_an_item_that_appears_keeps_its_row_and_leaves_room_for_another_unknown_
 @given(st.integers(0, 2**32))
 def test_no_kind_has_more_rows_than_its_capacity_and_no_row_two_items(seed: int) -> None:
     dice = random.Random(seed)
-    rows = ItemRows(CAPACITY, UNKNOWN)
+    rows = ItemRows(CAPACITY, UNKNOWN, Clock())
     pinned = []
     for _ in range(40):
         names = dice.sample(range(40), dice.randint(1, 20))
