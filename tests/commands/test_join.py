@@ -36,7 +36,7 @@ def test_it_joins_what_is_over_and_goes_on_from_there(
     assert "nothing to join yet: a span of 1h is joined 30m after its end" in " ".join(err.split())
     assert "give --until 2026-09-21 18:30:00 or later" in " ".join(err.split())
     for _ in range(2):
-        status, out, err = ctr("join", "--out", str(tmp_path / "all"))
+        status, out, err = ctr("join", "--out", str(tmp_path / "all"), "--every", "720h")
     assert "the next one from 20" in " ".join(err.split())
 
 
