@@ -89,6 +89,11 @@ class RequestIds(Sequence[str]):
             self._ids = [str(item_id) for item_id in msgspec.json.decode(self.json)]
         return self._ids
 
+    def at(self, positions: Sequence[int]) -> list[str]:
+        """Return the ids at these positions."""
+        ids = self.to_list() if positions else []
+        return [ids[position] for position in positions]
+
     def __len__(self) -> int:
         return self._count
 

@@ -95,8 +95,7 @@ class Ranking:
     @property
     def item_ids(self) -> list[str]:
         """Return the ids [K] of the ranked items, best first."""
-        ids = self.candidates.to_list()
-        return [ids[index] for index in self.order.tolist()]
+        return self.candidates.at(self.order.tolist())
 
 
 class Ranker:

@@ -101,7 +101,7 @@ class FeatureReader:
             ids = RequestIds.from_strings(list(dict.fromkeys(ids)))
             lookup = cache.find(ids)
         unread, doubted = self._unread(lookup)
-        unread_ids = [ids[index] for index in unread]
+        unread_ids = ids.at(unread)
         cache.counts.hits += len(ids) - len(unread) - doubted
         cache.counts.misses += len(unread)
         rows_N = lookup.rows
@@ -146,7 +146,7 @@ class FeatureReader:
                         known_N[index] = True  # nobody knows
                     elif not (self._may_be_fresh and flags_N[index] & FRESH):  # no other request has read it meanwhile
                         features.degrade(STALE_ITEMS)
-            features.missing_items = [ids[index] for index in np.flatnonzero(~known_N).tolist()]
+            features.missing_items = ids.at(np.flatnonzero(~known_N).tolist())
             if ((rows_N != ABSENT) & (flags_N & VALID == 0)).any():
                 features.degrade(INVALID_FEATURES)
         return features
@@ -185,7 +185,7 @@ class FeatureReader:
         if features.uncached:
             features.degraded.append(ITEMS_UNAVAILABLE)
         else:
-            features.missing_items = [ids[index] for index in np.flatnonzero(flags_N & KNOWN == 0).tolist()]
+            features.missing_items = ids.at(np.flatnonzero(flags_N & KNOWN == 0).tolist())
         if (cached_N & ~fresh_N).any():
             features.degraded.append(STALE_ITEMS)
         if (cached_N & (flags_N & VALID == 0)).any():

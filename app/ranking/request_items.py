@@ -92,7 +92,7 @@ class RequestItems:
         unknown = np.flatnonzero(reference_K == 0)
         if len(unknown):
             indices = best_K[unknown]
-            ids = [self._features.item_ids[index] for index in indices.tolist()]
+            ids = self._features.item_ids.at(indices.tolist())
             slots = Slots(self._slots.keys[indices], self._slots.values[indices])
             written = self._references.of_slots(self._artifact, ids, slots)
             if written is None:
@@ -140,7 +140,7 @@ class RequestItems:
             read = features.items_read or {}
             slots.keys[uncached], slots.values[uncached] = encoder.encode_many(
                 [read.get(own[row], {}) for row in uncached],
-                [features.item_ids[own[row]] for row in uncached],
+                features.item_ids.at([own[row] for row in uncached]),
                 self._on_invalid,
             )
         overrides = self._overrides

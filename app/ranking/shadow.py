@@ -164,5 +164,5 @@ class Shadow:
         """Return ids of items spread evenly over the answer's order, from a random first one, and their scores."""
         step = -(-len(answer.scores) // self._budget.sample_size)
         chosen = slice(int(random() * step), None, step)
-        ids = answer.candidates.to_list()
-        return RequestIds.from_strings([ids[index] for index in answer.order[chosen].tolist()]), answer.scores[chosen]
+        ids = answer.candidates.at(answer.order[chosen].tolist())
+        return RequestIds.from_strings(ids), answer.scores[chosen]

@@ -61,6 +61,7 @@ def test_any_strings_can_be_held(items: list[str]) -> None:
     """Ids with escapes have no hash; their text alone identifies them."""
     ids = RequestIds.from_strings(items)
     assert list(ids) == items
+    assert ids.at(range(len(items) - 1, -1, -1)) == items[::-1]
     begins = np.frombuffer(ids.words_2N.tobytes(), np.int32)
     start = (ids.begins - ids.pointer) // 4
     for index, item in enumerate(items):
