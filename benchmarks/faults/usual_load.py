@@ -114,8 +114,10 @@ def _send(task: LoadTask) -> None:
     with realtime_priority(*task.store_pids) if task.goes_first else contextlib.nullcontext():
         uvloop.run(load.recorded(task.rate, stop.is_set, connections=task.connections, recording=recording))
     rows = np.array([recording.due_s, recording.done_s, recording.status, recording.is_degraded], np.float64).T
-    sys.stdout.buffer.write(b"%d\n" % recording.leaks)
-    sys.stdout.buffer.write(np.ascontiguousarray(rows).tobytes())
+    # A file of its own: with PYTHONUNBUFFERED standard output writes as much as a pipe takes at once, and no more.
+    with open(1, "wb", closefd=False) as output:
+        output.write(b"%d\n" % recording.leaks)
+        output.write(np.ascontiguousarray(rows).tobytes())
 
 
 if __name__ == "__main__":
