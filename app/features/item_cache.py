@@ -188,7 +188,7 @@ class ItemCache:
     def on_items(
         self, item_ids: Sequence[str], items: Sequence[RawFeatures], hash_slots: Sequence[int] | None = None
     ) -> None:
-        """Encode items just read, for every schema and every attached version.
+        """Encode items just read, for every schema and every attached version, unless they are as they were.
 
         An item without a row, for which no row can be evicted because all are pinned, is not cached.
         """
@@ -207,16 +207,18 @@ class ItemCache:
             return
         digests_N = digest(items)
         fresh_N = self._flags.of(rows) & FRESH != 0
-        same_N = fresh_N & self._ages.same(rows, digests_N)
+        same_N = self._tables.filled(rows) & self._ages.same(rows, digests_N)
         self._ages.set(rows, digests_N)
-        if fresh_N.any():  # read again, because reports may be missed
+        self._flags.confirm(rows[same_N])
+        if same_N.any():  # after a lost connection all are read again, and few have changed
             written = np.flatnonzero(~same_N).tolist()
-            self._ages.on_changed(item_ids[index] for index in written if fresh_N[index])
-            if not written:
-                return
             rows, item_ids, items = rows[written], [item_ids[i] for i in written], [items[i] for i in written]
-        valid = self._tables.write(rows, item_ids, items, self.counts.count_invalid)
-        self._flags.on_read(rows, [bool(item) for item in items], valid)
+            fresh_N = fresh_N[written]
+        if fresh_N.any():  # read again, because reports may be missed
+            self._ages.on_changed(item_id for item_id, was_fresh in zip(item_ids, fresh_N, strict=True) if was_fresh)
+        if items:
+            valid = self._tables.write(rows, item_ids, items, self.counts.count_invalid)
+            self._flags.on_read(rows, [bool(item) for item in items], valid)
 
     def on_invalidate(self, item_ids: Sequence[str] | None) -> None:
         """Keep items that were written as stale ones until they are read again; None invalidates all."""

@@ -154,6 +154,13 @@ class ItemTables:
             state_table.encode(rows)
         return valid
 
+    def filled(self, rows: Rows) -> npt.NDArray[np.bool_]:
+        """Return for N rows whether their items were read under every schema in use."""
+        filled_N = np.ones(len(rows), np.bool_)
+        for slot_table in self._by_schema.values():
+            filled_N &= slot_table.filled_C[rows]
+        return filled_N
+
     def clear(self, rows: Sequence[int]) -> None:
         """Mark the items of these rows as not read."""
         for slot_table in self._by_schema.values():

@@ -44,6 +44,10 @@ class RowFlags:
             for is_known, is_valid in zip(known, valid, strict=True)
         ]
 
+    def confirm(self, rows: Rows) -> None:
+        """Note that the items of these rows were just read, and are as they were."""
+        self._flags_C[rows] = self._flags_C[rows] & ~np.uint8(DOUBTED) | np.uint8(FRESH)
+
     def set_stale(self, rows: Rows | Sequence[int] | slice) -> None:
         """Let these rows be fresh no longer: they were written to, or are old."""
         self._flags_C[rows] &= ~np.uint8(FRESH | DOUBTED)

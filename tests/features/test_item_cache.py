@@ -3,6 +3,7 @@ from __future__ import annotations
 import asyncio
 import time
 from pathlib import Path
+from types import SimpleNamespace
 from typing import Any
 
 import numpy as np
@@ -134,7 +135,10 @@ async def test_pinned_rows_are_not_evicted_and_what_finds_no_room_is_not_cached(
 
 @given(
     steps=st.lists(
-        st.tuples(st.sampled_from(["fetch", "find", "change"]), st.lists(st.integers(0, 40), min_size=1, max_size=8)),
+        st.tuples(
+            st.sampled_from(["fetch", "fetch again", "find", "change"]),
+            st.lists(st.integers(0, 40), min_size=1, max_size=8),
+        ),
         max_size=40,
     )
 )
@@ -146,18 +150,22 @@ def test_a_fresh_row_holds_what_was_last_read_of_its_item(
     cache = ItemCache(12)
     asyncio.run(cache.attach(artifact))
     latest: dict[str, int] = {}
+    stored: dict[str, int] = {}
     for turn, (action, numbers) in enumerate(steps):
         ids = [str(n) for n in dict.fromkeys(numbers)]
         if action == "fetch":
-            cache.on_items(ids, [raw_item(turn * 100 + int(i)) for i in ids])
-            latest |= {i: turn * 100 + int(i) for i in ids}
+            stored |= {i: turn * 100 + int(i) for i in ids}
+        if "fetch" in action:
+            fetched = {i: stored.get(i, int(i)) for i in ids}
+            cache.on_items(ids, [raw_item(number) for number in fetched.values()])
+            latest |= fetched
         elif action == "change":
             cache.on_invalidate(ids)
             latest = {i: n for i, n in latest.items() if i not in ids}
         lookup = cache.find(ids)
         assert len(cache) <= 12
         for item_id, row, flags in zip(ids, lookup.rows, cache.flags(lookup.rows), strict=True):
-            if action == "fetch":
+            if "fetch" in action:
                 assert flags & FRESH
             if flags & FRESH:
                 assert torch.allclose(
@@ -189,12 +197,24 @@ async def test_an_item_read_again_is_written_only_if_it_has_changed(
     assert written == [["4", "5"]]
     assert torch.allclose(cached(cache, artifacts[0], "4"), state(artifacts[0], "4", 7), atol=1e-5)
     assert cache.find(["5"]).flags_all == FRESH | VALID
-    cache.on_invalidate(["3"])
+    cache.on_items(["lists"], [{"genres": ["a"]}])
+    cache.on_items(["lists"], [{"genres": ["a"]}])
+    assert written[1:] == [["lists"]]
+    for lose in (lambda: cache.on_invalidate(["3"]), cache.on_disconnect):
+        lose()
+        assert not cache.find(["3"]).flags_all & FRESH
+        cache.on_items(["3"], [raw_item(3)])
+        assert cache.find(["3"]).flags_all == FRESH | KNOWN | VALID
+    assert written[2:] == [], "it is as it was"
+    other = artifacts[1]
+    of_another_schema = SimpleNamespace(
+        item_encoder=other.item_encoder, schema_hash="another", encode_items=other.encode_items
+    )
+    assert "3" in await cache.attach(of_another_schema)
     cache.on_items(["3"], [raw_item(3)])
-    assert written[1:] == [["3"]], "another version's slots may have been given to it meanwhile"
-    cache.on_items(["lists"], [{"genres": ["a"]}])
-    cache.on_items(["lists"], [{"genres": ["a"]}])
-    assert written[2:] == [["lists"]]
+    assert written[2:] == [["3"]], "it was not read under the new schema"
+    row = int(cache.find(["3"]).rows[0])
+    assert torch.allclose(cache.states(of_another_schema)[row], state(other, "3", 3), atol=1e-5)
 
 
 def test_a_change_without_a_report_shows_once_the_report_had_time_to_come(monkeypatch: pytest.MonkeyPatch) -> None:
