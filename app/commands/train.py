@@ -5,7 +5,7 @@ from __future__ import annotations
 import functools
 import tempfile
 from pathlib import Path
-from typing import TYPE_CHECKING, Annotated, Any, Literal
+from typing import TYPE_CHECKING, Annotated, Literal
 
 import typer
 
@@ -22,24 +22,18 @@ from app.commands.options import (
     quiet_threads,
     weight_columns,
 )
-from app.commands.output import AsJson, ConsoleReporter, console, emit, notify, warn
-from app.commands.run_tracking import command_line, track_run
+from app.commands.output import AsJson, console, emit, notify, warn
+from app.commands.run_tracking import track_run
 from app.commands.runs_folder import runs_folder
 from app.commands.train_document import train_document
-from app.commands.train_output import note_other_schema, show_result
+from app.commands.train_run import TrainingRun
 from app.commands.trained_states import check_folder, export_states_of, load_states
 
 if TYPE_CHECKING:
     from app.training.data.dataset import Dataset
-    from app.training.distributed import ProcessGroup
-    from app.training.job_config import JobConfig
-    from app.training.job_results import JobResult
-    from app.training.loop.checkpoint import Checkpoint
 
 POOR = 3
 """Exit status of a run that worked and whose model is poor."""
-INTERRUPTED = 130
-"""Exit status after Ctrl-C, as a shell has it."""
 
 
 def train(
@@ -223,16 +217,12 @@ def train(
         config = repeat_choice(config, read_manifest(recipe))
 
     from app.models.user_class import short_name
-    from app.publishing.gate_version import gate_version
-    from app.publishing.publish import prune_old_versions
     from app.registry.store.model_store import ModelStore
     from app.settings import load_settings
     from app.training.data.catalogue import open_dataset
     from app.training.data.encoding_progress import EncodingProgress
     from app.training.job import TrainingJob
-    from app.training.live_version import is_better_than_live
     from app.training.loop.checkpoint import Checkpoint
-    from app.training.publish import new_run_folder, publish_on_success
     from app.training.tracking import Tracking
 
     with join_process_group(config.trainer.device) as group:
@@ -276,78 +266,21 @@ def train(
         if not group.is_first:
             TrainingJob(config).follow(rows, test_rows, group, checkpoint=checkpoint)
             return
-        store, reporter = ModelStore.from_settings(settings) if publish else None, ConsoleReporter()
-        if store:
-            note_other_schema(store, rows.schema)
-        measured: list[JobResult] = []
-
-        def gate(version: int) -> None:
-            assert store is not None
-            better = is_better_than_live(store, rows.schema, measured[0])
-            gate_version(store, version, settings, reporter, better=better)
-
-        target = publish_on_success(store, gate) if store else new_run_folder(runs, short_name(model))
-        with target as destination:
-            try:
-                result = _run(config, rows, test_rows, destination.folder, name, checkpoint, group)
-            except KeyboardInterrupt:
-                _say_how_to_resume(checkpoint)
-                raise typer.Exit(INTERRUPTED) from None
-            measured.append(result)
-            is_refused = bool(result.verdict.poor) and not force
-            if store and is_refused:
-                destination.withhold(runs, short_name(model))
-            show_result(model, result, rows)
-            if export:
-                export_states_of(rows, export, "--export")
-        is_published = store is not None and not is_refused
-        if store and is_published:
-            prune_old_versions(store, settings, reporter)
-        notify(
-            f"{'Published as stable' if is_published else 'Written to'} {destination.folder} in {result.seconds:.1f} s"
-        )
-        if publish and not is_published:
-            warn(f"it is not published; --force publishes a poor one, and so does ctr publish {destination.folder}")
-        report = destination.folder / result.report.name if result.report else None  # publishing moved the folder
-        if report:
-            notify(f"Report: {report}")
-        if load and is_published:
+        store = ModelStore.from_settings(settings) if publish else None
+        run = TrainingRun(config, model, name, settings, runs=runs, store=store, force=force)
+        written = run.train_and_publish(rows, test_rows, checkpoint, group, export)
+        if written.report:
+            notify(f"Report: {written.report}")
+        if load and written.is_published:
             with tempfile.TemporaryDirectory() as states:
                 if not export:
                     export_states_of(rows, Path(states), "--load")
                 load_states(settings, rows, export or Path(states), None if export else f"the rows of {rows.source}")
-        if is_published and name != load_settings().model:
+        if written.is_published and name != load_settings().model:
             notify(f"To serve it: CTR_MODEL={name} ctr serve")
         if tracking:
-            track_run(tracking, destination, result)
+            track_run(tracking, written.destination, written.result)
         if as_json:
-            emit(train_document(model, destination, result, report))
-    if is_refused:
+            emit(train_document(model, written.destination, written.result, written.report))
+    if written.is_refused:
         raise typer.Exit(POOR)
-
-
-def _say_how_to_resume(checkpoint: Checkpoint) -> None:
-    if checkpoint.exists:
-        notify("Interrupted: the same command with --resume goes on from the last epoch that was kept")
-    else:
-        notify("Interrupted: nothing was kept yet, and nothing is written")
-
-
-def _run(
-    config: JobConfig, rows: Any, test_rows: Any, folder: Path, name: str, checkpoint: Checkpoint, group: ProcessGroup
-) -> JobResult:
-    from app.training.job import TrainingJob
-    from app.training.loop.progress import TrainingProgress
-
-    with TrainingProgress(console) as progress:
-        return TrainingJob(config).run(
-            rows,
-            test_rows,
-            folder,
-            name=name,
-            notify=notify,
-            on_progress=progress.report,
-            command=command_line(),
-            checkpoint=checkpoint,
-            group=group,
-        )

@@ -32,7 +32,8 @@ OnInvalid = Callable[[str], None]
 HELD = "\x1f"
 """Raw name of a field that is held at a value. No raw field is called so."""
 LEAST_ROWS = 64
-"""From so many entities on they are encoded field by field, each distinct value once; fewer are faster one by one."""
+"""From so many entities on they are encoded field by field, each distinct value once; fewer are faster one by one,
+unless none of them has a value: then they differ by their ids alone."""
 
 
 class _EncodedField(NamedTuple):
@@ -82,6 +83,7 @@ class Encoder:
                     raw_name, encoder.absent = HELD, held
             self._fields.append(_EncodedField(raw_name, field is id_field, slots, encoder, encoder.absent))
         self._absent = self.encode({})
+        """Slots [S] of an entity without id and values."""
 
     @functools.cached_property
     def overridable(self) -> frozenset[str]:

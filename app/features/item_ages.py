@@ -36,7 +36,7 @@ class ItemAges:
         self._digest_C[rows] = digests_N
 
     def same(self, rows: Rows, digests_N: npt.NDArray[np.int64]) -> npt.NDArray[np.bool_]:
-        """Return for N rows whether they hold what was just read."""
+        """Return for N rows whether these are their digests; a row given to another item still has the former one's."""
         return np.equal(self._digest_C[rows], digests_N)
 
     def older(self, count: int, age_s: float) -> Rows:
@@ -68,7 +68,9 @@ def digest(items: Sequence[RawFeatures]) -> npt.NDArray[np.int64]:
 
 
 def _digest(item: RawFeatures) -> int:
-    try:
+    if _texts.issuperset(map(type, item.values())):
         return hash(frozenset(item.items()))
-    except TypeError:  # a list or a mapping, in a store in memory
-        return hash(repr(sorted(item.items())))
+    return hash(repr(sorted(item.items())))  # of a store in memory: -1 and -2 share a hash, 1 is True, lists have none
+
+
+_texts = frozenset((str, type(None)))

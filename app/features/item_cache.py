@@ -22,7 +22,7 @@ from app.features.item_ages import ItemAges, digest
 from app.features.item_index import ABSENT, Rows
 from app.features.item_rows import ItemRows
 from app.features.item_tables import ItemModel, ItemTables, SlotTable
-from app.features.row_flags import FRESH, RowFlags
+from app.features.row_flags import FRESH, VALID, RowFlags
 from app.features.row_hash_slots import RowHashSlots
 from app.features.slots import Slots
 from app.features.store import RawFeatures
@@ -190,7 +190,7 @@ class ItemCache:
     ) -> None:
         """Encode items just read, for every schema and every attached version, unless they are as they were.
 
-        An item without a row, for which no row can be evicted because all are pinned, is not cached.
+        An item without a row, for which none can be evicted (`ItemRows.assign`), is not cached.
         """
         self.before_change()
         rows, evicted = self._rows.assign(item_ids, [bool(item) for item in items])
@@ -205,19 +205,20 @@ class ItemCache:
             rows, item_ids, items = rows[assigned], [item_ids[i] for i in assigned], [items[i] for i in assigned]
         if not len(rows):
             return
-        digests_N = digest(items)
-        fresh_N = self._flags.of(rows) & FRESH != 0
-        same_N = self._tables.filled(rows) & self._ages.same(rows, digests_N)
-        self._ages.set(rows, digests_N)
-        self._flags.confirm(rows[same_N])
-        if same_N.any():  # after a lost connection all are read again, and few have changed
-            written = np.flatnonzero(~same_N).tolist()
+        digests_N, flags_N = digest(items), self._flags.of(rows)
+        unchanged_N = self._ages.same(rows, digests_N)
+        # What is read again because reports may be missed.
+        self._ages.on_changed(item_ids[i] for i in np.flatnonzero((flags_N & FRESH != 0) & ~unchanged_N).tolist())
+        # Of a row that was another item's no table is filled, nor is that of a schema under which it was not read yet.
+        kept_N = unchanged_N & self._tables.filled(rows) & (flags_N & VALID != 0)
+        self._ages.set(rows[kept_N], digests_N[kept_N])
+        self._flags.confirm(rows[kept_N])
+        if kept_N.any():  # after a lost connection all are read again, and few have changed
+            written = np.flatnonzero(~kept_N).tolist()
             rows, item_ids, items = rows[written], [item_ids[i] for i in written], [items[i] for i in written]
-            fresh_N = fresh_N[written]
-        if fresh_N.any():  # read again, because reports may be missed
-            self._ages.on_changed(item_id for item_id, was_fresh in zip(item_ids, fresh_N, strict=True) if was_fresh)
         if items:
             valid = self._tables.write(rows, item_ids, items, self.counts.count_invalid)
+            self._ages.set(rows, digests_N[~kept_N])
             self._flags.on_read(rows, [bool(item) for item in items], valid)
 
     def on_invalidate(self, item_ids: Sequence[str] | None) -> None:

@@ -14,16 +14,17 @@ UNKNOWN_DIVISOR = 64
 """By default there is a row for an item that the store does not know for so many rows of those that it knows."""
 EVICTION_DIVISOR = 16
 """At least a capacity divided by this number is evicted at a time."""
-UNKNOWN_KEPT_S = 1.0
-"""Items that the store does not know are evicted this long after others of them were at the earliest. Invented ids are
-never asked for again: to cache them all costs more than to encode them for their requests."""
+UNKNOWN_EVICTION_INTERVAL_S = 1.0
+"""Seconds at least between two evictions of items that the store does not know, so that others of them can be cached.
+Invented ids are never asked for again: to cache them all costs more than to encode them for their requests."""
 
 
 class ItemRows:
     """Assigns rows to items. The least recently used rows are evicted, but none that a request has pinned.
 
     Items that the store knows and items that it does not know have a capacity each, and evict rows of their own kind
-    alone: whoever asks for invented items takes no row from the catalogue.
+    alone: whoever asks for invented items takes no row from the catalogue. Those that the store does not know are
+    evicted for others of them once a second at most.
     """
 
     def __init__(
@@ -49,8 +50,8 @@ class ItemRows:
         """The address of int64 [C + 1]: the number of each row's last use."""
         self._free: list[int] = []
         self._clock = clock
-        self._next_unknown = 0.0
-        """Time from which on items that the store does not know may be evicted."""
+        self._next_unknown_eviction = 0.0
+        """Time from which on items that the store does not know may be evicted for others of them."""
         self._unknown: set[int] = set()
         """The rows of items that the store does not know."""
         self._pinned: dict[int, Rows] = {}
@@ -76,8 +77,8 @@ class ItemRows:
             known: whether the store knows each item.
 
         Returns:
-            The rows [N] of N ids, ABSENT for ids for which no row can be evicted; and the rows that were evicted, some
-            of which may belong to these ids now.
+            The rows [N] of N ids, ABSENT for ids for which no row can be evicted now; and the rows that were evicted,
+            some of which may belong to these ids now.
         """
         cached: list[int] = []
         for item_id, is_known in zip(item_ids, known, strict=True):
@@ -90,10 +91,13 @@ class ItemRows:
         }
         new_known = sum(lacking.values())
         evicted = self._evict(self.known + new_known - self.capacity, cached, known=True)
-        unknown_beyond = len(self._unknown) + len(lacking) - new_known - self.unknown_capacity
-        if unknown_beyond > 0 and (now := self._clock()) >= self._next_unknown:
-            evicted += self._evict(unknown_beyond, cached, known=False)
-            self._next_unknown = now + UNKNOWN_KEPT_S
+        surplus = len(self._unknown) - self.unknown_capacity  # of items that the store knew when they were cached
+        wanted = surplus + len(lacking) - new_known
+        may_evict = wanted > max(surplus, 0) and self._clock() >= self._next_unknown_eviction
+        unknown_evicted = self._evict(wanted if may_evict else surplus, cached, known=False)
+        if may_evict and unknown_evicted:
+            self._next_unknown_eviction = self._clock() + UNKNOWN_EVICTION_INTERVAL_S
+        evicted += unknown_evicted
         rows = np.full(len(item_ids), ABSENT)
         for position, (item_id, is_known) in enumerate(zip(item_ids, known, strict=True)):
             row = self.index.get(item_id)

@@ -141,6 +141,7 @@ class ItemTables:
         valid = [True] * len(items)
         for slot_table in self._by_schema.values():
             invalid: list[str] = []
+            slot_table.filled_C[rows] = False  # until all is computed
             slot_table.write(rows, item_ids, items, invalid.append)
             if invalid:  # whose they are only `encode` tells
                 for index, (item_id, item) in enumerate(zip(item_ids, items, strict=True)):
@@ -149,9 +150,10 @@ class ItemTables:
                     valid[index] &= not invalid
                     for field in invalid:
                         on_invalid(field)
-            slot_table.filled_C[rows] = True
         for state_table in self.by_model.values():
             state_table.encode(rows)
+        for slot_table in self._by_schema.values():
+            slot_table.filled_C[rows] = True
         return valid
 
     def filled(self, rows: Rows) -> npt.NDArray[np.bool_]:

@@ -90,7 +90,7 @@ class RequestIds(Sequence[str]):
         return self._ids
 
     def at(self, positions: Sequence[int]) -> list[str]:
-        """Return the ids at these positions."""
+        """Return the ids [K] at K positions; decodes none where K is 0. Raises IndexError."""
         ids = self.to_list() if positions else []
         return [ids[position] for position in positions]
 

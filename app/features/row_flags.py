@@ -45,7 +45,7 @@ class RowFlags:
         ]
 
     def confirm(self, rows: Rows) -> None:
-        """Note that the items of these rows were just read, and are as they were."""
+        """Note that the items of N rows were just read, and are as they were."""
         self._flags_C[rows] = self._flags_C[rows] & ~np.uint8(DOUBTED) | np.uint8(FRESH)
 
     def set_stale(self, rows: Rows | Sequence[int] | slice) -> None:

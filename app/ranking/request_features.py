@@ -2,7 +2,7 @@
 
 A row number is valid only until something is awaited, because any row may be evicted and given to another item
 meanwhile. So the rows that a request found are pinned while it waits for the store; an item without a row afterwards,
-evicted again or never cached because all rows are pinned, is encoded for this request from what was read.
+evicted again or never cached because no row could be evicted for it, is encoded for this request from what was read.
 """
 
 from __future__ import annotations

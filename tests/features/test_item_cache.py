@@ -14,6 +14,7 @@ from hypothesis import strategies as st
 
 from app.features.item_cache import ItemCache
 from app.features.item_index import ABSENT
+from app.features.item_tables import ItemModel
 from app.features.row_flags import DOUBTED, FRESH, KNOWN, VALID
 from app.registry.artifact.artifact import Artifact
 from app.registry.artifact.load import load
@@ -38,6 +39,13 @@ def cached(cache: ItemCache, artifact: Artifact, item_id: str) -> torch.Tensor:
 
 def fill(cache: ItemCache, numbers: range) -> None:
     cache.on_items([str(n) for n in numbers], [raw_item(n) for n in numbers])
+
+
+def of_another_schema(artifact: Artifact) -> ItemModel:
+    """Return a version as if its schema had another hash."""
+    return SimpleNamespace(
+        item_encoder=artifact.item_encoder, schema_hash="another", encode_items=artifact.encode_items
+    )
 
 
 async def test_rows_hold_the_states_of_every_attached_version(artifacts: list[Artifact]) -> None:
@@ -206,15 +214,62 @@ async def test_an_item_read_again_is_written_only_if_it_has_changed(
         cache.on_items(["3"], [raw_item(3)])
         assert cache.find(["3"]).flags_all == FRESH | KNOWN | VALID
     assert written[2:] == [], "it is as it was"
-    other = artifacts[1]
-    of_another_schema = SimpleNamespace(
-        item_encoder=other.item_encoder, schema_hash="another", encode_items=other.encode_items
-    )
-    assert "3" in await cache.attach(of_another_schema)
+    other = of_another_schema(artifacts[1])
+    assert "3" in await cache.attach(other)
     cache.on_items(["3"], [raw_item(3)])
     assert written[2:] == [["3"]], "it was not read under the new schema"
     row = int(cache.find(["3"]).rows[0])
-    assert torch.allclose(cache.states(of_another_schema)[row], state(other, "3", 3), atol=1e-5)
+    assert torch.allclose(cache.states(other)[row], state(artifacts[1], "3", 3), atol=1e-5)
+
+
+@pytest.mark.parametrize("features", [raw_item(1), {}], ids=["known", "unknown"])
+async def test_a_row_given_to_an_item_with_equal_features_holds_that_item(
+    artifacts: list[Artifact], features: dict[str, object]
+) -> None:
+    cache = ItemCache(8, unknown_capacity=8)
+    await cache.attach(artifacts[0])
+    for start in (0, 8):
+        ids = [str(n) for n in range(start, start + 8)]
+        cache.on_items(ids, [features] * 8)
+    lookup = cache.find(ids)
+    assert lookup.flags_all & FRESH
+    expected = artifacts[0].item_encoder.encode_many([features] * 8, ids)
+    assert np.array_equal(cache.slots(artifacts[0], lookup.rows).keys, expected.keys)
+
+
+@pytest.mark.parametrize("values", [(-1, -2), (1, True), (1, 1.0)])
+async def test_values_that_python_takes_for_equal_are_told_apart(
+    artifacts: list[Artifact], values: tuple[object, object]
+) -> None:
+    cache = ItemCache(8)
+    await cache.attach(artifacts[0])
+    for value in values:
+        cache.on_items(["1"], [raw_item(1) | {"year": value}])
+        cache.on_invalidate(["1"])
+    expected = artifacts[0].item_encoder.encode(raw_item(1) | {"year": values[1]}, "1")
+    assert np.array_equal(cache.slots(artifacts[0], cache.find(["1"]).rows).values[0], expected.values)
+
+
+async def test_a_fresh_item_read_under_a_new_schema_has_not_changed(artifacts: list[Artifact]) -> None:
+    cache = ItemCache(8)
+    await cache.attach(artifacts[0])
+    fill(cache, range(4))
+    cache._tables.attach(of_another_schema(artifacts[1]))  # as while the cached items are still being encoded for it
+    fill(cache, range(4))
+    assert not cache._ages._unreported
+
+
+async def test_a_write_that_failed_is_done_again(artifacts: list[Artifact], monkeypatch: pytest.MonkeyPatch) -> None:
+    cache = ItemCache(8)
+    await cache.attach(artifacts[0])
+    fill(cache, range(4))
+    table = cache._tables.by_model[id(artifacts[0])]
+    with monkeypatch.context() as patched:
+        patched.setattr(table, "encode", lambda rows: 1 / 0)
+        with pytest.raises(ZeroDivisionError):
+            cache.on_items(["1"], [raw_item(7)])
+    cache.on_items(["1"], [raw_item(7)])
+    assert torch.allclose(cached(cache, artifacts[0], "1"), state(artifacts[0], "1", 7), atol=1e-5)
 
 
 def test_a_change_without_a_report_shows_once_the_report_had_time_to_come(monkeypatch: pytest.MonkeyPatch) -> None:

@@ -8,7 +8,7 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from app.features.item_index import ABSENT
-from app.features.item_rows import UNKNOWN_KEPT_S, ItemRows
+from app.features.item_rows import UNKNOWN_EVICTION_INTERVAL_S, ItemRows
 
 CAPACITY, UNKNOWN = 12, 4
 
@@ -22,12 +22,12 @@ def invented(start: int, count: int) -> dict[str, bool]:
 
 
 class Clock:
-    """A time that goes on by one eviction of unknown items with each look at it."""
+    """A clock of which each reading is UNKNOWN_EVICTION_INTERVAL_S later."""
 
     now_s = 0.0
 
     def __call__(self) -> float:
-        self.now_s += UNKNOWN_KEPT_S
+        self.now_s += UNKNOWN_EVICTION_INTERVAL_S
         return self.now_s
 
 
@@ -40,8 +40,17 @@ def test_unknown_items_are_not_evicted_as_fast_as_they_can_be_invented() -> None
     assert all(item_id in rows.index for item_id in invented(10, UNKNOWN))
     assert ABSENT not in assign(rows, {str(number): True for number in range(CAPACITY)})
     assert ABSENT not in assign(rows, {f"new{number}": True for number in range(CAPACITY)}), "the catalogue goes on"
-    now[0] += UNKNOWN_KEPT_S
+    now[0] += UNKNOWN_EVICTION_INTERVAL_S
     assert set(assign(rows, invented(20, UNKNOWN))) == set(first)
+
+
+def test_items_that_the_store_knows_no_more_do_not_wait_to_be_evicted() -> None:
+    rows = ItemRows(CAPACITY, UNKNOWN, lambda: 100.0)
+    catalogue = {str(number): True for number in range(CAPACITY)}
+    assign(rows, catalogue)
+    assign(rows, invented(0, UNKNOWN + 1))  # some were evicted
+    assign(rows, dict.fromkeys(catalogue, False))
+    assert ABSENT not in assign(rows, {f"new{number}": True for number in range(CAPACITY)})
 
 
 def test_items_that_the_store_does_not_know_take_no_row_from_those_that_it_knows() -> None:

@@ -79,6 +79,20 @@ async def test_unknown_user_and_items_are_named_and_scored_from_defaults(
     )
 
 
+async def test_more_unknown_items_than_are_cached_are_named_and_scored_from_defaults(
+    ranker: Ranker, cache: ItemCache, versions: list[Artifact]
+) -> None:
+    """The cache has four rows for them, and evicts those once a second."""
+    for turn in range(3):
+        unknown = [f"new{number}" for number in range(100 * turn, 100 * turn + 100)]
+        ranking = await ask(ranker, RankRequest("4", [*unknown[:90], "1", "2", *unknown[90:]]))
+        assert ranking.missing_items == unknown
+        assert ranking.degraded == []
+        items = {"1": raw_item(1), "2": raw_item(2)} | dict.fromkeys(unknown, {})
+        assert scores(ranking) == pytest.approx(expected(versions[0], "4", raw_user(4), items), abs=1e-5)
+    assert len(cache) == 2 + 4
+
+
 async def test_an_item_written_is_scored_anew_by_the_next_request(
     ranker: Ranker, features: MemoryFeatureStore, versions: list[Artifact]
 ) -> None:

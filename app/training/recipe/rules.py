@@ -13,9 +13,12 @@ from app.training.recipe.facts import DataFacts
 STEPS_PER_EPOCH = 80
 MIN_BATCH, MAX_BATCH = 64, 512
 STEADY_STEPS_PER_EPOCH, MAX_STEADY_BATCH = 30, 2048
-RARE_CLICKS, RARE_STEPS_PER_EPOCH, RARE_AVERAGING = 0.1, 400, 0.998
-"""Where fewer rows than this share are clicks, a step sees a handful of them, and the weights follow the last few.
-With enough rows for so many steps an epoch, larger batches and a longer average cost nothing."""
+STEADY_AVERAGING = 0.998
+"""An average over 500 steps."""
+RARE_SHARE, RARE_STEPS_PER_EPOCH = 0.1, 400
+"""Where a smaller share of the rows than this is of the rarer class, clicks as a rule, a step sees a handful of them,
+and the weights follow the last few. With rows for so many steps an epoch all the same, batches are larger and the
+average is longer."""
 MAX_ID_DROPOUT = 0.2
 PAIRS = "target statistics of pairs"
 STATISTICS: dict[str, TargetStatistics] = {PAIRS: "pairs", "target statistics of fields": "fields"}
@@ -40,11 +43,11 @@ def change(config: JobConfig, **values: Any) -> JobConfig:
 
 
 def apply_rules(config: JobConfig, facts: DataFacts) -> Recipe:
-    """Choose batch size, epochs, L2 factor and id dropout."""
+    """Choose batch size, average, epochs, L2 factor and id dropout."""
     rows = facts.rows
     batch = _batch_size(rows, STEPS_PER_EPOCH, MAX_BATCH)
     rare_batch = _batch_size(rows, RARE_STEPS_PER_EPOCH, MAX_STEADY_BATCH)
-    is_rare = facts.rarer_class < RARE_CLICKS * rows and rare_batch > batch
+    is_rare = facts.rarer_class < RARE_SHARE * rows and rare_batch > batch
     batch = rare_batch if is_rare else batch
     steps = -(-rows // batch)
     epochs = min(max(config.trainer.epochs, -(-MIN_STEPS // steps)), MAX_EPOCHS)
@@ -52,13 +55,14 @@ def apply_rules(config: JobConfig, facts: DataFacts) -> Recipe:
     table_l2 = config.model.table_l2(seen)
     counted = "training rows" if facts.impressions is None else "impressions"
     why = {
-        "batch_size": f"batch size {batch} for {rows:,} training rows" + (", few of them clicks" if is_rare else ""),
+        "batch_size": f"batch size {batch} for {rows:,} training rows" + (", few of one class" if is_rare else ""),
         "table_l2": f"L2 {table_l2:.2g} for {seen:,} {counted}",
     }
-    reasons = [reason for name, reason in why.items() if name not in config.given]
     values: dict[str, Any] = {"batch_size": batch, "table_l2": table_l2, "epochs": epochs}
-    if is_rare:
-        values["averaging"] = RARE_AVERAGING
+    if is_rare and "batch_size" not in config.given:
+        values["averaging"] = STEADY_AVERAGING
+        why["averaging"] = f"weights averaged over {1 / (1 - STEADY_AVERAGING):.0f} steps"
+    reasons = [reason for name, reason in why.items() if name not in config.given]
     if "dim" not in config.model.takes:
         values["id_dropout"] = 0.0  # logistic regression: its other weights would only make up for the user's
     elif facts.unseen_users is not None:
@@ -81,11 +85,12 @@ def alternatives(config: JobConfig, rows: int) -> dict[str, JobConfig]:
             "stronger penalty": change(config, table_l2=l2 * 3),
         }
     batch = max(_batch_size(rows, STEADY_STEPS_PER_EPOCH, MAX_STEADY_BATCH), config.trainer.batch_size)
-    steady = {"dropout": 0.0, "averaging": 0.998, "batch_size": batch}
-    return {
+    steady = {"dropout": 0.0, "averaging": STEADY_AVERAGING, "batch_size": batch}
+    tried = {
         "steady, stronger penalty": change(config, **steady, table_l2=l2 * 5),
         "steady": change(config, **steady),
     }
+    return {name: other for name, other in tried.items() if other != config}
 
 
 def target_statistics(config: JobConfig) -> dict[str, JobConfig]:

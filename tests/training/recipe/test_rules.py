@@ -17,7 +17,7 @@ from app.training.recipe.rules import (
     MAX_EPOCHS,
     MIN_BATCH,
     MIN_STEPS,
-    RARE_CLICKS,
+    RARE_SHARE,
     RARE_STEPS_PER_EPOCH,
     alternatives,
     apply_rules,
@@ -48,27 +48,30 @@ def test_the_rules_stay_within_their_bounds(name: str, rows: int, unseen: float 
 @given(name=NAMES, rows=st.integers(2, 10**9), share=st.floats(0, 0.09) | st.floats(0.1, 0.5))
 def test_many_rows_with_few_clicks_have_larger_batches_and_a_longer_average(name: str, rows: int, share: float) -> None:
     config = job_config(name, 0, effort="default")
-    many, few = (
-        apply_rules(config, DataFacts(rows, math.ceil(rows * part), None)).config.trainer for part in (0.5, share)
-    )
-    if share < RARE_CLICKS and rows >= 2 * RARE_STEPS_PER_EPOCH * MAX_BATCH:
+    recipes = [apply_rules(config, DataFacts(rows, math.ceil(rows * part), None)) for part in (0.5, share)]
+    many, few = (recipe.config.trainer for recipe in recipes)
+    if share < RARE_SHARE and rows >= 2 * RARE_STEPS_PER_EPOCH * MAX_BATCH:
         assert MAX_BATCH < few.batch_size <= rows / RARE_STEPS_PER_EPOCH * 2**0.5
         assert few.averaging > many.averaging
         assert few.epochs * rows / few.batch_size >= MIN_STEPS
-    elif share >= RARE_CLICKS or rows <= RARE_STEPS_PER_EPOCH * MAX_BATCH:
+        assert {"few of one class", "weights averaged over 500 steps"} <= set(", ".join(recipes[1].reasons).split(", "))
+        others = alternatives(recipes[1].config, rows).values()
+        assert recipes[1].config not in others
+    elif share >= RARE_SHARE or rows <= RARE_STEPS_PER_EPOCH * MAX_BATCH:
         assert few == many
 
 
 @given(name=NAMES, rows=st.integers(2, 10**7))
 def test_given_options_are_left_alone(name: str, rows: int) -> None:
     options = {"batch_size": 333, "l2": 0.123, "learning_rate": 0.0123, "id_dropout": 0.45, "epochs": 7}
+    options["averaging"] = 0.9
     config = job_config(name, 0, effort="high", target_statistics="none", **options)
     ruled = apply_rules(config, DataFacts(rows, rows // 20, 0.01)).config
     others = [*alternatives(ruled, rows).values(), *further_alternatives(ruled).values()]
     for adapted in (ruled, *others):
         trainer = adapted.trainer
         assert (trainer.batch_size, trainer.table_l2, trainer.learning_rate) == (333, 0.123, 0.0123)
-        assert (trainer.id_dropout, trainer.epochs) == (0.45, 7)
+        assert (trainer.id_dropout, trainer.epochs, trainer.averaging) == (0.45, 7, 0.9)
     assert not target_statistics(ruled)
 
 
