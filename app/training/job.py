@@ -23,7 +23,7 @@ from app.training.loop.trainer import FitResult, Trainer
 from app.training.model_contract import check_user_model
 from app.training.preprocessing.encode import encode
 from app.training.preprocessing.expand import expand
-from app.training.preprocessing.held_positions import check_held_positions
+from app.training.preprocessing.positions import check_held_positions
 from app.training.recipe.facts import measure, validation_share
 from app.training.recipe.rules import apply_rules
 from app.training.recipe.search import RULES, FittedModel, RecipeSearch, SearchResult, TriedFit

@@ -88,7 +88,7 @@ async def test_more_unknown_items_than_are_cached_are_named_and_scored_from_defa
         ranking = await ask(ranker, RankRequest("4", [*unknown[:90], "1", "2", *unknown[90:]]))
         assert ranking.missing_items == unknown
         assert ranking.degraded == []
-        items = {"1": raw_item(1), "2": raw_item(2)} | dict.fromkeys(unknown, {})
+        items = {"1": raw_item(1), "2": raw_item(2)} | {item_id: {} for item_id in unknown}
         assert scores(ranking) == pytest.approx(expected(versions[0], "4", raw_user(4), items), abs=1e-5)
     assert len(cache) == 2 + 4
 

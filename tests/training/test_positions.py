@@ -9,6 +9,7 @@ from pathlib import Path
 import numpy as np
 import polars as pl
 import pytest
+import torch
 
 from app.errors import ArtifactError, ConfigError
 from app.features.encoder import Encoder
@@ -148,3 +149,21 @@ def test_a_table_is_scored_at_the_place_that_is_held(
     items = version.item_encoder.encode_many([{}], [str(first["item"])])
     expected = float(version.score(version.encode_user(user), version.encode_items(items))[0])
     assert results[0][0] == pytest.approx(expected, abs=1e-6)
+
+
+@pytest.mark.parametrize("name", ["deepfm", "wide_deep", "nfm"])
+def test_a_place_shifts_the_logits_of_all_items_alike(folder: Path, name: str) -> None:
+    data = open_dataset("table", folder / "clicks.csv", features=folder / "features.yaml", label="clicked")
+    config = JobConfig(model=ModelConfig(name), trainer=TrainerConfig(epochs=2, batch_size=128))
+    model = TrainingJob(config).fit_best(data, None).best.model.double()
+    user, item = Encoder(data.schema, "user", logged=True), Encoder(data.schema, "item")
+    items = item.encode_many([{}] * ITEMS, [str(n) for n in range(ITEMS)])
+    logits = []
+    for place in (1, PLACES):
+        users = user.encode_many([{"city": 1, "position": place}] * ITEMS, ["7"] * ITEMS)
+        slots = [torch.from_numpy(array) for array in (*users, *items)]
+        with torch.no_grad():
+            logits.append(model(*slots))
+    shift_N = logits[0] - logits[1]
+    assert shift_N.mean() > 0.1
+    torch.testing.assert_close(shift_N, shift_N.mean().expand(ITEMS), rtol=0, atol=1e-6)

@@ -51,6 +51,7 @@ class TrainStep:
         group: ProcessGroup = SINGLE_PROCESS,
         seed: int = 0,
         hand_written: bool = True,
+        offset_rows: Tensor | None = None,
     ) -> None:
         """Move the model's table into a row-wise optimiser and its other weights into flat vectors.
 
@@ -58,6 +59,7 @@ class TrainStep:
             bfloat16: compute the forward pass in bfloat16 where torch thinks it safe; weights stay float32.
             seed: seeds the dropout masks.
             hand_written: whether to use DeepFM's hand-written gradient where it applies, and not autograd.
+            offset_rows: as for `RowWiseRmsprop`.
         """
         self.model, self.group = model.to(device), group
         self._table_config, self._bfloat16, self._device = table_config, bfloat16, torch.device(device)
@@ -67,7 +69,8 @@ class TrainStep:
         with torch.no_grad():
             lookup = EmbeddingLookup(preprocessing, len(model.table_RE), self._device)
             optimizer = RowWiseRmsprop if self._device.type != "cpu" else cpu_table_optimizer()
-            self.table_optimizer = optimizer(model.table_RE.detach(), lookup, table_config)
+            offset_rows = None if offset_rows is None else offset_rows.to(self._device)
+            self.table_optimizer = optimizer(model.table_RE.detach(), lookup, table_config, offset_rows)
         decayed = {name for name in model.tables if isinstance(getattr(model, name), nn.Parameter)} - {"table_RE"}
         self.weights = FlatWeights(model, self.average, [model.table_RE], decayed)
         # The parts of a batch must not all have the same masks.

@@ -22,6 +22,7 @@ from app.training.loop.train_step import TrainStep
 from app.training.loop.trainer_config import TrainerConfig
 from app.training.optim.rowwise_rmsprop import RowWiseRmspropConfig
 from app.training.preprocessing.expand import ExpandedRows
+from app.training.preprocessing.positions import position_rows
 
 
 @dataclass(frozen=True)
@@ -92,6 +93,7 @@ class Trainer:
             bfloat16=config.precision == "bfloat16",
             group=group,
             seed=config.seed,
+            offset_rows=position_rows(self.preprocessing, train.rows_NT) if model.has_first_order else None,
         )
         try:
             loop = EpochLoop(config, train_step, self.preprocessing, train, checkpoint, on_progress)

@@ -31,8 +31,14 @@ PREFETCH_DISTANCE = 16
 class NumbaRowWiseRmsprop(RowWiseRmsprop):
     """Computes the same numbers as `RowWiseRmsprop` up to rounding."""
 
-    def __init__(self, table_RE: Tensor, lookup: EmbeddingLookup, config: RowWiseRmspropConfig) -> None:
-        super().__init__(table_RE, lookup, config)
+    def __init__(
+        self,
+        table_RE: Tensor,
+        lookup: EmbeddingLookup,
+        config: RowWiseRmspropConfig,
+        offset_rows: Tensor | None = None,
+    ) -> None:
+        super().__init__(table_RE, lookup, config, offset_rows)
         self._block: Array = self.block_RC.numpy()
         self._integers = self._block.view(np.int32 if self._block.itemsize == 4 else np.int64)
         self._index_R1 = np.zeros((len(self._block), 1), np.int32)
@@ -93,11 +99,13 @@ class NumbaRowWiseRmsprop(RowWiseRmsprop):
 
     def update(self, gradient_UE: Tensor) -> None:
         config = self.config
+        self._drop_embeddings(gradient_UE, torch.from_numpy(self.unique_U))
         self.step += 1
         _apply(
             gradient_UE.numpy(), self.unique_U, self._block, self._integers, self._state_start, self.step,
             config.learning_rate, config.l2, config.moment_decay,
         )  # fmt: skip
+        self._drop_penalty()
 
 
 @fast_njit

@@ -15,7 +15,8 @@ s and so the factor stay what they are until the row is used again, K such steps
 
     w_K = w p^K,   average_K = a^K average + (1 - a) w p (p^K - a^K) / (p - a),   p = exp(-rate * 2 * l2 / s)
 
-so a row catches up when it is next used, or when the whole table is written back.
+so a row catches up when it is next used, or when the whole table is written back. Of offset rows the first number alone
+is trained, without penalty: they shift a logit, and do not change what else makes it.
 `tests/training/optim/dense_reference.py` is the same written plainly over the whole table.
 """
 
@@ -56,8 +57,18 @@ class RowWiseRmsprop:
     U distinct table rows of the batch, E = 1 + K.
     """
 
-    def __init__(self, table_RE: Tensor, lookup: EmbeddingLookup, config: RowWiseRmspropConfig) -> None:
-        """Copy the table's weights into a block in which each row is followed by its average and its state."""
+    def __init__(
+        self,
+        table_RE: Tensor,
+        lookup: EmbeddingLookup,
+        config: RowWiseRmspropConfig,
+        offset_rows: Tensor | None = None,
+    ) -> None:
+        """Copy the table's weights into a block in which each row is followed by its average and its state.
+
+        Args:
+            offset_rows: rows [P] of which the first number alone is trained and the others are 0.
+        """
         self.config, self.lookup, self.step = config, lookup, 0
         self._table_RE = table_RE
         rows, self._width = table_RE.shape
@@ -65,6 +76,11 @@ class RowWiseRmsprop:
         self._state_start = self._width * (1 + self._averaged)
         self.block_RC = self._zeros(rows, self._state_start + 4)
         self.block_RC[:, : self._width] = table_RE
+        self._offset_rows = offset_rows
+        if offset_rows is not None:
+            self.block_RC[offset_rows, 1 : self._width] = 0.0
+            self._is_offset_R = torch.zeros(rows, dtype=torch.bool, device=table_RE.device)
+            self._is_offset_R[offset_rows] = True
         self._current_UC = self.block_RC[:0]
         self._batch: BatchRows | None = None
 
@@ -97,6 +113,7 @@ class RowWiseRmsprop:
         """Take one step. The batch's rows move; their decay and averaging wait until they are used again."""
         assert self._batch is not None
         config, current_UC, state_start = self.config, self._current_UC, self._state_start
+        self._drop_embeddings(gradient_UE, self._batch.unique_U)
         self.step += 1
         moment_U, count_U = current_UC[:, state_start + MOMENT], current_UC[:, state_start + COUNT]
         square_U = torch.linalg.vector_norm(gradient_UE, dim=1).square_().div_(max(self._width, 1))
@@ -110,6 +127,17 @@ class RowWiseRmsprop:
         # The row catches up with this step too when it is next used: one decay and one average more.
         self._last_step(current_UC).fill_(self.step - 1)
         self.block_RC.index_copy_(0, self._batch.unique_U, current_UC)
+        self._drop_penalty()
+
+    def _drop_embeddings(self, gradient_UE: Tensor, unique_U: Tensor) -> None:
+        """Zero in place what of the gradient of these rows would train the other numbers of offset rows."""
+        if self._offset_rows is not None:
+            gradient_UE[self._is_offset_R[unique_U], 1:] = 0.0
+
+    def _drop_penalty(self) -> None:
+        """Let offset rows decay by nothing until they are used again."""
+        if self._offset_rows is not None:
+            self.block_RC[self._offset_rows, self._state_start + DECAY] = 0.0
 
     def write_back(self) -> None:
         """Make the table what it would be had every step gone over all of it: its averaged weights, if it has any."""

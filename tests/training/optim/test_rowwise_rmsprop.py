@@ -41,16 +41,19 @@ def plainly_pooled(preprocessing: Preprocessing, table_RE: Tensor, rows_BT: Tens
 @pytest.mark.parametrize("steps", [RowWiseRmsprop, NumbaRowWiseRmsprop])
 @pytest.mark.parametrize("averaging", [0.0, 0.9, 0.99])
 @pytest.mark.parametrize("l2", [0.0, 9e-3, 0.5])
+@pytest.mark.parametrize("offsets", [0, 5], ids=["no offsets", "offsets"])
 def test_it_is_the_dense_reference(
-    examples: Examples, averaging: float, l2: float, steps: type[RowWiseRmsprop]
+    examples: Examples, averaging: float, l2: float, steps: type[RowWiseRmsprop], offsets: int
 ) -> None:
     """To 1e-4 of the table's largest number (float32 against float64), after 200 steps of 4 rows each."""
     preprocessing, rows_NT, x_NT = examples
     generator = torch.Generator().manual_seed(3)
     table_RE = torch.randn(preprocessing.rows, 5, generator=generator) * 0.1
     config = RowWiseRmspropConfig(2e-3, l2, averaging)
-    dense, lazy_RE = DenseTable(table_RE, config), table_RE.clone()
-    lazy = steps(lazy_RE, EmbeddingLookup(preprocessing, len(table_RE), CPU), config)
+    offset_rows = rows_NT[:8].unique()[:offsets]
+    dense, lazy_RE = DenseTable(table_RE, config, offset_rows.tolist()), table_RE.clone()
+    lookup = EmbeddingLookup(preprocessing, len(table_RE), CPU)
+    lazy = steps(lazy_RE, lookup, config, offset_rows if offsets else None)
     for step in range(200):
         # A few rows in the first half, so that most are put off for long.
         chosen_B = torch.randint(0, 8 if step % 50 else 400, (4,), generator=generator)
