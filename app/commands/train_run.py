@@ -36,6 +36,7 @@ class WrittenVersion:
     is_refused: bool
     """Whether it is poor and nobody forced it, so that it is kept and does not go live."""
     is_published: bool
+    """Whether it is live, in the model store."""
 
     @property
     def report(self) -> Path | None:
@@ -66,15 +67,18 @@ class TrainingRun:
         test_rows: Dataset | None,
         checkpoint: Checkpoint,
         group: ProcessGroup,
-        export: Path | None = None,
+        export: Path | None,
     ) -> WrittenVersion:
         """Fit a version, write it and say how good it is; gate and publish it where there is a store.
 
         Args:
             export: a folder for the last state of users and items, written while a failure still keeps the version
-                from going live.
+                from going live; None for none.
 
-        Raises typer.Exit after Ctrl-C, once it has said how to go on.
+        Raises:
+            typer.Exit: Ctrl-C, once it has said how to go on.
+            DataError, ConfigError, ArtifactError: the rows cannot be trained on, the version cannot be written, or the
+                gate refuses it.
         """
         from app.models.user_class import short_name
         from app.publishing.gate_version import gate_version

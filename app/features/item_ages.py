@@ -62,15 +62,16 @@ class ItemAges:
         return bool(self._unreported) and min(self._unreported.values()) < time.monotonic() - REPORT_S
 
 
+_TEXTS = frozenset((str, type(None)))
+
+
 def digest(items: Sequence[RawFeatures]) -> npt.NDArray[np.int64]:
     """Return the digests [N] of items' features, which mean something in this process alone."""
     return np.array([_digest(item) for item in items], np.int64)
 
 
 def _digest(item: RawFeatures) -> int:
-    if _texts.issuperset(map(type, item.values())):
+    if _TEXTS.issuperset(map(type, item.values())):
         return hash(frozenset(item.items()))
-    return hash(repr(sorted(item.items())))  # of a store in memory: -1 and -2 share a hash, 1 is True, lists have none
-
-
-_texts = frozenset((str, type(None)))
+    # Values of a store in memory, or too large ones: -1 and -2 share a hash, 1 is True, lists have none.
+    return hash(repr(sorted(item.items())))

@@ -217,6 +217,7 @@ class ItemCache:
             written = np.flatnonzero(~kept_N).tolist()
             rows, item_ids, items = rows[written], [item_ids[i] for i in written], [items[i] for i in written]
         if items:
+            self._flags.set_stale(rows)  # until all is written
             valid = self._tables.write(rows, item_ids, items, self.counts.count_invalid)
             self._ages.set(rows, digests_N[~kept_N])
             self._flags.on_read(rows, [bool(item) for item in items], valid)

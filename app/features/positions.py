@@ -9,12 +9,13 @@ from __future__ import annotations
 
 from collections.abc import Sequence
 
-from app.features.fields import AnyField, MultiCategorical
+from app.features.fields import AnyField, Categorical, MultiCategorical
 
 
 def check_positions(fields: Sequence[AnyField]) -> None:
     """Raise ValueError where a field of the position could depend on a request, or another field is held."""
     read = {field.raw_name: field.name for field in fields if not field.is_position}
+    spaces = {getattr(field, "space_name", None): field.name for field in fields if not field.is_position}
     for field in fields:
         where = f"field {field.name!r}"
         if not field.is_position:
@@ -25,6 +26,10 @@ def check_positions(fields: Sequence[AnyField]) -> None:
             raise ValueError(f"{where}: a position is categorical or numeric")
         if field.serve_as is None or field.serve_as == "":
             raise ValueError(f"{where}: a position needs `serve_as`, the value that it is held at when ranking, say 1")
+        if isinstance(field, Categorical) and field.space_name in spaces:
+            raise ValueError(
+                f"{where}: {spaces[field.space_name]!r} has values of the same space; a position has one of its own"
+            )
         if field.raw_name in read:
             raise ValueError(
                 f"{where}: {read[field.raw_name]!r} reads {field.raw_name!r} too, so that scores would depend on it"

@@ -44,7 +44,8 @@ class CtrModel(nn.Module):
     others ignore them. The states of one that does end with what `with_user_rows` and `with_item_rows` append."""
 
     has_first_order = False
-    """Whether `logits` adds sum_s w_s x_s and the bias, each once, so that a linear model's weights can be added."""
+    """Whether `logits` adds sum_s w_s x_s and the bias, each once, so that a linear model's weights can be added, and
+    positions are learned as offsets, with embeddings of zeros."""
 
     __constants__: tuple[str, ...] = ("has_across",)
     """A constant, so that a program without such statistics holds no branch for them."""

@@ -66,7 +66,7 @@ def shared_spaces(schema: FeatureSchema) -> list[tuple[str, str]]:
 
 def _first(schema: FeatureSchema, side: Side, except_for: str | None) -> str | None:
     layout = schema.layout(side)
-    names = [field.name for field in (*layout.categoricals, *layout.numerics)]
+    names = [field.name for field in (*layout.categoricals, *layout.numerics) if not field.is_position]
     return next((name for name in names if name != except_for), None)
 
 

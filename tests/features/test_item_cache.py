@@ -268,6 +268,7 @@ async def test_a_write_that_failed_is_done_again(artifacts: list[Artifact], monk
         patched.setattr(table, "encode", lambda rows: 1 / 0)
         with pytest.raises(ZeroDivisionError):
             cache.on_items(["1"], [raw_item(7)])
+    assert not cache.find(["1"]).flags_all & FRESH
     cache.on_items(["1"], [raw_item(7)])
     assert torch.allclose(cached(cache, artifacts[0], "1"), state(artifacts[0], "1", 7), atol=1e-5)
 

@@ -3,16 +3,21 @@
 from __future__ import annotations
 
 import json
+from dataclasses import replace
 from functools import partial
 from pathlib import Path
+from typing import Any
 
 import numpy as np
 import polars as pl
 import pytest
 import torch
 
-from app.errors import ArtifactError, ConfigError
+from app.errors import ArtifactError, ConfigError, SchemaError
 from app.features.encoder import Encoder
+from app.features.schema import FeatureSchema, parse_schema
+from app.models.base import CtrModel
+from app.models.preprocessing import Preprocessing
 from app.ranking.ignored import ignored_features
 from app.ranking.request import RankRequest
 from app.registry.artifact.artifact import Artifact
@@ -27,6 +32,8 @@ from app.training.job import TrainingJob
 from app.training.job_config import JobConfig
 from app.training.loop.trainer_config import TrainerConfig
 from app.training.preprocessing.encode import encode
+from app.training.preprocessing.positions import position_rows
+from app.training.preprocessing.preprocessing_fit import PreprocessingFit
 from tests.command_line import Ctr
 
 FEATURES = """\
@@ -151,19 +158,44 @@ def test_a_table_is_scored_at_the_place_that_is_held(
     assert results[0][0] == pytest.approx(expected, abs=1e-6)
 
 
-@pytest.mark.parametrize("name", ["deepfm", "wide_deep", "nfm"])
-def test_a_place_shifts_the_logits_of_all_items_alike(folder: Path, name: str) -> None:
+def trained(folder: Path, name: str, **options: Any) -> tuple[CtrModel, Preprocessing]:
     data = open_dataset("table", folder / "clicks.csv", features=folder / "features.yaml", label="clicked")
-    config = JobConfig(model=ModelConfig(name), trainer=TrainerConfig(epochs=2, batch_size=128))
-    model = TrainingJob(config).fit_best(data, None).best.model.double()
-    user, item = Encoder(data.schema, "user", logged=True), Encoder(data.schema, "item")
+    config = JobConfig(model=ModelConfig(name), trainer=TrainerConfig(epochs=2, batch_size=128), **options)
+    best = TrainingJob(config).fit_best(data, None).best
+    return best.model.double(), best.prepared.preprocessing
+
+
+def logits_at(model: CtrModel, schema: FeatureSchema, place: int) -> torch.Tensor:
+    """Return the logits [ITEMS] of all items for one user, shown at a place."""
+    user, item = Encoder(schema, "user", logged=True), Encoder(schema, "item")
+    users = user.encode_many([{"city": 1, "position": place}] * ITEMS, ["7"] * ITEMS)
     items = item.encode_many([{}] * ITEMS, [str(n) for n in range(ITEMS)])
-    logits = []
-    for place in (1, PLACES):
-        users = user.encode_many([{"city": 1, "position": place}] * ITEMS, ["7"] * ITEMS)
-        slots = [torch.from_numpy(array) for array in (*users, *items)]
-        with torch.no_grad():
-            logits.append(model(*slots))
-    shift_N = logits[0] - logits[1]
+    with torch.no_grad():
+        logits: torch.Tensor = model(*(torch.from_numpy(array) for array in (*users, *items)))
+    return logits
+
+
+@pytest.mark.parametrize("name", ["deepfm", "wide_deep", "nfm", "lr"])
+def test_a_place_shifts_the_logits_of_all_items_alike(folder: Path, name: str) -> None:
+    pairs = PreprocessingFit(target_statistics="pairs")
+    model, preprocessing = trained(folder, name, **({} if name == "lr" else {"preparation": pairs}))
+    shift_N = logits_at(model, preprocessing.schema, 1) - logits_at(model, preprocessing.schema, PLACES)
     assert shift_N.mean() > 0.1
     torch.testing.assert_close(shift_N, shift_N.mean().expand(ITEMS), rtol=0, atol=1e-6)
+
+
+def test_the_rows_of_places_are_those_that_occur_that_is_held_and_of_all_others(folder: Path) -> None:
+    _, preprocessing = trained(folder, "lr")
+    rows = position_rows(preprocessing, torch.zeros((3, 4), dtype=torch.int64))
+    assert rows is not None
+    held = Encoder(preprocessing.schema, "user").encode({}).keys[2]
+    vocabulary = preprocessing.vocabulary_V.tolist()
+    expected = {0, preprocessing.oov_row("position"), preprocessing.oov_rows + vocabulary.index(held)}
+    assert set(rows.tolist()) == expected
+    without = parse_schema(FEATURES[: FEATURES.index("  - {name: position")])
+    assert position_rows(replace(preprocessing, schema=without), rows.reshape(-1, 1)) is None
+
+
+def test_a_position_shares_no_space_with_another_field() -> None:
+    with pytest.raises(SchemaError, match="space"):
+        parse_schema(FEATURES.replace("serve_as: 1", "serve_as: 1, space: item"))

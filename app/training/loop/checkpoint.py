@@ -21,7 +21,8 @@ import torch
 
 from app.errors import DataError
 
-FORMAT = 1
+FORMAT = 2
+"""Raised where a state of before would go on as another run."""
 
 
 @dataclass

@@ -99,13 +99,14 @@ class NumbaRowWiseRmsprop(RowWiseRmsprop):
 
     def update(self, gradient_UE: Tensor) -> None:
         config = self.config
-        self._drop_embeddings(gradient_UE, torch.from_numpy(self.unique_U))
+        unique_U = torch.from_numpy(self.unique_U)
+        self._drop_embeddings(gradient_UE, unique_U)
         self.step += 1
         _apply(
             gradient_UE.numpy(), self.unique_U, self._block, self._integers, self._state_start, self.step,
             config.learning_rate, config.l2, config.moment_decay,
         )  # fmt: skip
-        self._drop_penalty()
+        self._drop_penalty(unique_U)
 
 
 @fast_njit

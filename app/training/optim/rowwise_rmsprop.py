@@ -44,7 +44,7 @@ class RowWiseRmspropConfig:
 
     learning_rate: float
     l2: float
-    """Factor of the sum of squares of the whole table, in a loss that is a mean over the batch's rows."""
+    """Factor of the sum of squares of the table but for offset rows, in a loss that is a mean over the batch's rows."""
     averaging: float
     """Decay of the moving average; with 0 there is none."""
     moment_decay: float = 0.999
@@ -67,7 +67,8 @@ class RowWiseRmsprop:
         """Copy the table's weights into a block in which each row is followed by its average and its state.
 
         Args:
-            offset_rows: rows [P] of which the first number alone is trained and the others are 0.
+            offset_rows: rows [P] of which the first number alone is trained, by sqrt(E) times the step of one number
+                among E, and the others are 0; None for no such rows.
         """
         self.config, self.lookup, self.step = config, lookup, 0
         self._table_RE = table_RE
@@ -76,7 +77,7 @@ class RowWiseRmsprop:
         self._state_start = self._width * (1 + self._averaged)
         self.block_RC = self._zeros(rows, self._state_start + 4)
         self.block_RC[:, : self._width] = table_RE
-        self._offset_rows = offset_rows
+        self._is_offset_R: Tensor | None = None
         if offset_rows is not None:
             self.block_RC[offset_rows, 1 : self._width] = 0.0
             self._is_offset_R = torch.zeros(rows, dtype=torch.bool, device=table_RE.device)
@@ -110,7 +111,10 @@ class RowWiseRmsprop:
         return self.lookup.scatter(slope_OFE, self._batch)
 
     def update(self, gradient_UE: Tensor) -> None:
-        """Take one step. The batch's rows move; their decay and averaging wait until they are used again."""
+        """Take one step. The batch's rows move; their decay and averaging wait until they are used again.
+
+        Of the gradient what is none of an offset row's is zeroed in place.
+        """
         assert self._batch is not None
         config, current_UC, state_start = self.config, self._current_UC, self._state_start
         self._drop_embeddings(gradient_UE, self._batch.unique_U)
@@ -127,17 +131,17 @@ class RowWiseRmsprop:
         # The row catches up with this step too when it is next used: one decay and one average more.
         self._last_step(current_UC).fill_(self.step - 1)
         self.block_RC.index_copy_(0, self._batch.unique_U, current_UC)
-        self._drop_penalty()
+        self._drop_penalty(self._batch.unique_U)
 
     def _drop_embeddings(self, gradient_UE: Tensor, unique_U: Tensor) -> None:
-        """Zero in place what of the gradient of these rows would train the other numbers of offset rows."""
-        if self._offset_rows is not None:
-            gradient_UE[self._is_offset_R[unique_U], 1:] = 0.0
+        """Zero in place what of the gradient [U, E] of U rows would train the other numbers of offset rows."""
+        if self._is_offset_R is not None:
+            gradient_UE[:, 1:].masked_fill_(self._is_offset_R[unique_U].unsqueeze(1), 0.0)
 
-    def _drop_penalty(self) -> None:
-        """Let offset rows decay by nothing until they are used again."""
-        if self._offset_rows is not None:
-            self.block_RC[self._offset_rows, self._state_start + DECAY] = 0.0
+    def _drop_penalty(self, unique_U: Tensor) -> None:
+        """Let those of U rows that are offset rows decay by nothing until they are used again."""
+        if self._is_offset_R is not None:
+            self.block_RC[unique_U[self._is_offset_R[unique_U]], self._state_start + DECAY] = 0.0
 
     def write_back(self) -> None:
         """Make the table what it would be had every step gone over all of it: its averaged weights, if it has any."""

@@ -1,11 +1,13 @@
 """Fields of the position: which table rows they have, and whether ranking can hold them where it is to.
 
-Models with a first-order part learn from where a row was shown as an offset of its logit alone: for what is clicked
-where it is looked at, the chance of being looked at is a factor. An embedding learns of an item at a place where it was
-hardly ever shown what noise says, and that is what ranking would ask for (docs/adr/0037).
+Models with a first-order part learn a categorical position as an offset of the logit: for what is clicked where it is
+looked at, the chance of being looked at is a factor. An embedding learns of an item at a place where it was hardly ever
+shown what noise says, and that is what ranking would ask for (docs/adr/0037).
 """
 
 from __future__ import annotations
+
+from collections.abc import Sequence
 
 import numpy as np
 import torch
@@ -13,27 +15,41 @@ from torch import Tensor
 
 from app.errors import ConfigError
 from app.features.encoder import Encoder
-from app.features.fields import Categorical, Numeric
-from app.features.slot_layout import bucket_name
+from app.features.fields import Categorical
+from app.features.slots import Keys
 from app.models.preprocessing import Preprocessing
+from app.training.preprocessing.row_chunks import row_chunks
+
+CHUNK_ROWS = 1 << 20
 
 
 def position_rows(preprocessing: Preprocessing, rows_NT: Tensor) -> Tensor | None:
-    """Return the table rows [P] of fields of the position, or None if the schema has no such field.
+    """Return the table rows [P] of categorical positions, or None if the schema has no such field.
+
+    Those are the rows of places that occur among training rows, of the one that ranking holds, and of unseen ones.
 
     Args:
-        rows_NT: the table rows of all training rows.
+        rows_NT: the table rows of the training rows.
     """
-    fields = [field for field in preprocessing.schema.fields if field.is_position]
+    fields = [field for field in preprocessing.schema.fields if field.is_position and isinstance(field, Categorical)]
     if not fields:
         return None
-    vectors = {
-        name for field in fields for name in (field.name, bucket_name(field.name))
-    } & preprocessing.vectors.keys()
-    slots = [slot for name in vectors for slot in range(*preprocessing.vectors[name].indices(rows_NT.shape[1]))]
-    unseen = [preprocessing.oov_row(field.name) for field in fields if not isinstance(field, Numeric)]
-    rows = np.unique(rows_NT[:, slots].numpy())
-    return torch.from_numpy(np.union1d(rows, unseen).astype(np.int64))
+    is_position_R = np.zeros(preprocessing.rows, np.bool_)
+    slots = [preprocessing.vectors[field.name].start for field in fields]
+    for rows in row_chunks(slice(0, len(rows_NT)), CHUNK_ROWS):
+        is_position_R[rows_NT[rows][:, slots].numpy()] = True
+    is_position_R[[preprocessing.oov_row(field.name) for field in fields]] = True
+    vocabulary_V = preprocessing.vocabulary_V.numpy()
+    held_V = np.flatnonzero(np.isin(vocabulary_V, _held_keys(preprocessing, fields)))
+    is_position_R[preprocessing.oov_rows + held_V] = True
+    return torch.from_numpy(np.flatnonzero(is_position_R))
+
+
+def _held_keys(preprocessing: Preprocessing, fields: Sequence[Categorical]) -> Keys:
+    """Return the keys that ranking holds these fields at."""
+    encoder = Encoder(preprocessing.schema, "user")
+    held = encoder.encode({})
+    return np.concatenate([held.keys[encoder.layout.slots[field.name]] for field in fields])
 
 
 def check_held_positions(preprocessing: Preprocessing) -> None:

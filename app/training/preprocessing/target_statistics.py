@@ -132,14 +132,16 @@ class _Keys:
 
     def __init__(self, preprocessing: Preprocessing) -> None:
         vectors, schema = preprocessing.vectors, preprocessing.schema
-        self.fields = [
-            field.name
+        keyed = [
+            field
             for side in SIDES
             for field in schema.side(side)
             if not isinstance(field, MultiCategorical) and not (isinstance(field, Numeric) and not field.buckets)
         ]
         """The fields with one key an example: categories, and numbers by their buckets."""
-        self.slot_of = {name: vectors.get(bucket_name(name), vectors[name]).start for name in self.fields}
+        self.fields = [field.name for field in keyed if not field.is_position]
+        """Those of them that may have statistics: a network would learn of them what an item is worth at a place."""
+        self.slot_of = {field.name: vectors.get(bucket_name(field.name), vectors[field.name]).start for field in keyed}
         self.table_rows = preprocessing.rows
         self._side = {field.name: field.side for field in schema.fields}
 
