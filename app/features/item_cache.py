@@ -210,7 +210,8 @@ class ItemCache:
         # What is read again because reports may be missed.
         self._ages.on_changed(item_ids[i] for i in np.flatnonzero((flags_N & FRESH != 0) & ~unchanged_N).tolist())
         # Of a row that was another item's no table is filled, nor is that of a schema under which it was not read yet.
-        kept_N = unchanged_N & self._tables.filled(rows) & (flags_N & VALID != 0)
+        # A value that fits no slot may fit one under the versions of today, and is counted once more.
+        kept_N = unchanged_N & self._tables.filled(rows) & (flags_N & (FRESH | VALID) != 0)
         self._ages.set(rows[kept_N], digests_N[kept_N])
         self._flags.confirm(rows[kept_N])
         if kept_N.any():  # after a lost connection all are read again, and few have changed
