@@ -81,12 +81,12 @@ def _encode_items(ranking: Ranking, first: int = 0) -> bytes:
 
 def _encode_explained_items(ranking: Ranking, some: slice) -> bytes:
     """Return the JSON array of some of the best items, with their explanations."""
-    explanations, ids = ranking.explanations[some], ranking.candidates.to_list()
+    ids = ranking.candidates.at(ranking.order[some].tolist())
     # In the fewest digits, as `_encode_items` writes them.
     scores = [float(str(score)) for score in ranking.scores[some]]
     items: list[dict[str, object]] = [
-        {"item_id": ids[index], "score": score, "explanation": explanation}
-        for index, score, explanation in zip(ranking.order[some].tolist(), scores, explanations, strict=False)
+        {"item_id": item_id, "score": score, "explanation": explanation}
+        for item_id, score, explanation in zip(ids, scores, ranking.explanations[some], strict=False)
     ]
     if ranking.exploration is not None:
         for item, propensity in zip(items, ranking.exploration.propensities[some].tolist(), strict=False):

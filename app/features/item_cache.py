@@ -207,12 +207,12 @@ class ItemCache:
             return
         digests_N, flags_N = digest(items), self._flags.of(rows)
         unchanged_N = self._ages.same(rows, digests_N)
+        self._ages.set(rows, digests_N)
         # What is read again because reports may be missed.
         self._ages.on_changed(item_ids[i] for i in np.flatnonzero((flags_N & FRESH != 0) & ~unchanged_N).tolist())
         # Of a row that was another item's no table is filled, nor is that of a schema under which it was not read yet.
         # A value that fits no slot may fit one under the versions of today, and is counted once more.
         kept_N = unchanged_N & self._tables.filled(rows) & (flags_N & (FRESH | VALID) != 0)
-        self._ages.set(rows[kept_N], digests_N[kept_N])
         self._flags.confirm(rows[kept_N])
         if kept_N.any():  # after a lost connection all are read again, and few have changed
             written = np.flatnonzero(~kept_N).tolist()
@@ -220,7 +220,6 @@ class ItemCache:
         if items:
             self._flags.set_stale(rows)  # until all is written
             valid = self._tables.write(rows, item_ids, items, self.counts.count_invalid)
-            self._ages.set(rows, digests_N[~kept_N])
             self._flags.on_read(rows, [bool(item) for item in items], valid)
 
     def on_invalidate(self, item_ids: Sequence[str] | None) -> None:

@@ -139,9 +139,9 @@ class ItemTables:
             For each item whether all of its values fit.
         """
         valid = [True] * len(items)
+        self.clear(rows)  # until all is computed
         for slot_table in self._by_schema.values():
             invalid: list[str] = []
-            slot_table.filled_C[rows] = False  # until all is computed
             slot_table.write(rows, item_ids, items, invalid.append)
             if invalid:  # whose they are only `encode` tells
                 for index, (item_id, item) in enumerate(zip(item_ids, items, strict=True)):
@@ -163,7 +163,7 @@ class ItemTables:
             filled_N &= slot_table.filled_C[rows]
         return filled_N
 
-    def clear(self, rows: Sequence[int]) -> None:
+    def clear(self, rows: Rows | Sequence[int]) -> None:
         """Mark the items of these rows as not read."""
         for slot_table in self._by_schema.values():
             slot_table.filled_C[rows] = False

@@ -136,11 +136,8 @@ class FeatureReader:
             flags_N = cache.flags(rows_N)
             known_N = flags_N & KNOWN != 0
             if unread:
-                unanswered = [index for index, item in zip(unread, items, strict=True) if item is None]
-                was_known = known_N[unanswered]
-                known_N[unread] = list(map(bool, items))
-                known_N[unanswered] = was_known
-                for index in unanswered:
+                known_N[unread] = [known_N[index] if item is None else bool(item) for index, item in read.items()]
+                for index in [index for index, item in read.items() if item is None]:
                     if rows_N[index] == ABSENT:
                         features.degrade(ITEMS_UNAVAILABLE)
                         known_N[index] = True  # nobody knows

@@ -97,16 +97,15 @@ class NumbaRowWiseRmsprop(RowWiseRmsprop):
         """Return zeros [U, E], for the distinct rows in the order of their indices."""
         return np.zeros((len(self.unique_U), self._width), self._block.dtype)
 
-    def update(self, gradient_UE: Tensor) -> None:
+    def _unique_rows(self) -> Tensor:
+        return torch.from_numpy(self.unique_U)
+
+    def _move(self, gradient_UE: Tensor) -> None:
         config = self.config
-        unique_U = torch.from_numpy(self.unique_U)
-        self._drop_embeddings(gradient_UE, unique_U)
-        self.step += 1
         _apply(
             gradient_UE.numpy(), self.unique_U, self._block, self._integers, self._state_start, self.step,
             config.learning_rate, config.l2, config.moment_decay,
         )  # fmt: skip
-        self._drop_penalty(unique_U)
 
 
 @fast_njit

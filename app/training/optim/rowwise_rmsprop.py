@@ -115,10 +115,25 @@ class RowWiseRmsprop:
 
         Of the gradient what is none of an offset row's is zeroed in place.
         """
+        self.step += 1
+        if self._is_offset_R is None:
+            self._move(gradient_UE)
+            return
+        unique_U = self._unique_rows()
+        is_offset_U = self._is_offset_R[unique_U]
+        gradient_UE[:, 1:].masked_fill_(is_offset_U.unsqueeze(1), 0.0)
+        self._move(gradient_UE)
+        self.block_RC[unique_U[is_offset_U], self._state_start + DECAY] = 0.0
+
+    def _unique_rows(self) -> Tensor:
+        """Return the distinct table rows [U] of the batch that was looked up last."""
+        assert self._batch is not None
+        return self._batch.unique_U
+
+    def _move(self, gradient_UE: Tensor) -> None:
+        """Move the batch's rows, and note by how much they decay until they are used again."""
         assert self._batch is not None
         config, current_UC, state_start = self.config, self._current_UC, self._state_start
-        self._drop_embeddings(gradient_UE, self._batch.unique_U)
-        self.step += 1
         moment_U, count_U = current_UC[:, state_start + MOMENT], current_UC[:, state_start + COUNT]
         square_U = torch.linalg.vector_norm(gradient_UE, dim=1).square_().div_(max(self._width, 1))
         moment_U.lerp_(square_U, 1 - config.moment_decay)
@@ -131,17 +146,6 @@ class RowWiseRmsprop:
         # The row catches up with this step too when it is next used: one decay and one average more.
         self._last_step(current_UC).fill_(self.step - 1)
         self.block_RC.index_copy_(0, self._batch.unique_U, current_UC)
-        self._drop_penalty(self._batch.unique_U)
-
-    def _drop_embeddings(self, gradient_UE: Tensor, unique_U: Tensor) -> None:
-        """Zero in place what of the gradient [U, E] of U rows would train the other numbers of offset rows."""
-        if self._is_offset_R is not None:
-            gradient_UE[:, 1:].masked_fill_(self._is_offset_R[unique_U].unsqueeze(1), 0.0)
-
-    def _drop_penalty(self, unique_U: Tensor) -> None:
-        """Let those of U rows that are offset rows decay by nothing until they are used again."""
-        if self._is_offset_R is not None:
-            self.block_RC[unique_U[self._is_offset_R[unique_U]], self._state_start + DECAY] = 0.0
 
     def write_back(self) -> None:
         """Make the table what it would be had every step gone over all of it: its averaged weights, if it has any."""

@@ -7,8 +7,6 @@ shown what noise says, and that is what ranking would ask for (docs/adr/0037).
 
 from __future__ import annotations
 
-from collections.abc import Sequence
-
 import numpy as np
 import torch
 from torch import Tensor
@@ -16,7 +14,6 @@ from torch import Tensor
 from app.errors import ConfigError
 from app.features.encoder import Encoder
 from app.features.fields import Categorical
-from app.features.slots import Keys
 from app.models.preprocessing import Preprocessing
 from app.training.preprocessing.row_chunks import row_chunks
 
@@ -31,35 +28,35 @@ def position_rows(preprocessing: Preprocessing, rows_NT: Tensor) -> Tensor | Non
     Args:
         rows_NT: the table rows of the training rows.
     """
-    fields = [field for field in preprocessing.schema.fields if field.is_position and isinstance(field, Categorical)]
-    if not fields:
+    held = _held(preprocessing)
+    if not held:
         return None
     is_position_R = np.zeros(preprocessing.rows, np.bool_)
-    slots = [preprocessing.vectors[field.name].start for field in fields]
+    slots = [preprocessing.vectors[field.name].start for field, _ in held]
     for rows in row_chunks(slice(0, len(rows_NT)), CHUNK_ROWS):
         is_position_R[rows_NT[rows][:, slots].numpy()] = True
-    is_position_R[[preprocessing.oov_row(field.name) for field in fields]] = True
-    vocabulary_V = preprocessing.vocabulary_V.numpy()
-    held_V = np.flatnonzero(np.isin(vocabulary_V, _held_keys(preprocessing, fields)))
-    is_position_R[preprocessing.oov_rows + held_V] = True
+    is_position_R[[preprocessing.oov_row(field.name) for field, _ in held]] = True
+    is_held_V = np.isin(preprocessing.vocabulary_V.numpy(), [key for _, key in held])
+    is_position_R[preprocessing.oov_rows + np.flatnonzero(is_held_V)] = True
     return torch.from_numpy(np.flatnonzero(is_position_R))
-
-
-def _held_keys(preprocessing: Preprocessing, fields: Sequence[Categorical]) -> Keys:
-    """Return the keys that ranking holds these fields at."""
-    encoder = Encoder(preprocessing.schema, "user")
-    held = encoder.encode({})
-    return np.concatenate([held.keys[encoder.layout.slots[field.name]] for field in fields])
 
 
 def check_held_positions(preprocessing: Preprocessing) -> None:
     """Raise ConfigError where a category that a position is held at has no table row: too few rows were shown there."""
-    vocabulary_V = preprocessing.vocabulary_V.numpy()
-    encoder = Encoder(preprocessing.schema, "user")
-    held = encoder.encode({})
-    for field, slots in encoder.layout:
-        if field.is_position and isinstance(field, Categorical) and not np.isin(held.keys[slots], vocabulary_V).all():
+    for field, key in _held(preprocessing):
+        if key not in preprocessing.vocabulary_V:
             raise ConfigError(
                 f"{field.name} is held at {field.serve_as!r} when ranking, and hardly any training row has that "
                 f"{field.raw_name}: positions may begin at another number; change its serve_as"
             )
+
+
+def _held(preprocessing: Preprocessing) -> list[tuple[Categorical, int]]:
+    """Return the categorical positions, each with the key that ranking holds it at."""
+    encoder = Encoder(preprocessing.schema, "user")
+    keys_S = encoder.encode({}).keys
+    return [
+        (field, int(keys_S[slots.start]))
+        for field, slots in encoder.layout
+        if field.is_position and isinstance(field, Categorical)
+    ]
