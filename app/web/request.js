@@ -83,7 +83,9 @@ export async function startRequest(onFeature) {
   $("feature-inputs").addEventListener("input", event => mark(event.target));
   $("feature-inputs").addEventListener("input", debounced(onFeature, 2 * SEARCH_MS));
   $("key").addEventListener("change", fill);
-  await fill();
+  const filled = fill();
+  shown = filled.catch(() => {}); // who ranks meanwhile means the user whom the form is about to show
+  await filled;
 }
 
 /** Fill the form with what is live and what the catalogue has, as far as the service lets us know. */
@@ -201,7 +203,7 @@ function showFields(fields) {
 let shown = Promise.resolve();
 let readings = 0;
 
-/** Wait until the features of the user who is typed are shown. */
+/** Wait until the form is filled, and the features of the user who is typed are shown. */
 export const settled = () => shown;
 
 /** Show what the store has of the user; what is typed over it is sent with the request. */

@@ -9,7 +9,7 @@ from pathlib import Path
 
 import pytest
 import redis
-from playwright.sync_api import Browser, Page, expect
+from playwright.sync_api import Browser, Page, Route, expect
 
 from app.features.loading.embedded_valkey import EmbeddedValkey
 from app.registry.store.model_store import ModelStore
@@ -130,6 +130,26 @@ def test_a_changed_feature_moves_the_ranking_and_can_be_undone(
         page.get_by_role("button", name="Undo").click()
         expect(page.locator("#what-if")).to_be_hidden()
         assert (places(page), hour.input_value()) == (before, "")
+
+
+def test_who_ranks_before_the_form_is_filled_ranks_for_the_user_it_is_filled_with(
+    browser: Browser, service: tuple[Running, ModelStore]
+) -> None:
+    with opened(browser, service[0].url) as page:
+        bodies: list[str] = []
+        page.on("request", lambda request: bodies.append(request.post_data) if request.url.endswith("/rank") else None)
+        waiting: list[Route] = []
+        page.route("**/catalogue/users?*", lambda route: waiting.append(route))
+        page.reload()
+        expect(page.locator("#item-count")).to_have_text(re.compile(r"\d+ items?"))
+        page.get_by_role("button", name="Rank", exact=True).click()
+        while not waiting:
+            page.wait_for_timeout(10)
+        assert bodies == []
+        for route in waiting:
+            route.continue_()
+        expect(page.locator("#rows tr").first).to_be_visible()
+        assert json.loads(bodies[0])["user_id"] == page.locator("#user").input_value() != ""
 
 
 def test_what_is_changed_of_one_user_is_not_sent_for_another(
