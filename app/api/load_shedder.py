@@ -19,6 +19,8 @@ LEFT_TO_THE_SERVER = tuple(
     b"\r\n" + name for name in (b"transfer-encoding", b"expect", b"upgrade", b"connection", b"origin", b" ", b"\t")
 )
 """Headers of requests that are answered in another form, or end elsewhere than Content-Length says."""
+KEEP_ALIVE = b"\r\nconnection: keep-alive\r\n"
+"""What many clients say, though HTTP/1.1 means it anyway."""
 _PLACEHOLDER = "REQUEST-ID"
 
 
@@ -46,7 +48,10 @@ class LoadShedder:
         end = data.find(b"\r\n\r\n")
         head = data[: end + 2].lower()
         begin = head.find(LENGTH)
-        if end < 0 or begin < 0 or any(name in head for name in LEFT_TO_THE_SERVER):
+        if end < 0 or begin < 0:
+            return None
+        telling = head.replace(KEEP_ALIVE, b"\r\n")
+        if any(name in telling for name in LEFT_TO_THE_SERVER):
             return None
         length = _value(head, begin + len(LENGTH))
         if head.find(LENGTH, begin + 1) >= 0 or not length.isdigit() or len(length) > 9:

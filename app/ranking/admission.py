@@ -3,7 +3,9 @@
 On one event loop waiting is work that stands before a request. It is measured twice: how long ago the request's first
 byte was read, and what is at work already, in requests' cost times the processor time that a unit of cost has taken
 lately. There is no queue: a request is begun or refused. A burst, or what a stall has held up, is let through; only
-when most requests of an interval were late is the process overloaded, and refuses each that is (docs/adr/0025).
+when most requests of an interval were late is the process overloaded, and refuses each that is. Once it has refused
+one it works on few at a time for a while: more would keep it no busier, and each waiting for the others
+(docs/adr/0025).
 """
 
 from __future__ import annotations
@@ -28,6 +30,10 @@ HEAVY_LIMIT = 8
 """Heavy requests at work at once."""
 ALWAYS_ADMITTED = 8
 """So many requests may be at work whatever they are expected to take: a burst, or the first after a slow spell."""
+FEW = 2
+"""So many are at work at once in an overloaded process: one is scored while the store answers for the other."""
+FEW_FOR_S = 3.0
+"""For so long after a refusal; then it is seen anew whether any is late where more are begun."""
 INTERVAL_S = 0.5
 LATE_SHARE, NORMAL_SHARE = 0.8, 0.05
 """Overload begins after an interval in which so many of the requests would have waited too long, and ends after one in
@@ -69,8 +75,10 @@ class Admission:
         """Whether most requests would wait too long, so that those which would are refused."""
         self._interval_began = now()
         self._arrivals = self._late_arrivals = 0
-        self._backlog = 0.0
-        """The cost of the requests at work that are not heavy, and let no others go first."""
+        self._few_until = 0.0
+        """Until when an overloaded process works on few requests at once."""
+        self._before_others, self._backlog = 0, 0.0
+        """The requests at work that are not heavy, and let no others go first, and what they cost."""
         self._announced, self._announced_cost = 0, 0.0
         """Requests that `sheds` has let through and the event loop has not begun, and what they cost."""
         self._sampled_requests = 0
@@ -93,14 +101,13 @@ class Admission:
             raise DeadlinePassed(f"{waited_s * 1000:.0f} ms went by before the request was begun")
         if self.inflight >= self.limit:
             raise Overloaded(f"{self.limit} requests are at work already")
-        if self.inflight - self.heavy >= ALWAYS_ADMITTED:
-            wait_s = waited_s + self._backlog * self.seconds_per_cost
-            if self._count_arrival(wait_s) or wait_s > left_s:
-                raise Overloaded(f"the request would wait {wait_s * 1000:.0f} ms for those before it")
-        else:
-            self._count_arrival(0.0)
+        wait_s = waited_s + self._backlog * self.seconds_per_cost
+        before = self._before_others
+        if self._refuses(before, wait_s) or (before >= ALWAYS_ADMITTED and wait_s > left_s):
+            raise Overloaded(f"the request would wait {wait_s * 1000:.0f} ms for those before it")
         cost = min(cost, HEAVY_COST - 1)  # whether it is heavy shows once it is decoded
         self.inflight += 1
+        self._before_others += 1
         self._backlog += cost
         return cost
 
@@ -112,9 +119,8 @@ class Admission:
         """
         if not self.overloaded:
             return False
-        before = self.inflight - self.heavy + self._announced
         wait_s = (self._backlog + self._announced_cost) * self.seconds_per_cost
-        if before >= ALWAYS_ADMITTED and self._count_arrival(wait_s):
+        if self._refuses(self._before_others + self._announced, wait_s):
             return True
         if not self._announced:
             asyncio.get_running_loop().call_soon(self._forget_announced)
@@ -124,6 +130,7 @@ class Admission:
 
     def let_others_first(self, cost: float) -> None:
         """Take the cost of an admitted request off the work before others, because it waits for a turn."""
+        self._before_others -= 1
         self._backlog -= cost
 
     def correct(self, cost: float, decoded_cost: float, left_s: float, *, is_before_others: bool = True) -> float:
@@ -141,6 +148,7 @@ class Admission:
                 raise Overloaded("a request as large as this one takes longer than its deadline leaves")
             self.heavy += 1
             if is_before_others:
+                self._before_others -= 1
                 self._backlog -= cost
         elif is_before_others:
             self._backlog += decoded_cost - cost
@@ -152,6 +160,7 @@ class Admission:
         if cost >= HEAVY_COST:
             self.heavy -= 1
         elif is_before_others:
+            self._before_others -= 1
             self._backlog -= cost
         self._sampled_requests += 1
         self._sampled_cost += cost
@@ -167,9 +176,12 @@ class Admission:
     def _forget_announced(self) -> None:
         self._announced, self._announced_cost = 0, 0.0
 
-    def _count_arrival(self, wait_s: float) -> bool:
-        """Count a request by its wait, and return whether it is to be refused: late, in an overloaded process."""
-        late, now = wait_s > self._max_wait_s, self._now()
+    def _refuses(self, before: int, wait_s: float) -> bool:
+        """Return whether a request is refused that so many are before and that would wait so long, and count it."""
+        now = self._now()
+        if self.overloaded and now < self._few_until:
+            return before >= FEW
+        late = before >= ALWAYS_ADMITTED and wait_s > self._max_wait_s
         self._arrivals += 1
         self._late_arrivals += late
         if now - self._interval_began > INTERVAL_S:
@@ -177,7 +189,11 @@ class Admission:
             lasting = now - self._interval_began < 2 * INTERVAL_S
             self.overloaded = lasting and self._late_arrivals > share * self._arrivals
             self._interval_began, self._arrivals, self._late_arrivals = now, 0, 0
-        return late and self.overloaded
+        if not (late and self.overloaded):
+            return False
+        self._few_until = self._interval_began = now + FEW_FOR_S
+        self._arrivals = self._late_arrivals = 0
+        return True
 
     def _begin_sample(self) -> None:
         self._sampled_requests, self._sampled_cost = 0, 0.0

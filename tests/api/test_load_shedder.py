@@ -11,7 +11,7 @@ import pytest
 
 from app.api.load_shedder import LoadShedder
 from app.errors import Overloaded
-from app.ranking.admission import ALWAYS_ADMITTED, INTERVAL_S, Admission
+from app.ranking.admission import FEW, INTERVAL_S, Admission
 
 pytestmark = pytest.mark.anyio
 
@@ -94,6 +94,15 @@ async def test_the_callers_id_is_sent_back_if_it_can_be(overload: Overload, sent
     assert json.loads(answer.body)["request_id"].encode() == answer.headers[b"x-request-id"]
 
 
+async def test_a_client_that_says_what_http_means_anyway_is_refused_like_others(overload: Overload) -> None:
+    length = b"Content-Length: %d" % len(BODY)
+    data = overload.shed(request(b"Connection: Keep-Alive", length, b"X-Request-ID: abc"))
+    assert data is not None
+    assert Answer(data).headers[b"x-request-id"] == b"abc"
+    assert overload.shed(request(b"Connection: keep-alive, close", length)) is None
+    assert overload.shed(request(b"Connection: keep-alive", b"Connection: close", length)) is None
+
+
 @pytest.mark.parametrize(
     "data",
     [
@@ -138,9 +147,8 @@ async def test_nothing_is_refused_where_nothing_waits(overload: Overload) -> Non
 
 
 async def test_requests_that_were_read_and_have_not_begun_count(overload: Overload) -> None:
-    overload.end(keep=ALWAYS_ADMITTED - 3)
-    overload.admission.seconds_per_cost = 1.0
+    overload.end()
     shed = [overload.shed(request()) is not None for _ in range(10)]
-    assert shed == [False] * 3 + [True] * 7
+    assert shed == [False] * FEW + [True] * (10 - FEW)
     await asyncio.sleep(0)
     assert overload.shed(request()) is None, "they have begun, and count themselves"

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import contextlib
 import random
 from collections.abc import Callable
 
@@ -10,6 +11,8 @@ import pytest
 from app.errors import DeadlinePassed, Overloaded
 from app.ranking.admission import (
     ALWAYS_ADMITTED,
+    FEW,
+    FEW_FOR_S,
     HEAVY_COST,
     HEAVY_LIMIT,
     INTERVAL_S,
@@ -44,10 +47,27 @@ def processor() -> Processor:
 
 @pytest.fixture
 def admission(processor: Processor) -> Admission:
-    """Return an admission that knows what a unit of cost takes, in a process that is overloaded."""
-    admission = Admission(1000, 0.01, processor.worked_s, processor.time)
-    overload(admission, processor)
+    """Return an admission that knows what a unit of cost takes, in a process that is overloaded.
+
+    It has refused nothing for so long that it tries anew whether it has to.
+    """
+    admission = refusing(processor)
+    processor.now += FEW_FOR_S
+    return admission
+
+
+def refusing(processor: Processor, admission: Admission | None = None) -> Admission:
+    """Return an admission that knows what a unit of cost takes, of a process that has just refused a request."""
+    admission = admission or Admission(1000, 0.01, processor.worked_s, processor.time)
     measure(admission, processor, UNIT_S)
+    at_work = [admission.enter(USUAL, 0, 9) for _ in range(ALWAYS_ADMITTED)]
+    with contextlib.suppress(Overloaded):
+        while True:
+            processor.now += 0.005
+            at_work.append(admission.enter(100, 0.05, 9))
+    for cost in at_work:
+        processor.seconds += cost * UNIT_S
+        admission.leave(cost)
     return admission
 
 
@@ -104,8 +124,54 @@ def test_as_much_work_is_admitted_as_is_done_in_the_longest_wait(admission: Admi
     assert admitted(admission, cost) == pytest.approx(0.01 / (cost * UNIT_S) + 1, abs=1)
 
 
-def test_a_few_are_admitted_whatever_they_take(admission: Admission) -> None:
+def test_some_are_admitted_whatever_they_take(admission: Admission) -> None:
     assert admitted(admission, HEAVY_COST - 1) == ALWAYS_ADMITTED
+
+
+def test_after_a_refusal_few_are_at_work_for_a_while(processor: Processor) -> None:
+    admission = refusing(processor)
+    for _ in range(10):
+        assert admitted(admission, 100) == FEW
+        for _ in range(FEW):
+            admission.leave(100)
+        processor.now += (FEW_FOR_S - 0.1) / 10
+    processor.now += 0.2
+    assert admitted(admission, 100) > ALWAYS_ADMITTED, "then it is tried anew"
+    assert admitted(admission, 100) == 0, "which the first refusal ends"
+
+
+def test_eight_callers_in_turn_are_not_refused_any_more_once_others_have_left(processor: Processor) -> None:
+    admission, refused = refusing(processor), 0
+    at_work: list[float] = []
+    began = processor.now
+    while processor.now < began + 3 * FEW_FOR_S:
+        processor.now += 0.0025
+        if len(at_work) == ALWAYS_ADMITTED:
+            admission.leave(at_work.pop(0))
+        try:
+            at_work.append(admission.enter(HEAVY_COST / 2, 0, 9))
+        except Overloaded:
+            refused += 1
+            at_work.pop(0)
+            admission.leave(HEAVY_COST / 2)
+            assert processor.now < began + 1.1 * FEW_FOR_S
+    assert refused > 0
+
+
+def test_requests_that_let_others_first_are_none_of_the_few(processor: Processor) -> None:
+    admission = refusing(processor)
+    waiting = [admission.enter(USUAL, 0, 9) for _ in range(FEW - 1)]
+    for cost in waiting:
+        admission.let_others_first(cost)
+    heavy = admission.correct(admission.enter(USUAL, 0, 9), 50_000, 9)
+    assert admitted(admission, 100) == FEW
+    for _ in range(FEW):
+        admission.leave(100)
+    for cost in waiting:
+        admission.leave(admission.correct(cost, 900, 9, is_before_others=False), is_before_others=False)
+    admission.leave(heavy)
+    assert admission.inflight == 0
+    assert admitted(admission, 100) == FEW
 
 
 def test_what_a_request_has_waited_counts(admission: Admission) -> None:
@@ -168,7 +234,7 @@ def test_overload_lasts_while_some_are_late_and_ends_an_interval_after(
     while admission.overloaded:
         processor.now += 0.01
         admission.leave(admission.enter(USUAL, 0, 9))
-    assert processor.now - began <= 2.1 * INTERVAL_S
+    assert processor.now - began <= FEW_FOR_S + 2.1 * INTERVAL_S
     assert overload(admission, processor, seconds=INTERVAL_S / 2) == 0, "it has to begin anew"
 
 
@@ -187,12 +253,9 @@ def test_a_heavy_request_whose_deadline_is_nearer_than_its_end_is_refused(admiss
 
 
 @pytest.mark.parametrize("seed", range(5))
-def test_whatever_comes_and_goes_nothing_is_left(seed: int, admission: Admission) -> None:
-    dice = random.Random(seed)
-    fresh = admitted(admission, 100)
-    for _ in range(fresh):
-        admission.leave(100)
-    inflight = admission.inflight
+def test_whatever_comes_and_goes_nothing_is_left(seed: int, admission: Admission, processor: Processor) -> None:
+    dice, fresh = random.Random(seed), admitted(admission, 100)
+    admission = Admission(1000, 0.01, processor.worked_s, processor.time)
     at_work: list[float] = []
     for _ in range(2000):
         if at_work and dice.random() < 0.5:
@@ -210,9 +273,9 @@ def test_whatever_comes_and_goes_nothing_is_left(seed: int, admission: Admission
             at_work.append(cost)
     for cost in at_work:
         admission.leave(cost)
-    assert admission.inflight == inflight == 0
-    assert admission.heavy == 0
-    admission.seconds_per_cost = UNIT_S
+    assert admission.inflight == admission.heavy == 0
+    refusing(processor, admission)
+    processor.now += FEW_FOR_S
     assert admitted(admission, 100) == pytest.approx(fresh, abs=1)
 
 
