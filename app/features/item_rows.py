@@ -7,13 +7,15 @@ from collections.abc import Callable, Sequence
 
 import numpy as np
 
+from app.features.eviction_queue import EvictionQueue
 from app.features.item_index import ABSENT, ItemIndex, Rows
 from app.runtime.huge_pages import zeros_on_huge_pages
 
 UNKNOWN_DIVISOR = 64
 """By default there is a row for an item that the store does not know for so many rows of those that it knows."""
-EVICTION_DIVISOR = 16
-"""At least a capacity divided by this number is evicted at a time."""
+QUEUE_DIVISOR, EVICTED_AT_ONCE = 16, 64
+"""A capacity divided by the first is queued to be evicted, and so many of them are at a time, or what is needed: a
+quarter of a millisecond with what the tables hold of them, where the whole queue takes a tenth of a second."""
 UNKNOWN_EVICTION_INTERVAL_S = 1.0
 """Seconds at least between two evictions of items that the store does not know, so that others of them can be cached.
 Invented ids are never asked for again: to cache them all costs more than to encode them for their requests."""
@@ -56,6 +58,11 @@ class ItemRows:
         """The rows of items that the store does not know."""
         self._pinned: dict[int, Rows] = {}
         """The pinned arrays by their `id`."""
+        self._queues = {
+            True: EvictionQueue(self._used_C, capacity // QUEUE_DIVISOR),
+            False: EvictionQueue(self._used_C, self.unknown_capacity // QUEUE_DIVISOR),
+        }
+        """Of items that the store knows, and of others."""
 
     @property
     def known(self) -> int:
@@ -126,27 +133,32 @@ class ItemRows:
         """Evict the least recently used rows of one kind that are neither pinned nor among `keep`; return them."""
         if needed <= 0:
             return []
-        # One element more than there are rows, which ABSENT, -1, marks.
-        protected = np.zeros(len(self.ids) + 1, np.bool_)
-        protected[[*keep, *self._free]] = True
-        for rows in self._pinned.values():
-            protected[rows] = True
-        unknown = np.fromiter(self._unknown, np.int64, len(self._unknown))
-        if known:
-            protected[unknown] = True
-            evictable = np.flatnonzero(~protected[:-1])
-        else:
-            evictable = unknown[~protected[unknown]]
-        least = (self.capacity if known else self.unknown_capacity) // EVICTION_DIVISOR
-        count = min(max(needed, least), len(evictable))
-        if not count:
-            return []
-        evicted: list[int] = evictable[np.argpartition(self._used_C[evictable], count - 1)[:count]].tolist()
+        kept = set(keep)
+
+        def spares(row: int) -> bool:
+            return self.ids[row] is None or row in kept or (row in self._unknown) is known
+
+        capacity = self.capacity if known else self.unknown_capacity
+        count = max(needed, min(EVICTED_AT_ONCE, capacity // QUEUE_DIVISOR))
+        evicted = self._queues[known].take(count, lambda: self._evictable(kept, known=known), spares)
         for row in evicted:
             item_id = self.ids[row]
-            if item_id is not None:
-                self.index.remove(item_id)
+            assert item_id is not None
+            self.index.remove(item_id)
             self.ids[row] = None
             self._free.append(row)
         self._unknown.difference_update(evicted)
         return evicted
+
+    def _evictable(self, kept: set[int], *, known: bool) -> Rows:
+        """Return the rows of one kind that are neither pinned nor to be kept."""
+        # One element more than there are rows, which ABSENT, -1, marks.
+        protected = np.zeros(len(self.ids) + 1, np.bool_)
+        protected[[*kept, *self._free]] = True
+        for rows in self._pinned.values():
+            protected[rows] = True
+        unknown = np.fromiter(self._unknown, np.int64, len(self._unknown))
+        if not known:
+            return unknown[~protected[unknown]]
+        protected[unknown] = True
+        return np.flatnonzero(~protected[:-1])
