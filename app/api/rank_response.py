@@ -1,6 +1,7 @@
 """`encode_ranking` writes a ranking as the JSON answer of POST /rank, without a Python object per item.
 
-`encode_explained` does so with explanations, which are a hundred times as long, and lets others have their turn.
+`encode_explained` does so with explanations, which are a hundred times as long, in pieces, and lets others have their
+turn.
 """
 
 from __future__ import annotations
@@ -22,22 +23,25 @@ SLICE = 4
 
 def encode_ranking(ranking: Ranking, request_id: str) -> bytes:
     """Return the JSON document, without explanations. Scores have the fewest digits that give the same float32."""
-    return _document(ranking, request_id, _encode_items(ranking))
+    before, after = _around_items(ranking, request_id)
+    return b"%b%b%b" % (before, _encode_items(ranking), after)
 
 
-async def encode_explained(ranking: Ranking, request_id: str, turns: SliceTurns) -> bytes:
-    """Return the JSON document of a ranking with explanations, with a turn before each slice of them."""
-    explained: list[bytes] = []
+async def encode_explained(ranking: Ranking, request_id: str, turns: SliceTurns) -> list[bytes]:
+    """Return the JSON document of a ranking with explanations in pieces, with a turn before each slice of them."""
+    before, after = _around_items(ranking, request_id)
+    pieces = [b"%b[" % before]
     for start in range(0, len(ranking.explanations), SLICE):
         await turns.next()
-        explained.append(_encode_explained_items(ranking, slice(start, start + SLICE))[1:-1])
+        pieces += [_encode_explained_items(ranking, slice(start, start + SLICE))[1:-1], b","]
     await turns.next()
-    if others := _encode_items(ranking, len(ranking.explanations))[1:-1]:
-        explained.append(others)
-    return _document(ranking, request_id, b"[%b]" % b",".join(explained))
+    others = _encode_items(ranking, len(ranking.explanations))[1:]
+    pieces[-1] = others if others == b"]" else b"," + others
+    return [*pieces, after]
 
 
-def _document(ranking: Ranking, request_id: str, items: bytes) -> bytes:
+def _around_items(ranking: Ranking, request_id: str) -> tuple[bytes, bytes]:
+    """Return what stands before the items in the JSON document, and what behind them."""
     rest: dict[str, object] = {
         "degraded": ranking.degraded,
         "missing": {"user": ranking.missing_user, "items": ranking.missing_items},
@@ -49,14 +53,13 @@ def _document(ranking: Ranking, request_id: str, items: bytes) -> bytes:
         rest["impression_id"] = ranking.impression_id
     if ranking.ignored:
         rest["ignored"] = ranking.ignored
-    return b'{"request_id":%b,"model":%b,"version":%d,"label":%b,"items":%b,%b' % (
+    before = b'{"request_id":%b,"model":%b,"version":%d,"label":%b,"items":' % (
         orjson.dumps(request_id),
         orjson.dumps(ranking.artifact.manifest.name),
         ranking.artifact.version,
         orjson.dumps(ranking.label),
-        items,
-        orjson.dumps(rest)[1:],
     )
+    return before, b",%b" % orjson.dumps(rest)[1:]
 
 
 def _encode_items(ranking: Ranking, first: int = 0) -> bytes:

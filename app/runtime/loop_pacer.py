@@ -21,8 +21,9 @@ UNKNOWN_S = 0.01
 """A loop of which nothing is known is taken to have been busy for so long."""
 MEMORY_S = 0.25
 """Measurements of requests from before this time count ever less: a machine may slow down from moment to moment."""
-MOST_WAIT_S = 0.01
-"""How long a slice of a long request waits for an idle loop: ten times as long as it takes."""
+MOST_WAIT_S, REPLY_WAIT_S = 0.01, 0.0005
+"""How long a slice of a long request waits for an idle loop, ten times as long as it takes and more, and on an idle
+loop for a reply that a usual request is about to go on with."""
 IDLE_TURNS_S = 0.0001
 """Two turns of a loop that take less processor time had no request to go on with."""
 
@@ -78,6 +79,8 @@ class SliceTurns:
 
     def __init__(self) -> None:
         self._lock = asyncio.Lock()
+        self._awaited = 0
+        """Replies of the store that usual requests wait for."""
 
     async def next(self) -> None:
         """Wait for a turn: until no other slice is before this one, and the loop is idle or MOST_WAIT_S have passed."""
@@ -97,8 +100,18 @@ class SliceTurns:
     async def turn(self) -> AsyncIterator[None]:
         """Wait for a turn, and let no other slice begin before the block ends, as what is awaited in it makes work."""
         async with self._lock:
-            await until_idle(time.perf_counter() + MOST_WAIT_S)
+            began = time.perf_counter()
+            await until_idle(began + MOST_WAIT_S)
+            while self._awaited and time.perf_counter() < began + REPLY_WAIT_S:
+                await until_idle(began + MOST_WAIT_S)
             yield
+
+    def __enter__(self) -> None:
+        """Let slices wait a little until the block ends, in which a usual request awaits the store."""
+        self._awaited += 1
+
+    def __exit__(self, *error: object) -> None:
+        self._awaited -= 1
 
 
 async def until_idle(due: float) -> None:

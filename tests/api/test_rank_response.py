@@ -40,7 +40,7 @@ def ranking(items: list[tuple[str, float]], **changes: Any) -> Ranking:
 
 def read_answer(answer: Ranking) -> dict[str, Any]:
     if answer.explanations:
-        content = asyncio.run(encode_explained(answer, "x", SliceTurns()))
+        content = b"".join(asyncio.run(encode_explained(answer, "x", SliceTurns())))
     else:
         content = encode_ranking(answer, "x")
     return json.loads(content)  # type: ignore[no-any-return]

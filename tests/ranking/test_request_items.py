@@ -10,6 +10,8 @@ from typing import Any
 import pytest
 
 from app.errors import DeadlinePassed, StoreError
+from app.events.event_queue import EventQueue
+from app.events.item_references import ItemReferences
 from app.features.item_cache import ItemCache
 from app.features.memory_store import MemoryFeatureStore
 from app.ranking.degraded import STALE_ITEMS, USER_UNAVAILABLE
@@ -17,7 +19,7 @@ from app.ranking.explain import MAX_EXPLAINED, Explainer
 from app.ranking.ranker import Ranker, Ranking
 from app.ranking.request import RankRequest
 from app.ranking.request_features import READ_AT_ONCE
-from app.ranking.request_items import SLICE
+from app.ranking.request_items import COPIED_AT_ONCE, SLICE, RequestItems
 from app.registry.artifact.artifact import Artifact
 from app.registry.lifecycle.snapshot import LiveSnapshot
 from tests.factories import raw_item, raw_items, raw_user, raw_users
@@ -72,6 +74,55 @@ async def test_many_overrides_score_as_forward_does_and_only_the_best_are_explai
         items = {item_id: raw_item(int(item_id)) | overrides.get(item_id, {}) for item_id in IDS}
         assert scores(ranking) == pytest.approx(expected(versions[0], "4", raw_user(4), items), abs=1e-5)
         assert len(ranking.explanations) == (MAX_EXPLAINED if explain else 0)
+
+
+async def test_rows_that_become_other_items_between_two_slices_were_copied_before(versions: list[Artifact]) -> None:
+    count = 3 * COPIED_AT_ONCE
+    store, cache = MemoryFeatureStore(raw_users(5), raw_items(4 * count)), ItemCache(count + 8)
+    await store.start(cache)
+    await cache.attach(versions[0])
+    ranker = Ranker(store, cache, lambda: LiveSnapshot(stable=versions[0]), store_timeout_s=60.0)
+    ids = [str(number) for number in range(count)]
+    items = {item_id: raw_item(int(item_id)) for item_id in ids}
+    for start in range(0, count, READ_AT_ONCE):
+        await rank(ranker, RankRequest("4", ids[start : start + READ_AT_ONCE]))
+    request = RankRequest("4", [*ids, "new"], item_features={"1": {"year": 1999}}, explain=True, in_slices=True)
+    alone = await rank(ranker, request)
+    asked = asyncio.create_task(rank(ranker, request))
+    written, others = 0, iter(range(count, 4 * count, 8))
+    while not asked.done():
+        await asyncio.sleep(0)
+        store.put_item(ids[written % count], raw_item(count + written))
+        written += 1
+        if start := next(others, 0):
+            await rank(ranker, RankRequest("4", [str(number) for number in range(start, start + 8)]))
+    assert cache.counts.evictions > count, "all rows are other items' by now"
+    beside_others = await asked
+    assert scores(beside_others) == scores(alone)
+    assert [one.logit for one in beside_others.explanations] == [one.logit for one in alone.explanations]
+    want = expected(versions[0], "4", raw_user(4), items | {"1": items["1"] | {"year": 1999}, "new": {}})
+    assert scores(alone) == pytest.approx(want, abs=1e-5)
+
+
+async def test_a_version_that_is_retired_between_two_slices_is_scored_and_not_logged(versions: list[Artifact]) -> None:
+    count = 3 * COPIED_AT_ONCE
+    store, cache = MemoryFeatureStore(raw_users(5), raw_items(count)), ItemCache(2 * count)
+    await store.start(cache)
+    await cache.attach(versions[0])
+    references = ItemReferences(cache, EventQueue(10_000))
+    snapshot = LiveSnapshot(stable=versions[0])
+    ranker = Ranker(store, cache, lambda: snapshot, store_timeout_s=60.0, references=references, references_top=5)
+    request = RankRequest("4", [*map(str, range(count)), "new"], item_features={"1": {"year": 1999}}, in_slices=True)
+    alone = await rank(ranker, request)
+    assert alone.scored is not None
+    assert alone.scored.item_references is not None
+    copied = RequestItems._copy
+    with pytest.MonkeyPatch.context() as patch:
+        patch.setattr(RequestItems, "_copy", lambda self, some: (copied(self, some), cache.detach(versions[0])))
+        retired = await rank(ranker, request)
+    assert scores(retired) == scores(alone)
+    assert retired.scored is not None
+    assert retired.scored.item_references is None
 
 
 async def test_overrides_that_no_field_reads_cost_no_item_state(
