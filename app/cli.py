@@ -14,7 +14,7 @@ from typing import Annotated, Any, NoReturn
 import typer
 
 from app import __version__
-from app.commands.output import console, show_error, warn
+from app.commands.output import INTERRUPTED, console, show_error, warn
 from app.commands.unexpected_errors import in_one_line
 from app.errors import CtrError
 
@@ -57,8 +57,6 @@ GROUPS = {
 
 COMPLETING = "_CTR_COMPLETE"
 """Set by a shell that asks, at each press of Tab, how a command line may go on."""
-INTERRUPTED = 130
-"""Exit status after Ctrl-C, as shells have it."""
 
 cli = typer.Typer(no_args_is_help=True, pretty_exceptions_enable=False)
 

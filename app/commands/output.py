@@ -16,6 +16,8 @@ if TYPE_CHECKING:
 
     from rich.table import Table
 
+INTERRUPTED = 130
+"""Exit status after Ctrl-C, as shells have it."""
 AsJson = Annotated[bool, typer.Option("--json", help="One JSON document on standard output.")]
 
 console = Console(stderr=True)

@@ -8,7 +8,7 @@ from typing import TYPE_CHECKING
 
 import typer
 
-from app.commands.output import ConsoleReporter, console, notify, warn
+from app.commands.output import INTERRUPTED, ConsoleReporter, console, notify, warn
 from app.commands.run_tracking import command_line
 from app.commands.train_output import note_other_schema, show_result
 from app.commands.trained_states import export_states_of
@@ -22,9 +22,6 @@ if TYPE_CHECKING:
     from app.training.job_results import JobResult
     from app.training.loop.checkpoint import Checkpoint
     from app.training.publish import Destination
-
-INTERRUPTED = 130
-"""Exit status after Ctrl-C, as a shell has it."""
 
 
 @dataclass(frozen=True)
