@@ -129,7 +129,7 @@ class FeatureReader:
         user: RawFeatures | None = None
         read = ItemsRead()
         try:
-            with contextlib.nullcontext() if in_slices else self._turns:
+            with contextlib.nullcontext() if in_slices else self._turns.replies:
                 user, first = await self._store.fetch(user_id, unread_ids[:at_once], self._wait_s(due))
             read.add(unread[:at_once], first)
             for start in range(at_once, len(unread), at_once):

@@ -74,13 +74,27 @@ class LoopPacer:
             self._slept_s = MEMORY_S
 
 
+class AwaitedReplies:
+    """Counts the replies of the store that usual requests wait for: each waits in a `with` block of this object."""
+
+    count = 0
+
+    def __enter__(self) -> None:
+        self.count += 1
+
+    def __exit__(self, *error: object) -> None:
+        self.count -= 1
+
+
 class SliceTurns:
-    """Lets the slices of long requests run one at a time, in the order asked for, each once other requests rest."""
+    """Lets the slices of long requests run one at a time, in the order asked for, each once other requests rest.
+
+    A slice waits a little for `replies`, too: a request that goes on with one would wait for the whole slice.
+    """
 
     def __init__(self) -> None:
         self._lock = asyncio.Lock()
-        self._awaited = 0
-        """Replies of the store that usual requests wait for."""
+        self.replies = AwaitedReplies()
 
     async def next(self) -> None:
         """Wait for a turn: until no other slice is before this one, and the loop is idle or MOST_WAIT_S have passed."""
@@ -102,16 +116,9 @@ class SliceTurns:
         async with self._lock:
             began = time.perf_counter()
             await until_idle(began + MOST_WAIT_S)
-            while self._awaited and time.perf_counter() < began + REPLY_WAIT_S:
+            while self.replies.count and time.perf_counter() < began + REPLY_WAIT_S:
                 await until_idle(began + MOST_WAIT_S)
             yield
-
-    def __enter__(self) -> None:
-        """Let slices wait a little until the block ends, in which a usual request awaits the store."""
-        self._awaited += 1
-
-    def __exit__(self, *error: object) -> None:
-        self._awaited -= 1
 
 
 async def until_idle(due: float) -> None:

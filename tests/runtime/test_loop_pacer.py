@@ -7,7 +7,7 @@ import time
 
 import uvloop
 
-from app.runtime.loop_pacer import LEAST_SHARE, SHARE_OF_IDLE, LoopPacer, until_idle
+from app.runtime.loop_pacer import LEAST_SHARE, SHARE_OF_IDLE, LoopPacer, SliceTurns, until_idle
 from tests.waiting import in_some_run
 from tests.work import spin
 
@@ -127,5 +127,37 @@ def test_a_slice_begins_when_no_request_can_go_on() -> None:
         done = True
         await coming
         assert amid == 0, "half of the time a request is at work"
+
+    asyncio.run(test())
+
+
+def test_a_slice_waits_for_a_reply_that_is_about_to_come_and_not_for_one_that_is_not() -> None:
+    async def test() -> None:
+        turns, order = SliceTurns(), []
+
+        async def usual(seconds: float) -> None:
+            with turns.replies:
+                await asyncio.sleep(seconds)
+            order.append("usual")
+
+        async def long(slices: int) -> None:
+            for _ in range(slices):
+                await turns.next()
+                order.append("slice")
+
+        for seconds, first in ((0.0, "usual"), (60.0, "slice")):
+            order.clear()
+            waiting = asyncio.create_task(usual(seconds))
+            await asyncio.sleep(0)
+            if not seconds:
+                waiting.cancel()  # as a client does who leaves: no slice waits for it any more
+                assert await asyncio.gather(waiting, return_exceptions=True)
+                waiting = asyncio.create_task(usual(0.0))
+                await asyncio.sleep(0)
+            await asyncio.wait_for(long(3), 30)
+            assert order[0] == first
+            waiting.cancel()
+        await asyncio.gather(waiting, return_exceptions=True)
+        assert turns.replies.count == 0
 
     asyncio.run(test())
