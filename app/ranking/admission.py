@@ -2,15 +2,16 @@
 
 On one event loop waiting is work that stands before a request. It is measured twice: how long ago the request's first
 byte was read, and what is at work already, in requests' cost times the processor time that a unit of cost has taken
-lately. There is no queue: a request is begun or refused. A burst, or what a stall has held up, is let through; only
-when most requests of an interval were late is the process overloaded, and refuses each that is. Once it has refused
-one it works on few at a time for a while: more would keep it no busier, and each waiting for the others
-(docs/adr/0025).
+lately, less what is done of it while the request itself waits for the feature store. There is no queue: a request is
+begun or refused. A burst, or what a stall has held up, is let through; only when most requests of an interval were late
+is the process overloaded, and refuses each that is. Once it has refused one it works on few at a time for a while: more
+would keep it no busier, and each waiting for the others (docs/adr/0025).
 """
 
 from __future__ import annotations
 
 import asyncio
+import math
 import time
 from collections.abc import Callable
 
@@ -30,8 +31,9 @@ HEAVY_LIMIT = 8
 """Heavy requests at work at once."""
 ALWAYS_ADMITTED = 8
 """So many requests may be at work whatever they are expected to take: a burst, or the first after a slow spell."""
-FEW = 2
-"""So many are at work at once in an overloaded process: one is scored while the store answers for the other."""
+FEW = 1.5
+"""So many requests' work may be at work at once in an overloaded process, beside what is done while the store answers:
+one is scored, and the next is about to be."""
 FEW_FOR_S = 3.0
 """For so long after a refusal; then it is seen anew whether any is late where more are begun."""
 INTERVAL_S = 0.5
@@ -39,6 +41,9 @@ LATE_SHARE, NORMAL_SHARE = 0.8, 0.05
 """Overload begins after an interval in which so many of the requests would have waited too long, and ends after one in
 which at most so few would have."""
 FIRST_SECONDS_PER_COST = 2e-6
+REPLY_WINDOW_S = 1.0
+"""The feature store's time is the least that a request waited for it in the last one or two of these: on a busy loop a
+reply waits, too."""
 SAMPLE = 16
 """Requests over which the seconds of a unit of cost are measured."""
 WEIGHT = 0.2
@@ -84,6 +89,8 @@ class Admission:
         self._sampled_requests = 0
         self._sampled_cost = 0.0
         self._sample_began: float | None = None
+        self._reply_window_began = now()
+        self._least_reply_s = self._least_reply_before_s = math.inf
 
     def enter(self, cost: float, waited_s: float, left_s: float) -> float:
         """Admit a request and return its cost, for `leave`.
@@ -101,9 +108,9 @@ class Admission:
             raise DeadlinePassed(f"{waited_s * 1000:.0f} ms went by before the request was begun")
         if self.inflight >= self.limit:
             raise Overloaded(f"{self.limit} requests are at work already")
-        wait_s = waited_s + self._backlog * self.seconds_per_cost
-        before = self._before_others
-        if self._refuses(before, wait_s) or (before >= ALWAYS_ADMITTED and wait_s > left_s):
+        before, work_s = self._before_others, self._backlog * self.seconds_per_cost
+        wait_s = waited_s + max(0.0, work_s - self._reply_s)
+        if self._refuses(before, work_s, wait_s) or (before >= ALWAYS_ADMITTED and wait_s > left_s):
             raise Overloaded(f"the request would wait {wait_s * 1000:.0f} ms for those before it")
         cost = min(cost, HEAVY_COST - 1)  # whether it is heavy shows once it is decoded
         self.inflight += 1
@@ -119,8 +126,8 @@ class Admission:
         """
         if not self.overloaded:
             return False
-        wait_s = (self._backlog + self._announced_cost) * self.seconds_per_cost
-        if self._refuses(self._before_others + self._announced, wait_s):
+        work_s = (self._backlog + self._announced_cost) * self.seconds_per_cost
+        if self._refuses(self._before_others + self._announced, work_s, max(0.0, work_s - self._reply_s)):
             return True
         if not self._announced:
             asyncio.get_running_loop().call_soon(self._forget_announced)
@@ -154,9 +161,16 @@ class Admission:
             self._backlog += decoded_cost - cost
         return decoded_cost
 
-    def leave(self, cost: float, *, is_before_others: bool = True) -> None:
-        """Note that a request has ended; `is_before_others` is that of `correct`."""
+    def leave(self, cost: float, *, is_before_others: bool = True, reply_s: float | None = None) -> None:
+        """Note that a request has ended.
+
+        Args:
+            is_before_others: that of `correct`.
+            reply_s: seconds that it waited for the feature store; None if that is not known.
+        """
         self.inflight -= 1
+        if reply_s is not None and is_before_others:
+            self._note_reply(reply_s)
         if cost >= HEAVY_COST:
             self.heavy -= 1
         elif is_before_others:
@@ -176,11 +190,31 @@ class Admission:
     def _forget_announced(self) -> None:
         self._announced, self._announced_cost = 0, 0.0
 
-    def _refuses(self, before: int, wait_s: float) -> bool:
-        """Return whether a request is refused that so many are before and that would wait so long, and count it."""
+    @property
+    def _reply_s(self) -> float:
+        """Seconds that the feature store takes to answer."""
+        least = min(self._least_reply_s, self._least_reply_before_s)
+        return least if least < math.inf else 0.0
+
+    def _note_reply(self, seconds: float) -> None:
+        now = self._now()
+        if now - self._reply_window_began > REPLY_WINDOW_S:
+            self._reply_window_began = now
+            self._least_reply_before_s, self._least_reply_s = self._least_reply_s, seconds
+        elif seconds < self._least_reply_s:
+            self._least_reply_s = seconds
+
+    def _refuses(self, before: int, work_s: float, wait_s: float) -> bool:
+        """Return whether a request is refused, and count it.
+
+        Args:
+            before: how many are before it.
+            work_s: what those are expected to take.
+            wait_s: how long it would wait.
+        """
         now = self._now()
         if self.overloaded and now < self._few_until:
-            return before >= FEW
+            return work_s > 0 and before * (1 - self._reply_s / work_s) >= FEW
         late = before >= ALWAYS_ADMITTED and wait_s > self._max_wait_s
         self._arrivals += 1
         self._late_arrivals += late

@@ -116,7 +116,7 @@ class RankService:
             cost = admission.enter(
                 REQUEST_COST + BYTE_COST * size, 0.0 if received_at is None else began - received_at, due - began
             )
-            is_large = self._body_sizes.is_large(size)
+            is_large, reply_s = self._body_sizes.is_large(size), None
             try:
                 if is_large:
                     admission.let_others_first(cost)
@@ -133,8 +133,9 @@ class RankService:
                     ranking = await self._ranker.rank(request, due)
                 except Exception as error:
                     ranking = await self._fallback.rank(request, due, error, live)
+                reply_s = ranking.features_s
             finally:
-                admission.leave(cost, is_before_others=not is_large)
+                admission.leave(cost, is_before_others=not is_large, reply_s=reply_s)
         except RequestError as error:
             self._on_refused(error)
             raise

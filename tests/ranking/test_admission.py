@@ -3,6 +3,8 @@
 from __future__ import annotations
 
 import contextlib
+import heapq
+import math
 import random
 from collections.abc import Callable
 
@@ -23,6 +25,7 @@ from app.ranking.admission import (
 from app.ranking.request import RankRequest
 
 USUAL = 500.0
+AT_ONCE = math.ceil(FEW)
 UNIT_S = 4e-6
 
 
@@ -131,8 +134,8 @@ def test_some_are_admitted_whatever_they_take(admission: Admission) -> None:
 def test_after_a_refusal_few_are_at_work_for_a_while(processor: Processor) -> None:
     admission = refusing(processor)
     for _ in range(10):
-        assert admitted(admission, 100) == FEW
-        for _ in range(FEW):
+        assert admitted(admission, 100) == AT_ONCE
+        for _ in range(AT_ONCE):
             admission.leave(100)
         processor.now += (FEW_FOR_S - 0.1) / 10
     processor.now += 0.2
@@ -160,18 +163,18 @@ def test_eight_callers_in_turn_are_not_refused_any_more_once_others_have_left(pr
 
 def test_requests_that_let_others_first_are_none_of_the_few(processor: Processor) -> None:
     admission = refusing(processor)
-    waiting = [admission.enter(USUAL, 0, 9) for _ in range(FEW - 1)]
+    waiting = [admission.enter(USUAL, 0, 9) for _ in range(AT_ONCE - 1)]
     for cost in waiting:
         admission.let_others_first(cost)
     heavy = admission.correct(admission.enter(USUAL, 0, 9), 50_000, 9)
-    assert admitted(admission, 100) == FEW
-    for _ in range(FEW):
+    assert admitted(admission, 100) == AT_ONCE
+    for _ in range(AT_ONCE):
         admission.leave(100)
     for cost in waiting:
         admission.leave(admission.correct(cost, 900, 9, is_before_others=False), is_before_others=False)
     admission.leave(heavy)
     assert admission.inflight == 0
-    assert admitted(admission, 100) == FEW
+    assert admitted(admission, 100) == AT_ONCE
 
 
 def test_what_a_request_has_waited_counts(admission: Admission) -> None:
@@ -295,3 +298,52 @@ def test_overrides_and_explanations_make_a_request_heavy(
     ids = [str(number) for number in range(2000)]
     assert (cost_of(request_of(ids)) >= HEAVY_COST) is heavy
     assert cost_of(RankRequest("1", ids[:100])) == REQUEST_COST + 100
+
+
+@pytest.mark.parametrize("store_ms", [0.1, 1.0, 5.0, 20.0])
+@pytest.mark.parametrize("share", [0.7, 1.5, 5.0])
+def test_however_long_the_store_takes_a_busy_loop_is_kept_busy(
+    store_ms: float, share: float, processor: Processor
+) -> None:
+    """A loop that does the requests' work one after the other, each in two parts with a store's reply between."""
+    admission = Admission(1000, 0.005, processor.worked_s, processor.time)
+    before_s, behind_s, refusal_s, seconds = 50e-6, 450e-6, 15e-6, 6
+    dice, began = random.Random(5), processor.now
+    events: list[tuple[float, int, float, float, float]] = []
+    at = began
+    while at < began + seconds:
+        at += dice.expovariate(share / (before_s + behind_s))
+        events.append((at, len(events), at, 0.0, 0.0))
+    heapq.heapify(events)
+    number, answered_s, refused = len(events), [], 0
+
+    def work(seconds: float) -> None:
+        processor.now += seconds
+        processor.seconds += seconds
+
+    while events and processor.now < began + seconds:
+        at, _, arrived, cost, asked = heapq.heappop(events)
+        processor.now = max(processor.now, at)
+        if cost:
+            reply_s = processor.now - asked
+            work(behind_s)
+            admission.leave(cost, reply_s=reply_s)
+            if processor.now > began + seconds / 2:  # overload was noticed by then
+                answered_s.append(processor.now - arrived)
+            continue
+        try:
+            cost = admission.correct(admission.enter(REQUEST_COST, processor.now - at, 1.0), 500.0, 1.0)
+        except Overloaded:
+            refused += 1
+            work(refusal_s)
+            continue
+        work(before_s)
+        number += 1
+        heapq.heappush(events, (processor.now + store_ms / 1000, number, arrived, cost, processor.now))
+    if share < 1:
+        assert refused == 0
+    else:
+        possible = (seconds / 2) * (1 - (share - 1) * refusal_s / (before_s + behind_s)) / (before_s + behind_s)
+        assert len(answered_s) >= 0.85 * possible
+        answered_s.sort()
+        assert answered_s[int(0.98 * len(answered_s))] <= store_ms / 1000 + 0.006
