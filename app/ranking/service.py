@@ -116,7 +116,8 @@ class RankService:
             cost = admission.enter(
                 REQUEST_COST + BYTE_COST * size, 0.0 if received_at is None else began - received_at, due - began
             )
-            is_large, reply_s = self._body_sizes.is_large(size), None
+            is_large = self._body_sizes.is_large(size)
+            reply_s: float | None = None
             try:
                 if is_large:
                     admission.let_others_first(cost)
@@ -133,7 +134,8 @@ class RankService:
                     ranking = await self._ranker.rank(request, due)
                 except Exception as error:
                     ranking = await self._fallback.rank(request, due, error, live)
-                reply_s = ranking.features_s
+                if request.user_id is not None:  # for a guest the store is hardly ever asked
+                    reply_s = ranking.features_s
             finally:
                 admission.leave(cost, is_before_others=not is_large, reply_s=reply_s)
         except RequestError as error:
