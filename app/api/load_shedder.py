@@ -16,7 +16,17 @@ from app.ranking.admission import Admission
 BEGIN = b"POST /rank HTTP/1.1\r\n"
 LENGTH, REQUEST_ID = b"\r\ncontent-length:", b"\r\nx-request-id:"
 LEFT_TO_THE_SERVER = tuple(
-    b"\r\n" + name for name in (b"transfer-encoding", b"expect", b"upgrade", b"connection", b"origin", b" ", b"\t")
+    b"\r\n" + name
+    for name in (
+        b"transfer-encoding",
+        b"expect",
+        b"upgrade",
+        b"connection",
+        b"proxy-connection",
+        b"origin",
+        b" ",
+        b"\t",
+    )
 )
 """Headers of requests that are answered in another form, or end elsewhere than Content-Length says."""
 KEEP_ALIVE = b"\r\nconnection: keep-alive\r\n"

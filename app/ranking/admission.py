@@ -4,8 +4,8 @@ On one event loop waiting is work that stands before a request. It is measured t
 byte was read, and what is at work already, in requests' cost times the processor time that a unit of cost has taken
 lately, less what is done of it while the request itself waits for the feature store. There is no queue: a request is
 begun or refused. A burst, or what a stall has held up, is let through; only when most requests of an interval were late
-is the process overloaded, and refuses each that is. Once it has refused one it works on few at a time for a while: more
-would keep it no busier, and each waiting for the others (docs/adr/0025).
+is the process overloaded, and refuses each that is. Once it has refused one it works for a while on so
+few at a time as keep it busy: more would only wait for each other (docs/adr/0025).
 """
 
 from __future__ import annotations
@@ -31,11 +31,18 @@ HEAVY_LIMIT = 8
 """Heavy requests at work at once."""
 ALWAYS_ADMITTED = 8
 """So many requests may be at work whatever they are expected to take: a burst, or the first after a slow spell."""
-FEW = 1.5
-"""So many requests' work may be at work at once in an overloaded process, beside what is done while the store answers:
-one is scored, and the next is about to be."""
+FEW = 2.0
+"""So few requests are at work at once in an overloaded process, if they keep it busy: one is scored while the store
+answers for the other."""
 FEW_FOR_S = 3.0
 """For so long after a refusal; then it is seen anew whether any is late where more are begun."""
+TOO_IDLE, BUSY_ENOUGH = 0.85, 0.92
+"""Shares of the time that a process works. Below the first, as where the store takes long, more requests are at work;
+from the second on, fewer."""
+MORE, FEWER, LOOKED_AT_EVERY_S = 1.5, 0.85, 0.1
+"""By which factors, and how often at most."""
+WAIT_WHILE_IDLE = 4.0
+"""So many times the longest wait is let through meanwhile: some of the store's answers may take that much longer."""
 INTERVAL_S = 0.5
 LATE_SHARE, NORMAL_SHARE = 0.8, 0.05
 """Overload begins after an interval in which so many of the requests would have waited too long, and ends after one in
@@ -81,7 +88,9 @@ class Admission:
         self._interval_began = now()
         self._arrivals = self._late_arrivals = 0
         self._few_until = 0.0
-        """Until when an overloaded process works on few requests at once."""
+        """Until when an overloaded process works on `_few` requests at once."""
+        self._few = FEW
+        self._looked_at, self._worked_by_then = now(), worked_s()
         self._before_others, self._backlog = 0, 0.0
         """The requests at work that are not heavy, and let no others go first, and what they cost."""
         self._announced, self._announced_cost = 0, 0.0
@@ -108,9 +117,9 @@ class Admission:
             raise DeadlinePassed(f"{waited_s * 1000:.0f} ms went by before the request was begun")
         if self.inflight >= self.limit:
             raise Overloaded(f"{self.limit} requests are at work already")
-        before, work_s = self._before_others, self._backlog * self.seconds_per_cost
-        wait_s = waited_s + max(0.0, work_s - self._reply_s)
-        if self._refuses(before, work_s, wait_s) or (before >= ALWAYS_ADMITTED and wait_s > left_s):
+        before = self._before_others
+        wait_s = waited_s + max(0.0, self._backlog * self.seconds_per_cost - self._reply_s)
+        if self._refuses(before, wait_s) or (before >= ALWAYS_ADMITTED and wait_s > left_s):
             raise Overloaded(f"the request would wait {wait_s * 1000:.0f} ms for those before it")
         cost = min(cost, HEAVY_COST - 1)  # whether it is heavy shows once it is decoded
         self.inflight += 1
@@ -127,7 +136,7 @@ class Admission:
         if not self.overloaded:
             return False
         work_s = (self._backlog + self._announced_cost) * self.seconds_per_cost
-        if self._refuses(self._before_others + self._announced, work_s, max(0.0, work_s - self._reply_s)):
+        if self._refuses(self._before_others + self._announced, max(0.0, work_s - self._reply_s)):
             return True
         if not self._announced:
             asyncio.get_running_loop().call_soon(self._forget_announced)
@@ -151,7 +160,7 @@ class Admission:
         if decoded_cost >= HEAVY_COST:
             if self.heavy >= HEAVY_LIMIT:
                 raise Overloaded(f"{HEAVY_LIMIT} requests as large as this one are at work already")
-            if decoded_cost * self.seconds_per_cost > left_s:
+            if self.inflight > 1 and decoded_cost * self.seconds_per_cost > left_s:
                 raise Overloaded("a request as large as this one takes longer than its deadline leaves")
             self.heavy += 1
             if is_before_others:
@@ -204,17 +213,26 @@ class Admission:
         elif seconds < self._least_reply_s:
             self._least_reply_s = seconds
 
-    def _refuses(self, before: int, work_s: float, wait_s: float) -> bool:
-        """Return whether a request is refused, and count it.
+    def _adapt_few(self, now: float, before: int) -> None:
+        """Let so many requests be at work as keep this process busy; `before` are now."""
+        passed_s = now - self._looked_at
+        if passed_s < LOOKED_AT_EVERY_S:
+            return
+        worked_s = self._worked_s()
+        if passed_s < 2 * LOOKED_AT_EVERY_S:
+            share = (worked_s - self._worked_by_then) / passed_s
+            if share < TOO_IDLE and before >= FEWER * self._few:
+                self._few = min(MORE * self._few, self.limit)
+            elif share > BUSY_ENOUGH:
+                self._few = max(FEWER * self._few, FEW)
+        self._looked_at, self._worked_by_then = now, worked_s
 
-        Args:
-            before: how many are before it.
-            work_s: what those are expected to take.
-            wait_s: how long it would wait.
-        """
+    def _refuses(self, before: int, wait_s: float) -> bool:
+        """Return whether a request is refused that so many are before and that would wait so long, and count it."""
         now = self._now()
         if self.overloaded and now < self._few_until:
-            return work_s > 0 and before * (1 - self._reply_s / work_s) >= FEW
+            self._adapt_few(now, before)
+            return before >= self._few or (before >= ALWAYS_ADMITTED and wait_s > WAIT_WHILE_IDLE * self._max_wait_s)
         late = before >= ALWAYS_ADMITTED and wait_s > self._max_wait_s
         self._arrivals += 1
         self._late_arrivals += late

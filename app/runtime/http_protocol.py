@@ -120,7 +120,7 @@ class HttpProtocol(HttpToolsProtocol):
         self._head_size += len(name) + len(value) + 4
         if self._head_size > self.config.max_header_bytes or len(self.headers) >= MAX_HEADER_LINES:
             raise too_large("head", self.config.max_header_bytes)
-        super().on_header(name, value)
+        super().on_header(name, value.strip(b" \t"))  # what is around a value is no part of it, RFC 9110, 5.5
 
     def on_headers_complete(self) -> None:
         self._in_head = False

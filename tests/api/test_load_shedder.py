@@ -131,6 +131,7 @@ async def test_a_client_that_says_what_http_means_anyway_is_refused_like_others(
                 b"Expect: 100-continue",
                 b"Upgrade: h2c",
                 b"Connection: close",
+                b"Proxy-Connection: close",
                 b"Origin: https://shop.example",
                 b" folded: line",
             )
