@@ -58,7 +58,7 @@ class LoadShedder:
         end = data.find(b"\r\n\r\n")
         head = data[: end + 2].lower()
         begin = head.find(LENGTH)
-        if end < 0 or begin < 0:
+        if end < 0 or begin < 0 or head.count(b"\n") != head.count(b"\r\n") or b"\0" in head:
             return None
         telling = head.replace(KEEP_ALIVE, b"\r\n")
         if any(name in telling for name in LEFT_TO_THE_SERVER):
@@ -70,7 +70,7 @@ class LoadShedder:
         if len(data) != end + 4 + size or not self._admission.sheds(size):
             return None
         self._on_refused(self._error)
-        begin = head.find(REQUEST_ID)
+        begin = head.rfind(REQUEST_ID)  # the last counts, as for the application
         sent = {} if begin < 0 else {b"x-request-id": _value(data, begin + len(REQUEST_ID))}
         request_id = request_id_of(sent).encode()
         before, after = self._body_parts

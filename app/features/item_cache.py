@@ -120,9 +120,13 @@ class ItemCache:
     def states(self, model: ItemModel) -> Tensor:
         """Return the item states [C, D] of a version; only rows of cached items mean anything.
 
-        Raises KeyError if the version is not attached.
+        Raises KeyError if the version is not attached, or not all cached items have their states yet: one that comes
+        back after it was retired begins with an empty table, while requests of its first time may still be waiting.
         """
-        return self._tables.by_model[id(model)].states_CD
+        table = self._tables.by_model[id(model)]
+        if not table.is_filled:
+            raise KeyError(id(model))
+        return table.states_CD
 
     def slots(self, model: ItemModel, rows: Rows) -> Slots:
         """Return the encoded slots [N, S] of rows, under the schema of an attached version."""
@@ -272,6 +276,7 @@ class ItemCache:
             with torch.inference_mode():
                 state_table.encode_range(start, stop)
             await pacer.throttle()
+        state_table.is_filled = True
         return unknown
 
     def detach(self, model: ItemModel) -> None:

@@ -74,6 +74,8 @@ class StateTable:
     model: ItemModel
     slot_table: SlotTable
     states_CD: Tensor
+    is_filled: bool = False
+    """Whether the items that were cached when the version came have their states."""
 
     def encode(self, rows: Rows) -> None:
         """Compute the states of N rows from their slots."""

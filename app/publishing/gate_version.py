@@ -9,8 +9,8 @@ from app.publishing.demo_features import CLEAR, is_of_demo
 from app.publishing.feature_sample import read_feature_sample
 from app.publishing.reporter import SILENT, Reporter
 from app.registry.artifact.manifest import GoldenRequest
-from app.registry.gate.gate import run_gate
-from app.registry.gate.gate_report import OUT_OF_ROOM, GateReport, read_report
+from app.registry.gate.gate import GateRefused, run_gate
+from app.registry.gate.gate_report import OUT_OF_ROOM, GateReport
 from app.registry.gate.gate_task import FeatureSample, GateLimits, GateThresholds
 from app.registry.store.model_store import ModelStore
 from app.settings import Settings
@@ -50,8 +50,8 @@ def gate_version(
             report = run_gate(
                 store, version, thresholds=thresholds, limits=limits, sample=sample, forced=forced, better=better
             )
-        except ArtifactError as error:
-            hint = _what_to_do(store, version, sample, settings, forced)
+        except GateRefused as error:
+            hint = _what_to_do(store, version, error, sample, settings, forced)
             raise ArtifactError(error.reason, f"{error}{hint}") from error
     for check in report.checks:
         if not check.passed:
@@ -59,12 +59,21 @@ def gate_version(
     return report
 
 
-def _what_to_do(store: ModelStore, version: int, sample: FeatureSample | None, settings: Settings, forced: bool) -> str:
+def _what_to_do(
+    store: ModelStore,
+    version: int,
+    refused: GateRefused,
+    sample: FeatureSample | None,
+    settings: Settings,
+    forced: bool,
+) -> str:
     """Say what helps against a refusal, and `--force` only where it does."""
-    report = read_report(store.path(version))
-    refusal = report.refusal if report else None
-    if refusal is None or not refusal.can_be_forced:
-        return "; it stays without a label: train it again, --force would not help"
+    refusal = refused.refusal
+    stays = (
+        f"it stays {' and '.join(refused.labels)}, and nothing else" if refused.labels else "it stays without a label"
+    )
+    if not refusal.can_be_forced:
+        return f"; {stays}: train it again, --force would not help"
     room = f"; give its checks more by {OUT_OF_ROOM[refusal.reason]}" if refusal.reason in OUT_OF_ROOM else ""
     if refusal.reason == "schema" and sample is not None:
         if is_of_demo(sample, settings):
@@ -73,4 +82,4 @@ def _what_to_do(store: ModelStore, version: int, sample: FeatureSample | None, s
             room = "; load the users and items that it was trained with (`ctr load`)"
     if forced:
         return room
-    return f"{room}; it stays without a label until `ctr promote {version} --force --model {store.name}`"
+    return f"{room}; {stays} until `ctr promote {version} --force --model {store.name}`"

@@ -19,7 +19,7 @@ from app.features.row_flags import DOUBTED, FRESH, KNOWN, VALID
 from app.registry.artifact.artifact import Artifact
 from app.registry.artifact.load import load
 from app.registry.store.model_store import ModelStore
-from tests.factories import MODEL_NAME, publish_tiny, raw_item
+from tests.factories import MODEL_NAME, publish_tiny, raw_item, raw_items
 
 
 @pytest.fixture(scope="module")
@@ -315,3 +315,22 @@ def test_reading_an_item_again_is_no_use_of_it() -> None:
     fill(cache, range(1))
     fill(cache, range(16, 17))
     assert "0" not in cache
+
+
+async def test_a_version_that_comes_back_has_no_states_until_all_are_computed(artifacts: list[Artifact]) -> None:
+    cache, version = ItemCache(300), artifacts[0]
+    for one in artifacts:  # another keeps the slots
+        await cache.attach(one)
+    items = raw_items(300)
+    cache.on_items(list(items), list(items.values()))
+    before = cache.states(version)[:300].clone()
+    cache.detach(version)
+    coming = asyncio.create_task(cache.attach(version))
+    seen = 0
+    while not coming.done():
+        with pytest.raises(KeyError):
+            cache.states(version)
+        seen += 1
+        await asyncio.sleep(0)
+    assert seen > 1
+    torch.testing.assert_close(cache.states(version)[:300], before)

@@ -10,6 +10,7 @@ import contextlib
 import hashlib
 import signal
 import time
+from collections.abc import Sequence
 
 from app.errors import ArtifactError
 from app.registry.artifact.manifest import now
@@ -41,7 +42,8 @@ def run_gate(
         better: it was measured to be better than the stable one on the same rows, so that its scores may differ.
 
     Raises:
-        ArtifactError: the version is refused, with the reason of the first check that failed.
+        GateRefused: the version is refused, with the reason of the first check that failed. If only a comparison
+            refused a version that has a label, the report beside it stays as it was.
     """
     began = time.monotonic()
     live = None
@@ -80,12 +82,31 @@ def run_gate(
         seconds=round(time.monotonic() - began, 3),
         checks=checks,
     )
-    if store.path(version).is_dir():
+    labels = _labels(store, version)
+    # What answers requests stays as it was judged: a process that starts later would leave it out, others would not.
+    if store.path(version).is_dir() and not (labels and report.refusal is not None and report.refusal.can_be_forced):
         with store.lock():
             write_report(store.path(version), report)
     if report.refusal is not None:
-        raise ArtifactError(report.refusal.reason, f"version {version} is refused: {report.refusal.detail}")
+        raise GateRefused(report.refusal, version, labels)
     return report
+
+
+class GateRefused(ArtifactError):
+    """The gate refused a version; `labels` are those that it has all the same, given before."""
+
+    def __init__(self, refusal: GateCheck, version: int, labels: Sequence[str]) -> None:
+        super().__init__(refusal.reason, f"version {version} is refused: {refusal.detail}")
+        self.refusal = refusal
+        self.labels = labels
+
+
+def _labels(store: ModelStore, version: int) -> list[str]:
+    """Return the labels of a version; none where the pointer is damaged."""
+    try:
+        return [label for label, number in store.pointer().versions_by_label().items() if number == version]
+    except ArtifactError:
+        return []
 
 
 def _check_signature(store: ModelStore, version: int) -> tuple[list[GateCheck], str | None]:

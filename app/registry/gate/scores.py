@@ -42,7 +42,8 @@ def check_shift(
         detail = f"its scores may differ from version {live_version}'s: on the same rows it was measured to be better"
         return GateCheck("shift", True, detail=detail, figures=figures)
     if not 1 / max_ratio <= ratio <= max_ratio:
-        detail = f"its mean score is {ratio:.2f} times that of version {live_version}, {max_ratio:g} is allowed"
+        detail = f"its mean score is {ratio:.2f} times that of version {live_version}, "
+        detail += f"{1 / max_ratio:.2f} to {max_ratio:g} is allowed"
         return GateCheck("shift", False, "shift", detail, figures, comparison=True)
     if correlation < min_correlation:
         detail = f"its order agrees with version {live_version} by {correlation:.2f} (Spearman), "

@@ -86,7 +86,10 @@ def shortfall(evaluation: dict[str, Any], live: int) -> str:
 
 
 def is_better(evaluation: Mapping[str, Any]) -> bool:
-    """Tell whether `compare` found the candidate better on the same rows, by AUC or log loss, beyond 95 % intervals."""
+    """Tell whether `compare` found the candidate better on the same rows, and by nothing worse.
+
+    Better by AUC or log loss, beyond 95 % intervals, and not worse by the other beyond them.
+    """
     difference = evaluation.get("difference", {})
     auc, loss = difference.get("auc"), difference.get("log_loss")
-    return bool(auc and loss and ((auc["low"] > 0 and loss["value"] <= 0) or (loss["high"] < 0 and auc["value"] >= 0)))
+    return bool(auc and loss and ((auc["low"] > 0 and loss["low"] <= 0) or (loss["high"] < 0 and auc["high"] >= 0)))

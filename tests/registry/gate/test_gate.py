@@ -13,7 +13,7 @@ from app.errors import ArtifactError
 from app.models.base import CtrModel
 from app.registry.artifact.manifest import MANIFEST, PROGRAM
 from app.registry.artifact.manifest_file import write_manifest
-from app.registry.gate.gate import run_gate
+from app.registry.gate.gate import GateRefused, run_gate
 from app.registry.gate.gate_report import REPORT, GateCheck, GateReport, read_report, write_report
 from app.registry.gate.gate_task import FeatureSample, GateLimits, GateThresholds
 from app.registry.store.model_store import ModelStore
@@ -117,6 +117,11 @@ def test_what_compares_badly_is_refused_unless_forced(
     forced = judged(store, version, forced=True)
     assert (forced.passed, forced.forced) == (True, True)
     assert store.load(version).version == version
+    store.promote(version, "canary")
+    with pytest.raises(GateRefused) as more:
+        judged(store, version, thresholds=thresholds)
+    assert (more.value.reason, more.value.labels) == (reason, ["canary"])
+    assert store.refusal(version) is None, "what answers requests is as it was judged"
 
 
 @pytest.mark.usefixtures("gate_in_process")

@@ -36,3 +36,10 @@ def test_better_is_what_the_same_rows_show_beyond_chance() -> None:
     difference = asdict(paired_difference(labels_N[few], constant_N[few] + 1e-3, constant_N[few]))
     assert not is_better({"difference": difference})
     assert not is_better({})
+
+
+@pytest.mark.parametrize(("auc_high", "better"), [(0.003, True), (-0.001, False)])
+def test_better_is_not_worse_by_the_other_metric_beyond_chance(auc_high: float, better: bool) -> None:
+    loss = {"value": -0.0528, "low": -0.071, "high": -0.035}
+    auc = {"value": -0.0025, "low": -0.008, "high": auc_high}
+    assert is_better({"difference": {"auc": auc, "log_loss": loss}}) is better
