@@ -226,6 +226,8 @@ def train(
     from app.training.tracking import Tracking
 
     with join_process_group(config.trainer.device) as group:
+        if publish and name is None:
+            _note_other_model(short_name(model))
         name = name or short_name(model)
         settings = load_settings(model=name, mlflow_uri=mlflow)
         live = ModelStore.from_settings(settings).pointer().stable if unless_live else None
@@ -284,3 +286,15 @@ def train(
             emit(train_document(model, written.destination, written.result, written.report))
     if written.is_refused:
         raise typer.Exit(POOR)
+
+
+def _note_other_model(name: str) -> None:
+    """Say so if what is published by default is not the model that the commands here mean by CTR_MODEL."""
+    from app.settings import load_settings
+
+    settings = load_settings()
+    if "model" in settings.model_fields_set and settings.model != name:
+        warn(
+            f"this is to be published as {name}, and CTR_MODEL is {settings.model}: with --name {settings.model} it is "
+            "a version of that"
+        )

@@ -212,12 +212,22 @@ function showStored() {
   return shown;
 }
 
+/** The features that the store has of a user, asked for again where the store was too slow; none if it stays so. */
+async function storedFeatures(user) {
+  for (const wait of [0, 300, 1000]) {
+    await new Promise(resolve => setTimeout(resolve, wait));
+    try { return (await get("catalogue/features", {user_id: user})).features; } catch (error) {
+      if (error.status < 500) break; // typed values are sent all the same
+    }
+  }
+  return {};
+}
+
 async function readStored(number) {
   const user = $("user").value.trim();
   setStored({}); // at once: another user's features are not his
   if (!user || !hasCatalogue) return;
-  let stored = {};
-  try { stored = (await get("catalogue/features", {user_id: user})).features; } catch { /* typed values are sent all the same */ }
+  const stored = await storedFeatures(user);
   if (number === readings) setStored(stored);
 }
 

@@ -28,6 +28,8 @@ PLAIN_LABELS = {"0", "0.0", "false", "1", "1.0", "true"}
 """Where several columns have two values, a label of these goes before one of yes and no."""
 MIN_COPIED, MIN_COPIED_SHARE = 20, 0.01
 """A copy is one where so many rows, and this share of them, have a value."""
+MOST_DOUBTFUL = 0.05
+"""Share of the values of a column with a label's name that may be no label, so that a user is asked."""
 SOURCE_NAME = re.compile(RAW_NAME)
 
 
@@ -36,6 +38,12 @@ def find_label_column(path: Path, profiles: dict[str, ColumnProfile]) -> str:
     binary = [name for name, profile in profiles.items() if _is_binary(profile)]
     named = [name for name in binary if plain_name(name).lower() in LABEL_NAMES]
     plain = [name for name in binary if set(profiles[name].as_text.str.to_lowercase().unique()) <= PLAIN_LABELS]
+    if not named and (doubtful := [name for name, profile in profiles.items() if _is_nearly_label(profile)]):
+        others = labels_of(profiles[doubtful[0]]).null_count()
+        raise ConfigError(
+            f"{path}: {doubtful[0]} has a label's name, and {others:,} of its values are neither 0 nor 1: "
+            f"name the label with --label, {doubtful[0]} or another column"
+        )
     for found in (named, plain, binary):
         if found and (len(found) == 1 or found is named):
             return found[0]
@@ -57,6 +65,14 @@ def _from_threshold(profiles: dict[str, ColumnProfile]) -> str:
 def _is_binary(profile: ColumnProfile) -> bool:
     labels = labels_of(profile)
     return labels.null_count() == 0 and profile.distinct_count == 2 and labels.n_unique() == 2
+
+
+def _is_nearly_label(profile: ColumnProfile) -> bool:
+    """Return whether a column has a label's name and is 0 or 1 but for a few rows, which training leaves out."""
+    if plain_name(profile.name).lower() not in LABEL_NAMES:
+        return False
+    labels = labels_of(profile)
+    return labels.drop_nulls().n_unique() == 2 and labels.null_count() <= MOST_DOUBTFUL * len(labels)
 
 
 def labels_of(profile: ColumnProfile, reading: LabelReading = ZERO_OR_ONE) -> pl.Series:

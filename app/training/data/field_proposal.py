@@ -6,6 +6,7 @@ import re
 from collections.abc import Mapping
 from dataclasses import dataclass, field
 
+import numpy as np
 import polars as pl
 
 from app.features.fields import Entity
@@ -16,6 +17,8 @@ from app.training.data.number_kind import NumberKind, number_kind
 from app.training.data.space_proposal import have_same_things, head_noun
 
 MAX_LIST = 32
+PLACE_WORDS, MOST_PLACES = {"position", "pos", "place"}, 200
+"""The last word of a column that says where a row was shown, and how many places there may be."""
 YAML_WORDS = {"y", "n", "yes", "no", "on", "off", "true", "false", "null"}
 
 
@@ -70,7 +73,20 @@ def propose_field(
             # `userRatedMovie1` ends in what `movieId` names, and holds its values: not a quantity.
             if head_noun(profile.name) == head_noun(own.name) and have_same_things(profile, usable[own.name]):
                 type_, type_reason, options = "categorical", f"holds the values of {own.name}", {}
+    first = first_place(profile)
+    if entity == "context" and first is not None:
+        hint = f"where it says at which place a row was shown, write entity: position, serve_as: {first}"
+        entity_reason += f". {hint} (docs/features.md, Positions)"
     return FieldProposal(profile, entity, entity_reason, type_, type_reason, options)
+
+
+def first_place(profile: ColumnProfile) -> int | None:
+    """Return the first place of a column that says where rows were shown, by its name and values; None of others."""
+    if not PLACE_WORDS & set(words_of(profile.name)[-1:]) or not profile.is_whole or profile.distinct_count < 2:
+        return None
+    places = np.unique(profile.present.cast(pl.Float64).to_numpy())
+    is_run = places[-1] - places[0] < MOST_PLACES and len(places) > 0.8 * (places[-1] - places[0])
+    return int(places[0]) if is_run and places[0] in (0, 1) else None
 
 
 def share_spaces(proposals: list[FieldProposal], ids: Mapping[Entity, ProposedId]) -> None:

@@ -203,3 +203,32 @@ def test_a_side_without_an_id_is_said_with_what_serving_it_needs(tmp_path: Path,
     said = f"No column is the {name}'s id: each request sends what is known of "
     assert [note for note in proposal.notes if note.startswith(said) and f"`{name}_features`; --{name}-id" in note]
     assert f"# {said}" in proposal.text
+
+
+def test_a_column_with_a_labels_name_and_a_few_other_values_is_asked_about(tmp_path: Path) -> None:
+    path = tmp_path / "a.csv"
+    path.write_text(
+        "user_id,Clicked,premium\n" + "".join(f"u{n % 9},{'?' if n == 7 else n % 2},{n // 3 % 2}\n" for n in range(60))
+    )
+    with pytest.raises(ConfigError, match="Clicked has a label's name, and 1 of its values are neither 0 nor 1"):
+        propose_schema(path)
+    assert "Left out: Clicked: the label" in propose_schema(path, label="Clicked").text
+
+
+@pytest.mark.parametrize(
+    ("name", "first", "last", "is_place"),
+    [
+        ("Position", 1, 20, True),
+        ("display_pos", 0, 9, True),
+        ("position_of_brand", 1, 20, False),
+        ("position", 3, 20, False),
+        ("position", 1, 900, False),
+    ],
+)
+def test_a_column_of_places_comes_with_how_to_learn_from_them(
+    tmp_path: Path, name: str, first: int, last: int, is_place: bool
+) -> None:
+    path, dice = tmp_path / "a.csv", random.Random(3)
+    rows = (f"u{n % 7},i{n % 11},{dice.randrange(2)},{first + n % (last - first + 1)}\n" for n in range(2000))
+    path.write_text(f"user_id,item_id,click,{name}\n" + "".join(rows))
+    assert (f"entity: position, serve_as: {first}" in propose_schema(path).text) is is_place
