@@ -37,8 +37,8 @@ if may_write == "no":
 tables = load_tables(Path(path), FileProof(sha256, int(size)), 0)
 links = {number: f"/proc/self/fd/{number}" for number in map(int, os.listdir("/proc/self/fd"))}
 named = [number for number, link in links.items() if os.path.islink(link) and sha256 in os.readlink(link)]
-# Memory that could not be filled is not sealed; a thread may be about to close it.
-print({os.fstat(number).st_ino for number in named if fcntl.fcntl(number, fcntl.F_GET_SEALS)},
+# Memory that could not be filled is not sealed against writing; a thread may be about to close it.
+print({os.fstat(number).st_ino for number in named if fcntl.fcntl(number, fcntl.F_GET_SEALS) & fcntl.F_SEAL_WRITE},
       float(tables["table_RE"].double().sum()), flush=True)
 sys.stdin.read()
 """
