@@ -23,6 +23,9 @@ def rank(
 ) -> None:
     """Send ranking requests to a running service and report rates, latencies and versions.
 
+    Users and items are numbers, as those of the demo are; those of other services are unknown to them. A service that
+    records its answers (CTR_EVENTS) records these too: measure one that does not, or that is not trained from.
+
     Exit status: 0 all requests were answered; 1 some failed.
 
     Example: ctr bench rank --candidates 500 --rate 200 --seconds 30
