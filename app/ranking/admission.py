@@ -117,8 +117,9 @@ class Admission:
             raise DeadlinePassed(f"{waited_s * 1000:.0f} ms went by before the request was begun")
         if self.inflight >= self.limit:
             raise Overloaded(f"{self.limit} requests are at work already")
-        before = self._before_others
-        wait_s = waited_s + max(0.0, self._backlog * self.seconds_per_cost - self._reply_s)
+        before, wait_s = self._before_others, waited_s
+        if before >= ALWAYS_ADMITTED:
+            wait_s += max(0.0, self._backlog * self.seconds_per_cost - self._reply_s)
         if self._refuses(before, wait_s) or (before >= ALWAYS_ADMITTED and wait_s > left_s):
             raise Overloaded(f"the request would wait {wait_s * 1000:.0f} ms for those before it")
         cost = min(cost, HEAVY_COST - 1)  # whether it is heavy shows once it is decoded

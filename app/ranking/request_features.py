@@ -81,6 +81,10 @@ class ItemsRead:
                 (self.unanswered if item is None else self.unknown).append(index)
 
 
+NOTHING_READ = ItemsRead()
+"""Of a request whose items are all cached."""
+
+
 class FeatureReader:
     """Reads users and items for requests."""
 
@@ -127,11 +131,12 @@ class FeatureReader:
         at_once = READ_IN_SLICE if in_slices else READ_AT_ONCE
         cache.pin(rows_N)
         user: RawFeatures | None = None
-        read = ItemsRead()
+        read = ItemsRead() if unread else NOTHING_READ
         try:
             with contextlib.nullcontext() if in_slices else self._turns.replies:
                 user, first = await self._store.fetch(user_id, unread_ids[:at_once], self._wait_s(due))
-            read.add(unread[:at_once], first)
+            if unread:
+                read.add(unread[:at_once], first)
             for start in range(at_once, len(unread), at_once):
                 some = slice(start, start + at_once)
                 async with self._turns.turn():  # the work comes with the reply: those of several would come together
@@ -154,8 +159,9 @@ class FeatureReader:
         if unread or lookup.flags_all & (KNOWN | VALID) != KNOWN | VALID:
             flags_N = cache.flags(rows_N)
             known_N = flags_N & KNOWN != 0
-            known_N[read.unknown] = False
-            known_N[list(read.features)] = True
+            if unread:
+                known_N[read.unknown] = False
+                known_N[list(read.features)] = True
             for index in read.unanswered:
                 if rows_N[index] == ABSENT:
                     features.degrade(ITEMS_UNAVAILABLE)
