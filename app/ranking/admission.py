@@ -11,12 +11,12 @@ few at a time as keep it busy: more would only wait for each other (docs/adr/002
 from __future__ import annotations
 
 import asyncio
-import math
 import time
 from collections.abc import Callable
 
 from app.errors import DeadlinePassed, Overloaded
 from app.ranking.explain import MAX_EXPLAINED
+from app.ranking.reply_time import ReplyTime
 from app.ranking.request import RankRequest
 
 REQUEST_COST, BYTE_COST = 150.0, 0.1
@@ -48,9 +48,6 @@ LATE_SHARE, NORMAL_SHARE = 0.8, 0.05
 """Overload begins after an interval in which so many of the requests would have waited too long, and ends after one in
 which at most so few would have."""
 FIRST_SECONDS_PER_COST = 2e-6
-REPLY_WINDOW_S = 1.0
-"""The feature store's time is the least that a request waited for it in the last one or two of these: on a busy loop a
-reply waits, too."""
 SAMPLE = 16
 """Requests over which the seconds of a unit of cost are measured."""
 WEIGHT = 0.2
@@ -98,8 +95,7 @@ class Admission:
         self._sampled_requests = 0
         self._sampled_cost = 0.0
         self._sample_began: float | None = None
-        self._reply_window_began = now()
-        self._least_reply_s = self._least_reply_before_s = math.inf
+        self._reply_time = ReplyTime(now)
 
     def enter(self, cost: float, waited_s: float, left_s: float) -> float:
         """Admit a request and return its cost, for `leave`.
@@ -119,7 +115,7 @@ class Admission:
             raise Overloaded(f"{self.limit} requests are at work already")
         before, wait_s = self._before_others, waited_s
         if before >= ALWAYS_ADMITTED:
-            wait_s += max(0.0, self._backlog * self.seconds_per_cost - self._reply_s)
+            wait_s += self._wait_for_s(self._backlog)
         if self._refuses(before, wait_s) or (before >= ALWAYS_ADMITTED and wait_s > left_s):
             raise Overloaded(f"the request would wait {wait_s * 1000:.0f} ms for those before it")
         cost = min(cost, HEAVY_COST - 1)  # whether it is heavy shows once it is decoded
@@ -136,8 +132,8 @@ class Admission:
         """
         if not self.overloaded:
             return False
-        work_s = (self._backlog + self._announced_cost) * self.seconds_per_cost
-        if self._refuses(self._before_others + self._announced, max(0.0, work_s - self._reply_s)):
+        wait_s = self._wait_for_s(self._backlog + self._announced_cost)
+        if self._refuses(self._before_others + self._announced, wait_s):
             return True
         if not self._announced:
             asyncio.get_running_loop().call_soon(self._forget_announced)
@@ -180,7 +176,7 @@ class Admission:
         """
         self.inflight -= 1
         if reply_s is not None and is_before_others:
-            self._note_reply(reply_s)
+            self._reply_time.note(reply_s)
         if cost >= HEAVY_COST:
             self.heavy -= 1
         elif is_before_others:
@@ -200,19 +196,9 @@ class Admission:
     def _forget_announced(self) -> None:
         self._announced, self._announced_cost = 0, 0.0
 
-    @property
-    def _reply_s(self) -> float:
-        """Seconds that the feature store takes to answer."""
-        least = min(self._least_reply_s, self._least_reply_before_s)
-        return least if least < math.inf else 0.0
-
-    def _note_reply(self, seconds: float) -> None:
-        now = self._now()
-        if now - self._reply_window_began > REPLY_WINDOW_S:
-            self._reply_window_began = now
-            self._least_reply_before_s, self._least_reply_s = self._least_reply_s, seconds
-        elif seconds < self._least_reply_s:
-            self._least_reply_s = seconds
+    def _wait_for_s(self, cost: float) -> float:
+        """Return how long a request waits for work of this cost, some of which is done while the store answers it."""
+        return max(0.0, cost * self.seconds_per_cost - self._reply_time.least_s)
 
     def _adapt_few(self, now: float, before: int) -> None:
         """Let so many requests be at work as keep this process busy; `before` are now."""

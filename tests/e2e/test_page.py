@@ -59,14 +59,26 @@ def service(catalogue: Path, tmp_path_factory: pytest.TempPathFactory) -> Iterat
         yield running, store
 
 
+def wait_for_items(page: Page) -> None:
+    """Wait until the page has put its own candidates into the form."""
+    expect(page.locator("#item-count")).to_have_text(re.compile(r"\d+ items?"))
+
+
 def choose(page: Page, items: str) -> None:
     """Type candidates, once the page has put its own there."""
-    expect(page.locator("#item-count")).to_have_text(re.compile(r"\d+ items?"))
+    wait_for_items(page)
     page.locator("#items").fill(items)
 
 
+def ranked_bodies(page: Page) -> list[str]:
+    """Return the list to which the bodies of the page's requests for POST /rank are added from now on."""
+    bodies: list[str] = []
+    page.on("request", lambda request: bodies.append(request.post_data) if request.url.endswith("/rank") else None)
+    return bodies
+
+
 def rank(page: Page) -> None:
-    expect(page.locator("#item-count")).to_have_text(re.compile(r"\d+ items?"))
+    wait_for_items(page)
     page.get_by_role("button", name="Rank", exact=True).click()
     expect(page.locator("#rows tr").first).to_be_visible()
 
@@ -136,12 +148,11 @@ def test_who_ranks_before_the_form_is_filled_ranks_for_the_user_it_is_filled_wit
     browser: Browser, service: tuple[Running, ModelStore]
 ) -> None:
     with opened(browser, service[0].url) as page:
-        bodies: list[str] = []
-        page.on("request", lambda request: bodies.append(request.post_data) if request.url.endswith("/rank") else None)
+        bodies = ranked_bodies(page)
         waiting: list[Route] = []
         page.route("**/catalogue/users?*", lambda route: waiting.append(route))
         page.reload()
-        expect(page.locator("#item-count")).to_have_text(re.compile(r"\d+ items?"))
+        wait_for_items(page)
         page.get_by_role("button", name="Rank", exact=True).click()
         while not waiting:
             page.wait_for_timeout(10)
@@ -156,8 +167,7 @@ def test_what_is_changed_of_one_user_is_not_sent_for_another(
     browser: Browser, service: tuple[Running, ModelStore]
 ) -> None:
     with opened(browser, service[0].url) as page:
-        bodies: list[str] = []
-        page.on("request", lambda request: bodies.append(request.post_data) if request.url.endswith("/rank") else None)
+        bodies = ranked_bodies(page)
         page.get_by_label("User one of").fill("5")
         rank(page)
         page.get_by_text("what if they were others").click()

@@ -82,7 +82,9 @@ def run_gate(
         seconds=round(time.monotonic() - began, 3),
         checks=checks,
     )
-    labels = _labels(store, version)
+    labels: Sequence[str] = ()
+    with contextlib.suppress(ArtifactError):  # a damaged pointer names no version
+        labels = store.pointer().labels_of(version)
     # What answers requests stays as it was judged: a process that starts later would leave it out, others would not.
     if store.path(version).is_dir() and not (labels and report.refusal is not None and report.refusal.can_be_forced):
         with store.lock():
@@ -99,14 +101,6 @@ class GateRefused(ArtifactError):
         super().__init__(refusal.reason, f"version {version} is refused: {refusal.detail}")
         self.refusal = refusal
         self.labels = labels
-
-
-def _labels(store: ModelStore, version: int) -> list[str]:
-    """Return the labels of a version; none where the pointer is damaged."""
-    try:
-        return [label for label, number in store.pointer().versions_by_label().items() if number == version]
-    except ArtifactError:
-        return []
 
 
 def _check_signature(store: ModelStore, version: int) -> tuple[list[GateCheck], str | None]:

@@ -229,7 +229,7 @@ class ModelStore:
             pointer = self.pointer()
             if pointer.stable == version:
                 raise ArtifactError("stable", f"version {version} is stable: roll back first")
-            labels = [label for label, labelled in pointer.versions_by_label().items() if labelled == version]
+            labels = pointer.labels_of(version)
             manifest = read_manifest_bytes(self.path(version))
             if labels or recorded_refusal(self.path(version), manifest) is None:
                 write_refusal(self.path(version), version, manifest, refusal, pointer.stable)

@@ -45,6 +45,10 @@ class Pointer(msgspec.Struct, frozen=True, forbid_unknown_fields=True, omit_defa
         versions = {"stable": self.stable, "canary": canary, "shadow": self.shadow}
         return {label: version for label, version in versions.items() if version is not None}
 
+    def labels_of(self, version: int) -> list[str]:
+        """Return the labels that a version has."""
+        return [label for label, labelled in self.versions_by_label().items() if labelled == version]
+
 
 def decode_pointer(content: bytes | None) -> Pointer:
     """Decode the file's content, None as an empty pointer. Raises ArtifactError("pointer") if it does not fit."""

@@ -36,7 +36,7 @@ SOURCE_NAME = re.compile(RAW_NAME)
 def find_label_column(path: Path, profiles: dict[str, ColumnProfile]) -> str:
     """Return the column of 0 and 1 with a label's name, or the only one. Raises ConfigError if there is neither."""
     binary = [name for name, profile in profiles.items() if _is_binary(profile)]
-    named = [name for name in binary if plain_name(name).lower() in LABEL_NAMES]
+    named = [name for name in binary if _has_label_name(name)]
     plain = [name for name in binary if set(profiles[name].as_text.str.to_lowercase().unique()) <= PLAIN_LABELS]
     if not named and (doubtful := [name for name, profile in profiles.items() if _is_nearly_label(profile)]):
         others = labels_of(profiles[doubtful[0]]).null_count()
@@ -67,9 +67,13 @@ def _is_binary(profile: ColumnProfile) -> bool:
     return labels.null_count() == 0 and profile.distinct_count == 2 and labels.n_unique() == 2
 
 
+def _has_label_name(name: str) -> bool:
+    return plain_name(name).lower() in LABEL_NAMES
+
+
 def _is_nearly_label(profile: ColumnProfile) -> bool:
     """Return whether a column has a label's name and is 0 or 1 but for a few rows, which training leaves out."""
-    if plain_name(profile.name).lower() not in LABEL_NAMES:
+    if not _has_label_name(profile.name):
         return False
     labels = labels_of(profile)
     return labels.drop_nulls().n_unique() == 2 and labels.null_count() <= MOST_DOUBTFUL * len(labels)
