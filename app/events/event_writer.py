@@ -23,7 +23,6 @@ from app.events.outcome_counts import OutcomeCounts
 from app.events.records import KINDS, Feedback, ImpressionBlock, Record
 from app.events.retention import Retention
 from app.events.segment import segment_name, write_segment
-from app.events.segment_columns import to_batch
 from app.events.spool import SPOOL, SUFFIX, SpoolFile, hold_lock, orphans, read_spool
 from app.observability.logs import LogThrottle
 from app.runtime.durable_file import replace_file
@@ -32,7 +31,7 @@ from app.runtime.thread_priority import yield_to_requests
 APPEND_EVERY_S = 0.4
 """A worker that is killed loses the records of so many seconds at most, while the disk keeps up."""
 APPEND_AT_ONCE = 512
-"""Records that become columns at once: in a millisecond, during which requests may take the interpreter."""
+"""Records that are appended at once, after which requests may take the interpreter."""
 RETRY_EVERY_S = 1.0
 
 log = structlog.get_logger(__name__)
@@ -168,9 +167,7 @@ class EventWriter:
             for kind in KINDS:
                 records = self._left.get(kind)
                 if records:
-                    batch = to_batch(kind, records)
-                    self._file(kind, _first_us(records[0])).append(batch)
-                    self.written[kind] += batch.num_rows
+                    self.written[kind] += self._file(kind, _first_us(records[0])).append(records)
                     del self._left[kind]
                     if counted := self.outcomes.add(records):
                         self._tell(counted)

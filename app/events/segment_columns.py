@@ -97,13 +97,13 @@ def to_batch(kind: str, records: Sequence[Record]) -> pa.RecordBatch:
 def _impression_columns(blocks: Sequence[ImpressionBlock]) -> dict[str, pa.Array]:
     """Return the columns of impressions by name."""
     schema, columns = SCHEMAS[IMPRESSIONS], {}
+    answers = [len(block.items) for block in blocks]
+    block_N = pa.array(np.repeat(np.arange(len(blocks)), answers))
     for name in _OF_BLOCKS:
-        values = [getattr(block, name) for block in blocks for _ in block.items]
-        columns[name] = pa.array(values, schema.field(name).type)
+        columns[name] = pa.array([getattr(block, name) for block in blocks], schema.field(name).type).take(block_N)
     for name, attribute in _OF_ANSWERS.items():
         values = list(chain.from_iterable(getattr(block, attribute) for block in blocks))
         columns[name] = pa.array(values, schema.field(name).type)
-    answers = [len(block.items) for block in blocks]
     slots_N = np.repeat([block.user_keys.shape[1] for block in blocks], answers)
     columns["user_keys"] = _lists(_keys, [block.user_keys.ravel() for block in blocks], slots_N)
     columns["user_values"] = _lists(_values, [block.user_values.ravel() for block in blocks], slots_N)

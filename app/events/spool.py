@@ -1,26 +1,32 @@
 """`Spool` holds the records of a worker that are not in a finished segment yet, in files that survive the worker.
 
     <folder>/.spool/<worker>.lock              held while the worker lives
-    <folder>/.spool/<worker>-<n>.<kind>.arrows  one open file a kind: an Arrow stream, appended several times a second
+    <folder>/.spool/<worker>-<n>.<kind>.frames  one open file a kind, appended to several times a second
 
-A stream that breaks off is read up to its last whole batch, so a worker that is killed loses what it had not appended.
+A file that breaks off is read up to its last whole frame, so a worker that is killed loses what it had not appended.
+Records become columns when the file is read: at once for hundreds of them, where those of an appending are few.
 """
 
 from __future__ import annotations
 
 import contextlib
 import os
-from collections.abc import Iterator
+import time
+from collections.abc import Iterator, Sequence
 from pathlib import Path
 
 import pyarrow as pa
 
-from app.events.records import KINDS
-from app.events.segment_columns import SCHEMAS
+from app.events.event_queue import size_of
+from app.events.record_frames import read_frames, to_frame
+from app.events.records import KINDS, Record
+from app.events.segment_columns import to_batch
 from app.runtime.file_lock import try_lock
 
 SPOOL = ".spool"
-SUFFIX = ".arrows"
+SUFFIX = ".frames"
+READ_AT_ONCE = 512
+"""Records that become columns at once: in a millisecond, during which requests may take the interpreter."""
 
 
 class SpoolFile:
@@ -34,24 +40,11 @@ class SpoolFile:
         self.size = 0
         """Bytes written so far."""
         self._descriptor = os.open(path, os.O_WRONLY | os.O_CREAT | os.O_EXCL | os.O_CLOEXEC, 0o644)
-        try:
-            self._append(SCHEMAS[kind].serialize())
-        except OSError:
-            self.close()
-            path.unlink(missing_ok=True)
-            raise
 
-    def append(self, batch: pa.RecordBatch) -> None:
-        """Append records; after an OSError, say of a full disk, the file is as it was before."""
-        self._append(batch.serialize())
-        self.rows += batch.num_rows
-
-    def close(self) -> None:
-        """Close the file, whose stream has no end mark: it may have broken off anywhere anyway."""
-        os.close(self._descriptor)
-
-    def _append(self, message: pa.Buffer) -> None:
-        left = memoryview(message)
+    def append(self, records: Sequence[Record]) -> int:
+        """Append records and return how many; after an OSError, say of a full disk, the file is as it was before."""
+        frame = to_frame(records)
+        left = memoryview(frame)
         try:
             while left:
                 left = left[os.write(self._descriptor, left) :]
@@ -59,18 +52,31 @@ class SpoolFile:
             os.ftruncate(self._descriptor, self.size)
             os.lseek(self._descriptor, self.size, os.SEEK_SET)
             raise
-        self.size += message.size
+        rows = sum(map(size_of, records))
+        self.size += len(frame)
+        self.rows += rows
+        return rows
+
+    def close(self) -> None:
+        """Close the file."""
+        os.close(self._descriptor)
 
 
 def read_spool(path: Path, kind: str) -> Iterator[pa.RecordBatch]:
-    """Read the whole batches of a spool file, whose worker may have been killed while it wrote."""
-    with pa.memory_map(str(path)) as file:
-        try:
-            stream = pa.ipc.open_stream(file)
-            while True:
-                yield stream.read_next_batch()
-        except (StopIteration, pa.ArrowInvalid, OSError):
-            return
+    """Read the whole frames of a spool file, whose worker may have been killed while it wrote, as columns."""
+    held: list[Record] = []
+    rows = 0
+    with path.open("rb") as file:
+        for records in read_frames(file, kind):
+            for record in records:
+                held.append(record)
+                rows += size_of(record)
+                if rows >= READ_AT_ONCE:
+                    yield to_batch(kind, held)
+                    held, rows = [], 0
+                    time.sleep(0)  # others may have the interpreter
+    if held:
+        yield to_batch(kind, held)
 
 
 def hold_lock(folder: Path, worker: str) -> int:

@@ -35,8 +35,9 @@ MAX_TOP = 50
 REMEMBERED = 16_384
 """Answers that are remembered, in about 5 MB."""
 SPAN_S = 1800.0
-"""Answers of about so long are remembered: where there are more, one of several."""
-MAX_WAITING = 4096
+"""Answers of about so long are remembered: where there are more, so many are taken at most as fill it in that time."""
+BURST = 1 / 8
+"""Share of those that are remembered that may be taken at once: what comes first, and after a time with few."""
 
 
 class BucketTotals(NamedTuple):
@@ -110,16 +111,19 @@ class CalibrationBuckets:
         self._lock = threading.Lock()
         self._memory = _Memory(top, remembered)
         self._totals: dict[str, BucketTotals] = {}
-        self._waiting: deque[_Sampled] = deque(maxlen=MAX_WAITING)
-        self._every = self._until = 1
-        self._began_s = now_s()
+        self._per_s, self._most_credit = remembered / SPAN_S, max(1.0, remembered * BURST)
+        self._credit, self._credited_s = self._most_credit, now_s()
+        """Answers that may be taken now, and the time of that."""
+        self._waiting: deque[_Sampled] = deque(maxlen=round(self._most_credit))
 
     def on_ranked(self, request: RankRequest, ranking: Ranking) -> None:
         """Note an answer if it is of the sample; this is a `RankObserver`, for after the one that gives ids."""
-        self._until -= 1
-        if self._until > 0 or ranking.impression_id is None:
+        now_s = self._now_s()
+        self._credit = min(self._credit + (now_s - self._credited_s) * self._per_s, self._most_credit)
+        self._credited_s = now_s
+        if self._credit < 1.0 or ranking.impression_id is None:
             return
-        self._until = self._every
+        self._credit -= 1.0
         top = self._top
         self._waiting.append(
             _Sampled(
@@ -153,7 +157,3 @@ class CalibrationBuckets:
         totals.impressions[:] += np.bincount(bucket_K, minlength=BUCKETS)
         totals.expected[:] += np.bincount(bucket_K, sampled.scores, BUCKETS)
         self._memory.add(sampled, hash_K, bucket_K)
-        if self._memory.next == 0:
-            now_s = self._now_s()
-            self._every = max(1, round(self._every * SPAN_S / max(now_s - self._began_s, 1e-9)))
-            self._began_s = now_s

@@ -11,7 +11,6 @@ from typing import NamedTuple
 
 from xxhash import xxh3_64_intdigest
 
-from app.events.impression_id import ImpressionIds, now_ms
 from app.native.exploration import OrderDrawer
 from app.native.scorer import Floats, Positions
 from app.ranking.request import RankRequest
@@ -25,8 +24,6 @@ SHARE_SALT = "ctr-explore\x1f"
 class Exploration(NamedTuple):
     """How the order of an answer was drawn."""
 
-    impression_id: str
-    """From which the draw follows."""
     policy: RankingPolicy
     propensities: Floats
     """[P] of the first items: the probability with which the policy puts each where it is, given those before it."""
@@ -49,10 +46,15 @@ class Explorer:
         }
         self._share = share
         self._top = top
-        self._ids = ImpressionIds()
 
     def explore(
-        self, request: RankRequest, chosen: Route, score_N: Floats, order_N: Positions, best_K: Floats
+        self,
+        request: RankRequest,
+        chosen: Route,
+        impression_id: str,
+        score_N: Floats,
+        order_N: Positions,
+        best_K: Floats,
     ) -> tuple[Exploration, Positions, Floats] | None:
         """Draw the first K places of an answer: return how, the positions [K] in the request, and their scores [K].
 
@@ -60,16 +62,16 @@ class Explorer:
         share.
 
         Args:
+            impression_id: which the draw follows from.
             score_N, order_N: probabilities, descending and without NaN, and each one's position in the request.
             best_K: the first K of the scores.
         """
         drawer = self._drawers.get(chosen.label)
         if drawer is None or request.model is not None or (self._share < 1.0 and not self._is_of_share(request)):
             return None
-        impression_id = self._ids.next(now_ms(), chosen.artifact.version, chosen.label, user_id=request.user_id)
         drawn = drawer.draw(seed_of(impression_id), score_N, order_N, len(best_K), self._top)
         order_K, score_K, propensity_P = drawn
-        return Exploration(impression_id, drawer.policy, propensity_P, best_K), order_K, score_K
+        return Exploration(drawer.policy, propensity_P, best_K), order_K, score_K
 
     def _is_of_share(self, request: RankRequest) -> bool:
         who = repr(request.guest_arm) if request.user_id is None else request.user_id

@@ -1,6 +1,6 @@
 """`ImpressionLog` puts what was answered into the event log, with the features as they were scored.
 
-As an observer of rankings it only copies some numbers into a row of a block. A full block is recorded whole: answer by
+As an observer of rankings it only copies some numbers to the end of a block. A full block is recorded whole: answer by
 answer that takes ten times as long, because each step finds its code and data out of the processor's caches. What a
 ranking's rows of the item cache hold has to be found out before it changes, so the cache has what was noted recorded
 before it does.
@@ -13,7 +13,6 @@ import time
 from collections.abc import Callable
 
 from app.events.event_queue import EventQueue
-from app.events.impression_id import ImpressionIds
 from app.events.item_references import ItemReferences
 from app.events.records import IMPRESSIONS
 from app.ranking.noted_answers import NotedAnswers
@@ -53,7 +52,6 @@ class ImpressionLog:
         self._on_schema = on_schema
         self._recorded_id = recorded_id
         self._schemas: set[str] = set()
-        self._ids = ImpressionIds()
         self._noted: dict[tuple[Artifact, str, RankingPolicy | None, bool], NotedAnswers] = {}
         """By version, label and policy, and by whether the items still have to be numbered."""
         self._count = 0
@@ -61,16 +59,8 @@ class ImpressionLog:
         self._timer: asyncio.TimerHandle | None = None
 
     def on_ranked(self, request: RankRequest, ranking: Ranking) -> None:
-        """Give a ranking the id of its impression, if it has none yet, and note it; this is a `RankObserver`."""
+        """Note a ranking; this is a `RankObserver`."""
         at_us = time.time_ns() // 1000
-        if ranking.impression_id is None:
-            ranking.impression_id = self._ids.next(
-                at_us // 1000,
-                ranking.artifact.version,
-                ranking.label,
-                pinned=request.model is not None,
-                user_id=request.user_id,
-            )
         scored, exploration = ranking.scored, ranking.exploration
         if scored is None or (scored.row_N is None and scored.item_references is None):
             self._queue.dropped[IMPRESSIONS] += 1

@@ -9,6 +9,7 @@ import numpy as np
 from app.events.item_references import ItemReferences
 from app.events.records import ImpressionBlock, References
 from app.features.item_index import Rows
+from app.features.slots import Keys, Values
 from app.ranking.ranker import Ranking, ScoredSlots
 from app.ranking.request import RankRequest
 
@@ -32,7 +33,6 @@ class NotedAnswers:
         self._policy = None if first.exploration is None else first.exploration.policy
         self._has_rows = first.scored.row_N is not None
         self._top = top
-        slots = len(first.scored.user_slots.keys)
         # A list a column, of objects that the garbage collector does not follow: tuples of them would make it run.
         self._impression_ids: list[str] = []
         self._caller_ids: list[str | None] = []
@@ -41,8 +41,8 @@ class NotedAnswers:
         self._degraded: list[Sequence[str]] = []
         self._candidates: list[int] = []
         self._items: list[int] = []
-        self._user_keys_NS = np.empty((limit, slots), np.int64)
-        self._user_values_NS = np.empty((limit, slots), np.float32)
+        self._user_keys: list[Keys] = []
+        self._user_values: list[Values] = []
         self._stop = 0
         """Items of all answers so far, I."""
         self._item_I: Rows | References = np.empty(limit * top, np.int64)
@@ -53,12 +53,13 @@ class NotedAnswers:
     def add(self, at_us: int, user_id: str | None, request: RankRequest, ranking: Ranking, scored: ScoredSlots) -> None:
         """Copy what is wanted of an answer; of `limit` answers at most."""
         assert ranking.impression_id is not None
-        row, start = self.count, self._stop
+        start = self._stop
         best_K = ranking.order[: self._top]
         stop = start + len(best_K)
-        self._user_keys_NS[row], self._user_values_NS[row] = scored.user_slots
+        self._user_keys.append(scored.user_slots.keys)
+        self._user_values.append(scored.user_slots.values)
         if scored.row_N is not None:
-            scored.row_N.take(best_K, out=self._item_I[start:stop], mode="wrap")  # any other mode copies once more
+            self._item_I[start:stop] = scored.row_N[best_K]  # `take` lets another thread have the interpreter
         elif scored.item_references is not None:
             self._item_I[start:stop] = scored.item_references
         self._score_I[start:stop] = ranking.scores[: self._top]
@@ -71,11 +72,11 @@ class NotedAnswers:
         self._degraded.append(ranking.degraded or ())
         self._candidates.append(len(ranking.candidates))
         self._items.append(len(best_K))
-        self.count, self._stop = row + 1, stop
+        self.count, self._stop = self.count + 1, stop
 
     def to_block(self, references: ItemReferences) -> ImpressionBlock | None:
         """Return the answers; None if the log has no room for the slots of their items."""
-        row, stop = self.count, self._stop
+        stop = self._stop
         item_I = self._item_I[:stop]
         reference_I = references.of_rows(self._artifact, item_I) if self._has_rows else item_I.copy()
         if reference_I is None:
@@ -95,8 +96,8 @@ class NotedAnswers:
             self._degraded,
             self._candidates,
             self._items,
-            self._user_keys_NS[:row].copy(),  # a view would keep the room for `limit` answers
-            self._user_values_NS[:row].copy(),
+            np.concatenate(self._user_keys).reshape(self.count, -1),  # `np.stack` takes three times as long
+            np.concatenate(self._user_values).reshape(self.count, -1),
             reference_I,
             self._score_I[:stop].copy(),
             None if self._propensity_I is None else self._propensity_I[:stop].copy(),

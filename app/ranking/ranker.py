@@ -18,6 +18,7 @@ import torch
 from torch import Tensor
 
 from app.errors import DeadlinePassed
+from app.events.impression_id import ImpressionIds, now_ms
 from app.events.item_references import ItemReferences
 from app.events.records import References
 from app.features.item_cache import ItemCache
@@ -133,6 +134,7 @@ class Ranker:
         self._references = references
         self._references_top = references_top
         self._explorer = explorer
+        self._ids = ImpressionIds() if references is not None or explorer is not None else None
 
     async def rank(self, request: RankRequest, due: float) -> Ranking:
         """Rank the candidates of one request.
@@ -146,6 +148,9 @@ class Ranker:
         """
         began = time.perf_counter()
         chosen = route_request(self._live(), request)
+        impression_id = self._name_of(
+            chosen, request
+        )  # after scoring, which empties the caches, it takes twice as long
         features = await self._features.read(request.user_id, request.item_ids, due, in_slices=request.in_slices)
         fetched = time.perf_counter()
         if fetched >= due:
@@ -154,6 +159,7 @@ class Ranker:
             states_CD = self._cache.states(chosen.artifact)
         except KeyError:  # the version was retired while the store was slow to answer
             chosen = route_request(self._live(), request)
+            impression_id = self._name_of(chosen, request)
             states_CD = self._cache.states(chosen.artifact)
         # Nothing is awaited between the look-up and what scores, copies or pins the rows, nor before they are noted.
         artifact, items = chosen.artifact, None
@@ -172,7 +178,7 @@ class Ranker:
             with torch.inference_mode():
                 scoring = self._scorer.score(artifact, user_D, rows, due, in_slices=request.in_slices)
         scored = scoring if isinstance(scoring, Scored) else await scoring
-        ranking = self._ranking(chosen, request, features, scored)
+        ranking = self._ranking(chosen, request, impression_id, features, scored)
         if self._references is not None:
             best_K = ranking.order[: self._references_top]
             if items is not None and items.own:
@@ -197,6 +203,13 @@ class Ranker:
         ranking.encode_s = encoded - fetched
         ranking.score_s = time.perf_counter() - encoded
         return ranking
+
+    def _name_of(self, chosen: Route, request: RankRequest) -> str | None:
+        """Return the id of an answer's impression; None where nothing is logged and no order is drawn."""
+        if self._ids is None:
+            return None
+        pinned = request.model is not None
+        return self._ids.next(now_ms(), chosen.artifact.version, chosen.label, pinned=pinned, user_id=request.user_id)
 
     def _encode_user(self, artifact: Artifact, request: RankRequest, features: RequestFeatures) -> tuple[Slots, Tensor]:
         """Return the user's slots [S] and user state [D]."""
@@ -229,6 +242,7 @@ class Ranker:
         self,
         chosen: Route,
         request: RankRequest,
+        impression_id: str | None,
         features: RequestFeatures,
         scored: Scored,
     ) -> Ranking:
@@ -243,10 +257,12 @@ class Ranker:
         if chosen.fallback:
             degraded.append(MODEL_FALLBACK)
         score_K, order_K = score_N[: request.top_k], order_N[: request.top_k]
-        impression_id = exploration = None
-        if explorer is not None and (drawn := explorer.explore(request, chosen, score_N, order_N, score_K)):
-            exploration, order_K, score_K = drawn
-            impression_id = exploration.impression_id
+        exploration = None
+        if explorer is not None and impression_id is not None:
+            drawn = explorer.explore(request, chosen, impression_id, score_N, order_N, score_K)
+            if drawn is not None:
+                exploration, order_K, score_K = drawn
+        is_named = self._references is not None or exploration is not None
         return Ranking(
             artifact=artifact,
             label=chosen.label,
@@ -258,6 +274,6 @@ class Ranker:
             missing_user=features.missing_user,
             missing_items=features.missing_items,
             request_id=request.request_id,
-            impression_id=impression_id,
+            impression_id=impression_id if is_named else None,
             exploration=exploration,
         )

@@ -70,7 +70,7 @@ def test_propensities_stand_beside_scores(pairs: list[tuple[float, float]]) -> N
     """Small ones are read as the same float32 too, explained or not."""
     propensities = np.array([propensity for _, propensity in pairs], np.float32)[:15]
     drawn = ranking([(str(n), value) for n, (value, _) in enumerate(pairs)])
-    drawn.exploration = Exploration("id", RankingPolicy("softmax", 0.05), propensities, drawn.scores)
+    drawn.exploration = Exploration(RankingPolicy("softmax", 0.05), propensities, drawn.scores)
     explanation = Explanation(None, LogitCalibration(1.0, -0.5), [], no_parts="why")
     for answer in (drawn, replace(drawn, explanations=[explanation])):
         read = read_answer(answer)

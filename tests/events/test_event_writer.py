@@ -20,7 +20,6 @@ from app.events.event_queue import EventQueue  # noqa: E402
 from app.events.event_writer import EventWriter, finish_orphans  # noqa: E402
 from app.events.records import FEEDBACK, IMPRESSIONS, ITEMS, Feedback, ImpressionBlock  # noqa: E402
 from app.events.segment import SegmentName, parse_segment_name, segments  # noqa: E402
-from app.events.segment_columns import to_batch  # noqa: E402
 from app.events.spool import SPOOL, SpoolFile, read_spool  # noqa: E402
 from tests.events.records import AT_US, block, click, impression, item  # noqa: E402
 from tests.waiting import until  # noqa: E402
@@ -181,10 +180,10 @@ def test_the_files_of_a_worker_that_lives_are_left_alone(tmp_path: Path) -> None
 
 
 @pytest.mark.parametrize("cut", [1, 9, 100, 10_000])
-def test_a_stream_that_breaks_off_is_read_up_to_its_last_whole_batch(tmp_path: Path, cut: int) -> None:
-    file = SpoolFile(tmp_path / "x-1.items.arrows", ITEMS)
+def test_a_file_that_breaks_off_is_read_up_to_its_last_whole_frame(tmp_path: Path, cut: int) -> None:
+    file = SpoolFile(tmp_path / "x-1.items.frames", ITEMS)
     for number in range(3):
-        file.append(to_batch(ITEMS, [item(100 * number + one) for one in range(50)]))
+        assert file.append([item(100 * number + one) for one in range(50)]) == 50
     file.close()
     os.truncate(file.path, max(0, file.size - cut))
     read = np.concatenate([batch["reference"].to_numpy() for batch in read_spool(file.path, ITEMS)] or [np.array([])])

@@ -28,7 +28,7 @@ class Clock:
 
 
 class Traffic:
-    def __init__(self, remembered: int = 100) -> None:
+    def __init__(self, remembered: int = 1000) -> None:
         self.clock = Clock()
         self.buckets = CalibrationBuckets(TOP, self.clock, remembered=remembered)
         self._ids = ImpressionIds()
@@ -83,8 +83,11 @@ def test_every_score_has_its_bucket() -> None:
 
 def test_the_answers_before_are_forgotten_where_there_are_more() -> None:
     traffic = Traffic(remembered=4)
-    traffic.clock.now_s = 10 * SPAN_S  # so that each answer stays one of the sample
-    answers = [traffic.answer([0.7]) for _ in range(6)]
+    answers = []
+    for _ in range(6):
+        answers.append(traffic.answer([0.7]))
+        traffic.buckets.add([])
+        traffic.clock.now_s += SPAN_S  # so that each answer is one of the sample
     for ranking in answers:
         traffic.click(ranking, "0")
     assert traffic.buckets.totals()["stable"].clicks.sum() == 4

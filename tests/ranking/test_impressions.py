@@ -134,6 +134,13 @@ async def test_recorded_slots_give_the_recorded_scores(
         assert parse_impression_id(impression.impression_id)[1:3] == (versions[version].version, "stable")
 
 
+async def test_an_id_says_whether_the_version_was_named(
+    logged: Logged, live: list[LiveSnapshot], versions: list[Artifact]
+) -> None:
+    live[0] = LiveSnapshot(stable=versions[0])
+    assert [parse_impression_id(await logged.ask(model=model)).pinned for model in (None, "stable")] == [False, True]
+
+
 async def test_changes_between_requests_at_work_are_recorded_as_they_were_scored(
     logged: Logged, versions: list[Artifact], features: MemoryFeatureStore
 ) -> None:

@@ -66,9 +66,7 @@ def test_what_is_not_finished_counts_too(tmp_path: Path) -> None:
     )
     (tmp_path / SPOOL).mkdir()
     file = SpoolFile(tmp_path / SPOOL / f"w-1.{IMPRESSIONS}{SUFFIX}", IMPRESSIONS)
-    file.append(
-        to_batch(IMPRESSIONS, blocks(impression(0, at_us=AT_US + second * 10**6) for second in (9_000, 12_000)))
-    )
+    file.append(list(blocks(impression(0, at_us=AT_US + second * 10**6) for second in (9_000, 12_000))))
     file.close()
     log = LogReader(tmp_path)
     assert log.first == at(9_000)

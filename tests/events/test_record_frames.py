@@ -1,0 +1,64 @@
+"""Records come out of frames as they went in, up to the first frame that is not whole."""
+
+from __future__ import annotations
+
+import io
+from collections.abc import Sequence
+
+import numpy as np
+import pytest
+from hypothesis import given
+from hypothesis import strategies as st
+
+from app.events.record_frames import read_frames, to_frame
+from app.events.records import FEEDBACK, IMPRESSIONS, ITEMS, Record
+from tests.events.records import block, click, impression, item
+
+RECORDS: dict[str, Sequence[Record]] = {
+    IMPRESSIONS: [
+        block(impression(1)),
+        block(impression(2, propensities=True)),
+        block(impression(3, items=0)),
+    ],
+    ITEMS: [item(1), item(2**62)],
+    FEEDBACK: [click(1), click(2)._replace(value=0.5, feedback_id="named"), click(3)._replace(item_id="\U0001f600")],
+}
+
+
+def assert_same(records: Sequence[Record], others: Sequence[Record]) -> None:
+    assert [type(record) for record in records] == [type(other) for other in others]
+    for record, other in zip(records, others, strict=True):
+        for name, value, same in zip(record._fields, record, other, strict=True):
+            if isinstance(value, np.ndarray):
+                assert (value.dtype, value.shape) == (same.dtype, same.shape), name
+                np.testing.assert_array_equal(value, same)
+            else:
+                assert _plain(value) == _plain(same), name
+
+
+def _plain(value: object) -> object:
+    return [_plain(part) for part in value] if isinstance(value, list | tuple) else value
+
+
+@pytest.mark.parametrize("kind", RECORDS)
+def test_records_come_out_as_they_went_in(kind: str) -> None:
+    frames = [to_frame(RECORDS[kind]), to_frame(RECORDS[kind][:1])]
+    read = list(read_frames(io.BytesIO(b"".join(frames)), kind))
+    assert [len(records) for records in read] == [len(RECORDS[kind]), 1]
+    for records in read:
+        assert_same(RECORDS[kind][: len(records)], records)
+
+
+@pytest.mark.parametrize("kind", RECORDS)
+@given(st.data())
+def test_what_is_behind_the_last_whole_frame_is_left(kind: str, data: st.DataObject) -> None:
+    frame = to_frame(RECORDS[kind])
+    content = frame + frame[: data.draw(st.integers(0, len(frame) - 1))]
+    (read,) = read_frames(io.BytesIO(content), kind)
+    assert_same(RECORDS[kind], read)
+
+
+@pytest.mark.parametrize("rest", [bytes(4096), b"\x05\0\0\0\xc1junk", b"\x02\0\0\0\x91\x91", b"\x02\0\0\0\x91\x05"])
+def test_what_is_no_frame_ends_the_file(rest: bytes) -> None:
+    (read,) = read_frames(io.BytesIO(to_frame(RECORDS[FEEDBACK]) + rest), FEEDBACK)
+    assert_same(RECORDS[FEEDBACK], read)
