@@ -72,30 +72,28 @@ class Explainer:
         self._calibration = LogitCalibration(*artifact.program.calibration_2.tolist())
         self._parts: LogitParts | NoLogitParts
         try:
-            self._parts = LogitParts(artifact)
+            self._parts = LogitParts(artifact, turns)
         except NoLogitParts as error:
             self._parts = error
 
     async def explain(self, item: Slots) -> Explanation:
-        """Explain the score of an item (slots [S]) in a slice, one more for its parts, and more for many fields."""
+        """Explain the score of an item (slots [S]), with a turn before each slice of it."""
         await self._turns.next()
         logit, effects = await self._effects(item)
         if not math.isfinite(logit):
             return Explanation(None, self._calibration, [], no_parts="the logit is not finite")
-        if not isinstance(self._parts, NoLogitParts):
-            await self._turns.next()
         try:
-            parts = self._split(item, logit)
+            parts = await self._split(item, logit)
         except NoLogitParts as error:
             return Explanation(logit, self._calibration, effects, no_parts=str(error))
         return Explanation(logit, self._calibration, effects, parts)
 
-    def _split(self, item: Slots, logit: float) -> list[LogitPart]:
+    async def _split(self, item: Slots, logit: float) -> list[LogitPart]:
         """Return the parts of an item's logit. Raises NoLogitParts if they do not add up to it."""
         if isinstance(self._parts, NoLogitParts):
             raise self._parts
-        with torch.inference_mode():
-            parts = self._parts.split(self._user, item)
+        await self._turns.next()
+        parts = await self._parts.split(self._user, item)
         if abs(math.fsum(part.value for part in parts) - logit) > MAX_ERROR:
             raise NoLogitParts("the parts of this version's logit do not add up to it")
         return parts

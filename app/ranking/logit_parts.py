@@ -29,6 +29,7 @@ from app.features.slots import Slots
 from app.models.hashed_crosses import hashed_crosses_of
 from app.models.target_statistics import COLUMNS
 from app.registry.artifact.artifact import Artifact
+from app.runtime.loop_pacer import SliceTurns
 
 MAX_PAIRS = 200
 """Pairs of fields that are told apart, the strongest: as many as 20 fields have, and a tenth of what 64 fields have."""
@@ -56,8 +57,14 @@ class LogitPart(msgspec.Struct, frozen=True):
 class LogitParts:
     """Computes the parts of a model's logits."""
 
-    def __init__(self, artifact: Artifact) -> None:
-        """Take the version whose logits are split. Raises NoLogitParts if its model's logit is no sum of parts."""
+    def __init__(self, artifact: Artifact, turns: SliceTurns) -> None:
+        """
+        Args:
+            artifact: the version whose logits are split.
+            turns: of the slices of requests that take long.
+
+        Raises NoLogitParts if its model's logit is no sum of parts.
+        """
         architecture = artifact.manifest.architecture
         terms: dict[str, Sequence[Callable[[Tensor, Tensor, Tensor], list[LogitPart]]]] = {
             "lr": (),
@@ -70,32 +77,42 @@ class LogitParts:
         if architecture not in terms:
             raise NoLogitParts(f"the logit of {architecture} is no sum of parts; those of {', '.join(terms)} are")
         self._terms = terms[architecture]
+        self._turns = turns
         self._model: Any = artifact.program  # read beyond the interface of programs, by its class's methods
         self._schema = artifact.schema
         self._device = artifact.device
 
-    def split(self, user: Slots, item: Slots) -> list[LogitPart]:
+    async def split(self, user: Slots, item: Slots) -> list[LogitPart]:
         """Split the logit of one user's and one item's slots [S]. Parts of a kind come strongest first, none is 0.
 
-        Raises NoLogitParts if the program lacks what its model's class has today.
+        Others have a turn before each kind but the first, as each takes a quarter of a millisecond. Raises NoLogitParts
+        if the program lacks what its model's class has today.
         """
-        model = self._model
         try:
-            slots = [torch.from_numpy(array[None]).to(self._device) for array in (*user, *item)]
-            user_rows_BT, user_x_BT = model.user.expand(model.vocabulary_V, *slots[:2])
-            item_rows_BT, item_x_BT = model.item.expand(model.vocabulary_V, *slots[2:])
-            rows_BT, x_BT = torch.cat([user_rows_BT, item_rows_BT], 1), torch.cat([user_x_BT, item_x_BT], 1)
-            if getattr(model, "has_across", False):
-                x_BT = torch.cat([x_BT, model.across(user_rows_BT, item_rows_BT).to(x_BT.dtype)], 1)
-            fields_BFE = model.fields(rows_BT, x_BT)
-            if getattr(model, "has_dims", False):
-                fields_BFE = fields_BFE * model.dims_mask_FE
-            parts = [LogitPart("bias", (), _number(model.bias)), *self._first_order(fields_BFE)]
+            with torch.inference_mode():
+                inputs = self._inputs(user, item)
+                parts = [LogitPart("bias", (), _number(self._model.bias)), *self._first_order(inputs[2])]
             for term in self._terms:
-                parts += term(rows_BT, x_BT, fields_BFE)
+                await self._turns.next()
+                with torch.inference_mode():
+                    parts += term(*inputs)
         except (AttributeError, RuntimeError) as error:
             raise NoLogitParts("the parts of this version's logit cannot be told") from error
         return parts
+
+    def _inputs(self, user: Slots, item: Slots) -> tuple[Tensor, Tensor, Tensor]:
+        """Return the rows [1, T] of both sides' slots, their values [1, T] and the field vectors [1, F, E]."""
+        model = self._model
+        slots = [torch.from_numpy(array[None]).to(self._device) for array in (*user, *item)]
+        user_rows_BT, user_x_BT = model.user.expand(model.vocabulary_V, *slots[:2])
+        item_rows_BT, item_x_BT = model.item.expand(model.vocabulary_V, *slots[2:])
+        rows_BT, x_BT = torch.cat([user_rows_BT, item_rows_BT], 1), torch.cat([user_x_BT, item_x_BT], 1)
+        if getattr(model, "has_across", False):
+            x_BT = torch.cat([x_BT, model.across(user_rows_BT, item_rows_BT).to(x_BT.dtype)], 1)
+        fields_BFE = model.fields(rows_BT, x_BT)
+        if getattr(model, "has_dims", False):
+            fields_BFE = fields_BFE * model.dims_mask_FE
+        return rows_BT, x_BT, fields_BFE
 
     @cached_property
     def _slot_names(self) -> list[str]:

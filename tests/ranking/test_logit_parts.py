@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import asyncio
 import itertools
 import math
 import random
@@ -22,7 +23,7 @@ from app.models.base import CtrModel
 from app.models.preprocessing import Preprocessing
 from app.ranking import explain, logit_parts
 from app.ranking.explain import Explainer
-from app.ranking.logit_parts import MAX_ERROR, LogitParts
+from app.ranking.logit_parts import MAX_ERROR, LogitPart, LogitParts
 from app.registry.artifact.artifact import Artifact
 from app.registry.artifact.export import write
 from app.registry.artifact.load import load
@@ -72,12 +73,16 @@ def random_pair(preprocessing: Preprocessing, dice: random.Random) -> tuple[Slot
     return Encoder(schema, "user").encode(user_raw, str(user)), Encoder(schema, "item").encode(item_raw, str(item))
 
 
+def split_of(version: Artifact, user: Slots, item: Slots) -> list[LogitPart]:
+    return asyncio.run(LogitParts(version, SliceTurns()).split(user, item))
+
+
 def assert_adds_up(version: Artifact, preprocessing: Preprocessing, pairs: int) -> None:
-    dice, parts, logits = random.Random(7), LogitParts(version), []
+    dice, logits = random.Random(7), []
     for _ in range(pairs):
         user, item = random_pair(preprocessing, dice)
         logits.append(float(version.logits_of_pairs(*(Slots(s.keys[None], s.values[None]) for s in (user, item)))))
-        split = parts.split(user, item)
+        split = split_of(version, user, item)
         assert sum(part.value for part in split) == pytest.approx(logits[-1], abs=MAX_ERROR)
         assert all(part.value != 0 for part in split)
         assert len(set(map(key_of, split))) == len(split)
@@ -149,7 +154,7 @@ def test_each_part_is_what_the_formula_says(versions: dict[str, tuple[CtrModel, 
     for _ in range(3):
         user, item = random_pair(with_statistics(), dice)
         expected = reference_parts(model, with_statistics(), user, item)
-        actual = {key_of(part): part.value for part in LogitParts(version).split(user, item)}
+        actual = {key_of(part): part.value for part in split_of(version, user, item)}
         assert {**dict.fromkeys(expected, 0.0), **actual} == pytest.approx(expected, abs=1e-5)
 
 
@@ -168,9 +173,7 @@ def test_declared_hashed_crosses_are_pairs(tmp_path: Path) -> None:
             example, own, [(left, right, buckets)]
         )
         start += buckets
-    actual = {
-        frozenset(part.fields): part.value for part in LogitParts(version).split(user, item) if part.part == "pair"
-    }
+    actual = {frozenset(part.fields): part.value for part in split_of(version, user, item) if part.part == "pair"}
     assert actual == pytest.approx(expected, abs=1e-5)
 
 
@@ -180,10 +183,10 @@ def test_of_many_pairs_the_strongest_are_told_apart(
 ) -> None:
     version = versions["fm"][1]
     user, item = random_pair(with_statistics(), random.Random(2))
-    every = [part for part in LogitParts(version).split(user, item) if part.part == "pair"]
+    every = [part for part in split_of(version, user, item) if part.part == "pair"]
     assert [abs(part.value) for part in every] == sorted((abs(part.value) for part in every), reverse=True)
     monkeypatch.setattr(logit_parts, "MAX_PAIRS", 10)
-    *strongest, others = (part for part in LogitParts(version).split(user, item) if part.part == "pair")
+    *strongest, others = (part for part in split_of(version, user, item) if part.part == "pair")
     assert strongest == every[:10]
     assert others.fields == ()
     assert others.value == pytest.approx(sum(part.value for part in every[10:]), abs=1e-5)
@@ -219,8 +222,9 @@ async def test_effects_of_many_fields_are_computed_in_turns(
     version, turns = versions["deepfm"][1], CountedTurns()
     user, item = random_pair(with_statistics(), random.Random(5))
     whole = await Explainer(version, user, turns).explain(item)
-    assert turns.count == 2, "one of them for the parts"
+    of_parts = 3  # bias and first order, pairs, the network
+    assert turns.count == 1 + of_parts
     monkeypatch.setattr(explain, "SLICE", 4)
     sliced = await Explainer(version, user, turns).explain(item)
     assert effects_of(sliced) == pytest.approx(effects_of(whole), abs=1e-5)
-    assert turns.count == 2 + math.ceil((1 + len(whole.effects)) / 4) + 1
+    assert turns.count == 1 + of_parts + math.ceil((1 + len(whole.effects)) / 4) + of_parts
