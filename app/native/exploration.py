@@ -51,12 +51,13 @@ class OrderDrawer:
         if n > self._room:
             self._make_room(n)
         k = min(places, n)
+        p = min(top, k)
         block_2K = np.empty(2 * k, np.int64)  # one array, because each has its price
         bindings.draw_order(
-            self._pointer, seed, address_of(score_N), address_of(position_N), n, k, address_of(block_2K)
+            self._pointer, seed, address_of(score_N), address_of(position_N), n, k, p, address_of(block_2K)
         )
         floats_2K = block_2K[k:].view(np.float32)
-        return block_2K[:k], floats_2K[:k], floats_2K[k : k + top]
+        return block_2K[:k], floats_2K[:k], floats_2K[k : k + p]
 
     def _make_room(self, candidates: int) -> None:
         self._room, self._scratch_4N = candidates, np.empty(4 * candidates)

@@ -165,14 +165,14 @@ static const uint64_t *first_arrivals(const double *arrival_N, int64_t n, int64_
     return from;
 }
 
-/* Write the propensities of the first K of N candidates, which were drawn in this order: a weight over the sum of those that
+/* Write the propensities of the first P of N candidates, which were drawn in this order: a weight over the sum of those that
    were left. Sums begin at the end, so that small weights do not vanish beside large ones. */
-static ALWAYS_INLINE void softmax_propensities(const double *weight_N, const uint64_t *order_N, int64_t n, int64_t k,
-                                               int are_logs, float *propensity_K) {
+static ALWAYS_INLINE void softmax_propensities(const double *weight_N, const uint64_t *order_N, int64_t n, int64_t p,
+                                               int are_logs, float *propensity_P) {
     double sum = 0.0, sums[4] = {0}, largest = are_logs ? weight_N[(uint32_t)order_N[n - 1]] : 0.0;
     int64_t place = n - 1;
     if (!are_logs) { /* four sums at a time, which do not wait for each other */
-        for (; place >= k + 3; place -= 4)
+        for (; place >= p + 3; place -= 4)
             for (int part = 0; part < 4; part++) sums[part] += weight_N[(uint32_t)order_N[place - part]];
         sum = sums[0] + sums[1] + (sums[2] + sums[3]);
     }
@@ -184,14 +184,14 @@ static ALWAYS_INLINE void softmax_propensities(const double *weight_N, const uin
         }
         if (are_logs) weight = exp(weight - largest);
         sum += weight;
-        if (place < k) propensity_K[place] = (float)(weight / sum);
+        if (place < p) propensity_P[place] = (float)(weight / sum);
     }
 }
 
 /* Plackett-Luce: with weights w = (p / (1 - p))^(1 / temperature), each place takes one of the rest with a probability in
    proportion to its weight. That is the order in which they arrive by rates w, and that of Gumbel's top k. */
 static void draw_softmax(const Policy *policy, uint64_t seed, const float *score_N, const int64_t *position_N, int64_t n,
-                         int64_t k, float *drawn_score_K, int64_t *drawn_position_K, float *propensity_K) {
+                         int64_t k, int64_t p, float *drawn_score_K, int64_t *drawn_position_K, float *propensity_P) {
     double *weight_N = policy->scratch_4N, *arrival_N = weight_N + n, temperature = policy->parameter;
     uint64_t *pair_2N = (uint64_t *)(arrival_N + n);
     int are_logs;
@@ -210,14 +210,14 @@ static void draw_softmax(const Policy *policy, uint64_t seed, const float *score
         drawn_position_K[place] = position_N[i];
     }
     if (are_logs)
-        softmax_propensities(weight_N, order_N, n, k, 1, propensity_K);
+        softmax_propensities(weight_N, order_N, n, p, 1, propensity_P);
     else
-        softmax_propensities(weight_N, order_N, n, k, 0, propensity_K);
+        softmax_propensities(weight_N, order_N, n, p, 0, propensity_P);
 }
 
 /* Each place takes the best of the rest, or with probability epsilon one of all the rest, each as likely. */
 static void draw_epsilon(const Policy *policy, uint64_t seed, const float *score_N, const int64_t *position_N, int64_t n,
-                         int64_t k, float *drawn_score_K, int64_t *drawn_position_K, float *propensity_K) {
+                         int64_t k, int64_t p, float *drawn_score_K, int64_t *drawn_position_K, float *propensity_P) {
     int64_t *rest_N = (int64_t *)policy->scratch_4N;
     double epsilon = policy->parameter;
     for (int64_t i = 0; i < n; i++) rest_N[i] = i;
@@ -233,17 +233,17 @@ static void draw_epsilon(const Policy *policy, uint64_t seed, const float *score
         rest_N[place] = i;
         drawn_score_K[place] = score_N[i];
         drawn_position_K[place] = position_N[i];
-        propensity_K[place] = (float)(taken == place ? 1.0 - epsilon + each : each);
+        if (place < p) propensity_P[place] = (float)(taken == place ? 1.0 - epsilon + each : each);
     }
 }
 
 /* Draw the first K places of an order of N candidates, given by their probabilities, highest first and none NaN, and their
-   positions in the request. Write K positions, and behind them K probabilities and K propensities. */
+   positions in the request. Write K positions, and behind them K probabilities and the propensities of the first P. */
 EXPORT void ctr_draw_order(const Policy *policy, uint64_t seed, const float *score_N, const int64_t *position_N, int64_t n,
-                           int64_t k, int64_t *drawn_2K) {
+                           int64_t k, int64_t p, int64_t *drawn_2K) {
     float *drawn_score_K = (float *)(drawn_2K + k);
     if (policy->kind == POLICY_SOFTMAX)
-        draw_softmax(policy, seed, score_N, position_N, n, k, drawn_score_K, drawn_2K, drawn_score_K + k);
+        draw_softmax(policy, seed, score_N, position_N, n, k, p, drawn_score_K, drawn_2K, drawn_score_K + k);
     else
-        draw_epsilon(policy, seed, score_N, position_N, n, k, drawn_score_K, drawn_2K, drawn_score_K + k);
+        draw_epsilon(policy, seed, score_N, position_N, n, k, p, drawn_score_K, drawn_2K, drawn_score_K + k);
 }
