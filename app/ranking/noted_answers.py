@@ -17,7 +17,7 @@ from app.ranking.request import RankRequest
 class NotedAnswers:
     """Answers by one version under one label and policy, either all with rows of the item cache or all without.
 
-    Nothing of a ranking is kept: its arrays would be out of the processor's caches when the next ones need them.
+    Of a ranking the user's slots alone are kept: larger arrays would drive others out of the processor's caches.
     """
 
     def __init__(self, first: Ranking, limit: int, top: int) -> None:

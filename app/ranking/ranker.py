@@ -147,10 +147,7 @@ class Ranker:
                 be encoded, or the deadline passed.
         """
         began = time.perf_counter()
-        chosen = route_request(self._live(), request)
-        impression_id = self._name_of(
-            chosen, request
-        )  # after scoring, which empties the caches, it takes twice as long
+        chosen, impression_id = self._choose(request)
         features = await self._features.read(request.user_id, request.item_ids, due, in_slices=request.in_slices)
         fetched = time.perf_counter()
         if fetched >= due:
@@ -158,8 +155,7 @@ class Ranker:
         try:
             states_CD = self._cache.states(chosen.artifact)
         except KeyError:  # the version was retired while the store was slow to answer
-            chosen = route_request(self._live(), request)
-            impression_id = self._name_of(chosen, request)
+            chosen, impression_id = self._choose(request)
             states_CD = self._cache.states(chosen.artifact)
         # Nothing is awaited between the look-up and what scores, copies or pins the rows, nor before they are noted.
         artifact, items = chosen.artifact, None
@@ -204,12 +200,16 @@ class Ranker:
         ranking.score_s = time.perf_counter() - encoded
         return ranking
 
-    def _name_of(self, chosen: Route, request: RankRequest) -> str | None:
-        """Return the id of an answer's impression; None where nothing is logged and no order is drawn."""
+    def _choose(self, request: RankRequest) -> tuple[Route, str | None]:
+        """Choose the version that answers, and the id of the answer's impression if there may be one.
+
+        Scoring empties the processor's caches; after it to make an id takes twice as long.
+        """
+        chosen = route_request(self._live(), request)
         if self._ids is None:
-            return None
-        pinned = request.model is not None
-        return self._ids.next(now_ms(), chosen.artifact.version, chosen.label, pinned=pinned, user_id=request.user_id)
+            return chosen, None
+        version, pinned = chosen.artifact.version, request.model is not None
+        return chosen, self._ids.next(now_ms(), version, chosen.label, pinned=pinned, user_id=request.user_id)
 
     def _encode_user(self, artifact: Artifact, request: RankRequest, features: RequestFeatures) -> tuple[Slots, Tensor]:
         """Return the user's slots [S] and user state [D]."""
