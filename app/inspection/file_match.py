@@ -53,6 +53,15 @@ class FileSample:
                 found.append(None)
         return found
 
+    def empty_ids(self, encoder: Encoder) -> set[str]:
+        """Return the ids of a side whose rows have no value in any of its fields: nothing can be stored of them."""
+        names = {one.raw_name for one in encoder.fields if one.entity == encoder.side and not one.is_id}
+        empty, given = set[str](), set[str]()
+        for one, row in zip(self.ids(encoder), self.rows, strict=True):
+            if one is not None:
+                (given if any(row.get(name) not in (None, "") for name in names) else empty).add(one)
+        return empty - given
+
     def shares(self) -> dict[str, float]:
         """Return the share of the rows that have a value, by column."""
         count = max(len(self.rows), 1)

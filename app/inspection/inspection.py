@@ -81,13 +81,17 @@ def inspect(
         advice = "set CTR_REDIS_URL to the store that the service reads, and see that it answers"
         found.findings.append(Finding("store", "store", "", reason, advice))
         return found
+    table = file.name if file is not None and len(in_file) == len(SIDES) else ""
     for side, sample in samples.items():
         where = ENTITIES[side]
         found.sampled[where] = len(sample.hashes)
         in_store = field_values(encoders[side], list(sample.hashes), list(sample.hashes.values()), vocabulary_V)
-        shares = file.shares() if file is not None and side in in_file else None
-        found.findings += match_keys(sample, where, f"CTR_{side.upper()}_KEY", file.name if file else "")
-        found.findings += match_hashes(sample, encoders[side], in_store, where, shares, max_unknown)
+        own = file if side in in_file else None
+        shares = own.shares() if own is not None else None
+        empty = len(own.empty_ids(encoders[side])) if own is not None else 0
+        setting, name = f"CTR_{side.upper()}_KEY", file.name if file else ""
+        found.findings += match_keys(sample, where, setting, name, empty, table)
+        found.findings += match_hashes(sample, encoders[side], in_store, where, shares, max_unknown, table)
         if file is not None and side in in_file:
             found.findings += match_types(in_file[side], in_store, where, file.name)
     return found
@@ -99,6 +103,8 @@ def _sample(
     """Yield a sample of the store for each side that the schema has fields of, the file's own ids first."""
     sides = sides_of(file, encoders) if file else []
     for side, encoder in encoders.items():
-        ids = [one for one in file.ids(encoder) if one is not None] if file and side in sides else []
+        named = file.ids(encoder) if file and side in sides else []
+        empty = file.empty_ids(encoder) if file and side in sides else set()
+        ids = [one for one in named if one is not None and one not in empty]
         if ids or any(one.entity == side for one in encoder.fields):
             yield side, sample_store(client, templates[side], count, ids)

@@ -269,3 +269,35 @@ def test_without_a_version_nothing_is_unknown(store: redis.Redis) -> None:
 )  # fmt: skip
 def test_kinds_of_values(value: object, kind: str) -> None:
     assert kind_of(value) == kind
+
+
+def test_users_without_any_value_are_told_from_those_that_were_not_loaded(
+    look: Look, store: redis.Redis, tmp_path: Path
+) -> None:
+    """A hash without fields does not exist: who has no value in the file cannot be missing from the store."""
+    fields = raw_user(0).keys() - {"user_id"}
+    empty = {name: lambda row, name=name: row.get(name, "") if row["user_id"] else "" for name in fields}
+    file = impressions(tmp_path, **empty)
+    store.delete("ctr:v1:user:0")
+    found = look(file)
+    assert problems(found) == []
+    assert "nothing can be stored of 1 of the users of clicks.csv" in one_of(found, "ids").message
+    for number in range(1, USERS):
+        store.delete(f"ctr:v1:user:{number}")
+    found = look(file)
+    assert problems(found) == [("keys", "users", "")]
+
+
+def test_a_table_with_labels_is_never_advised_to_be_loaded(look: Look, store: redis.Redis, tmp_path: Path) -> None:
+    for number in range(1, USERS):
+        store.delete(f"ctr:v1:user:{number}")
+    for number in range(ITEMS):
+        store.hdel(f"ctr:v1:item:{number}", "year", *(["rating"] if number % 2 else []))
+    found = look(impressions(tmp_path))
+    assert problems(found) == [("ids", "users", ""), ("lacking", "items", "rating"), ("lacking", "items", "year")]
+    for one in found.findings:
+        assert "which `ctr train --export DIR` writes: clicks.csv has labels" in one.advice, one
+    items = tmp_path / "items.jsonl"
+    items.write_bytes(b"\n".join(msgspec.json.encode({"id": n, **raw_item(n)}) for n in range(ITEMS)))
+    for one in look(items).findings:
+        assert "--export" not in one.advice
