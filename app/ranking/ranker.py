@@ -17,7 +17,7 @@ import numpy as np
 import torch
 from torch import Tensor
 
-from app.errors import DeadlinePassed
+from app.errors import DeadlinePassed, EncodingError
 from app.events.impression_id import ImpressionIds, now_ms
 from app.events.item_references import ItemReferences
 from app.events.records import References
@@ -33,6 +33,7 @@ from app.ranking.degraded import INVALID_FEATURES, MODEL_FALLBACK, NOT_FINITE
 from app.ranking.explain import MAX_EXPLAINED, Explainer, Explanation
 from app.ranking.exploration import Exploration, Explorer
 from app.ranking.ignored import ignored_features
+from app.ranking.misfits import user_misfit
 from app.ranking.request import RankRequest
 from app.ranking.request_features import FeatureReader, RequestFeatures
 from app.ranking.request_items import RequestItems
@@ -221,7 +222,10 @@ class Ranker:
         encoder = artifact.user_encoder
         slots = encoder.encode(features.user, request.user_id, on_invalid)
         if request.context or request.user_features:
-            slots = encoder.patch(slots, {**request.user_features, **request.context})
+            try:
+                slots = encoder.patch(slots, {**request.user_features, **request.context})
+            except EncodingError as error:
+                raise user_misfit(encoder, request, error) from None
         return slots, artifact.encode_user(slots)
 
     async def _explanations(

@@ -13,7 +13,7 @@ import numpy as np
 import torch
 from torch import Tensor
 
-from app.errors import DeadlinePassed
+from app.errors import DeadlinePassed, EncodingError
 from app.events.item_references import ItemReferences
 from app.events.records import References
 from app.features.item_cache import ItemCache
@@ -23,6 +23,7 @@ from app.features.store import RawFeatures
 from app.native.scorer import Positions
 from app.ranking.candidate_scorer import StateRows
 from app.ranking.degraded import INVALID_FEATURES
+from app.ranking.misfits import item_misfit
 from app.ranking.request import RankRequest
 from app.ranking.request_features import RequestFeatures
 from app.registry.artifact.artifact import Artifact
@@ -182,8 +183,13 @@ class RequestItems:
             )
         overrides = self._overrides
         patches = {row: overrides[index] for row, index in enumerate(own) if index in overrides}
-        if patches:
+        if not patches:
+            return
+        try:
             encoder.patch_many(slots, patches)
+        except EncodingError as error:
+            ids = features.item_ids.at([own[row] for row in patches])
+            raise item_misfit(encoder, dict(zip(ids, patches.values(), strict=True)), error) from None
 
 
 def overrides_of(artifact: Artifact, features: RequestFeatures, request: RankRequest) -> Mapping[int, RawFeatures]:

@@ -186,13 +186,21 @@ async def test_a_guest_is_scored_as_training_saw_a_missing_user(
 
 
 async def test_a_value_sent_that_no_slot_can_hold_is_the_clients_error(ranker: Ranker) -> None:
-    for request in (
-        RankRequest("4", ["1"], user_features={"age": "old"}),
-        RankRequest("4", ["1"], context={"session_length": [1]}),
-        RankRequest("4", ["1"], item_features={"1": {"year": {"a": 1.0}}}),
+    long = "7" * 90
+    for request, place in (
+        (RankRequest("4", ["1"], user_features={"age": "old"}), "user_features.age"),
+        (RankRequest("4", ["1"], context={"session_length": [1]}), "context.session_length"),
+        (RankRequest("4", ["1"], user_features={"age": 3}, context={"age": "old"}), "context.age"),
+        (RankRequest("4", ["1"], item_features={"1": {"year": {"a": 1.0}}}), "item_features.1.year"),
+        (
+            RankRequest("4", ["1", "2"], item_features={"1": {"popularity": 1}, "2": {"popularity": "many"}}),
+            "item_features.2.popularity",
+        ),
+        (RankRequest("4", [long], item_features={long: {"rating": "good"}}), f"item_features.{'7' * 39}….rating"),
     ):
-        with pytest.raises(EncodingError):
+        with pytest.raises(EncodingError) as refused:
             await ask(ranker, request)
+        assert [where for where, _ in refused.value.errors] == [place]
     assert (await ask(ranker, RankRequest("4", ["1"]))).degraded == []
 
 
