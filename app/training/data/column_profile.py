@@ -20,6 +20,8 @@ WRITTEN_NUMBER = r"^\s*[-+]?[$€£]?\s*\d{1,3}(?:,\d{3})*(?:\.\d+)?\s*[%€$£]
 """Matches 1,234.50 and the like, which are no lists."""
 SIGNED_NUMBER = r"^ *[-+(]? *[$€£]? *\d{1,3}(?:[.,' \u00a0\u202f]?\d{3})*(?:[.,]\d+)? *[%€$£]? *\)? *$"
 """Matches numbers as people and spreadsheets write them: 1.234,50, 5 %, $5, (5)."""
+SIGNS = "[.,%€$£(]"
+"""Matches what such a number has and no plain one, but for a point."""
 JSON_SAMPLE = 1_000
 MAX_UNREADABLE = 0.005
 """Numbers may have so many values among them that are none: training reads up to 1 % of such as missing."""
@@ -33,6 +35,8 @@ class ColumnProfile:
     """Holds the values, null where missing; empty text counts as missing."""
     words: tuple[str, ...] = ()
     """Holds what the file has among numbers where one is missing, such as NULL."""
+    decimal_commas: bool = False
+    """Says whether 1,5 is a number and no list, as nearly always in a file whose columns are divided by semicolons."""
 
     @property
     def name(self) -> str:
@@ -88,11 +92,7 @@ class ColumnProfile:
     @cached_property
     def has_signed_numbers(self) -> bool:
         """Tell whether all values are numbers, but some with signs or separators that no field reads."""
-        return (
-            self.floats is None
-            and self._all_match(SIGNED_NUMBER)
-            and bool(self.present.str.contains("[.,%€$£(]").any())
-        )
+        return self.floats is None and self._all_match(SIGNED_NUMBER) and bool(self.present.str.contains(SIGNS).any())
 
     @cached_property
     def has_padded_codes(self) -> bool:
@@ -112,7 +112,8 @@ class ColumnProfile:
         if self.name.endswith(RECBOLE_LIST):
             return " "
         for separator in SEPARATORS if not self._all_match(r"^[\[{(]") else ():
-            if separator == "," and self.present.str.contains(WRITTEN_NUMBER).all():
+            number = SIGNED_NUMBER if self.decimal_commas else WRITTEN_NUMBER
+            if separator == "," and self.present.str.contains(number).all():
                 continue
             with_separator = self.present.filter(self.present.str.contains(separator, literal=True))
             if len(with_separator) >= MIN_LIST_SHARE * max(len(self.present), 1) and len(with_separator):

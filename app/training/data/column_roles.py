@@ -12,7 +12,7 @@ from app.errors import ConfigError
 from app.features.fields import RAW_NAME
 from app.features.times import HOW_TO_WRITE
 from app.training.data.column_names import plain_name, words_of
-from app.training.data.column_profile import ColumnProfile
+from app.training.data.column_profile import SIGNS, ColumnProfile
 from app.training.data.label_leaks import label_leak
 from app.training.data.label_threshold import label_threshold
 from app.training.data.labels import MINUS, ZERO, ZERO_OR_ONE, LabelReading
@@ -139,9 +139,10 @@ def cannot_be_field(profile: ColumnProfile) -> str:
 
 def number_hint(profile: ColumnProfile) -> str:
     """Say how numbers have to be written that no numeric field reads; empty where a column holds none."""
-    if not profile.has_signed_numbers or profile.has_lists:
+    if not profile.has_signed_numbers:
         return ""
-    return f"; to be numbers, {profile.present[0].strip()} and the like are written as 1234.5"
+    example = profile.present.filter(profile.present.str.contains(SIGNS))[0].strip()
+    return f"; to be numbers, {example} and the like are written as 1234.5"
 
 
 def copied_column(profile: ColumnProfile, others: Iterable[ColumnProfile]) -> str:

@@ -119,7 +119,8 @@ def propose_schema(
     share_spaces(proposals, ids)
     text = _yaml_document(path, proposals, label, positive, timestamp, left_out, len(labels))
     parse_schema(text, origin=f"the proposal for {path.name}")
-    return SchemaProposal(text, label, timestamp, left_out, (*files.notes(), *_without_ids(proposals)))
+    notes = (*files.notes(), *_written_numbers(proposals), *_without_ids(proposals))
+    return SchemaProposal(text, label, timestamp, left_out, notes)
 
 
 def _leave_out_times(
@@ -187,6 +188,7 @@ def _first_rows(path: Path, files: TableFiles, rows: int) -> Iterable[ColumnProf
         if sum(len(frame) for frame in frames) >= rows:
             break
     table = stack_frames(frames)[:rows]
+    semicolons = files.separator_of is not None and all(files.separator_of(file) == ";" for file in files.files[:1])
     if table.is_empty():
         raise DataError(f"{path}: has no usable rows: {bad.skipped}" if bad.count else f"{path}: has no rows")
     for series in table:
@@ -195,9 +197,19 @@ def _first_rows(path: Path, files: TableFiles, rows: int) -> Iterable[ColumnProf
             given = column.replace("", None)
             numbers = without_missing_words(given)
             words = given.filter(given.is_not_null() & numbers.is_null()).unique().sort().to_list()
-            yield ColumnProfile(numbers, tuple(words))
+            yield ColumnProfile(numbers, tuple(words), semicolons)
         else:
             yield ColumnProfile(column.fill_nan(None) if column.dtype.is_float() else column)
+
+
+def _written_numbers(proposals: list[FieldProposal]) -> list[str]:
+    """Say which columns are taken for categories or lists although they look like numbers, and what to do."""
+    kinds = {"categorical": "categories", "multi_categorical": "lists"}
+    return [
+        f"{one_line(one.profile.name)} is taken for {kinds[one.type]}{number_hint(one.profile)}"
+        for one in proposals
+        if one.type in kinds and number_hint(one.profile)
+    ]
 
 
 def _without_ids(proposals: list[FieldProposal]) -> list[str]:

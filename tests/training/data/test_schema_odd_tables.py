@@ -2,7 +2,9 @@
 
 from __future__ import annotations
 
+import csv
 import json
+import re
 from datetime import date, datetime, time, timedelta
 from decimal import Decimal
 from pathlib import Path
@@ -15,7 +17,7 @@ from hypothesis import strategies as st
 
 from app.errors import ConfigError, DataError
 from app.features.schema import parse_schema
-from app.training.data.schema_proposal import propose_schema
+from app.training.data.schema_proposal import SchemaProposal, propose_schema
 
 DAY = datetime.fromisoformat("2024-05-03T10:11:12")
 ODD_TEXTS = [
@@ -156,6 +158,30 @@ def test_numbers_that_no_field_reads_are_told_how_to_be_written(tmp_path: Path, 
     copies = [f"{row % 2}\tx{row * 7 % 31}\t{form.format(row * 7 % 31)}" for row in range(200)]
     path.write_text("clicked\titem_id\tprice\n" + "\n".join(copies) + "\n")
     assert propose_schema(path).left_out["price"] == f"says the same as item_id in every row{hint}"
+
+
+def test_a_decimal_comma_is_no_list_where_semicolons_divide_the_columns(tmp_path: Path) -> None:
+    """In another file 1,5 may be a list of two; there the hint says how to have numbers."""
+
+    def proposal(separator: str, values: list[str]) -> SchemaProposal:
+        table = [["clicked", "user_id", "item_id", "price"]]
+        table += [[f"{row % 2}", f"u{row % 37}", f"i{row % 41}", value] for row, value in enumerate(values)]
+        path = tmp_path / "rows.csv"
+        with path.open("w", newline="") as file:
+            csv.writer(file, delimiter=separator).writerows(table)
+        return propose_schema(path)
+
+    prices = [("-1,5", "3")[row % 2] if row % 9 == 0 else f"{row % 6},{row * 7 % 11}" for row in range(200)]
+    hint = "to be numbers, -1,5 and the like are written as 1234.5"
+    found = proposal(";", prices)
+    assert re.search(r"name: price, entity: \w+, type: categorical}", found.text)
+    assert f"price is taken for categories; {hint}" in found.notes
+    found = proposal(",", prices)
+    assert 'type: multi_categorical, separator: ","' in found.text
+    assert f"lists divided by ,; {hint}" in found.text
+    assert f"price is taken for lists; {hint}" in found.notes
+    found = proposal(";", [f"{row % 4},{row % 5},{row % 6}" for row in range(200)])
+    assert 'type: multi_categorical, separator: ","' in found.text
 
 
 def test_a_label_that_training_cannot_read_is_refused(tmp_path: Path) -> None:

@@ -56,11 +56,19 @@ def delimited_files(
     def quoting_of(path: Path) -> Quoting:
         return layout(path).quoting
 
+    def separator_of(path: Path) -> str:
+        return layout(path).separator
+
     def notes() -> tuple[str, ...]:
         return tuple(dict.fromkeys(layout(file).note for file in files if layout(file).note))
 
     return TableFiles(
-        files, read, SplitBoundary.LINES, quoting_of if quoted else None, notes if fixed is None else tuple
+        files,
+        read,
+        SplitBoundary.LINES,
+        quoting_of if quoted else None,
+        separator_of,
+        notes if fixed is None else tuple,
     )
 
 

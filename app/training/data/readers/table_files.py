@@ -38,6 +38,8 @@ class TableFiles:
     boundary: SplitBoundary
     quoting_of: Callable[[Path], Quoting] | None = None
     """Says how the cells of a file are quoted; None where quotes mean nothing."""
+    separator_of: Callable[[Path], str] | None = None
+    """Says what divides the columns of a file; None where they are not divided by a letter."""
     notes: Callable[[], tuple[str, ...]] = tuple
     """Says what a user should know of how the files are read."""
     keys: Mapping[Path, Mapping[str, KeyValue]] = field(default_factory=dict)
