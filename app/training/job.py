@@ -192,12 +192,15 @@ class TrainingJob:
         It is a matter of a second, so that a search may prepare its rows once and try several kinds.
 
         Raises:
-            ConfigError: the rows are larger than memory.
+            ConfigError: rows are mapped from files.
         """
         if self.config.preparation.target_statistics == "none":
             return prepared
         if any(encoded.scratch_folder is not None for encoded in prepared.encoded.values()):
-            raise ConfigError("--target-statistics: these rows are larger than memory, for which there are none")
+            raise ConfigError(
+                "--target-statistics: these rows are mapped from files, as all that a service recorded and tables of "
+                "more than 64 MB are, and statistics are made of rows in memory alone: leave the option out"
+            )
         preprocessing, rows = self.config.extend(prepared.preprocessing, prepared.rows)
         return replace(prepared, preprocessing=preprocessing, rows=rows)
 

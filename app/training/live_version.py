@@ -17,6 +17,7 @@ from app.registry.artifact.artifact import Artifact
 from app.registry.artifact.manifest import Manifest
 from app.registry.store.model_store import ModelStore
 from app.training.data.dataset import Dataset
+from app.training.data.schema_differences import schema_differences
 from app.training.data.split import PARTS
 from app.training.data.weight_columns import WeightColumns
 from app.training.evaluation.comparison import compare, is_better, probabilities
@@ -72,15 +73,8 @@ def check_same_schema(schema: FeatureSchema, live: Artifact) -> None:
     """Raise ConfigError, naming what differs, if rows are not encoded as the live version's were."""
     if schema.hash == live.schema_hash:
         return
-    fields, live_fields = ({field.name: field for field in s.fields} for s in (schema, live.schema))
-    changes = {
-        "new": fields.keys() - live_fields.keys(),
-        "gone": live_fields.keys() - fields.keys(),
-        "changed": {name for name in fields.keys() & live_fields.keys() if fields[name] != live_fields[name]},
-    }
-    differences = "; ".join(f"{change}: {', '.join(sorted(names))}" for change, names in changes.items() if names)
     raise ConfigError(
-        f"the schema is not that of the live version {live.version} ({differences or 'their order or crosses differ'}"
+        f"the schema is not that of the live version {live.version} ({schema_differences(schema, live.schema)}"
         "): leave out --features to go on with the live one, or train anew with `ctr train --publish`"
     )
 

@@ -47,6 +47,7 @@ def open_dataset(
     report: ReportProgress | None = None,
     group: ProcessGroup = SINGLE_PROCESS,
     limits: EncodingLimits = DEFAULT_LIMITS,
+    called: str | None = None,
 ) -> Dataset:
     """Read a dataset: a large file into its encoded form, unless that is there already.
 
@@ -64,6 +65,7 @@ def open_dataset(
         report: receives the number of rows encoded so far and the share of the file read.
         group: the processes that open it, all of them.
         limits: how much is held in memory at a time.
+        called: whose schema `features` has, if it is no file of the user's.
 
     Raises:
         ConfigError: the arguments do not fit together, or the schema is wrong.
@@ -73,7 +75,9 @@ def open_dataset(
         _check_options(name, label, timestamp, escape, positive, weighting)
         if path is None:
             raise ConfigError("--dataset served needs --data DIR, where `ctr join` wrote the rows")
-        return open_served(path, features, cache, report=report, group=group, limits=limits, weighting=weighting)
+        return open_served(
+            path, features, cache, report=report, group=group, limits=limits, weighting=weighting, called=called
+        )
     source = group.run_all_or_raise(
         lambda: open_source(name, path, features, label, timestamp, limits, escape, positive, weighting)
     )

@@ -34,6 +34,7 @@ from app.training.data.encoded_folder import FORMAT, META_FILE, EncodedFolder, E
 from app.training.data.encoding_limits import DEFAULT_LIMITS, EncodingLimits
 from app.training.data.mapped_dataset import MappedDataset
 from app.training.data.readers.bad_rows import SkippedRows
+from app.training.data.schema_differences import schema_differences
 from app.training.data.served_schema import ServedSchema
 from app.training.data.shard_encoding import ARRAY_NAMES, ReportProgress
 from app.training.data.weight_columns import UNWEIGHTED, WeightColumns
@@ -65,6 +66,7 @@ def open_served(
     group: ProcessGroup = SINGLE_PROCESS,
     limits: EncodingLimits = DEFAULT_LIMITS,
     weighting: WeightColumns = UNWEIGHTED,
+    called: str | None = None,
 ) -> ServedDataset:
     """Open the rows that `ctr join` made.
 
@@ -74,6 +76,7 @@ def open_served(
         cache: folder of encoded folders.
         group: the processes that open it; the first of each machine writes the arrays.
         weighting: the share of the rows without a click that were kept, if not all were.
+        called: whose schema `features` has, if it is no file of the user's.
 
     Raises:
         ConfigError: the cache cannot be written, or the schema is not that of the rows.
@@ -84,7 +87,7 @@ def open_served(
     files = parts(path)
     if not files:
         raise DataError(f"{path}: no answers are joined yet; a span is joined once it and the window after it are over")
-    served = _newest_schema(path, files, features)
+    served = _newest_schema(path, files, features, called)
     schema = served.schema
     state = (path / STATE).read_bytes()
     digest = hashlib.sha256(msgspec.json.encode([FORMAT, str(path.resolve()), schema.hash]) + state).hexdigest()[:32]
@@ -121,7 +124,9 @@ def open_served(
     )
 
 
-def _newest_schema(path: Path, files: Sequence[tuple[Path, Path]], features: Path | None) -> ServedSchema:
+def _newest_schema(
+    path: Path, files: Sequence[tuple[Path, Path]], features: Path | None, called: str | None
+) -> ServedSchema:
     """Return the schema of the newest rows, or one that differs from it in the fields of the position alone."""
     newest = read_answers(files[-1][0])["schema_hash"]
     if features is None:
@@ -132,9 +137,17 @@ def _newest_schema(path: Path, files: Sequence[tuple[Path, Path]], features: Pat
         logged = read_logged_schema(path, schema_hash)
         if logged.to_schema().without_positions.hash == wanted.without_positions.hash:
             return ServedSchema(path, wanted, logged)
+    served = read_logged_schema(path, str(newest[-1])).to_schema()
+    differences = schema_differences(served.without_positions, wanted.without_positions)
+    if called is not None:
+        raise ConfigError(
+            f"the newest rows of {path} were served by another schema than that of {called} ({differences}): run "
+            f"`ctr join` again once {called} has answered, or train by theirs, with `ctr train --dataset served --data "
+            f"{path} --publish`"
+        )
     raise ConfigError(
-        f"{features}: is not the schema by which the rows were served, fields of the position aside; leave --features "
-        "out to take that"
+        f"{features}: is not the schema by which the newest rows of {path} were served ({differences}), fields of the "
+        "position aside; leave --features out to take that"
     )
 
 

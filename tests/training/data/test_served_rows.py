@@ -8,12 +8,15 @@ import time
 from dataclasses import dataclass
 from datetime import UTC, datetime, timedelta
 from pathlib import Path
+from unittest.mock import Mock
 
+import msgspec
 import numpy as np
 import pytest
 
 pytest.importorskip("pyarrow", reason="pyarrow is not installed: pip install ctr-serving[events]")
 
+from app.commands.retrain import _read as read_rows
 from app.errors import ConfigError, DataError
 from app.events.event_queue import EventQueue
 from app.events.event_writer import EventWriter
@@ -24,6 +27,7 @@ from app.events.records import Feedback
 from app.features.encoder import Encoder
 from app.features.item_cache import ItemCache
 from app.features.memory_store import MemoryFeatureStore
+from app.features.schema import parse_schema
 from app.ranking.impressions import ImpressionLog
 from app.ranking.ranker import Ranker
 from app.ranking.request import RankRequest
@@ -136,6 +140,19 @@ def test_a_model_trained_on_them_is_written_and_ranks_what_is_clicked_first(
     assert trained.manifest.golden[0].items[0], "with the features of a real item"
 
 
+def test_target_statistics_of_them_are_refused_for_what_is_so(
+    served: Served, tmp_path: Path, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
+) -> None:
+    monkeypatch.chdir(tmp_path)
+    status, _, err = command_line(monkeypatch, capsys)(
+        *("train", "--dataset", "served", "--data", str(served.joined), "--effort", "quick"),
+        *("--split", "random", "--target-statistics", "fields"),
+    )
+    assert status == 1
+    assert "mapped from files, as all that a service recorded" in err
+    assert "larger than memory" not in err
+
+
 def test_what_cannot_be_done_with_them_is_said(served: Served, tmp_path: Path) -> None:
     data = open_dataset("served", served.joined, cache=tmp_path)
     with pytest.raises(ConfigError, match="feature store"):
@@ -147,8 +164,22 @@ def test_what_cannot_be_done_with_them_is_said(served: Served, tmp_path: Path) -
         open_dataset("served", served.joined, timestamp="at", cache=tmp_path)
     other = tmp_path / "features.yaml"
     other.write_text("fields:\n  - {name: user_id, entity: user, type: categorical, id: true}\n")
-    with pytest.raises((ConfigError, DataError)):
+    with pytest.raises(ConfigError, match=r"features.yaml: is not the schema .*\(new: age, .*leave --features out"):
         open_dataset("served", served.joined, features=other, cache=tmp_path)
+
+
+def test_a_retraining_of_rows_by_another_schema_says_what_changed_and_names_no_option_that_nobody_gave(
+    served: Served, tmp_path: Path
+) -> None:
+    """The live version is of a schema that has a field more, and answered nothing yet."""
+    changed = SCHEMA_YAML.replace("source: age}", "source: age}\n  - {name: city, entity: user, type: categorical}")
+    schema = parse_schema(changed).model_dump(mode="json")
+    live = Mock(version=1, manifest=msgspec.structs.replace(served.artifact.manifest, feature_schema=schema))
+    with pytest.raises(ConfigError) as refused:
+        read_rows(live, "served", served.joined, None, cache=tmp_path)
+    assert "were served by another schema than that of version 1 (gone: city): run `ctr join`" in str(refused.value)
+    assert "--features" not in str(refused.value)
+    assert "features.yaml" not in str(refused.value)
 
 
 def test_each_row_has_the_place_that_its_item_had(served: Served, tmp_path: Path) -> None:

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from dataclasses import replace
 from unittest.mock import Mock
 
 import pytest
@@ -109,6 +110,13 @@ def test_few_rows_try_everything_in_full(loss: float, chosen: str) -> None:
     assert result.chosen == chosen
     assert not any("at first" in name for name in fits.names)
     assert {"steady", "steady, stronger penalty", "target statistics of fields"} <= set(fits.names)
+
+
+def test_rows_that_are_mapped_try_no_target_statistics() -> None:
+    fits = Fits({RULES: 0.5, PAIRS: 0.1})
+    for effort in ("default", "high"):
+        RecipeSearch(job_config("deepfm", 0, effort=effort), replace(facts(FEW_ROWS), are_mapped=True), fits).run()
+    assert not any("statistics" in name for name in fits.names)
 
 
 def test_too_few_rows_try_no_target_statistics() -> None:
