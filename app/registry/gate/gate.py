@@ -15,7 +15,7 @@ from collections.abc import Sequence
 from app.errors import ArtifactError
 from app.registry.artifact.manifest import now
 from app.registry.artifact.manifest_file import read_manifest_bytes
-from app.registry.gate.gate_report import GateCheck, GateReport, write_report
+from app.registry.gate.gate_report import GateCheck, GateReport, read_report, write_report
 from app.registry.gate.gate_task import FeatureSample, GateLimits, GateTask, GateThresholds
 from app.registry.store.model_store import ModelStore
 from app.runtime.isolated import IsolatedModule
@@ -39,7 +39,8 @@ def run_gate(
     Args:
         sample: of the live feature store; None leaves that check out.
         forced: comparisons are made but decide nothing; what cannot be served is refused all the same.
-        better: it was measured to be better than the stable one on the same rows, so that its scores may differ.
+        better: it was measured to be better than the stable one on the same rows, so that its scores may differ. What
+            an earlier report says of it holds on: rows that are gone cannot be measured again.
 
     Raises:
         GateRefused: the version is refused, with the reason of the first check that failed. If only a comparison
@@ -51,6 +52,7 @@ def run_gate(
         stable = store.pointer().stable
         live = stable if stable != version else None
     checks, digest = _check_signature(store, version)
+    better_than = live if better else _known_better_than(store, version, digest)
     live_digest, no_live_reason = None, "no version is live: nothing to compare with"
     if live is not None:
         # The live version is run here too, and the signing key may be on this machine.
@@ -69,7 +71,7 @@ def run_gate(
             sample=sample,
             thresholds=thresholds,
             limits=limits,
-            better=better,
+            better=live is not None and better_than == live,
         )
         checks += run_checks(task)
     report = GateReport(
@@ -81,17 +83,33 @@ def run_gate(
         forced=forced,
         seconds=round(time.monotonic() - began, 3),
         checks=checks,
+        better_than=better_than,
     )
-    labels: Sequence[str] = ()
-    with contextlib.suppress(ArtifactError):  # a damaged pointer names no version
-        labels = store.pointer().labels_of(version)
-    # What answers requests stays as it was judged: a process that starts later would leave it out, others would not.
-    if store.path(version).is_dir() and not (labels and report.refusal is not None and report.refusal.can_be_forced):
-        with store.lock():
-            write_report(store.path(version), report)
+    labels = _keep(store, report) if store.path(version).is_dir() else []
     if report.refusal is not None:
         raise GateRefused(report.refusal, version, labels)
     return report
+
+
+def _keep(store: ModelStore, report: GateReport) -> list[str]:
+    """Write a report beside its version, and return the version's labels. Raises ArtifactError("file").
+
+    What answers requests stays as it was judged if only a comparison refuses it: a process that starts later would
+    leave it out, others would not.
+    """
+    labels: list[str] = []
+    with store.lock():  # or a promotion between the two would leave a version live that its report refuses
+        with contextlib.suppress(ArtifactError):  # a damaged pointer names no version
+            labels = store.pointer().labels_of(report.version)
+        if not (labels and report.refusal is not None and report.refusal.can_be_forced):
+            write_report(store.path(report.version), report)
+    return labels
+
+
+def _known_better_than(store: ModelStore, version: int, digest: str | None) -> int | None:
+    """Return the version that this one is known to be better than by its report, of the same manifest."""
+    earlier = read_report(store.path(version))
+    return earlier.better_than if earlier is not None and earlier.manifest_sha256 == digest else None
 
 
 class GateRefused(ArtifactError):

@@ -53,6 +53,8 @@ class GateReport(msgspec.Struct, frozen=True):
     """True if failed comparisons were to be ignored."""
     seconds: float
     checks: list[GateCheck]
+    better_than: int | None = None
+    """The version that it was measured to be better than on the same rows, then or at an earlier judgement."""
 
     @property
     def refusal(self) -> GateCheck | None:

@@ -2,8 +2,9 @@
 
 from __future__ import annotations
 
+import contextlib
 import time
-from collections.abc import Callable
+from collections.abc import Callable, Iterator
 from pathlib import Path
 
 import msgspec
@@ -122,6 +123,44 @@ def test_what_compares_badly_is_refused_unless_forced(
         judged(store, version, thresholds=thresholds)
     assert (more.value.reason, more.value.labels) == (reason, ["canary"])
     assert store.refusal(version) is None, "what answers requests is as it was judged"
+
+
+@pytest.mark.usefixtures("gate_in_process")
+def test_a_version_that_was_measured_to_be_better_stays_so_after_a_rollback(store: ModelStore) -> None:
+    publish_model(store, retrained_model(), live=True)
+    version = publish_model(store, modified_model(lambda model: model.calibration_2[1].add_(1.0)))
+    assert judged(store, version, better=True).better_than == 1
+    store.promote(version)
+    assert judged(store, version).against is None, "it is the stable one"
+    store.roll_back(1)
+    again = judged(store, version)
+    assert (again.passed, again.forced, again.better_than) == (True, False, 1)
+    other = publish_model(store, retrained_model(seed=1), live=True)
+    assert refused(store, version)[0] == "shift", f"it was measured against 1, and not against {other}"
+
+
+@pytest.mark.usefixtures("gate_in_process")
+def test_a_version_that_gets_a_label_while_it_is_judged_is_not_refused_beside_it(
+    store: ModelStore, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """Its labels count at the moment at which the report is written, under the lock of both."""
+    publish_model(store, retrained_model(), live=True)
+    version = publish_model(store, modified_model(lambda model: model.calibration_2[1].add_(1.0)))
+    own_lock = store.lock
+
+    @contextlib.contextmanager
+    def late_lock() -> Iterator[None]:
+        """The lock, which another process had until it has made the version a canary."""
+        monkeypatch.setattr(store, "lock", own_lock)
+        store.promote(version, "canary")
+        with own_lock():
+            yield
+
+    monkeypatch.setattr(store, "lock", late_lock)
+    with pytest.raises(GateRefused) as late:
+        judged(store, version)
+    assert late.value.labels == ["canary"]
+    assert store.refusal(version) is None
 
 
 @pytest.mark.usefixtures("gate_in_process")
