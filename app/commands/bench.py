@@ -6,8 +6,8 @@ from typing import Annotated
 
 import typer
 
-from app.commands.output import AsJson, console, emit, show_table
-from app.commands.service_options import ApiKey, address_and_key
+from app.commands.output import AsJson, console, emit, show_table, warn
+from app.commands.service_options import UNAUTHORIZED, ApiKey, address_and_key, key_advice
 
 
 def rank(
@@ -59,6 +59,8 @@ def rank(
         emit(summary)
     else:
         _show(summary)
+    if generator.result.statuses[UNAUTHORIZED]:
+        warn(f"{url} asks for an API key; {key_advice(api_key)}")
     if summary["failed"]:
         raise typer.Exit(1)
 

@@ -23,6 +23,7 @@ if TYPE_CHECKING:
     from app.settings import Settings
 
 RUN_CTR = "from app.cli import main; main()"
+NOTHING_LEFT = "nothing to remove: the store has no user and no item as the demo loaded them"
 EXAMPLE = '{"user_id": "42", "item_ids": ["50", "181", "172", "258", "286"], "context": {"hour": 21}}'
 
 
@@ -142,12 +143,18 @@ def _stop(process: subprocess.Popen[bytes]) -> None:
 def _clear(settings: Settings, as_json: bool) -> None:
     """Remove the demo's users and items from the store."""
     from app.features.redis_client import open_client
-    from app.publishing.demo_features import remove_demo
+    from app.publishing.demo_features import ENTITIES, exported_by_demo, remove_demo
 
-    with with_redis_url(settings) as settings, open_client(settings.redis_url) as client:
-        removed = remove_demo(client, settings)
-    counts = " and ".join(f"{count:,} {entity}" for entity, count in removed.items())
-    notify(f"removed {counts} of the demo from the store; its model stays: serve yours under another name")
+    folder = exported_by_demo(settings)
+    removed = dict.fromkeys(map(str, ENTITIES), 0)
+    if any((folder / f"{entity}.jsonl").is_file() for entity in ENTITIES):
+        with with_redis_url(settings) as settings, open_client(settings.redis_url) as client:
+            removed = remove_demo(client, settings)
+        counts = " and ".join(f"{count:,} {entity}" for entity, count in removed.items())
+        what = f"removed {counts} of the demo from the store" if any(removed.values()) else NOTHING_LEFT
+        notify(f"{what}; its model stays: serve yours under another name")
+    else:
+        notify(f"nothing to remove: no demo was loaded from here, as it would have left files in {folder}")
     if as_json:
         emit({"removed": removed})
 

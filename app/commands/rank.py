@@ -11,7 +11,7 @@ import typer
 
 from app.commands.completion import labels_and_versions
 from app.commands.output import emit, notify, show_table
-from app.commands.service_options import ApiKey, address_and_key
+from app.commands.service_options import UNAUTHORIZED, ApiKey, address_and_key, key_advice
 from app.errors import ConfigError, CtrError
 
 if TYPE_CHECKING:
@@ -59,6 +59,8 @@ def rank(
         raise CtrError(f"{url} does not answer ({error}); start it with `ctr serve`") from error
     except ValueError as error:
         raise CtrError(f"{url} answered something that is not JSON: is it this service?") from error
+    if response.status_code == UNAUTHORIZED:
+        raise CtrError(f"{answer.get('title', response.reason_phrase)} by {url}; {key_advice(api_key)}")
     if response.status_code != 200:
         raise CtrError(f"{answer.get('title', response.reason_phrase)}: {answer.get('detail', '')}")
     if as_json:

@@ -9,6 +9,7 @@ import typer
 from app.commands.completion import versions
 from app.commands.output import AsJson, ConsoleReporter, emit
 from app.commands.store_options import LabelName, Model, Store, open_store
+from app.errors import ConfigError
 
 
 def rollback(
@@ -36,6 +37,8 @@ def rollback(
 
     _, store = open_store(model, model_store)
     stable, reporter = label is LabelName.stable, ConsoleReporter()
+    if to is not None and not stable:
+        raise ConfigError(f"--to names a version to make stable again; --as {label.value} only takes that label away")
     result = roll_back(store, to, reporter) if stable else remove_label(store, label.value, reporter)
     if as_json:
         emit(result)

@@ -17,6 +17,9 @@ if TYPE_CHECKING:
     from app.settings import Settings
 
 
+TRAIN = "ctr train --dataset table --data FILE --features features.yaml --label LABEL --publish"
+
+
 class LabelName(StrEnum):
     """The labels of `serving.json`."""
 
@@ -56,6 +59,14 @@ def load_version(store: ModelStore, version: int) -> Artifact:
     if version not in store.versions():
         raise ConfigError(f"{store.name} {version} is not in {store.folder.parent}; there are {known_versions(store)}")
     return ArtifactLoader().load(store.path(version), trust=store.trust)
+
+
+def none_live(store: ModelStore) -> str:
+    """Say that no version is live, and what to do: name one of those that there are, or train the first."""
+    if store.versions():
+        there = f"name one with --version (there are {known_versions(store)})"
+        return f"no version of {store.name} is live in {store.folder.parent}: {there}"
+    return f"there is no version of {store.name} in {store.folder.parent} yet: train one first (`{TRAIN}`)"
 
 
 def known_versions(store: ModelStore) -> str:

@@ -68,8 +68,12 @@ def roll_back(store: ModelStore, to: int | None = None, reporter: Reporter = SIL
 
 def remove_label(store: ModelStore, label: str, reporter: Reporter = SILENT) -> LabelRemoval:
     """Take `canary` or `shadow` away from the version that has it. Raises ArtifactError if that cannot be written."""
-    store.update_pointer(**{label: None})
-    reporter.notify(f"{store.name} has no {label} any more")
+    version = store.pointer().versions_by_label().get(label)
+    if version is None:
+        reporter.notify(f"{store.name} has no {label}: nothing was changed")
+    else:
+        store.update_pointer(**{label: None})
+        reporter.notify(f"{store.name} {version} is no {label} any more")
     serving, problem = read_serving(store)
     return LabelRemoval(model=store.name, label=label, serving=serving, problem=problem)
 

@@ -67,7 +67,7 @@ def test_a_schema_alone_can_be_looked_at_by(ctr: Ctr, shop: redis.Redis, tmp_pat
 @pytest.mark.parametrize(
     ("options", "said"),
     [
-        (("--model", "none"), "no version of none is live in model_store: name one with --version, or a --schema"),
+        (("--model", "none"), "there is no version of none in model_store yet: train one first (`ctr train --dataset"),
         (("--version", "9"), "there is no version 9 of deepfm; there are 1"),
         (("--data", "nowhere.csv"), "nowhere.csv"),
     ],
@@ -76,6 +76,13 @@ def test_what_cannot_be_looked_at_is_said(ctr: Ctr, shop: redis.Redis, options: 
     status, out, error = ctr("check", *options)
     assert (status, out) == (1, "")
     assert said in error
+
+
+def test_versions_without_a_live_one_are_named(ctr: Ctr, shop: redis.Redis) -> None:
+    publish_tiny(ModelStore(Path("model_store"), "none"), labels=())
+    status, _, error = ctr("check", "--model", "none")
+    assert status == 1
+    assert "no version of none is live in model_store: name one with --version (there are 1), or compare with" in error
 
 
 def test_no_store_at_all_is_a_finding(ctr: Ctr, shop: redis.Redis, monkeypatch: pytest.MonkeyPatch) -> None:

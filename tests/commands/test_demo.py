@@ -41,7 +41,9 @@ def test_clearing_removes_what_the_demo_loaded_and_nobody_elses(ctr: Ctr, loaded
     assert status == 0, err
     assert json.loads(out) == {"removed": {"users": 249, "items": 2}}
     assert sorted(loaded.keys()) == ["ctr:v1:user:7", "ctr:v1:user:mine"]
-    assert json.loads(ctr("demo", "--clear", "--json")[1]) == {"removed": {"users": 0, "items": 0}}
+    status, out, err = ctr("demo", "--clear", "--json")
+    assert json.loads(out) == {"removed": {"users": 0, "items": 0}}
+    assert "the store has no user and no item as the demo loaded them" in err
 
 
 @pytest.mark.parametrize("error", [redis.ReadOnlyError("a replica"), redis.exceptions.SlotNotCoveredError("slot 7")])
@@ -74,8 +76,18 @@ def test_clearing_where_there_was_no_demo_does_nothing(
     monkeypatch.chdir(tmp_path)
     monkeypatch.setenv("CTR_REDIS_URL", valkey_url)
     redis_client.hset("ctr:v1:user:1", "age", "30")
-    assert json.loads(ctr("demo", "--clear", "--json")[1]) == {"removed": {"users": 0, "items": 0}}
+    _, out, err = ctr("demo", "--clear", "--json")
+    assert json.loads(out) == {"removed": {"users": 0, "items": 0}}
+    assert "nothing to remove: no demo was loaded from here" in err
+    assert "its model stays" not in err
     assert redis_client.dbsize() == 1
+
+
+def test_clearing_an_empty_folder_starts_no_store(ctr: Ctr, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.chdir(tmp_path)
+    monkeypatch.delenv("CTR_REDIS_URL", raising=False)
+    assert ctr("demo", "--clear")[0] == 0
+    assert list(tmp_path.iterdir()) == []
 
 
 def test_a_taken_port_is_said_before_training(ctr: Ctr, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:

@@ -171,7 +171,13 @@ def test_rollback_passes_over_what_no_longer_loads(store: ModelStore) -> None:
 def test_rollback_takes_a_canary_away(store: ModelStore) -> None:
     publish_tiny(store)
     publish_tiny(store, 1, labels=("canary",))
+    with pytest.raises(ConfigError, match="--to names a version to make stable again; --as canary only"):
+        run(store, "rollback", "--as", "canary", "--to", "1")
     assert answer(store, "rollback", "--as", "canary")["serving"] == {"stable": 1}
+    before = store.pointer_bytes()
+    done = run(store, "rollback", "--as", "canary")
+    assert f"{store.name} has no canary: nothing was changed" in done.stderr
+    assert store.pointer_bytes() == before
 
 
 def test_models_lists_labels_metrics_and_damage(store: ModelStore) -> None:

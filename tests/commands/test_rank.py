@@ -67,6 +67,28 @@ def test_a_context_and_the_key_are_sent(ctr: Ctr, sent: list[dict[str, Any]], mo
     assert "context" not in sent[1]["json"]
 
 
+@pytest.mark.parametrize(
+    ("options", "keys", "said"),
+    [
+        ((), "", "none was sent: give one of its keys with --api-key, or in CTR_API_KEYS"),
+        ((), "shop=sha256:" + "0" * 64, "none was sent"),
+        (("--api-key", "old"), "", "it does not know the key that was sent: give one of its keys with --api-key"),
+    ],
+)
+def test_a_service_that_asks_for_a_key_is_said_with_how_to_give_one(
+    ctr: Ctr, monkeypatch: pytest.MonkeyPatch, options: tuple[str, ...], keys: str, said: str
+) -> None:
+    monkeypatch.setenv("CTR_API_KEYS", keys)
+    problem = {
+        "title": "A valid API key is required",
+        "detail": "send one of the service's keys in the X-API-Key header",
+    }
+    monkeypatch.setattr(httpx, "post", lambda *_, **__: httpx.Response(401, json=problem))
+    status, out, err = ctr("rank", "1", "2", *options)
+    assert (status, out) == (1, "")
+    assert said in " ".join(err.split())
+
+
 def test_an_explained_answer_is_shown_as_tables(ctr: Ctr, monkeypatch: pytest.MonkeyPatch) -> None:
     explanation = {
         "logit": -1.25,

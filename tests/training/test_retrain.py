@@ -202,7 +202,7 @@ def test_not_good_enough_is_status_3_one_line_and_nothing_left(ctr: Ctr, folder:
     result = json.loads(out)
     assert (result["published"], result["reason"], result["version"], result["gate"]) == (False, "gain", None, None)
     assert result["message"].startswith("not published: on the newest 120 rows its log loss is")
-    assert "+0.50000 of --min-gain" in result["message"]
+    assert "and has to be better by 0.50000 at least (--min-gain 0.5)" in result["message"]
     assert result["message"] in err
     assert result["evaluation"]["candidate"]["auc"] > 0.6
     left_alone(folder)
@@ -397,7 +397,11 @@ def test_what_cannot_be_compared_is_not_good_enough(gain: float, accepted: bool)
     metrics = {"log_loss": 0.5, "auc": 0.7}
     shown = {"metric": "auc", "rows": 10, "candidate": metrics, "live": metrics, "gain": gain, "min_gain": -0.001}
     assert (shortfall(shown, 4) == "") is accepted
-    assert accepted or "version 4" in shortfall(shown, 4)
+    change = "cannot be compared" if np.isnan(gain) else "is worse by 0.00110"
+    said = (
+        f"its AUC is 0.70000, that of version 4 0.70000: it {change}, and may be worse by 0.00100 at most (--min-gain"
+    )
+    assert accepted or said in shortfall(shown, 4)
 
 
 def test_what_the_live_version_had_is_read_from_its_manifest(folder: Path) -> None:

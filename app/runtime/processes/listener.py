@@ -6,6 +6,7 @@ spreads them. A socket that is bound and does not listen receives no connection.
 
 from __future__ import annotations
 
+import errno
 import socket
 
 from app.errors import ConfigError
@@ -37,12 +38,14 @@ def addresses_of(settings: Settings) -> list[Settings]:
 
 def _bound(settings: Settings, *, shared: bool) -> socket.socket:
     name = f"{url_host(settings.host)}:{settings.port}"
-    choices = ("CTR_ADMIN_HOST", "CTR_ADMIN_PORT") if settings.port == settings.admin_port else ("--host", "--port")
+    is_admin = settings.port == settings.admin_port
+    of_host = "CTR_ADMIN_HOST" if is_admin else "--host or CTR_HOST"
+    of_port = "CTR_ADMIN_PORT" if is_admin else "--port or CTR_PORT"
     try:
         addresses = socket.getaddrinfo(settings.host, settings.port, type=socket.SOCK_STREAM, flags=socket.AI_PASSIVE)
     except (OSError, UnicodeError) as error:
         raise ConfigError(
-            f"cannot listen on {name}: {settings.host} is no address; choose another with {choices[0]}"
+            f"cannot listen on {name}: {settings.host} is no address; choose another with {of_host}"
         ) from error
     # `localhost` is both, and 127.0.0.1 to most clients.
     family, kind, _, _, address = min(addresses, key=lambda info: info[0] != socket.AF_INET)
@@ -54,8 +57,12 @@ def _bound(settings: Settings, *, shared: bool) -> socket.socket:
         bound.bind(address)
     except OSError as error:
         bound.close()
-        raise ConfigError(
-            f"cannot listen on {name}: {error.strerror}; choose another with {' or '.join(choices)}"
-        ) from error
+        if error.errno == errno.EADDRNOTAVAIL:
+            reason = f"{settings.host} is no address of this machine; choose another with {of_host}"
+        elif error.errno == errno.EADDRINUSE:
+            reason = f"another program has the port; end it, or choose another with {of_port}"
+        else:
+            reason = f"{error.strerror}; choose another with {of_port}"
+        raise ConfigError(f"cannot listen on {name}: {reason}") from error
     bound.setblocking(False)
     return bound
