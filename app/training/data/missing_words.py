@@ -11,6 +11,10 @@ MAX_UNREADABLE = 0.005
 NO_CATEGORIES = ("NULL", "null", "\\N", "<NA>", "#N/A", "NaN", "nan")
 """Words that are no category of anything; NA is Namibia, and none may be an answer."""
 
+NO_LETTERS = ("-", "--", "?", ".")
+"""What people write where there is nothing to write."""
+MOST_DOUBTFUL = 5
+
 
 def without_missing_words(text: pl.Series) -> pl.Series:
     """Return a column of text with null for the words that mean so to numbers, if all else in it are numbers."""
@@ -22,6 +26,16 @@ def without_missing_words(text: pl.Series) -> pl.Series:
     if not len(others) or numbers < (1 - MAX_UNREADABLE) * len(others):
         return text
     return text.set(words, None)
+
+
+def doubtful_words(series: pl.Series) -> list[str]:
+    """Return the words in a column of text that may stand for a missing value, and may be a category: NA is Namibia."""
+    if series.dtype != pl.String:
+        return []
+    words = series.drop_nulls().unique()
+    spelled = words.str.strip_chars().str.to_lowercase()
+    found = words.filter(spelled.is_in([*MISSING_NUMBERS, *NO_LETTERS]) & ~words.is_in(NO_CATEGORIES))
+    return sorted(found.to_list())[:MOST_DOUBTFUL]
 
 
 def missing_words(series: pl.Series) -> list[str]:

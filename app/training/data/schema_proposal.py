@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import json
 import shlex
 from collections.abc import Iterable
 from dataclasses import dataclass
@@ -29,7 +30,7 @@ from app.training.data.field_proposal import FieldProposal, is_category, propose
 from app.training.data.id_columns import ProposedId, ids_by_values, is_trait, named_id
 from app.training.data.label_threshold import label_threshold
 from app.training.data.labels import LabelReading
-from app.training.data.missing_words import missing_words, without_missing_words
+from app.training.data.missing_words import doubtful_words, missing_words, without_missing_words
 from app.training.data.readers.bad_rows import BadRows
 from app.training.data.readers.mixed_columns import as_text_has_it, stack_frames
 from app.training.data.readers.table_files import TableFiles
@@ -110,6 +111,7 @@ def propose_schema(
             words += proposal.profile.words
         if words:
             proposal.options["missing"] = words
+        proposal.type_reason += _doubts(proposal, words)
     if not proposals:
         reasons = "; ".join(f"{name}: {reason}" for name, reason in left_out.items())
         raise ConfigError(one_line(f"{path}: no column can be a feature: {reasons}"))
@@ -200,6 +202,17 @@ def _first_rows(path: Path, files: TableFiles, rows: int) -> Iterable[ColumnProf
             yield ColumnProfile(numbers, tuple(words), semicolons)
         else:
             yield ColumnProfile(column.fill_nan(None) if column.dtype.is_float() else column)
+
+
+def _doubts(proposal: FieldProposal, declared: list[str]) -> str:
+    """Say which words are taken for categories that may mean that nothing is known, and what to write if so."""
+    if proposal.type == "numeric" or proposal.options.get("id"):
+        return ""
+    words = [word for word in doubtful_words(proposal.profile.series) if word not in declared]
+    if not words:
+        return ""
+    shown, wanted = ", ".join(map(repr, words)), json.dumps([*declared, *words], ensure_ascii=False)
+    return f"; {shown} count as categories: where they say that nothing is known, write missing: {wanted}"
 
 
 def _written_numbers(proposals: list[FieldProposal]) -> list[str]:

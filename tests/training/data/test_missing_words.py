@@ -7,7 +7,7 @@ from pathlib import Path
 import polars as pl
 
 from app.features.schema import parse_schema
-from app.training.data.missing_words import missing_words, without_missing_words
+from app.training.data.missing_words import doubtful_words, missing_words, without_missing_words
 from app.training.data.schema_proposal import propose_schema
 from tests.shared_cases import case
 
@@ -34,6 +34,21 @@ def test_a_proposal_declares_them(tmp_path: Path) -> None:
     fields = {field.name: field for field in schema.fields}
     assert fields["age"].type == "numeric"
     assert (fields["city"].type, fields["city"].missing) == ("categorical", ("NULL",))
+
+
+def test_words_that_may_be_categories_are_named_with_how_to_declare_them(tmp_path: Path) -> None:
+    """They are not declared: `NA` is Namibia, and `none` may be an answer."""
+    path = tmp_path / "rows.csv"
+    countries = [("NA", "DE", "N/A", "-", "NULL", "FR")[n // 2 % 6] for n in range(300)]
+    path.write_text("clicked,country\n" + "".join(f"{n % 2},{country}\n" for n, country in enumerate(countries)))
+    text = propose_schema(path, label="clicked").text
+    hint = "'-', 'N/A', 'NA' count as categories: where they say that nothing is known, write missing: "
+    assert hint + '["NULL", "-", "N/A", "NA"]' in text
+    (field,) = parse_schema(text).fields
+    assert field.missing == ("NULL",)
+    assert doubtful_words(pl.Series([1, 2])) == []
+    path.write_text("clicked,price\n" + "".join(f"{n % 2},{n * 7 % 61 + 0.5 if n % 9 else 'NA'}\n" for n in range(300)))
+    assert "count as categories" not in propose_schema(path, label="clicked").text
 
 
 def test_words_among_codes_are_declared(tmp_path: Path) -> None:
