@@ -35,9 +35,14 @@ class LogitCalibration(msgspec.Struct, frozen=True):
 
 
 class FieldEffect(msgspec.Struct, frozen=True):
-    """How far the calibrated logit falls when a field is made missing; above 0, the field raised the score."""
+    """How far the calibrated logit falls when a raw field is made missing; above 0, the field raised the score.
 
-    field: str
+    Several fields of the schema may read it (`source`): they go missing together, as they would in a request.
+    """
+
+    field: Annotated[
+        str, Meta(description="As the store and requests name it; the fields of `parts` have their names in the schema")
+    ]
     effect: float
 
 

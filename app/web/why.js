@@ -22,7 +22,7 @@ export function explanation(item) {
     nodes.push(make("p", {class: "note"}, `No parts: ${noParts}.`));
   }
   if (effects.length) {
-    nodes.push(make("h3", {}, "Without a field, the calibrated logit would be lower by"),
+    nodes.push(make("h3", {}, "Without what the store or the request has of a field, the calibrated logit would be lower by"),
       bars(effects.map(({field, effect}) => [field, effect])));
   }
   return make("div", {class: "explanation"}, ...nodes);

@@ -309,6 +309,9 @@ async def test_an_explanation_names_the_fields_that_moved_the_score(ranker: Rank
     assert effects["rating"] == pytest.approx(float(logit - ablated), abs=1e-3)
     assert "user_id" in effects
     assert "hour" in effects
+    assert "age" in effects, "what the store has, of which two fields are made"
+    assert "age_group" not in effects
+    assert {("first", ("age",), None), ("first", ("age_group",), None)} <= parts_of(ranking.explanations[0]).keys()
     strengths = list(map(abs, effects.values()))
     assert strengths == sorted(strengths, reverse=True)
     scale, offset = versions[0].program.calibration_2.tolist()
