@@ -105,7 +105,7 @@ def test_what_does_not_fit_is_said_and_nothing_written(ctr: Ctr, table: pl.DataF
         (["--out", str(tmp_path / "scores.xlsx")], ".parquet"),
         (["--data", str(tmp_path / "no.csv")], "no.csv"),
         (["--out", str(tmp_path / "no" / "scores.csv")], "cannot be written"),
-        (["--model", "unknown"], "unknown"),
+        (["--model", "unknown"], "model_store yet: train one first (`ctr train"),
     ):
         status, printed, err = ctr("score", "--data", str(data), "--out", str(out), *arguments)
         assert (status, printed) == (1, ""), err
