@@ -21,6 +21,7 @@ from tests.training.preprocessing.test_preprocessing_fit import some_data
 
 CPU = torch.device("cpu")
 Examples = tuple[Preprocessing, Tensor, Tensor]
+Sides = tuple[SideInput, SideInput]
 
 
 @pytest.fixture(scope="module")
@@ -32,8 +33,12 @@ def examples() -> Examples:
     return preprocessing, rows.rows_NT, rows.x_NT
 
 
-def plainly_pooled(preprocessing: Preprocessing, table_RE: Tensor, rows_BT: Tensor, x_BT: Tensor) -> Tensor:
-    user, item = SideInput(preprocessing, "user"), SideInput(preprocessing, "item")
+def sides_of(preprocessing: Preprocessing) -> Sides:
+    return SideInput(preprocessing, "user"), SideInput(preprocessing, "item")
+
+
+def plainly_pooled(sides: Sides, table_RE: Tensor, rows_BT: Tensor, x_BT: Tensor) -> Tensor:
+    user, item = sides
     slots_BTE = table_RE[rows_BT] * x_BT.unsqueeze(-1)
     return torch.cat([user.pool(slots_BTE[:, : user.width]), item.pool(slots_BTE[:, user.width :])], 1)
 
@@ -52,6 +57,8 @@ def test_it_is_the_dense_reference(
     config = RowWiseRmspropConfig(2e-3, l2, averaging)
     offset_rows = rows_NT[:8].unique()[:offsets]
     dense, lazy_RE = DenseTable(table_RE, config, offset_rows.tolist()), table_RE.clone()
+    user, item = sides_of(preprocessing)
+    sides_64 = (user.double(), item.double())
     lookup = EmbeddingLookup(preprocessing, len(table_RE), CPU)
     lazy = steps(lazy_RE, lookup, config, offset_rows if offsets else None)
     for step in range(200):
@@ -63,7 +70,7 @@ def test_it_is_the_dense_reference(
         lazy.update(lazy.gradient(direction_BFE + fields_BFE.detach()))
 
         weights_RE = dense.weights_RE.clone().requires_grad_()
-        plain_BFE = plainly_pooled_64(preprocessing, weights_RE, rows_BT, x_BT)
+        plain_BFE = plainly_pooled(sides_64, weights_RE, rows_BT, x_BT.double())
         torch.testing.assert_close(fields_BFE.detach().double(), plain_BFE.detach(), rtol=1e-3, atol=1e-4)
         (plain_BFE * (direction_BFE.double() + plain_BFE.detach())).sum().backward()
         assert weights_RE.grad is not None
@@ -73,12 +80,6 @@ def test_it_is_the_dense_reference(
             tolerance = 1e-4 * float(dense.table().abs().max())
             torch.testing.assert_close(lazy_RE.double(), dense.table(), rtol=0, atol=tolerance)
     assert not torch.allclose(lazy_RE, table_RE, atol=1e-3)
-
-
-def plainly_pooled_64(preprocessing: Preprocessing, table_RE: Tensor, rows_BT: Tensor, x_BT: Tensor) -> Tensor:
-    user, item = SideInput(preprocessing, "user").double(), SideInput(preprocessing, "item").double()
-    slots_BTE = table_RE[rows_BT] * x_BT.double().unsqueeze(-1)
-    return torch.cat([user.pool(slots_BTE[:, : user.width]), item.pool(slots_BTE[:, user.width :])], 1)
 
 
 @pytest.mark.parametrize("passed", [1, 2, 1000, 10_000_000])
@@ -108,9 +109,9 @@ def test_both_ways_of_finding_rows_agree(examples: Examples) -> None:
         EmbeddingLookup(preprocessing, preprocessing.rows, CPU),
         EmbeddingLookup(preprocessing, preprocessing.rows, CPU, numpy_on_cpu=False),
     )
-    table_RE = torch.randn(preprocessing.rows, 5)
+    table_RE, sides = torch.randn(preprocessing.rows, 5), sides_of(preprocessing)
     for rows_BT, x_BT in ((rows_NT[:64], x_NT[:64]), (rows_NT[100:103], x_NT[100:103])):
-        expected_BFE = plainly_pooled(preprocessing, table_RE, rows_BT, x_BT)
+        expected_BFE = plainly_pooled(sides, table_RE, rows_BT, x_BT)
         gradients = []
         for lookup in (plain, by_torch):
             batch = lookup.find_unique(rows_BT, x_BT)
@@ -121,6 +122,6 @@ def test_both_ways_of_finding_rows_agree(examples: Examples) -> None:
             whole_RE[batch.unique_U] = lookup.scatter(expected_BFE, batch)
             gradients.append(whole_RE)
         leaf_RE = table_RE.clone().requires_grad_()
-        (plainly_pooled(preprocessing, leaf_RE, rows_BT, x_BT) * expected_BFE).sum().backward()
+        (plainly_pooled(sides, leaf_RE, rows_BT, x_BT) * expected_BFE).sum().backward()
         for gradient_RE in gradients:
             torch.testing.assert_close(gradient_RE, leaf_RE.grad, rtol=1e-4, atol=1e-4)
