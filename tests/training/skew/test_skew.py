@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import copy
 from pathlib import Path
 
 import numpy as np
@@ -216,7 +217,7 @@ def test_a_share_within_the_tolerance_is_no_skew(world: World, tmp_path: Path) -
 
 
 def test_a_table_without_times_holds_always_by_its_last_rows(world: World, tmp_path: Path) -> None:
-    last = World()
+    last = copy.copy(world)
     last.tables = {
         side: frame.with_columns(pl.exclude("at", f"{side}_id").last().over(f"{side}_id"))
         for side, frame in world.tables.items()
@@ -280,20 +281,22 @@ def test_the_row_that_held_is_found_as_a_plain_search_finds_it(
         assert (table.row_P[position] if position >= 0 else None) == (max(held)[1] if held else None)
 
 
-@pytest.mark.parametrize("seed", range(3))
-def test_a_field_of_two_values_that_are_drawn_anew_is_not_called_late(tmp_path: Path, seed: int) -> None:
-    world = World(seed=seed)
+def of_two_values(world: World, seed: int) -> World:
+    """Return the world with yes or no, drawn at random, in a word of users."""
     two = pl.Series(np.random.default_rng(seed).choice(["yes", "no"], len(world.tables["user"])))
-    world.tables["user"] = world.tables["user"].with_columns(two.alias("user_word4"))
+    other = copy.copy(world)
+    other.tables = {**world.tables, "user": world.tables["user"].with_columns(two.alias("user_word4"))}
+    return other
+
+
+@pytest.mark.parametrize("seed", range(3))
+def test_a_field_of_two_values_that_are_drawn_anew_is_not_called_late(world: World, tmp_path: Path, seed: int) -> None:
     drawn: Corruption = lambda given: pl.Series(np.random.default_rng(seed).choice(["yes", "no"], len(given)))  # noqa: E731
-    [skewed] = compare(world, tmp_path, corrupt={"user_word4": drawn}).skewed
+    [skewed] = compare(of_two_values(world, seed), tmp_path, corrupt={"user_word4": drawn}).skewed
     assert (skewed.field, skewed.causes[0].cause) == ("user_word4", "other")
 
 
-def test_a_field_of_two_values_that_are_late_is_called_so(tmp_path: Path) -> None:
-    world = World()
-    two = pl.Series(np.random.default_rng(0).choice(["yes", "no"], len(world.tables["user"])))
-    world.tables["user"] = world.tables["user"].with_columns(two.alias("user_word4"))
-    [skewed] = compare(world, tmp_path, lag_h={"user_word4": 6.0}).skewed
+def test_a_field_of_two_values_that_are_late_is_called_so(world: World, tmp_path: Path) -> None:
+    [skewed] = compare(of_two_values(world, 0), tmp_path, lag_h={"user_word4": 6.0}).skewed
     assert skewed.causes[0].cause == "stale"
     assert skewed.causes[0].hours == pytest.approx(6.0, abs=0.1)
