@@ -1,31 +1,40 @@
-"""Fixtures of all tests: one thread for torch, a quiet hypothesis, an empty model store, a Valkey."""
+"""Fixtures of all tests: one thread for torch, a quiet hypothesis, an empty model store, a Valkey.
+
+What takes long to import is imported where it is used: this file is read too by the process that shares out the tests
+among workers, before it starts them, and that one needs none of it.
+"""
 
 from __future__ import annotations
 
 import functools
+import gc
 import signal
 from collections.abc import Iterator
 from pathlib import Path
+from typing import TYPE_CHECKING
 
-import msgspec
 import pytest
-import redis
-import structlog
-import torch
-import typer.main
-import typer.testing
-from hypothesis import HealthCheck, settings
 
-from app.features.loading.embedded_valkey import EmbeddedValkey
-from app.registry.gate import checks, gate
-from app.registry.gate.gate_report import GateCheck
-from app.registry.gate.gate_task import GateTask
-from app.registry.store.model_store import ModelStore
-from tests.factories import MODEL_NAME
+if TYPE_CHECKING:
+    import redis
 
-# Shared machines pause for longer than any honest deadline; a failing example is replayed from .hypothesis.
-settings.register_profile("shared", deadline=None, suppress_health_check=[HealthCheck.too_slow])
-settings.load_profile("shared")
+    from app.registry.gate.gate_report import GateCheck
+    from app.registry.gate.gate_task import GateTask
+    from app.registry.store.model_store import ModelStore
+
+
+def pytest_collection(session: pytest.Session) -> None:
+    """Shared machines pause for longer than any honest deadline; a failing example is replayed from .hypothesis."""
+    from hypothesis import HealthCheck, settings
+
+    settings.register_profile("shared", deadline=None, suppress_health_check=[HealthCheck.too_slow])
+    settings.load_profile("shared")
+
+
+def pytest_collection_finish(session: pytest.Session) -> None:
+    """Have no later collection of garbage walk what stays anyway: the tests and the modules, a million objects."""
+    gc.collect()
+    gc.freeze()
 
 
 @pytest.fixture(scope="session", autouse=True)
@@ -37,12 +46,16 @@ def _interruptible() -> None:
 
 @pytest.fixture(scope="session", autouse=True)
 def _one_thread() -> None:
+    import torch
+
     torch.set_num_threads(1)
 
 
 @pytest.fixture(scope="session", autouse=True)
 def _plain_tracebacks() -> None:
     """structlog by default draws the local variables of every frame, which takes seconds where they are tables."""
+    import structlog
+
     renderer = structlog.dev.ConsoleRenderer(exception_formatter=structlog.dev.plain_traceback)
     structlog.configure(processors=[*structlog.get_config()["processors"][:-1], renderer])
 
@@ -50,6 +63,9 @@ def _plain_tracebacks() -> None:
 @pytest.fixture(scope="session", autouse=True)
 def _commands_are_built_once() -> Iterator[None]:
     """Typer builds all commands of `ctr` anew for each that is run, which takes as long as many a test."""
+    import typer.main
+    import typer.testing
+
     built_once = functools.cache(typer.main.get_command)
     with pytest.MonkeyPatch.context() as patch:
         patch.setattr(typer.main, "get_command", built_once)
@@ -60,6 +76,9 @@ def _commands_are_built_once() -> Iterator[None]:
 @pytest.fixture
 def store(tmp_path: Path) -> ModelStore:
     """An empty store for the model `MODEL_NAME`; its root is `store.folder.parent`."""
+    from app.registry.store.model_store import ModelStore
+    from tests.factories import MODEL_NAME
+
     return ModelStore(tmp_path / "model_store", MODEL_NAME)
 
 
@@ -71,6 +90,8 @@ def anyio_backend() -> str:
 @pytest.fixture(scope="session")
 def valkey_url(tmp_path_factory: pytest.TempPathFactory) -> Iterator[str]:
     """A real Valkey, shared by all tests; take `redis_client` too to find it empty."""
+    from app.features.loading.embedded_valkey import EmbeddedValkey
+
     with EmbeddedValkey(tmp_path_factory.mktemp("valkey")) as server:
         yield server.url
 
@@ -78,6 +99,8 @@ def valkey_url(tmp_path_factory: pytest.TempPathFactory) -> Iterator[str]:
 @pytest.fixture
 def redis_client(valkey_url: str) -> Iterator[redis.Redis]:
     """A client (text, not bytes) of an emptied Valkey."""
+    import redis
+
     with redis.Redis.from_url(valkey_url, decode_responses=True) as client:
         client.flushall()
         yield client
@@ -85,6 +108,13 @@ def redis_client(valkey_url: str) -> Iterator[redis.Redis]:
 
 def checks_in_process(task: GateTask) -> list[GateCheck]:
     """Run the gate's checks here; task and checks are written as JSON and read again, as on the way to a process."""
+    import msgspec
+    import torch
+
+    from app.registry.gate import checks
+    from app.registry.gate.gate_report import GateCheck
+    from app.registry.gate.gate_task import GateTask
+
     found: list[GateCheck] = []
     task = msgspec.json.decode(msgspec.json.encode(task), type=GateTask)
     with torch.inference_mode():
@@ -99,4 +129,6 @@ def checks_in_process(task: GateTask) -> list[GateCheck]:
 def gate_in_process(monkeypatch: pytest.MonkeyPatch) -> None:
     """The gate's checks without their process, which takes two seconds to import torch: what only a process can
     do (be ended, be refused memory, be lost) is in tests/registry/gate/test_gate.py."""
+    from app.registry.gate import gate
+
     monkeypatch.setattr(gate, "run_checks", checks_in_process)
