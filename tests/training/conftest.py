@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable
+from collections.abc import Callable, Iterator
 
 import matplotlib as mpl
 import pytest
@@ -27,13 +27,18 @@ def unrendered(name: str, title: str, plot: Callable[[Axes], None], width: float
     return f'<svg role="img" aria-label="{title}" id="{name}"></svg>'
 
 
-@pytest.fixture(autouse=True)
-def _unrendered(monkeypatch: pytest.MonkeyPatch) -> None:
+# Of a module, as what a module trains once is trained before anything is set up for its first test.
+@pytest.fixture(autouse=True, scope="module")
+def _unrendered() -> Iterator[None]:
     """Drawings are the report's own tests' matter."""
-    monkeypatch.setattr(figures, "draw", unrendered)
+    with pytest.MonkeyPatch.context() as patch:
+        patch.setattr(figures, "draw", unrendered)
+        yield
 
 
-@pytest.fixture(autouse=True)
-def _short_search(monkeypatch: pytest.MonkeyPatch) -> None:
+@pytest.fixture(autouse=True, scope="module")
+def _short_search() -> Iterator[None]:
     """The search for a baseline's C, a fifth of a small training run's time, is the baselines' own tests' matter."""
-    monkeypatch.setattr(linear_baseline, "GRID", (0.1, 1.0))
+    with pytest.MonkeyPatch.context() as patch:
+        patch.setattr(linear_baseline, "GRID", (0.1, 1.0))
+        yield
