@@ -5,6 +5,7 @@ Nothing of app.models is called: only weights are read. The code is slow and obv
 
 from __future__ import annotations
 
+import functools
 import math
 from bisect import bisect_right
 from collections.abc import Callable
@@ -12,6 +13,7 @@ from itertools import combinations
 from typing import Any
 
 import numpy as np
+from torch import Tensor
 
 from app.features.fields import SIDES, Numeric, Side
 from app.features.schema import FeatureSchema
@@ -41,6 +43,12 @@ def transformed(raw: float, transforms: tuple[str, ...], statistics: NumericStat
     return raw
 
 
+@functools.lru_cache(2)
+def indexed(vocabulary_V: Tensor) -> dict[int, int]:
+    """Return each key of the vocabulary with its index; most examples of a test have the same."""
+    return {int(key): index for index, key in enumerate(vocabulary_V)}
+
+
 class Example:
     """One (request, item) pair as fields of (row, x), and the numbers beside them."""
 
@@ -51,7 +59,7 @@ class Example:
         """The fields by name; `<name>:bucket` is a number's bucket."""
         self.pair_numbers: list[float] = []
         """The target statistics of pairs across sides."""
-        self._vocabulary = {int(key): index for index, key in enumerate(preprocessing.vocabulary_V)}
+        self._vocabulary = indexed(preprocessing.vocabulary_V)
         self._preprocessing = preprocessing
         for side, slots in (("user", user), ("item", item)):
             self._read(preprocessing.schema, side, list(zip(slots.keys.tolist(), slots.values.tolist(), strict=True)))  # type: ignore[arg-type]
@@ -314,7 +322,11 @@ FORMULAS: dict[str, list[Callable[[Example, dict[str, Vector]], float]]] = {
 """The terms of each model's logit, by the model's name."""
 
 
-def logit(model: CtrModel, preprocessing: Preprocessing, user: Slots, item: Slots) -> float:
-    weights = {name: tensor.detach().double().numpy() for name, tensor in model.state_dict().items()}
+def weights_of(model: CtrModel) -> dict[str, Vector]:
+    return {name: tensor.detach().double().numpy() for name, tensor in model.state_dict().items()}
+
+
+def logit(model: CtrModel, preprocessing: Preprocessing, user: Slots, item: Slots, weights: dict[str, Vector]) -> float:
+    """Return the logit by the formula; the weights are those of `weights_of`."""
     example = Example(preprocessing, user, item)
     return sum(part(example, weights) for part in FORMULAS[model.name])

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import copy
+import functools
 import math
 from pathlib import Path
 
@@ -21,7 +22,7 @@ from app.models.serving_form import serving_form
 from app.registry.artifact.export import write
 from app.registry.artifact.load import load
 from tests.factories import fitted, golden, raw_context, raw_item, raw_user, small_schema, tiny_model, with_statistics
-from tests.models.reference import FORMULAS, first_order, logit
+from tests.models.reference import FORMULAS, first_order, logit, weights_of
 
 PREPROCESSING = fitted()
 USERS, ITEMS = 12, 30
@@ -48,11 +49,13 @@ def model(architecture: str, preprocessing: Preprocessing) -> CtrModel:
     return tiny_model(5, architecture, preprocessing)
 
 
+@functools.cache
 def users() -> Slots:
     raws = [raw_user(n) | raw_context(n) for n in USER_NUMBERS]
     return Encoder(small_schema(), "user").encode_many(raws, [str(n) for n in USER_NUMBERS])
 
 
+@functools.cache
 def items() -> Slots:
     encoder = Encoder(small_schema(), "item")
     return encoder.encode_many([raw_item(n) for n in ITEM_NUMBERS], [str(n) for n in ITEM_NUMBERS])
@@ -100,10 +103,10 @@ def test_every_model_has_its_formula_here() -> None:
 @pytest.mark.parametrize("architecture", [name for name in FORMULAS if name in MODELS], indirect=True)
 def test_forward_is_the_formula(model: CtrModel, preprocessing: Preprocessing) -> None:
     actual_UN = forward_all(copy.deepcopy(model).double(), torch.float64)
-    u, i = users(), items()
+    u, i, weights = users(), items(), weights_of(model)
     for user in range(USERS):
         for item in range(0, ITEMS, 3):
-            expected = logit(model, preprocessing, row(u, user), row(i, item))
+            expected = logit(model, preprocessing, row(u, user), row(i, item), weights)
             assert float(actual_UN[user, item]) == pytest.approx(expected, abs=1e-10)
     assert float(actual_UN.std()) > 0.05, "a test on equal logits would see nothing"
     assert float((forward_all(model) - actual_UN).abs().max()) < 1e-4
