@@ -41,6 +41,7 @@ from tests.factories import (
 from tests.ranking.test_impressions import Logged
 
 FIELDS = 30
+ANY_IMPRESSION = impression(1)
 ALERT = 0.15
 """As deploy/prometheus/rules.yaml has it."""
 SCHEMA = parse_schema(
@@ -117,7 +118,7 @@ class Traffic:
 
     def _record(self, keys: Keys, values: Values, label: str = "stable", version: int = 1) -> ImpressionBlock:
         name = self._ids.next(1, version, label)
-        return block(impression(1)._replace(impression_id=name, user_keys=keys, user_values=values, label=label))
+        return block(ANY_IMPRESSION._replace(impression_id=name, user_keys=keys, user_values=values, label=label))
 
     def named(self) -> set[str]:
         return {name for name, state in self.drift.states().items() if state.psi > ALERT}
