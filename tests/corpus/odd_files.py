@@ -57,9 +57,9 @@ def table(titles: tuple[str, ...], rows: int = 60) -> list[Row]:
 RICH, SIMPLE = table(TITLES), table(SIMPLE_TITLES)
 
 
-@dataclass(frozen=True)
+@dataclass(frozen=True, eq=False)
 class OddFile:
-    """One file, or folder, and what is odd about it."""
+    """One file, or folder, and what is odd about it; it is equal to itself alone."""
 
     name: str
     what: str

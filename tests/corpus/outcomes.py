@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import functools
 import tempfile
 from pathlib import Path
 
@@ -123,13 +124,14 @@ def proposed(odd: OddFile, path: Path) -> str:
     return "proposed"
 
 
-def outcomes(odd: OddFile, folder: Path) -> tuple[str, str, str]:
+@functools.cache
+def outcomes(odd: OddFile) -> tuple[str, str, str]:
     """Return what training, loading and inferring make of a file, with its name for its path."""
-    path = folder / odd.name
-    odd.write(path)
-    features = folder / "features.yaml"
-    features.write_text(FEATURES)
-    results = trained(odd, path, features), loaded(odd, path), proposed(odd, path)
+    with tempfile.TemporaryDirectory() as folder:
+        path, features = Path(folder) / odd.name, Path(folder) / "features.yaml"
+        odd.write(path)
+        features.write_text(FEATURES)
+        results = trained(odd, path, features), loaded(odd, path), proposed(odd, path)
     train, load, infer = (result.replace(f"{folder}/", "") for result in results)
     return train, load, infer
 
@@ -138,8 +140,7 @@ def page() -> str:
     """Return the page of all files."""
     rows = []
     for odd in ODD_FILES:
-        with tempfile.TemporaryDirectory() as folder:
-            train, load, _ = outcomes(odd, Path(folder))
+        train, load, _ = outcomes(odd)
         cells = (
             [train]
             if load in (train, SAME) and not (train.startswith("refused") and load == SAME)

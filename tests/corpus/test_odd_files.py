@@ -2,8 +2,6 @@
 
 from __future__ import annotations
 
-from pathlib import Path
-
 import pytest
 
 from tests.corpus.odd_files import ODD_FILES, OddFile
@@ -16,8 +14,8 @@ def test_there_are_forty_and_more() -> None:
 
 
 @pytest.mark.parametrize("odd", ODD_FILES, ids=[f"{odd.name}{odd.escape or ''}" for odd in ODD_FILES])
-def test_a_file_gives_the_plain_rows_or_one_line(odd: OddFile, tmp_path: Path) -> None:
-    train, load, infer = outcomes(odd, tmp_path)
+def test_a_file_gives_the_plain_rows_or_one_line(odd: OddFile) -> None:
+    train, load, infer = outcomes(odd)
     for outcome in (train, load, infer):
         assert "\n" not in outcome
     assert train.startswith((SAME, "refused: "))
