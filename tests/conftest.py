@@ -27,6 +27,7 @@ def pytest_collection(session: pytest.Session) -> None:
     """Shared machines pause for longer than any honest deadline; a failing example is replayed from .hypothesis."""
     from hypothesis import HealthCheck, settings
 
+    gc.disable()  # all that is imported until they are collected stays
     settings.register_profile("shared", deadline=None, suppress_health_check=[HealthCheck.too_slow])
     settings.load_profile("shared")
 
@@ -35,6 +36,7 @@ def pytest_collection_finish(session: pytest.Session) -> None:
     """Have no later collection of garbage walk what stays anyway: the tests and the modules, a million objects."""
     gc.collect()
     gc.freeze()
+    gc.enable()
 
 
 @pytest.fixture(scope="session", autouse=True)
