@@ -134,3 +134,12 @@ def gate_in_process(monkeypatch: pytest.MonkeyPatch) -> None:
     from app.registry.gate import gate
 
     monkeypatch.setattr(gate, "run_checks", checks_in_process)
+
+
+@pytest.fixture
+def unrendered() -> Iterator[None]:
+    """Reports of trainings without the rendering of their drawings, which is tests/training/report's matter."""
+    from tests.drawings import drawings_unrendered
+
+    with drawings_unrendered():
+        yield

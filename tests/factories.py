@@ -113,7 +113,15 @@ def redis_text(raw: Mapping[str, Any]) -> dict[str, str]:
 
 def fitted(schema: FeatureSchema | None = None, users: int = USERS, items: int = ITEMS) -> Preprocessing:
     """Vocabulary and statistics as a trainer learns them from these users and items; higher numbers stay unseen."""
-    schema = schema or small_schema()
+    return _fitted_to_small_schema(users, items) if schema is None else _fitted(schema, users, items)
+
+
+@functools.cache
+def _fitted_to_small_schema(users: int, items: int) -> Preprocessing:
+    return _fitted(small_schema(), users, items)
+
+
+def _fitted(schema: FeatureSchema, users: int, items: int) -> Preprocessing:
     request_rows = [raw_user(n) | raw_context(n) for n in range(users)]
     item_rows = [raw_item(n) for n in range(items)]
     user_slots = Encoder(schema, "user").encode_many(request_rows, [str(n) for n in range(users)])

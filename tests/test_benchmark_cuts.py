@@ -21,6 +21,7 @@ from tests.training.preprocessing.test_preprocessing_fit import some_data
 
 
 @pytest.mark.slow
+@pytest.mark.usefixtures("unrendered")
 def test_it_trains_remembers_goes_on_and_writes_the_page(tmp_path: Path) -> None:
     write_sparrow(tmp_path / "data", rows=150)
     page = tmp_path / "page.md"

@@ -72,6 +72,7 @@ def run(tmp_path: Path, *arguments: str) -> tuple[int, dict[str, object]]:
 
 
 @pytest.mark.slow
+@pytest.mark.usefixtures("unrendered")
 def test_it_trains_remembers_goes_on_and_writes_the_page(tmp_path: Path) -> None:
     write_sparrow(tmp_path / "data")
     page = tmp_path / "page.md"

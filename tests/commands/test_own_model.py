@@ -49,6 +49,7 @@ def example() -> list[str]:
     return shlex.split(train)[1:]
 
 
+@pytest.mark.usefixtures("unrendered")
 def test_the_example_is_trained_published_and_ranks_without_its_module(
     tmp_path: Path, ctr: Ctr, monkeypatch: pytest.MonkeyPatch
 ) -> None:

@@ -5,7 +5,7 @@ from __future__ import annotations
 import pytest
 
 from app.training.report import figures
-from tests.training.conftest import unrendered
+from tests.drawings import unrendered
 
 RENDERED = {None, "deepfm", "lr"}
 """A model with crosses and one without; other architectures have the same kinds of drawings with other numbers."""
