@@ -70,7 +70,7 @@ def test_use_cases_print_nothing_and_tell_their_reporter(
     rollback = roll_back(store, reporter=reporter)
     assert (rollback.version, [skipped.version for skipped in rollback.passed_over]) == (1, [2])
     assert [message.split(":")[0] for message in reporter.messages] == [
-        f"{store.name} has no canary any more",
+        f"{store.name} 1 is no canary any more",
         "passed over 2",
         f"{store.name} 1 is stable again, in place of 3",
     ]
