@@ -117,7 +117,7 @@ class CalibrationBuckets:
         self._waiting: deque[_Sampled] = deque(maxlen=round(self._most_credit))
 
     def on_ranked(self, request: RankRequest, ranking: Ranking) -> None:
-        """Note an answer if it is of the sample; this is a `RankObserver`, for after the one that gives ids."""
+        """Note an answer if it is of the sample; this is a `RankObserver`."""
         now_s = self._now_s()
         self._credit = min(self._credit + (now_s - self._credited_s) * self._per_s, self._most_credit)
         self._credited_s = now_s

@@ -266,7 +266,7 @@ class Ranker:
             drawn = explorer.explore(request, chosen, impression_id, score_N, order_N, score_K)
             if drawn is not None:
                 exploration, order_K, score_K = drawn
-        is_named = self._references is not None or exploration is not None
+        has_impression = self._references is not None or exploration is not None
         return Ranking(
             artifact=artifact,
             label=chosen.label,
@@ -278,6 +278,6 @@ class Ranker:
             missing_user=features.missing_user,
             missing_items=features.missing_items,
             request_id=request.request_id,
-            impression_id=impression_id if is_named else None,
+            impression_id=impression_id if has_impression else None,
             exploration=exploration,
         )
