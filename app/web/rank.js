@@ -1,14 +1,14 @@
 // The view that ranks: the answer, how it moves when a feature is changed, and why an item got its score.
 
 import {$, bar, make, percent, showProblem} from "./dom.js";
-import {featureValues, featuresOf, learnTitles, requestBody, restoreFeatures, settled, startRequest, titleOf} from "./request.js";
+import {featuresOf, learnTitles, requestBody, restoreTyped, settled, startRequest, storedValues, titleOf, typedValues} from "./request.js";
 import {post} from "./service.js";
 import {explanation} from "./why.js";
 
 const ROWS = 30;
 const STAGE_COLOURS = 5;
 
-/** The answer that later ones are compared with: places by item, and the features it was made with. */
+/** The answer that later ones are compared with: places by item, and what was typed over stored features. */
 let before = null;
 let asked = 0;
 
@@ -25,7 +25,7 @@ async function rank(whatIf) {
   const number = ++asked;
   try {
     await settled();
-    const body = requestBody(), values = featureValues();
+    const body = requestBody(), typed = typedValues();
     const began = performance.now();
     const {answer, headers} = await post("rank", body);
     const whole = performance.now() - began;
@@ -33,11 +33,11 @@ async function rank(whatIf) {
     if (number !== asked) return; // a later one is on its way
     const same = JSON.stringify([body.user_id, body.item_ids, body.model, answer.version]);
     if (!whatIf || before?.same !== same) { // arrows tell of features alone
-      before = {same, values, places: new Map(answer.items.map((item, place) => [item.item_id, place]))};
+      before = {same, typed, places: new Map(answer.items.map((item, place) => [item.item_id, place]))};
       whatIf = false;
     }
     showAnswer(answer, body, whatIf);
-    showChanges(whatIf ? changes(values) : []);
+    showChanges(whatIf ? changes(typed) : []);
     showTiming(headers.get("Server-Timing") || "", whole);
     showProblem($("error"), "");
     $("answer").hidden = false;
@@ -49,9 +49,10 @@ async function rank(whatIf) {
   $("empty").hidden = true;
 }
 
-function changes(values) {
-  return [...values].filter(([name, value]) => value !== before.values.get(name))
-    .map(([name, value]) => `${name} ${before.values.get(name) || "missing"} → ${value || "missing"}`);
+function changes(typed) {
+  const stored = storedValues(), value = (some, name) => some.get(name) ?? stored.get(name);
+  return [...stored.keys()].filter(name => value(before.typed, name) !== value(typed, name))
+    .map(name => `${name} ${value(before.typed, name) || "missing"} → ${value(typed, name) || "missing"}`);
 }
 
 function showChanges(changed) {
@@ -60,7 +61,7 @@ function showChanges(changed) {
   const keep = make("button", {type: "button", class: "quiet"}, "Compare with this from now on");
   const undo = make("button", {type: "button", class: "quiet"}, "Undo");
   keep.addEventListener("click", () => { $("answer-title").focus(); rank(false); });
-  undo.addEventListener("click", () => { $("answer-title").focus(); restoreFeatures(before.values); rank(true); });
+  undo.addEventListener("click", () => { $("answer-title").focus(); restoreTyped(before.typed); rank(true); });
   $("what-if").replaceChildren(make("strong", {}, "What if "), changed.join(", "), " ", undo, " ", keep);
 }
 

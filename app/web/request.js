@@ -9,6 +9,9 @@ const ASKED_CHARACTERS = 6000;
 const MAX_VALUE = 500;
 const SHOWN = 8;
 const MAX_FIELDS = 40;
+const READ_AFTER_MS = [0, 300, 1000];
+const READ_AGAIN_MS = 2000;
+const TOO_MANY = 429;
 
 const titles = new Map();
 let hasCatalogue = false;
@@ -41,7 +44,7 @@ export function requestBody() {
 function changedFeatures() {
   const changed = {user: {}, context: {}};
   for (const input of inputs()) {
-    if (input.value !== input.dataset.stored) changed[input.dataset.entity][input.dataset.field] = parsed(input);
+    if (isChanged(input)) changed[input.dataset.entity][input.dataset.field] = parsed(input);
   }
   return changed;
 }
@@ -58,19 +61,29 @@ function parsed(input) {
   return text;
 }
 
-/** The values of all feature inputs, to say later which of them changed, and to restore them. */
-export function featureValues() {
-  return new Map([...inputs()].map(input => [`${input.dataset.entity}.${input.dataset.field}`, input.value]));
+/** What is typed over what is stored, by name: to say later what was changed since, and to restore it. */
+export function typedValues() {
+  return new Map([...inputs()].filter(isChanged).map(input => [nameOf(input), input.value]));
 }
 
-export function restoreFeatures(values) {
+/** What is stored, by name, as far as it has been read. */
+export function storedValues() {
+  return new Map([...inputs()].map(input => [nameOf(input), input.dataset.stored]));
+}
+
+export function restoreTyped(values) {
   for (const input of inputs()) {
-    input.value = values.get(`${input.dataset.entity}.${input.dataset.field}`) ?? input.dataset.stored;
+    input.value = values.get(nameOf(input)) ?? input.dataset.stored;
     mark(input);
   }
 }
 
-const mark = input => input.classList.toggle("changed", input.value !== input.dataset.stored);
+const nameOf = input => `${input.dataset.entity}.${input.dataset.field}`;
+const isChanged = input => input.value !== input.dataset.stored;
+function mark(input) {
+  input.classList.toggle("changed", isChanged(input));
+  input.readOnly = !isChanged(input) && input.dataset.stored.length >= MAX_VALUE; // shown in part
+}
 
 /** Let the form be filled: `onFeature` is called when a feature was changed. */
 export async function startRequest(onFeature) {
@@ -194,7 +207,7 @@ function showFields(fields) {
     make("fieldset", {}, make("legend", {}, (entity === "user" ? "Of the user" : "Of the context") +
       (some.length > MAX_FIELDS ? `, the first ${MAX_FIELDS} of ${some.length}` : "")),
       ...some.slice(0, MAX_FIELDS).map(field => {
-        const input = make("input", {autocomplete: "off", placeholder: entity === "user" && !hasCatalogue ? "as stored" : "missing"});
+        const input = make("input", {autocomplete: "off", placeholder: entity === "user" ? "as stored" : "missing"});
         Object.assign(input.dataset, {entity, field: field.name, type: field.type, stored: ""});
         return make("label", {}, `${field.name} `, input);
       }))));
@@ -212,32 +225,51 @@ function showStored() {
   return shown;
 }
 
-/** The features that the store has of a user, asked for again where the store was too slow; none if it stays so. */
-async function storedFeatures(user) {
-  for (const wait of [0, 300, 1000]) {
-    await new Promise(resolve => setTimeout(resolve, wait));
-    try { return (await get("catalogue/features", {user_id: user})).features; } catch (error) {
-      if (error.status < 500) break; // typed values are sent all the same
-    }
-  }
-  return {};
-}
-
+/** Who ranks waits for the first attempts; where the store is slower than they last, it is asked on beside. */
 async function readStored(number) {
   const user = $("user").value.trim();
-  setStored({}); // at once: another user's features are not his
+  clearStored(user ? "as stored" : "missing"); // at once: another user's features are not his
   if (!user || !hasCatalogue) return;
-  const stored = await storedFeatures(user);
-  if (number === readings) setStored(stored);
+  for (const wait of READ_AFTER_MS) {
+    if (await isRead(user, number, wait)) return;
+  }
+  readLater(user, number);
 }
 
-function setStored(features) {
-  for (const input of inputs()) {
-    if (input.dataset.entity !== "user") continue;
-    const text = features[input.dataset.field] ?? "";
-    input.value = text;
-    input.dataset.stored = input.value; // without the line ends that an input cannot hold
-    input.readOnly = text.length >= MAX_VALUE; // shown in part
+async function readLater(user, number) {
+  while (!await isRead(user, number, READ_AGAIN_MS));
+}
+
+/** Read what the store has of a user after a while; return whether there is nothing left to read. */
+async function isRead(user, number, wait) {
+  await new Promise(resolve => setTimeout(resolve, wait));
+  if (number !== readings) return true; // another user is shown
+  try {
+    const {features} = await get("catalogue/features", {user_id: user});
+    if (number === readings) showStoredValues(features);
+  } catch (error) {
+    return error.status < 500 && error.status !== TOO_MANY; // typed values are sent all the same
+  }
+  return true;
+}
+
+const userInputs = () => [...inputs()].filter(input => input.dataset.entity === "user");
+
+function clearStored(placeholder) {
+  for (const input of userInputs()) {
+    input.value = input.dataset.stored = "";
+    input.placeholder = placeholder;
+    mark(input);
+  }
+}
+
+/** Show stored values, beside those that were typed meanwhile. */
+function showStoredValues(features) {
+  for (const input of userInputs()) {
+    const text = (features[input.dataset.field] ?? "").replace(/[\r\n]/g, ""); // an input cannot hold line ends
+    if (!isChanged(input)) input.value = text;
+    input.dataset.stored = text;
+    input.placeholder = "missing";
     mark(input);
   }
 }

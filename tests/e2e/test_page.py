@@ -183,6 +183,36 @@ def test_what_is_changed_of_one_user_is_not_sent_for_another(
         assert all("user_features" not in body for body in sent if body["user_id"] == "6")
 
 
+def test_a_slow_store_is_asked_on_and_what_was_typed_meanwhile_stays(
+    browser: Browser, service: tuple[Running, ModelStore]
+) -> None:
+    with opened(browser, service[0].url, refused=50) as page:
+        asked: list[Route] = []
+
+        def refuse(route: Route) -> None:
+            asked.append(route)
+            route.fulfill(status=503, json={"title": "the store is slow"})
+
+        page.route("**/catalogue/features?*", refuse)
+        page.get_by_label("User one of").fill("4")
+        rank(page)
+        assert len(asked) >= 3, "who ranks waits for the first attempts alone"
+        page.get_by_text("what if they were others").click()
+        age, gender = (page.locator(f"input[data-entity=user][data-field={name}]") for name in ("age", "gender"))
+        expect(gender, "it is not known to be missing").to_have_attribute("placeholder", "as stored")
+        age.fill("77")
+        expect(page.locator("#what-if")).to_contain_text("user.age missing → 77")
+        page.unroute("**/catalogue/features?*")
+        expect(gender).to_have_value(raw_users()["4"]["gender"])
+        expect(age).to_have_value("77")
+        bodies = ranked_bodies(page)
+        page.get_by_label("hour").fill("3")
+        expect(page.locator("#what-if")).to_contain_text(f"user.age {raw_users()['4']['age']} → 77, context.hour")
+        assert json.loads(bodies[-1])["user_features"] == {"age": 77}
+        page.get_by_role("button", name="Undo").click()
+        expect(age).to_have_value(str(raw_users()["4"]["age"]))
+
+
 def test_ids_with_blanks_and_commas_are_candidates(browser: Browser, service: tuple[Running, ModelStore]) -> None:
     with opened(browser, service[0].url) as page:
         choose(page, '1, "a b" "c,d"\n2')
