@@ -7,7 +7,7 @@ from __future__ import annotations
 
 from collections import Counter, deque
 
-from app.events.records import FEEDBACK, IMPRESSIONS, ITEMS, Feedback, ImpressionBlock, ItemSlots, Record
+from app.events.records import Record, kind_of, size_of
 
 
 class EventQueue:
@@ -45,16 +45,3 @@ class EventQueue:
             size += size_of(taken[-1])
         self._taken += size
         return taken
-
-
-def size_of(record: Record) -> int:
-    """Return how many records a block is of; 1 for any other."""
-    return len(record.impression_ids) if isinstance(record, ImpressionBlock) else 1
-
-
-def kind_of(record: Record) -> str:
-    """Return the kind of a record."""
-    return _KINDS[type(record)]
-
-
-_KINDS = {ImpressionBlock: IMPRESSIONS, ItemSlots: ITEMS, Feedback: FEEDBACK}

@@ -17,13 +17,13 @@ from pathlib import Path
 import structlog
 
 from app.events.delivery.spool_limit import SpoolLimit
-from app.events.event_queue import EventQueue, kind_of
+from app.events.event_queue import EventQueue
 from app.events.impression_id import encode, now_ms
 from app.events.outcome_counts import OutcomeCounts
-from app.events.records import KINDS, Feedback, ImpressionBlock, Record
+from app.events.records import KINDS, Feedback, ImpressionBlock, Record, kind_of, time_of
 from app.events.retention import Retention
 from app.events.segment import segment_name, write_segment
-from app.events.spool import SPOOL, SUFFIX, SpoolFile, hold_lock, orphans, read_spool
+from app.events.spool import SPOOL, SUFFIX, SpoolFile, first_record, hold_lock, orphans, read_spool
 from app.observability.logs import LogThrottle
 from app.runtime.durable_file import replace_file
 from app.runtime.thread_priority import yield_to_requests
@@ -88,6 +88,8 @@ class EventWriter:
         self._beside: deque[tuple[str, bytes]] = deque()
         """Small files to write beside the records, with their names below the folder."""
         self._lock_descriptor: int | None = None
+        self._has_adopted = False
+        """Whether what killed workers left has been finished."""
         self._stopping = threading.Event()
         self._thread: threading.Thread | None = None
 
@@ -136,7 +138,6 @@ class EventWriter:
         if self._lock_descriptor is None:
             self._spool.mkdir(parents=True, exist_ok=True)
             self._lock_descriptor = hold_lock(self._spool, self._worker)
-            self._adopt_orphans()
         while self._beside:
             self._write_beside(*self._beside[0])
             self._beside.popleft()
@@ -146,6 +147,9 @@ class EventWriter:
         if self._open and (last or full or self._is_due()):
             self._close()
         self._finish_closed()
+        if not self._has_adopted:
+            finish_orphans(self._folder)
+            self._has_adopted = True
         if last:
             (self._spool / f"{self._worker}.lock").unlink(missing_ok=True)
         if full:
@@ -167,7 +171,7 @@ class EventWriter:
             for kind in KINDS:
                 records = self._left.get(kind)
                 if records:
-                    self.written[kind] += self._file(kind, _first_us(records[0])).append(records)
+                    self.written[kind] += self._file(kind, time_of(records[0])).append(records)
                     del self._left[kind]
                     if counted := self.outcomes.add(records):
                         self._tell(counted)
@@ -215,14 +219,6 @@ class EventWriter:
             path.parent.mkdir(exist_ok=True)
             replace_file(path, content)
 
-    def _adopt_orphans(self) -> None:
-        """Finish the segments of workers that were killed."""
-        finish_orphans(self._folder)
-
-
-def _first_us(record: Record) -> int:
-    return record.at_us[0] if isinstance(record, ImpressionBlock) else record.at_us
-
 
 def finish(folder: Path, path: Path, kind: str, first_at_us: int) -> int:
     """Make a finished segment of a spool file and delete the file; returns the records. Raises OSError."""
@@ -233,16 +229,29 @@ def finish(folder: Path, path: Path, kind: str, first_at_us: int) -> int:
 
 
 def finish_orphans(folder: Path) -> int:
-    """Make finished segments of what killed workers have left below a folder; returns the records."""
+    """Make finished segments of what killed workers have left below a folder; return the records.
+
+    Raises the OSError of a worker whose files could not be finished, once those of the others are.
+    """
     rows = 0
     spool = folder / SPOOL
     if not spool.is_dir():
         return 0
+    failed: OSError | None = None
     with orphans(spool) as found:
-        for path, kind in found:
-            first = next(read_spool(path, kind), None)
-            if first is None or not first.num_rows:
-                path.unlink()
-                continue
-            rows += finish(folder, path, kind, first["at"][0].value)
+        for files in found:
+            try:
+                rows += sum(_finish_orphan(folder, path, kind) for path, kind in files)
+            except OSError as error:  # what refers to items is not finished before them
+                failed = error
+    if failed is not None:
+        raise failed
     return rows
+
+
+def _finish_orphan(folder: Path, path: Path, kind: str) -> int:
+    first = first_record(path, kind)
+    if first is None:
+        path.unlink()
+        return 0
+    return finish(folder, path, kind, time_of(first))

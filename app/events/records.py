@@ -90,3 +90,21 @@ CLICK = "click"
 SERVED = "served"
 """The name of data that training reads from a joined log."""
 Record = ImpressionBlock | ItemSlots | Feedback
+
+
+def size_of(record: Record) -> int:
+    """Return how many records a block is of; 1 for any other."""
+    return len(record.impression_ids) if isinstance(record, ImpressionBlock) else 1
+
+
+def kind_of(record: Record) -> str:
+    """Return the kind of a record."""
+    return _KINDS[type(record)]
+
+
+def time_of(record: Record) -> int:
+    """Return the time of a record, or of the first of a block, in microseconds since 1970."""
+    return record.at_us[0] if isinstance(record, ImpressionBlock) else record.at_us
+
+
+_KINDS = {ImpressionBlock: IMPRESSIONS, ItemSlots: ITEMS, Feedback: FEEDBACK}

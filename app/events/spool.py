@@ -1,10 +1,10 @@
-"""`Spool` holds the records of a worker that are not in a finished segment yet, in files that survive the worker.
+"""Spool files hold the records of a worker that are not in a finished segment yet, and survive the worker.
 
     <folder>/.spool/<worker>.lock              held while the worker lives
     <folder>/.spool/<worker>-<n>.<kind>.frames  one open file a kind, appended to several times a second
 
 A file that breaks off is read up to its last whole frame, so a worker that is killed loses what it had not appended.
-Records become columns when the file is read: at once for hundreds of them, where those of an appending are few.
+Records become columns when the file is read: hundreds at once take less time than the few of each append.
 """
 
 from __future__ import annotations
@@ -12,14 +12,13 @@ from __future__ import annotations
 import contextlib
 import os
 import time
-from collections.abc import Iterator, Sequence
+from collections.abc import Generator, Iterator, Sequence
 from pathlib import Path
 
 import pyarrow as pa
 
-from app.events.event_queue import size_of
 from app.events.record_frames import read_frames, to_frame
-from app.events.records import KINDS, Record
+from app.events.records import KINDS, Record, size_of
 from app.events.segment_columns import to_batch
 from app.runtime.file_lock import try_lock
 
@@ -63,20 +62,30 @@ class SpoolFile:
 
 
 def read_spool(path: Path, kind: str) -> Iterator[pa.RecordBatch]:
-    """Read the whole frames of a spool file, whose worker may have been killed while it wrote, as columns."""
+    """Yield the whole frames of a spool file as columns, of `READ_AT_ONCE` records or a few more. Raises OSError."""
     held: list[Record] = []
     rows = 0
-    with path.open("rb") as file:
-        for records in read_frames(file, kind):
-            for record in records:
-                held.append(record)
-                rows += size_of(record)
-                if rows >= READ_AT_ONCE:
-                    yield to_batch(kind, held)
-                    held, rows = [], 0
-                    time.sleep(0)  # others may have the interpreter
+    for record in _records(path, kind):
+        held.append(record)
+        rows += size_of(record)
+        if rows >= READ_AT_ONCE:
+            yield to_batch(kind, held)
+            held, rows = [], 0
+            time.sleep(0)  # others may have the interpreter
     if held:
         yield to_batch(kind, held)
+
+
+def first_record(path: Path, kind: str) -> Record | None:
+    """Return the first record, or block of them, of a spool file; None if it has none. Raises OSError."""
+    with contextlib.closing(_records(path, kind)) as records:
+        return next(records, None)
+
+
+def _records(path: Path, kind: str) -> Generator[Record, None, None]:
+    with path.open("rb") as file:
+        for records in read_frames(file, kind):
+            yield from records
 
 
 def hold_lock(folder: Path, worker: str) -> int:
@@ -87,13 +96,13 @@ def hold_lock(folder: Path, worker: str) -> int:
 
 
 @contextlib.contextmanager
-def orphans(folder: Path) -> Iterator[list[tuple[Path, str]]]:
-    """Yield the spool files of workers that no longer live, with their kinds, items before what refers to them.
+def orphans(folder: Path) -> Iterator[list[list[tuple[Path, str]]]]:
+    """Yield the spool files of each worker that no longer lives, with their kinds, items before what refers to them.
 
     Nobody else is given them meanwhile. Afterwards the locks of these workers are deleted.
     """
     with contextlib.ExitStack() as held:
-        found: list[tuple[Path, str]] = []
+        found: list[list[tuple[Path, str]]] = []
         locks: list[Path] = []
         for lock in sorted(folder.glob("*.lock")):
             try:
@@ -104,9 +113,8 @@ def orphans(folder: Path) -> Iterator[list[tuple[Path, str]]]:
             if not try_lock(descriptor) or not lock.exists():
                 continue
             locks.append(lock)
-            for kind in KINDS:
-                files = sorted(folder.glob(f"{lock.stem}-*.{kind}{SUFFIX}"), key=_number)
-                found += [(path, kind) for path in files]
+            files = [(kind, folder.glob(f"{lock.stem}-*.{kind}{SUFFIX}")) for kind in KINDS]
+            found.append([(path, kind) for kind, paths in files for path in sorted(paths, key=_number)])
         yield found
         for lock in locks:
             if not any(folder.glob(f"{lock.stem}-*{SUFFIX}")):

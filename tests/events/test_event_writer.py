@@ -166,6 +166,52 @@ def test_what_a_killed_worker_had_appended_is_finished_by_the_next(tmp_path: Pat
     assert not list((tmp_path / SPOOL).iterdir())
 
 
+def leave_behind(folder: Path, worker: str, number: int) -> SpoolFile:
+    """Leave an item and what refers to it, as a killed worker does; return the file of the items."""
+    spool = folder / SPOOL
+    spool.mkdir(exist_ok=True)
+    (spool / f"{worker}.lock").touch()
+    for kind, record in ((ITEMS, item(number)), (IMPRESSIONS, block(impression(number)))):
+        file = SpoolFile(spool / f"{worker}-1.{kind}.frames", kind)
+        file.append([record])
+        file.close()
+        if kind == ITEMS:
+            items = file
+    return items
+
+
+def test_a_damaged_file_of_one_killed_worker_keeps_nobody_from_finishing_the_others(tmp_path: Path) -> None:
+    damaged = leave_behind(tmp_path, "A", 1)
+    content = damaged.path.read_bytes()
+    damaged.path.write_bytes(content[:-20] + bytes(20))
+    leave_behind(tmp_path, "B", 2)
+    assert finish_orphans(tmp_path) == 3
+    assert [row["impression_id"] for row in rows(tmp_path, IMPRESSIONS)] == ["impression-1", "impression-2"]
+    assert [row["reference"] for row in rows(tmp_path, ITEMS)] == [2]
+    assert not list((tmp_path / SPOOL).iterdir())
+
+
+def test_what_could_not_be_finished_at_first_is_tried_again(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr("app.events.event_writer.RETRY_EVERY_S", 0.05)
+    file = leave_behind(tmp_path, "A", 1)
+    leave_behind(tmp_path, "B", 2)
+    moved = file.path.rename(tmp_path / "elsewhere")
+    file.path.mkdir()
+    writer = EventWriter(queue := EventQueue(10), tmp_path)
+    queue.put(block(impression(3)))
+    writer.start()
+    until(lambda: writer.problem and writer.written[IMPRESSIONS] == 1)
+    until(lambda: len(rows(tmp_path, ITEMS)) == 1)
+    assert [row["impression_id"] for row in rows(tmp_path, IMPRESSIONS)] == ["impression-2"], "not before its items"
+    file.path.rmdir()
+    moved.rename(file.path)
+    until(lambda: not writer.problem)
+    writer.stop()
+    assert len(rows(tmp_path, ITEMS)) == 2
+    assert len(rows(tmp_path, IMPRESSIONS)) == 3
+    assert not list((tmp_path / SPOOL).iterdir())
+
+
 def test_the_files_of_a_worker_that_lives_are_left_alone(tmp_path: Path) -> None:
     queue = EventQueue(10)
     writer = EventWriter(queue, tmp_path)

@@ -58,7 +58,16 @@ def test_what_is_behind_the_last_whole_frame_is_left(kind: str, data: st.DataObj
     assert_same(RECORDS[kind], read)
 
 
-@pytest.mark.parametrize("rest", [bytes(4096), b"\x05\0\0\0\xc1junk", b"\x02\0\0\0\x91\x91", b"\x02\0\0\0\x91\x05"])
+@pytest.mark.parametrize("kind", RECORDS)
+def test_a_frame_is_not_read_whose_end_a_power_loss_left_empty(kind: str) -> None:
+    frame = to_frame(RECORDS[kind])
+    for start in range(len(frame)):
+        damaged = frame[:start] + bytes(len(frame) - start)
+        if damaged != frame:
+            assert list(read_frames(io.BytesIO(damaged), kind)) == []
+
+
+@pytest.mark.parametrize("rest", [bytes(4096), b"\x05\0\0\0" + bytes(8) + b"\xc1junk"])
 def test_what_is_no_frame_ends_the_file(rest: bytes) -> None:
     (read,) = read_frames(io.BytesIO(to_frame(RECORDS[FEEDBACK]) + rest), FEEDBACK)
     assert_same(RECORDS[FEEDBACK], read)

@@ -7,6 +7,7 @@ import numpy.typing as npt
 import polars as pl
 
 from app.errors import EncodingError
+from app.features.columns import PythonColumn
 from app.features.encoder import Encoder
 from app.features.fields import AnyField
 from app.features.schema import FeatureSchema
@@ -40,14 +41,13 @@ class Rewriting:
 
     def is_served(self, rows: Rows, slots: Slots) -> Flags:
         """Tell of which rows these slots [W] are what was served."""
-        served = Slots(self._served.keys[rows], self._served.values[rows])
-        return are_same(served, Slots(slots.keys[None], slots.values[None]))
+        return are_same(self._served_of(rows), Slots(slots.keys[None], slots.values[None]))
 
     def lengths(self, rows: Rows) -> list[int]:
         """Return to how many letters the texts of rows may have been cut, the most frequent number first."""
         lengths: dict[int, int] = {}
         for row, value in zip(rows.tolist(), self._raw[rows.tolist()].to_list(), strict=True):
-            shorter = rewritten(lambda value: truncations(self._field, value), plain_value(value))
+            shorter = rewritten(lambda whole: truncations(self._field, whole), plain_value(value))
             for length, text in shorter.items() if isinstance(shorter, dict) else ():
                 slots = self.encode(text)
                 if slots is not None and self.is_served(np.array([row]), slots)[0]:
@@ -55,19 +55,21 @@ class Rewriting:
         return sorted(lengths, key=lambda length: -lengths[length])
 
     def explained(self, rows: Rows, rewrite: Rewrite) -> Flags:
-        """Tell of which rows the value of the table, written in another way, is what was served."""
-        values = self._raw[rows.tolist()].to_list()
-        encoded: dict[str, Slots | None] = {}
-        explained = np.zeros(len(rows), np.bool_)
-        for place, value in enumerate(values):
-            key = repr(value)
-            if key not in encoded:
-                other = rewritten(rewrite, plain_value(value))
-                encoded[key] = None if other is None else self.encode(other)
-            slots = encoded[key]
-            if slots is not None:
-                explained[place] = self.is_served(rows[place : place + 1], slots)[0]
-        return explained
+        """Tell of which rows, one at least, the value of the table is what was served once it is written otherwise."""
+        distinct = PythonColumn(self._raw[rows.tolist()].to_list()).distinct()
+        slots_D = [self._encode_rewritten(value, rewrite) for value in distinct.values]
+        is_encoded_D = np.array([slots is not None for slots in slots_D])
+        keys_D = np.stack([(slots or self.absent).keys for slots in slots_D])
+        values_D = np.stack([(slots or self.absent).values for slots in slots_D])
+        codes_R = distinct.codes_N
+        return is_encoded_D[codes_R] & are_same(self._served_of(rows), Slots(keys_D[codes_R], values_D[codes_R]))
+
+    def _encode_rewritten(self, value: object, rewrite: Rewrite) -> Slots | None:
+        other = rewritten(rewrite, plain_value(value))
+        return None if other is None else self.encode(other)
+
+    def _served_of(self, rows: Rows) -> Slots:
+        return Slots(self._served.keys[rows], self._served.values[rows])
 
 
 def plain_value(value: object) -> object:
