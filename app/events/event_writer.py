@@ -20,7 +20,7 @@ from app.events.delivery.spool_limit import SpoolLimit
 from app.events.event_queue import EventQueue
 from app.events.impression_id import encode, now_ms
 from app.events.outcome_counts import OutcomeCounts
-from app.events.records import KINDS, Feedback, ImpressionBlock, Record, kind_of, time_of
+from app.events.records import KINDS, Feedback, ImpressionBlock, Record, kind_of, recorded_at_us
 from app.events.retention import Retention
 from app.events.segment import segment_name, write_segment
 from app.events.spool import SPOOL, SUFFIX, SpoolFile, first_record, hold_lock, orphans, read_spool
@@ -171,7 +171,7 @@ class EventWriter:
             for kind in KINDS:
                 records = self._left.get(kind)
                 if records:
-                    self.written[kind] += self._file(kind, time_of(records[0])).append(records)
+                    self.written[kind] += self._file(kind, recorded_at_us(records[0])).append(records)
                     del self._left[kind]
                     if counted := self.outcomes.add(records):
                         self._tell(counted)
@@ -254,4 +254,4 @@ def _finish_orphan(folder: Path, path: Path, kind: str) -> int:
     if first is None:
         path.unlink()
         return 0
-    return finish(folder, path, kind, time_of(first))
+    return finish(folder, path, kind, recorded_at_us(first))

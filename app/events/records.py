@@ -102,8 +102,10 @@ def kind_of(record: Record) -> str:
     return _KINDS[type(record)]
 
 
-def time_of(record: Record) -> int:
-    """Return the time of a record, or of the first of a block, in microseconds since 1970."""
+def recorded_at_us(record: Record) -> int:
+    """Return when a record, or the first of a block, came to be by this machine's clock, in microseconds since 1970."""
+    if isinstance(record, Feedback):
+        return record.received_at_us  # `at_us` is the sender's word, and may be months ago
     return record.at_us[0] if isinstance(record, ImpressionBlock) else record.at_us
 
 

@@ -23,7 +23,7 @@ _partition = re.compile(
 
 
 class SegmentName(NamedTuple):
-    """Where a segment is: `<kind>/date=<date>/hour=<hour>/<file>.parquet`, in UTC by its first record's time."""
+    """Where a segment is: `<kind>/date=<date>/hour=<hour>/<file>.parquet`, in UTC, when its first record came to be."""
 
     kind: str
     hour: datetime
@@ -34,7 +34,7 @@ class SegmentName(NamedTuple):
 
 
 def segment_name(kind: str, first_at_us: int, file: str) -> SegmentName:
-    """Return the name of a segment whose first record is of this time."""
+    """Return the name of a segment whose first record came to be at this time, in microseconds since 1970."""
     return SegmentName(kind, datetime.fromtimestamp(first_at_us // 3_600_000_000 * 3600, UTC), file)
 
 

@@ -7,6 +7,7 @@ import os
 import subprocess
 import sys
 from collections.abc import Callable, Sequence
+from datetime import UTC, datetime
 from pathlib import Path
 from typing import Any
 
@@ -19,6 +20,7 @@ pq = pytest.importorskip("pyarrow.parquet", reason="pyarrow is not installed: pi
 from app.events.event_queue import EventQueue  # noqa: E402
 from app.events.event_writer import EventWriter, finish_orphans  # noqa: E402
 from app.events.records import FEEDBACK, IMPRESSIONS, ITEMS, Feedback, ImpressionBlock  # noqa: E402
+from app.events.retention import Retention  # noqa: E402
 from app.events.segment import SegmentName, parse_segment_name, segments  # noqa: E402
 from app.events.spool import SPOOL, SpoolFile, read_spool  # noqa: E402
 from tests.events.records import AT_US, block, click, impression, item  # noqa: E402
@@ -210,6 +212,18 @@ def test_what_could_not_be_finished_at_first_is_tried_again(tmp_path: Path, monk
     assert len(rows(tmp_path, ITEMS)) == 2
     assert len(rows(tmp_path, IMPRESSIONS)) == 3
     assert not list((tmp_path / SPOOL).iterdir())
+
+
+def test_a_sender_who_names_an_old_time_has_nothing_deleted(tmp_path: Path) -> None:
+    now_s, days_s = AT_US / 1e6, 86_400
+    retention = Retention(days=2)
+    writer = EventWriter(queue := EventQueue(10), tmp_path, retention=retention, now_s=lambda: now_s)
+    queue.put(click(1)._replace(at_us=AT_US - 5 * days_s * 1_000_000))
+    queue.put(click(2))
+    writer.start()
+    writer.stop()
+    assert [row["feedback_id"] for row in rows(tmp_path, FEEDBACK)] == ["click-1", "click-2"]
+    assert retention.apply(tmp_path, datetime.fromtimestamp(now_s + 3 * days_s, UTC)) == 1
 
 
 def test_the_files_of_a_worker_that_lives_are_left_alone(tmp_path: Path) -> None:

@@ -16,7 +16,7 @@ from app.errors import DataError
 from app.events.delivery.bucket import Bucket, StoredFile
 from app.events.delivery.log_destination import DeliveryError
 from app.events.logged_schema import SCHEMAS
-from app.events.records import KINDS
+from app.events.records import FEEDBACK, KINDS
 from app.events.segment import TEMPORARY, parse_segment_name
 from app.runtime.file_lock import locked
 
@@ -37,7 +37,8 @@ def bucket_copy(
 
     Args:
         cache: folder of such copies.
-        since, until: files of earlier and of later hours are left out.
+        since, until: files of earlier and of later hours are left out, but no later feedback, which may be on what was
+            shown before.
         report: told what is being fetched.
 
     Raises DataError if they cannot be fetched.
@@ -77,9 +78,10 @@ def _fetch(
     for kind in KINDS:
         for file in bucket.files(kind):
             name = parse_segment_name(file.name)
-            if name is None or (since and name.hour + HOUR <= since) or (until and name.hour > until):
+            if name is None or (since and name.hour + HOUR <= since):
                 continue
-            wanted[file.name] = file
+            if until is None or name.hour <= until or kind == FEEDBACK:
+                wanted[file.name] = file
     for file in bucket.files(SCHEMAS):
         if file.name.endswith(".json") and file.name.count("/") == 1:
             wanted[file.name] = file

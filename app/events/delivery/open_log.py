@@ -29,7 +29,7 @@ def open_log(
     """Yield the folder of a log, or a copy of what is in a bucket.
 
     Args:
-        since, until: files of earlier and of later hours are not needed.
+        since, until: as for `bucket_copy`.
         copies: folder of copies.
         report: told what is being fetched.
 
