@@ -157,7 +157,7 @@ def build_click_trial(
 
 
 def build_calibration_buckets(settings: Settings, events: EventLog, metrics: Metrics) -> CalibrationBuckets:
-    """Build what counts answers and clicks by score; to be told of rankings after the impression log."""
+    """Build what counts answers and clicks by score; `events` tells it of what is written."""
     buckets = CalibrationBuckets(min(settings.events_top, MAX_TOP))
     events.observe(buckets.add)
     CalibrationExporter(buckets, metrics)

@@ -107,4 +107,6 @@ def _finishing_us(spool: Path) -> float:
                 finished = finish(Path(folder), copy, kind, 0)
                 took_s += time.process_time() - began_s
                 rows += finished if kind == IMPRESSIONS else 0
-        return 1e6 * took_s / rows
+    if not rows:
+        raise RuntimeError("the service has just finished its segments: measure again")
+    return 1e6 * took_s / rows

@@ -42,7 +42,7 @@ def decoded(raw: bytes, headers: Headers, limit: int) -> bytes:
         if size > limit:
             raise BodyTooLarge(f"at most {limit} bytes are read, also of a body that was gzip")
         if not decoder.eof:
-            raise NotJson("the gzip body is cut off")
+            raise NotJson("the gzip body is empty, cut off, or has something behind its end")
         raw = decoder.unused_data
         if not raw:
             return b"".join(parts)

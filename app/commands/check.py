@@ -15,7 +15,7 @@ from app.commands.completion import versions
 from app.commands.feature_store import with_redis_url
 from app.commands.options import QuoteEscape
 from app.commands.output import AsJson, emit, notify
-from app.commands.store_options import Model, Store, known_versions, none_live, open_store
+from app.commands.store_options import Model, Store, known_versions, no_live_version, open_store
 from app.errors import ConfigError
 
 if TYPE_CHECKING:
@@ -63,7 +63,7 @@ def check(
     settings, store = open_store(model, model_store)
     number = version or store.pointer().stable
     if number is None and schema_file is None:
-        raise ConfigError(f"{none_live(store)}, or compare with a schema alone (--schema features.yaml)")
+        raise ConfigError(f"{no_live_version(store)}, or compare with a schema alone (--schema features.yaml)")
     if version is not None and version not in store.versions():
         raise ConfigError(f"there is no version {version} of {store.name}; there are {known_versions(store)}")
     live = None if number is None else store.load(number)

@@ -64,7 +64,7 @@ def demo(
 
     from app.commands.load import known_schema, load_file
     from app.events.records import SERVED
-    from app.publishing.demo_features import DATASET, ENTITIES, exported_by_demo
+    from app.publishing.demo_features import DATASET, demo_files, exported_by_demo
     from app.registry.store.model_store import ModelStore
     from app.runtime.processes.listener import reserve
     from app.runtime.processes.serve import serve
@@ -80,7 +80,7 @@ def demo(
             f"{settings.model} version {live}, which is live, is not the demo's: "
             "`CTR_MODEL=demo ctr demo` runs it beside yours"
         )
-    if retrain or live is None or not all((exported / f"{entity}.jsonl").is_file() for entity in ENTITIES):
+    if retrain or live is None or not all(file.is_file() for file in demo_files(settings).values()):
         _step(1, f"Training {settings.model} on MovieLens-100K")
         _train(settings, exported)
     else:
@@ -92,8 +92,8 @@ def demo(
     with with_redis_url(settings) as settings, contextlib.ExitStack() as stack:
         _step(2, f"Loading the features into {store}")
         schema = known_schema(settings, None)
-        for entity in ENTITIES:
-            load_file(settings, entity, exported / f"{entity}.jsonl", schema=schema, ignored=["title"])
+        for entity, file in demo_files(settings).items():
+            load_file(settings, entity, file, schema=schema, ignored=["title"])
         _step(3, "Serving; Ctrl-C stops everything")
 
         def announce(address: str) -> None:
@@ -143,16 +143,16 @@ def _stop(process: subprocess.Popen[bytes]) -> None:
 def _clear(settings: Settings, as_json: bool) -> None:
     """Remove the demo's users and items from the store."""
     from app.features.redis_client import open_client
-    from app.publishing.demo_features import ENTITIES, exported_by_demo, remove_demo
+    from app.publishing.demo_features import ENTITIES, demo_files, exported_by_demo, remove_demo
 
     folder = exported_by_demo(settings)
     removed = dict.fromkeys(map(str, ENTITIES), 0)
-    if any((folder / f"{entity}.jsonl").is_file() for entity in ENTITIES):
+    if any(file.is_file() for file in demo_files(settings).values()):
         with with_redis_url(settings) as settings, open_client(settings.redis_url) as client:
             removed = remove_demo(client, settings)
         counts = " and ".join(f"{count:,} {entity}" for entity, count in removed.items())
-        what = f"removed {counts} of the demo from the store" if any(removed.values()) else NOTHING_LEFT
-        notify(f"{what}; its model stays: serve yours under another name")
+        outcome = f"removed {counts} of the demo from the store" if any(removed.values()) else NOTHING_LEFT
+        notify(f"{outcome}; its model stays: serve yours under another name")
     else:
         notify(f"nothing to remove: no demo was loaded from here, as it would have left files in {folder}")
     if as_json:

@@ -11,7 +11,7 @@ import typer
 
 from app.commands.event_options import TIME_FORMATS, EventsOption, files_from, in_utc, named_log
 from app.commands.options import interval_seconds
-from app.commands.output import AsJson, console, emit, figures_table, notify, show_table
+from app.commands.output import AsJson, console, emit, figures_table, notify, show_table, warn
 
 SHOWN = "%Y-%m-%d %H:%M:%S"
 WORDS = {
@@ -23,6 +23,7 @@ WORDS = {
     "orphans": "feedback on unknown answers",
     "not_recorded": "feedback on items that were not recorded",
     "without_slots": "answers left out for items that the log lacks",
+    "other_types": "feedback of types that are no label",
 }
 
 
@@ -91,3 +92,8 @@ def join(
         if counts[name] or name in ("answers", "impressions", "positives"):
             table.add_row(words, f"{counts[name]:,}")
     show_table(table)
+    if counts["other_types"] and not counts["positives"]:
+        warn(
+            f"no item has feedback of the type {label!r}, and {counts['other_types']:,} have others: if one of those "
+            f"makes an item positive, name it by --label, and join into another folder than {out}"
+        )

@@ -248,12 +248,14 @@ def _read(live: Artifact, dataset: str | None, data: Path | None, features: Path
     if not name:
         raise ConfigError(f"version {live.version} does not say what it was trained on: name it with --dataset")
     with tempfile.TemporaryDirectory(prefix="ctr-schema-") as folder:
-        called = None if features else f"version {live.version}"
+        schema_owner = None if features else f"version {live.version}"
         if features is None:
             features = Path(folder) / "features.yaml"  # YAML reads JSON
             features.write_bytes(msgspec.json.encode({"reading": 1, **live.manifest.feature_schema}))
         with EncodingProgress(console, data.name if data else name) as progress:
-            rows = open_dataset(name, data, features=features, report=progress.report, called=called, **options)
+            rows = open_dataset(
+                name, data, features=features, report=progress.report, schema_owner=schema_owner, **options
+            )
     for note in rows.notes:
         notify(note)
     if rows.skipped.count:

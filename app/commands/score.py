@@ -12,7 +12,7 @@ import typer
 from app.commands.completion import published_models, versions
 from app.commands.options import QuoteEscape
 from app.commands.output import AsJson, console, emit, notify, warn
-from app.commands.store_options import load_version, none_live, open_store
+from app.commands.store_options import load_version, no_live_version, open_store
 from app.errors import ConfigError
 
 if TYPE_CHECKING:
@@ -60,7 +60,7 @@ def score(
     settings, store = open_store(model, None)
     number = version or store.pointer().stable
     if number is None:
-        raise ConfigError(none_live(store))
+        raise ConfigError(no_live_version(store))
     artifact = load_version(store, number)
     totals = TableScores()
     with EncodingProgress(console, data.name, "scoring") as progress, _writer(out) as write:

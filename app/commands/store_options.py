@@ -17,7 +17,8 @@ if TYPE_CHECKING:
     from app.settings import Settings
 
 
-TRAIN = "ctr train --dataset table --data FILE --features features.yaml --label LABEL --publish"
+TRAIN_COMMAND = "ctr train --dataset table --data FILE --features features.yaml --label LABEL --name NAME --publish"
+"""Publishes the first version of a model NAME."""
 
 
 class LabelName(StrEnum):
@@ -61,12 +62,13 @@ def load_version(store: ModelStore, version: int) -> Artifact:
     return ArtifactLoader().load(store.path(version), trust=store.trust)
 
 
-def none_live(store: ModelStore) -> str:
+def no_live_version(store: ModelStore) -> str:
     """Say that no version is live, and what to do: name one of those that there are, or train the first."""
     if store.versions():
-        there = f"name one with --version (there are {known_versions(store)})"
-        return f"no version of {store.name} is live in {store.folder.parent}: {there}"
-    return f"there is no version of {store.name} in {store.folder.parent} yet: train one first (`{TRAIN}`)"
+        advice = f"name one with --version (there are {known_versions(store)})"
+        return f"no version of {store.name} is live in {store.folder.parent}: {advice}"
+    command = TRAIN_COMMAND.replace("NAME", store.name)
+    return f"there is no version of {store.name} in {store.folder.parent} yet: train one first (`{command}`)"
 
 
 def known_versions(store: ModelStore) -> str:

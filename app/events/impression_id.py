@@ -1,7 +1,7 @@
 """Ids of impressions: ULIDs that say which version answered, and under which label.
 
     time          10 characters   milliseconds since 1970, as in every ULID
-    version, arm   5 characters   25 bits: the version's number in 22, whether it was named in 1, the arm in 2
+    version, arm   5 characters   25 bits: the version's number in 22, whether the request named it in 1, the label in 2
     group          2 characters   10 bits of a hash of the user's id; of a guest, another for each answer
     process        5 characters   25 random bits of the worker
     number         4 characters   counts the worker's ids, modulo 2**20
@@ -47,7 +47,7 @@ class ImpressionId(NamedTuple):
     """0 where the number did not fit."""
     label: str
     pinned: bool
-    """Whether the version was named, by the caller or because the one of the canary's share failed."""
+    """Whether the request named the version, as the caller did or `Fallback`, which asks stable if scoring failed."""
     group: int
     """Of the user, in [0, GROUPS)."""
 
@@ -58,27 +58,27 @@ class ImpressionIds:
     def __init__(self) -> None:
         self._process = encode(int.from_bytes(os.urandom(4)) & (1 << 25) - 1, 5)
         self._numbers = itertools.count()
-        self._first_ms, self._first = -1, ""
-        """The time without its last ten bits, a second, and its characters."""
+        self._coarse_time, self._coarse_text = -1, ""
+        """The time in units of 1,024 ms, and its eight characters, which change once a second."""
         self._arms: dict[tuple[int, str, bool], str] = {}
 
     def next(self, at_ms: int, version: int, label: str, *, pinned: bool = False, user_id: str | None = None) -> str:
-        """Return a new id of an answer that this version gave under this label; takes about a microsecond.
+        """Return a new id of an answer that this version gives under this label.
 
         Args:
-            pinned: whether the version was named, and not found by the canary's share.
+            pinned: whether the request named the version; the canary's share chose it otherwise.
             user_id: None for a guest.
         """
-        pairs, first_ms = _PAIRS, at_ms >> 10
-        if first_ms != self._first_ms:
-            self._first_ms, self._first = first_ms, encode(first_ms, 8)
+        coarse_time = at_ms >> 10
+        if coarse_time != self._coarse_time:
+            self._coarse_time, self._coarse_text = coarse_time, encode(coarse_time, 8)
         arm = self._arms.get((version, label, pinned))
         if arm is None:
             arm = self._arms[version, label, pinned] = arm_code(version, label, pinned=pinned)
         number = next(self._numbers)
         group = number % GROUPS if user_id is None else group_of_user(user_id)
-        last_ms, high, low = pairs[at_ms & 1023], pairs[number >> 10 & 1023], pairs[number & 1023]
-        return f"{self._first}{last_ms}{arm}{pairs[group]}{self._process}{high}{low}"
+        fine_text, high, low = _PAIRS[at_ms & 1023], _PAIRS[number >> 10 & 1023], _PAIRS[number & 1023]
+        return f"{self._coarse_text}{fine_text}{arm}{_PAIRS[group]}{self._process}{high}{low}"
 
 
 def arm_code(version: int, label: str, *, pinned: bool = False) -> str:

@@ -2,18 +2,21 @@
 
     <folder>/schemas/<hash>.json
 
-Each has some users and items as features beside it, those of the golden requests of a version: slots cannot be read
-back, and the next version needs requests to prove itself by.
+Each has some users and items as features beside it, of the golden requests of a version: slots cannot be read back,
+and the next version needs requests to prove itself by. The users are nobody: each value is another user's, and ids are
+made up, so that the log names no user here whom it hashes, or whom `ctr events forget` has taken out, elsewhere.
 """
 
 from __future__ import annotations
 
+from collections.abc import Mapping, Sequence
 from pathlib import Path
 from typing import Any
 
 import msgspec
 
 from app.errors import DataError, SchemaError
+from app.features.fields import Categorical
 from app.features.schema import FeatureSchema, schema_from_json
 from app.registry.artifact.manifest import Manifest
 
@@ -21,7 +24,7 @@ SCHEMAS = "schemas"
 
 
 class Entity(msgspec.Struct):
-    """A user or an item as it was stored."""
+    """A user or an item, with features as they are stored."""
 
     id: str
     features: dict[str, Any]
@@ -41,6 +44,7 @@ class LoggedSchema(msgspec.Struct):
 
 def logged_schema(manifest: Manifest) -> bytes:
     """Return the content of the file of a version's schema."""
+    schema = schema_from_json(manifest.feature_schema)
     users = {request.user_id: request.user for request in manifest.golden}
     items = {
         item_id: features
@@ -49,10 +53,27 @@ def logged_schema(manifest: Manifest) -> bytes:
     }
     logged = LoggedSchema(
         manifest.feature_schema,
-        [Entity(*user) for user in users.items()],
+        _mixed(list(users.values()), schema.layout("user").id_field),
         [Entity(*item) for item in items.items()],
     )
     return msgspec.json.encode(logged)
+
+
+def _mixed(users: Sequence[Mapping[str, Any]], id_field: Categorical | None) -> list[Entity]:
+    """Return as many users, each with every feature of another one, and with an id that nobody has."""
+    names = sorted({name for user in users for name in user})
+    mixed = []
+    for number in range(len(users)):
+        user_id = f"example-{number}"
+        features = {}
+        for place, name in enumerate(names):
+            other = users[(number + place) % len(users)]
+            if id_field is not None and name == id_field.raw_name:
+                features[name] = user_id
+            elif name in other:
+                features[name] = other[name]
+        mixed.append(Entity(user_id, features))
+    return mixed
 
 
 def schema_file(schema_hash: str) -> str:

@@ -98,9 +98,9 @@ def _impression_columns(blocks: Sequence[ImpressionBlock]) -> dict[str, pa.Array
     """Return the columns of impressions by name."""
     schema, columns = SCHEMAS[IMPRESSIONS], {}
     answers = [len(block.items) for block in blocks]
-    block_N = pa.array(np.repeat(np.arange(len(blocks)), answers))
+    index_N = pa.array(np.repeat(np.arange(len(blocks)), answers))
     for name in _OF_BLOCKS:
-        columns[name] = pa.array([getattr(block, name) for block in blocks], schema.field(name).type).take(block_N)
+        columns[name] = pa.array([getattr(block, name) for block in blocks], schema.field(name).type).take(index_N)
     for name, attribute in _OF_ANSWERS.items():
         values = list(chain.from_iterable(getattr(block, attribute) for block in blocks))
         columns[name] = pa.array(values, schema.field(name).type)

@@ -35,7 +35,7 @@ class OrderDrawer:
         self.policy = policy
         self._struct = layout.Policy(_drawn_by[policy.name], isa, policy.parameter, None)
         self._pointer = ctypes.addressof(self._struct)
-        self._make_room(512)
+        self._grow_scratch(512)
 
     def draw(self, seed: int, score_N: Floats, position_N: Positions, places: int, top: int) -> Draw:
         """Draw the first places of an order; the same seed and scores give the same order.
@@ -48,17 +48,17 @@ class OrderDrawer:
             top: of how many places the propensities are wanted; of all K at most.
         """
         n = len(score_N)
-        if n > self._room:
-            self._make_room(n)
+        if n > self._capacity:
+            self._grow_scratch(n)
         k = min(places, n)
         p = min(top, k)
-        block_2K = np.empty(2 * k, np.int64)  # one array, because each has its price
+        block_2K = np.empty(2 * k, np.int64)  # to make three arrays takes longer
         bindings.draw_order(
             self._pointer, seed, address_of(score_N), address_of(position_N), n, k, p, address_of(block_2K)
         )
         floats_2K = block_2K[k:].view(np.float32)
         return block_2K[:k], floats_2K[:k], floats_2K[k : k + p]
 
-    def _make_room(self, candidates: int) -> None:
-        self._room, self._scratch_4N = candidates, np.empty(4 * candidates)
+    def _grow_scratch(self, candidates: int) -> None:
+        self._capacity, self._scratch_4N = candidates, np.empty(4 * candidates)
         self._struct.scratch_4N = address_of(self._scratch_4N)

@@ -18,7 +18,8 @@ from app.registry.gate.gate_task import FeatureSample
 from app.settings import Settings
 
 DATASET = "movielens"
-ENTITIES: tuple[Literal["users", "items"], ...] = ("users", "items")
+Entity = Literal["users", "items"]
+ENTITIES: tuple[Entity, ...] = ("users", "items")
 CLEAR = "ctr demo --clear"
 """The command that removes what the demo loaded."""
 BATCH = 100
@@ -27,6 +28,11 @@ BATCH = 100
 def exported_by_demo(settings: Settings) -> Path:
     """Return the folder of the files that the demo loads."""
     return settings.data_dir / "features" / DATASET
+
+
+def demo_files(settings: Settings) -> dict[Entity, Path]:
+    """Return the files that the demo loads, by entity; a demo that was never run here has not written them."""
+    return {entity: exported_by_demo(settings) / f"{entity}.jsonl" for entity in ENTITIES}
 
 
 def is_of_demo(sample: FeatureSample, settings: Settings) -> bool:
@@ -69,9 +75,9 @@ def remove_demo(client: redis.Redis, settings: Settings) -> dict[str, int]:
     return removed
 
 
-def _demo_entities(settings: Settings, entity: str) -> Iterator[tuple[str, dict[str, str]]]:
+def _demo_entities(settings: Settings, entity: Entity) -> Iterator[tuple[str, dict[str, str]]]:
     """Yield the ids and stored fields of the demo's file; none where there is no such file."""
-    file = exported_by_demo(settings) / f"{entity}.jsonl"
+    file = demo_files(settings)[entity]
     if not file.is_file():
         return
     for record in RecordFile(file):

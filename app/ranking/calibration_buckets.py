@@ -35,9 +35,9 @@ MAX_TOP = 50
 REMEMBERED = 16_384
 """Answers that are remembered, in about 5 MB."""
 SPAN_S = 1800.0
-"""Answers of about so long are remembered: where there are more, so many are taken at most as fill it in that time."""
+"""Seconds in which the sample fills the memory at most: of more answers, so many are taken a second as do."""
 BURST = 1 / 8
-"""Share of those that are remembered that may be taken at once: what comes first, and after a time with few."""
+"""Share of the memory that may be filled at once, after a start or a quiet time."""
 
 
 class BucketTotals(NamedTuple):
@@ -111,19 +111,19 @@ class CalibrationBuckets:
         self._lock = threading.Lock()
         self._memory = _Memory(top, remembered)
         self._totals: dict[str, BucketTotals] = {}
-        self._per_s, self._most_credit = remembered / SPAN_S, max(1.0, remembered * BURST)
-        self._credit, self._credited_s = self._most_credit, now_s()
-        """Answers that may be taken now, and the time of that."""
-        self._waiting: deque[_Sampled] = deque(maxlen=round(self._most_credit))
+        burst = max(1.0, remembered * BURST)
+        self._interval_s = SPAN_S / remembered
+        self._burst_s = (burst - 1.0) * self._interval_s
+        self._next_at_s = now_s() - self._burst_s
+        """When the next answer may be taken; after a quiet time up to `_burst_s` ago, so that many may be at once."""
+        self._waiting: deque[_Sampled] = deque(maxlen=round(burst))
 
     def on_ranked(self, request: RankRequest, ranking: Ranking) -> None:
         """Note an answer if it is of the sample; this is a `RankObserver`."""
         now_s = self._now_s()
-        self._credit = min(self._credit + (now_s - self._credited_s) * self._per_s, self._most_credit)
-        self._credited_s = now_s
-        if self._credit < 1.0 or ranking.impression_id is None:
+        if now_s < self._next_at_s or ranking.impression_id is None:
             return
-        self._credit -= 1.0
+        self._next_at_s = max(self._next_at_s, now_s - self._burst_s) + self._interval_s
         top = self._top
         self._waiting.append(
             _Sampled(

@@ -138,7 +138,7 @@ class ClickTrial:
             log.info("canary_clicked_more", version=self._version, **figures)
             return
         detail = (
-            f"its answers got {found.clicks} clicks where stable's rate makes expect {found.expected:.0f}; "
-            f"its click rate is {-found.high:.1%} lower or more"
+            f"its answers got {found.clicks} clicks where the rate of both versions together makes expect "
+            f"{found.expected:.0f}: its click rate is below stable's by {-found.high:.1%} of that rate or more"
         )
         self._found = self._version, CanaryFailure(WORSE_CLICKS, detail, figures)

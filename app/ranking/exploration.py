@@ -69,8 +69,8 @@ class Explorer:
         drawer = self._drawers.get(chosen.label)
         if drawer is None or request.model is not None or (self._share < 1.0 and not self._is_of_share(request)):
             return None
-        drawn = drawer.draw(seed_of(impression_id), score_N, order_N, len(best_K), self._top)
-        order_K, score_K, propensity_P = drawn
+        seed = seed_of(impression_id)
+        order_K, score_K, propensity_P = drawer.draw(seed, score_N, order_N, len(best_K), self._top)
         return Exploration(drawer.policy, propensity_P, best_K), order_K, score_K
 
     def _is_of_share(self, request: RankRequest) -> bool:

@@ -83,7 +83,7 @@ class ImpressionLog:
         for noted in groups.values():
             block = noted.to_block(self._references)
             if block is None:
-                self._queue.dropped[IMPRESSIONS] += noted.count
+                self._queue.dropped[IMPRESSIONS] += len(noted)
             else:
                 self._queue.put(block)
 

@@ -14,7 +14,8 @@ were published before there were parts have them too. `app.models.base` explains
 
 from __future__ import annotations
 
-from collections.abc import Callable, Sequence
+import contextlib
+from collections.abc import Callable, Iterator, Sequence
 from functools import cached_property
 from typing import Annotated, Any, Literal, cast
 
@@ -85,19 +86,16 @@ class LogitParts:
     async def split(self, user: Slots, item: Slots) -> list[LogitPart]:
         """Split the logit of one user's and one item's slots [S]. Parts of a kind come strongest first, none is 0.
 
-        Others have a turn before each kind but the first, as each takes a quarter of a millisecond. Raises NoLogitParts
+        Others have a turn before each kind but the first, so that they wait for one kind at most. Raises NoLogitParts
         if the program lacks what its model's class has today.
         """
-        try:
-            with torch.inference_mode():
-                inputs = self._inputs(user, item)
-                parts = [LogitPart("bias", (), _number(self._model.bias)), *self._first_order(inputs[2])]
-            for term in self._terms:
-                await self._turns.next()
-                with torch.inference_mode():
-                    parts += term(*inputs)
-        except (AttributeError, RuntimeError) as error:
-            raise NoLogitParts("the parts of this version's logit cannot be told") from error
+        with _reading_the_program():
+            inputs = self._inputs(user, item)
+            parts = [LogitPart("bias", (), _number(self._model.bias)), *self._first_order(inputs[2])]
+        for term in self._terms:
+            await self._turns.next()
+            with _reading_the_program():
+                parts += term(*inputs)
         return parts
 
     def _inputs(self, user: Slots, item: Slots) -> tuple[Tensor, Tensor, Tensor]:
@@ -239,3 +237,13 @@ def _number(value: Tensor) -> float:
 
 def _strongest_first(parts: list[LogitPart]) -> list[LogitPart]:
     return sorted((part for part in parts if part.value != 0), key=lambda part: -abs(part.value))
+
+
+@contextlib.contextmanager
+def _reading_the_program() -> Iterator[None]:
+    """Run without gradients. Raises NoLogitParts where the program has other attributes or shapes than its class."""
+    try:
+        with torch.inference_mode():
+            yield
+    except (AttributeError, RuntimeError) as error:
+        raise NoLogitParts("the parts of this version's logit cannot be told") from error

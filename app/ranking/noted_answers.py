@@ -28,7 +28,6 @@ class NotedAnswers:
             top: items of an answer at most.
         """
         assert first.scored is not None
-        self.count = 0
         self._artifact, self._label = first.artifact, first.label
         self._policy = None if first.exploration is None else first.exploration.policy
         self._has_rows = first.scored.row_N is not None
@@ -43,23 +42,26 @@ class NotedAnswers:
         self._items: list[int] = []
         self._user_keys: list[Keys] = []
         self._user_values: list[Values] = []
-        self._stop = 0
-        """Items of all answers so far, I."""
+        self._item_count = 0
+        """I, of all answers so far."""
         self._item_I: Rows | References = np.empty(limit * top, np.int64)
         """Rows of the cache, if they have them; otherwise references."""
         self._score_I = np.empty(limit * top, np.float32)
         self._propensity_I = None if self._policy is None else np.empty(limit * top, np.float32)
 
+    def __len__(self) -> int:
+        return len(self._impression_ids)
+
     def add(self, at_us: int, user_id: str | None, request: RankRequest, ranking: Ranking, scored: ScoredSlots) -> None:
         """Copy what is wanted of an answer; of `limit` answers at most."""
         assert ranking.impression_id is not None
-        start = self._stop
+        start = self._item_count
         best_K = ranking.order[: self._top]
         stop = start + len(best_K)
         self._user_keys.append(scored.user_slots.keys)
         self._user_values.append(scored.user_slots.values)
         if scored.row_N is not None:
-            self._item_I[start:stop] = scored.row_N[best_K]  # `take` lets another thread have the interpreter
+            self._item_I[start:stop] = scored.row_N[best_K]  # `take` would wait for the interpreter's lock again
         elif scored.item_references is not None:
             self._item_I[start:stop] = scored.item_references
         self._score_I[start:stop] = ranking.scores[: self._top]
@@ -72,11 +74,11 @@ class NotedAnswers:
         self._degraded.append(ranking.degraded or ())
         self._candidates.append(len(ranking.candidates))
         self._items.append(len(best_K))
-        self.count, self._stop = self.count + 1, stop
+        self._item_count = stop
 
     def to_block(self, references: ItemReferences) -> ImpressionBlock | None:
         """Return the answers; None if the log has no room for the slots of their items."""
-        stop = self._stop
+        stop = self._item_count
         item_I = self._item_I[:stop]
         reference_I = references.of_rows(self._artifact, item_I) if self._has_rows else item_I.copy()
         if reference_I is None:
@@ -96,8 +98,8 @@ class NotedAnswers:
             self._degraded,
             self._candidates,
             self._items,
-            np.concatenate(self._user_keys).reshape(self.count, -1),  # `np.stack` takes three times as long
-            np.concatenate(self._user_values).reshape(self.count, -1),
+            np.concatenate(self._user_keys).reshape(len(self), -1),  # `np.stack` takes three times as long
+            np.concatenate(self._user_values).reshape(len(self), -1),
             reference_I,
             self._score_I[:stop].copy(),
             None if self._propensity_I is None else self._propensity_I[:stop].copy(),

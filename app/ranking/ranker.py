@@ -148,7 +148,7 @@ class Ranker:
                 be encoded, or the deadline passed.
         """
         began = time.perf_counter()
-        chosen, impression_id = self._choose(request)
+        chosen, impression_id = self._route(request)
         features = await self._features.read(request.user_id, request.item_ids, due, in_slices=request.in_slices)
         fetched = time.perf_counter()
         if fetched >= due:
@@ -156,7 +156,7 @@ class Ranker:
         try:
             states_CD = self._cache.states(chosen.artifact)
         except KeyError:  # the version was retired while the store was slow to answer
-            chosen, impression_id = self._choose(request)
+            chosen, impression_id = self._route(request)
             states_CD = self._cache.states(chosen.artifact)
         # Nothing is awaited between the look-up and what scores, copies or pins the rows, nor before they are noted.
         artifact, items = chosen.artifact, None
@@ -201,10 +201,11 @@ class Ranker:
         ranking.score_s = time.perf_counter() - encoded
         return ranking
 
-    def _choose(self, request: RankRequest) -> tuple[Route, str | None]:
-        """Choose the version that answers, and the id of the answer's impression if there may be one.
+    def _route(self, request: RankRequest) -> tuple[Route, str | None]:
+        """Return the version that answers, and a new id for its impression; no id if nothing is logged or drawn.
 
-        Scoring empties the processor's caches; after it to make an id takes twice as long.
+        The id is made before scoring, which drives what makes it out of the processor's caches: afterwards it takes
+        twice as long (docs/adr/0028).
         """
         chosen = route_request(self._live(), request)
         if self._ids is None:
@@ -233,13 +234,14 @@ class Ranker:
     ) -> list[Explanation]:
         """Explain the scores of the best items, and let other requests have their turn between two of them.
 
-        Raises DeadlinePassed if `time.perf_counter()` reaches `due` before all of them are explained.
+        Raises DeadlinePassed if `time.perf_counter()` reaches `due` before the last of them is begun.
         """
-        explainer, explanations = Explainer(artifact, user_slots, self._turns), []
+        explainer = Explainer(artifact, user_slots, self._turns)
+        explanations: list[Explanation] = []
         for index in order_K[:MAX_EXPLAINED].tolist():
-            explanations.append(await explainer.explain(items.slots_of(index)))
             if time.perf_counter() >= due:
                 raise DeadlinePassed(f"the time was over with {len(explanations)} items explained")
+            explanations.append(await explainer.explain(items.slots_of(index)))
         return explanations
 
     def _ranking(

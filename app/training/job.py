@@ -196,7 +196,7 @@ class TrainingJob:
         """
         if self.config.preparation.target_statistics == "none":
             return prepared
-        if any(encoded.scratch_folder is not None for encoded in prepared.encoded.values()):
+        if prepared.are_mapped:
             raise ConfigError(
                 "--target-statistics: these rows are mapped from files, as all that a service recorded and tables of "
                 "more than 64 MB are, and statistics are made of rows in memory alone: leave the option out"

@@ -37,6 +37,11 @@ class PreparedData:
     rows: dict[str, ExpandedRows]
 
     @property
+    def are_mapped(self) -> bool:
+        """Tell whether rows are mapped from files, as those of a service and of large files are."""
+        return any(part.scratch_folder is not None for part in self.encoded.values())
+
+    @property
     def negatives_offset(self) -> float:
         """Return ln R, where a share R of the rows without a click was kept: 0 where all were."""
         weights = self.encoded["train"].weights

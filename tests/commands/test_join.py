@@ -40,6 +40,16 @@ def test_it_joins_what_is_over_and_goes_on_from_there(
     assert "the next one from 20" in " ".join(err.split())
 
 
+def test_a_label_that_nothing_has_is_told_of(ctr: Ctr, tmp_path: Path) -> None:
+    write(tmp_path / "events", log_of(1, answers=30))
+    named = ("--events", str(tmp_path / "events"), "--until", UNTIL)
+    status, _, err = ctr("join", *named, "--out", str(tmp_path / "out"), "--label", "klick")
+    assert status == 0
+    assert "no item has feedback of the type 'klick', and" in " ".join(err.split())
+    status, _, err = ctr("join", *named, "--out", str(tmp_path / "other"))
+    assert "no item has feedback" not in " ".join(err.split())
+
+
 def test_a_log_without_answers_is_said_to_have_none(ctr: Ctr, tmp_path: Path) -> None:
     (tmp_path / "events").mkdir()
     status, out, err = ctr("join", "--events", str(tmp_path / "events"), "--out", str(tmp_path / "out"))

@@ -392,6 +392,12 @@ def test_the_gain_and_its_error_are_what_they_say() -> None:
     assert compare("auc", labels_N, new_N, live_N)["gain"] > 0 > compare("auc", labels_N, live_N, new_N)["gain"]
 
 
+def test_a_gain_of_nothing_is_neither_better_nor_worse() -> None:
+    metrics = {"log_loss": 0.5, "auc": 0.7}
+    shown = {"metric": "auc", "rows": 10, "candidate": metrics, "live": metrics, "gain": 0.0, "min_gain": 0.001}
+    assert "it is neither better nor worse, and has to be better by 0.00100 at least" in shortfall(shown, 4)
+
+
 @pytest.mark.parametrize(("gain", "accepted"), [(0.0, True), (-0.001, True), (-0.0011, False), (float("nan"), False)])
 def test_what_cannot_be_compared_is_not_good_enough(gain: float, accepted: bool) -> None:
     metrics = {"log_loss": 0.5, "auc": 0.7}

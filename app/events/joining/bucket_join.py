@@ -46,6 +46,8 @@ class JoinCounts:
     """Feedback on items that are not among those recorded of their answer."""
     without_slots: int = 0
     """Answers left out because the log lacks the slots of some item."""
+    other_types: int = 0
+    """Feedback that is neither the label nor says that an item was shown."""
 
     def __add__(self, other: JoinCounts) -> JoinCounts:
         return JoinCounts(*(getattr(self, part.name) + getattr(other, part.name) for part in fields(self)))
@@ -86,6 +88,7 @@ def join_bucket(log: LogReader, start: datetime, stop: datetime, window: timedel
     counts.answers = len(answers)
     _count_lost(counts, log, feedback.filter(pl.col("at") >= start, pl.col("at") < stop), start, stop, window)
     counts.not_recorded = int(found["position"].null_count())
+    counts.other_types = len(found.filter(~pl.col("type").is_in([label, SHOWN])))
     return JoinedBucket(answers.with_columns(labels), items, counts)
 
 

@@ -39,8 +39,8 @@ def run_gate(
     Args:
         sample: of the live feature store; None leaves that check out.
         forced: comparisons are made but decide nothing; what cannot be served is refused all the same.
-        better: it was measured to be better than the stable one on the same rows, so that its scores may differ. What
-            an earlier report says of it holds on: rows that are gone cannot be measured again.
+        better: it was measured to be better than the stable one on the same rows, so that its scores may differ. False
+            keeps what an earlier report of the same manifest says: the rows may be gone.
 
     Raises:
         GateRefused: the version is refused, with the reason of the first check that failed. If only a comparison
@@ -85,17 +85,17 @@ def run_gate(
         checks=checks,
         better_than=better_than,
     )
-    labels = _keep(store, report) if store.path(version).is_dir() else []
+    labels = _write_report(store, report) if store.path(version).is_dir() else []
     if report.refusal is not None:
         raise GateRefused(report.refusal, version, labels)
     return report
 
 
-def _keep(store: ModelStore, report: GateReport) -> list[str]:
+def _write_report(store: ModelStore, report: GateReport) -> list[str]:
     """Write a report beside its version, and return the version's labels. Raises ArtifactError("file").
 
-    What answers requests stays as it was judged if only a comparison refuses it: a process that starts later would
-    leave it out, others would not.
+    A version that has a label keeps the report it has if only a comparison refuses it: processes that start later would
+    leave it out, while those that run go on with it.
     """
     labels: list[str] = []
     with store.lock():  # or a promotion between the two would leave a version live that its report refuses

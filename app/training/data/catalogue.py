@@ -47,7 +47,7 @@ def open_dataset(
     report: ReportProgress | None = None,
     group: ProcessGroup = SINGLE_PROCESS,
     limits: EncodingLimits = DEFAULT_LIMITS,
-    called: str | None = None,
+    schema_owner: str | None = None,
 ) -> Dataset:
     """Read a dataset: a large file into its encoded form, unless that is there already.
 
@@ -65,7 +65,7 @@ def open_dataset(
         report: receives the number of rows encoded so far and the share of the file read.
         group: the processes that open it, all of them.
         limits: how much is held in memory at a time.
-        called: whose schema `features` has, if it is no file of the user's.
+        schema_owner: what the schema in `features` is of, say `version 7`; None if the user named the file.
 
     Raises:
         ConfigError: the arguments do not fit together, or the schema is wrong.
@@ -76,7 +76,14 @@ def open_dataset(
         if path is None:
             raise ConfigError("--dataset served needs --data DIR, where `ctr join` wrote the rows")
         return open_served(
-            path, features, cache, report=report, group=group, limits=limits, weighting=weighting, called=called
+            path,
+            features,
+            cache,
+            report=report,
+            group=group,
+            limits=limits,
+            weighting=weighting,
+            schema_owner=schema_owner,
         )
     source = group.run_all_or_raise(
         lambda: open_source(name, path, features, label, timestamp, limits, escape, positive, weighting)

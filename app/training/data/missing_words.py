@@ -5,15 +5,14 @@ from __future__ import annotations
 import polars as pl
 
 from app.features.values import MISSING_NUMBERS
+from app.training.data.column_profile import MAX_UNREADABLE
 
-MAX_UNREADABLE = 0.005
-"""Numbers may have so many values among them that are none."""
-NO_CATEGORIES = ("NULL", "null", "\\N", "<NA>", "#N/A", "NaN", "nan")
+NEVER_CATEGORIES = ("NULL", "null", "\\N", "<NA>", "#N/A", "NaN", "nan")
 """Words that are no category of anything; NA is Namibia, and none may be an answer."""
 
-NO_LETTERS = ("-", "--", "?", ".")
+PLACEHOLDERS = ("-", "--", "?", ".")
 """What people write where there is nothing to write."""
-MOST_DOUBTFUL = 5
+MAX_DOUBTFUL_SHOWN = 5
 
 
 def without_missing_words(text: pl.Series) -> pl.Series:
@@ -34,13 +33,13 @@ def doubtful_words(series: pl.Series) -> list[str]:
         return []
     words = series.drop_nulls().unique()
     spelled = words.str.strip_chars().str.to_lowercase()
-    found = words.filter(spelled.is_in([*MISSING_NUMBERS, *NO_LETTERS]) & ~words.is_in(NO_CATEGORIES))
-    return sorted(found.to_list())[:MOST_DOUBTFUL]
+    found = words.filter(spelled.is_in([*MISSING_NUMBERS, *PLACEHOLDERS]) & ~words.is_in(NEVER_CATEGORIES))
+    return sorted(found.to_list())[:MAX_DOUBTFUL_SHOWN]
 
 
 def missing_words(series: pl.Series) -> list[str]:
     """Return the words in a column of text that a schema should declare as `missing`."""
     if series.dtype != pl.String:
         return []
-    found = set(series.filter(series.is_in(NO_CATEGORIES).fill_null(False)).unique().to_list())
-    return [word for word in NO_CATEGORIES if word in found]
+    found = set(series.filter(series.is_in(NEVER_CATEGORIES).fill_null(False)).unique().to_list())
+    return [word for word in NEVER_CATEGORIES if word in found]

@@ -111,7 +111,7 @@ def propose_schema(
             words += proposal.profile.words
         if words:
             proposal.options["missing"] = words
-        proposal.type_reason += _doubts(proposal, words)
+        proposal.type_reason += _doubtful_words_hint(proposal, words)
     if not proposals:
         reasons = "; ".join(f"{name}: {reason}" for name, reason in left_out.items())
         raise ConfigError(one_line(f"{path}: no column can be a feature: {reasons}"))
@@ -121,7 +121,7 @@ def propose_schema(
     share_spaces(proposals, ids)
     text = _yaml_document(path, proposals, label, positive, timestamp, left_out, len(labels))
     parse_schema(text, origin=f"the proposal for {path.name}")
-    notes = (*files.notes(), *_written_numbers(proposals), *_without_ids(proposals))
+    notes = (*files.notes(), *_unread_numbers_notes(proposals), *_without_ids(proposals))
     return SchemaProposal(text, label, timestamp, left_out, notes)
 
 
@@ -190,7 +190,7 @@ def _first_rows(path: Path, files: TableFiles, rows: int) -> Iterable[ColumnProf
         if sum(len(frame) for frame in frames) >= rows:
             break
     table = stack_frames(frames)[:rows]
-    semicolons = files.separator_of is not None and all(files.separator_of(file) == ";" for file in files.files[:1])
+    separator = files.separator_of(files.files[0]) if files.separator_of and files.files else None
     if table.is_empty():
         raise DataError(f"{path}: has no usable rows: {bad.skipped}" if bad.count else f"{path}: has no rows")
     for series in table:
@@ -199,12 +199,12 @@ def _first_rows(path: Path, files: TableFiles, rows: int) -> Iterable[ColumnProf
             given = column.replace("", None)
             numbers = without_missing_words(given)
             words = given.filter(given.is_not_null() & numbers.is_null()).unique().sort().to_list()
-            yield ColumnProfile(numbers, tuple(words), semicolons)
+            yield ColumnProfile(numbers, tuple(words), decimal_commas=separator == ";")
         else:
             yield ColumnProfile(column.fill_nan(None) if column.dtype.is_float() else column)
 
 
-def _doubts(proposal: FieldProposal, declared: list[str]) -> str:
+def _doubtful_words_hint(proposal: FieldProposal, declared: list[str]) -> str:
     """Say which words are taken for categories that may mean that nothing is known, and what to write if so."""
     if proposal.type == "numeric" or proposal.options.get("id"):
         return ""
@@ -215,7 +215,7 @@ def _doubts(proposal: FieldProposal, declared: list[str]) -> str:
     return f"; {shown} count as categories: where they say that nothing is known, write missing: {wanted}"
 
 
-def _written_numbers(proposals: list[FieldProposal]) -> list[str]:
+def _unread_numbers_notes(proposals: list[FieldProposal]) -> list[str]:
     """Say which columns are taken for categories or lists although they look like numbers, and what to do."""
     kinds = {"categorical": "categories", "multi_categorical": "lists"}
     return [

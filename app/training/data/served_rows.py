@@ -66,7 +66,7 @@ def open_served(
     group: ProcessGroup = SINGLE_PROCESS,
     limits: EncodingLimits = DEFAULT_LIMITS,
     weighting: WeightColumns = UNWEIGHTED,
-    called: str | None = None,
+    schema_owner: str | None = None,
 ) -> ServedDataset:
     """Open the rows that `ctr join` made.
 
@@ -76,7 +76,7 @@ def open_served(
         cache: folder of encoded folders.
         group: the processes that open it; the first of each machine writes the arrays.
         weighting: the share of the rows without a click that were kept, if not all were.
-        called: whose schema `features` has, if it is no file of the user's.
+        schema_owner: what the schema in `features` is of, say `version 7`; None if the user named the file.
 
     Raises:
         ConfigError: the cache cannot be written, or the schema is not that of the rows.
@@ -87,7 +87,7 @@ def open_served(
     files = parts(path)
     if not files:
         raise DataError(f"{path}: no answers are joined yet; a span is joined once it and the window after it are over")
-    served = _newest_schema(path, files, features, called)
+    served = _newest_schema(path, files, features, schema_owner)
     schema = served.schema
     state = (path / STATE).read_bytes()
     digest = hashlib.sha256(msgspec.json.encode([FORMAT, str(path.resolve()), schema.hash]) + state).hexdigest()[:32]
@@ -125,7 +125,7 @@ def open_served(
 
 
 def _newest_schema(
-    path: Path, files: Sequence[tuple[Path, Path]], features: Path | None, called: str | None
+    path: Path, files: Sequence[tuple[Path, Path]], features: Path | None, schema_owner: str | None
 ) -> ServedSchema:
     """Return the schema of the newest rows, or one that differs from it in the fields of the position alone."""
     newest = read_answers(files[-1][0])["schema_hash"]
@@ -139,11 +139,11 @@ def _newest_schema(
             return ServedSchema(path, wanted, logged)
     served = read_logged_schema(path, str(newest[-1])).to_schema()
     differences = schema_differences(served.without_positions, wanted.without_positions)
-    if called is not None:
+    if schema_owner is not None:
         raise ConfigError(
-            f"the newest rows of {path} were served by another schema than that of {called} ({differences}): run "
-            f"`ctr join` again once {called} has answered, or train by theirs, with `ctr train --dataset served --data "
-            f"{path} --publish`"
+            f"the newest rows of {path} were served by another schema than that of {schema_owner} ({differences}): "
+            f"run `ctr join` again once {schema_owner} has answered, or train by theirs, with `ctr train --dataset "
+            f"served --data {path} --publish`"
         )
     raise ConfigError(
         f"{features}: is not the schema by which the newest rows of {path} were served ({differences}), fields of the "

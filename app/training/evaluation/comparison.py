@@ -79,12 +79,21 @@ def shortfall(evaluation: dict[str, Any], live: int) -> str:
         return ""
     candidate_value, live_value = (f"{evaluation[which][metric]:.5f}" for which in ("candidate", "live"))
     name = {"auc": "AUC", "log_loss": "log loss"}[metric]
-    change = "cannot be compared" if gain != gain else f"is {'better' if gain > 0 else 'worse'} by {abs(gain):.5f}"
-    asked = f"be better by {min_gain:.5f} at least" if min_gain > 0 else "not be worse"
-    allowed = f"may be worse by {-min_gain:.5f} at most" if min_gain < 0 else f"has to {asked}"
+    if gain != gain:
+        change = "cannot be compared"
+    elif round(gain, 5) == 0:
+        change = "is neither better nor worse"
+    else:
+        change = f"is {'better' if gain > 0 else 'worse'} by {abs(gain):.5f}"
+    if min_gain < 0:
+        demand = f"may be worse by {-min_gain:.5f} at most"
+    elif min_gain > 0:
+        demand = f"has to be better by {min_gain:.5f} at least"
+    else:
+        demand = "has to be no worse"
     return (
         f"not published: on the newest {evaluation['rows']:,} rows its {name} is {candidate_value}, that of version "
-        f"{live} {live_value}: it {change}, and {allowed} (--min-gain {min_gain:g})"
+        f"{live} {live_value}: it {change}, and {demand} (--min-gain {min_gain:g})"
     )
 
 

@@ -28,7 +28,7 @@ class DataFacts:
     """Share of validation rows whose user id has no table row; None without a user id."""
     impressions: int | None = None
     """Number of impressions that the training rows count; None where each is one."""
-    are_mapped: bool = False
+    rows_are_mapped: bool = False
     """Whether rows are mapped from files, as those of a service and of large files are."""
 
 
@@ -40,8 +40,7 @@ def measure(prepared: PreparedData) -> DataFacts:
     train = prepared.rows["train"]
     impressions = None if train.units_N is None else round(train.total_weight)
     rows, clicks = len(train.labels_N), int(train.labels_N.sum())
-    are_mapped = prepared.encoded["train"].scratch_folder is not None
-    return DataFacts(rows, min(clicks, rows - clicks), unseen, impressions, are_mapped)
+    return DataFacts(rows, min(clicks, rows - clicks), unseen, impressions, prepared.are_mapped)
 
 
 def validation_share(labels_N: npt.NDArray[np.float32]) -> float:

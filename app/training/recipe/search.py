@@ -107,7 +107,7 @@ class RecipeSearch:
             return self._first(config, RULES)
         has_time = config.effort == "high" or self._facts.rows < FEW_ROWS
         has_enough = self._facts.rows >= STATISTICS_ROWS and self._facts.rarer_class >= STATISTICS_OF_A_CLASS
-        statistics = target_statistics(config) if has_enough and not self._facts.are_mapped else {}
+        statistics = target_statistics(config) if has_enough and not self._facts.rows_are_mapped else {}
         if statistics and not has_time and self._is_promising(statistics[PAIRS]):
             return self._first(statistics[PAIRS], PAIRS)
         best = self._first(config, RULES)

@@ -71,7 +71,7 @@ class _Search:
     ) -> None:
         self._field, self._table, self._slots = differences.field, table, differences.slots
         self._lowest, self._highest = differences.lowest, differences.highest
-        self._examples = examples
+        self._examples, self._raw = examples, raw
         self._rewriting = Rewriting(self._field, schema, examples, raw)
         self._offline = table.slots_at(examples.position_K, self._slots)
         self._left: Flags = np.ones(len(examples), np.bool_)
@@ -83,7 +83,7 @@ class _Search:
         for served, side in ((self._examples.served, "online"), (self._offline, "offline")):
             gone = are_same(served, Slots(absent.keys[None], absent.values[None]))
             if self._field.default is None:
-                self._take(f"missing_{side}", "" if side == "online" else self._word(gone), gone)
+                self._take(f"missing_{side}", "" if side == "online" else self._absence(gone), gone)
             else:
                 self._take(f"default_{side}", f"the schema's, {self._field.default}", gone)
         if isinstance(self._field, Numeric):
@@ -110,10 +110,13 @@ class _Search:
         self._found.append(SkewCause(cause, detail, share, hours))
         return True
 
-    def _word(self, gone: Flags) -> str:
-        """Say which word was served where the table has nothing, if it is one."""
+    def _absence(self, gone: Flags) -> str:
+        """Say which word was served where the table has nothing, or what it has there that is no number."""
         rows = np.flatnonzero(gone & self._left)[:TRIED]
-        for word in WORDS if len(rows) and not isinstance(self._field, Numeric) else ():
+        if isinstance(self._field, Numeric):
+            texts = [text for text in self._raw[rows.tolist()].cast(pl.String, strict=False) if text and text.strip()]
+            return f"{texts[0]!r} is no number" if len(texts) >= LEAST_CONSTANT * max(1, len(rows)) else ""
+        for word in WORDS if len(rows) else ():
             slots = self._rewriting.encode(word) if word else None
             if slots is not None and self._rewriting.is_served(rows, slots).mean() >= LEAST_CONSTANT:
                 return f"served as the word {word!r}"

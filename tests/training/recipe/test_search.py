@@ -115,7 +115,7 @@ def test_few_rows_try_everything_in_full(loss: float, chosen: str) -> None:
 def test_rows_that_are_mapped_try_no_target_statistics() -> None:
     fits = Fits({RULES: 0.5, PAIRS: 0.1})
     for effort in ("default", "high"):
-        RecipeSearch(job_config("deepfm", 0, effort=effort), replace(facts(FEW_ROWS), are_mapped=True), fits).run()
+        RecipeSearch(job_config("deepfm", 0, effort=effort), replace(facts(FEW_ROWS), rows_are_mapped=True), fits).run()
     assert not any("statistics" in name for name in fits.names)
 
 

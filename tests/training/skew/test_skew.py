@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import copy
+import re
 from pathlib import Path
 
 import numpy as np
@@ -234,6 +235,17 @@ def test_users_and_items_may_be_in_tables_of_their_own(world: World, tmp_path: P
         assert [one.side for one in found.sides] == [side]
         assert [one.field for one in found.skewed] == skewed
         assert sum("no" in why for why in found.not_compared.values()) == 15
+
+
+def test_what_the_table_has_that_is_no_number_is_shown(world: World, tmp_path: Path) -> None:
+    Service(world, tmp_path / "events").record(300)
+    frame = world.tables["user"].with_columns(
+        pl.col("user_number1").cast(pl.String).str.replace(".", ",", literal=True)
+    )
+    frame.write_parquet(tmp_path / "users.parquet")
+    [skewed] = find_skew(tmp_path / "events", tmp_path / "users.parquet", at="at").skewed
+    assert skewed.causes[0].cause == "missing_offline"
+    assert re.fullmatch(r"'-?\d+,\d+' is no number", skewed.causes[0].detail)
 
 
 def test_what_the_table_does_not_know_is_counted_and_not_called_skew(world: World, tmp_path: Path) -> None:
