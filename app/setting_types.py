@@ -64,6 +64,12 @@ def _as_networks(networks: object) -> object:
         raise ValueError("not an address or a network; write 10.1.2.3 or 10.0.0.0/8, with commas between") from None
 
 
+def _at_least_one(words: tuple[str, ...]) -> tuple[str, ...]:
+    if not words:
+        raise ValueError("nothing but commas; name one at least, or leave it out")
+    return words
+
+
 def _as_policies(raw: object) -> object:
     if not isinstance(raw, str):
         return raw
@@ -97,8 +103,8 @@ Networks = Annotated[tuple[IPv4Network | IPv6Network, ...], NoDecode, BeforeVali
 """Addresses and networks, comma-separated."""
 Files = Annotated[tuple[Path, ...], NoDecode, BeforeValidator(_split)]
 """Paths of files, comma-separated."""
-Words = Annotated[tuple[str, ...], NoDecode, BeforeValidator(_split)]
-"""Words, comma-separated."""
+Words = Annotated[tuple[str, ...], NoDecode, BeforeValidator(_split), AfterValidator(_at_least_one)]
+"""One word or more, comma-separated."""
 LabelPolicies = Annotated[tuple[LabelPolicy, ...], NoDecode, BeforeValidator(_as_policies)]
 """Policies by which orders are drawn, by label."""
 HeaderKey = Annotated[SecretStr, AfterValidator(_check_key)]

@@ -144,6 +144,12 @@ def test_trusted_proxies_are_addresses_and_networks(monkeypatch: pytest.MonkeyPa
             load_settings()
 
 
+def test_a_list_of_nothing_is_no_list_of_words(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setenv("CTR_FEEDBACK_TYPES", " , ")
+    with pytest.raises(ConfigError, match="CTR_FEEDBACK_TYPES: nothing but commas; name one at least"):
+        load_settings()
+
+
 def test_policies_are_read_for_all_labels_or_each_and_refused_with_what_to_write() -> None:
     every = load_settings(explore="softmax:0.05").explore
     assert [(one.label, str(one.policy)) for one in every] == [("", "softmax:0.05")]

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from app.runtime.loop_pacer import SliceTurns
+from app.runtime.loop_pacer import MOST_WAIT_S, SliceTurns
 
 
 class CountedTurns(SliceTurns):
@@ -10,6 +10,6 @@ class CountedTurns(SliceTurns):
 
     count = 0
 
-    async def next(self) -> None:
+    async def next(self, most_wait_s: float = MOST_WAIT_S) -> None:
         self.count += 1
-        await super().next()
+        await super().next(most_wait_s)

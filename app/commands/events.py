@@ -100,8 +100,8 @@ def forget(
     from app.errors import ConfigError
     from app.events.delivery.open_log import open_log_to_change
     from app.events.event_writer import finish_orphans
+    from app.events.forgetting import forget as forget_user
     from app.events.hashed_id import hashed_id
-    from app.events.retention import forget as forget_user
     from app.events.spool import SPOOL, SUFFIX
     from app.settings import load_settings
 

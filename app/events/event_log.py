@@ -47,7 +47,7 @@ class EventLog:
             keep_days, keep_bytes: as for `Retention`.
             spool_bytes, open_destination, place: of a log that is elsewhere, as for `SpoolLimit` and `Shipper`.
 
-        Raises ConfigError if a package is not installed that only the log needs.
+        Raises ConfigError if a package is not installed that only the log needs, or the folder is a file.
         """
         try:
             from app.events.delivery.shipper import Shipper
@@ -57,6 +57,8 @@ class EventLog:
             raise ConfigError("CTR_EVENTS needs `pip install ctr-serving[events]`") from error
         self.queue = queue
         self.folder = folder
+        if folder.exists() and not folder.is_dir():
+            raise ConfigError(f"{folder}: is a file; the event log needs a folder, which it makes")
         retention = Retention(keep_days, keep_bytes)
         self._limit = SpoolLimit(folder, spool_bytes) if open_destination else None
         self._writer = EventWriter(

@@ -54,18 +54,28 @@ class FileSample:
         return found
 
     def empty_ids(self, encoder: Encoder) -> set[str]:
-        """Return the ids of a side whose rows have no value in any of its fields: nothing can be stored of them."""
+        """Return the ids of a side whose rows have no value in any of its fields: nothing can be stored of them.
+
+        None where the file has no column of these fields: it may well be that they are stored, from another file.
+        """
         names = {one.raw_name for one in encoder.fields if one.entity == encoder.side and not one.is_id}
+        names &= self.columns.keys()
+        if not names:
+            return set()
         empty, given = set[str](), set[str]()
         for one, row in zip(self.ids(encoder), self.rows, strict=True):
             if one is not None:
-                (given if any(row.get(name) not in (None, "") for name in names) else empty).add(one)
+                (given if any(_is_given(row.get(name)) for name in names) else empty).add(one)
         return empty - given
 
     def shares(self) -> dict[str, float]:
         """Return the share of the rows that have a value, by column."""
         count = max(len(self.rows), 1)
-        return {name: sum(row.get(name) is not None for row in self.rows) / count for name in self.columns}
+        return {name: sum(_is_given(row.get(name)) for row in self.rows) / count for name in self.columns}
+
+
+def _is_given(value: object) -> bool:
+    return value is not None and value != ""
 
 
 def sample_file(path: Path, count: int, escape: str | None = None) -> FileSample:

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Iterator, Mapping
 from contextlib import AbstractContextManager
 from dataclasses import dataclass, field
 from pathlib import Path
@@ -16,7 +16,7 @@ from app.features.fields import SIDES, Side
 from app.features.redis_client import CLIENT_ERRORS, store_error
 from app.features.schema import FeatureSchema
 from app.inspection.field_values import FieldValues, field_values
-from app.inspection.file_match import FileSample, match_columns, match_types, sample_file, sides_of
+from app.inspection.file_match import match_columns, match_types, sample_file, sides_of
 from app.inspection.finding import Finding
 from app.inspection.schema_match import match_schemas
 from app.inspection.store_match import match_hashes, match_keys, match_values
@@ -67,44 +67,58 @@ def inspect(
     vocabulary_V = None if live is None else np.sort(live.program.vocabulary_V.cpu().numpy())
     file = None if data is None else sample_file(data, count, escape)
     in_file: dict[Side, dict[str, FieldValues]] = {}
+    empty: dict[Side, set[str]] = {}
+    asked: dict[Side, list[str]] = {}
+    name, shares = "", dict[str, float]()
     if file is not None:
+        name, shares = file.name, file.shares()
         found.sampled["rows"] = len(file.rows)
         found.findings += match_columns(file, encoders)
         for side in sides_of(file, encoders):
             in_file[side] = field_values(encoders[side], file.ids(encoders[side]), file.rows, vocabulary_V)
-            found.findings += match_values(in_file[side], file.name, max_unknown)
+            found.findings += match_values(in_file[side], name, max_unknown)
+            empty[side] = file.empty_ids(encoders[side])
+            asked[side] = [one for one in file.ids(encoders[side]) if one is not None and one not in empty[side]]
     try:
         with open_store() as client:
-            samples = dict(_sample(client, templates, encoders, file, count))
+            samples = dict(_sample(client, templates, encoders, asked, count))
     except (*CLIENT_ERRORS, CtrError) as error:
         reason = str(error) if isinstance(error, CtrError) else str(store_error(error))
         advice = "set CTR_REDIS_URL to the store that the service reads, and see that it answers"
         found.findings.append(Finding("store", "store", "", reason, advice))
         return found
-    table = file.name if file is not None and len(in_file) == len(SIDES) else ""
+    impressions = name if len(in_file) == len(SIDES) else ""
     for side, sample in samples.items():
         where = ENTITIES[side]
         found.sampled[where] = len(sample.hashes)
         in_store = field_values(encoders[side], list(sample.hashes), list(sample.hashes.values()), vocabulary_V)
-        own = file if side in in_file else None
-        shares = own.shares() if own is not None else None
-        empty = len(own.empty_ids(encoders[side])) if own is not None else 0
-        setting, name = f"CTR_{side.upper()}_KEY", file.name if file else ""
-        found.findings += match_keys(sample, where, setting, name, empty, table)
-        found.findings += match_hashes(sample, encoders[side], in_store, where, shares, max_unknown, table)
-        if file is not None and side in in_file:
-            found.findings += match_types(in_file[side], in_store, where, file.name)
+        setting, is_in_file = f"CTR_{side.upper()}_KEY", side in in_file
+        found.findings += match_keys(
+            sample, where, setting, file=name, empty=len(empty.get(side, ())), impressions=impressions
+        )
+        found.findings += match_hashes(
+            sample,
+            encoders[side],
+            in_store,
+            where,
+            shares if is_in_file else {},
+            max_unknown=max_unknown,
+            impressions=impressions,
+        )
+        if is_in_file:
+            found.findings += match_types(in_file[side], in_store, where, name)
     return found
 
 
 def _sample(
-    client: redis.Redis, templates: dict[Side, str], encoders: dict[Side, Encoder], file: FileSample | None, count: int
+    client: redis.Redis,
+    templates: dict[Side, str],
+    encoders: dict[Side, Encoder],
+    asked: Mapping[Side, list[str]],
+    count: int,
 ) -> Iterator[tuple[Side, StoreSample]]:
-    """Yield a sample of the store for each side that the schema has fields of, the file's own ids first."""
-    sides = sides_of(file, encoders) if file else []
+    """Yield a sample of the store for each side that the schema has fields of, the ids that are asked for first."""
     for side, encoder in encoders.items():
-        named = file.ids(encoder) if file and side in sides else []
-        empty = file.empty_ids(encoder) if file and side in sides else set()
-        ids = [one for one in named if one is not None and one not in empty]
+        ids = asked.get(side, [])
         if ids or any(one.entity == side for one in encoder.fields):
             yield side, sample_store(client, templates[side], count, ids)

@@ -17,18 +17,18 @@ LIKENESS = 0.7
 """Names are alike from this ratio of `difflib` on: `agee` and `age` have 0.86."""
 
 
-def how_to_load(where: str, table: str = "", option: str = "") -> str:
+def how_to_load(where: str, impressions: str = "", option: str = "") -> str:
     """Return the command that stores users or items; not of a table of impressions, whose labels it would store too."""
-    if not table:
+    if not impressions:
         return f"`ctr load {where} FILE{option}`"
     return (
         f"`ctr load {where} FILE{option}`, with a FILE of {where} alone, which `ctr train --export DIR` writes: "
-        f"{table} has labels and more, which would be stored with them"
+        f"{impressions} has labels and more, which would be stored with them"
     )
 
 
 def match_keys(
-    sample: StoreSample, where: str, setting: str, file: str = "", empty: int = 0, table: str = ""
+    sample: StoreSample, where: str, setting: str, *, file: str = "", empty: int = 0, impressions: str = ""
 ) -> list[Finding]:
     """Say whether the key template finds hashes, and those of the file's ids.
 
@@ -37,7 +37,7 @@ def match_keys(
         setting: the name of the template's setting.
         file: the file that the ids are from.
         empty: how many users or items of the file have no value in any field, and were not looked for.
-        table: the file, if it is a table of impressions, which is not to be loaded as it is.
+        impressions: the file, if it is a table of impressions, which is not to be loaded as it is.
     """
     findings = []
     if sample.wrong_type:
@@ -52,7 +52,7 @@ def match_keys(
             message = "no hash was found, and keys cannot be listed (SCAN is refused)"
         elif not there and not sample.wrong_type:
             message += ": the store is empty"
-        load = f"load them ({how_to_load(where, table)})"
+        load = f"load them ({how_to_load(where, impressions)})"
         findings.append(Finding("keys", where, "", message, f"set {setting} to the form of your keys, or {load}", 1.0))
     elif sample.asked and sample.found < sample.asked:
         share = 1 - sample.found / sample.asked
@@ -60,7 +60,7 @@ def match_keys(
         message = f"{sample.asked - sample.found} of {sample.asked} {where} of {file} are not in the store"
         if not sample.found:
             message += f"; stored are ids such as {stored}"
-        advice = f"write ids alike in both, or load these ({how_to_load(where, table)})"
+        advice = f"write ids alike in both, or load these ({how_to_load(where, impressions)})"
         findings.append(Finding("ids", where, "", message, advice, share, is_note=share < 0.5))
     if empty:
         message = f"nothing can be stored of {empty} of the {where} of {file}: they have no value in any field"
@@ -75,8 +75,9 @@ def match_hashes(
     values: Mapping[str, FieldValues],
     where: str,
     in_file: Mapping[str, float] | None = None,
+    *,
     max_unknown: float = 0.2,
-    table: str = "",
+    impressions: str = "",
 ) -> list[Finding]:
     """Say which fields the hashes lack, which nothing reads, and which values do not fit or are not known.
 
@@ -84,7 +85,7 @@ def match_hashes(
         values: what the sampled hashes hold.
         in_file: the share of a file's rows that have a raw field.
         max_unknown: the largest share of a field's values that the version may not know.
-        table: the file, if it is a table of impressions, which is not to be loaded as it is.
+        impressions: the file, if it is a table of impressions, which is not to be loaded as it is.
     """
     stored = Counter(name for raw in sample.hashes.values() for name in raw)
     count = len(sample.hashes)
@@ -98,12 +99,17 @@ def match_hashes(
         if not stored[name]:
             like = get_close_matches(name, unread, n=1, cutoff=LIKENESS)
             hint = f"; {like[0]}, which nothing reads, is named alike" if like else ""
-            advice = f"load it ({how_to_load(where, table, ' --merge')}), or take it out of the schema and train anew"
+            advice = (
+                f"load it ({how_to_load(where, impressions, ' --merge')}), or take it out of the schema and train anew"
+            )
             message = f"none of {count} hashes has it: it is missing in every answer{hint}"
             findings.append(Finding("lacking", where, name, message, advice, 1.0))
+        elif in_file and in_file.get(name) == 0:
+            message = f"none of the file's rows has it, and {1 - share:.0%} of the hashes do: nothing is learnt of it"
+            findings.append(Finding("lacking", where, name, message, "look at what writes the file", 1 - share))
         elif in_file and name in in_file and share > 1 - in_file[name] + 0.2:
             message = f"{share:.0%} of the hashes lack it, and {1 - in_file[name]:.0%} of the file's rows"
-            load = how_to_load(where, table, " --merge")
+            load = how_to_load(where, impressions, " --merge")
             advice = f"training saw it more often than requests do: load the others ({load})"
             findings.append(Finding("lacking", where, name, message, advice, share))
     findings += match_values(values, where, max_unknown)

@@ -19,7 +19,7 @@ from torch import Tensor
 from app.features.slots import Slots
 from app.ranking.logit_parts import MAX_ERROR, LogitPart, LogitParts, NoLogitParts
 from app.registry.artifact.artifact import Artifact
-from app.runtime.loop_pacer import SliceTurns
+from app.runtime.loop_pacer import SHORT_WAIT_S, SliceTurns
 
 MAX_EXPLAINED = 20
 """Items of an answer that are explained, the best."""
@@ -83,7 +83,7 @@ class Explainer:
 
     async def explain(self, item: Slots) -> Explanation:
         """Explain the score of an item (slots [S]), with a turn before each slice of it."""
-        await self._turns.next()
+        await self._turns.next(SHORT_WAIT_S)
         logit, effects = await self._effects(item)
         if not math.isfinite(logit):
             return Explanation(None, self._calibration, [], no_parts="the logit is not finite")
@@ -97,7 +97,7 @@ class Explainer:
         """Return the parts of an item's logit. Raises NoLogitParts if they do not add up to it."""
         if isinstance(self._parts, NoLogitParts):
             raise self._parts
-        await self._turns.next()
+        await self._turns.next(SHORT_WAIT_S)
         parts = await self._parts.split(self._user, item)
         if abs(math.fsum(part.value for part in parts) - logit) > MAX_ERROR:
             raise NoLogitParts("the parts of this version's logit do not add up to it")
@@ -119,7 +119,7 @@ class Explainer:
         slices: list[Tensor] = []
         for pairs in _even_slices(len(users_P.keys)):
             if pairs.start:
-                await self._turns.next()
+                await self._turns.next(SHORT_WAIT_S)
             some_users = Slots(users_P.keys[pairs], users_P.values[pairs])
             some_items = Slots(items_P.keys[pairs], items_P.values[pairs])
             with torch.inference_mode():

@@ -30,7 +30,7 @@ from app.features.slots import Slots
 from app.models.hashed_crosses import hashed_crosses_of
 from app.models.target_statistics import COLUMNS
 from app.registry.artifact.artifact import Artifact
-from app.runtime.loop_pacer import SliceTurns
+from app.runtime.loop_pacer import SHORT_WAIT_S, SliceTurns
 
 MAX_PAIRS = 200
 """Pairs of fields that are told apart, the strongest: as many as 20 fields have, and a tenth of what 64 fields have."""
@@ -93,7 +93,7 @@ class LogitParts:
             inputs = self._inputs(user, item)
             parts = [LogitPart("bias", (), _number(self._model.bias)), *self._first_order(inputs[2])]
         for term in self._terms:
-            await self._turns.next()
+            await self._turns.next(SHORT_WAIT_S)
             with _reading_the_program():
                 parts += term(*inputs)
         return parts

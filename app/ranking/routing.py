@@ -55,7 +55,7 @@ def route(live: LiveSnapshot, user_id: str | None, choice: str | int | None = No
     labels = live.labels()
     if isinstance(choice, str) and choice in labels:
         return Route(labels[choice], choice, choice == STABLE and live.fallback)
-    if str(choice).isdecimal() and (pinned := live.by_version(int(choice))) is not None:
+    if (text := str(choice)).isascii() and text.isdecimal() and (pinned := live.by_version(int(choice))) is not None:
         return Route(pinned, next((label for label, artifact in labels.items() if artifact is pinned), ""))
     live_names = [f"{label} (version {artifact.version})" for label, artifact in labels.items()]
     raise InvalidRequest(

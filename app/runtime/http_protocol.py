@@ -14,7 +14,7 @@ import time
 from typing import Any, cast
 
 import httptools
-from uvicorn.protocols.http.httptools_impl import HttpToolsProtocol
+from uvicorn.protocols.http.httptools_impl import HttpToolsProtocol, RequestResponseCycle
 
 from app.errors import NotHttp, Overloaded, RequestError
 from app.runtime.connections import ConnectionRefused, Queue
@@ -48,6 +48,8 @@ class HttpProtocol(HttpToolsProtocol):
         """The queue of `Connections` that this one waits in; None while a request is at work."""
         self._in_head = False
         """Whether a request has begun whose head is not complete."""
+        self._at_work: RequestResponseCycle | None = None
+        """The request that the application answers; `cycle` is the last of those that were sent without waiting."""
         self._head_size = 0
         """Bytes of the headers that were parsed."""
         self._part_received = 0
@@ -67,6 +69,9 @@ class HttpProtocol(HttpToolsProtocol):
     def connection_lost(self, exc: Exception | None) -> None:
         self._wait_in(None)
         self._connections.remove(self)
+        if self._at_work is not None and not self._at_work.response_complete:
+            self._at_work.disconnected = True
+            self._at_work.message_event.set()
         super().connection_lost(exc)
 
     def data_received(self, data: bytes) -> None:
@@ -130,6 +135,10 @@ class HttpProtocol(HttpToolsProtocol):
         super().on_headers_complete()
         if self.config.draining:
             self.end_after_answer()
+
+    def _start_asgi_task(self, cycle: RequestResponseCycle, app: Any) -> None:
+        self._at_work = cycle
+        super()._start_asgi_task(cycle, app)
 
     def end_after_answer(self) -> None:
         """Close the connection after the answer to the request that is being handled, if there is one, and say so."""

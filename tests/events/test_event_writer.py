@@ -17,12 +17,15 @@ from structlog.testing import capture_logs
 
 pq = pytest.importorskip("pyarrow.parquet", reason="pyarrow is not installed: pip install ctr-serving[events]")
 
+from app.errors import ConfigError  # noqa: E402
+from app.events.event_log import EventLog  # noqa: E402
 from app.events.event_queue import EventQueue  # noqa: E402
 from app.events.event_writer import EventWriter, finish_orphans  # noqa: E402
 from app.events.records import FEEDBACK, IMPRESSIONS, ITEMS, Feedback, ImpressionBlock  # noqa: E402
 from app.events.retention import Retention  # noqa: E402
 from app.events.segment import SegmentName, parse_segment_name, segments  # noqa: E402
 from app.events.spool import SPOOL, SpoolFile, read_spool  # noqa: E402
+from app.settings import Settings  # noqa: E402
 from tests.events.records import AT_US, block, click, impression, item  # noqa: E402
 from tests.waiting import until  # noqa: E402
 
@@ -251,3 +254,9 @@ def test_a_file_that_breaks_off_is_read_up_to_its_last_whole_frame(tmp_path: Pat
     assert len(read) == 50 * whole
     assert whole == (2 if cut <= 100 else whole)
     assert read.tolist() == [100 * number + one for number in range(whole) for one in range(50)]
+
+
+def test_a_log_that_is_a_file_is_refused_before_anything_is_recorded(tmp_path: Path) -> None:
+    (tmp_path / "events").write_text("")
+    with pytest.raises(ConfigError, match=r"events: is a file; the event log needs a folder"):
+        EventLog.from_settings(Settings(_env_file=None, events=str(tmp_path / "events")))

@@ -288,6 +288,27 @@ def test_users_without_any_value_are_told_from_those_that_were_not_loaded(
     assert problems(found) == [("keys", "users", "")]
 
 
+def test_users_are_looked_for_whose_features_are_in_another_file(
+    look: Look, store: redis.Redis, tmp_path: Path
+) -> None:
+    for number in range(USERS):
+        store.delete(f"ctr:v1:user:{number}")
+        store.hset(f"ctr:v1:user:u{number}", "age", "30")
+    events = tmp_path / "events.csv"
+    events.write_text("user_id,item_id,clicked\n" + "".join(f"{n},{n % ITEMS},{n % 2}\n" for n in range(USERS)))
+    found = one_of(look(events), "ids")
+    assert f"{USERS} of {USERS} users of events.csv are not in the store" in found.message
+    assert not found.is_note
+
+
+def test_columns_that_a_broken_export_left_empty_are_named(look: Look, tmp_path: Path) -> None:
+    fields = raw_user(1).keys() - {"user_id"}
+    found = look(impressions(tmp_path, **{name: lambda row: "" for name in fields}))
+    lacking = {one.field for one in found.findings if one.check == "lacking"}
+    assert lacking == fields
+    assert all("none of the file's rows has it" in one.message for one in found.findings if one.check == "lacking")
+
+
 def test_a_table_with_labels_is_never_advised_to_be_loaded(look: Look, store: redis.Redis, tmp_path: Path) -> None:
     for number in range(1, USERS):
         store.delete(f"ctr:v1:user:{number}")

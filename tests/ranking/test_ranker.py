@@ -275,7 +275,7 @@ async def test_labels_and_versions_can_be_pinned(
     live[0] = LiveSnapshot(stable=versions[0], canary=versions[1], canary_share=0.0, shadow=versions[2])
     for choice, artifact in (("canary", versions[1]), (versions[2].version, versions[2]), ("stable", versions[0])):
         assert (await ask(ranker, RankRequest("4", ["1"], model=choice))).artifact is artifact
-    for unknown in ("champion", 99, "99"):
+    for unknown in ("champion", 99, "99", "１"):
         with pytest.raises(InvalidRequest, match=r"live are stable \(version \d\), canary \(version \d\), shadow"):
             await ask(ranker, RankRequest("4", ["1"], model=unknown))
 

@@ -31,6 +31,16 @@ async def test_answers_follow_each_other_on_a_connection(ask: Connection) -> Non
     assert not ask.transport.closed
 
 
+async def test_a_client_that_is_gone_before_any_of_its_pipelined_requests_is_answered_is_no_error(
+    ask: Connection, caplog: pytest.LogCaptureFixture
+) -> None:
+    ask.protocol.data_received(b"GET / HTTP/1.1\r\n\r\n" * 3)
+    ask.transport.closed = True
+    ask.protocol.connection_lost(ConnectionResetError())
+    assert await ask() == b""
+    assert caplog.records == []
+
+
 async def test_what_the_application_sheds_is_answered_unparsed_between_requests_alone(ask: Connection) -> None:
     shed, ordinary = b"GET /shed HTTP/1.1\r\n\r\n", b"GET / HTTP/1.1\r\n\r\n"
     for _ in range(2):

@@ -10,6 +10,7 @@ from pathlib import Path
 from app.errors import ConfigError, DataError
 from app.events.delivery.log_destination import DeliveryError, open_bucket
 from app.events.delivery.log_place import LogPlace
+from app.events.records import FEEDBACK
 
 FILES_BEFORE = timedelta(days=3)
 """What belongs to an answer may be in a file of so many days before: its items' slots are recorded on the day before at
@@ -69,10 +70,12 @@ def open_log_to_change(
         bucket = open_bucket(place)
         written, gone = changed_files(folder, before)
         try:
-            for name in written:
-                bucket.deliver(name, folder / name)
-            for name in gone:
-                bucket.delete(name)
+            # Feedback first, which is found by its answers: if it fails between them, another time finds it again.
+            for name in sorted([*written, *gone], key=lambda name: not name.startswith(FEEDBACK)):
+                if name in gone:
+                    bucket.delete(name)
+                else:
+                    bucket.deliver(name, folder / name)
         except (DeliveryError, OSError) as error:
             for name in written:  # the next copy has what is in the bucket
                 (folder / name).unlink(missing_ok=True)

@@ -1,0 +1,109 @@
+"""`forget` takes what is recorded of a user out of the log."""
+
+from __future__ import annotations
+
+import itertools
+from collections.abc import Callable, Iterable
+from pathlib import Path
+
+import pyarrow as pa
+import pyarrow.compute as pc
+import pyarrow.parquet as pq
+
+from app.errors import DataError
+from app.events.records import FEEDBACK, IMPRESSIONS
+from app.events.segment import SegmentName, segments, write_segment
+
+COLUMNS = ["impression_id", "caller_id", "user_id", "at"]
+
+
+def forget(folder: Path, user_id: str, report: Callable[[int], None] = lambda segments: None) -> int:
+    """Take the answers given to a user, and the feedback on them, out of the finished segments; returns the answers.
+
+    The answers go last, as feedback is found by them: run again after an error, it finds what is left.
+
+    Args:
+        user_id: as it is recorded.
+        report: told of the segments looked at so far.
+
+    Raises DataError if a segment cannot be read or written; what was taken out before stays out.
+    """
+    looked = itertools.count(1)
+    answers = list(segments(folder, IMPRESSIONS))
+    theirs, with_theirs = _Answers(), []
+    for name, path in answers:
+        table = _read(path, COLUMNS)
+        found = table.filter(pc.equal(table["user_id"], user_id).fill_null(False))
+        if len(found):
+            theirs.add(found)
+            with_theirs.append((name, path))
+        report(next(looked))
+    others = _Answers()
+    for _, path in answers if theirs.times_us else ():
+        table = _read(path, COLUMNS)
+        is_other = pc.invert(pc.equal(table["user_id"], user_id).fill_null(False))
+        others.add(table.filter(pc.and_(is_other, pc.is_in(table["caller_id"], pa.array(list(theirs.times_us))))))
+    for name, path in segments(folder, FEEDBACK) if theirs.count else ():
+        table = _read(path)
+        sent = zip(table["request_id"].to_pylist(), _times_us(table), strict=True)
+        is_theirs = pa.array([theirs.fit(request_id, at_us, others) for request_id, at_us in sent], pa.bool_())
+        if pc.any(is_theirs).as_py():
+            _rewrite(folder, name, table.filter(pc.invert(is_theirs)))
+        report(next(looked))
+    for name, path in with_theirs:
+        table = _read(path)
+        _rewrite(folder, name, table.filter(pc.invert(pc.equal(table["user_id"], user_id).fill_null(False))))
+    return theirs.count
+
+
+class _Answers:
+    """Some answers, by the ids that feedback may name them by."""
+
+    def __init__(self) -> None:
+        self.count = 0
+        self.times_us: dict[str, list[int]] = {}
+        """By the callers' own ids of their requests, which several answers may share."""
+        self._ids: set[str] = set()
+
+    def add(self, table: pa.Table) -> None:
+        """Add answers, rows of a segment."""
+        self.count += len(table)
+        self._ids.update(table["impression_id"].to_pylist())
+        for caller_id, at_us in zip(table["caller_id"].to_pylist(), _times_us(table), strict=True):
+            if caller_id is not None:
+                self.times_us.setdefault(caller_id, []).append(at_us)
+
+    def fit(self, request_id: str, at_us: int, others: _Answers) -> bool:
+        """Tell whether feedback of this time is on one of these answers, and not on another of the same caller's id.
+
+        As `ctr join` has it, it is on the answer that was given last before it.
+        """
+        times_us = self.times_us.get(request_id)
+        if times_us is None or request_id in self._ids:
+            return request_id in self._ids
+        answered_us = [*times_us, *others.times_us.get(request_id, [])]
+        return min(answered_us, key=lambda one: (max(0, one - at_us), -one)) in times_us
+
+
+def _times_us(table: pa.Table) -> list[int]:
+    times: list[int] = table["at"].cast(pa.int64()).to_pylist()
+    return times
+
+
+def _read(path: Path, columns: list[str] | None = None) -> pa.Table:
+    try:
+        with path.open("rb") as file:
+            return pq.read_table(file, columns=columns)
+    except (OSError, pa.ArrowInvalid) as error:
+        raise DataError(f"{path}: cannot be read ({error})") from error
+
+
+def _rewrite(folder: Path, name: SegmentName, table: pa.Table) -> None:
+    batches: Iterable[pa.RecordBatch] = table.to_batches()
+    try:
+        if len(table):
+            write_segment(folder, name, batches)
+        else:
+            (folder / str(name)).unlink()
+    except OSError as error:
+        raise DataError(f"{folder / str(name)}: cannot be written ({error.strerror})") from error
