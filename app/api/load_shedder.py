@@ -6,6 +6,7 @@ a process would do little else. This takes a hundredth (docs/adr/0025).
 
 from __future__ import annotations
 
+import re
 from collections.abc import Callable
 
 from app.api.headers import request_id_of
@@ -13,24 +14,22 @@ from app.api.problems import problem_response
 from app.errors import Overloaded
 from app.ranking.admission import Admission
 
-BEGIN = b"POST /rank HTTP/1.1\r\n"
-LENGTH, REQUEST_ID = b"\r\ncontent-length:", b"\r\nx-request-id:"
-LEFT_TO_THE_SERVER = tuple(
-    b"\r\n" + name
-    for name in (
-        b"transfer-encoding",
-        b"expect",
-        b"upgrade",
-        b"connection",
-        b"proxy-connection",
-        b"origin",
-        b" ",
-        b"\t",
-    )
+PLAIN = re.compile(
+    rb"""
+    (?-i:POST\ /rank\ HTTP/1\.1\r\n)
+    (?:
+        (?(1)(?!)|content-length:[ \t]*([0-9]{1,9})[ \t]*\r\n)  # group 1, once
+      | x-request-id:[ \t]*([^\r\n\0]*?)[ \t]*\r\n             # group 2: the last one counts, as for the application
+      | connection:[ \t]*keep-alive[ \t]*\r\n                  # many clients say it, though HTTP/1.1 means it anyway
+      | (?!content-length|transfer-encoding|expect|upgrade|connection|proxy-connection|origin)
+        [^\r\n\0\ \t:]+:[^\r\n\0]*\r\n
+    )*
+    \r\n
+    """,
+    re.IGNORECASE | re.VERBOSE,
 )
-"""Headers of requests that are answered in another form, or end elsewhere than Content-Length says."""
-KEEP_ALIVE = b"\r\nconnection: keep-alive\r\n"
-"""What many clients say, though HTTP/1.1 means it anyway."""
+"""The head of a request that has a body of a known length, and no header by which it would be answered in another form
+or end elsewhere."""
 _PLACEHOLDER = "REQUEST-ID"
 
 
@@ -53,25 +52,13 @@ class LoadShedder:
 
     def __call__(self, data: bytes) -> bytes | None:
         """Return the answer to bytes that are one request which is refused, None if the server is to take them."""
-        if not self._admission.overloaded or not data.startswith(BEGIN):
+        if not self._admission.overloaded or (head := PLAIN.match(data)) is None:
             return None
-        end = data.find(b"\r\n\r\n")
-        head = data[: end + 2].lower()
-        begin = head.find(LENGTH)
-        if end < 0 or begin < 0 or head.count(b"\n") != head.count(b"\r\n") or b"\0" in head:
-            return None
-        telling = head.replace(KEEP_ALIVE, b"\r\n")
-        if any(name in telling for name in LEFT_TO_THE_SERVER):
-            return None
-        length = _value(head, begin + len(LENGTH))
-        if head.find(LENGTH, begin + 1) >= 0 or not length.isdigit() or len(length) > 9:
-            return None
-        size = int(length)
-        if len(data) != end + 4 + size or not self._admission.sheds(size):
+        length, sent_id = head.groups()
+        if length is None or len(data) != head.end() + int(length) or not self._admission.sheds(int(length)):
             return None
         self._on_refused(self._error)
-        begin = head.rfind(REQUEST_ID)  # the last counts, as for the application
-        sent = {} if begin < 0 else {b"x-request-id": _value(data, begin + len(REQUEST_ID))}
+        sent = {} if sent_id is None else {b"x-request-id": sent_id}
         request_id = request_id_of(sent).encode()
         before, after = self._body_parts
         return b"%bcontent-length: %d\r\nx-request-id: %b\r\n\r\n%b%b%b" % (
@@ -82,7 +69,3 @@ class LoadShedder:
             request_id,
             after,
         )
-
-
-def _value(head: bytes, begin: int) -> bytes:
-    return head[begin : head.find(b"\r\n", begin)].strip(b" \t")
