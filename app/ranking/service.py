@@ -16,10 +16,11 @@ import structlog
 
 from app.errors import RequestError
 from app.observability.logs import LogThrottle
-from app.ranking.admission import BYTE_COST, HEAVY_COST, REQUEST_COST, Admission, cost_of
+from app.ranking.admission import Admission
 from app.ranking.fallback import Fallback, SupportsRank
 from app.ranking.ranker import Ranking
 from app.ranking.request import RankRequest
+from app.ranking.request_cost import HEAVY_COST, cost_of, cost_of_bytes
 from app.runtime.loop_pacer import SliceTurns
 
 LEAST_LARGE, LARGE_BODY = 8_000, 64_000
@@ -113,9 +114,8 @@ class RankService:
         due = (began if received_at is None else received_at) + deadline_s
         admission = self._admission
         try:
-            cost = admission.enter(
-                REQUEST_COST + BYTE_COST * size, 0.0 if received_at is None else began - received_at, due - began
-            )
+            waited_s = 0.0 if received_at is None else began - received_at
+            cost = admission.enter(cost_of_bytes(size), waited_s, due - began)
             is_large = self._body_sizes.is_large(size)
             reply_s: float | None = None
             try:

@@ -12,9 +12,10 @@ import pytest
 
 from app.api.load_shedder import LoadShedder
 from app.errors import Overloaded
-from app.ranking.admission import FEW, INTERVAL_S, Admission
+from app.ranking.admission import Admission
+from app.ranking.overload import INTERVAL_S, LEAST_AT_ONCE
 
-AT_ONCE = math.ceil(FEW)
+AT_ONCE = math.ceil(LEAST_AT_ONCE)
 
 pytestmark = pytest.mark.anyio
 
@@ -54,7 +55,7 @@ class Overload:
     def __init__(self) -> None:
         self.now = 1000.0
         self.admission = Admission(1000, 0.005, lambda: 0.0, lambda: self.now)
-        self.admission.seconds_per_cost = 1e-6
+        self.admission._rate.seconds_per_cost = 1e-6
         while not self.admission.overloaded:
             self.now += INTERVAL_S / 10
             with contextlib.suppress(Overloaded):
