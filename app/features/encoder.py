@@ -130,22 +130,17 @@ class Encoder:
         self, raws: Sequence[Mapping[str, object]], ids: Sequence[str | None], on_invalid: OnInvalid | None = None
     ) -> Slots:
         """Encode N entities to slots [N, S], each as `encode` does. Raises EncodingError if a value fits no slot."""
-        slots = Slots(np.empty((len(raws), self.width), np.int64), np.empty((len(raws), self.width), np.float32))
         named = set().union(*raws)
         if named and len(raws) < LEAST_ROWS:
+            slots = self._empty_slots(len(raws))
             for row, (raw, entity_id) in enumerate(zip(raws, ids, strict=True)):
                 slots.keys[row], slots.values[row] = self.encode(raw, entity_id, on_invalid)
             return slots
-        slots.keys[:], slots.values[:] = self._absent
-        columns: dict[str, Column] = {
-            name: PythonColumn([raw.get(name) for raw in raws]) for name in self.raw_names if name in named
-        }
-        for field in self._fields:
-            column = PythonColumn(ids) if field.is_id else columns.get(field.raw_name)
-            if column is not None:
-                encoded = self._encode_column(field, column, on_invalid)
-                slots.keys[:, field.slots], slots.values[:, field.slots] = encoded
-        return slots
+        columns = {name: PythonColumn([raw.get(name) for raw in raws]) for name in self.raw_names if name in named}
+        id_column = PythonColumn(ids)
+        return self._encode_fields(
+            lambda field: id_column if field.is_id else columns.get(field.raw_name), len(raws), on_invalid
+        )
 
     def encode_columns(
         self, columns: Mapping[str, Sequence[object] | Column], rows: int, on_invalid: OnInvalid | None = None
@@ -159,14 +154,10 @@ class Encoder:
         Raises:
             EncodingError: a value fits no slot, and there is no `on_invalid`.
         """
-        slots = Slots(np.empty((rows, self.width), np.int64), np.empty((rows, self.width), np.float32))
         by_name = {
             name: PythonColumn(column) if isinstance(column, Sequence) else column for name, column in columns.items()
         }
-        for field in self._fields:
-            field_slots = self._encode_column(field, by_name.get(field.raw_name), on_invalid)
-            slots.keys[:, field.slots], slots.values[:, field.slots] = field_slots
-        return slots
+        return self._encode_fields(lambda field: by_name.get(field.raw_name), rows, on_invalid)
 
     def patch(self, slots: Slots, raw: Mapping[str, object]) -> Slots:
         """Copy one entity's slots [S] and encode the fields named in `raw` anew: request-time overrides.
@@ -218,12 +209,25 @@ class Encoder:
         changed = np.flatnonzero((keys != slots.keys).any(1) | ~same.all(1))
         return Slots(keys[changed], values[changed]), [names[row] for row in changed.tolist()]
 
-    def _encode_column(
-        self, field: _EncodedField, column: Column | None, on_invalid: OnInvalid | None
-    ) -> Slots | FieldSlots:
-        """Encode one field of a table to slots [N, width], or to the slots [width] that all rows have."""
-        if column is None:
-            return field.absent
+    def _empty_slots(self, rows: int) -> Slots:
+        return Slots(np.empty((rows, self.width), np.int64), np.empty((rows, self.width), np.float32))
+
+    def _encode_fields(
+        self, column_of: Callable[[_EncodedField], Column | None], rows: int, on_invalid: OnInvalid | None
+    ) -> Slots:
+        """Encode the fields of a table to slots [rows, S]; one without a column is missing in all rows."""
+        slots = self._empty_slots(rows)
+        columns = [column_of(field) for field in self._fields]
+        if None in columns:  # all slots at once: field by field takes three times as long
+            slots.keys[:], slots.values[:] = self._absent
+        for field, column in zip(self._fields, columns, strict=True):
+            if column is not None:
+                encoded = self._encode_column(field, column, on_invalid)
+                slots.keys[:, field.slots], slots.values[:, field.slots] = encoded
+        return slots
+
+    def _encode_column(self, field: _EncodedField, column: Column, on_invalid: OnInvalid | None) -> Slots:
+        """Encode one field of a table to slots [N, width]."""
         slots = field.encoder.encode_column(column, field.absent)
         if slots is not None:
             return slots
