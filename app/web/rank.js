@@ -17,6 +17,7 @@ export function startRank() {
     event.preventDefault();
     await rank(false);
   });
+  $("user").addEventListener("change", () => showChanges([])); // what was typed for one user is not put back for another
   startRequest(() => { if (before) rank(true); });
 }
 

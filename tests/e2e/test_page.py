@@ -174,6 +174,8 @@ def test_what_is_changed_of_one_user_is_not_sent_for_another(
         page.get_by_label("age", exact=False).first.fill("77")
         expect(page.locator("#what-if")).to_contain_text("→ 77")
         page.get_by_label("User one of").fill("6")
+        page.locator("#user").press("Tab")
+        expect(page.locator("#what-if"), "nor put back for another by Undo").to_be_hidden()
         page.locator("#user").press("Enter")
         expect(page.locator("#what-if")).to_be_hidden()
         page.get_by_label("hour").fill("3")
