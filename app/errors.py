@@ -161,6 +161,7 @@ class EncodingError(InvalidRequest):
     def __init__(self, field: str, message: str) -> None:
         super().__init__(f"{field}: {message}", errors=[(field, message)])
         self.field = field
+        self.message = message
 
 
 class VersionRefused(RequestError):

@@ -105,7 +105,8 @@ def parse_rank(raw: bytes, max_candidates: int) -> RankRequest:
 
     Raises:
         NotJson: the bytes are not one JSON document in UTF-8. NaN, Infinity and lone surrogates are not JSON.
-        InvalidRequest: it is JSON, but not a ranking request; one (location, message) pair names the first misfit.
+        InvalidRequest: it is JSON, but not a ranking request; one (location, message) pair names the first value that
+            does not fit.
     """
     try:
         body = _plain_decoder.decode(raw)
@@ -212,14 +213,14 @@ def _refuse(raw: bytes, error: Exception) -> NoReturn:
     if isinstance(error, RecursionError):
         raise _invalid("", "nested too deeply") from None
     if isinstance(error, msgspec.ValidationError):
-        try:  # the decoder stops at the first misfit, so the rest may not be JSON at all
+        try:  # the decoder stops at the first value that does not fit, so the rest may not be JSON at all
             _any_json.decode(raw)
         except (msgspec.DecodeError, UnicodeDecodeError):
             pass
         except RecursionError:
-            raise _misfit(error) from None
+            raise _not_fitting(error) from None
         else:
-            raise _misfit(error) from None
+            raise _not_fitting(error) from None
     position = _BYTE.search(str(error))
     raise NotJson(
         f"expected one JSON object in UTF-8{_what_else_it_is(raw)}" + (f" {position[0]}" if position else "")
@@ -241,7 +242,7 @@ def _what_else_it_is(raw: bytes) -> str:
     return "; NaN, Infinity and lone surrogates are not JSON"
 
 
-def _misfit(error: msgspec.ValidationError) -> InvalidRequest:
+def _not_fitting(error: msgspec.ValidationError) -> InvalidRequest:
     """Translate msgspec's message into a location and a message without the input."""
     unknown = _UNKNOWN_FIELD.fullmatch(str(error))
     if unknown:

@@ -30,10 +30,10 @@ from app.native.scorer import Floats, Positions
 from app.ranking.batcher import Batcher
 from app.ranking.candidate_scorer import CandidateScorer, Scored, StateRows
 from app.ranking.degraded import INVALID_FEATURES, MODEL_FALLBACK, NOT_FINITE
+from app.ranking.encoding_errors import locate_user_error
 from app.ranking.explain import MAX_EXPLAINED, Explainer, Explanation
 from app.ranking.exploration import Exploration, Explorer
 from app.ranking.ignored import ignored_features
-from app.ranking.misfits import user_misfit
 from app.ranking.request import RankRequest
 from app.ranking.request_features import FeatureReader, RequestFeatures
 from app.ranking.request_items import RequestItems
@@ -226,7 +226,7 @@ class Ranker:
             try:
                 slots = encoder.patch(slots, {**request.user_features, **request.context})
             except EncodingError as error:
-                raise user_misfit(encoder, request, error) from None
+                raise locate_user_error(encoder, request, error) from None
         return slots, artifact.encode_user(slots)
 
     async def _explanations(

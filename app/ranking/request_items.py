@@ -23,7 +23,7 @@ from app.features.store import RawFeatures
 from app.native.scorer import Positions
 from app.ranking.candidate_scorer import StateRows
 from app.ranking.degraded import INVALID_FEATURES
-from app.ranking.misfits import item_misfit
+from app.ranking.encoding_errors import locate_item_error
 from app.ranking.request import RankRequest
 from app.ranking.request_features import RequestFeatures
 from app.registry.artifact.artifact import Artifact
@@ -189,7 +189,7 @@ class RequestItems:
             encoder.patch_many(slots, patches)
         except EncodingError as error:
             ids = features.item_ids.at([own[row] for row in patches])
-            raise item_misfit(encoder, dict(zip(ids, patches.values(), strict=True)), error) from None
+            raise locate_item_error(encoder, dict(zip(ids, patches.values(), strict=True)), error) from None
 
 
 def overrides_of(artifact: Artifact, features: RequestFeatures, request: RankRequest) -> Mapping[int, RawFeatures]:

@@ -7,7 +7,7 @@ import pytest
 from app.errors import EncodingError
 from app.features.encoder import Encoder
 from app.features.schema import parse_schema
-from app.ranking.misfits import item_misfit, user_misfit
+from app.ranking.encoding_errors import locate_item_error, locate_user_error
 from app.ranking.request import RankRequest
 
 SCHEMA = parse_schema("""
@@ -28,11 +28,11 @@ def error_of(encoder: Encoder, raw: dict[str, object]) -> EncodingError:
 def test_places_have_raw_names() -> None:
     user, item = Encoder(SCHEMA, "user"), Encoder(SCHEMA, "item")
     sent: dict[str, object] = {"Age (years)": "old"}
-    misfit = user_misfit(user, RankRequest("4", ["1"], user_features=sent), error_of(user, sent))
-    assert str(misfit).startswith("user_features.Age (years): expected a number")
-    misfit = user_misfit(user, RankRequest("4", ["1"], user_features=sent, context=sent), error_of(user, sent))
-    assert str(misfit).startswith("context.Age (years): expected a number")
+    located = locate_user_error(user, RankRequest("4", ["1"], user_features=sent), error_of(user, sent))
+    assert str(located).startswith("user_features.Age (years): expected a number")
+    located = locate_user_error(user, RankRequest("4", ["1"], user_features=sent, context=sent), error_of(user, sent))
+    assert str(located).startswith("context.Age (years): expected a number")
     of_items = {"10": {"Price": 3}, "20": {"Price": "a lot"}, "30": {"Price": "more"}}
-    misfit = item_misfit(item, of_items, error_of(item, of_items["20"]))
-    assert misfit.errors[0][0] == "item_features.20.Price"
-    assert str(misfit).startswith("item_features.20.Price: expected a number")
+    located = locate_item_error(item, of_items, error_of(item, of_items["20"]))
+    assert located.errors[0][0] == "item_features.20.Price"
+    assert str(located).startswith("item_features.20.Price: expected a number")
