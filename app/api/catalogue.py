@@ -20,8 +20,8 @@ log = structlog.get_logger(__name__)
 
 MAX_LIMIT = 500
 MAX_QUERY = 200
-MAX_VALUE = 500
-"""Characters that are shown of a stored value."""
+MAX_VALUE, CUT = 500, "…"
+"""Characters that are shown of a stored value, and what stands behind those of a longer one."""
 
 PROBLEMS = documented_problems(
     {
@@ -106,7 +106,9 @@ def router(catalogue: Catalogue | None, store: FeatureStore, timeout_s: float) -
             user = (await store.fetch(user_id, [], timeout_s)).user
         except StoreError as error:
             raise ActionFailed("the feature store does not answer") from error
-        return StoredUser(user_id=user_id, known=bool(user), features=_shown(user or {}))
+        if user is None:
+            raise ActionFailed("this user's features cannot be read")
+        return StoredUser(user_id=user_id, known=bool(user), features=_shown(user))
 
     @routes.get("/{kind}")
     async def search_catalogue(
@@ -141,7 +143,11 @@ def _found(total: int, entries: list[Entry]) -> CatalogueEntries:
 
 def _shown(user: RawFeatures) -> dict[str, str]:
     return {
-        name: (value.decode("utf-8", "replace") if isinstance(value, bytes) else str(value))[:MAX_VALUE]
+        name: _cut(value.decode("utf-8", "replace") if isinstance(value, bytes) else str(value))
         for name, value in user.items()
         if value is not None
     }
+
+
+def _cut(text: str) -> str:
+    return text if len(text) <= MAX_VALUE else text[:MAX_VALUE] + CUT

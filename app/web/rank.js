@@ -32,7 +32,7 @@ async function rank(whatIf) {
     const whole = performance.now() - began;
     await learnTitles(answer.items.map(item => item.item_id));
     if (number !== asked) return; // a later one is on its way
-    const same = JSON.stringify([body.user_id, body.item_ids, body.model, answer.version]);
+    const same = JSON.stringify([body.user_id, body.item_ids, body.model, answer.version, answer.degraded]);
     if (!whatIf || before?.same !== same) { // arrows tell of features alone
       before = {same, typed, places: new Map(answer.items.map((item, place) => [item.item_id, place]))};
       whatIf = false;

@@ -6,7 +6,7 @@ import {get} from "./service.js";
 const SEARCH_MS = 150;
 const FOUND = 200;
 const ASKED_CHARACTERS = 6000;
-const MAX_VALUE = 500;
+const MAX_VALUE = 500; // characters; of a longer value the service shows so many, and one that says so
 const SHOWN = 8;
 const MAX_FIELDS = 40;
 const READ_AFTER_MS = [0, 300, 1000];
@@ -82,7 +82,9 @@ const nameOf = input => `${input.dataset.entity}.${input.dataset.field}`;
 const isChanged = input => input.value !== input.dataset.stored;
 function mark(input) {
   input.classList.toggle("changed", isChanged(input));
-  input.readOnly = !isChanged(input) && input.dataset.stored.length >= MAX_VALUE; // shown in part
+  input.readOnly = !isChanged(input) && "isCut" in input.dataset;
+  input.title = input.readOnly ? "a long value, shown in part: it cannot be changed here" : "";
+  $("as-stored").hidden = ![...inputs()].some(isChanged);
 }
 
 /** Let the form be filled: `onFeature` is called when a feature was changed. */
@@ -95,6 +97,7 @@ export async function startRequest(onFeature) {
   $("search").addEventListener("keydown", event => { if (event.key === "Enter") event.preventDefault(); });
   $("feature-inputs").addEventListener("input", event => mark(event.target));
   $("feature-inputs").addEventListener("input", debounced(onFeature, 2 * SEARCH_MS));
+  $("as-stored").addEventListener("click", () => { restoreTyped(new Map()); $("features").querySelector("summary").focus(); onFeature(); });
   $("key").addEventListener("change", fill);
   const filled = fill();
   shown = filled.catch(() => {}); // who ranks meanwhile means the user whom the form is about to show
@@ -107,6 +110,9 @@ async function fill() {
   await showStored();
 }
 
+/** Whether somebody has typed into a box, or is about to: what the page put there then would be taken for a part of it. */
+const isTaken = input => input.value !== "" || document.activeElement === input;
+
 async function fillFromModels() {
   let models;
   try { models = await get("models", {limit: 1}); } catch (error) {
@@ -117,7 +123,7 @@ async function fillFromModels() {
   $("models").replaceChildren(...Object.entries(models.live).map(([label, version]) =>
     make("option", {value: label, label: `version ${version}`})));
   showFields(models.fields);
-  if (!live || $("items").value) return;
+  if (!live || isTaken($("items"))) return;
   $("items").value = live.example_items.join(" ");
   countItems();
 }
@@ -132,7 +138,7 @@ async function fillFromCatalogue() {
   $("picker").hidden = !catalogue.items.count;
   $("user-hint").textContent = catalogue.users.count ? `one of ${catalogue.users.count.toLocaleString("en")}; empty for a guest` : "an id; empty for a guest";
   await Promise.all([findItems(), findUsers()]);
-  if (!$("user").value && $("users").firstChild) $("user").value = $("users").firstChild.value;
+  if (!isTaken($("user")) && $("users").firstChild) $("user").value = $("users").firstChild.value;
   await learnTitles(itemIds());
 }
 
@@ -258,6 +264,7 @@ const userInputs = () => [...inputs()].filter(input => input.dataset.entity === 
 function clearStored(placeholder) {
   for (const input of userInputs()) {
     input.value = input.dataset.stored = "";
+    delete input.dataset.isCut;
     input.placeholder = placeholder;
     mark(input);
   }
@@ -266,7 +273,9 @@ function clearStored(placeholder) {
 /** Show stored values, beside those that were typed meanwhile. */
 function showStoredValues(features) {
   for (const input of userInputs()) {
-    const text = (features[input.dataset.field] ?? "").replace(/[\r\n]/g, ""); // an input cannot hold line ends
+    const value = features[input.dataset.field] ?? "";
+    const text = value.replace(/[\r\n]/g, ""); // an input cannot hold line ends
+    if ([...value].length > MAX_VALUE) input.dataset.isCut = "";
     if (!isChanged(input)) input.value = text;
     input.dataset.stored = text;
     input.placeholder = "missing";

@@ -2,12 +2,14 @@
 
 from __future__ import annotations
 
+from collections.abc import Sequence
 from pathlib import Path
 
 import httpx
 import pytest
 
 from app.features.memory_store import MemoryFeatureStore
+from app.features.store import Fetched
 from app.main import create_app
 from app.settings import Settings
 from tests.api.fakes import client
@@ -48,7 +50,9 @@ async def test_a_users_features_are_those_of_the_store(folder: Path) -> None:
     async with service(folder) as http:
         known = (await http.get("/catalogue/features", params={"user_id": "4"})).json()
         assert known["features"]["age"] == "31"
-        assert len(known["features"]["note"]) == 500, "a value of megabytes is shown in part"
+        assert (len(known["features"]["note"]), known["features"]["note"][-1]) == (501, "…"), (
+            "a value of megabytes is shown in part"
+        )
         assert known["known"]
         unknown = (await http.get("/catalogue/features", params={"user_id": "5"})).json()
         assert unknown == {"user_id": "5", "known": False, "features": {}}
@@ -95,3 +99,14 @@ async def test_a_file_that_cannot_be_read_is_a_problem_and_no_crash(folder: Path
         assert response.status_code == 503
         assert "the log says why" in response.json()["detail"]
         assert (await http.get("/")).status_code == 200
+
+
+async def test_features_that_could_not_be_read_are_not_called_missing(folder: Path) -> None:
+    class Unreadable(MemoryFeatureStore):
+        async def fetch(self, user_id: str | None, item_ids: Sequence[str], timeout_s: float) -> Fetched:
+            return Fetched(None, ())
+
+    app = create_app(Settings(_env_file=None, catalogue=str(folder)), store=Unreadable())
+    async with client(app) as http:
+        answer = await http.get("/catalogue/features", params={"user_id": "4"})
+        assert (answer.status_code, answer.json()["detail"]) == (503, "this user's features cannot be read")

@@ -163,6 +163,23 @@ def test_who_ranks_before_the_form_is_filled_ranks_for_the_user_it_is_filled_wit
         assert json.loads(bodies[0])["user_id"] == page.locator("#user").input_value() != ""
 
 
+def test_the_page_puts_nobody_before_what_somebody_is_about_to_type(
+    browser: Browser, service: tuple[Running, ModelStore]
+) -> None:
+    with opened(browser, service[0].url) as page:
+        waiting: list[Route] = []
+        page.route("**/catalogue/users?*", lambda route: waiting.append(route))
+        page.reload()
+        page.locator("#user").focus()
+        while not waiting:
+            page.wait_for_timeout(10)
+        with page.expect_response("**/catalogue/items?*ids=*"):  # asked for once the user is there
+            for route in waiting:
+                route.continue_()
+        page.keyboard.type("4")
+        expect(page.locator("#user")).to_have_value("4")
+
+
 def test_what_is_changed_of_one_user_is_not_sent_for_another(
     browser: Browser, service: tuple[Running, ModelStore]
 ) -> None:
@@ -211,8 +228,25 @@ def test_a_slow_store_is_asked_on_and_what_was_typed_meanwhile_stays(
         page.get_by_label("hour").fill("3")
         expect(page.locator("#what-if")).to_contain_text(f"user.age {raw_users()['4']['age']} → 77, context.hour")
         assert json.loads(bodies[-1])["user_features"] == {"age": 77}
-        page.get_by_role("button", name="Undo").click()
+        page.get_by_role("button", name="All as stored").click()
         expect(age).to_have_value(str(raw_users()["4"]["age"]))
+        expect(page.get_by_role("button", name="All as stored")).to_be_hidden()
+
+
+def test_a_long_value_that_is_shown_in_part_cannot_be_changed(
+    browser: Browser, service: tuple[Running, ModelStore]
+) -> None:
+    with opened(browser, service[0].url) as page:
+        features = {"age": "7" * 500, "gender": "ab\n" * 166 + "ab…"}
+        answer = {"user_id": "4", "known": True, "features": features}
+        page.route("**/catalogue/features?*", lambda route: route.fulfill(json=answer))
+        page.get_by_label("User one of").fill("4")
+        page.locator("#user").press("Tab")
+        age, gender = (page.locator(f"input[data-entity=user][data-field={name}]") for name in ("age", "gender"))
+        expect(age).to_have_value(features["age"])
+        expect(age).to_be_editable()
+        expect(gender).to_have_value("ab" * 167 + "…")
+        expect(gender).not_to_be_editable()
 
 
 def test_ids_with_blanks_and_commas_are_candidates(browser: Browser, service: tuple[Running, ModelStore]) -> None:
