@@ -34,7 +34,10 @@ def promote(
 
     is_canary = label is LabelName.canary
     if share is not None and not is_canary:
-        raise ConfigError(f"--share is of a canary, and {label.value} answers all: --as canary gives it a share alone")
+        other = (
+            "stable answers everybody" if label is LabelName.stable else "a shadow has CTR_SHADOW_SHARE of the requests"
+        )
+        raise ConfigError(f"--share is of a canary (--as canary), and {other}")
     share = CANARY_SHARE if share is None else share
     settings, store = open_store(model, model_store)
     promotion = promote_version(

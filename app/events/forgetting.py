@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import contextlib
 import itertools
 from collections.abc import Callable, Iterable
 from pathlib import Path
@@ -13,6 +14,7 @@ import pyarrow.parquet as pq
 from app.errors import DataError
 from app.events.records import FEEDBACK, IMPRESSIONS
 from app.events.segment import SegmentName, segments, write_segment
+from app.events.spool import SPOOL, SUFFIX, read_spool
 
 COLUMNS = ["impression_id", "caller_id", "user_id", "at"]
 
@@ -20,7 +22,8 @@ COLUMNS = ["impression_id", "caller_id", "user_id", "at"]
 def forget(folder: Path, user_id: str, report: Callable[[int], None] = lambda segments: None) -> int:
     """Take the answers given to a user, and the feedback on them, out of the finished segments; returns the answers.
 
-    The answers go last, as feedback is found by them: run again after an error, it finds what is left.
+    The answers go last, as feedback is found by them: run again after an error, it finds what is left. An answer whose
+    feedback is in a file that is not finished yet stays until that is, and does not count.
 
     Args:
         user_id: as it is recorded.
@@ -50,10 +53,28 @@ def forget(folder: Path, user_id: str, report: Callable[[int], None] = lambda se
         if pc.any(is_theirs).as_py():
             _rewrite(folder, name, table.filter(pc.invert(is_theirs)))
         report(next(looked))
+    unfinished = pa.array(_unfinished_feedback(folder, theirs, others), pa.string())
+    forgotten = 0
     for name, path in with_theirs:
         table = _read(path)
-        _rewrite(folder, name, table.filter(pc.invert(pc.equal(table["user_id"], user_id).fill_null(False))))
-    return theirs.count
+        goes = pc.equal(table["user_id"], user_id).fill_null(False)
+        for column in ("impression_id", "caller_id"):
+            goes = pc.and_(goes, pc.invert(pc.is_in(table[column], unfinished)))
+        if count := pc.sum(goes).as_py():
+            _rewrite(folder, name, table.filter(pc.invert(goes)))
+            forgotten += count
+    return forgotten
+
+
+def _unfinished_feedback(folder: Path, answers: _Answers, others: _Answers) -> list[str]:
+    """Return the ids by which feedback that is in no finished file yet names these answers."""
+    names: set[str] = set()
+    for path in (folder / SPOOL).glob(f"*.{FEEDBACK}{SUFFIX}") if answers.count else ():
+        with contextlib.suppress(FileNotFoundError):  # it has become a segment: run again, it is found there
+            for batch in read_spool(path, FEEDBACK):
+                sent = zip(batch["request_id"].to_pylist(), _times_us(batch), strict=True)
+                names |= {request_id for request_id, at_us in sent if answers.fit(request_id, at_us, others)}
+    return sorted(names)
 
 
 class _Answers:
@@ -85,7 +106,7 @@ class _Answers:
         return min(answered_us, key=lambda one: (max(0, one - at_us), -one)) in times_us
 
 
-def _times_us(table: pa.Table) -> list[int]:
+def _times_us(table: pa.Table | pa.RecordBatch) -> list[int]:
     times: list[int] = table["at"].cast(pa.int64()).to_pylist()
     return times
 
@@ -93,7 +114,7 @@ def _times_us(table: pa.Table) -> list[int]:
 def _read(path: Path, columns: list[str] | None = None) -> pa.Table:
     try:
         with path.open("rb") as file:
-            return pq.read_table(file, columns=columns)
+            return pq.read_table(file, columns=columns, use_threads=False, pre_buffer=False)
     except (OSError, pa.ArrowInvalid) as error:
         raise DataError(f"{path}: cannot be read ({error})") from error
 

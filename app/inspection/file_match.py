@@ -128,18 +128,37 @@ def match_columns(sample: FileSample, encoders: Mapping[Side, Encoder]) -> list[
         findings.append(Finding("file", sample.name, "", f"no field reads any of its columns: {columns}", advice, 1.0))
     read = {one.raw_name for encoder in encoders.values() for one in encoder.fields}
     unread = [name for name in sample.columns if name not in read and name != ID_COLUMN]
+    elsewhere = _sides_elsewhere(sample, encoders) if len(sides) == len(encoders) else set()
     for side in sides:
         encoder = encoders[side]
         for one in encoder.fields:
             is_asked = one.entity == side or len(sides) == len(encoders)
+            if one.entity in elsewhere and not one.is_id:
+                continue
             id_is_there = one.is_id and sample.id_column(encoder) is not None
             if not is_asked or one.raw_name in sample.columns or id_is_there:
                 continue
             like = get_close_matches(one.raw_name, unread, n=1, cutoff=LIKENESS)
             hint = f"; {like[0]}, which no field reads, is named alike" if like else ""
             advice = "rename or add the column, or take the field out of the schema"
+            if one.is_id:
+                advice = "rename the column of ids; `ctr load` finds it by --id COLUMN, too"
+                hint += ": no id was looked at"
             findings.append(Finding("lacking", sample.name, one.raw_name, f"it has no such column{hint}", advice, 1.0))
+        column = sample.id_column(encoder)
+        if column is not None and sample.rows and not any(sample.ids(encoder)):
+            message = f"none of {len(sample.rows)} rows has an id"
+            findings.append(Finding("ids", sample.name, column, message, "look at what writes the file", 1.0))
     return list({(one.where, one.field, one.message): one for one in findings}.values())
+
+
+def _sides_elsewhere(sample: FileSample, encoders: Mapping[Side, Encoder]) -> set[str]:
+    """Return the sides of which a file has the ids alone, as the features are in files of their own."""
+    return {
+        side
+        for side, encoder in encoders.items()
+        if not any(one.raw_name in sample.columns for one in encoder.fields if one.entity == side and not one.is_id)
+    }
 
 
 def match_types(

@@ -94,7 +94,7 @@ def inspect(
         in_store = field_values(encoders[side], list(sample.hashes), list(sample.hashes.values()), vocabulary_V)
         setting, is_in_file = f"CTR_{side.upper()}_KEY", side in in_file
         found.findings += match_keys(
-            sample, where, setting, file=name, empty=len(empty.get(side, ())), impressions=impressions
+            sample, where, setting, file=name, empty=len(empty[side]) if asked.get(side) else 0, impressions=impressions
         )
         found.findings += match_hashes(
             sample,

@@ -24,12 +24,14 @@ def gate_version(
     *,
     forced: bool = False,
     better: bool = False,
+    options: str = "",
 ) -> GateReport:
     """Run the gate on a published version and return its report.
 
     Args:
         forced: let the version pass however it compares with the live one and with the feature store.
         better: it was measured to be better than the live one on the same rows, so that it may differ from it.
+        options: of `ctr promote`, by which it would have the label that it is judged for.
 
     Raises:
         ArtifactError: the gate refused the version; the message names the command that has it judged again.
@@ -51,7 +53,7 @@ def gate_version(
                 store, version, thresholds=thresholds, limits=limits, sample=sample, forced=forced, better=better
             )
         except GateRefused as error:
-            hint = _what_to_do(store, version, error, sample, settings, forced)
+            hint = _what_to_do(store, version, error, sample, settings, forced, options)
             raise ArtifactError(error.reason, f"{error}{hint}") from error
     for check in report.checks:
         if not check.passed:
@@ -66,6 +68,7 @@ def _what_to_do(
     sample: FeatureSample | None,
     settings: Settings,
     forced: bool,
+    options: str,
 ) -> str:
     """Say what helps against a refusal, and `--force` only where it does."""
     refusal = refused.refusal
@@ -82,4 +85,4 @@ def _what_to_do(
             room = "; load the users and items that it was trained with (`ctr load`)"
     if forced:
         return room
-    return f"{room}; {stays} until `ctr promote {version} --force --model {store.name}`"
+    return f"{room}; {stays} until `ctr promote {version}{options} --force --model {store.name}`"

@@ -45,16 +45,19 @@ def promote(
         forced: judge a version that was refused again, and let it pass however it compares.
 
     Raises:
-        ConfigError: the store has no such version.
+        ConfigError: the store has no such version, or it is stable and cannot be canary or shadow of itself.
         ArtifactError: the version was refused, earlier or now, or the store cannot be written to.
     """
     published = store.versions()
     if version not in published:
         listed = ", ".join(map(str, published)) or "none yet"
         raise ConfigError(f"{store.name} has no version {version}; published in {store.folder}: {listed}")
+    if label != "stable" and read_serving(store)[0].stable == version:
+        raise ConfigError(f"{store.name} {version} is stable: a {label} is another version beside it")
     if not forced:
         check_not_refused(store, version, hint="; --force has it judged again")
-    report = gate_version(store, version, settings, reporter, forced=forced)
+    options = {"canary": f" --as canary --share {share:g}", "shadow": " --as shadow"}.get(label, "")
+    report = gate_version(store, version, settings, reporter, forced=forced, options=options)
     store.promote(version, label, share)
     return Promotion(store.name, version, label, report, *read_serving(store))
 

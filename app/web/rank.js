@@ -1,7 +1,7 @@
 // The view that ranks: the answer, how it moves when a feature is changed, and why an item got its score.
 
 import {$, bar, make, percent, showProblem} from "./dom.js";
-import {featuresOf, learnTitles, requestBody, restoreTyped, settled, startRequest, storedValues, titleOf, typedValues} from "./request.js";
+import {emptyMeans, featuresOf, learnTitles, requestBody, restoreTyped, settled, startRequest, storedValues, titleOf, typedValues} from "./request.js";
 import {post} from "./service.js";
 import {explanation} from "./why.js";
 
@@ -53,7 +53,7 @@ async function rank(whatIf) {
 function changes(typed) {
   const stored = storedValues(), value = (some, name) => some.get(name) ?? stored.get(name);
   return [...stored.keys()].filter(name => value(before.typed, name) !== value(typed, name))
-    .map(name => `${name} ${value(before.typed, name) || "missing"} → ${value(typed, name) || "missing"}`);
+    .map(name => `${name} ${value(before.typed, name) || emptyMeans(name)} → ${value(typed, name) || emptyMeans(name)}`);
 }
 
 function showChanges(changed) {
@@ -77,7 +77,7 @@ function showAnswer(answer, body, whatIf) {
     make("span", {class: "badge"}, answer.label),
     ...warnings.map(warning => make("span", {class: "badge warn"}, warning)));
   const best = Math.max(...answer.items.map(item => item.score), 1e-9);
-  const rows = answer.items.map((item, place) => row(item, place, {best, missing, body, whatIf}));
+  const rows = answer.items.map((item, place) => row(item, place, {best, missing, body, whatIf, version: answer.version}));
   $("rows").replaceChildren(...rows.slice(0, ROWS));
   $("more").hidden = rows.length <= ROWS;
   $("more").textContent = `Show all ${rows.length}`;
@@ -88,7 +88,7 @@ function showAnswer(answer, body, whatIf) {
   };
 }
 
-function row(item, place, {best, missing, body, whatIf}) {
+function row(item, place, {best, missing, body, whatIf, version}) {
   const title = titleOf(item.item_id);
   const why = make("button", {type: "button", class: "quiet", "aria-expanded": "false", "aria-label": `Why ${title || item.item_id}`}, "Why");
   const node = make("tr", {class: missing.has(item.item_id) ? "missing" : ""},
@@ -98,7 +98,7 @@ function row(item, place, {best, missing, body, whatIf}) {
     make("td", {class: "bars"}, bar(item.score / best)),
     make("td", {class: "number"}, percent(item.score)),
     make("td", {}, why));
-  why.addEventListener("click", () => toggleWhy(why, node, {...body, item_ids: [item.item_id], explain: true}));
+  why.addEventListener("click", () => toggleWhy(why, node, {...body, model: version, item_ids: [item.item_id], explain: true}));
   return node;
 }
 
@@ -121,8 +121,10 @@ async function toggleWhy(button, node, body) {
   node.after(make("tr", {class: "why"}, cell));
   try {
     const {answer} = await post("rank", body);
+    const degraded = answer.degraded.map(word => word.replaceAll("_", " ")).join(", ");
     const features = Object.entries(featuresOf(answer.items[0].item_id)).map(pair => pair.join(": ")).join(" · ");
-    cell.replaceChildren(...(features ? [make("p", {class: "note"}, features)] : []), explanation(answer.items[0]));
+    const notes = [degraded && `explained as it is scored now: ${degraded}`, features].filter(Boolean);
+    cell.replaceChildren(...notes.map(text => make("p", {class: "note"}, text)), explanation(answer.items[0]));
   } catch (error) {
     cell.replaceChildren(make("p", {class: "error", role: "alert"}, error.message));
   }

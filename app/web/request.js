@@ -33,6 +33,7 @@ const quoted = id => /[\s,"]/.test(id) ? JSON.stringify(id) : id;
 /** The body of POST /rank. */
 export function requestBody() {
   const body = {user_id: $("user").value.trim(), item_ids: itemIds()};
+  if (!body.item_ids.length) throw new Error("There is no candidate: find some above, or type their ids.");
   const features = changedFeatures();
   if (Object.keys(features.user).length) body.user_features = features.user;
   if (Object.keys(features.context).length) body.context = features.context;
@@ -65,6 +66,9 @@ function parsed(input) {
 export function typedValues() {
   return new Map([...inputs()].filter(isChanged).map(input => [nameOf(input), input.value]));
 }
+
+/** What an empty box stands for: what is stored, where that has not been read. */
+export const emptyMeans = name => [...inputs()].find(input => nameOf(input) === name).placeholder;
 
 /** What is stored, by name, as far as it has been read. */
 export function storedValues() {
@@ -124,7 +128,7 @@ async function fillFromModels() {
     make("option", {value: label, label: `version ${version}`})));
   showFields(models.fields);
   if (!live || isTaken($("items"))) return;
-  $("items").value = live.example_items.join(" ");
+  $("items").value = live.example_items.map(quoted).join(" ");
   countItems();
 }
 

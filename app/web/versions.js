@@ -52,7 +52,9 @@ function card(version, models) {
 function gate(report) {
   if (!report) return [make("p", {class: "note"}, "The gate has not judged it yet.")];
   const failed = report.checks.filter(check => !check.passed);
-  const text = failed.length ? `The gate refused it: ${failed.map(check => check.name).join(", ")}` : `Passed the gate's ${report.checks.length} checks`;
+  const names = failed.map(check => check.name).join(", ");
+  const refused = report.passed ? `Forced past the gate, which refused it: ${names}` : `The gate refused it: ${names}`;
+  const text = failed.length ? refused : `Passed the gate's ${report.checks.length} checks`;
   return [make("details", {open: failed.length > 0}, make("summary", {}, text), make("ul", {}, ...report.checks.map(check =>
     make("li", {class: check.passed ? "" : "error"}, `${check.passed ? "✓" : "✗"} ${check.name}${check.detail ? `: ${check.detail}` : ""}`))))];
 }

@@ -104,9 +104,11 @@ def test_promote_gives_each_label(store: ModelStore) -> None:
     }  # fmt: skip
     assert run(store, "promote", "2", "--as", "canary", "--share", "1.1").exit_code == 2
     assert run(store, "promote", "2", "--as", "best").exit_code == 2
-    with pytest.raises(ConfigError, match="stable answers all: --as canary gives it a share alone"):
+    with pytest.raises(ConfigError, match=r"of a canary \(--as canary\), and stable answers everybody"):
         run(store, "promote", "1", "--share", "0.5")
-    assert store.pointer().stable == 2
+    with pytest.raises(ConfigError, match="2 is stable: a canary is another version beside it"):
+        run(store, "promote", "2", "--as", "canary")
+    assert store.pointer() == Pointer(stable=2, shadow=3)
 
 
 def test_promote_names_the_versions_there_are(store: ModelStore) -> None:

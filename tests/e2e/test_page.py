@@ -220,7 +220,7 @@ def test_a_slow_store_is_asked_on_and_what_was_typed_meanwhile_stays(
         age, gender = (page.locator(f"input[data-entity=user][data-field={name}]") for name in ("age", "gender"))
         expect(gender, "it is not known to be missing").to_have_attribute("placeholder", "as stored")
         age.fill("77")
-        expect(page.locator("#what-if")).to_contain_text("user.age missing → 77")
+        expect(page.locator("#what-if")).to_contain_text("user.age as stored → 77")
         page.unroute("**/catalogue/features?*")
         expect(gender).to_have_value(raw_users()["4"]["gender"])
         expect(age).to_have_value("77")

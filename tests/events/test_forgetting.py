@@ -10,11 +10,13 @@ import pytest
 pq = pytest.importorskip("pyarrow.parquet", reason="pyarrow is not installed: pip install ctr-serving[events]")
 
 from app.errors import DataError  # noqa: E402
+from app.events.event_writer import finish  # noqa: E402
 from app.events.forgetting import forget  # noqa: E402
 from app.events.hashed_id import hashed_id  # noqa: E402
 from app.events.records import FEEDBACK, IMPRESSIONS, Feedback  # noqa: E402
 from app.events.segment import segment_name, segments, write_segment  # noqa: E402
 from app.events.segment_columns import to_batch  # noqa: E402
+from app.events.spool import SPOOL, SpoolFile  # noqa: E402
 from tests.events.records import AT_US, Impression, blocks, click, impression  # noqa: E402
 
 MINUTE_US = 60_000_000
@@ -76,6 +78,20 @@ def test_feedback_by_an_id_that_callers_share_is_on_what_was_shown_last_before_i
     assert forget(tmp_path, "42") == 2
     assert [row["user_id"] for row in rows(tmp_path, IMPRESSIONS)] == ["43"]
     assert [row["feedback_id"] for row in rows(tmp_path, FEEDBACK)] == ["click-3", "click-4"]
+
+
+def test_an_answer_stays_until_the_feedback_on_it_is_in_a_finished_file(tmp_path: Path) -> None:
+    write(tmp_path, [impression(number)._replace(user_id="42") for number in (1, 2, 4)], [])
+    (tmp_path / SPOOL).mkdir()
+    spooled = SpoolFile(tmp_path / SPOOL / "W-1.feedback.frames", FEEDBACK)
+    spooled.append([click(1), click(9), click(4)._replace(request_id="own-4", at_us=AT_US + MINUTE_US)])
+    spooled.close()
+    assert forget(tmp_path, "42") == 1
+    assert [row["impression_id"] for row in rows(tmp_path, IMPRESSIONS)] == ["impression-1", "impression-4"]
+    finish(tmp_path, spooled.path, FEEDBACK, AT_US)
+    assert forget(tmp_path, "42") == 2
+    assert rows(tmp_path, IMPRESSIONS) == []
+    assert [row["feedback_id"] for row in rows(tmp_path, FEEDBACK)] == ["click-9"]
 
 
 def test_what_an_error_has_kept_from_being_forgotten_is_found_again(

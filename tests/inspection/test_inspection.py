@@ -296,7 +296,10 @@ def test_users_are_looked_for_whose_features_are_in_another_file(
         store.hset(f"ctr:v1:user:u{number}", "age", "30")
     events = tmp_path / "events.csv"
     events.write_text("user_id,item_id,clicked\n" + "".join(f"{n},{n % ITEMS},{n % 2}\n" for n in range(USERS)))
-    found = one_of(look(events), "ids")
+    findings = look(events)
+    lacking = {one.field for one in findings.findings if (one.check, one.where) == ("lacking", "events.csv")}
+    assert lacking == raw_context(0).keys(), "those of the request alone"
+    found = one_of(findings, "ids")
     assert f"{USERS} of {USERS} users of events.csv are not in the store" in found.message
     assert not found.is_note
 
@@ -307,6 +310,12 @@ def test_columns_that_a_broken_export_left_empty_are_named(look: Look, tmp_path:
     lacking = {one.field for one in found.findings if one.check == "lacking"}
     assert lacking == fields
     assert all("none of the file's rows has it" in one.message for one in found.findings if one.check == "lacking")
+
+
+def test_a_file_without_any_id_is_told_of(look: Look, tmp_path: Path) -> None:
+    file = tmp_path / "users.csv"
+    file.write_text("user_id,age\n" + ",30\n" * 20)
+    assert one_of(look(file), "ids", "user_id").message == "none of 20 rows has an id"
 
 
 def test_a_table_with_labels_is_never_advised_to_be_loaded(look: Look, store: redis.Redis, tmp_path: Path) -> None:

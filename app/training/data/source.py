@@ -25,7 +25,7 @@ from app.training.data.weight_columns import UNWEIGHTED, WeightColumns
 
 PLACEHOLDER = "\x1f"
 """This column of nulls keeps the number of rows of a side without fields."""
-JOIN_FIRST = "training reads one table: join the users' and the items' columns to the events first (README.md)"
+JOIN_FIRST = "training reads one table: join the users' and the items' columns to the events first (see docs/data.md)"
 
 
 @dataclass(frozen=True)

@@ -142,6 +142,12 @@ def find_skew(
     for part in served_slots(log, tables, schema_hash, start, stop):
         found[part.table.compared.side].add(part)
         report(f"{sum(side.rows for side in found.values()):,} rows compared")
+    if not any(side.rows or side.missing_online for side in found.values()):
+        rows = max(side.without_row for side in found.values())
+        raise DataError(
+            f"{data}: nothing to compare, as it knows none of the users or items of {rows:,} rows that were served, at "
+            "that time; ids have to be written as requests send them, and --at to name when a row holds from"
+        )
     report("looking for causes")
     differing = [(side, one) for side in found.values() for one in side.fields]
     raw = _raw_values(data, [pair for pair in differing if _is_skewed(*pair, tolerance)], escape)

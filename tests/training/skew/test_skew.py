@@ -14,6 +14,7 @@ from hypothesis import strategies as st
 
 pytest.importorskip("pyarrow", reason="pyarrow is not installed: pip install ctr-serving[events]")
 
+from app.errors import DataError
 from app.features.encoder import Encoder
 from app.training.skew.offline_table import ComparedSide, OfflineTable
 from app.training.skew.skew import Skew, find_skew
@@ -258,6 +259,14 @@ def test_what_the_table_does_not_know_is_counted_and_not_called_skew(world: Worl
     assert 0 < side.rows < 300
     assert not found.is_skewed
     assert found.not_compared["user_word3"] == "the table has no column user_word3"
+
+
+def test_a_table_of_others_is_no_table_without_skew(world: World, tmp_path: Path) -> None:
+    Service(world, tmp_path / "events").record(100)
+    frame = world.tables["user"].with_columns(("x" + pl.col("user_id").cast(pl.String)).alias("user_id"))
+    frame.write_parquet(tmp_path / "users.parquet")
+    with pytest.raises(DataError, match="nothing to compare, as it knows none of the users or items of 100 rows"):
+        find_skew(tmp_path / "events", tmp_path / "users.parquet", at="at")
 
 
 def test_entities_without_any_feature_are_counted_by_themselves(world: World, tmp_path: Path) -> None:
