@@ -66,7 +66,7 @@ def rank(
     if as_json:
         emit(answer)
         return
-    _show(answer, timing_in_words(response.headers.get("server-timing", "")))
+    _show(answer, user, timing_in_words(response.headers.get("server-timing", "")))
 
 
 def timing_in_words(header: str) -> str:
@@ -101,7 +101,7 @@ def read_context(given: list[str]) -> dict[str, Any]:
     return fields
 
 
-def _show(answer: dict[str, Any], timing: str) -> None:
+def _show(answer: dict[str, Any], user: str, timing: str) -> None:
     from rich.table import Table
 
     explained = [item for item in answer["items"] if "explanation" in item]
@@ -133,7 +133,7 @@ def _show(answer: dict[str, Any], timing: str) -> None:
     if is_drawn:
         notes.append("drawn by {policy}:{parameter:g}".format(**answer["exploration"]))
     if answer["missing"]["user"]:
-        notes.append("the store does not know this user")
+        notes.append("the store does not know this user" if user else "a guest: scored as a user who is missing")
     if ignored := answer.get("ignored"):
         notes.append(f"read by no field of version {answer['version']}: {', '.join(ignored)}")
     if answer["degraded"]:
