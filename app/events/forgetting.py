@@ -46,6 +46,8 @@ def forget(folder: Path, user_id: str, report: Callable[[int], None] = lambda se
         table = _read(path, COLUMNS)
         is_other = pc.invert(pc.equal(table["user_id"], user_id).fill_null(False))
         others.add(table.filter(pc.and_(is_other, pc.is_in(table["caller_id"], pa.array(list(theirs.times_us))))))
+    # Before the finished files: one that is finished meanwhile is in both.
+    unfinished = pa.array(_unfinished_feedback(folder, theirs, others), pa.string())
     for name, path in segments(folder, FEEDBACK) if theirs.count else ():
         table = _read(path)
         sent = zip(table["request_id"].to_pylist(), _times_us(table), strict=True)
@@ -53,7 +55,6 @@ def forget(folder: Path, user_id: str, report: Callable[[int], None] = lambda se
         if pc.any(is_theirs).as_py():
             _rewrite(folder, name, table.filter(pc.invert(is_theirs)))
         report(next(looked))
-    unfinished = pa.array(_unfinished_feedback(folder, theirs, others), pa.string())
     forgotten = 0
     for name, path in with_theirs:
         table = _read(path)

@@ -3,7 +3,7 @@
     <folder>/schemas/<hash>.json
 
 Each has some users and items as features beside it, of the golden requests of a version: slots cannot be read back,
-and the next version needs requests to prove itself by. The users are nobody: each value is another user's, and ids are
+and the next version needs requests to prove itself by. The users are nobody: values of several are mixed, and ids are
 made up, so that the log names no user here whom it hashes, or whom `ctr events forget` has taken out, elsewhere.
 """
 
@@ -60,7 +60,7 @@ def logged_schema(manifest: Manifest) -> bytes:
 
 
 def _mixed(users: Sequence[Mapping[str, Any]], id_field: Categorical | None) -> list[Entity]:
-    """Return as many users, each with every feature of another one, and with an id that nobody has."""
+    """Return as many users, each with values of one user after the other, and with an id that nobody has."""
     names = sorted({name for user in users for name in user})
     mixed = []
     for number in range(len(users)):

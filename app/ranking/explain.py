@@ -19,12 +19,14 @@ from torch import Tensor
 from app.features.slots import Slots
 from app.ranking.logit_parts import MAX_ERROR, LogitPart, LogitParts, NoLogitParts
 from app.registry.artifact.artifact import Artifact
-from app.runtime.loop_pacer import SHORT_WAIT_S, SliceTurns
+from app.runtime.loop_pacer import MOST_WAIT_S, SliceTurns
 
 MAX_EXPLAINED = 20
 """Items of an answer that are explained, the best."""
 SLICE = 24
 """Most pairs of a user and an item, each without one field, that are scored at a time: a quarter of a millisecond."""
+ITEM_SLICES = 5
+"""About so many slices an item takes: two of these pairs, and three of parts."""
 
 
 class LogitCalibration(msgspec.Struct, frozen=True):
@@ -81,29 +83,33 @@ class Explainer:
         except NoLogitParts as error:
             self._parts = error
 
-    async def explain(self, item: Slots) -> Explanation:
-        """Explain the score of an item (slots [S]), with a turn before each slice of it."""
-        await self._turns.next(SHORT_WAIT_S)
-        logit, effects = await self._effects(item)
+    async def explain(self, item: Slots, most_wait_s: float = MOST_WAIT_S) -> Explanation:
+        """Explain the score of an item (slots [S]), with a turn before each slice of it.
+
+        Args:
+            most_wait_s: how long each of about `ITEM_SLICES` slices waits for an idle loop.
+        """
+        await self._turns.next(most_wait_s)
+        logit, effects = await self._effects(item, most_wait_s)
         if not math.isfinite(logit):
             return Explanation(None, self._calibration, [], no_parts="the logit is not finite")
         try:
-            parts = await self._split(item, logit)
+            parts = await self._split(item, logit, most_wait_s)
         except NoLogitParts as error:
             return Explanation(logit, self._calibration, effects, no_parts=str(error))
         return Explanation(logit, self._calibration, effects, parts)
 
-    async def _split(self, item: Slots, logit: float) -> list[LogitPart]:
+    async def _split(self, item: Slots, logit: float, most_wait_s: float) -> list[LogitPart]:
         """Return the parts of an item's logit. Raises NoLogitParts if they do not add up to it."""
         if isinstance(self._parts, NoLogitParts):
             raise self._parts
-        await self._turns.next(SHORT_WAIT_S)
-        parts = await self._parts.split(self._user, item)
+        await self._turns.next(most_wait_s)
+        parts = await self._parts.split(self._user, item, most_wait_s)
         if abs(math.fsum(part.value for part in parts) - logit) > MAX_ERROR:
             raise NoLogitParts("the parts of this version's logit do not add up to it")
         return parts
 
-    async def _effects(self, item: Slots) -> tuple[float, list[FieldEffect]]:
+    async def _effects(self, item: Slots, most_wait_s: float) -> tuple[float, list[FieldEffect]]:
         """Return the logit, and the effects of all fields that have a value."""
         user, users, user_fields = self._user, self._users, self._user_fields
         items, item_fields = self._artifact.item_encoder.without_each(item)
@@ -119,7 +125,7 @@ class Explainer:
         slices: list[Tensor] = []
         for pairs in _even_slices(len(users_P.keys)):
             if pairs.start:
-                await self._turns.next(SHORT_WAIT_S)
+                await self._turns.next(most_wait_s)
             some_users = Slots(users_P.keys[pairs], users_P.values[pairs])
             some_items = Slots(items_P.keys[pairs], items_P.values[pairs])
             with torch.inference_mode():

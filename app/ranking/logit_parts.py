@@ -30,7 +30,7 @@ from app.features.slots import Slots
 from app.models.hashed_crosses import hashed_crosses_of
 from app.models.target_statistics import COLUMNS
 from app.registry.artifact.artifact import Artifact
-from app.runtime.loop_pacer import SHORT_WAIT_S, SliceTurns
+from app.runtime.loop_pacer import MOST_WAIT_S, SliceTurns
 
 MAX_PAIRS = 200
 """Pairs of fields that are told apart, the strongest: as many as 20 fields have, and a tenth of what 64 fields have."""
@@ -83,17 +83,21 @@ class LogitParts:
         self._schema = artifact.schema
         self._device = artifact.device
 
-    async def split(self, user: Slots, item: Slots) -> list[LogitPart]:
+    async def split(self, user: Slots, item: Slots, most_wait_s: float = MOST_WAIT_S) -> list[LogitPart]:
         """Split the logit of one user's and one item's slots [S]. Parts of a kind come strongest first, none is 0.
 
-        Others have a turn before each kind but the first, so that they wait for one kind at most. Raises NoLogitParts
-        if the program lacks what its model's class has today.
+        Others have a turn before each kind but the first, so that they wait for one kind at most.
+
+        Args:
+            most_wait_s: how long each kind waits for an idle loop.
+
+        Raises NoLogitParts if the program lacks what its model's class has today.
         """
         with _reading_the_program():
             inputs = self._inputs(user, item)
             parts = [LogitPart("bias", (), _number(self._model.bias)), *self._first_order(inputs[2])]
         for term in self._terms:
-            await self._turns.next(SHORT_WAIT_S)
+            await self._turns.next(most_wait_s)
             with _reading_the_program():
                 parts += term(*inputs)
         return parts

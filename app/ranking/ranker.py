@@ -31,7 +31,7 @@ from app.ranking.batcher import Batcher
 from app.ranking.candidate_scorer import CandidateScorer, Scored, StateRows
 from app.ranking.degraded import INVALID_FEATURES, MODEL_FALLBACK, NOT_FINITE
 from app.ranking.encoding_errors import locate_user_error
-from app.ranking.explain import MAX_EXPLAINED, Explainer, Explanation
+from app.ranking.explain import ITEM_SLICES, MAX_EXPLAINED, Explainer, Explanation
 from app.ranking.exploration import Exploration, Explorer
 from app.ranking.ignored import ignored_features
 from app.ranking.request import RankRequest
@@ -40,7 +40,7 @@ from app.ranking.request_items import RequestItems
 from app.ranking.routing import Route, route_request
 from app.registry.artifact.artifact import Artifact
 from app.registry.lifecycle.snapshot import LiveSnapshot
-from app.runtime.loop_pacer import SliceTurns
+from app.runtime.loop_pacer import MOST_WAIT_S, SliceTurns
 
 
 class ScoredSlots(NamedTuple):
@@ -238,10 +238,15 @@ class Ranker:
         """
         explainer = Explainer(artifact, user_slots, self._turns)
         explanations: list[Explanation] = []
-        for index in order_K[:MAX_EXPLAINED].tolist():
-            if time.perf_counter() >= due:
+        explained_K = order_K[:MAX_EXPLAINED].tolist()
+        for index in explained_K:
+            left_s = due - time.perf_counter()
+            if left_s <= 0:
                 raise DeadlinePassed(f"the time was over with {len(explanations)} items explained")
-            explanations.append(await explainer.explain(items.slots_of(index)))
+            slices = ITEM_SLICES * (len(explained_K) - len(explanations))
+            # Half of what is left may go by with waiting: on a busy loop each slice waits for as long as it may.
+            most_wait_s = min(MOST_WAIT_S, left_s / (2 * slices))
+            explanations.append(await explainer.explain(items.slots_of(index), most_wait_s))
         return explanations
 
     def _ranking(

@@ -21,10 +21,9 @@ UNKNOWN_S = 0.01
 """A loop of which nothing is known is taken to have been busy for so long."""
 MEMORY_S = 0.25
 """Measurements of requests from before this time count ever less: a machine may slow down from moment to moment."""
-MOST_WAIT_S, SHORT_WAIT_S, REPLY_WAIT_S = 0.01, 0.005, 0.0005
-"""How long a slice of a long request waits for an idle loop, ten times as long as it takes and more; one of half a
-millisecond or less, of which a request has more; and either, on an idle loop, for a reply that a usual request is about
-to go on with."""
+MOST_WAIT_S, REPLY_WAIT_S = 0.01, 0.0005
+"""How long a slice of a long request waits for an idle loop, ten times as long as it takes and more, and on an idle
+loop for a reply that a usual request is about to go on with."""
 IDLE_TURNS_S = 0.0001
 """Two turns of a loop that take less processor time had no request to go on with."""
 
