@@ -15,13 +15,14 @@ from app.events.item_references import ItemReferences
 from app.features.item_cache import ItemCache
 from app.features.memory_store import MemoryFeatureStore
 from app.ranking.degraded import STALE_ITEMS, USER_UNAVAILABLE
-from app.ranking.explain import MAX_EXPLAINED, Explainer
+from app.ranking.explain import ITEM_SLICES, MAX_EXPLAINED, Explainer
 from app.ranking.ranker import Ranker, Ranking
 from app.ranking.request import RankRequest
 from app.ranking.request_features import READ_AT_ONCE
 from app.ranking.request_items import COPIED_AT_ONCE, SLICE, RequestItems
 from app.registry.artifact.artifact import Artifact
 from app.registry.lifecycle.snapshot import LiveSnapshot
+from app.runtime.loop_pacer import MOST_WAIT_S
 from tests.factories import raw_item, raw_items, raw_user, raw_users
 from tests.ranking.conftest import expected
 
@@ -207,15 +208,36 @@ async def test_no_item_is_explained_after_the_deadline(ranker: Ranker, monkeypat
     monkeypatch.setattr(time, "perf_counter", lambda: now() + late[0])
     explain = Explainer.explain
 
-    async def slow(explainer: Explainer, item: Any) -> Any:
+    async def slow(explainer: Explainer, item: Any, most_wait_s: float) -> Any:
         explained.append(item)
         late[0] += 40.0
-        return await explain(explainer, item)
+        return await explain(explainer, item, most_wait_s)
 
     monkeypatch.setattr(Explainer, "explain", slow)
     with pytest.raises(DeadlinePassed, match="with 2 items explained"):
         await rank(ranker, RankRequest("4", IDS, explain=True))
     assert len(explained) == 2
+
+
+async def test_an_answer_whose_last_item_is_explained_is_not_given_up(
+    ranker: Ranker, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """And on a busy loop half of what is left may go by with waiting, shared by the slices that are to come."""
+    await rank(ranker, RankRequest("4", IDS))
+    now, late, waits = time.perf_counter, [0.0], []
+    monkeypatch.setattr(time, "perf_counter", lambda: now() + late[0])
+    explain = Explainer.explain
+
+    async def slow(explainer: Explainer, item: Any, most_wait_s: float) -> Any:
+        waits.append(most_wait_s)
+        explanation = await explain(explainer, item, most_wait_s)
+        late[0] += {1: 59.0, MAX_EXPLAINED: 60.0}.get(len(waits), 0.0)
+        return explanation
+
+    monkeypatch.setattr(Explainer, "explain", slow)
+    assert len((await rank(ranker, RankRequest("4", IDS, explain=True))).explanations) == MAX_EXPLAINED
+    assert waits[0] == MOST_WAIT_S
+    assert 0 < waits[1] <= 1 / (2 * ITEM_SLICES * (MAX_EXPLAINED - 1)) < MOST_WAIT_S
 
 
 async def test_no_scoring_begins_after_the_deadline(
