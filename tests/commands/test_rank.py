@@ -115,6 +115,15 @@ def test_an_explained_answer_is_shown_as_tables(ctr: Ctr, monkeypatch: pytest.Mo
         assert [text for text in expected if text not in out + err] == []
 
 
+@pytest.mark.parametrize(("user", "said"), [("42", "the store does not know this user"), ("", "a guest: scored as")])
+def test_a_guest_is_not_called_unknown(ctr: Ctr, monkeypatch: pytest.MonkeyPatch, user: str, said: str) -> None:
+    answer = ANSWER | {"missing": {"user": True, "items": []}}
+    monkeypatch.setattr(httpx, "post", lambda url, **_: httpx.Response(200, json=answer))
+    status, out, err = ctr("rank", user, "2")
+    assert status == 0
+    assert said in " ".join((out + err).split())
+
+
 def test_values_of_a_context_are_json_or_text() -> None:
     given = ["hour=21", "os=ios", "code=007", 'quoted="21"', "empty=", "link=a=b", ' tags =["x"]']
     read = read_context(given)
