@@ -30,19 +30,21 @@ def decoded(raw: bytes, headers: Headers, limit: int) -> bytes:
         return raw
     if coding not in GZIP:
         raise UnsupportedMedia("only gzip is read; send the body with Content-Encoding: gzip, or without any")
-    parts, size = [], 0
+    parts: list[bytes] = []
+    size = 0
     for _ in range(MAX_MEMBERS):
         decoder = zlib.decompressobj(wbits=16 + zlib.MAX_WBITS)
         try:
             part = decoder.decompress(raw, limit - size + 1)
         except zlib.error:
-            raise NotJson("Content-Encoding says gzip, but the body is not gzip") from None
+            what = "it has something behind its end" if parts else "the body is not gzip"
+            raise NotJson(f"Content-Encoding says gzip, but {what}") from None
         parts.append(part)
         size += len(part)
         if size > limit:
             raise BodyTooLarge(f"at most {limit} bytes are read, also of a body that was gzip")
         if not decoder.eof:
-            raise NotJson("the gzip body is empty, cut off, or has something behind its end")
+            raise NotJson("the gzip body is empty or cut off")
         raw = decoder.unused_data
         if not raw:
             return b"".join(parts)

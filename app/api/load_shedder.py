@@ -19,11 +19,11 @@ PLAIN = re.compile(
     (?-i:POST\ /rank\ HTTP/1\.1\r\n)
     (?:
         (?(1)(?!)|content-length:[ \t]*([0-9]{1,9})[ \t]*\r\n)  # group 1, once
-      | x-request-id:[ \t]*([^\r\n\0]*?)[ \t]*\r\n             # group 2: the last one counts, as for the application
-      | connection:[ \t]*keep-alive[ \t]*\r\n                  # many clients say it, though HTTP/1.1 means it anyway
-      | (?!content-length|transfer-encoding|expect|upgrade|connection|proxy-connection|origin)
+      | x-request-id:([^\r\n\0]*)\r\n  # group 2: the last one counts, as for the application
+      | connection:[ \t]*keep-alive[ \t]*\r\n  # many clients say it, though HTTP/1.1 means it anyway
+      | (?!content-length|x-request-id:|transfer-encoding|expect|upgrade|connection|proxy-connection|origin)
         [^\r\n\0\ \t:]+:[^\r\n\0]*\r\n
-    )*
+    )*+  # each line is matched in one way alone, and never tried in another
     \r\n
     """,
     re.IGNORECASE | re.VERBOSE,
@@ -58,7 +58,7 @@ class LoadShedder:
         if length is None or len(data) != head.end() + int(length) or not self._admission.sheds(int(length)):
             return None
         self._on_refused(self._error)
-        sent = {} if sent_id is None else {b"x-request-id": sent_id}
+        sent = {} if sent_id is None else {b"x-request-id": sent_id.strip(b" \t")}
         request_id = request_id_of(sent).encode()
         before, after = self._body_parts
         return b"%bcontent-length: %d\r\nx-request-id: %b\r\n\r\n%b%b%b" % (

@@ -116,18 +116,24 @@ def forget(
         finish_orphans(folder)
         forgotten = forget_user(folder, recorded, lambda looked: status.update(f"{looked:,} files looked at"))
         open_files = len(list((folder / SPOOL).glob(f"*{SUFFIX}")))
-    if forgotten:
-        notify(f"{forgotten:,} answers, and the feedback on them, are forgotten")
-    else:
+    if forgotten.answers:
+        notify(f"{forgotten.answers:,} answers, and the feedback on them, are forgotten")
+    elif not forgotten.waiting:
         how = "by their hash with CTR_EVENTS_ID_KEY" if settings.events_id_key else "as they are, without a key"
         notify(f"no finished file has an answer given to {user}; ids are looked for {how}, as they have to be recorded")
+    if forgotten.waiting:
+        warn(f"{forgotten.waiting:,} answers stay, as feedback on them is in a file that is not finished yet")
     if open_files:
         warn(
-            f"{open_files} files are not finished yet, and what is in them stays, with the answers its feedback is "
-            f"on: run this again {settings.events_segment_s:g} s from now, or after the next start of the service"
+            f"{open_files} files are not finished yet, and what is in them stays: run this again "
+            f"{settings.events_segment_s:g} s from now, or after the next start of the service"
+        )
+    if place.kind == "bucket":
+        warn(
+            "what is not delivered yet was not looked at: feedback in it will stay, on answers that are no longer there"
         )
     if as_json:
-        emit({"forgotten": forgotten, "open_files": open_files})
+        emit({"forgotten": forgotten.answers, "waiting": forgotten.waiting, "open_files": open_files})
 
 
 def drain(

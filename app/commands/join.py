@@ -94,6 +94,6 @@ def join(
     show_table(table)
     if counts["other_types"] and not counts["positives"]:
         warn(
-            f"no item has feedback of the type {label!r}, and {counts['other_types']:,} have others: if one of those "
-            f"makes an item positive, name it by --label, and join into another folder than {out}"
+            f"no item is positive by feedback of the type {label!r}, and {counts['other_types']:,} records are of "
+            f"other types: if one of those is meant, name it by --label, and join into another folder than {out}"
         )

@@ -88,8 +88,8 @@ class EventWriter:
         self._beside: deque[tuple[str, bytes]] = deque()
         """Small files to write beside the records, with their names below the folder."""
         self._lock_descriptor: int | None = None
-        self._has_adopted = False
-        """Whether what killed workers left has been finished."""
+        self._adopts_at_s: float | None = 0.0
+        """When what killed workers left is finished, or tried again; None once it is."""
         self._stopping = threading.Event()
         self._thread: threading.Thread | None = None
 
@@ -147,13 +147,21 @@ class EventWriter:
         if self._open and (last or full or self._is_due()):
             self._close()
         self._finish_closed()
-        if not self._has_adopted:
-            finish_orphans(self._folder)
-            self._has_adopted = True
         if last:
             (self._spool / f"{self._worker}.lock").unlink(missing_ok=True)
+        if self._adopts_at_s is not None and self._now_s() >= self._adopts_at_s:
+            self._adopt()
         if full:
             raise OSError("the spool is full of files that are not delivered yet: see events_not_delivered")
+
+    def _adopt(self) -> None:
+        """Finish what killed workers left; what cannot be finished keeps nobody's records from being written."""
+        self._adopts_at_s = None
+        try:
+            finish_orphans(self._folder)
+        except Exception as error:  # of whatever kind, as in `_attempt`
+            self._adopts_at_s = self._now_s() + self._segment_s
+            log.error("events_left_unfinished", folder=str(self._folder), error=str(error) or type(error).__name__)
 
     def _is_due(self) -> bool:
         age_s = self._now_s() - self._opened_s

@@ -2,10 +2,12 @@
 
 from __future__ import annotations
 
+import bisect
 import contextlib
 import itertools
-from collections.abc import Callable, Iterable
+from collections.abc import Callable, Iterable, Iterator
 from pathlib import Path
+from typing import Any, NamedTuple
 
 import pyarrow as pa
 import pyarrow.compute as pc
@@ -19,11 +21,18 @@ from app.events.spool import SPOOL, SUFFIX, read_spool
 COLUMNS = ["impression_id", "caller_id", "user_id", "at"]
 
 
-def forget(folder: Path, user_id: str, report: Callable[[int], None] = lambda segments: None) -> int:
-    """Take the answers given to a user, and the feedback on them, out of the finished segments; returns the answers.
+class Forgotten(NamedTuple):
+    """What was taken out."""
 
-    The answers go last, as feedback is found by them: run again after an error, it finds what is left. An answer whose
-    feedback is in a file that is not finished yet stays until that is, and does not count.
+    answers: int
+    waiting: int
+    """Answers that stay, as feedback on them is in a file that is not finished yet: it is found by them."""
+
+
+def forget(folder: Path, user_id: str, report: Callable[[int], None] = lambda segments: None) -> Forgotten:
+    """Take the answers given to a user, and the feedback on them, out of the finished segments.
+
+    The answers go last: run again after an error, it finds what is left.
 
     Args:
         user_id: as it is recorded.
@@ -36,80 +45,98 @@ def forget(folder: Path, user_id: str, report: Callable[[int], None] = lambda se
     theirs, with_theirs = _Answers(), []
     for name, path in answers:
         table = _read(path, COLUMNS)
-        found = table.filter(pc.equal(table["user_id"], user_id).fill_null(False))
+        found = table.filter(_is_given_to(table, user_id))
         if len(found):
-            theirs.add(found)
+            theirs.add(found, is_theirs=True)
             with_theirs.append((name, path))
         report(next(looked))
-    others = _Answers()
-    for _, path in answers if theirs.times_us else ():
-        table = _read(path, COLUMNS)
-        is_other = pc.invert(pc.equal(table["user_id"], user_id).fill_null(False))
-        others.add(table.filter(pc.and_(is_other, pc.is_in(table["caller_id"], pa.array(list(theirs.times_us))))))
+    if not with_theirs:
+        return Forgotten(0, 0)
+    others = (_read(path, COLUMNS) for _, path in answers)
+    for table in itertools.chain(others, _unfinished(folder, IMPRESSIONS)) if theirs.caller_ids else ():
+        shared = pc.is_in(table["caller_id"], pa.array(theirs.caller_ids, pa.string()))
+        theirs.add(table.filter(pc.and_(shared, pc.invert(_is_given_to(table, user_id)))), is_theirs=False)
     # Before the finished files: one that is finished meanwhile is in both.
-    unfinished = pa.array(_unfinished_feedback(folder, theirs, others), pa.string())
-    for name, path in segments(folder, FEEDBACK) if theirs.count else ():
+    unfinished = {
+        request_id
+        for table in _unfinished(folder, FEEDBACK)
+        for request_id, is_theirs in zip(table["request_id"].to_pylist(), theirs.have(table), strict=True)
+        if is_theirs
+    }
+    for name, path in segments(folder, FEEDBACK):
         table = _read(path)
-        sent = zip(table["request_id"].to_pylist(), _times_us(table), strict=True)
-        is_theirs = pa.array([theirs.fit(request_id, at_us, others) for request_id, at_us in sent], pa.bool_())
-        if pc.any(is_theirs).as_py():
-            _rewrite(folder, name, table.filter(pc.invert(is_theirs)))
+        is_theirs = theirs.have(table)
+        if any(is_theirs):
+            _rewrite(folder, name, table.filter(pc.invert(pa.array(is_theirs, pa.bool_()))))
         report(next(looked))
-    forgotten = 0
+    waits_for = pa.array(sorted(unfinished), pa.string())
+    forgotten = waiting = 0
     for name, path in with_theirs:
         table = _read(path)
-        goes = pc.equal(table["user_id"], user_id).fill_null(False)
-        for column in ("impression_id", "caller_id"):
-            goes = pc.and_(goes, pc.invert(pc.is_in(table[column], unfinished)))
+        given = _is_given_to(table, user_id)
+        waits = pc.or_(pc.is_in(table["impression_id"], waits_for), pc.is_in(table["caller_id"], waits_for))
+        goes = pc.and_(given, pc.invert(waits))
+        waiting += pc.sum(pc.and_(given, waits)).as_py() or 0
         if count := pc.sum(goes).as_py():
             _rewrite(folder, name, table.filter(pc.invert(goes)))
             forgotten += count
-    return forgotten
-
-
-def _unfinished_feedback(folder: Path, answers: _Answers, others: _Answers) -> list[str]:
-    """Return the ids by which feedback that is in no finished file yet names these answers."""
-    names: set[str] = set()
-    for path in (folder / SPOOL).glob(f"*.{FEEDBACK}{SUFFIX}") if answers.count else ():
-        with contextlib.suppress(FileNotFoundError):  # it has become a segment: run again, it is found there
-            for batch in read_spool(path, FEEDBACK):
-                sent = zip(batch["request_id"].to_pylist(), _times_us(batch), strict=True)
-                names |= {request_id for request_id, at_us in sent if answers.fit(request_id, at_us, others)}
-    return sorted(names)
+    return Forgotten(forgotten, waiting)
 
 
 class _Answers:
-    """Some answers, by the ids that feedback may name them by."""
+    """A user's answers by the ids that feedback may name them by, beside those of others that callers named alike."""
 
     def __init__(self) -> None:
-        self.count = 0
-        self.times_us: dict[str, list[int]] = {}
-        """By the callers' own ids of their requests, which several answers may share."""
         self._ids: set[str] = set()
+        self._given: dict[str, list[tuple[int, bool]]] = {}
+        """When answers were given, in microseconds, and whether to the user, by the caller's own id; in order."""
 
-    def add(self, table: pa.Table) -> None:
-        """Add answers, rows of a segment."""
-        self.count += len(table)
-        self._ids.update(table["impression_id"].to_pylist())
+    @property
+    def caller_ids(self) -> list[str]:
+        """Return the callers' own ids of the user's answers."""
+        return list(self._given)
+
+    def add(self, table: pa.Table, *, is_theirs: bool) -> None:
+        """Add answers: all of the user, and then those of others that have one of `caller_ids`."""
+        if is_theirs:
+            self._ids.update(table["impression_id"].to_pylist())
         for caller_id, at_us in zip(table["caller_id"].to_pylist(), _times_us(table), strict=True):
             if caller_id is not None:
-                self.times_us.setdefault(caller_id, []).append(at_us)
+                bisect.insort(self._given.setdefault(caller_id, []), (at_us, is_theirs))
 
-    def fit(self, request_id: str, at_us: int, others: _Answers) -> bool:
-        """Tell whether feedback of this time is on one of these answers, and not on another of the same caller's id.
+    def have(self, feedback: pa.Table) -> list[bool]:
+        """Tell of feedback whether it is on one of the user's answers.
 
         As `ctr join` has it, it is on the answer that was given last before it.
         """
-        times_us = self.times_us.get(request_id)
-        if times_us is None or request_id in self._ids:
-            return request_id in self._ids
-        answered_us = [*times_us, *others.times_us.get(request_id, [])]
-        return min(answered_us, key=lambda one: (max(0, one - at_us), -one)) in times_us
+        return [
+            request_id in self._ids or self._is_theirs(request_id, at_us)
+            for request_id, at_us in zip(feedback["request_id"].to_pylist(), _times_us(feedback), strict=True)
+        ]
+
+    def _is_theirs(self, request_id: str, at_us: int) -> bool:
+        given = self._given.get(request_id)
+        if given is None:
+            return False
+        return given[max(0, bisect.bisect_right(given, (at_us, True)) - 1)][1]
 
 
-def _times_us(table: pa.Table | pa.RecordBatch) -> list[int]:
+def _is_given_to(table: pa.Table, user_id: str) -> Any:
+    return pc.equal(table["user_id"], user_id).fill_null(False)
+
+
+def _times_us(table: pa.Table) -> list[int]:
     times: list[int] = table["at"].cast(pa.int64()).to_pylist()
     return times
+
+
+def _unfinished(folder: Path, kind: str) -> Iterator[pa.Table]:
+    """Yield what files of a kind hold that are not finished yet."""
+    for path in (folder / SPOOL).glob(f"*.{kind}{SUFFIX}"):
+        with contextlib.suppress(FileNotFoundError):  # it has become a finished one, which is read after it
+            batches = list(read_spool(path, kind))
+            if batches:
+                yield pa.Table.from_batches(batches)
 
 
 def _read(path: Path, columns: list[str] | None = None) -> pa.Table:

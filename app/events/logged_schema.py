@@ -9,6 +9,7 @@ made up, so that the log names no user here whom it hashes, or whom `ctr events 
 
 from __future__ import annotations
 
+import random
 from collections.abc import Mapping, Sequence
 from pathlib import Path
 from typing import Any
@@ -60,19 +61,18 @@ def logged_schema(manifest: Manifest) -> bytes:
 
 
 def _mixed(users: Sequence[Mapping[str, Any]], id_field: Categorical | None) -> list[Entity]:
-    """Return as many users, each with values of one user after the other, and with an id that nobody has."""
-    names = sorted({name for user in users for name in user})
-    mixed = []
-    for number in range(len(users)):
-        user_id = f"example-{number}"
-        features = {}
-        for place, name in enumerate(names):
-            other = users[(number + place) % len(users)]
+    """Return as many users, with the values of each feature in an order of its own, and with ids that nobody has.
+
+    A user who is alone cannot be mixed, and has no features then.
+    """
+    mixed = [Entity(f"example-{number}", {}) for number in range(len(users))]
+    dice = random.SystemRandom()  # an order that somebody could find out could be turned back
+    for name in {name for user in users for name in user} if len(users) > 1 else ():
+        for entity, user in zip(mixed, dice.sample(users, len(users)), strict=True):
             if id_field is not None and name == id_field.raw_name:
-                features[name] = user_id
-            elif name in other:
-                features[name] = other[name]
-        mixed.append(Entity(user_id, features))
+                entity.features[name] = entity.id
+            elif name in user:
+                entity.features[name] = user[name]
     return mixed
 
 

@@ -56,7 +56,7 @@ class FileSample:
     def empty_ids(self, encoder: Encoder) -> set[str]:
         """Return the ids of a side whose rows have no value in any of its fields: nothing can be stored of them.
 
-        None where the file has no column of these fields: it may well be that they are stored, from another file.
+        No ids where the file has no column of these fields: it may well be that they are stored, from another file.
         """
         names = {one.raw_name for one in encoder.fields if one.entity == encoder.side and not one.is_id}
         names &= self.columns.keys()

@@ -115,9 +115,11 @@ class SliceTurns:
         """Wait for a turn, and let no other slice begin before the block ends, as what is awaited in it makes work."""
         async with self._lock:
             began = time.perf_counter()
-            await until_idle(began + most_wait_s)
-            while self.replies.count and time.perf_counter() < began + REPLY_WAIT_S:
-                await until_idle(began + most_wait_s)
+            due = began + most_wait_s
+            await until_idle(due)
+            reply_due = min(due, began + REPLY_WAIT_S)
+            while self.replies.count and time.perf_counter() < reply_due:
+                await until_idle(due)
             yield
 
 

@@ -11,6 +11,7 @@ const SHOWN = 8;
 const MAX_FIELDS = 40;
 const READ_AFTER_MS = [0, 300, 1000];
 const READ_AGAIN_MS = 2000;
+const MOST_APART_MS = 60000;
 const TOO_MANY = 429;
 
 const titles = new Map();
@@ -247,7 +248,7 @@ async function readStored(number) {
 }
 
 async function readLater(user, number) {
-  while (!await isRead(user, number, READ_AGAIN_MS));
+  for (let wait = READ_AGAIN_MS; !await isRead(user, number, wait); wait = Math.min(2 * wait, MOST_APART_MS));
 }
 
 /** Read what the store has of a user after a while; return whether there is nothing left to read. */
@@ -280,7 +281,10 @@ function showStoredValues(features) {
     const value = features[input.dataset.field] ?? "";
     const text = value.replace(/[\r\n]/g, ""); // an input cannot hold line ends
     if ([...value].length > MAX_VALUE) input.dataset.isCut = "";
-    if (!isChanged(input)) input.value = text;
+    if (!isChanged(input)) {
+      input.value = text;
+      if (document.activeElement === input) input.select(); // what is typed next goes before it, and is no part of it
+    }
     input.dataset.stored = text;
     input.placeholder = "missing";
     mark(input);

@@ -6,6 +6,7 @@ import asyncio
 import contextlib
 import json
 import math
+import time
 
 import httptools
 import pytest
@@ -151,6 +152,16 @@ async def test_a_client_that_says_what_http_means_anyway_is_refused_like_others(
 async def test_what_is_not_one_whole_plain_request_is_left_to_the_server(overload: Overload, data: bytes) -> None:
     assert overload.shed(data) is None
     assert overload.refused == []
+
+
+@pytest.mark.parametrize(
+    "line", [b"X-Request-ID: a", b"X-Request-ID:" + b" " * 1000, b"X-Y: " + b" " * 1000, b"X: y:z"]
+)
+async def test_however_many_headers_there_are_they_are_looked_at_once(overload: Overload, line: bytes) -> None:
+    data = request(*[line] * 30, b"Content-Length: %d" % len(BODY), b"Expect: 100-continue")
+    began = time.perf_counter()
+    assert overload.shed(data) is None
+    assert time.perf_counter() - began < 1.0, "some tenths of a millisecond; 20 seconds did not do for 16 such lines"
 
 
 async def test_nothing_is_refused_where_nothing_waits(overload: Overload) -> None:

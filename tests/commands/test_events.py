@@ -43,11 +43,13 @@ def test_a_user_is_forgotten_by_the_id_or_by_its_hash(
     write(tmp_path, "42", "7", "42", hashed_id("42", "secret"))
     assert json.loads(ctr("events", "forget", "42", "--events", str(tmp_path), "--json")[1]) == {
         "forgotten": 2,
+        "waiting": 0,
         "open_files": 0,
     }
     monkeypatch.setenv("CTR_EVENTS_ID_KEY", "secret")
     assert json.loads(ctr("events", "forget", "42", "--events", str(tmp_path), "--json")[1]) == {
         "forgotten": 1,
+        "waiting": 0,
         "open_files": 0,
     }
     assert len(list(segments(tmp_path, IMPRESSIONS))) == 1

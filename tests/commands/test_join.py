@@ -45,9 +45,9 @@ def test_a_label_that_nothing_has_is_told_of(ctr: Ctr, tmp_path: Path) -> None:
     named = ("--events", str(tmp_path / "events"), "--until", UNTIL)
     status, _, err = ctr("join", *named, "--out", str(tmp_path / "out"), "--label", "klick")
     assert status == 0
-    assert "no item has feedback of the type 'klick', and" in " ".join(err.split())
+    assert "no item is positive by feedback of the type 'klick', and" in " ".join(err.split())
     status, _, err = ctr("join", *named, "--out", str(tmp_path / "other"))
-    assert "no item has feedback" not in " ".join(err.split())
+    assert "no item is positive" not in " ".join(err.split())
 
 
 def test_a_log_without_answers_is_said_to_have_none(ctr: Ctr, tmp_path: Path) -> None:

@@ -42,18 +42,18 @@ def test_a_forgotten_user_is_in_no_answer_and_no_feedback(tmp_path: Path) -> Non
         sent = [click(number) for number in range(10 * part, 10 * part + 10)] + [by_own_id]
         write(tmp_path, shown, sent, part)
     forgotten = {row["impression_id"] for row in rows(tmp_path, IMPRESSIONS) if row["user_id"] == "42"}
-    assert forget(tmp_path, "42") == len(forgotten) == 9
+    assert forget(tmp_path, "42").answers == len(forgotten) == 9
     kept = rows(tmp_path, IMPRESSIONS)
     assert len(kept) == 21
     assert all(row["user_id"] != "42" for row in kept)
     assert not forgotten & {row["request_id"] for row in rows(tmp_path, FEEDBACK)}
     assert len(rows(tmp_path, FEEDBACK)) == 33 - 9
-    assert forget(tmp_path, "42") == 0
+    assert forget(tmp_path, "42") == (0, 0)
 
 
 def test_a_segment_with_nothing_else_is_deleted(tmp_path: Path) -> None:
     write(tmp_path, [impression(1)._replace(user_id="42")], [])
-    assert forget(tmp_path, "42") == 1
+    assert forget(tmp_path, "42") == (1, 0)
     assert not list(segments(tmp_path, IMPRESSIONS))
 
 
@@ -75,9 +75,21 @@ def test_feedback_by_an_id_that_callers_share_is_on_what_was_shown_last_before_i
     ]
     write(tmp_path, shown[:2], sent)
     write(tmp_path, shown[2:], [], part=1)
-    assert forget(tmp_path, "42") == 2
+    assert forget(tmp_path, "42") == (2, 0)
     assert [row["user_id"] for row in rows(tmp_path, IMPRESSIONS)] == ["43"]
     assert [row["feedback_id"] for row in rows(tmp_path, FEEDBACK)] == ["click-3", "click-4"]
+
+
+def test_an_answer_that_is_not_finished_keeps_the_feedback_on_it(tmp_path: Path) -> None:
+    shared = [impression(n, at_us=AT_US + n * MINUTE_US)._replace(caller_id="session") for n in range(2)]
+    sent = [click(n, at_us=AT_US + n * MINUTE_US + 1000)._replace(request_id="session") for n in range(2)]
+    write(tmp_path, [shared[0]._replace(user_id="42")], sent)
+    (tmp_path / SPOOL).mkdir()
+    spooled = SpoolFile(tmp_path / SPOOL / "W-1.impressions.frames", IMPRESSIONS)
+    spooled.append(blocks([shared[1]._replace(user_id="43")]))
+    spooled.close()
+    assert forget(tmp_path, "42") == (1, 0)
+    assert [row["feedback_id"] for row in rows(tmp_path, FEEDBACK)] == ["click-1"]
 
 
 def test_an_answer_stays_until_the_feedback_on_it_is_in_a_finished_file(tmp_path: Path) -> None:
@@ -86,10 +98,10 @@ def test_an_answer_stays_until_the_feedback_on_it_is_in_a_finished_file(tmp_path
     spooled = SpoolFile(tmp_path / SPOOL / "W-1.feedback.frames", FEEDBACK)
     spooled.append([click(1), click(9), click(4)._replace(request_id="own-4", at_us=AT_US + MINUTE_US)])
     spooled.close()
-    assert forget(tmp_path, "42") == 1
+    assert forget(tmp_path, "42") == (1, 2)
     assert [row["impression_id"] for row in rows(tmp_path, IMPRESSIONS)] == ["impression-1", "impression-4"]
     finish(tmp_path, spooled.path, FEEDBACK, AT_US)
-    assert forget(tmp_path, "42") == 2
+    assert forget(tmp_path, "42") == (2, 0)
     assert rows(tmp_path, IMPRESSIONS) == []
     assert [row["feedback_id"] for row in rows(tmp_path, FEEDBACK)] == ["click-9"]
 
@@ -106,7 +118,7 @@ def test_what_an_error_has_kept_from_being_forgotten_is_found_again(
         full.setattr("app.events.forgetting.write_segment", fail)
         with pytest.raises(DataError, match="No space left"):
             forget(tmp_path, "42")
-    assert forget(tmp_path, "42") == 1
+    assert forget(tmp_path, "42") == (1, 0)
     assert [row["feedback_id"] for row in rows(tmp_path, FEEDBACK)] == ["click-2"]
 
 

@@ -81,10 +81,10 @@ def shortfall(evaluation: dict[str, Any], live: int) -> str:
     name = {"auc": "AUC", "log_loss": "log loss"}[metric]
     if gain != gain:
         change = "cannot be compared"
-    elif round(gain, 5) == 0:
+    elif gain == 0:
         change = "is neither better nor worse"
     else:
-        change = f"is {'better' if gain > 0 else 'worse'} by {abs(gain):.5f}"
+        change = f"is {'better' if gain > 0 else 'worse'} by {_amount(abs(gain))}"
     if min_gain < 0:
         demand = f"may be worse by {-min_gain:.5f} at most"
     elif min_gain > 0:
@@ -95,6 +95,10 @@ def shortfall(evaluation: dict[str, Any], live: int) -> str:
         f"not published: on the newest {evaluation['rows']:,} rows its {name} is {candidate_value}, that of version "
         f"{live} {live_value}: it {change}, and {demand} (--min-gain {min_gain:g})"
     )
+
+
+def _amount(gain: float) -> str:
+    return f"{gain:.5f}" if gain >= 0.00001 else f"{gain:.1g}"
 
 
 def is_better(evaluation: Mapping[str, Any]) -> bool:

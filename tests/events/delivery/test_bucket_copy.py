@@ -152,6 +152,7 @@ def test_a_user_is_forgotten_in_the_bucket(ctr: Ctr, server: ObjectServer) -> No
     before = dict(server.objects)
     assert json.loads(ctr("events", "forget", "4", "--events", "s3://shop/events", "--json")[1]) == {
         "forgotten": 3,
+        "waiting": 0,
         "open_files": 0,
     }
     changed = {name for name, body in server.objects.items() if before[name] != body}
@@ -159,6 +160,7 @@ def test_a_user_is_forgotten_in_the_bucket(ctr: Ctr, server: ObjectServer) -> No
     assert len(before) - len(server.objects) == 3, "no feedback is left on the answers"
     assert json.loads(ctr("events", "forget", "4", "--events", "s3://shop/events", "--json")[1]) == {
         "forgotten": 0,
+        "waiting": 0,
         "open_files": 0,
     }
 
