@@ -3,9 +3,8 @@
 from __future__ import annotations
 
 import bisect
-import contextlib
 import itertools
-from collections.abc import Callable, Iterable, Iterator
+from collections.abc import Callable, Iterable
 from pathlib import Path
 from typing import Any, NamedTuple
 
@@ -16,7 +15,7 @@ import pyarrow.parquet as pq
 from app.errors import DataError
 from app.events.records import FEEDBACK, IMPRESSIONS
 from app.events.segment import SegmentName, segments, write_segment
-from app.events.spool import SPOOL, SUFFIX, read_spool
+from app.events.spool import unfinished
 
 COLUMNS = ["impression_id", "caller_id", "user_id", "at"]
 
@@ -53,13 +52,13 @@ def forget(folder: Path, user_id: str, report: Callable[[int], None] = lambda se
     if not with_theirs:
         return Forgotten(0, 0)
     others = (_read(path, COLUMNS) for _, path in answers)
-    for table in itertools.chain(others, _unfinished(folder, IMPRESSIONS)) if theirs.caller_ids else ():
+    for table in itertools.chain(others, unfinished(folder, IMPRESSIONS)) if theirs.caller_ids else ():
         shared = pc.is_in(table["caller_id"], pa.array(theirs.caller_ids, pa.string()))
         theirs.add(table.filter(pc.and_(shared, pc.invert(_is_given_to(table, user_id)))), is_theirs=False)
     # Before the finished files: one that is finished meanwhile is in both.
-    unfinished = {
+    waiting_ids = {
         request_id
-        for table in _unfinished(folder, FEEDBACK)
+        for table in unfinished(folder, FEEDBACK)
         for request_id, is_theirs in zip(table["request_id"].to_pylist(), theirs.have(table), strict=True)
         if is_theirs
     }
@@ -69,7 +68,7 @@ def forget(folder: Path, user_id: str, report: Callable[[int], None] = lambda se
         if any(is_theirs):
             _rewrite(folder, name, table.filter(pc.invert(pa.array(is_theirs, pa.bool_()))))
         report(next(looked))
-    waits_for = pa.array(sorted(unfinished), pa.string())
+    waits_for = pa.array(sorted(waiting_ids), pa.string())
     forgotten = waiting = 0
     for name, path in with_theirs:
         table = _read(path)
@@ -128,15 +127,6 @@ def _is_given_to(table: pa.Table, user_id: str) -> Any:
 def _times_us(table: pa.Table) -> list[int]:
     times: list[int] = table["at"].cast(pa.int64()).to_pylist()
     return times
-
-
-def _unfinished(folder: Path, kind: str) -> Iterator[pa.Table]:
-    """Yield what files of a kind hold that are not finished yet."""
-    for path in (folder / SPOOL).glob(f"*.{kind}{SUFFIX}"):
-        with contextlib.suppress(FileNotFoundError):  # it has become a finished one, which is read after it
-            batches = list(read_spool(path, kind))
-            if batches:
-                yield pa.Table.from_batches(batches)
 
 
 def _read(path: Path, columns: list[str] | None = None) -> pa.Table:

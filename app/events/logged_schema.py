@@ -17,7 +17,6 @@ from typing import Any
 import msgspec
 
 from app.errors import DataError, SchemaError
-from app.features.fields import Categorical
 from app.features.schema import FeatureSchema, schema_from_json
 from app.registry.artifact.manifest import Manifest
 
@@ -45,7 +44,7 @@ class LoggedSchema(msgspec.Struct):
 
 def logged_schema(manifest: Manifest) -> bytes:
     """Return the content of the file of a version's schema."""
-    schema = schema_from_json(manifest.feature_schema)
+    id_field = schema_from_json(manifest.feature_schema).layout("user").id_field
     users = {request.user_id: request.user for request in manifest.golden}
     items = {
         item_id: features
@@ -54,13 +53,13 @@ def logged_schema(manifest: Manifest) -> bytes:
     }
     logged = LoggedSchema(
         manifest.feature_schema,
-        _mixed(list(users.values()), schema.layout("user").id_field),
+        _mixed(list(users.values()), None if id_field is None else id_field.raw_name),
         [Entity(*item) for item in items.items()],
     )
     return msgspec.json.encode(logged)
 
 
-def _mixed(users: Sequence[Mapping[str, Any]], id_field: Categorical | None) -> list[Entity]:
+def _mixed(users: Sequence[Mapping[str, Any]], id_name: str | None) -> list[Entity]:
     """Return as many users, with the values of each feature in an order of its own, and with ids that nobody has.
 
     A user who is alone cannot be mixed, and has no features then.
@@ -69,7 +68,7 @@ def _mixed(users: Sequence[Mapping[str, Any]], id_field: Categorical | None) -> 
     dice = random.SystemRandom()  # an order that somebody could find out could be turned back
     for name in {name for user in users for name in user} if len(users) > 1 else ():
         for entity, user in zip(mixed, dice.sample(users, len(users)), strict=True):
-            if id_field is not None and name == id_field.raw_name:
+            if name == id_name:
                 entity.features[name] = entity.id
             elif name in user:
                 entity.features[name] = user[name]

@@ -88,6 +88,14 @@ def _records(path: Path, kind: str) -> Generator[Record, None, None]:
             yield from records
 
 
+def unfinished(folder: Path, kind: str) -> Iterator[pa.Table]:
+    """Yield what the spool files of a log hold, a table each; one that becomes a segment meanwhile is left out."""
+    for path in sorted((folder / SPOOL).glob(f"*.{kind}{SUFFIX}")):
+        with contextlib.suppress(FileNotFoundError):
+            if batches := list(read_spool(path, kind)):
+                yield pa.Table.from_batches(batches)
+
+
 def hold_lock(folder: Path, worker: str) -> int:
     """Create and lock the file that says that this worker lives; returns its descriptor, to be kept open."""
     descriptor = os.open(folder / f"{worker}.lock", os.O_RDWR | os.O_CREAT | os.O_CLOEXEC, 0o644)

@@ -1,4 +1,4 @@
-"""Fixtures: a whole ranking core over features in memory."""
+"""Fixtures: a whole ranking core over features in memory, and an admission on a clock that the test sets."""
 
 from __future__ import annotations
 
@@ -12,6 +12,7 @@ import pytest
 from app.features.item_cache import ItemCache
 from app.features.memory_store import MemoryFeatureStore
 from app.features.slots import Slots
+from app.ranking.admission import Admission
 from app.ranking.batcher import Batcher
 from app.ranking.ranker import Ranker
 from app.registry.artifact.artifact import Artifact
@@ -19,6 +20,7 @@ from app.registry.artifact.load import load
 from app.registry.lifecycle.snapshot import LiveSnapshot
 from app.registry.store.model_store import ModelStore
 from tests.factories import MODEL_NAME, publish_tiny, raw_items, raw_users
+from tests.ranking.admissions import Processor, trying_anew
 
 
 def expected(
@@ -70,3 +72,13 @@ async def ranker(
         await cache.attach(artifact)
     batcher = Batcher(request.param, max_wait_us=100.0) if request.param else None
     return Ranker(features, cache, lambda: live[0], store_timeout_s=1.0, batcher=batcher)
+
+
+@pytest.fixture
+def processor() -> Processor:
+    return Processor()
+
+
+@pytest.fixture
+def admission(processor: Processor) -> Admission:
+    return trying_anew(processor)

@@ -11,19 +11,9 @@ from app.errors import DeadlinePassed, Overloaded
 from app.ranking.admission import HEAVY_LIMIT, Admission
 from app.ranking.overload import ALWAYS_ADMITTED, FEW_FOR_S, LEAST_AT_ONCE
 from app.ranking.request_cost import HEAVY_COST, cost_of_bytes
-from tests.ranking.admissions import UNIT_S, USUAL, Processor, admitted, refusing, trying_anew
+from tests.ranking.admissions import UNIT_S, USUAL, Processor, admitted, refusing
 
 AT_ONCE = math.ceil(LEAST_AT_ONCE)
-
-
-@pytest.fixture
-def processor() -> Processor:
-    return Processor()
-
-
-@pytest.fixture
-def admission(processor: Processor) -> Admission:
-    return trying_anew(processor)
 
 
 @pytest.mark.parametrize("cost", [100.0, 200.0])

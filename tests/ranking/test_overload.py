@@ -12,17 +12,7 @@ from app.errors import Overloaded
 from app.ranking.admission import Admission
 from app.ranking.overload import FEW_FOR_S, INTERVAL_S
 from app.ranking.request_cost import REQUEST_COST
-from tests.ranking.admissions import UNIT_S, USUAL, Processor, measure, overload, trying_anew
-
-
-@pytest.fixture
-def processor() -> Processor:
-    return Processor()
-
-
-@pytest.fixture
-def admission(processor: Processor) -> Admission:
-    return trying_anew(processor)
+from tests.ranking.admissions import UNIT_S, USUAL, Processor, measure, overload
 
 
 def test_a_burst_or_a_stall_is_let_through(processor: Processor) -> None:

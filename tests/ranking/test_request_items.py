@@ -202,10 +202,16 @@ async def test_a_store_may_take_half_of_what_a_request_has_left(ranker: Ranker, 
     assert store.asked[1][2] == 60.0
 
 
+def late_clock(monkeypatch: pytest.MonkeyPatch) -> list[float]:
+    """Return one number, for the test to raise: by how many seconds `time.perf_counter` is ahead from now on."""
+    now, late = time.perf_counter, [0.0]
+    monkeypatch.setattr(time, "perf_counter", lambda: now() + late[0])
+    return late
+
+
 async def test_no_item_is_explained_after_the_deadline(ranker: Ranker, monkeypatch: pytest.MonkeyPatch) -> None:
     await rank(ranker, RankRequest("4", IDS))
-    now, late, explained = time.perf_counter, [0.0], []
-    monkeypatch.setattr(time, "perf_counter", lambda: now() + late[0])
+    late, explained = late_clock(monkeypatch), []
     explain = Explainer.explain
 
     async def slow(explainer: Explainer, item: Any, most_wait_s: float) -> Any:
@@ -224,8 +230,7 @@ async def test_an_answer_whose_last_item_is_explained_is_not_given_up(
 ) -> None:
     """And on a busy loop half of what is left may go by with waiting, shared by the slices that are to come."""
     await rank(ranker, RankRequest("4", IDS))
-    now, late, waits = time.perf_counter, [0.0], []
-    monkeypatch.setattr(time, "perf_counter", lambda: now() + late[0])
+    late, waits = late_clock(monkeypatch), []
     explain = Explainer.explain
 
     async def slow(explainer: Explainer, item: Any, most_wait_s: float) -> Any:
@@ -244,9 +249,7 @@ async def test_no_scoring_begins_after_the_deadline(
     ranker: Ranker, versions: list[Artifact], monkeypatch: pytest.MonkeyPatch
 ) -> None:
     await rank(ranker, RankRequest("4", IDS))
-    now = time.perf_counter
-    late = [0.0]
-    monkeypatch.setattr(time, "perf_counter", lambda: now() + late[0])
+    late = late_clock(monkeypatch)
     encode_items = versions[0].encode_items
 
     def slow(slots: Any) -> Any:

@@ -15,7 +15,7 @@ from app.errors import DataError
 from app.events.records import IMPRESSIONS, KINDS
 from app.events.segment import segments
 from app.events.segment_columns import FORMAT, SCHEMAS
-from app.events.spool import SPOOL, SUFFIX, read_spool
+from app.events.spool import unfinished
 
 
 class _Extent(NamedTuple):
@@ -35,7 +35,7 @@ class LogReader:
         if not folder.is_dir():
             raise DataError(f"{folder}: no such folder; a service writes it where CTR_EVENTS names it")
         # The spool first: a file that becomes a segment meanwhile is then read twice, and its records are known by ids.
-        self._spooled = {kind: list(_spooled(folder / SPOOL, kind)) for kind in KINDS}
+        self._spooled = {kind: [_frame(table) for table in unfinished(folder, kind)] for kind in KINDS}
         self._extents = {kind: list(_extents(folder, kind)) for kind in KINDS}
 
     @property
@@ -90,19 +90,11 @@ def _extents(folder: Path, kind: str) -> Iterator[_Extent]:
             yield _Extent(min(span.min for span in spans), max(span.max for span in spans), path)
 
 
-def _spooled(spool: Path, kind: str) -> Iterator[pl.DataFrame]:
-    for path in sorted(spool.glob(f"*.{kind}{SUFFIX}")):
-        try:
-            batches = list(read_spool(path, kind))
-        except FileNotFoundError:  # it has become a segment
-            continue
-        if any(batch.num_rows for batch in batches):
-            frame = pl.from_arrow(pa.Table.from_batches(batches))
-            assert isinstance(frame, pl.DataFrame)
-            yield frame
-
-
 def _empty(kind: str) -> pl.DataFrame:
-    frame = pl.from_arrow(SCHEMAS[kind].empty_table())
+    return _frame(SCHEMAS[kind].empty_table())
+
+
+def _frame(table: pa.Table) -> pl.DataFrame:
+    frame = pl.from_arrow(table)
     assert isinstance(frame, pl.DataFrame)
     return frame
