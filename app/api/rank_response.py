@@ -7,6 +7,7 @@ turn.
 from __future__ import annotations
 
 import ctypes
+from collections.abc import Sequence
 
 import msgspec
 import numpy as np
@@ -14,10 +15,11 @@ import orjson
 
 from app.native import bindings
 from app.native.bindings import address_of
+from app.ranking.explain import Explanation
 from app.ranking.ranker import Ranking
 from app.runtime.loop_pacer import SliceTurns
 
-SLICE = 4
+SLICE = 2
 """Explained items written at a time: each has some hundred parts, 20 kB."""
 
 
@@ -28,14 +30,21 @@ def encode_ranking(ranking: Ranking, request_id: str) -> bytes:
 
 
 async def encode_explained(ranking: Ranking, request_id: str, turns: SliceTurns) -> list[bytes]:
-    """Return the JSON document of a ranking with explanations in pieces, with a turn before each slice of them."""
+    """Return the JSON document of a ranking with explanations in pieces, with a turn before each slice of them.
+
+    The ranking has none afterwards: they are given up as they are written, as all at once would take a millisecond.
+    """
     before, after = _around_items(ranking, request_id)
     pieces = [b"%b[" % before]
-    for start in range(0, len(ranking.explanations), SLICE):
+    left, ranking.explanations = ranking.explanations, ()
+    first = 0
+    while left:
         await turns.next()
-        pieces += [_encode_explained_items(ranking, slice(start, start + SLICE))[1:-1], b","]
+        some, left = left[:SLICE], left[SLICE:]
+        pieces += [_encode_explained_items(ranking, first, some)[1:-1], b","]
+        first += len(some)
     await turns.next()
-    others = _encode_items(ranking, len(ranking.explanations))[1:]
+    others = _encode_items(ranking, first)[1:]
     pieces[-1] = others if others == b"]" else b"," + others
     return [*pieces, after]
 
@@ -82,14 +91,15 @@ def _encode_items(ranking: Ranking, first: int = 0) -> bytes:
     return ctypes.string_at(begin, size)
 
 
-def _encode_explained_items(ranking: Ranking, some: slice) -> bytes:
-    """Return the JSON array of some of the best items, with their explanations."""
+def _encode_explained_items(ranking: Ranking, first: int, explanations: Sequence[Explanation]) -> bytes:
+    """Return the JSON array of the items from one of them on, as many as there are explanations."""
+    some = slice(first, first + len(explanations))
     ids = ranking.candidates.at(ranking.order[some].tolist())
     # In the fewest digits, as `_encode_items` writes them.
     scores = [float(str(score)) for score in ranking.scores[some]]
     items: list[dict[str, object]] = [
         {"item_id": item_id, "score": score, "explanation": explanation}
-        for item_id, score, explanation in zip(ids, scores, ranking.explanations[some], strict=False)
+        for item_id, score, explanation in zip(ids, scores, explanations, strict=True)
     ]
     if ranking.exploration is not None:
         for item, propensity in zip(items, ranking.exploration.propensities[some].tolist(), strict=False):

@@ -29,14 +29,14 @@ ITEM_SLICES = 5
 """About so many slices an item takes: two of these pairs, and three of parts."""
 
 
-class LogitCalibration(msgspec.Struct, frozen=True):
+class LogitCalibration(msgspec.Struct, frozen=True, gc=False):
     """How a score follows from a logit: sigmoid(scale * logit + offset)."""
 
     scale: float
     offset: float
 
 
-class FieldEffect(msgspec.Struct, frozen=True):
+class FieldEffect(msgspec.Struct, frozen=True, gc=False):
     """How far the calibrated logit falls when a raw field is made missing; above 0, the field raised the score.
 
     Several fields of the schema may read it (`source`): they go missing together, as they would in a request.
@@ -48,7 +48,7 @@ class FieldEffect(msgspec.Struct, frozen=True):
     effect: float
 
 
-class Explanation(msgspec.Struct, frozen=True):
+class Explanation(msgspec.Struct, frozen=True, gc=False):
     """Why one item got its score."""
 
     logit: Annotated[float | None, Meta(description="Before calibration; null where the score is not finite")]

@@ -42,8 +42,8 @@ class NoLogitParts(Exception):
     """The logit of a model is no sum of parts, or the parts cannot be told; the message says which."""
 
 
-class LogitPart(msgspec.Struct, frozen=True):
-    """A term of a logit."""
+class LogitPart(msgspec.Struct, frozen=True, gc=False):
+    """A term of a logit; thousands of them live at a time, which a collection of garbage need not look at."""
 
     part: Literal["bias", "first", "pair", "order", "dimension", "deep"]
     fields: Annotated[

@@ -160,20 +160,19 @@ class Ranker:
             states_CD = self._cache.states(chosen.artifact)
         # Nothing is awaited between the look-up and what scores, copies or pins the rows, nor before they are noted.
         artifact, items = chosen.artifact, None
-        rows = StateRows(states_CD, features.rows_N, are_cached=True)
+        if features.uncached or request.item_features or request.explain:
+            items = RequestItems(artifact, self._cache, states_CD, features, request, self._references)
         with torch.inference_mode():  # once a usual request: entering it costs as much as an operator
             user_slots, user_D = self._encode_user(artifact, request, features)
             encoded = time.perf_counter()
-            if features.uncached or request.item_features or request.explain:
-                items = RequestItems(artifact, self._cache, states_CD, features, request, self._references)
-                rows = items.rows
-            if items is None or not items.own:
-                hold = items.hold if items is not None and request.explain else None
-                scoring = self._scorer.score(artifact, user_D, rows, due, in_slices=request.in_slices, hold=hold)
-        if items is not None and items.own:
-            await items.encode(self._turns, due)
-            with torch.inference_mode():
+            if items is None:
+                rows = StateRows(states_CD, features.rows_N, are_cached=True)
                 scoring = self._scorer.score(artifact, user_D, rows, due, in_slices=request.in_slices)
+        if items is not None:
+            await items.encode(self._turns, due)
+            hold = items.hold if request.explain and not items.own else None
+            with torch.inference_mode():
+                scoring = self._scorer.score(artifact, user_D, items.rows, due, in_slices=request.in_slices, hold=hold)
         scored = scoring if isinstance(scoring, Scored) else await scoring
         ranking = self._ranking(chosen, request, impression_id, features, scored)
         if self._references is not None:
@@ -191,9 +190,7 @@ class Ranker:
             else:
                 ranking.scored = ScoredSlots(user_slots, features.rows_N)
         if request.context or request.user_features or request.item_features:
-            if request.in_slices:
-                await self._turns.next()  # to go through the values of thousands of items takes a millisecond
-            ranking.ignored = ignored_features(artifact, request)
+            ranking.ignored = await ignored_features(artifact, request, self._turns)
         if items is not None and request.explain:
             ranking.explanations = await self._explanations(artifact, user_slots, items, ranking.order, due)
         ranking.features_s = fetched - began

@@ -7,7 +7,8 @@ other requests have their turn: two thousand of them take as long as twenty usua
 from __future__ import annotations
 
 import time
-from collections.abc import Mapping, Sequence
+from collections.abc import Sequence
+from itertools import islice
 
 import numpy as np
 import torch
@@ -34,6 +35,8 @@ SLICE = 32
 SMALL_SLICE, COPIED_AT_ONCE = 16, 128
 """Candidates of a request in slices, which has time, that are encoded and copied from the cache at a time: with caches
 that others have used 0.2 ms, on an old core twice that."""
+LOOKED_UP_AT_ONCE = 256
+"""Candidates of a request in slices for which it is looked up at a time whether values were sent: a tenth of one."""
 
 
 class RequestItems:
@@ -55,26 +58,17 @@ class RequestItems:
         self._artifact = artifact
         self._cache = cache
         self._features = features
-        self._overrides = overrides_of(artifact, features, request)
-        uncached, overrides = features.uncached, self._overrides
-        self.own: Sequence[int] = sorted({*uncached, *overrides}) if overrides else uncached
-        """Indices of the candidates whose states are computed here."""
-        self._in_slices = request.in_slices
+        self._request = request
+        self._overrides: dict[int, RawFeatures] = {}
+        """The values sent for candidates of which a field of the version reads some, by index; found by `encode`."""
+        self.own: Sequence[int] = features.uncached
+        """Indices of the candidates whose states are computed here; found by `encode`."""
         self._states_CD = states_CD
         self.rows = StateRows(states_CD, features.rows_N, are_cached=True)
         """Where the candidates' states are; in a table of the request's own, once `encode` is done, if it computes
         some of them."""
-        count = len(features.rows_N)
-        if self.own:
-            own_states_ND = states_CD.new_empty((count, states_CD.shape[1]))
-            self.rows = StateRows(own_states_ND, np.arange(count), are_cached=False)
-        self._holds_all = request.explain or (references is not None and bool(self.own))
-        self._held: Positions = np.arange(count) if self._holds_all else np.array(self.own, np.int64)
-        """Indices of the candidates whose slots are held: all of them, if some are to be explained or logged."""
-        shape = len(self._held), artifact.item_encoder.width
-        self._slots = Slots(np.empty(shape, np.int64), np.empty(shape, np.float32))
         self._references = references
-        self._reference_N: References | None = np.zeros(count, np.int64)
+        self._reference_N: References | None = np.zeros(len(features.rows_N), np.int64)
         """By which references the event log has candidates' slots, 0 for none; None where they cannot be told."""
         # Bound here, because a version may be retired while a request of it is worked on in slices.
         self._slots_of_rows = cache.slot_table(artifact).slots
@@ -111,14 +105,22 @@ class RequestItems:
         """Copy what the cache has of the candidates, as its rows may become other items', and compute those of `own`.
 
         Both in slices, with a turn before each where there are several, and before scoring; a usual request copies all
-        at once.
+        at once. Nothing is copied if none is to be computed: the candidates' rows are still theirs then.
 
         Raises:
             EncodingError: a value that was sent fits no slot.
             DeadlinePassed: `time.perf_counter()` reached `due` before all states were there.
         """
-        await self._copy_cached(turns)
-        at_once = SMALL_SLICE if self._in_slices else SLICE
+        rows_N = self._features.rows_N
+        self._cache.pin(rows_N)
+        try:
+            await self._find_overrides(turns)
+            self._make_room()
+            if self.own:
+                await self._copy_cached(turns)
+        finally:
+            self._cache.unpin(rows_N)
+        at_once = SMALL_SLICE if self._request.in_slices else SLICE
         for start in range(0, len(self.own), at_once):
             if len(self.own) > at_once:
                 await turns.next()
@@ -134,18 +136,40 @@ class RequestItems:
         if len(self.own) > at_once:
             await turns.next()
 
+    async def _find_overrides(self, turns: SliceTurns) -> None:
+        of_item, sent = self._artifact.item_encoder.overridable, self._request.item_features
+        if not sent:
+            return
+        numbered = enumerate(self._features.item_ids)
+        at_once = LOOKED_UP_AT_ONCE if self._request.in_slices else len(self._features.item_ids)
+        while some := list(islice(numbered, at_once)):
+            for index, item_id in some:
+                if (values := sent.get(item_id)) and not of_item.isdisjoint(values):
+                    self._overrides[index] = values
+            if self._request.in_slices:
+                await turns.next()
+        if self._overrides:
+            self.own = sorted({*self.own, *self._overrides})
+
+    def _make_room(self) -> None:
+        """Make the tables for the states computed here and for the slots that are held."""
+        count = len(self._features.rows_N)
+        if self.own:
+            own_states_ND = self._states_CD.new_empty((count, self._states_CD.shape[1]))
+            self.rows = StateRows(own_states_ND, np.arange(count), are_cached=False)
+        self._holds_all = self._request.explain or (self._references is not None and bool(self.own))
+        self._held: Positions = np.arange(count) if self._holds_all else np.array(self.own, np.int64)
+        """Indices of the candidates whose slots are held: all of them, if some are to be explained or logged."""
+        shape = len(self._held), self._artifact.item_encoder.width
+        self._slots = Slots(np.empty(shape, np.int64), np.empty(shape, np.float32))
+
     async def _copy_cached(self, turns: SliceTurns) -> None:
-        rows_N = self._features.rows_N
-        cached = np.flatnonzero(rows_N != ABSENT)
-        at_once = COPIED_AT_ONCE if self._in_slices else max(len(cached), 1)
-        self._cache.pin(rows_N)
-        try:
-            for start in range(0, len(cached), at_once):
-                if start:
-                    await turns.next()
-                self._copy(cached[start : start + at_once])
-        finally:
-            self._cache.unpin(rows_N)
+        cached = np.flatnonzero(self._features.rows_N != ABSENT)
+        at_once = COPIED_AT_ONCE if self._request.in_slices else max(len(cached), 1)
+        for start in range(0, len(cached), at_once):
+            if start:
+                await turns.next()
+            self._copy(cached[start : start + at_once])
         if self._reference_N is not None:
             self._reference_N[self.own] = 0
 
@@ -190,15 +214,3 @@ class RequestItems:
         except EncodingError as error:
             ids = features.item_ids.at([own[row] for row in patches])
             raise locate_item_error(encoder, dict(zip(ids, patches.values(), strict=True)), error) from None
-
-
-def overrides_of(artifact: Artifact, features: RequestFeatures, request: RankRequest) -> Mapping[int, RawFeatures]:
-    """Return the values sent for items of which a field of the version reads some, by the index of the candidate."""
-    of_item, sent = artifact.item_encoder.overridable, request.item_features
-    if not sent:
-        return {}
-    return {
-        index: values
-        for index, item_id in enumerate(features.item_ids)
-        if (values := sent.get(item_id)) and not of_item.isdisjoint(values)
-    }

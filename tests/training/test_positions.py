@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import asyncio
 import json
 from dataclasses import replace
 from functools import partial
@@ -24,6 +25,7 @@ from app.registry.artifact.artifact import Artifact
 from app.registry.artifact.load import load
 from app.registry.artifact.self_check import replay_golden_requests
 from app.registry.store.model_store import ModelStore
+from app.runtime.loop_pacer import SliceTurns
 from app.training.architectures import ModelConfig
 from app.training.data.catalogue import open_dataset
 from app.training.data.state_files import export_states
@@ -96,7 +98,8 @@ def test_scores_are_those_of_the_place_that_is_held(version: Artifact) -> None:
 def test_nobody_is_asked_for_it(version: Artifact, folder: Path, tmp_path: Path) -> None:
     assert version.user_encoder.raw_names == ["user", "city"]
     assert all("position" not in golden.user for golden in version.manifest.golden)
-    assert ignored_features(version, RankRequest("3", ["1"], context={"position": 3})) == ["context.position"]
+    sent = RankRequest("3", ["1"], context={"position": 3})
+    assert asyncio.run(ignored_features(version, sent, SliceTurns())) == ["context.position"]
     assert "position" not in version.manifest.histograms
     data = open_dataset("table", folder / "clicks.csv", features=folder / "features.yaml", label="clicked")
     assert set(field_histograms(data.schema, encode(data))) == {"user", "city", "item"}
@@ -104,6 +107,7 @@ def test_nobody_is_asked_for_it(version: Artifact, folder: Path, tmp_path: Path)
     assert set(json.loads((tmp_path / "users.jsonl").read_text().splitlines()[0])) == {"id", "city"}
 
 
+@pytest.mark.usefixtures("version")  # which is loaded again, to be changed
 def test_a_version_whose_scores_depend_on_what_is_sent_is_refused(folder: Path) -> None:
     version = load(folder / "version")
     replay_golden_requests(version)
