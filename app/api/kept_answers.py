@@ -14,7 +14,7 @@ from typing import Generic, TypeVar
 from app.api.problems import documented_problems
 from app.errors import Overloaded
 
-MAX_SHARE = 0.01
+MAX_SHARE = 0.005
 """Share of a core that the making may take in the long run: each turn of the loop waits for the interpreter then."""
 BURST_S = 1.0
 """How far ahead of MAX_SHARE the making may be: after a quiet time, what it gives in so long is used at once."""

@@ -68,7 +68,10 @@ class ServiceState(Protocol):
     def event_problems(self) -> list[str]: ...
 
 
-def service_of(request: Request) -> ServiceState:
-    """Return the service of the application that handles this request; for FastAPI's `Depends`."""
+async def service_of(request: Request) -> ServiceState:
+    """Return the service of the application that handles this request; for FastAPI's `Depends`.
+
+    It awaits nothing: FastAPI calls what is not `async` on a thread, for which usual requests would wait.
+    """
     service: ServiceState = request.app.state.service
     return service

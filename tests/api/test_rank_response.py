@@ -1,6 +1,7 @@
 from __future__ import annotations
 
 import asyncio
+import gc
 import json
 from dataclasses import replace
 from types import SimpleNamespace
@@ -107,6 +108,8 @@ def test_explanations_follow_their_items() -> None:
         {"logit": None, "calibration": {"scale": 1.0, "offset": -0.5}, "effects": [], "no_parts": "why"},
         None,
     ]
+    assert not explained.explanations, "they were given up as they were written"
+    assert not any(gc.is_tracked(one) for one in (*effects, *parts, *explanations)), "thousands are made for an answer"
 
 
 @given(st.lists(st.tuples(ids, score), min_size=1, max_size=20), st.integers(1, 20))

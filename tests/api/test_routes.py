@@ -4,9 +4,11 @@ from __future__ import annotations
 
 import json
 import re
+from collections.abc import Callable
 from dataclasses import replace
 from pathlib import Path
 
+import anyio.to_thread
 import jsonschema
 import msgspec
 import numpy as np
@@ -42,6 +44,20 @@ def service(store: ModelStore, artifact: Artifact) -> FakeService:
     service = FakeService(store)
     service.lifecycle.live = LiveSnapshot(stable=artifact)
     return service
+
+
+@pytest.mark.parametrize("path", ["/health", "/health/ready", "/metrics", "/models"])
+async def test_what_a_route_needs_is_got_on_the_loop(
+    path: str, service: FakeService, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """FastAPI calls what is not `async` on a thread, for which the interpreter is taken from usual requests."""
+
+    async def run_sync(function: Callable[..., object], *arguments: object, **options: object) -> object:
+        raise AssertionError(f"{function} is called on a thread")
+
+    monkeypatch.setattr(anyio.to_thread, "run_sync", run_sync)
+    async with client(application(service)) as http:
+        assert (await http.get(path)).status_code == 200
 
 
 async def test_health_when_all_is_well(service: FakeService, artifact: Artifact) -> None:
