@@ -23,18 +23,20 @@ from benchmarks.figure import Figure
 from benchmarks.machine import pinned
 from benchmarks.process import ctr, in_turn
 from benchmarks.testbed import DIM, HIDDEN, Testbed
+from benchmarks.training_data import SPARROW
 
 LEAST_RATIO = 0.97
 BATCHES = (256, 4096)
 ROOT = Path(__file__).parents[1]
 _TRAIN = """
 import json, sys, time
+from pathlib import Path
 import torch
 from benchmarks.training_contenders import ours
 from benchmarks.training_data import columns
 torch.set_num_threads(1)
-data = columns()
-epochs = {batch: ours(data, batch, regularised=True) for batch in map(int, sys.argv[1:])}
+data = columns(Path(sys.argv[1]))  # the same for both, wherever the checkouts lie
+epochs = {batch: ours(data, batch, regularised=True) for batch in map(int, sys.argv[2:])}
 for epoch in epochs.values():
     epoch()
 print("ready", flush=True)
@@ -128,7 +130,7 @@ def _trainer(root: Path) -> Iterator[Callable[[int], float]]:
 
     The function returns samples a second.
     """
-    command = [sys.executable, "-c", _TRAIN, *map(str, BATCHES)]
+    command = [sys.executable, "-c", _TRAIN, str(SPARROW), *map(str, BATCHES)]
     with subprocess.Popen(
         command, cwd=root, env={**os.environ, "PYTHONPATH": str(root)}, text=True,
         stdin=subprocess.PIPE, stdout=subprocess.PIPE,
