@@ -97,16 +97,20 @@ def with_log_over_without(
 
 
 def _finishing_us(spool: Path) -> float:
-    """Return the processor time that finishing the segments of what is in a spool takes for each answer in it."""
+    """Return the processor time that finishing the segments of what is in a spool takes for each answer in it.
+
+    They are finished twice, and the second time counts: the first in a process takes 0.1 s more, whatever there is.
+    """
     with tempfile.TemporaryDirectory() as folder:
-        rows, took_s = 0, 0.0
-        for kind in KINDS:
-            for file in spool.glob(f"*.{kind}{SUFFIX}"):
-                copy = Path(shutil.copy(file, folder))
-                began_s = time.process_time()
-                finished = finish(Path(folder), copy, kind, 0)
-                took_s += time.process_time() - began_s
-                rows += finished if kind == IMPRESSIONS else 0
+        for _ in range(2):
+            rows, took_s = 0, 0.0
+            for kind in KINDS:
+                for file in spool.glob(f"*.{kind}{SUFFIX}"):
+                    copy = Path(shutil.copy(file, folder))
+                    began_s = time.process_time()
+                    finished = finish(Path(folder), copy, kind, 0)
+                    took_s += time.process_time() - began_s
+                    rows += finished if kind == IMPRESSIONS else 0
     if not rows:
         raise RuntimeError("the service has just finished its segments: measure again")
     return 1e6 * took_s / rows

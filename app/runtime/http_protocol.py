@@ -22,6 +22,7 @@ from app.runtime.request_forms import (
     MAX_HEADER_LINES,
     describe_malformed,
     head_without_offer,
+    require_one_host,
     target_of,
     too_large,
     too_slow,
@@ -132,6 +133,7 @@ class HttpProtocol(HttpToolsProtocol):
         self._progressed = True
         self._part_received = 0
         self.url = target_of(self.url, self.parser.get_http_version(), self.config.max_header_bytes)
+        require_one_host(self.headers)
         super().on_headers_complete()
         if self.config.draining:
             self.end_after_answer()

@@ -44,6 +44,15 @@ def origin_form(target: bytes) -> bytes:
     return path if path.startswith(b"/") else b"/" + path
 
 
+def require_one_host(headers: list[tuple[bytes, bytes]]) -> None:
+    """Raise NotHttp if a head names several hosts: whoever is in front of this server may have gone by another one.
+
+    RFC 9112, 3.2 asks for the refusal. A head without any is let pass: nothing here goes by it.
+    """
+    if [name for name, _ in headers].count(b"host") > 1:
+        raise NotHttp("the request has several Host headers; send one")
+
+
 def describe_malformed(data: bytes, error: httptools.HttpParserError) -> str:
     """Say what was received in place of a request, without repeating it."""
     if data.startswith(TLS_HANDSHAKE):

@@ -77,6 +77,7 @@ def cases(service: Service) -> list[Case]:
         Case("a negative length", [rank(b"Content-Length: -1\r\n", good)], [400]),
         Case("a length past 2^64", [rank(b"Content-Length: 99999999999999999999\r\n", good)], [400, 413]),
         Case("two lengths", [rank(length + b"Content-Length: 1\r\n", good)], [400]),
+        Case("two hosts", [rank(b"Host: b\r\n" + length, good)], [400]),
         Case("a length and chunks", [rank(length + chunked, chunk)], [400]),
         Case("chunks that are not the last coding", [rank(b"Transfer-Encoding: chunked, identity\r\n", chunk)], [400]),
         Case("an unknown transfer coding", [rank(b"Transfer-Encoding: xchunked\r\n", chunk)], [400, 411, 501]),

@@ -53,6 +53,7 @@ MALFORMED = {
     "chunk size": rank(CHUNKED, b"zz\r\n" + GOOD),
     "chunk longer than its size": rank(CHUNKED, b"1\r\n" + GOOD + b"\r\n0\r\n\r\n"),
     "space before the colon": rank(b"Content-Length : 2\r\n", b"{}"),
+    "two hosts": rank(b"Host: a\r\nHost: b\r\n" + LENGTH, GOOD),
     "NUL in a value": rank(b"x: \0\r\n" + LENGTH, GOOD),
     "NUL in a name": rank(b"x\0: 1\r\n" + LENGTH, GOOD),
     "NUL in the URL": rank(b"", line=b"GET /\0 HTTP/1.1"),

@@ -153,6 +153,7 @@ async def test_a_target_without_a_path_names_the_root(ask: Connection) -> None:
         (b"GET / HTTP/2.0\r\n\r\n", b"speaks HTTP/1.1"),
         (b"GET / HTTP/3.0\r\n\r\n", b"malformed: "),
         (b"GET / HTTP/1.1\r\nbad header\r\n\r\n", b"malformed: "),
+        (b"GET / HTTP/1.1\r\nHost: a\r\nhost: a\r\n\r\n", b"several Host headers"),
         (b"CONNECT service:80 HTTP/1.1\r\n\r\n", b"such as /rank"),
         (b"POST / HTTP/1.1\r\nContent-Length: 1\r\nTransfer-Encoding: chunked\r\n\r\n", b"malformed: "),
         (b"POST / HTTP/1.1\r\nTransfer-Encoding: chunked\r\n\r\nlong\r\n", b"malformed: "),
