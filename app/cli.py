@@ -17,6 +17,7 @@ from app import __version__
 from app.commands.output import INTERRUPTED, console, show_error, warn
 from app.commands.unexpected_errors import in_one_line
 from app.errors import CtrError
+from app.runtime.garbage_collection import collect_rarely
 
 COMMANDS: dict[str, str] = {
     "new": "app.commands.new:new",
@@ -96,6 +97,7 @@ def main() -> None:
 
     CTR_LOG_LEVEL=debug adds the traceback of one that was not raised on purpose.
     """
+    collect_rarely()
     try:
         try:
             has_settings = os.path.exists(".env") or any(name.upper().startswith("CTR_") for name in os.environ)

@@ -25,6 +25,12 @@ T = TypeVar("T")
 
 PACKAGE_ROOT = str(Path(__file__).parents[2])
 MAX_REASON = 300
+_RUN = """
+import runpy, sys
+from app.runtime.garbage_collection import collect_rarely
+collect_rarely()
+runpy.run_module(sys.argv[1], run_name="__main__", alter_sys=True)
+"""
 
 
 @dataclass(frozen=True)
@@ -60,7 +66,7 @@ class IsolatedModule:
             interrupt_grace_s: how long a process that is out of time may clear up after SIGINT before it is killed;
                 0 kills it at once.
         """
-        self._command = [sys.executable, "-P", "-W", "ignore", "-m", module]
+        self._command = [sys.executable, "-P", "-W", "ignore", "-c", _RUN, module]
         self._timeout_s, self._interrupt_grace_s = timeout_s, interrupt_grace_s
         inherited = {name: value for name, value in os.environ.items() if not name.startswith("CTR_")}
         inherited.pop("PROMETHEUS_MULTIPROC_DIR", None)

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import asyncio
+import gc
 import os
 import signal
 import time
@@ -44,7 +45,8 @@ class Application:
             await self._lifespan(receive, send)
             return
         await self._act(scope["path"], receive)
-        body = str(os.getpid()).encode() if scope["path"] != "/ready" else b"%d" % self.ready()
+        told = {"/ready": self.ready, "/collecting": gc.isenabled}.get(scope["path"], os.getpid)
+        body = b"%d" % told()
         headers = [(b"content-length", b"%d" % len(body))]
         await send({"type": "http.response.start", "status": 200, "headers": headers})
         await send({"type": "http.response.body", "body": body})

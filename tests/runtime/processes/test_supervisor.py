@@ -46,6 +46,10 @@ def test_a_fork_server_that_dies_takes_no_worker_along_and_is_replaced(start: St
     assert int(service.get()) != worker
 
 
+def test_a_worker_looks_for_garbage_though_nobody_did_while_it_was_imported(start: Start) -> None:
+    assert start(workers=1).get("/collecting") == "1"
+
+
 def test_a_worker_listens_once_it_has_started_up_and_failed_starts_are_tried_again(
     start: Start, tmp_path: Path
 ) -> None:
