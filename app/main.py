@@ -35,7 +35,6 @@ from app.header_keys import KnownKeys
 from app.ranking.metric_exporters import KeyUseExporter
 from app.runtime.connections import Connections
 from app.runtime.server_config import Answer
-from app.runtime.thread_priority import background_threads
 from app.service import Service, build_service
 from app.settings import Settings, load_settings
 
@@ -222,7 +221,6 @@ def _open_paths(service: Service) -> frozenset[str]:
 async def _lifespan(service: Service) -> AsyncIterator[None]:
     torch.set_num_threads(1)  # one core per worker; more threads would wait for each other on small products
     sys.setswitchinterval(SWITCH_INTERVAL_S)
-    asyncio.get_running_loop().set_default_executor(background_threads())
     await service.start()
     gc.collect()
     gc.freeze()  # a full collection in mid-request would walk half a million objects that stay anyway

@@ -35,7 +35,7 @@ import torch
 from benchmarks.training_contenders import ours
 from benchmarks.training_data import columns
 torch.set_num_threads(1)
-data = columns(Path(sys.argv[1]))  # the same for both, wherever the checkouts lie
+data = columns(Path(sys.argv[1]))  # a checkout elsewhere would fall back to MovieLens, 1.35 times as fast
 epochs = {batch: ours(data, batch, regularised=True) for batch in map(int, sys.argv[2:])}
 for epoch in epochs.values():
     epoch()

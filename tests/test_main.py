@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import re
+import threading
 import time
 from collections.abc import Callable
 from typing import Any
@@ -219,10 +220,15 @@ async def test_the_metrics_are_for_all_for_keys_or_for_nobody(
         assert ("security" in paths["/metrics"]["get"]) == (metrics == "key")
 
 
-async def test_the_openapi_document_is_made_once(make: Make, monkeypatch: pytest.MonkeyPatch) -> None:
-    app = make()
+async def test_the_openapi_document_is_made_once_and_beside_the_loop(
+    make: Make, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    app, made_on = make(), []
+    document = app.fastapi.openapi
+    monkeypatch.setattr(app.fastapi, "openapi", lambda: (made_on.append(threading.current_thread()), document())[1])
     async with client(app) as http:
         first = await http.get("/openapi.json")
+        assert threading.main_thread() not in made_on
         monkeypatch.setattr(app.fastapi, "openapi", lambda: pytest.fail("made again"))
         assert (await http.get("/openapi.json")).content == first.content
 

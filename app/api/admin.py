@@ -42,7 +42,7 @@ class OptionalVersionBody(msgspec.Struct, forbid_unknown_fields=True):
 _admin_key = APIKeyHeader(name="X-Admin-Key", scheme_name="AdminKey", auto_error=False, description="CTR_ADMIN_KEY")
 
 
-def admin_of(request: Request, key: Annotated[str | None, Security(_admin_key)] = None) -> Admin:
+async def admin_of(request: Request, key: Annotated[str | None, Security(_admin_key)] = None) -> Admin:
     """Return the service's admin for a request with its key. Raises Unauthorized before the body is read."""
     admin: Admin = request.app.state.service.admin
     if not admin.knows(key or request.headers.get("x-api-key", "")):

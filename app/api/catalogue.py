@@ -15,6 +15,7 @@ from app.api.schemas import MAX_ID
 from app.errors import ActionFailed, ConfigError, DataError, NotFound, StoreError
 from app.features.catalogue import KINDS, Catalogue, Entries, Entry, Kind
 from app.features.store import FeatureStore, RawFeatures
+from app.runtime.thread_priority import on_background_thread
 
 log = structlog.get_logger(__name__)
 
@@ -87,7 +88,7 @@ def router(catalogue: Catalogue | None, store: FeatureStore, timeout_s: float) -
         files = existing()
         async with reading:
             try:
-                return await asyncio.to_thread(files.entries, kind)
+                return await on_background_thread(files.entries, kind)
             except (ConfigError, DataError) as error:
                 log.warning("catalogue_unreadable", kind=kind, error=str(error))
                 raise ActionFailed(f"the {kind} of the catalogue cannot be read; the log says why") from error
@@ -127,7 +128,7 @@ def router(catalogue: Catalogue | None, store: FeatureStore, timeout_s: float) -
         if ids:
             known = among.by_ids(ids)
             return _found(len(known), known)
-        found = await asyncio.to_thread(among.search, q, (facet, value) if facet else None, limit)
+        found = await on_background_thread(among.search, q, (facet, value) if facet else None, limit)
         return _found(found.total, found.entries)
 
     return routes

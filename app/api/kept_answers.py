@@ -13,10 +13,12 @@ from typing import Generic, TypeVar
 
 from app.api.problems import documented_problems
 from app.errors import Overloaded
+from app.runtime.thread_priority import on_background_thread
 
 MAX_SHARE = 0.005
-"""Share of a core that the making may take in the long run: each turn of the loop waits for the interpreter then."""
-BURST_S = 1.0
+"""Share of a core that the making may take in the long run. Requests meanwhile contend with it for the interpreter's
+lock, and of 1 % of them the 99th percentile is made."""
+BURST_S = 2.0
 """How far ahead of MAX_SHARE the making may be: after a quiet time, what it gives in so long is used at once."""
 MAX_KEPT = 16
 TOO_OFTEN = documented_problems({503: "Asked for more often than it can be answered"})
@@ -61,7 +63,7 @@ class KeptAnswers(Generic[Answer]):
             async with self._one_at_a_time:
                 if self._exhausted():
                     raise Overloaded("this is asked for more often than it can be answered")
-                answer = await asyncio.to_thread(self._make_and_count, self._clock(), make)
+                answer = await on_background_thread(self._make_and_count, self._clock(), make)
         finally:
             del self._making[asked]
         self._kept.pop(asked, None)

@@ -2,14 +2,15 @@
 
 from __future__ import annotations
 
-import asyncio
 from collections.abc import Collection, Mapping
+from functools import cache
 from typing import Any
 
 import msgspec
 from fastapi import FastAPI, Response
 
 from app.api.headers import MIN_TIMEOUT_MS
+from app.api.kept_answers import KeptAnswers
 from app.api.middleware import OPEN_PATHS
 from app.api.openapi_schemas import REF, referred, schemas
 from app.api.problems import MEDIA_TYPE, PROBLEM_CONTENT, TYPES
@@ -100,15 +101,15 @@ def serve_openapi(app: FastAPI) -> None:
 
     It takes 40 milliseconds, so a thread makes it.
     """
-    making = asyncio.Lock()
-    made: list[bytes] = []
+    answers: KeptAnswers[bytes] = KeptAnswers()
+
+    @cache
+    def document() -> bytes:
+        return msgspec.json.encode(app.openapi())
 
     @app.get("/openapi.json", include_in_schema=False)
     async def openapi() -> Response:
-        async with making:
-            if not made:
-                made.append(msgspec.json.encode(await asyncio.to_thread(app.openapi)))
-        return Response(made[0], media_type="application/json")
+        return Response(await answers.get("", document), media_type="application/json")
 
 
 def _complete(operation: dict[str, Any], *, needs_key: bool, keys: bool) -> None:

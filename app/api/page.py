@@ -17,6 +17,7 @@ from app.api.problems import documented_problems
 from app.api.service_state import ServiceState, service_of
 from app.errors import NotFound
 from app.runtime.durable_file import read_regular_file
+from app.runtime.thread_priority import on_background_thread
 
 WEB = Path(__file__).parent.parent / "web"
 PAGES = {"/": "index.html", "/docs": "docs.html", "/redoc": "docs.html"}
@@ -68,10 +69,11 @@ def router(root_path: str = "", *, docs: bool = True, metrics: bool = True, admi
         _serve(routes, path, file.read_bytes(), TYPES[file.suffix])
 
     @routes.get("/models/{version}/report", response_class=HTMLResponse, tags=["models"], responses=NO_REPORT)
-    def training_report(service: Annotated[ServiceState, Depends(service_of)], version: int) -> Response:
+    async def training_report(service: Annotated[ServiceState, Depends(service_of)], version: int) -> Response:
         """Answer with the report of a version's training, as `ctr train` wrote it."""
+        path = service.model_store.path(version) / "report.html"
         try:
-            page = read_regular_file(service.model_store.path(version) / "report.html", MAX_REPORT_BYTES)
+            page = await on_background_thread(read_regular_file, path, MAX_REPORT_BYTES)
         except OSError:
             raise NotFound(f"version {version} has no report here") from None
         return HTMLResponse(page, headers=REPORT_HEADERS)

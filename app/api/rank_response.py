@@ -32,7 +32,7 @@ def encode_ranking(ranking: Ranking, request_id: str) -> bytes:
 async def encode_explained(ranking: Ranking, request_id: str, turns: SliceTurns) -> list[bytes]:
     """Return the JSON document of a ranking with explanations in pieces, with a turn before each slice of them.
 
-    The ranking has none afterwards: they are given up as they are written, as all at once would take a millisecond.
+    It empties `ranking.explanations`: each slice is freed once it is written, since freeing all takes a millisecond.
     """
     before, after = _around_items(ranking, request_id)
     pieces = [b"%b[" % before]

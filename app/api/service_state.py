@@ -71,7 +71,7 @@ class ServiceState(Protocol):
 async def service_of(request: Request) -> ServiceState:
     """Return the service of the application that handles this request; for FastAPI's `Depends`.
 
-    It awaits nothing: FastAPI calls what is not `async` on a thread, for which usual requests would wait.
+    It is `async` because FastAPI runs other dependencies on a thread, which contends with usual requests.
     """
     service: ServiceState = request.app.state.service
     return service

@@ -52,9 +52,15 @@ class ItemReferences:
         self._renew(int.from_bytes(os.urandom(5)) >> 1 << SEQUENCE_BITS)
 
     def of_rows(self, model: ItemModel, rows: Rows) -> References | None:
-        """Return the references [K] of rows of the cache; None if there is no room to write what they refer to."""
+        """Return the references [K] of rows of the cache.
+
+        None if there is no room to write what they refer to, or the version has been retired.
+        """
         self._renew_if_due()
-        table_C = self._cache.log_references(model)
+        try:
+            table_C = self._cache.log_references(model)
+        except KeyError:
+            return None
         reference_K = table_C[rows]
         if np.minimum.reduce(reference_K, initial=self._base) < self._base:
             new = np.unique(rows[reference_K < self._base])

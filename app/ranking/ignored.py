@@ -18,33 +18,42 @@ SLICE = 512
 """Items of a request in slices that are gone through at a time: a tenth of a millisecond."""
 
 
-async def ignored_features(artifact: Artifact, request: RankRequest, turns: SliceTurns) -> list[str]:
+async def ignored_features(artifact: Artifact, request: RankRequest, turns: SliceTurns, due: float) -> list[str]:
     """Return the places in the request, such as `context.huor`, of what the version did not read; at most MAX_NAMED.
 
     Args:
         turns: others have a turn before each slice of the items of a request in slices.
+
+    Raises DeadlinePassed if `time.perf_counter()` is at `due` when such a turn comes.
     """
-    of_user, of_item = artifact.user_encoder.overridable, artifact.item_encoder.overridable
-    named = [f"context.{name}" for name in request.context if name not in of_user]
-    named += [f"user_features.{name}" for name in request.user_features if name not in of_user]
-    if request.item_features:
-        candidates = frozenset(request.item_ids)
-        sent = iter(request.item_features.items())
-        at_once = SLICE if request.in_slices else len(request.item_features)
-        while len(named) < MAX_NAMED and (some := dict(islice(sent, at_once))):
-            if request.in_slices:
-                await turns.next()
-            named += islice(_ignored_of_items(of_item, candidates, some), MAX_NAMED)
+    named = list(islice(_ignored_of_user(artifact.user_encoder.overridable, request), MAX_NAMED))
+    sent = request.item_features
+    if sent:
+        fields, candidates = artifact.item_encoder.overridable, frozenset(request.item_ids)
+        if not request.in_slices:
+            named += islice(_ignored_of_items(fields, candidates, sent), MAX_NAMED)
+        else:
+            unseen = iter(sent.items())
+            while len(named) < MAX_NAMED and (some := dict(islice(unseen, SLICE))):
+                await turns.next_before(due, "the fields that nothing reads were named")
+                named += islice(_ignored_of_items(fields, candidates, some), MAX_NAMED)
     return [place[:MAX_NAME] for place in named[:MAX_NAMED]]
 
 
+def _ignored_of_user(fields: frozenset[str], request: RankRequest) -> Iterator[str]:
+    """Yield the places of the context and of the user's values that no field reads."""
+    yield from (f"context.{name}" for name in request.context if name not in fields)
+    yield from (f"user_features.{name}" for name in request.user_features if name not in fields)
+
+
 def _ignored_of_items(
-    of_item: frozenset[str], candidates: frozenset[str], sent: Mapping[str, RawFeatures]
+    fields: frozenset[str], candidates: frozenset[str], sent: Mapping[str, RawFeatures]
 ) -> Iterator[str]:
-    if candidates.issuperset(sent) and of_item.issuperset(chain.from_iterable(sent.values())):
+    """Yield the places of values sent for items that are no candidates, and of those that no field reads."""
+    if candidates.issuperset(sent) and fields.issuperset(chain.from_iterable(sent.values())):
         return  # as nearly always, found out in a third of the time
     for item_id, features in sent.items():
         if item_id not in candidates:
             yield f"item_features.{item_id}"
-        elif not of_item.issuperset(features):
-            yield from (f"item_features.{item_id}.{name}" for name in features if name not in of_item)
+        elif not fields.issuperset(features):
+            yield from (f"item_features.{item_id}.{name}" for name in features if name not in fields)

@@ -42,8 +42,9 @@ class NoLogitParts(Exception):
     """The logit of a model is no sum of parts, or the parts cannot be told; the message says which."""
 
 
+# Thousands of them live at a time: a collection of garbage would walk them, and find nothing.
 class LogitPart(msgspec.Struct, frozen=True, gc=False):
-    """A term of a logit; thousands of them live at a time, which a collection of garbage need not look at."""
+    """A term of a logit."""
 
     part: Literal["bias", "first", "pair", "order", "dimension", "deep"]
     fields: Annotated[

@@ -190,7 +190,7 @@ class Ranker:
             else:
                 ranking.scored = ScoredSlots(user_slots, features.rows_N)
         if request.context or request.user_features or request.item_features:
-            ranking.ignored = await ignored_features(artifact, request, self._turns)
+            ranking.ignored = await ignored_features(artifact, request, self._turns, due)
         if items is not None and request.explain:
             ranking.explanations = await self._explanations(artifact, user_slots, items, ranking.order, due)
         ranking.features_s = fetched - began

@@ -45,9 +45,9 @@ def origin_form(target: bytes) -> bytes:
 
 
 def require_one_host(headers: list[tuple[bytes, bytes]]) -> None:
-    """Raise NotHttp if a head names several hosts: whoever is in front of this server may have gone by another one.
+    """Raise NotHttp if a head names several hosts: a proxy may have routed it by another one (RFC 9112, 3.2).
 
-    RFC 9112, 3.2 asks for the refusal. A head without any is let pass: nothing here goes by it.
+    A head without any is let pass: nothing here goes by it.
     """
     if [name for name, _ in headers].count(b"host") > 1:
         raise NotHttp("the request has several Host headers; send one")

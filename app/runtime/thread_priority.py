@@ -2,10 +2,16 @@
 
 from __future__ import annotations
 
+import asyncio
 import contextlib
 import os
 import threading
+from collections.abc import Callable
 from concurrent.futures import ThreadPoolExecutor
+from typing import TypeVar, TypeVarTuple
+
+Result = TypeVar("Result")
+Arguments = TypeVarTuple("Arguments")
 
 NICENESS = 10
 
@@ -16,11 +22,18 @@ def yield_to_requests() -> None:
         os.setpriority(os.PRIO_PROCESS, threading.get_native_id(), NICENESS)
 
 
-def background_threads(most: int | None = None, name: str = "background") -> ThreadPoolExecutor:
-    """Return a pool of threads that yield to requests.
+def background_threads(max_workers: int, thread_name_prefix: str) -> ThreadPoolExecutor:
+    """Return a pool of threads that yield to requests."""
+    return ThreadPoolExecutor(max_workers, thread_name_prefix=thread_name_prefix, initializer=yield_to_requests)
 
-    Args:
-        most: threads at most; None leaves the number to `ThreadPoolExecutor`.
-        name: begins the names of the threads.
+
+_pool = background_threads(4, "background")
+
+
+async def on_background_thread(function: Callable[[*Arguments], Result], *arguments: *Arguments) -> Result:
+    """Call a function on a thread that yields to requests: for answers that take long to make.
+
+    What requests wait for, such as the look-up of a store's new master, is not for these threads but for
+    `asyncio.to_thread`.
     """
-    return ThreadPoolExecutor(most, thread_name_prefix=name, initializer=yield_to_requests)
+    return await asyncio.get_running_loop().run_in_executor(_pool, function, *arguments)

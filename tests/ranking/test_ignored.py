@@ -1,11 +1,14 @@
 from __future__ import annotations
 
 import asyncio
+import math
+import time
 
 import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
+from app.errors import DeadlinePassed
 from app.ranking import ignored
 from app.ranking.ignored import MAX_NAMED, ignored_features
 from app.ranking.request import RankRequest
@@ -27,7 +30,7 @@ def test_a_request_in_slices_is_told_what_it_is_told_at_once(
     with pytest.MonkeyPatch.context() as patch:
         patch.setattr(ignored, "SLICE", 3)
         at_once, sliced = [
-            asyncio.run(ignored_features(versions[0], one, SliceTurns()))
+            asyncio.run(ignored_features(versions[0], one, SliceTurns(), math.inf))
             for one in (request, request.replace(in_slices=True))
         ]
     read = versions[0].item_encoder.overridable
@@ -46,5 +49,7 @@ def test_others_have_a_turn_before_each_slice(versions: list[Artifact], monkeypa
     request = RankRequest("4", ids, item_features={key: {"year": 1990} for key in ids})
     for in_slices, turns_taken in ((True, 4), (False, 0)):
         turns = CountedTurns()
-        assert asyncio.run(ignored_features(versions[0], request.replace(in_slices=in_slices), turns)) == []
+        assert asyncio.run(ignored_features(versions[0], request.replace(in_slices=in_slices), turns, math.inf)) == []
         assert turns.count == turns_taken
+    with pytest.raises(DeadlinePassed):
+        asyncio.run(ignored_features(versions[0], request.replace(in_slices=True), turns, time.perf_counter()))

@@ -22,7 +22,7 @@ from app.ranking.request_features import READ_AT_ONCE
 from app.ranking.request_items import COPIED_AT_ONCE, SLICE, RequestItems
 from app.registry.artifact.artifact import Artifact
 from app.registry.lifecycle.snapshot import LiveSnapshot
-from app.runtime.loop_pacer import MOST_WAIT_S
+from app.runtime.loop_pacer import MOST_WAIT_S, SliceTurns
 from tests.factories import raw_item, raw_items, raw_user, raw_users
 from tests.ranking.conftest import expected
 
@@ -87,7 +87,8 @@ async def test_rows_that_become_other_items_between_two_slices_were_copied_befor
     items = {item_id: raw_item(int(item_id)) for item_id in ids}
     for start in range(0, count, READ_AT_ONCE):
         await rank(ranker, RankRequest("4", ids[start : start + READ_AT_ONCE]))
-    request = RankRequest("4", [*ids, "new"], item_features={"1": {"year": 1999}}, explain=True, in_slices=True)
+    sent = {"1": {"year": 1999}, ids[-1]: {"year": 1950}}
+    request = RankRequest("4", [*ids, "new"], item_features=sent, explain=True, in_slices=True)
     alone = await rank(ranker, request)
     asked = asyncio.create_task(rank(ranker, request))
     written, others = 0, iter(range(count, 4 * count, 8))
@@ -101,7 +102,7 @@ async def test_rows_that_become_other_items_between_two_slices_were_copied_befor
     beside_others = await asked
     assert scores(beside_others) == scores(alone)
     assert [one.logit for one in beside_others.explanations] == [one.logit for one in alone.explanations]
-    want = expected(versions[0], "4", raw_user(4), items | {"1": items["1"] | {"year": 1999}, "new": {}})
+    want = expected(versions[0], "4", raw_user(4), items | {"new": {}} | {one: items[one] | sent[one] for one in sent})
     assert scores(alone) == pytest.approx(want, abs=1e-5)
 
 
@@ -121,6 +122,41 @@ async def test_a_version_that_is_retired_between_two_slices_is_scored_and_not_lo
     with pytest.MonkeyPatch.context() as patch:
         patch.setattr(RequestItems, "_copy", lambda self, some: (copied(self, some), cache.detach(versions[0])))
         retired = await rank(ranker, request)
+    assert scores(retired) == scores(alone)
+    assert retired.scored is not None
+    assert retired.scored.item_references is None
+
+
+@pytest.mark.parametrize("explain", [False, True])
+@pytest.mark.parametrize("count", [100, 3 * COPIED_AT_ONCE])
+async def test_a_version_that_is_retired_while_values_are_looked_up_is_scored_and_not_logged(
+    count: int, explain: bool, versions: list[Artifact]
+) -> None:
+    store, cache = MemoryFeatureStore(raw_users(5), raw_items(count)), ItemCache(2 * count)
+    await store.start(cache)
+    await cache.attach(versions[0])
+    turns = SliceTurns()
+    ranker = Ranker(
+        store, cache, lambda: LiveSnapshot(stable=versions[0]), store_timeout_s=60.0, turns=turns,
+        references=ItemReferences(cache, EventQueue(10_000)), references_top=5,
+    )  # fmt: skip
+    ids = [str(number) for number in range(count)]
+    sent = {key: {"yaer": 1999} for key in ids}  # no field reads it, so that no state is computed
+    for start in range(0, count, READ_AT_ONCE):
+        await rank(ranker, RankRequest("4", ids[start : start + READ_AT_ONCE]))
+    request = RankRequest("4", ids, item_features=sent, explain=explain, in_slices=True)
+    alone = await rank(ranker, request)
+    assert alone.scored is not None
+    assert alone.scored.item_references is not None
+    next_turn = turns.next
+
+    async def retire(most_wait_s: float = MOST_WAIT_S) -> None:
+        await next_turn(most_wait_s)
+        cache.detach(versions[0])
+        turns.next = next_turn  # type: ignore[method-assign]
+
+    turns.next = retire  # type: ignore[method-assign]
+    retired = await rank(ranker, request)
     assert scores(retired) == scores(alone)
     assert retired.scored is not None
     assert retired.scored.item_references is None

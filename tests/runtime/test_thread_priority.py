@@ -1,9 +1,10 @@
 from __future__ import annotations
 
+import asyncio
 import os
 import threading
 
-from app.runtime.thread_priority import NICENESS, background_threads, yield_to_requests
+from app.runtime.thread_priority import NICENESS, background_threads, on_background_thread, yield_to_requests
 
 
 def test_a_thread_yields_and_the_others_do_not() -> None:
@@ -21,10 +22,19 @@ def test_a_thread_yields_and_the_others_do_not() -> None:
     assert os.getpriority(os.PRIO_PROCESS, threading.main_thread().native_id or 0) == before
 
 
-def test_the_threads_of_a_pool_yield() -> None:
-    def priority() -> tuple[int, str]:
-        return os.getpriority(os.PRIO_PROCESS, threading.get_native_id()), threading.current_thread().name
+def niceness() -> tuple[int, str]:
+    return os.getpriority(os.PRIO_PROCESS, threading.get_native_id()), threading.current_thread().name
 
+
+def test_all_threads_of_a_pool_yield() -> None:
+    together = threading.Barrier(2, timeout=60)
     with background_threads(2, "loader") as pool:
-        found = {pool.submit(priority).result() for _ in range(4)}
-    assert all(niceness >= NICENESS and name.startswith("loader") for niceness, name in found)
+        found = [one.result() for one in [pool.submit(lambda: (together.wait(), niceness())[1]) for _ in range(2)]]
+    assert len({name for _, name in found}) == 2
+    assert all(nice >= NICENESS and name.startswith("loader") for nice, name in found)
+
+
+async def test_what_takes_long_is_called_on_a_thread_that_yields() -> None:
+    before = niceness()[0]
+    assert (await on_background_thread(niceness))[0] >= NICENESS
+    assert (await asyncio.to_thread(niceness))[0] == niceness()[0] == before

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import asyncio
 import json
+import math
 from dataclasses import replace
 from functools import partial
 from pathlib import Path
@@ -99,7 +100,7 @@ def test_nobody_is_asked_for_it(version: Artifact, folder: Path, tmp_path: Path)
     assert version.user_encoder.raw_names == ["user", "city"]
     assert all("position" not in golden.user for golden in version.manifest.golden)
     sent = RankRequest("3", ["1"], context={"position": 3})
-    assert asyncio.run(ignored_features(version, sent, SliceTurns())) == ["context.position"]
+    assert asyncio.run(ignored_features(version, sent, SliceTurns(), math.inf)) == ["context.position"]
     assert "position" not in version.manifest.histograms
     data = open_dataset("table", folder / "clicks.csv", features=folder / "features.yaml", label="clicked")
     assert set(field_histograms(data.schema, encode(data))) == {"user", "city", "item"}
@@ -107,7 +108,7 @@ def test_nobody_is_asked_for_it(version: Artifact, folder: Path, tmp_path: Path)
     assert set(json.loads((tmp_path / "users.jsonl").read_text().splitlines()[0])) == {"id", "city"}
 
 
-@pytest.mark.usefixtures("version")  # which is loaded again, to be changed
+@pytest.mark.usefixtures("version")  # it trains and writes the version that is loaded again here
 def test_a_version_whose_scores_depend_on_what_is_sent_is_refused(folder: Path) -> None:
     version = load(folder / "version")
     replay_golden_requests(version)
