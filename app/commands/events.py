@@ -105,6 +105,8 @@ def forget(
     from app.events.spool import SPOOL, SUFFIX
     from app.settings import load_settings
 
+    if not user:
+        raise ConfigError("name the user; the answers given to guests name nobody")
     settings, place = load_settings(), named_log(events)
     if place.kind == "folder" and not place.folder.is_dir():
         raise ConfigError(f"{place}: no such folder")

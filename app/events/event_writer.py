@@ -23,7 +23,7 @@ from app.events.outcome_counts import OutcomeCounts
 from app.events.records import KINDS, Feedback, ImpressionBlock, Record, kind_of, recorded_at_us
 from app.events.retention import Retention
 from app.events.segment import segment_name, write_segment
-from app.events.spool import SPOOL, SUFFIX, SpoolFile, first_record, hold_lock, orphans, read_spool
+from app.events.spool import SPOOL, SUFFIX, SpoolFile, first_record, hold_lock, orphans, read_spool, unread_bytes
 from app.observability.logs import LogThrottle
 from app.runtime.durable_file import replace_file
 from app.runtime.thread_priority import yield_to_requests
@@ -239,18 +239,18 @@ def finish(folder: Path, path: Path, kind: str, first_at_us: int) -> int:
 def finish_orphans(folder: Path) -> int:
     """Make finished segments of what killed workers have left below a folder; return the records.
 
-    Raises the OSError of a worker whose files could not be finished, once those of the others are.
+    Raises the error of a worker whose files could not be finished, once those of the others are.
     """
     rows = 0
     spool = folder / SPOOL
     if not spool.is_dir():
         return 0
-    failed: OSError | None = None
+    failed: Exception | None = None
     with orphans(spool) as found:
         for files in found:
             try:
                 rows += sum(_finish_orphan(folder, path, kind) for path, kind in files)
-            except OSError as error:  # what refers to items is not finished before them
+            except Exception as error:  # of whatever kind; what refers to items is not finished before them
                 failed = error
     if failed is not None:
         raise failed
@@ -258,6 +258,8 @@ def finish_orphans(folder: Path) -> int:
 
 
 def _finish_orphan(folder: Path, path: Path, kind: str) -> int:
+    if lost := unread_bytes(path):
+        log.warning("events_cut_off", file=str(path), bytes=lost)
     first = first_record(path, kind)
     if first is None:
         path.unlink()

@@ -40,9 +40,8 @@ def forget(folder: Path, user_id: str, report: Callable[[int], None] = lambda se
     Raises DataError if a segment cannot be read or written; what was taken out before stays out.
     """
     looked = itertools.count(1)
-    answers = list(segments(folder, IMPRESSIONS))
     theirs, with_theirs = _Answers(), []
-    for name, path in answers:
+    for name, path in segments(folder, IMPRESSIONS):
         table = _read(path, COLUMNS)
         found = table.filter(_is_given_to(table, user_id))
         if len(found):
@@ -51,11 +50,12 @@ def forget(folder: Path, user_id: str, report: Callable[[int], None] = lambda se
         report(next(looked))
     if not with_theirs:
         return Forgotten(0, 0)
-    others = (_read(path, COLUMNS) for _, path in answers)
-    for table in itertools.chain(others, unfinished(folder, IMPRESSIONS)) if theirs.caller_ids else ():
-        shared = pc.is_in(table["caller_id"], pa.array(theirs.caller_ids, pa.string()))
+    # Before the finished files, which are looked for anew: one that is finished meanwhile is in both.
+    others = (_read(path, COLUMNS) for _, path in segments(folder, IMPRESSIONS))
+    ids = theirs.ids
+    for table in itertools.chain(unfinished(folder, IMPRESSIONS), others):
+        shared = pc.or_(pc.is_in(table["caller_id"], ids), pc.is_in(table["impression_id"], ids))
         theirs.add(table.filter(pc.and_(shared, pc.invert(_is_given_to(table, user_id)))), is_theirs=False)
-    # Before the finished files: one that is finished meanwhile is in both.
     waiting_ids = {
         request_id
         for table in unfinished(folder, FEEDBACK)
@@ -86,22 +86,21 @@ class _Answers:
     """A user's answers by the ids that feedback may name them by, beside those of others that callers named alike."""
 
     def __init__(self) -> None:
-        self._ids: set[str] = set()
         self._given: dict[str, list[tuple[int, bool]]] = {}
-        """When answers were given, in microseconds, and whether to the user, by the caller's own id; in order."""
+        """When answers were given, in microseconds, and whether to the user, by an id of theirs; in order."""
 
     @property
-    def caller_ids(self) -> list[str]:
-        """Return the callers' own ids of the user's answers."""
-        return list(self._given)
+    def ids(self) -> pa.Array:
+        """Return the ids of the user's answers, our own and their callers'."""
+        return pa.array(self._given, pa.string())
 
     def add(self, table: pa.Table, *, is_theirs: bool) -> None:
-        """Add answers: all of the user, and then those of others that have one of `caller_ids`."""
-        if is_theirs:
-            self._ids.update(table["impression_id"].to_pylist())
-        for caller_id, at_us in zip(table["caller_id"].to_pylist(), _times_us(table), strict=True):
-            if caller_id is not None:
-                bisect.insort(self._given.setdefault(caller_id, []), (at_us, is_theirs))
+        """Add answers: all of the user, and then those of others that have one of `ids`."""
+        names = zip(table["impression_id"].to_pylist(), table["caller_id"].to_pylist(), strict=True)
+        for ids, at_us in zip(names, _times_us(table), strict=True):
+            for one in ids:
+                if one is not None and (is_theirs or one in self._given):
+                    bisect.insort(self._given.setdefault(one, []), (at_us, is_theirs))
 
     def have(self, feedback: pa.Table) -> list[bool]:
         """Tell of feedback whether it is on one of the user's answers.
@@ -109,7 +108,7 @@ class _Answers:
         As `ctr join` has it, it is on the answer that was given last before it.
         """
         return [
-            request_id in self._ids or self._is_theirs(request_id, at_us)
+            self._is_theirs(request_id, at_us)
             for request_id, at_us in zip(feedback["request_id"].to_pylist(), _times_us(feedback), strict=True)
         ]
 

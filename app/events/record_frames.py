@@ -9,6 +9,7 @@ A file may break off anywhere, or be damaged where a machine lost its power: it 
 
 from __future__ import annotations
 
+import os
 import struct
 from collections.abc import Iterator, Mapping, Sequence
 from typing import IO, Any
@@ -18,6 +19,7 @@ import numpy as np
 import numpy.typing as npt
 from xxhash import xxh3_64_intdigest
 
+from app.errors import DataError
 from app.events.records import FEEDBACK, IMPRESSIONS, ITEMS, Feedback, ImpressionBlock, ItemSlots, Record
 
 _HEADER = struct.Struct("<IQ")
@@ -33,15 +35,36 @@ def to_frame(records: Sequence[Record]) -> bytes:
 
 
 def read_frames(file: IO[bytes], kind: str) -> Iterator[Sequence[Record]]:
-    """Yield the records of one frame after the other, up to the first that is not whole or is damaged."""
+    """Yield the records of one frame after the other, up to the first that is not whole or is damaged.
+
+    Raises DataError if a whole frame holds other records than these, as another release may have written.
+    """
     decode = _DECODERS[kind].decode
+    for content in _contents(file):
+        try:
+            records = decode(content)
+            yield [_with_shapes(record) for record in records] if kind == IMPRESSIONS else records
+        except (msgspec.MsgspecError, ValueError, KeyError) as error:
+            raise DataError(f"records of {kind} in another format: {error}") from error
+
+
+def whole_bytes(file: IO[bytes]) -> int:
+    """Return how many bytes of a file are in frames that can be read."""
+    return sum(_HEADER.size + len(content) for content in _contents(file))
+
+
+def _contents(file: IO[bytes]) -> Iterator[bytes]:
+    """Yield what is in each frame, from the first to the last that is whole, undamaged and behind others that are."""
+    size = file.seek(0, os.SEEK_END)
+    file.seek(0)
     while len(header := file.read(_HEADER.size)) == _HEADER.size:
         length, digest = _HEADER.unpack(header)
-        content = file.read(length)
-        if not length or len(content) < length or xxh3_64_intdigest(content) != digest:
+        if not 0 < length <= size - file.tell():  # a damaged length may be one of gigabytes
             return
-        records = decode(content)
-        yield [_with_shapes(record) for record in records] if kind == IMPRESSIONS else records
+        content = file.read(length)
+        if xxh3_64_intdigest(content) != digest:
+            return
+        yield content
 
 
 def _to_extension(array: npt.NDArray[Any]) -> msgspec.msgpack.Ext:

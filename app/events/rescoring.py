@@ -18,7 +18,7 @@ import torch
 
 from app.errors import ArtifactError
 from app.events.joining.log_reader import LogReader
-from app.events.records import IMPRESSIONS, ITEMS
+from app.events.records import IMPRESSIONS
 from app.features.slots import Slots
 from app.native.scorer import Floats
 from app.registry.artifact.artifact import Artifact
@@ -74,9 +74,7 @@ def rescore(
     stop = until or datetime.now(UTC)
     for start, end in log.spans(IMPRESSIONS, first, stop, SPAN):
         answers = log.records(IMPRESSIONS, start, end).collect().unique("impression_id", maintain_order=True)
-        refer_to = answers.select(pl.col("items").explode().drop_nulls().unique().alias("reference"))
-        recorded = log.records(ITEMS, start - timedelta(days=2), end)
-        items = recorded.join(refer_to.lazy(), on="reference", how="semi").collect().unique("reference")
+        items = log.items_of(answers, start, end)
         for (model, version), of_version in answers.group_by("model", "version", maintain_order=True):
             key = str(model), int(version)
             if key in result.unavailable:

@@ -12,6 +12,7 @@ from typing import NamedTuple
 import pyarrow as pa
 import pyarrow.parquet as pq
 
+from app.errors import DataError
 from app.events.segment_columns import SCHEMAS, dictionary_columns
 
 SUFFIX = ".parquet"
@@ -77,13 +78,18 @@ def write_segment(folder: Path, name: SegmentName, batches: Iterable[pa.RecordBa
 
 
 def segments(folder: Path, kind: str) -> Iterator[tuple[SegmentName, Path]]:
-    """Yield the finished segments of one kind, oldest first."""
-    found = [
-        (name, path)
-        for path in (folder / kind).glob(f"date=*/hour=*/*{SUFFIX}")
-        if (name := parse_segment_name(path.relative_to(folder).as_posix())) is not None
-    ]
+    """Yield the finished segments of one kind, oldest first. Raises DataError if a folder of theirs cannot be read."""
+    found = []
+    for parent, _, files in os.walk(folder / kind, onerror=_require_readable):
+        paths = [Path(parent, file) for file in files]
+        names = [parse_segment_name(path.relative_to(folder).as_posix()) for path in paths]
+        found += [(name, path) for name, path in zip(names, paths, strict=True) if name is not None]
     yield from sorted(found)
+
+
+def _require_readable(error: OSError) -> None:
+    if not isinstance(error, FileNotFoundError):
+        raise DataError(f"{error.filename} cannot be read: {error.strerror}") from error
 
 
 def _row_groups(batches: Iterable[pa.RecordBatch]) -> Iterator[pa.Table]:

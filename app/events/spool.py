@@ -17,7 +17,8 @@ from pathlib import Path
 
 import pyarrow as pa
 
-from app.events.record_frames import read_frames, to_frame
+from app.errors import DataError
+from app.events.record_frames import read_frames, to_frame, whole_bytes
 from app.events.records import KINDS, Record, size_of
 from app.events.segment_columns import to_batch
 from app.runtime.file_lock import try_lock
@@ -62,7 +63,10 @@ class SpoolFile:
 
 
 def read_spool(path: Path, kind: str) -> Iterator[pa.RecordBatch]:
-    """Yield the whole frames of a spool file as columns, of `READ_AT_ONCE` records or a few more. Raises OSError."""
+    """Yield the whole frames of a spool file as columns, of `READ_AT_ONCE` records or a few more.
+
+    Raises OSError, and DataError if records are in another format.
+    """
     held: list[Record] = []
     rows = 0
     for record in _records(path, kind):
@@ -77,15 +81,24 @@ def read_spool(path: Path, kind: str) -> Iterator[pa.RecordBatch]:
 
 
 def first_record(path: Path, kind: str) -> Record | None:
-    """Return the first record, or block of them, of a spool file; None if it has none. Raises OSError."""
+    """Return the first record, or block of them, of a spool file; None if it has none. Raises as `read_spool` does."""
     with contextlib.closing(_records(path, kind)) as records:
         return next(records, None)
 
 
+def unread_bytes(path: Path) -> int:
+    """Return how many bytes at the end of a spool file cannot be read. Raises OSError."""
+    with path.open("rb") as file:
+        return os.fstat(file.fileno()).st_size - whole_bytes(file)
+
+
 def _records(path: Path, kind: str) -> Generator[Record, None, None]:
     with path.open("rb") as file:
-        for records in read_frames(file, kind):
-            yield from records
+        try:
+            for records in read_frames(file, kind):
+                yield from records
+        except DataError as error:
+            raise DataError(f"{path}: {error}") from error
 
 
 def unfinished(folder: Path, kind: str) -> Iterator[pa.Table]:
@@ -114,11 +127,11 @@ def orphans(folder: Path) -> Iterator[list[list[tuple[Path, str]]]]:
         locks: list[Path] = []
         for lock in sorted(folder.glob("*.lock")):
             try:
-                descriptor = os.open(lock, os.O_RDWR | os.O_CLOEXEC)
-            except FileNotFoundError:
+                descriptor = os.open(lock, os.O_RDONLY | os.O_CLOEXEC)
+            except OSError:  # it is gone, or nobody here may tell whether its worker lives
                 continue
             held.callback(os.close, descriptor)
-            if not try_lock(descriptor) or not lock.exists():
+            if not try_lock(descriptor) or not lock.is_file():
                 continue
             locks.append(lock)
             files = [(kind, folder.glob(f"{lock.stem}-*.{kind}{SUFFIX}")) for kind in KINDS]
@@ -129,5 +142,7 @@ def orphans(folder: Path) -> Iterator[list[list[tuple[Path, str]]]]:
                 lock.unlink(missing_ok=True)
 
 
-def _number(path: Path) -> int:
-    return int(path.name.partition("-")[2].partition(".")[0])
+def _number(path: Path) -> tuple[int, str]:
+    """Return by what the files of a worker are in the order in which it wrote them; others come first."""
+    number = path.name.partition("-")[2].partition(".")[0]
+    return (int(number) if number.isdecimal() else -1), path.name

@@ -50,7 +50,11 @@ def seconds_of_value(value: object) -> float | None:
     if isinstance(value, bool):
         return None
     if isinstance(value, int | float | Decimal):
-        return seconds_of_number(float(value)) if math.isfinite(value) else None
+        try:
+            number = float(value)
+        except (OverflowError, ValueError):  # an integer of hundreds of digits; a signalling NaN
+            return None
+        return seconds_of_number(number) if math.isfinite(number) else None
     if isinstance(value, datetime):
         return (value if value.tzinfo else value.replace(tzinfo=UTC)).timestamp()
     if isinstance(value, date):

@@ -1,7 +1,6 @@
 """Throttle a thread that works on a large version beside requests: small slices, pauses as long as requests need.
 
-The loader's thread yields the core to the event loop's, but while it runs it often has the interpreter's lock,
-and much of the memory's bandwidth.
+The loader's thread and the event loop's may have one core between them, and the kernel would give each its half.
 """
 
 from __future__ import annotations

@@ -17,7 +17,10 @@ export function startRank() {
     event.preventDefault();
     await rank(false);
   });
-  $("user").addEventListener("change", () => showChanges([])); // what was typed for one user is not put back for another
+  $("user").addEventListener("change", () => {
+    asked++; // the answer for another user comes too late
+    showChanges([]); // what was typed for one user is not put back for another
+  });
   startRequest(() => { if (before) rank(true); });
 }
 

@@ -143,7 +143,7 @@ async function fillFromCatalogue() {
   $("picker").hidden = !catalogue.items.count;
   $("user-hint").textContent = catalogue.users.count ? `one of ${catalogue.users.count.toLocaleString("en")}; empty for a guest` : "an id; empty for a guest";
   await Promise.all([findItems(), findUsers()]);
-  if (!isTaken($("user")) && $("users").firstChild) $("user").value = $("users").firstChild.value;
+  if (!isTaken($("user")) && !typedValues().size && $("users").firstChild) $("user").value = $("users").firstChild.value;
   await learnTitles(itemIds());
 }
 
@@ -218,7 +218,7 @@ function showFields(fields) {
     make("fieldset", {}, make("legend", {}, (entity === "user" ? "Of the user" : "Of the context") +
       (some.length > MAX_FIELDS ? `, the first ${MAX_FIELDS} of ${some.length}` : "")),
       ...some.slice(0, MAX_FIELDS).map(field => {
-        const input = make("input", {autocomplete: "off", placeholder: entity === "user" ? "as stored" : "missing"});
+        const input = make("input", {autocomplete: "off", placeholder: entity === "user" && shownUser ? "as stored" : "missing"});
         Object.assign(input.dataset, {entity, field: field.name, type: field.type, stored: ""});
         return make("label", {}, `${field.name} `, input);
       }))));
@@ -226,6 +226,7 @@ function showFields(fields) {
 
 let shown = Promise.resolve();
 let readings = 0;
+let shownUser = "";
 
 /** Wait until the form is filled, and the features of the user who is typed are shown. */
 export const settled = () => shown;
@@ -239,7 +240,8 @@ function showStored() {
 /** Who ranks waits for the first attempts; where the store is slower than they last, it is asked on beside. */
 async function readStored(number) {
   const user = $("user").value.trim();
-  clearStored(user ? "as stored" : "missing"); // at once: another user's features are not his
+  if (user !== shownUser) clearStored(user ? "as stored" : "missing"); // at once: another user's features are not his
+  shownUser = user;
   if (!user || !hasCatalogue) return;
   for (const wait of READ_AFTER_MS) {
     if (await isRead(user, number, wait)) return;

@@ -74,6 +74,7 @@ BAD: list[tuple[Any, str]] = [
     ({"item_id": "1", "type": "click"}, "request_id"),
     ({**CLICK, "type": "clcik"}, "click, shown"),
     ({**CLICK, "request_id": "with blank"}, "request_id"),
+    ({**CLICK, "at": 10**400}, "at"),
     ({**CLICK, "item_id": ""}, "item_id"),
     ({**CLICK, "item_id": 2**64}, "more than 64 bits"),
     ({**CLICK, "item_id": 7.5}, "item_id"),

@@ -37,6 +37,12 @@ def test_without_a_log_it_says_what_is_missing(ctr: Ctr, tmp_path: Path, command
         assert said in err
 
 
+def test_somebody_has_to_be_named(ctr: Ctr, tmp_path: Path) -> None:
+    status, out, err = ctr("events", "forget", "", "--events", str(tmp_path))
+    assert (status, out) == (1, "")
+    assert "name the user" in err
+
+
 def test_a_user_is_forgotten_by_the_id_or_by_its_hash(
     ctr: Ctr, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:

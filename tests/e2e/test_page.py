@@ -202,6 +202,55 @@ def test_what_is_changed_of_one_user_is_not_sent_for_another(
         assert all("user_features" not in body for body in sent if body["user_id"] == "6")
 
 
+def test_the_late_answer_for_another_user_is_not_shown(browser: Browser, service: tuple[Running, ModelStore]) -> None:
+    with opened(browser, service[0].url) as page:
+        page.get_by_label("User one of").fill("4")
+        page.locator("#user").press("Tab")
+        rank(page)
+        page.get_by_text("what if they were others").click()
+        age = page.locator("input[data-entity=user][data-field=age]")
+        held: list[Route] = []
+        page.route("**/rank", lambda route: held.append(route))
+        age.fill("78")
+        while not held:
+            page.wait_for_timeout(10)
+        page.get_by_label("User one of").fill("5")
+        page.locator("#user").press("Tab")
+        expect(age).to_have_value(str(raw_users()["5"]["age"]))
+        with page.expect_response("**/rank"):
+            held[0].continue_()
+        page.unroute("**/rank")
+        page.get_by_label("hour").fill("3")
+        expect(page.locator("#facts")).to_contain_text("stable")
+        expect(page.locator("#what-if"), "it is compared with no answer for user 4").to_be_hidden()
+
+
+def test_what_was_typed_for_a_user_stays_while_the_form_is_filled(
+    browser: Browser, service: tuple[Running, ModelStore]
+) -> None:
+    with opened(browser, service[0].url) as page:
+        held: list[Route] = []
+        page.route("**/catalogue", lambda route: held.append(route))
+        page.reload()
+        page.locator("#user").fill("4")
+        page.locator("#user").press("Tab")
+        page.get_by_text("what if they were others").click()
+        age, gender = (page.locator(f"input[data-entity=user][data-field={name}]") for name in ("age", "gender"))
+        age.fill("77")
+        while not held:
+            page.wait_for_timeout(10)
+        for route in held:
+            route.continue_()
+        expect(gender).to_have_value(raw_users()["4"]["gender"])
+        page.unroute("**/catalogue")
+        expect(age).to_have_value("77")
+        page.get_by_text("Options").click()
+        with page.expect_response("**/catalogue/features?*"):
+            page.get_by_label("API key").fill("a key")
+            page.get_by_label("API key").press("Tab")
+        expect(age).to_have_value("77")
+
+
 def test_a_slow_store_is_asked_on_and_what_was_typed_meanwhile_stays(
     browser: Browser, service: tuple[Running, ModelStore]
 ) -> None:

@@ -17,10 +17,11 @@ from structlog.testing import capture_logs
 
 pq = pytest.importorskip("pyarrow.parquet", reason="pyarrow is not installed: pip install ctr-serving[events]")
 
-from app.errors import ConfigError  # noqa: E402
+from app.errors import ConfigError, DataError  # noqa: E402
 from app.events.event_log import EventLog  # noqa: E402
 from app.events.event_queue import EventQueue  # noqa: E402
 from app.events.event_writer import EventWriter, finish_orphans  # noqa: E402
+from app.events.record_frames import to_frame  # noqa: E402
 from app.events.records import FEEDBACK, IMPRESSIONS, ITEMS, Feedback, ImpressionBlock  # noqa: E402
 from app.events.retention import Retention  # noqa: E402
 from app.events.segment import SegmentName, parse_segment_name, segments  # noqa: E402
@@ -190,10 +191,33 @@ def test_a_damaged_file_of_one_killed_worker_keeps_nobody_from_finishing_the_oth
     content = damaged.path.read_bytes()
     damaged.path.write_bytes(content[:-20] + bytes(20))
     leave_behind(tmp_path, "B", 2)
-    assert finish_orphans(tmp_path) == 3
+    (tmp_path / SPOOL / "C.lock").mkdir()
+    with capture_logs() as lines:
+        assert finish_orphans(tmp_path) == 3
+    assert [(line["event"], line["file"], line["bytes"]) for line in lines] == [
+        ("events_cut_off", str(damaged.path), len(content))
+    ]
+    (tmp_path / SPOOL / "C.lock").rmdir()
     assert [row["impression_id"] for row in rows(tmp_path, IMPRESSIONS)] == ["impression-1", "impression-2"]
     assert [row["reference"] for row in rows(tmp_path, ITEMS)] == [2]
     assert not list((tmp_path / SPOOL).iterdir())
+
+
+def test_a_file_of_another_format_is_named_and_keeps_nobody_from_finishing_the_others(tmp_path: Path) -> None:
+    file = leave_behind(tmp_path, "A", 1)
+    file.path.write_bytes(to_frame([click(1)]))
+    leave_behind(tmp_path, "B", 2).path.with_name("B-1 copy.feedback.frames").touch()
+    with pytest.raises(DataError, match=r"A-1\.items\.frames: records of items in another format"):
+        finish_orphans(tmp_path)
+    assert [row["impression_id"] for row in rows(tmp_path, IMPRESSIONS)] == ["impression-2"]
+    assert file.path.exists()
+
+
+def test_a_folder_that_cannot_be_read_is_named(tmp_path: Path) -> None:
+    assert list(segments(tmp_path, ITEMS)) == []
+    (tmp_path / ITEMS).touch()
+    with pytest.raises(DataError, match=f"{tmp_path / ITEMS} cannot be read"):
+        list(segments(tmp_path, ITEMS))
 
 
 def test_what_could_not_be_finished_at_first_is_tried_again(tmp_path: Path) -> None:

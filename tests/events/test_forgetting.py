@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections.abc import Iterator
 from pathlib import Path
 from typing import Any
 
@@ -10,6 +11,7 @@ import pytest
 pq = pytest.importorskip("pyarrow.parquet", reason="pyarrow is not installed: pip install ctr-serving[events]")
 
 from app.errors import DataError  # noqa: E402
+from app.events import forgetting  # noqa: E402
 from app.events.event_writer import finish  # noqa: E402
 from app.events.forgetting import forget  # noqa: E402
 from app.events.hashed_id import hashed_id  # noqa: E402
@@ -78,6 +80,35 @@ def test_feedback_by_an_id_that_callers_share_is_on_what_was_shown_last_before_i
     assert forget(tmp_path, "42") == (2, 0)
     assert [row["user_id"] for row in rows(tmp_path, IMPRESSIONS)] == ["43"]
     assert [row["feedback_id"] for row in rows(tmp_path, FEEDBACK)] == ["click-3", "click-4"]
+
+
+def test_an_id_of_ours_that_a_caller_named_a_later_request_by_is_on_what_was_shown_last_too(tmp_path: Path) -> None:
+    first = impression(7, at_us=AT_US)._replace(user_id="7")
+    second = impression(8, at_us=AT_US + MINUTE_US)._replace(user_id="42", caller_id=first.impression_id)
+    sent = [click(n, at_us=AT_US + n * MINUTE_US + 1000)._replace(request_id=first.impression_id) for n in range(2)]
+    write(tmp_path, [first, second], sent)
+    assert forget(tmp_path, "42") == (1, 0)
+    assert [row["feedback_id"] for row in rows(tmp_path, FEEDBACK)] == ["click-0"]
+    write(tmp_path, [second], sent, part=1)
+    assert forget(tmp_path, "7") == (1, 0)
+    assert {row["feedback_id"] for row in rows(tmp_path, FEEDBACK)} == {"click-1"}
+
+
+def test_an_answer_that_is_finished_meanwhile_keeps_the_feedback_on_it(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    shared = [impression(n, at_us=AT_US + n * MINUTE_US)._replace(caller_id="session") for n in range(2)]
+    sent = [click(n, at_us=AT_US + n * MINUTE_US + 1000)._replace(request_id="session") for n in range(2)]
+    write(tmp_path, [shared[0]._replace(user_id="42")], sent)
+
+    def finished_meanwhile(folder: Path, kind: str) -> Iterator[Any]:
+        if kind == IMPRESSIONS:
+            write(folder, [shared[1]._replace(user_id="43")], [], part=1)
+        yield from ()
+
+    monkeypatch.setattr(forgetting, "unfinished", finished_meanwhile)
+    assert forget(tmp_path, "42") == (1, 0)
+    assert [row["feedback_id"] for row in rows(tmp_path, FEEDBACK)] == ["click-1"]
 
 
 def test_an_answer_that_is_not_finished_keeps_the_feedback_on_it(tmp_path: Path) -> None:

@@ -10,7 +10,8 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from app.events.record_frames import read_frames, to_frame
+from app.errors import DataError
+from app.events.record_frames import read_frames, to_frame, whole_bytes
 from app.events.records import FEEDBACK, IMPRESSIONS, ITEMS, Record
 from tests.events.records import block, click, impression, item
 
@@ -56,6 +57,29 @@ def test_what_is_behind_the_last_whole_frame_is_left(kind: str, data: st.DataObj
     content = frame + frame[: data.draw(st.integers(0, len(frame) - 1))]
     (read,) = read_frames(io.BytesIO(content), kind)
     assert_same(RECORDS[kind], read)
+
+
+def test_a_whole_frame_of_another_format_is_no_damage() -> None:
+    with pytest.raises(DataError, match="another format"):
+        list(read_frames(io.BytesIO(to_frame([click(1)])), ITEMS))
+
+
+class NotedReads(io.BytesIO):
+    """A file that notes how much it was asked for at once."""
+
+    largest = 0
+
+    def read(self, size: int | None = -1, /) -> bytes:
+        self.largest = max(self.largest, size or -1)
+        return super().read(size)
+
+
+def test_a_length_of_gigabytes_is_not_read() -> None:
+    frame = to_frame([item(1)])
+    file = NotedReads(frame + b"\xff\xff\xff\xff" + frame[4:])
+    assert len(list(read_frames(file, ITEMS))) == 1
+    assert file.largest < len(frame)
+    assert whole_bytes(file) == len(frame)
 
 
 @pytest.mark.parametrize("kind", RECORDS)

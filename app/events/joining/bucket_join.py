@@ -16,7 +16,7 @@ import pyarrow as pa
 
 from app.events.impression_id import ALPHABET, LENGTH
 from app.events.joining.log_reader import LogReader
-from app.events.records import FEEDBACK, IMPRESSIONS, ITEMS
+from app.events.records import FEEDBACK, IMPRESSIONS
 
 SHOWN = "shown"
 """Type of feedback that says that an item was on the screen."""
@@ -24,7 +24,6 @@ NOT_SHOWN = -1
 """Label of an item that was not on the screen, though the answer has it."""
 SKEW = timedelta(minutes=5)
 """A sender's clock may be so far behind: what it says happened before the answer happened with it."""
-DAY = timedelta(days=1)
 
 
 @dataclass
@@ -73,11 +72,7 @@ def join_bucket(log: LogReader, start: datetime, stop: datetime, window: timedel
     """
     counts = JoinCounts()
     answers = log.records(IMPRESSIONS, start, stop).collect().unique("impression_id", keep="first")
-    refer_to = answers.select(pl.col("items").explode().drop_nulls().unique().alias("reference"))
-    # Slots are recorded again each day; a day earlier at the earliest if the answer was given at midnight.
-    since = start.replace(hour=0, minute=0, second=0, microsecond=0) - DAY
-    items = log.records(ITEMS, since, stop).join(refer_to.lazy(), on="reference", how="semi").collect()
-    items = items.unique("reference", keep="first").sort("reference")
+    items = log.items_of(answers, start, stop)
     shown = answers.select("impression_id", "items").explode("items").drop_nulls("items")
     lacking = shown.join(items, left_on="items", right_on="reference", how="anti")["impression_id"].unique()
     counts.without_slots = len(lacking)

@@ -9,6 +9,7 @@ A span is joined once it and the window after it are over, so a part says the sa
 
 from __future__ import annotations
 
+import contextlib
 from collections.abc import Callable
 from datetime import UTC, datetime, timedelta
 from pathlib import Path
@@ -104,7 +105,8 @@ def _join_locked(
             f"{out}: was joined with --window {state.window_s:g}s --every {state.every_s:g}s --label {state.label}; "
             "join in the same way, or into another folder"
         )
-    finish_orphans(events)
+    with contextlib.suppress(PermissionError):  # who may only read the log reads what is unfinished as it is
+        finish_orphans(events)
     log = LogReader(events)
     for schema in (events / SCHEMAS).glob("*.json"):
         (out / SCHEMAS).mkdir(exist_ok=True)

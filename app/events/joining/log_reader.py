@@ -12,10 +12,13 @@ import pyarrow as pa
 import pyarrow.parquet as pq
 
 from app.errors import DataError
-from app.events.records import IMPRESSIONS, KINDS
+from app.events.records import IMPRESSIONS, ITEMS, KINDS
 from app.events.segment import segments
 from app.events.segment_columns import FORMAT, SCHEMAS
 from app.events.spool import unfinished
+
+RECORDED_WITHIN = timedelta(minutes=5)
+"""Slots are recorded so long after an answer that refers to them at most: 0.1 s, where nothing holds the worker up."""
 
 
 class _Extent(NamedTuple):
@@ -73,11 +76,25 @@ class LogReader:
         frames = frames or [_empty(kind).lazy()]
         return pl.concat(frames).filter(pl.col("at") >= start, pl.col("at") < stop)
 
+    def items_of(self, answers: pl.DataFrame, start: datetime, stop: datetime) -> pl.DataFrame:
+        """Return the slots that answers given in [start, stop) refer to, each reference once, in their order.
+
+        Slots are recorded again each day, that is a day earlier at the earliest if an answer was given at midnight;
+        and answers wait for each other, so that slots may be recorded after those who refer to them.
+        """
+        since = start.replace(hour=0, minute=0, second=0, microsecond=0) - timedelta(days=1)
+        refer_to = answers.select(pl.col("items").explode().drop_nulls().unique().alias("reference"))
+        recorded = self.records(ITEMS, since, stop + RECORDED_WITHIN)
+        items = recorded.join(refer_to.lazy(), on="reference", how="semi").collect()
+        return items.unique("reference", keep="first").sort("reference")
+
 
 def _extents(folder: Path, kind: str) -> Iterator[_Extent]:
     for _, path in segments(folder, kind):
         try:
             metadata = pq.read_metadata(path)
+        except PermissionError as error:
+            raise DataError(f"{path} cannot be read: {error.strerror}") from error
         except (OSError, pa.ArrowInvalid) as error:
             raise DataError(
                 f"{path}: not a whole segment ({error}); take it out of the log to go on without it"

@@ -4,13 +4,13 @@ from __future__ import annotations
 
 import asyncio
 from collections.abc import Callable
+from concurrent.futures import ThreadPoolExecutor
 from typing import TypeVar, TypeVarTuple
 
 from app.errors import ArtifactError
 from app.registry.artifact.artifact import Artifact
 from app.registry.store.model_store import ModelStore
 from app.runtime.thread_pacer import in_background
-from app.runtime.thread_priority import background_threads
 
 T = TypeVar("T")
 Arguments = TypeVarTuple("Arguments")
@@ -20,7 +20,7 @@ class LoaderThread:
     """One thread of its own: loads never wait for other work, and every model comes from one malloc arena."""
 
     def __init__(self) -> None:
-        self._executor = background_threads(1, "model-store")
+        self._executor = ThreadPoolExecutor(1, thread_name_prefix="model-store")
 
     def run(self, function: Callable[[*Arguments], T], *args: *Arguments) -> asyncio.Future[T]:
         """Call a function on the thread, after those that were given to it before."""

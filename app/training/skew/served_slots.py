@@ -15,7 +15,7 @@ import numpy.typing as npt
 import polars as pl
 
 from app.events.joining.log_reader import LogReader
-from app.events.records import IMPRESSIONS, ITEMS
+from app.events.records import IMPRESSIONS
 from app.features.slots import Slots
 from app.training.skew.offline_table import OfflineTable, Positions, Times
 
@@ -77,10 +77,7 @@ def _users(answers: pl.DataFrame, table: OfflineTable) -> ServedPart:
 def _items(
     log: LogReader, answers: pl.DataFrame, table: OfflineTable, start: datetime, stop: datetime
 ) -> Iterator[ServedPart]:
-    refer_to = answers.select(pl.col("items").explode().drop_nulls().unique().alias("reference"))
-    # Slots are recorded again each day; a day earlier at the earliest if the answer was given at midnight.
-    recorded = log.records(ITEMS, start - timedelta(days=2), stop)
-    items = recorded.join(refer_to.lazy(), on="reference", how="semi").collect().unique("reference").sort("reference")
+    items = log.items_of(answers, start, stop)
     if not len(items):
         return
     reference_C, slots = items["reference"].to_numpy(), _slots(items, "keys", "values")

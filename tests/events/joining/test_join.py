@@ -167,6 +167,14 @@ def test_every_item_of_a_part_has_its_slots(tmp_path: Path) -> None:
         assert there.row(0, named=True)["keys"] == item(there["reference"][0]).keys.tolist()
 
 
+def test_slots_are_found_that_were_recorded_after_the_answer_and_in_another_part(tmp_path: Path) -> None:
+    answers = [impression(number, at_us=BEGAN_US + number * HOUR_US - 10_000) for number in range(1, 4)]
+    slots = [item(one, at_us=answer.at_us + 90_000) for answer in answers for one in answer.item_references.tolist()]
+    write(tmp_path / "events", [*answers, *slots])
+    result = join(tmp_path / "events", tmp_path / "out", until=at(4))
+    assert (result.counts.answers, result.counts.without_slots) == (3, 0)
+
+
 def test_an_answer_whose_slots_are_not_there_is_left_out_and_counted(tmp_path: Path) -> None:
     records = [record for record in log_of(2) if not (isinstance(record, ItemSlots) and record.reference == 31)]
     write(tmp_path / "events", records)
