@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 from collections.abc import Collection, Mapping
-from functools import cache
 from typing import Any
 
 import msgspec
@@ -102,14 +101,14 @@ def serve_openapi(app: FastAPI) -> None:
     It takes 40 milliseconds, so a thread makes it.
     """
     answers: KeptAnswers[bytes] = KeptAnswers()
-
-    @cache
-    def document() -> bytes:
-        return msgspec.json.encode(app.openapi())
+    document: bytes | None = None
 
     @app.get("/openapi.json", include_in_schema=False)
     async def openapi() -> Response:
-        return Response(await answers.get("", document), media_type="application/json")
+        nonlocal document
+        if document is None:
+            document = await answers.get("", lambda: msgspec.json.encode(app.openapi()))
+        return Response(document, media_type="application/json")
 
 
 def _complete(operation: dict[str, Any], *, needs_key: bool, keys: bool) -> None:
