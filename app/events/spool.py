@@ -98,7 +98,7 @@ def _records(path: Path, kind: str) -> Generator[Record, None, None]:
             for records in read_frames(file, kind):
                 yield from records
         except DataError as error:
-            raise DataError(f"{path}: {error}") from error
+            raise DataError(f"{path}: {error}; take it out of there to go on without it") from error
 
 
 def unfinished(folder: Path, kind: str) -> Iterator[pa.Table]:
