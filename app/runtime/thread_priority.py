@@ -22,12 +22,7 @@ def yield_to_requests() -> None:
         os.setpriority(os.PRIO_PROCESS, threading.get_native_id(), NICENESS)
 
 
-def background_threads(max_workers: int, thread_name_prefix: str) -> ThreadPoolExecutor:
-    """Return a pool of threads that yield to requests."""
-    return ThreadPoolExecutor(max_workers, thread_name_prefix=thread_name_prefix, initializer=yield_to_requests)
-
-
-_pool = background_threads(4, "background")
+_pool = ThreadPoolExecutor(4, thread_name_prefix="background", initializer=yield_to_requests)
 
 
 async def on_background_thread(function: Callable[[*Arguments], Result], *arguments: *Arguments) -> Result:

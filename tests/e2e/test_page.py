@@ -77,6 +77,18 @@ def ranked_bodies(page: Page) -> list[str]:
     return bodies
 
 
+def hold(page: Page, url: str) -> list[Route]:
+    """Hold the page's requests to these addresses up; returns them as they come, to be continued."""
+    held: list[Route] = []
+    page.route(url, lambda route: held.append(route))
+    return held
+
+
+def wait_until_held(page: Page, held: list[Route]) -> None:
+    while not held:
+        page.wait_for_timeout(10)
+
+
 def rank(page: Page) -> None:
     wait_for_items(page)
     page.get_by_role("button", name="Rank", exact=True).click()
@@ -149,13 +161,11 @@ def test_who_ranks_before_the_form_is_filled_ranks_for_the_user_it_is_filled_wit
 ) -> None:
     with opened(browser, service[0].url) as page:
         bodies = ranked_bodies(page)
-        waiting: list[Route] = []
-        page.route("**/catalogue/users?*", lambda route: waiting.append(route))
+        waiting = hold(page, "**/catalogue/users?*")
         page.reload()
         wait_for_items(page)
         page.get_by_role("button", name="Rank", exact=True).click()
-        while not waiting:
-            page.wait_for_timeout(10)
+        wait_until_held(page, waiting)
         assert bodies == []
         for route in waiting:
             route.continue_()
@@ -167,12 +177,10 @@ def test_the_page_puts_nobody_before_what_somebody_is_about_to_type(
     browser: Browser, service: tuple[Running, ModelStore]
 ) -> None:
     with opened(browser, service[0].url) as page:
-        waiting: list[Route] = []
-        page.route("**/catalogue/users?*", lambda route: waiting.append(route))
+        waiting = hold(page, "**/catalogue/users?*")
         page.reload()
         page.locator("#user").focus()
-        while not waiting:
-            page.wait_for_timeout(10)
+        wait_until_held(page, waiting)
         with page.expect_response("**/catalogue/items?*ids=*"):  # asked for once the user is there
             for route in waiting:
                 route.continue_()
@@ -209,11 +217,9 @@ def test_the_late_answer_for_another_user_is_not_shown(browser: Browser, service
         rank(page)
         page.get_by_text("what if they were others").click()
         age = page.locator("input[data-entity=user][data-field=age]")
-        held: list[Route] = []
-        page.route("**/rank", lambda route: held.append(route))
+        held = hold(page, "**/rank")
         age.fill("78")
-        while not held:
-            page.wait_for_timeout(10)
+        wait_until_held(page, held)
         page.get_by_label("User one of").fill("5")
         page.locator("#user").press("Tab")
         expect(age).to_have_value(str(raw_users()["5"]["age"]))
@@ -229,16 +235,14 @@ def test_what_was_typed_for_a_user_stays_while_the_form_is_filled(
     browser: Browser, service: tuple[Running, ModelStore]
 ) -> None:
     with opened(browser, service[0].url) as page:
-        held: list[Route] = []
-        page.route("**/catalogue", lambda route: held.append(route))
+        held = hold(page, "**/catalogue")
         page.reload()
         page.locator("#user").fill("4")
         page.locator("#user").press("Tab")
         page.get_by_text("what if they were others").click()
         age, gender = (page.locator(f"input[data-entity=user][data-field={name}]") for name in ("age", "gender"))
         age.fill("77")
-        while not held:
-            page.wait_for_timeout(10)
+        wait_until_held(page, held)
         for route in held:
             route.continue_()
         expect(gender).to_have_value(raw_users()["4"]["gender"])

@@ -4,7 +4,7 @@ import asyncio
 import os
 import threading
 
-from app.runtime.thread_priority import NICENESS, background_threads, on_background_thread, yield_to_requests
+from app.runtime.thread_priority import NICENESS, on_background_thread, yield_to_requests
 
 
 def test_a_thread_yields_and_the_others_do_not() -> None:
@@ -26,12 +26,11 @@ def niceness() -> tuple[int, str]:
     return os.getpriority(os.PRIO_PROCESS, threading.get_native_id()), threading.current_thread().name
 
 
-def test_all_threads_of_a_pool_yield() -> None:
+async def test_all_threads_of_the_pool_yield() -> None:
     together = threading.Barrier(2, timeout=60)
-    with background_threads(2, "loader") as pool:
-        found = [one.result() for one in [pool.submit(lambda: (together.wait(), niceness())[1]) for _ in range(2)]]
+    found = await asyncio.gather(*[on_background_thread(lambda: (together.wait(), niceness())[1]) for _ in range(2)])
     assert len({name for _, name in found}) == 2
-    assert all(nice >= NICENESS and name.startswith("loader") for nice, name in found)
+    assert all(nice >= NICENESS and name.startswith("background") for nice, name in found)
 
 
 async def test_what_takes_long_is_called_on_a_thread_that_yields() -> None:
