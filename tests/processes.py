@@ -32,6 +32,11 @@ def resident_mb(pid: int) -> float:
     return int(status.partition("VmRSS:")[2].split()[0]) / 1024
 
 
+def table_of_descriptors(pid: int) -> int:
+    """Return for how many descriptors a process has room in the kernel's table."""
+    return int(Path(f"/proc/{pid}/status").read_text().partition("FDSize:")[2].split()[0])
+
+
 def listening_ports(pid: int) -> set[int]:
     """Return the ports of the sockets with which a process listens on IPv4 addresses."""
     inodes = set()

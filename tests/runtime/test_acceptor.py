@@ -6,7 +6,6 @@ import asyncio
 import contextlib
 import errno
 import os
-import resource
 import socket
 from collections.abc import AsyncIterator
 from contextlib import asynccontextmanager
@@ -18,7 +17,6 @@ from uvicorn.server import ServerState
 
 from app.runtime.acceptor import Acceptor
 from app.runtime.connections import ConnectionLimits, Connections
-from app.runtime.descriptors import RESERVE, connections_that_fit, raise_limit
 from app.runtime.http_protocol import HttpProtocol
 from app.runtime.processes.server import server_config
 from app.settings import Settings
@@ -201,15 +199,3 @@ async def test_an_accept_that_fails_neither_spins_nor_ends_the_server() -> None:
         assert b"200 OK" in await server.ask()
         assert server.listener.calls <= 3 + 3, "once every PAUSE_S while it fails"
         assert server.app.refused == ["evicted"], "a connection that waits gives its descriptor up"
-
-
-def test_the_soft_limit_is_raised_and_a_reserve_is_kept() -> None:
-    before = resource.getrlimit(resource.RLIMIT_NOFILE)
-    used = len(os.listdir("/dev/fd"))
-    try:
-        resource.setrlimit(resource.RLIMIT_NOFILE, (used + RESERVE + 10, before[1]))
-        assert 5 <= connections_that_fit() <= 10
-        raise_limit()
-        assert resource.getrlimit(resource.RLIMIT_NOFILE)[0] == min(before[1], 1_048_576)
-    finally:
-        resource.setrlimit(resource.RLIMIT_NOFILE, before)

@@ -74,6 +74,7 @@ class Server(uvicorn.Server):
         await super().startup(sockets=[])
         config, connections = self.config, self.config.connections
         connections.total = min(connections.limits.total, descriptors.connections_that_fit())
+        descriptors.make_room(connections.total)
 
         def create_protocol() -> HttpProtocol:
             return HttpProtocol(config, self.server_state, self.lifespan.state)

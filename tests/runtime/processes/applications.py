@@ -17,6 +17,8 @@ from app.runtime.connections import ConnectionLimits, Connections
 from app.runtime.server_config import Answer
 from app.settings import Settings
 
+MAX_CONNECTIONS = 3000
+
 
 class Application:
     """Answers a path with the process id, after doing what the path names."""
@@ -25,7 +27,7 @@ class Application:
         self.folder = settings.data_dir
         self.draining = False
         self.connections = Connections(
-            ConnectionLimits(total=100, per_address=100, header_timeout_s=60, keep_alive_s=60)
+            ConnectionLimits(total=MAX_CONNECTIONS, per_address=100, header_timeout_s=60, keep_alive_s=60)
         )
 
     def ready(self) -> bool:

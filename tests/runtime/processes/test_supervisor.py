@@ -11,7 +11,8 @@ from pathlib import Path
 
 import pytest
 
-from tests.processes import has_ended, listening_ports
+from tests.processes import has_ended, listening_ports, table_of_descriptors
+from tests.runtime.processes.applications import MAX_CONNECTIONS
 from tests.runtime.processes.conftest import Service, Start, until
 
 
@@ -48,6 +49,11 @@ def test_a_fork_server_that_dies_takes_no_worker_along_and_is_replaced(start: St
 
 def test_a_worker_looks_for_garbage_though_nobody_did_while_it_was_imported(start: Start) -> None:
     assert start(workers=1).get("/collecting") == "1"
+
+
+def test_a_worker_has_room_for_all_its_connections_before_they_come(start: Start) -> None:
+    worker = int(start(workers=1).get())
+    assert table_of_descriptors(worker) >= MAX_CONNECTIONS
 
 
 def test_a_worker_listens_once_it_has_started_up_and_failed_starts_are_tried_again(
