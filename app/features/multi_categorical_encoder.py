@@ -21,7 +21,10 @@ _FLAT_JSON = msgspec.json.Decoder(list[_Scalar] | dict[str, _Scalar])
 
 
 class MultiCategoricalEncoder(CategoricalEncoder):
-    """Encodes up to `max_length` categories to a slot each, with weights that sum to 1 (mean) or are kept (sum)."""
+    """Encodes up to `max_length` categories to a slot each, with weights that sum to 1 (mean) or are kept (sum).
+
+    A weight of minus zero is zero, as a number is.
+    """
 
     def __init__(self, field: MultiCategorical, missing: MissingWords, reading: Reading) -> None:
         super().__init__(field, missing, reading)
@@ -97,14 +100,14 @@ class MultiCategoricalEncoder(CategoricalEncoder):
             used_N = np.maximum(count_N, 1).clip(max=field.max_length)
             slots.values[row, slot] = 1.0 if field.pooling == "sum" else (1.0 / used_N)[row]
         elif field.pooling == "sum":
-            slots.values[row, slot] = weights[fits]
+            slots.values[row, slot] = weights[fits] + 0.0
         else:
             heaviest_N = np.zeros(rows)
             np.maximum.at(heaviest_N, row, weights[fits])
             count_N = np.where(heaviest_N > 0, count_N, 0)  # no weight at all is no value
             shares = weights[fits] / np.where(heaviest_N > 0, heaviest_N, 1.0)[row]
             total_N = np.bincount(row, shares, minlength=rows)
-            slots.values[row, slot] = shares / np.where(heaviest_N > 0, total_N, 1.0)[row]
+            slots.values[row, slot] = shares / np.where(heaviest_N > 0, total_N, 1.0)[row] + 0.0
         slots.keys[count_N == 0], slots.values[count_N == 0] = absent
         return slots
 
@@ -134,4 +137,4 @@ class MultiCategoricalEncoder(CategoricalEncoder):
     def _weight(self, weight: object) -> float:
         if isinstance(weight, bool) or not isinstance(weight, int | float) or not abs(weight) <= FLOAT32_MAX:
             raise EncodingError(self.name, "a weight must be a finite number")
-        return float(weight)
+        return weight + 0.0

@@ -14,7 +14,10 @@ from app.features.values import FLOAT32_MAX, canonical_text, number_of
 
 
 class NumericEncoder:
-    """Encodes one number to one slot: the field's fixed key, with the raw number as value, NaN if missing."""
+    """Encodes one number to one slot: the field's fixed key, with the raw number as value, NaN if missing.
+
+    Adding zero makes minus zero zero: some forms of a number have no sign for it.
+    """
 
     def __init__(self, field: Numeric, missing: MissingWords) -> None:
         self.name = field.name
@@ -33,7 +36,7 @@ class NumericEncoder:
             except (ValueError, OverflowError):
                 number = math.nan
             if -FLOAT32_MAX <= number <= FLOAT32_MAX and not self._words:
-                return self._keys, (number,)
+                return self._keys, (number + 0.0,)
         number = self._number(value)
         return self.absent if number != number else (self._keys, (number,))
 
@@ -47,7 +50,7 @@ class NumericEncoder:
             missing_N |= np.isin(numbers_N, self._missing_numbers)
         if not (missing_N | (np.abs(numbers_N) <= FLOAT32_MAX)).all():
             return None
-        values_N = np.where(missing_N, absent[1][0], numbers_N).astype(np.float32)
+        values_N = (np.where(missing_N, absent[1][0], numbers_N) + 0.0).astype(np.float32)
         return Slots(np.full((len(numbers_N), 1), absent[0][0], np.int64), values_N[:, None])
 
     def _number(self, value: object) -> float:

@@ -164,7 +164,7 @@ def number_of(value: object, field: str) -> float:
         return math.nan
     if not abs(number) <= FLOAT32_MAX:
         raise EncodingError(field, "the number does not fit a 32-bit float")
-    return float(number)
+    return number + 0.0  # minus zero is zero: a decimal has no sign for it
 
 
 def _number_in_words(text: str, field: str) -> float:

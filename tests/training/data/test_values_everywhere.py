@@ -92,6 +92,10 @@ def whole(number: int) -> Value:
         columns[pl.Float64] = float(number)
     if abs(number) <= 2**24:
         columns[pl.Float32] = float(number)
+    if number == 0:
+        texts.append("-0.0")
+        json.append(-0.0)
+        columns[pl.Float32] = -0.0
     return Value(texts, json, columns)
 
 
@@ -297,6 +301,12 @@ def run(column: list[Value | None], data: st.DataObject) -> None:
 @settings(max_examples=100, deadline=None, suppress_health_check=[HealthCheck.too_slow])
 def test_a_value_has_one_encoding_or_one_refusal(column: list[Value | None], data: st.DataObject) -> None:
     run(column, data)
+
+
+@pytest.mark.parametrize("zero", [whole(0), weights({"a": -0.0})])
+@pytest.mark.parametrize("way", range(-1, 12))
+def test_zero_has_no_sign_in_any_form(zero: Value, way: int, tmp_path: Path) -> None:
+    check([zero], lambda ways: ways[way % len(ways)], tmp_path)
 
 
 @pytest.mark.faults
