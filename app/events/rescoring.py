@@ -73,7 +73,7 @@ def rescore(
     first = since or log.first or datetime.now(UTC)
     stop = until or datetime.now(UTC)
     for start, end in log.spans(IMPRESSIONS, first, stop, SPAN):
-        answers = log.records(IMPRESSIONS, start, end).collect().unique("impression_id", maintain_order=True)
+        answers = log.collect(log.records(IMPRESSIONS, start, end)).unique("impression_id", maintain_order=True)
         items = log.items_of(answers, start, end)
         for (model, version), of_version in answers.group_by("model", "version", maintain_order=True):
             key = str(model), int(version)

@@ -71,13 +71,14 @@ def join_bucket(log: LogReader, start: datetime, stop: datetime, window: timedel
         label: type of the feedback that makes an item's label 1.
     """
     counts = JoinCounts()
-    answers = log.records(IMPRESSIONS, start, stop).collect().unique("impression_id", keep="first")
+    answers = log.collect(log.records(IMPRESSIONS, start, stop)).unique("impression_id", keep="first")
     items = log.items_of(answers, start, stop)
     shown = answers.select("impression_id", "items").explode("items").drop_nulls("items")
     lacking = shown.join(items, left_on="items", right_on="reference", how="anti")["impression_id"].unique()
     counts.without_slots = len(lacking)
     answers = answers.filter(~pl.col("impression_id").is_in(lacking.implode())).sort("at", "impression_id")
-    feedback, counts.duplicates = _distinct(log.records(FEEDBACK, start - SKEW, stop + window).collect(), start, stop)
+    received = log.collect(log.records(FEEDBACK, start - SKEW, stop + window))
+    feedback, counts.duplicates = _distinct(received, start, stop)
     found = _found(answers, items, feedback, window)
     labels, counts.positives, counts.impressions = _labels(answers, found, label)
     counts.answers = len(answers)
@@ -158,7 +159,8 @@ def _count_lost(
     feedback = feedback.with_columns(_answered_at(feedback["request_id"]))
     late = (pl.col("at") - pl.col("answered_at") > window).fill_null(False)
     counts.late = int(feedback.select(late.sum()).item())
-    names = log.records(IMPRESSIONS, start - window, stop + SKEW).select("impression_id", "caller_id").collect()
+    answers = log.records(IMPRESSIONS, start - window, stop + SKEW)
+    names = log.collect(answers.select("impression_id", "caller_id"))
     there = pl.concat([names["impression_id"], names["caller_id"].drop_nulls()]).unique()
     counts.orphans = len(feedback.filter(~late, ~pl.col("request_id").is_in(there.implode())))
 

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Iterator
 from datetime import datetime, timedelta
+from itertools import chain
 from pathlib import Path
 from typing import NamedTuple, cast
 
@@ -69,23 +70,34 @@ class LogReader:
             yield cast(datetime, frame["at"].min()), cast(datetime, frame["at"].max())
 
     def records(self, kind: str, start: datetime, stop: datetime) -> pl.LazyFrame:
-        """Return the records of one kind with a time in [start, stop); some may be there twice."""
+        """Return the records of one kind with a time in [start, stop), for `collect`; some may be there twice."""
         paths = [extent.path for extent in self._extents[kind] if extent.last >= start and extent.first < stop]
         frames = [pl.scan_parquet(paths, hive_partitioning=False, glob=False)] if paths else []
         frames += [frame.lazy() for frame in self._spooled[kind]]
         frames = frames or [_empty(kind).lazy()]
         return pl.concat(frames).filter(pl.col("at") >= start, pl.col("at") < stop)
 
+    def collect(self, records: pl.LazyFrame) -> pl.DataFrame:
+        """Return the rows of a query on `records`. Raises DataError that names a segment which is damaged."""
+        try:
+            return records.collect()
+        except (OSError, pl.exceptions.PolarsError):
+            for extent in chain.from_iterable(self._extents.values()):
+                _require_whole(extent.path)
+            raise
+
     def items_of(self, answers: pl.DataFrame, start: datetime, stop: datetime) -> pl.DataFrame:
         """Return the slots that answers given in [start, stop) refer to, each reference once, in their order.
 
         Slots are recorded again each day, that is a day earlier at the earliest if an answer was given at midnight;
         and answers wait for each other, so that slots may be recorded after those who refer to them.
+
+        Raises DataError as `collect` does.
         """
         since = start.replace(hour=0, minute=0, second=0, microsecond=0) - timedelta(days=1)
         refer_to = answers.select(pl.col("items").explode().drop_nulls().unique().alias("reference"))
         recorded = self.records(ITEMS, since, stop + RECORDED_WITHIN)
-        items = recorded.join(refer_to.lazy(), on="reference", how="semi").collect()
+        items = self.collect(recorded.join(refer_to.lazy(), on="reference", how="semi"))
         return items.unique("reference", keep="first").sort("reference")
 
 
@@ -105,6 +117,14 @@ def _extents(folder: Path, kind: str) -> Iterator[_Extent]:
         spans = [metadata.row_group(index).column(column).statistics for index in range(metadata.num_row_groups)]
         if spans:
             yield _Extent(min(span.min for span in spans), max(span.max for span in spans), path)
+
+
+def _require_whole(path: Path) -> None:
+    """Read a segment. Raises DataError, which names it, if that fails."""
+    try:
+        pl.read_parquet(path, hive_partitioning=False, glob=False)
+    except (OSError, pl.exceptions.PolarsError) as error:
+        raise DataError(f"{path}: is damaged ({error}); take it out of the log to go on without it") from error
 
 
 def _empty(kind: str) -> pl.DataFrame:

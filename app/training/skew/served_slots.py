@@ -45,8 +45,8 @@ def served_slots(
 ) -> Iterator[ServedPart]:
     """Yield what was served in [start, stop) by a schema, for each side of which there is a table."""
     for begin, end in log.spans(IMPRESSIONS, start, stop, SPAN):
-        answers = log.records(IMPRESSIONS, begin, end).filter(pl.col("schema_hash") == schema_hash).collect()
-        answers = answers.unique("impression_id", maintain_order=True)
+        of_schema = log.records(IMPRESSIONS, begin, end).filter(pl.col("schema_hash") == schema_hash)
+        answers = log.collect(of_schema).unique("impression_id", maintain_order=True)
         for table in tables:
             if table.compared.side == "user":
                 for part in answers.iter_slices(ANSWERS_AT_ONCE) if len(answers) else ():
@@ -58,7 +58,7 @@ def served_slots(
 def schema_rows(log: LogReader, start: datetime, stop: datetime) -> pl.DataFrame:
     """Return the schemas of the answers in [start, stop), `schema_hash` and how many `answers`, the newest first."""
     answers = log.records(IMPRESSIONS, start, stop).group_by("schema_hash")
-    counts = answers.agg(pl.len().alias("answers"), pl.col("at").max()).collect()
+    counts = log.collect(answers.agg(pl.len().alias("answers"), pl.col("at").max()))
     return counts.sort("at", "schema_hash", descending=True).drop("at")
 
 

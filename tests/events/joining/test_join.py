@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import random
+import re
 from collections import Counter
 from collections.abc import Callable
 from datetime import UTC, datetime, timedelta
@@ -224,6 +225,19 @@ def test_a_damaged_segment_is_named_and_nothing_written(tmp_path: Path, damage: 
     with pytest.raises(DataError, match=r"worker-\d+\.parquet"):
         join(tmp_path / "events", tmp_path / "out", until=at(4))
     assert not parts(tmp_path / "out")
+
+
+@pytest.mark.parametrize("kind", [IMPRESSIONS, ITEMS, FEEDBACK])
+def test_a_segment_with_a_damaged_page_is_named_and_joining_goes_on_without_it(tmp_path: Path, kind: str) -> None:
+    events, out = tmp_path / "events", tmp_path / "out"
+    write(events, log_of(1, answers=5))
+    path = next(events.glob(f"{kind}/*/*/*.parquet"))
+    content = path.read_bytes()
+    path.write_bytes(content[:4] + b"\xff" * 64 + content[68:])  # the end, which says where pages are, is whole
+    with pytest.raises(DataError, match=f"{re.escape(str(path))}: is damaged .*take it out"):
+        join(events, out, until=at(4))
+    path.unlink()
+    assert join(events, out, until=at(4)).joined_until == at(3)
 
 
 def test_without_a_log_or_answers_nothing_is_joined(tmp_path: Path) -> None:

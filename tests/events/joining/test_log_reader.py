@@ -50,7 +50,7 @@ def test_spans_part_the_time_and_those_without_records_are_passed_over(
         while begin < stop:
             all_spans.append((begin, min(begin + length, stop)))
             begin += length
-        found = [len(log.records(IMPRESSIONS, *span).collect()) for span in all_spans]
+        found = [len(log.collect(log.records(IMPRESSIONS, *span))) for span in all_spans]
         assert set(spans) >= {span for span, count in zip(all_spans, found, strict=True) if count}
         assert spans == [span for span in all_spans if span in spans], "in order, and each once"
         touched = {span for span in all_spans for s in segments if at(max(s)) >= span[0] and at(min(s)) < span[1]}
