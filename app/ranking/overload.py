@@ -2,7 +2,7 @@
 
 A burst, or what a stall has held up, is let through; only when most requests of an interval were late is the process
 overloaded, and refuses each that is. Once it has refused one it works for a while on so few at a time as keep it busy:
-more would only wait for each other (docs/adr/0025).
+more would only wait for each other (docs/adr/0025). Where less is asked than it can do, as after a stall, it ends that.
 """
 
 from __future__ import annotations
@@ -15,12 +15,17 @@ LEAST_AT_ONCE = 2.0
 """So few requests are at work at once in an overloaded process, if they keep it busy: one is scored while the store
 answers for the other."""
 FEW_FOR_S = 3.0
-"""For so long after a refusal; then it is seen anew whether any is late where more are begun."""
+"""For so long after a refusal, unless less is asked than can be done; then it is seen anew whether any is late where
+more are begun."""
 TOO_IDLE, BUSY_ENOUGH = 0.85, 0.92
 """Shares of the time that a process works. Below the first, as where the store takes long, more requests are at work;
 from the second on, fewer."""
 GROWTH, DECLINE, ADAPTED_EVERY_S = 1.5, 0.85, 0.1
 """By which factors, and how often at most."""
+ENOUGH_ASKED = 0.5
+"""Of a process that has as much to do as it can, so many times as many requests find others at work as are admitted, or
+more. What comes while one is worked on is looked at afterwards and may find none, so it is not 1: simulated, 0.45 where
+nine tenths of that are asked, 0.55 where all of it is."""
 WAIT_WHILE_IDLE = 4.0
 """So many times the longest wait is let through meanwhile: some of the store's answers may take that much longer."""
 INTERVAL_S = 0.5
@@ -52,15 +57,19 @@ class Overload:
         """Until when `_at_once` requests are at work at most."""
         self._at_once = LEAST_AT_ONCE
         self._adapted_at, self._worked_by_then = now(), worked_s()
+        self._counted_from, self._asked, self._admitted, self._found_idle = 0.0, 0, 0, 0
+        """Since when the requests are counted that came while few are at work, and of these found none at work."""
 
     def refuses(self, before: int, wait_s: float) -> bool:
         """Return whether a request is refused that so many are before and that would wait so long, and count it."""
         now = self._now()
         if self.is_on and now < self._few_until:
             self._adapt(now, before)
-            return before >= self._at_once or (
+            refused = before >= self._at_once or (
                 before >= ALWAYS_ADMITTED and wait_s > WAIT_WHILE_IDLE * self._max_wait_s
             )
+            self._end_if_idle(now, before, refused=refused)
+            return refused
         late = before >= ALWAYS_ADMITTED and wait_s > self._max_wait_s
         self._arrivals += 1
         self._late_arrivals += late
@@ -73,7 +82,20 @@ class Overload:
             return False
         self._few_until = self._interval_began = now + FEW_FOR_S
         self._arrivals = self._late_arrivals = 0
+        self._counted_from, self._asked, self._admitted, self._found_idle = now, 0, 0, 0
         return True
+
+    def _end_if_idle(self, now: float, before: int, *, refused: bool) -> None:
+        """End the overload after an interval in which less was asked than this process can do, as after a stall."""
+        self._asked += 1
+        self._admitted += not refused
+        self._found_idle += before == 0
+        if now - self._counted_from <= INTERVAL_S:
+            return
+        if self._asked - self._found_idle < ENOUGH_ASKED * self._admitted:
+            self.is_on = False
+            self._interval_began, self._arrivals, self._late_arrivals = now, 0, 0
+        self._counted_from, self._asked, self._admitted, self._found_idle = now, 0, 0, 0
 
     def _adapt(self, now: float, before: int) -> None:
         """Let so many requests be at work at once as keep this process busy; `before` are now."""

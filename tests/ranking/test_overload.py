@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import heapq
+import operator
 import random
 from collections.abc import Callable
 
@@ -46,17 +47,22 @@ def test_overload_does_not_outlast_a_pause(admission: Admission, processor: Proc
 
 
 def share_done(
-    admission: Admission, processor: Processor, share: float, reply_s: Callable[[float, random.Random], float]
-) -> tuple[float, float, int]:
+    admission: Admission,
+    processor: Processor,
+    share: float,
+    reply_s: Callable[[float, random.Random], float],
+    stall_s: float = 0.0,
+) -> tuple[float, float, list[float]]:
     """Let a loop do requests' work one after the other, each in two parts with a store's reply between.
 
     Args:
         share: of what the loop can do that is asked for, evenly at random, for six seconds.
         reply_s: seconds that the store takes, by the time since the beginning.
+        stall_s: seconds for which the loop stands still, from the first second on.
 
     Returns:
         Of the last three seconds the share of what could be done that was, and the 98th percentile of how much longer
-        than the store's reply requests took; and how many were refused in all.
+        than the store's reply requests took; and when requests were refused, since the beginning.
     """
     before_s, behind_s, refusal_s, seconds = 50e-6, 450e-6, 15e-6, 6.0
     each_s, dice, began = before_s + behind_s, random.Random(5), processor.now
@@ -65,7 +71,7 @@ def share_done(
     while at < began + seconds:
         at += dice.expovariate(share / each_s)
         events.append((at, len(events), at, 0.0, 0.0, 0.0))
-    number, beyond_s, refused = len(events), [], 0
+    number, beyond_s, refused_s = len(events), [], []
 
     def work(seconds: float) -> None:
         processor.now += seconds
@@ -74,6 +80,8 @@ def share_done(
     while events and processor.now < began + seconds:
         at, _, arrived, cost, asked, reply = heapq.heappop(events)
         processor.now = max(processor.now, at)
+        if stall_s and processor.now >= began + 1.0:
+            processor.now, stall_s = processor.now + stall_s, 0.0
         if cost:
             waited = processor.now - asked
             work(behind_s)
@@ -84,7 +92,7 @@ def share_done(
         try:
             cost = admission.correct(admission.enter(REQUEST_COST, processor.now - at, 1.0), 500.0, 1.0)
         except Overloaded:
-            refused += 1
+            refused_s.append(processor.now - began)
             work(refusal_s)
             continue
         work(before_s)
@@ -93,7 +101,7 @@ def share_done(
         heapq.heappush(events, (processor.now + reply, number, arrived, cost, processor.now, reply))
     possible = (seconds / 2) / each_s * min(share, 1.0 - max(0.0, share - 1.0) * refusal_s / each_s)
     beyond_s.sort()
-    return len(beyond_s) / possible, beyond_s[int(0.98 * len(beyond_s))], refused
+    return len(beyond_s) / possible, beyond_s[int(0.98 * len(beyond_s))], refused_s
 
 
 @pytest.mark.parametrize("share", [0.7, 1.5, 5.0])
@@ -112,9 +120,25 @@ def test_however_long_the_store_takes_a_loop_is_kept_busy(
     reply_s: Callable[[float, random.Random], float], most_beyond_s: float, share: float, processor: Processor
 ) -> None:
     admission = Admission(1000, 0.005, processor.worked_s, processor.time)
-    done, beyond_s, refused = share_done(admission, processor, share, reply_s)
+    done, beyond_s, refused_s = share_done(admission, processor, share, reply_s)
     assert done >= 0.8
     assert beyond_s <= most_beyond_s
     if share < 1:
-        assert refused <= 0.2 * 6 * share / 0.0005
-        assert refused == 0 or most_beyond_s > 0.02, "a store that always takes as long"
+        assert len(refused_s) <= 0.2 * 6 * share / 0.0005
+        assert not refused_s or most_beyond_s > 0.02, "a store that always takes as long"
+
+
+@pytest.mark.parametrize("share", [0.6, 0.7, 0.8])
+def test_after_a_stall_nobody_is_refused_for_long(share: float, processor: Processor) -> None:
+    admission = Admission(1000, 0.005, processor.worked_s, processor.time)
+    refused_s = share_done(admission, processor, share, lambda at, dice: 0.0001, stall_s=1.0)[2]
+    assert refused_s, "what came in a second is more than is done in half a one"
+    assert refused_s[-1] <= 2.0 + 3.1 * INTERVAL_S, "it is noticed, what has waited is done, and there is time again"
+    assert not admission.overloaded
+
+
+@pytest.mark.parametrize("share", [1.2, 1.5, 5.0])
+def test_an_overload_is_not_ended_while_it_lasts(share: float, processor: Processor) -> None:
+    admission = Admission(1000, 0.005, processor.worked_s, processor.time)
+    refused_s = share_done(admission, processor, share, lambda at, dice: 0.0001)[2]
+    assert max(map(operator.sub, refused_s[1:], refused_s)) < INTERVAL_S / 2
