@@ -18,6 +18,7 @@ from benchmarks.faults.bed import FaultBed
 from benchmarks.faults.comparison import compare
 from benchmarks.faults.leavers import requests_of
 from benchmarks.faults.row import Check, Row
+from benchmarks.faults.service import Service
 
 LARGEST = 2000
 CONNECTIONS = 4
@@ -26,6 +27,7 @@ MALFORMED, SMOKE_MALFORMED = 3000, 200
 LINES_PER_MINUTE = 60
 INVENTED_REQUESTS = 300
 INVENTED_MB = 40.0
+PATIENCE_S = 20.0
 CACHE_SIZE: int = Settings.model_fields["item_cache_size"].default
 BODIES = 8
 
@@ -111,10 +113,13 @@ def _invented_ids(bed: FaultBed) -> Sequence[Check]:
         if number in (times // 3, times - 1):
             memory_mb.append(service.process.resident_mb() - before_mb)
     known = [str(number) for number in range(bed.testbed.catalogue.items)][:LARGEST]
-    hits, misses = service.metric("ctr_item_cache_hits_total"), service.metric("ctr_item_cache_misses_total")
+    hits_before, misses_before = _looked_up(service)
     service.rank("1", known)
-    hits = service.metric("ctr_item_cache_hits_total") - hits
-    misses = service.metric("ctr_item_cache_misses_total") - misses
+    due, hits, misses = time.monotonic() + PATIENCE_S, 0.0, 0.0
+    while hits + misses < len(known) and time.monotonic() < due:  # asked again so soon, the last answer is given again
+        time.sleep(0.2)
+        hits, misses = _looked_up(service)
+        hits, misses = hits - hits_before, misses - misses_before
     now = service.health()["features"]["cached_items"]
     most = bed.testbed.catalogue.items + CACHE_SIZE // UNKNOWN_DIVISOR
     return [
@@ -123,9 +128,13 @@ def _invented_ids(bed: FaultBed) -> Sequence[Check]:
             f"{memory_mb[0]:.0f} of them in the first third",
             memory_mb[-1] <= INVENTED_MB,
         ),
-        Check(f"of {len(known):,} real items {hits:.0f} are still cached, {misses:.0f} are not", misses == 0),
+        Check(f"of {len(known):,} real items {hits:.0f} are still cached, {misses:.0f} are not", hits == len(known)),
         Check(f"{now:,} items cached, {cached:,} before (at most {most:,})", now <= most),
     ]
+
+
+def _looked_up(service: Service) -> tuple[float, float]:
+    return service.metric("ctr_item_cache_hits_total"), service.metric("ctr_item_cache_misses_total")
 
 
 def _row(kind: str) -> Row:
