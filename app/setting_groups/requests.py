@@ -31,8 +31,8 @@ class RequestSettings(BaseModel):
         gt=0,
         le=60_000,
         description="Longest wait for the work before a request in an overloaded process, one in which most requests "
-        "would wait longer; what would wait longer is refused at once, while 8 or more are at work, and for three "
-        "seconds after a refusal while as many are as keep the process busy.",
+        "would wait longer; what would wait longer is refused at once, while 8 or more are at work, and for up to "
+        "three seconds after a refusal while as many are as keep the process busy.",
     )
     max_inflight: int = Field(
         256, ge=1, le=100_000, description="Requests at work at once; more are refused at once instead of waiting."
