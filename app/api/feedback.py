@@ -6,6 +6,7 @@ record belongs to an impression is found out when they are joined.
 
 from __future__ import annotations
 
+import codecs
 import re
 import time
 from collections.abc import Sequence
@@ -79,10 +80,10 @@ class FeedbackIntake:
 
         Raises:
             NotJson: the body is not JSON.
-            InvalidRequest: it is empty, has too many records, or none that fits.
+            InvalidRequest: it is empty, has more records than may be or the queue ever takes, or none that fits.
             Overloaded: the queue has no room for them; none was taken.
         """
-        parts = _parts(raw)
+        parts = _parts(raw.removeprefix(codecs.BOM_UTF8))
         now_s = time.time()
         records: list[Feedback] = []
         refused: list[RefusedRecord] = []
@@ -96,6 +97,9 @@ class FeedbackIntake:
                 "none of the records fits",
                 errors=[(f"[{one.index}]", one.message) for one in refused],
             )
+        if len(records) > self._queue.limit:
+            message = f"{len(records)} records, at most {self._queue.limit} at once (CTR_EVENTS_BUFFER); send several"
+            raise InvalidRequest(message, errors=[("body", message)])
         if len(self._queue) + len(records) > self._queue.limit:
             raise Overloaded("more feedback than can be written at once; send it again")
         for record in records:

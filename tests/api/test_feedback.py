@@ -124,11 +124,25 @@ async def test_no_record_or_too_many_are_a_422_that_says_so(body: list[Any]) -> 
 
 async def test_where_there_is_no_room_nothing_is_taken_and_the_client_is_told_when_to_come_back() -> None:
     queue = EventQueue(5)
-    response = await send(queue, [CLICK] * 6)
+    assert (await send(queue, [CLICK] * 3)).status_code == 202
+    response = await send(queue, [CLICK] * 3)
     assert response.status_code == 503
     assert response.headers["Retry-After"]
+    assert len(queue) == 3
+    assert (await send(queue, [CLICK] * 2)).status_code == 202
+
+
+async def test_what_there_is_never_room_for_is_not_to_be_sent_again() -> None:
+    queue = EventQueue(5)
+    response = await send(queue, [CLICK] * 6)
+    assert response.status_code == 422
+    assert "at most 5" in response.json()["detail"]
     assert len(queue) == 0
     assert (await send(queue, [CLICK] * 5)).status_code == 202
+
+
+async def test_a_byte_order_mark_is_skipped() -> None:
+    assert (await send(EventQueue(5), b"\xef\xbb\xbf" + json.dumps(CLICK).encode())).status_code == 202
 
 
 async def test_where_nothing_is_recorded_it_says_so() -> None:
