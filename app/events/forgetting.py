@@ -133,7 +133,8 @@ def _read(path: Path, columns: list[str] | None = None) -> pa.Table:
         with path.open("rb") as file:
             return pq.read_table(file, columns=columns, use_threads=False, pre_buffer=False)
     except (OSError, pa.ArrowInvalid) as error:
-        raise DataError(f"{path}: cannot be read ({error})") from error
+        reason = str(error).partition("\n")[0]
+        raise DataError(f"{path}: cannot be read ({reason}); take it out of the log to go on without it") from error
 
 
 def _rewrite(folder: Path, name: SegmentName, table: pa.Table) -> None:

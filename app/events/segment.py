@@ -44,7 +44,10 @@ def parse_segment_name(path: str) -> SegmentName | None:
     found = _partition.fullmatch(path)
     if found is None:
         return None
-    hour = datetime.fromisoformat(f"{found['date']}T{found['hour']}:00:00+00:00")
+    try:
+        hour = datetime.fromisoformat(f"{found['date']}T{found['hour']}:00:00+00:00")
+    except ValueError:  # the 32nd of a month
+        return None
     return SegmentName(found["kind"], hour, found["file"])
 
 

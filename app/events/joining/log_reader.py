@@ -112,7 +112,7 @@ def _extents(folder: Path, kind: str) -> Iterator[_Extent]:
                 f"{path}: not a whole segment ({error}); take it out of the log to go on without it"
             ) from error
         if (metadata.metadata or {}).get(b"ctr.format", b"").decode() != FORMAT:
-            raise DataError(f"{path}: not a segment of format {FORMAT}")
+            raise DataError(f"{path}: not a segment of format {FORMAT}; take it out of the log to go on without it")
         column = metadata.schema.to_arrow_schema().get_field_index("at")
         spans = [metadata.row_group(index).column(column).statistics for index in range(metadata.num_row_groups)]
         if spans:
