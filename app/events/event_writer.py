@@ -62,7 +62,7 @@ class EventWriter:
         self.written: Counter[str] = Counter()
         """Records in finished segments or spool files, by kind."""
         self.lost: Counter[str] = Counter()
-        """Records that could not be read back from a spool file, by kind."""
+        """Records that could not be read back from a spool file, or were deleted with one, by kind."""
         self.outcomes = OutcomeCounts()
         self.observers: list[Callable[[Sequence[ImpressionBlock | Feedback]], None]] = []
         """Told, on the writer's thread, of impressions and new feedback once they are written."""
@@ -78,6 +78,7 @@ class EventWriter:
         self._limit = limit
         self._now_s = now_s
         self._worker = encode(now_ms(), 10) + encode(int.from_bytes(os.urandom(5)), 8)
+        self._lock = self._spool / f"{self._worker}.lock"
         self._number = 0
         self._open: dict[str, SpoolFile] = {}
         self._opened_s = 0.0
@@ -87,6 +88,7 @@ class EventWriter:
         """Taken from the queue and not written yet, by kind."""
         self._beside: deque[tuple[str, bytes]] = deque()
         """Small files to write beside the records, with their names below the folder."""
+        self._written_beside: dict[str, bytes] = {}
         self._lock_descriptor: int | None = None
         self._adopts_at_s: float | None = 0.0
         """When what killed workers left is finished, or tried again; None once it is."""
@@ -135,12 +137,11 @@ class EventWriter:
 
     def _turn(self, *, last: bool = False) -> None:
         """Append what is in the queue; finish the segments that are old or large enough, or all of them."""
-        if self._lock_descriptor is None:
-            self._spool.mkdir(parents=True, exist_ok=True)
-            self._lock_descriptor = hold_lock(self._spool, self._worker)
+        self._hold_spool()
         while self._beside:
             self._write_beside(*self._beside[0])
             self._beside.popleft()
+        self._give_up_deleted()
         full = self._limit is not None and self._limit.is_full
         if not full:
             self._append_all()
@@ -148,11 +149,35 @@ class EventWriter:
             self._close()
         self._finish_closed()
         if last:
-            (self._spool / f"{self._worker}.lock").unlink(missing_ok=True)
+            self._lock.unlink(missing_ok=True)
         if self._adopts_at_s is not None and self._now_s() >= self._adopts_at_s:
             self._adopt()
         if full:
             raise OSError("the spool is full of files that are not delivered yet: see events_not_delivered")
+
+    def _hold_spool(self) -> None:
+        """Make the spool and hold this worker's lock in it; again where somebody has deleted them."""
+        if self._lock_descriptor is not None:
+            if self._lock.exists():
+                return
+            os.close(self._lock_descriptor)
+            self._lock_descriptor = None
+            self._beside.extendleft(self._written_beside.items())
+        self._spool.mkdir(parents=True, exist_ok=True)
+        self._lock_descriptor = hold_lock(self._spool, self._worker)
+
+    def _give_up_deleted(self) -> None:
+        """Count the records of spool files that somebody has deleted as lost, and go on without these files."""
+        for file in [*self._open.values(), *self._closed]:
+            if file.path.exists():
+                continue
+            if self._open.get(file.kind) is file:
+                self._open.pop(file.kind).close()
+            else:
+                self._closed.remove(file)
+            del self._first_us[file.path]
+            self.lost[file.kind] += file.rows
+            log.error("events_deleted", file=str(file.path), records=file.rows)
 
     def _adopt(self) -> None:
         """Finish what killed workers left; what cannot be finished keeps nobody's records from being written."""
@@ -223,6 +248,7 @@ class EventWriter:
 
     def _write_beside(self, name: str, content: bytes) -> None:
         path = self._folder / name
+        self._written_beside[name] = content
         if not path.exists():
             path.parent.mkdir(exist_ok=True)
             replace_file(path, content)

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import errno
 import os
+import shutil
 import subprocess
 import sys
 from collections.abc import Callable, Sequence
@@ -96,6 +97,8 @@ def test_segments_lie_by_kind_date_and_hour_and_have_a_name_once_they_are_whole(
     assert isinstance(name, SegmentName)
     assert name.hour.timestamp() == AT_US // 3_600_000_000 * 3600
     assert parse_segment_name("items/date=2026-09-21/hour=14/.tmp-x") is None
+    for impossible in ("date=2026-13-45/hour=05", "date=2026-09-21/hour=99"):
+        assert parse_segment_name(f"items/{impossible}/x.parquet") is None
 
 
 def test_old_or_large_files_become_segments_while_the_writer_runs(tmp_path: Path) -> None:
@@ -109,6 +112,51 @@ def test_old_or_large_files_become_segments_while_the_writer_runs(tmp_path: Path
     finally:
         writer.stop()
     assert len(list(segments(tmp_path, IMPRESSIONS))) == 3
+
+
+@pytest.mark.parametrize("deleted", ["the folder", "a file"])
+def test_what_is_deleted_while_the_writer_runs_is_counted_and_it_goes_on(tmp_path: Path, deleted: str) -> None:
+    queue, folder = EventQueue(1000), tmp_path / "events"
+    writer = EventWriter(queue, folder, segment_s=3600)
+    writer.put_file("schemas/a.json", b"{}")
+    writer.start()
+    try:
+        queue.put(click(0))
+        until(lambda: writer.written[FEEDBACK] == 1)
+        if deleted == "the folder":
+            shutil.rmtree(folder)
+        else:
+            next((folder / SPOOL).glob("*.frames")).unlink()
+        until(lambda: writer.lost[FEEDBACK] == 1)
+        queue.put(click(1))
+        until(lambda: writer.written[FEEDBACK] == 2)
+        assert not writer.problem
+    finally:
+        writer.stop()
+    assert [row["item_id"] for row in rows(folder, FEEDBACK)] == [click(1).item_id]
+    assert (folder / "schemas" / "a.json").read_bytes() == b"{}"
+    assert not list((folder / SPOOL).iterdir())
+
+
+def test_a_closed_file_that_is_deleted_keeps_no_other_from_being_finished(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    def no_space(*_: object) -> int:
+        raise OSError(errno.ENOSPC, "No space left on device")
+
+    queue = EventQueue(1000)
+    writer = EventWriter(queue, tmp_path, segment_s=0)
+    with monkeypatch.context() as patched:
+        patched.setattr("app.events.event_writer.write_segment", no_space)
+        writer.start()
+        queue.put(click(0))
+        until(lambda: writer.problem)
+    (file,) = (tmp_path / SPOOL).glob("*.frames")
+    file.unlink()
+    queue.put(click(1))
+    until(lambda: rows(tmp_path, FEEDBACK))
+    writer.stop()
+    assert writer.lost[FEEDBACK] == 1
 
 
 def test_a_full_queue_drops_and_counts() -> None:
