@@ -21,6 +21,8 @@ class EventQueue:
         self.limit = limit
         self.dropped: Counter[str] = Counter()
         """Records that found the queue full, by kind."""
+        self.items_are_lost = False
+        """Set by the writer where slots that it wrote are gone, so that they are put again."""
         self._records: deque[Record] = deque()
         self._put = self._taken = 0  # each is written by one thread alone
 

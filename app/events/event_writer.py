@@ -20,7 +20,7 @@ from app.events.delivery.spool_limit import SpoolLimit
 from app.events.event_queue import EventQueue
 from app.events.impression_id import encode, now_ms
 from app.events.outcome_counts import OutcomeCounts
-from app.events.records import KINDS, Feedback, ImpressionBlock, Record, kind_of, recorded_at_us
+from app.events.records import ITEMS, KINDS, Feedback, ImpressionBlock, Record, kind_of, recorded_at_us
 from app.events.retention import Retention
 from app.events.segment import segment_name, write_segment
 from app.events.spool import SPOOL, SUFFIX, SpoolFile, first_record, hold_lock, orphans, read_spool, unread_bytes
@@ -89,6 +89,7 @@ class EventWriter:
         self._beside: deque[tuple[str, bytes]] = deque()
         """Small files to write beside the records, with their names below the folder."""
         self._written_beside: dict[str, bytes] = {}
+        """Those that were written, to be written again where the folder is deleted."""
         self._lock_descriptor: int | None = None
         self._adopts_at_s: float | None = 0.0
         """When what killed workers left is finished, or tried again; None once it is."""
@@ -163,6 +164,7 @@ class EventWriter:
             os.close(self._lock_descriptor)
             self._lock_descriptor = None
             self._beside.extendleft(self._written_beside.items())
+            self._queue.items_are_lost = True
         self._spool.mkdir(parents=True, exist_ok=True)
         self._lock_descriptor = hold_lock(self._spool, self._worker)
 
@@ -177,6 +179,7 @@ class EventWriter:
                 self._closed.remove(file)
             del self._first_us[file.path]
             self.lost[file.kind] += file.rows
+            self._queue.items_are_lost |= file.kind == ITEMS
             log.error("events_deleted", file=str(file.path), records=file.rows)
 
     def _adopt(self) -> None:

@@ -1,7 +1,8 @@
 """`ItemReferences` has each item's slots written once, and gives impressions the numbers that they refer to them by.
 
 Slots are a few hundred bytes an item and the same in most impressions; a reference is eight bytes. An item's slots are
-written again after each change, for each schema, and on each day, so that an old day's records can be deleted.
+written again after each change, for each schema, and on each day, so that an old day's records can be deleted; and
+where somebody has deleted what was written today.
 """
 
 from __future__ import annotations
@@ -98,7 +99,8 @@ class ItemReferences:
         return references
 
     def _renew_if_due(self) -> None:
-        if self._now_s() >= self._next_day or self._next >= self._last:
+        if self._now_s() >= self._next_day or self._next >= self._last or self._queue.items_are_lost:
+            self._queue.items_are_lost = False
             self._renew(self._base)
 
     def _renew(self, after: int) -> None:

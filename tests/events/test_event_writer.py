@@ -131,6 +131,7 @@ def test_what_is_deleted_while_the_writer_runs_is_counted_and_it_goes_on(tmp_pat
         queue.put(click(1))
         until(lambda: writer.written[FEEDBACK] == 2)
         assert not writer.problem
+        assert queue.items_are_lost == (deleted == "the folder")
     finally:
         writer.stop()
     assert [row["item_id"] for row in rows(folder, FEEDBACK)] == [click(1).item_id]

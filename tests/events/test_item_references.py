@@ -80,6 +80,19 @@ def test_a_reference_names_the_slots_that_the_row_had(steps: list[list[int] | in
     assert written.keys() == {reference for reference, _, _ in shown}
 
 
+def test_slots_that_are_lost_are_written_again() -> None:
+    cache, queue = Cache(), EventQueue(10**6)
+    references, rows = ItemReferences(cache, queue), np.arange(3)
+    references.of_rows(MODEL, rows)  # type: ignore[arg-type]
+    taken(queue)
+    queue.items_are_lost = True
+    for count in (3, 0):
+        found = references.of_rows(MODEL, rows)  # type: ignore[arg-type]
+        assert found is not None
+        written = taken(queue)
+        assert list(written) == found.tolist()[:count]
+
+
 def test_slots_of_one_request_have_references_of_their_own() -> None:
     cache, queue = Cache(), EventQueue(100)
     references = ItemReferences(cache, queue)
